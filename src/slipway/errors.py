@@ -1,0 +1,97 @@
+"""Errors that a person can act on: what is wrong, what it is, what was expected, what to do next.
+
+Exit codes of `slipway` (the CLI documents the same table):
+
+| code | meaning |
+|---|---|
+| 0 | done |
+| 1 | a bug in Slipway: please report it |
+| 2 | bad input: config, data, checkpoint or adapter |
+| 3 | the gate did not pass: nothing was promoted |
+| 4 | the machine lacks something: disk, memory, port, compiler, service |
+| 5 | a stage or an engine died |
+| 130 | interrupted |
+"""
+
+from __future__ import annotations
+
+
+class SlipwayError(Exception):
+    """Base of every error raised on purpose. `thing` is what, `value` what it is, `expected` what it should be."""
+
+    exit_code = 1
+
+    def __init__(self, thing: str, value: object, expected: str, next_step: str) -> None:
+        self.thing, self.value, self.expected, self.next_step = thing, value, expected, next_step
+        super().__init__(f"{thing}: {value}; expected {expected}. Next: {next_step}")
+
+    def to_json(self) -> dict[str, str]:
+        return {
+            "type": type(self).__name__,
+            "thing": self.thing,
+            "value": str(self.value),
+            "expected": self.expected,
+            "next_step": self.next_step,
+        }
+
+    @staticmethod
+    def from_json(doc: dict[str, str]) -> SlipwayError:
+        """Rebuild an error that a stage process wrote, so that the orchestrator raises what the stage raised."""
+        kinds = {c.__name__: c for c in _subclasses(SlipwayError)}
+        kind = kinds.get(doc["type"], SlipwayError)
+        return kind(doc["thing"], doc["value"], doc["expected"], doc["next_step"])
+
+
+class ConfigError(SlipwayError):
+    """A config key or value is unknown, of the wrong type, or contradicts another."""
+
+    exit_code = 2
+
+
+class DataError(SlipwayError):
+    """Training or evaluation data is malformed or leaks."""
+
+    exit_code = 2
+
+
+class CheckpointError(SlipwayError):
+    """A model directory, shard or tensor is missing, damaged or of the wrong shape."""
+
+    exit_code = 2
+
+
+class AdapterError(SlipwayError):
+    """An adapter does not fit its base, or uses a feature that cannot be merged."""
+
+    exit_code = 2
+
+
+class GateError(SlipwayError):
+    """The gate did not pass; the champion keeps serving."""
+
+    exit_code = 3
+
+
+class ResourceError(SlipwayError):
+    """The machine lacks something: disk, memory, a free port, a compiler, a running service."""
+
+    exit_code = 4
+
+
+class StageError(SlipwayError):
+    """A stage process ended without an artifact."""
+
+    exit_code = 5
+
+
+class EngineError(SlipwayError):
+    """An engine did not build, start, or answer."""
+
+    exit_code = 5
+
+
+def _subclasses(cls: type[SlipwayError]) -> list[type[SlipwayError]]:
+    found = [cls]
+    for sub in cls.__subclasses__():
+        found += _subclasses(sub)
+    return found
