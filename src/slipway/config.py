@@ -224,10 +224,8 @@ def load_config(conf: Path = Path("conf"), overrides: Sequence[str] = ()) -> Con
         raise ConfigError("override", " ".join(overrides), "key=value with a dotted key", "see `slipway run --help`") from err
     assert isinstance(given, dict)
     layers: dict[str, str] = {**base.pop("layers", {}), **(given.pop("layers", None) or {})}
-    merged = OmegaConf.create({})
-    for section, name in layers.items():
-        merged = OmegaConf.merge(merged, {section: _read(conf / f"{name}.yaml")})
-    merged = OmegaConf.merge(merged, base, given)
+    sections = [{section: _read(conf / f"{name}.yaml")} for section, name in layers.items()]
+    merged = OmegaConf.merge(*sections, base, given)
     return parse(OmegaConf.to_container(merged, resolve=True), source=f"{conf} {' '.join(overrides)}".strip())
 
 

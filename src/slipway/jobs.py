@@ -130,7 +130,7 @@ def ensure(
     store: Store,
     cache: Path,
     runner: Runner,
-    on_event: OnEvent = lambda event: None,
+    on_event: OnEvent,
     extra: Mapping[str, str] | None = None,
     force: bool = False,
 ) -> Made:
