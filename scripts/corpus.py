@@ -1,0 +1,215 @@
+"""Write the default raw corpus: smart-home sentences and the JSON intents they mean.
+
+The sentences are drawn from the human-written English templates of `home-assistant-intents` (Apache-2.0), walked at random
+with the names and numbers of `home.yaml`. Every sentence is then read back by `hassil`: it is kept when its first reading
+and every other reading give the very slots that it was made from. Same packages and seed, same bytes, on any machine.
+
+    python -m scripts.corpus --out data/raw/home.jsonl --seed 17
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import random
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import home_assistant_intents
+import yaml
+from hassil import expression as h
+from hassil.intents import IntentData, Intents, RangeSlotList, SlotList, TextSlotList
+from hassil.parse_expression import parse_sentence
+from hassil.recognize import RecognizeResult, recognize, recognize_all
+from hassil.util import check_required_context
+
+INTENTS = (
+    "HassCancelTimer", "HassClimateGetTemperature", "HassClimateSetFanMode", "HassClimateSetTemperature", "HassDecreaseTimer",
+    "HassFanSetSpeed", "HassGetState", "HassGetWeather", "HassIncreaseTimer", "HassLawnMowerDock", "HassLightSet", "HassMediaNext",
+    "HassMediaPause", "HassMediaPrevious", "HassMediaSearchAndPlay", "HassMediaUnpause", "HassPauseTimer", "HassSetPosition",
+    "HassSetVolume", "HassSetVolumeRelative", "HassStartTimer", "HassTimerStatus", "HassTurnOff", "HassTurnOn", "HassUnpauseTimer",
+)  # fmt: skip
+HERE = "here"  # the speaker's own area: known to the device, never said, so it is no slot of the answer
+PER_INTENT, PER_TEMPLATE, TRIES = 180, (3, 24), 12
+
+
+@dataclass(frozen=True)
+class Home:
+    """Slot lists that replace the package's, and the numbers to draw for its ranges."""
+
+    lists: Mapping[str, SlotList]
+    numbers: Mapping[str, Sequence[int]]
+
+
+@dataclass(frozen=True)
+class Template:
+    """One human-written line, in each block of the package that holds it."""
+
+    intent: str
+    text: str
+    blocks: tuple[IntentData, ...]
+
+    @property
+    def id(self) -> str:
+        return f"{self.intent}.{hashlib.sha256(self.text.encode()).hexdigest()[:8]}"
+
+
+def read_home(path: Path) -> Home:
+    doc = yaml.safe_load(path.read_text())
+    plain = {"area": "areas", "floor": "floors", "zone": "zones", "timer_name": "timer_names", "timer_command": "timer_commands",
+             "search_query": "search_queries"}  # fmt: skip
+    lists: dict[str, SlotList] = {name: TextSlotList.from_strings(doc[key], allow_template=False, name=name) for name, key in plain.items()}
+    names = [(name, name, {"domain": domain}) for name, domain in doc["names"].items()]
+    lists["name"] = TextSlotList.from_tuples(names, allow_template=False, name="name")
+    return Home(lists, doc["numbers"])
+
+
+def read_intents(home: Home) -> Intents:
+    """The chosen intents of the package, with the home's lists in place of its wildcards."""
+    doc = home_assistant_intents.get_intents("en")
+    assert doc is not None
+    doc["intents"] = {name: doc["intents"][name] for name in INTENTS}
+    intents = Intents.from_dict(doc)
+    intents.slot_lists.update(home.lists)
+    return intents
+
+
+def templates(intents: Intents) -> Iterator[Template]:
+    """Template lines in the package's order; equal lines of one intent are one template."""
+    for name, intent in intents.intents.items():
+        lines = dict.fromkeys(text for block in intent.data for text in block.sentence_texts)
+        for text in lines:
+            yield Template(name, text, tuple(block for block in intent.data if text in block.sentence_texts))
+
+
+class Draw:
+    """One random walk through a template; collects the slots on its way. Only `random()` is used: its stream is pinned by Python."""
+
+    def __init__(self, rng: random.Random, intents: Intents, home: Home, block: IntentData) -> None:
+        self._rng, self._intents, self._home, self._block = rng, intents, home, block
+        self.slots: dict[str, Any] = dict(block.slots)
+
+    def pick(self, options: Sequence[Any]) -> Any:
+        return options[int(self._rng.random() * len(options))]
+
+    def text(self, node: h.Expression) -> str:
+        match node:
+            case h.TextChunk():
+                return node.original_text
+            case h.Alternative():
+                return self.text(self.pick(node.items))
+            case h.Permutation():
+                items = list(node.items)
+                return "".join(self.text(items.pop(int(self._rng.random() * len(items)))) for _ in range(len(items)))
+            case h.Group():
+                return "".join(self.text(item) for item in node.items)
+            case h.RuleReference():
+                return self.text(self._intents.expansion_rules[node.rule_name].expression)
+            case h.ListReference():
+                return self._value(node)
+        raise TypeError(f"unknown node {node!r} in a template")
+
+    def _value(self, node: h.ListReference) -> str:
+        values = self._intents.slot_lists[node.list_name]
+        if isinstance(values, RangeSlotList):
+            number = self.pick(self._home.numbers[node.list_name])
+            self.slots[node.slot_name] = int(number * (values.multiplier or 1))
+            return str(number)
+        assert isinstance(values, TextSlotList), node.list_name
+        fitting = [v for v in values.values if v.context is None or self._fits(v.context)]
+        if not fitting:
+            raise LookupError(node.list_name)
+        value = self.pick(fitting)
+        self.slots[node.slot_name] = value.value_out
+        return self.text(value.text_in)
+
+    def _fits(self, context: Mapping[str, Any]) -> bool:
+        return check_required_context(self._block.requires_context, dict(context), allow_missing_keys=True)
+
+
+def sentences(template: Template, count: int, seed: int, intents: Intents, home: Home) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Up to `count` distinct sentences of a template with the slots they were made from, the blocks taken in turn."""
+    rng = random.Random(int.from_bytes(hashlib.sha256(f"{seed}:{template.id}".encode()).digest()[:8], "big"))
+    root = parse_sentence(template.text).expression
+    seen: set[str] = set()
+    for n in range(count * TRIES):
+        draw = Draw(rng, intents, home, template.blocks[n % len(template.blocks)])
+        try:
+            text = re.sub(r"\s+", " ", draw.text(root)).strip()
+        except LookupError:  # the home has no device for this block
+            continue
+        if text in seen:
+            continue
+        seen.add(text)
+        answer = {"intent": template.intent, **draw.slots}
+        if readings(text, intents) == [answer]:
+            yield text, answer
+            count -= 1
+        if count == 0:
+            return
+
+
+def readings(text: str, intents: Intents) -> list[dict[str, Any]]:
+    """The distinct answers hassil gives, its first choice first."""
+    context = {"area": HERE}
+    first = recognize(text, intents, intent_context=context)
+    if first is None:
+        return []
+    found = [_answer(first)]
+    for result in recognize_all(text, intents, intent_context=context):
+        if (answer := _answer(result)) not in found:
+            found.append(answer)
+    return found
+
+
+def _answer(result: RecognizeResult) -> dict[str, Any]:
+    slots = {e.name: _plain(e.value) for e in result.entities_list if e.value != HERE}
+    return {"intent": result.intent.name, **slots}
+
+
+def _plain(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def rows(seed: int, home: Home) -> Iterator[dict[str, Any]]:
+    intents = read_intents(home)
+    found = list(templates(intents))
+    of_intent = {name: sum(t.intent == name for t in found) for name in INTENTS}
+    seen: set[str] = set()
+    for template in found:
+        least, most = PER_TEMPLATE
+        count = min(most, max(least, PER_INTENT // of_intent[template.intent]))
+        number = 0
+        for text, answer in sentences(template, count, seed, intents, home):
+            if text in seen:
+                continue
+            seen.add(text)
+            yield {
+                "id": f"{template.id}-{number}",
+                "messages": [
+                    {"role": "user", "content": text},
+                    {"role": "assistant", "content": json.dumps(answer, sort_keys=True, separators=(",", ":"))},
+                ],
+                "label": template.intent,
+                "template": template.id,
+            }
+            number += 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--out", type=Path, required=True, help="JSONL file to write")
+    parser.add_argument("--seed", type=int, required=True, help="seed of the random walk")
+    args = parser.parse_args()
+    home = read_home(Path(__file__).with_name("home.yaml"))
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    with args.out.open("w", encoding="utf-8", newline="\n") as f:
+        f.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows(args.seed, home))
+
+
+if __name__ == "__main__":
+    main()
