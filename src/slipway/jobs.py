@@ -185,11 +185,16 @@ def _alone(work: Path) -> Iterator[None]:
         yield
 
 
-def execute(job_file: Path) -> Path:
+def execute(name: str, job_file: Path) -> Path:
     """Run one stage from its job file, in this process; return the artifact's directory. Errors are also left in `error.json`."""
-    work = job_file.parent
+    work = job_file.resolve().parent
+    if not job_file.is_file():
+        raise ConfigError("job file", job_file, "an existing job.json", "`slipway run` writes them under .slipway/work")
     try:
-        return _execute(json.loads(job_file.read_text()), work)
+        job = json.loads(job_file.read_text())
+        if job["stage"] != name:
+            raise ConfigError(f"job file {job_file}", f"for stage {job['stage']}", f"stage {name}", f"run `slipway stage {job['stage']} {job_file}`")
+        return _execute(job, work)
     except SlipwayError as err:
         write_atomic(work / "error.json", json.dumps(err.to_json()))
         raise

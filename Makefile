@@ -1,0 +1,45 @@
+# Two commands matter: `make ship` runs the whole chain on this machine, `make test` proves it.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+SET    ?=
+
+.PHONY: help ship test up down setup lint clean
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/ship.stamp: requirements.lock pyproject.toml
+	@echo "installing the locked packages into $(VENV) (first time: a few minutes)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+$(VENV)/test.stamp: $(VENV)/ship.stamp requirements-test.lock
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-test.lock
+	@touch $@
+
+setup: $(VENV)/ship.stamp  ## install the locked packages into .venv
+
+ship: setup  ## run the whole chain here; overrides: make ship SET="train.epochs=2"
+	$(BIN)/python -m slipway doctor --quiet
+	PATH="$(CURDIR)/$(BIN):$$PATH" infra/local/up
+	$(BIN)/python -m slipway run $(SET)
+
+up: setup  ## start Prefect, MLflow and a worker on loopback
+	PATH="$(CURDIR)/$(BIN):$$PATH" infra/local/up
+
+down: setup  ## stop exactly those
+	PATH="$(CURDIR)/$(BIN):$$PATH" infra/local/down
+
+lint: $(VENV)/test.stamp  ## ruff, mypy, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: $(VENV)/test.stamp lint  ## lint, then the unit, flow and lab rooms
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/unit tests/flow tests/lab
+
+clean:  ## remove the environment; artifacts in .slipway stay
+	rm -rf $(VENV)

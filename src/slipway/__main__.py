@@ -1,0 +1,134 @@
+"""The command line. Each command parses, makes one library call and shows the result."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from slipway import __version__, errors, views
+from slipway.config import load_config
+
+EXIT_CODES = """Exit codes: 0 done; 1 a bug in Slipway; 2 bad input (config, data, checkpoint, adapter); 3 the gate did not pass;
+4 the machine lacks something (disk, memory, port, compiler, service); 5 a stage or an engine died; 130 interrupted."""
+
+app = typer.Typer(
+    name="slipway", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown",
+    help="Fine-tune a language model and ship it, as one tracked, resumable pipeline.", epilog=EXIT_CODES,
+)  # fmt: skip
+
+Overrides = Annotated[list[str] | None, typer.Argument(help="Config overrides, `section.key=value`.", show_default=False)]
+Conf = Annotated[Path, typer.Option(help="Folder with base.yaml and its layers.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+@app.command(epilog="Example: `slipway run train.epochs=2 layers.quantize=formats/fp8`")
+def run(overrides: Overrides = None, conf: Conf = Path("conf"), as_json: AsJson = False) -> None:
+    """Run the whole chain: data, fine-tune, merge, quantize, engine, evaluate, gate, promote."""
+    from slipway.launch import run_flow
+
+    load_config(conf, overrides or [])
+    raise typer.Exit(run_flow(conf, overrides or [], as_json))
+
+
+@app.command(epilog="Example: `slipway stage merge .slipway/work/merge-1f3a/job.json`")
+def stage(
+    name: Annotated[str, typer.Argument(help="fetch, prepare, train, merge, quantize, engine, evaluate or gate.")],
+    job: Annotated[Path, typer.Argument(help="job.json: inputs, params, where the artifact goes.")],
+) -> None:
+    """Run one stage in this process from its job file; prints the artifact's directory."""
+    from slipway.jobs import execute
+
+    typer.echo(execute(name, job))
+
+
+@app.command(epilog="Example: `slipway config train.epochs=2 --json`")
+def config(overrides: Overrides = None, conf: Conf = Path("conf"), as_json: AsJson = False) -> None:
+    """Show the resolved config: every key, its value and what it means."""
+    resolved = load_config(conf, overrides or [])
+    views.show_json(resolved.model_dump(mode="json")) if as_json else views.show_config(resolved)
+
+
+@app.command(epilog="Example: `slipway status --json`")
+def status(overrides: Overrides = None, conf: Conf = Path("conf"), as_json: AsJson = False) -> None:
+    """What serves, which releases are kept, what the store holds, and anything left over."""
+    from slipway.overview import overview
+
+    found = overview(load_config(conf, overrides or []))
+    views.show_json(found) if as_json else views.show_status(found)
+
+
+@app.command(epilog="Example: `slipway promote` or `slipway promote .slipway/verdict/3f9c...`")
+def promote(
+    verdict: Annotated[Path | None, typer.Argument(help="Verdict artifact; default: the newest in the store.", show_default=False)] = None,
+    conf: Conf = Path("conf"),
+    as_json: AsJson = False,
+) -> None:
+    """Promote the candidate of a passed verdict to the target; the champion keeps serving if anything fails."""
+    from slipway.launch import run_promotion
+
+    raise typer.Exit(run_promotion("promote", conf, verdict, as_json))
+
+
+@app.command(epilog="Example: `slipway rollback`")
+def rollback(conf: Conf = Path("conf"), as_json: AsJson = False) -> None:
+    """Bring the previous release back: started beside the champion, checked, then switched."""
+    from slipway.launch import run_promotion
+
+    raise typer.Exit(run_promotion("rollback", conf, None, as_json))
+
+
+@app.command(epilog="Example: `slipway stop`")
+def stop(conf: Conf = Path("conf")) -> None:
+    """Stop the engine that serves on the target; its release stays and `slipway promote` or `rollback` starts one again."""
+    from slipway.deploy import stop as stop_target
+
+    stop_target(load_config(conf).deploy)
+
+
+@app.command(epilog="Example: `slipway doctor --json`")
+def doctor(
+    conf: Conf = Path("conf"),
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show only what needs attention.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check python, compiler, disk, memory, ports, GPU and packages, and say what to do. Exit 4 when something must be mended."""
+    from slipway.doctor import check
+
+    checks = check(load_config(conf))
+    views.show_json([c.to_json() for c in checks]) if as_json else views.show_checks(checks, quiet=quiet)
+    if any(c.status == "fail" for c in checks):
+        raise typer.Exit(errors.ResourceError.exit_code)
+
+
+@app.callback(invoke_without_command=True)
+def top(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point: errors raised on purpose become one message and their exit code; anything else is a bug, shown whole."""
+    try:
+        app(standalone_mode=True)
+    except errors.SlipwayError as err:
+        if "--json" in sys.argv:
+            views.show_json({"error": err.to_json()})
+        else:
+            views.show_error(err, Console(stderr=True))
+        sys.exit(err.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception:  # noqa: BLE001 (the last place: report a bug whole)
+        traceback.print_exc()
+        sys.stderr.write("This is a bug in Slipway: please report it with the text above.\n")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
