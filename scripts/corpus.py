@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib.metadata
 import json
 import random
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +29,7 @@ from hassil.parse_expression import parse_sentence
 from hassil.recognize import RecognizeResult, recognize, recognize_all
 from hassil.util import check_required_context
 
+PINS = {"hassil": "3.12.1", "home-assistant-intents": "2026.10.27"}  # other versions make other bytes
 INTENTS = (
     "HassCancelTimer", "HassClimateGetTemperature", "HassClimateSetFanMode", "HassClimateSetTemperature", "HassDecreaseTimer",
     "HassFanSetSpeed", "HassGetState", "HassGetWeather", "HassIncreaseTimer", "HassLawnMowerDock", "HassLightSet", "HassMediaNext",
@@ -39,8 +42,9 @@ PER_INTENT, PER_TEMPLATE, TRIES = 180, (3, 24), 12
 
 @dataclass(frozen=True)
 class Home:
-    """Slot lists that replace the package's, and the numbers to draw for its ranges."""
+    """The system prompt, slot lists that replace the package's, and the numbers to draw for its ranges."""
 
+    system: str
     lists: Mapping[str, SlotList]
     numbers: Mapping[str, Sequence[int]]
 
@@ -65,7 +69,7 @@ def read_home(path: Path) -> Home:
     lists: dict[str, SlotList] = {name: TextSlotList.from_strings(doc[key], allow_template=False, name=name) for name, key in plain.items()}
     names = [(name, name, {"domain": domain}) for name, domain in doc["names"].items()]
     lists["name"] = TextSlotList.from_tuples(names, allow_template=False, name="name")
-    return Home(lists, doc["numbers"])
+    return Home(doc["system"], lists, doc["numbers"])
 
 
 def read_intents(home: Home) -> Intents:
@@ -133,7 +137,8 @@ class Draw:
 
 def sentences(template: Template, count: int, seed: int, intents: Intents, home: Home) -> Iterator[tuple[str, dict[str, Any]]]:
     """Up to `count` distinct sentences of a template with the slots they were made from, the blocks taken in turn."""
-    rng = random.Random(int.from_bytes(hashlib.sha256(f"{seed}:{template.id}".encode()).digest()[:8], "big"))
+    digest = hashlib.sha256(f"{seed}:{template.id}".encode()).digest()
+    rng = random.Random(int.from_bytes(digest[:8], "big"))  # noqa: S311 (variety, not secrecy)
     root = parse_sentence(template.text).expression
     seen: set[str] = set()
     for n in range(count * TRIES):
@@ -191,6 +196,7 @@ def rows(seed: int, home: Home) -> Iterator[dict[str, Any]]:
             yield {
                 "id": f"{template.id}-{number}",
                 "messages": [
+                    {"role": "system", "content": home.system},
                     {"role": "user", "content": text},
                     {"role": "assistant", "content": json.dumps(answer, sort_keys=True, separators=(",", ":"))},
                 ],
@@ -200,11 +206,18 @@ def rows(seed: int, home: Home) -> Iterator[dict[str, Any]]:
             number += 1
 
 
+def check_pins() -> None:
+    for package, pin in PINS.items():
+        if (found := importlib.metadata.version(package)) != pin:
+            sys.exit(f"package {package}: {found}; expected {pin}. Next: pip install {package}=={pin}")
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="JSONL file to write")
     parser.add_argument("--seed", type=int, required=True, help="seed of the random walk")
     args = parser.parse_args()
+    check_pins()
     home = read_home(Path(__file__).with_name("home.yaml"))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with args.out.open("w", encoding="utf-8", newline="\n") as f:

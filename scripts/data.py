@@ -1,0 +1,61 @@
+"""The stages of dvc.yaml after the raw corpus, on the parameters of one YAML file.
+
+python -m scripts.data clean data/raw/home.jsonl data/prepared --params conf/data/home.yaml
+python -m scripts.data split data/prepared data/splits --params conf/data/home.yaml
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import yaml
+
+from slipway.clean import clean
+from slipway.config import DataConfig
+from slipway.errors import SlipwayError
+from slipway.rows import check_file, read_rows, refuse, write_rows
+from slipway.split import NAMES, split
+
+
+def run_clean(raw: Path, out: Path, config: DataConfig) -> None:
+    lines, bad = check_file(raw, config.label_key)
+    refuse(bad, len(lines))
+    cleaned = clean(lines, config)
+    write_rows(out / "rows.jsonl", cleaned.rows)
+    _write_counts(out, cleaned.counts)
+
+
+def run_split(prepared: Path, out: Path, config: DataConfig) -> None:
+    splits = split(read_rows(prepared / "rows.jsonl", config.label_key), config)
+    for name in NAMES:
+        write_rows(out / f"{name}.jsonl", splits[name])
+    _write_counts(out, {**json.loads((prepared / "counts.json").read_text()), **splits.counts})
+
+
+def _write_counts(out: Path, counts: dict[str, int]) -> None:
+    (out / "counts.json").write_text(json.dumps(counts, indent=1) + "\n")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("stage", choices=["clean", "split"])
+    parser.add_argument("source", type=Path, help="file or folder to read")
+    parser.add_argument("out", type=Path, help="folder to write")
+    parser.add_argument("--params", type=Path, required=True, help="YAML file with the `data` section")
+    args = parser.parse_args()
+    doc = yaml.safe_load(args.params.read_text())
+    config = DataConfig.model_validate({key: value for key, value in doc.items() if key != "description"})
+    args.out.mkdir(parents=True, exist_ok=True)
+    try:
+        {"clean": run_clean, "split": run_split}[args.stage](args.source, args.out, config)
+    except SlipwayError as err:
+        print(err, file=sys.stderr)
+        return err.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""Prepared rows -> train, val, test, with whole templates held out, so that the test set measures new wordings.
+
+Templates are put in the order of a hash of seed and name, so that rows added later move no other template. Of each
+label's n templates the first max(1, round(test_fraction n)) go to test, the next round(val_fraction n) to val; a label
+with one template trains only. A split then takes rows from its templates in turn, up to a cap per label.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+from slipway.config import DataConfig
+from slipway.errors import DataError
+from slipway.rows import Row, normalised
+from slipway.similar import NearIndex
+
+NAMES = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Rows of each split in a shuffled order that depends on the seed only, and what was left out."""
+
+    train: list[Row]
+    val: list[Row]
+    test: list[Row]
+    counts: dict[str, int]
+
+    def __getitem__(self, name: str) -> list[Row]:
+        return {"train": self.train, "val": self.val, "test": self.test}[name]
+
+
+def split(rows: Sequence[Row], config: DataConfig) -> Splits:
+    """Hold out templates, balance labels, drop training rows that resemble held-out ones, and prove that nothing leaks."""
+    place = assign(rows, config)
+    parts = {name: [row for row in rows if place[row["template"]] == name] for name in NAMES}
+    caps = {"train": config.per_label, "val": config.val_per_label, "test": config.test_per_label}
+    test = balance(parts["test"], caps["test"], config.seed)
+    val = balance(_unlike(parts["val"], test, config), caps["val"], config.seed)
+    clear = _unlike(parts["train"], [*test, *val], config)
+    splits = Splits(
+        balance(clear, caps["train"], config.seed), val, test,
+        {
+            "resembling_held_out": len(parts["train"]) - len(clear),
+            "templates": len(place),
+            "test_templates": sum(name == "test" for name in place.values()),
+            "labels_without_test": len({r["label"] for r in rows} - {r["label"] for r in test}),
+        },
+    )  # fmt: skip
+    prove(splits, config.near_duplicate)
+    return splits
+
+
+def assign(rows: Iterable[Row], config: DataConfig) -> dict[str, str]:
+    """The split of each template. A template with rows of several labels counts for the most frequent."""
+    labels: dict[str, Counter[str]] = defaultdict(Counter)
+    for row in rows:
+        labels[row["template"]][row["label"]] += 1
+    of_label: dict[str, list[str]] = defaultdict(list)
+    for template, counts in labels.items():
+        of_label[min(counts, key=lambda label: (-counts[label], label))].append(template)
+    place: dict[str, str] = {}
+    for label, templates in of_label.items():
+        ordered = sorted(templates, key=lambda t: _shuffle_key(config.seed, f"{label}:{t}"))
+        tests = max(1, _round(config.test_fraction * len(ordered))) if len(ordered) > 1 else 0
+        vals = min(_round(config.val_fraction * len(ordered)), len(ordered) - tests - 1)
+        for i, template in enumerate(ordered):
+            place[template] = "test" if i < tests else "val" if i < tests + vals else "train"
+    return place
+
+
+def balance(rows: Iterable[Row], per_label: int, seed: int) -> list[Row]:
+    """At most `per_label` rows of each label, taken from its templates in turn; then all shuffled."""
+    pools: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    for row in sorted(rows, key=lambda r: _shuffle_key(seed, r["id"])):
+        pools[row["label"]][row["template"]].append(row)
+    taken: list[Row] = []
+    for templates in pools.values():
+        turns = zip_longest(*(templates[t] for t in sorted(templates)))
+        taken += [row for turn in turns for row in turn if row is not None][:per_label]
+    return sorted(taken, key=lambda r: _shuffle_key(seed, r["id"]))
+
+
+def prove(splits: Splits, threshold: float) -> None:
+    """Raise DataError when two splits share a template or a text, or hold near duplicates with one answer, or train or test is empty."""
+    for name in ("train", "test"):
+        if not splits[name]:
+            raise DataError(
+                f"{name} split", "empty", "rows of labels with two templates or more", "add rows with other wordings, or set `template`"
+            )
+    for seen, held in (("train", "test"), ("train", "val"), ("val", "test")):
+        for what, key in (("template", lambda r: r["template"]), ("text", normalised)):
+            if shared := {key(r) for r in splits[seen]} & {key(r) for r in splits[held]}:
+                raise _leak(seen, held, f"{len(shared)} shared {what}s, such as {min(shared)!r}")
+        index = NearIndex([*splits[seen], *splits[held]], threshold)
+        for row in splits[seen]:
+            index.add(row)
+        for row in splits[held]:
+            if twin := index.find(row):
+                raise _leak(seen, held, f"{row['id']} is a near duplicate of {twin['id']}")
+
+
+def _leak(seen: str, held: str, what: str) -> DataError:
+    return DataError(f"leak between {seen} and {held}", what, "splits that share nothing", "run prepare again from the raw rows")
+
+
+def _unlike(rows: Iterable[Row], held: Sequence[Row], config: DataConfig) -> list[Row]:
+    """The rows that share no text and no near duplicate with held-out rows."""
+    rows = list(rows)
+    texts = {normalised(row) for row in held}
+    index = NearIndex([*rows, *held], config.near_duplicate)
+    for row in held:
+        index.add(row)
+    return [row for row in rows if normalised(row) not in texts and index.find(row) is None]
+
+
+def _round(x: float) -> int:
+    return int(x + 0.5)
+
+
+def _shuffle_key(seed: int, name: str) -> str:
+    return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
