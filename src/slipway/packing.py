@@ -51,11 +51,17 @@ def tokenize(rows: Sequence[dict[str, Any]], tokenizer: Any, longest: int) -> li
         whole = _ids(tokenizer, row["messages"], add_generation_prompt=False)
         if whole[: len(prompt)] != prompt or len(whole) == len(prompt):
             raise DataError(
-                f"row {row.get('id')}", "its prompt's tokens are not a prefix of the whole row's", "a chat template that appends", "use another template"
+                f"row {row.get('id')}",
+                "its prompt's tokens are not a prefix of the whole row's",
+                "a chat template that appends",
+                "use another template",
             )
         if len(whole) > longest:
             raise DataError(
-                f"row {row.get('id')}", f"{len(whole)} tokens", f"at most train.pack_length={longest}", "raise train.pack_length or shorten the row"
+                f"row {row.get('id')}",
+                f"{len(whole)} tokens",
+                f"at most train.pack_length={longest}",
+                "raise train.pack_length or shorten the row",
             )
         examples.append(Example(whole, len(prompt)))
     return examples

@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 
 class Progress:
@@ -21,6 +21,13 @@ class Progress:
     def __init__(self, path: Path | None = None, every_s: float = 0.5) -> None:
         self._file = path.open("a", buffering=1) if path else None
         self._every_s, self._last = every_s, 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file:
+            self._file.close()
 
     def update(self, what: str, done: float, total: float | None, unit: str, **figures: float) -> None:
         now = time.monotonic()

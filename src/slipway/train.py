@@ -16,6 +16,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from slipway.artifacts import Adapter, Checkpoint, Dataset
+from slipway.checkpoints import model_dir
 from slipway.config import TrainConfig
 from slipway.errors import ConfigError
 from slipway.jobs import Workspace
@@ -54,11 +55,15 @@ def load_model(directory: str, params: TrainConfig) -> PeftModel:
         raise ConfigError("train.upper_layers", params.upper_layers, f"at most the model's {layers} layers", "lower train.upper_layers")
     nf4 = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32)
     model = AutoModelForCausalLM.from_pretrained(
-        directory, dtype=torch.float32, attn_implementation="sdpa", device_map={"": "cpu"}, quantization_config=nf4 if params.method == "qlora" else None
+        directory,
+        dtype=torch.float32,
+        attn_implementation="sdpa",
+        device_map={"": "cpu"},
+        quantization_config=nf4 if params.method == "qlora" else None,
     )
     model.requires_grad_(False)
     if params.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
     return get_peft_model(model, lora_config(params, layers))
 
 

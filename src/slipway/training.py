@@ -56,7 +56,9 @@ class Schedule:
         micros = [packs[i : i + params.micro_batch] for i in range(0, len(packs), params.micro_batch)]
         steps = [micros[i : i + params.accumulate] for i in range(0, len(micros), params.accumulate)]
         if params.max_steps and params.max_steps > len(steps):
-            raise ConfigError("train.max_steps", params.max_steps, f"at most {len(steps)}, all that {params.epochs} epochs hold", "raise train.epochs")
+            raise ConfigError(
+                "train.max_steps", params.max_steps, f"at most {len(steps)}, all that {params.epochs} epochs hold", "raise train.epochs"
+            )
         steps = steps[: params.max_steps]
         tokens = sum(len(rows[i].tokens) for step in steps for micro in step for p in micro for i in p)
         return cls(steps, tokens)
