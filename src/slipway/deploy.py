@@ -1,0 +1,211 @@
+"""Promotion is a transaction: stage, start beside the champion, check, switch the pointer, record, stop the old one.
+
+Any failure before the record undoes what was done and leaves the champion serving, untouched. A crash at any point leaves
+the champion or the new release serving; the next operation first tidies what the crash left. Rollback is the same,
+backwards. Runs in the orchestrator's process: no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from slipway.artifacts import Dataset, Engine, Verdict
+from slipway.config import DeployConfig
+from slipway.errors import DataError, GateError, ResourceError
+from slipway.lineage import digests, lineage
+from slipway.local_target import LocalTarget
+from slipway.releases import Release, Releases
+from slipway.serving import Server
+
+LOCK_TIMEOUT_S = 300.0
+Note = Callable[[str], None]
+
+
+class Target(Protocol):
+    """A machine that holds releases and serves one of them."""
+
+    releases: Releases
+
+    def start(self, name: str) -> Server: ...
+    def server(self, name: str) -> Server | None: ...
+    def healthy(self, name: str) -> bool: ...
+    def smoke(self, name: str) -> list[dict[str, Any]]: ...
+    def stop(self, name: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a target serves. `url` is None while no engine runs; `healthy` was asked just now."""
+
+    release: Release | None
+    url: str | None
+    healthy: bool
+    previous: str | None
+    releases: list[str]
+
+
+def target_for(params: DeployConfig) -> Target:
+    """The transport that `deploy.kind` names."""
+    return {"local": LocalTarget}[params.kind](params)
+
+
+def promote(
+    engine: Engine,
+    verdict: Verdict,
+    data: Dataset,
+    card: str,
+    params: DeployConfig,
+    *,
+    model: str,
+    runs: Mapping[str, str] | None = None,
+    note: Note = lambda _: None,
+    lock_timeout_s: float = LOCK_TIMEOUT_S,
+) -> Release:
+    """Make `engine` the serving release; the champion serves until the new one has answered.
+
+    `card` is the model card (Markdown), `runs` names tracking and flow runs, `model` the registered name. An engine that
+    serves already is left alone (restarted when it does not run) and comes back with `reused`.
+    Raises GateError unless the verdict passed, DataError when it judged another engine, CheckpointError for damaged bytes,
+    EngineError when the new engine does not start or answer, ResourceError for ports, disk or a busy target.
+    """
+    target = target_for(params)
+    judged = _passed(verdict, engine)
+    with target.releases.lock(f"promotion of {engine.digest[:12]}", lock_timeout_s), ExitStack() as undo:
+        tidy(target)
+        live = target.releases.current()
+        if live and target.releases.read(live).digests["engine"] == engine.digest:
+            return _keep(target, live, note)
+        name = target.releases.next_name(engine.digest)
+        release = Release(
+            name=name, path=str(target.releases.dir(name)), model=model, created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            digests={**digests(engine, verdict), "dataset": data.digest}, runs=dict(runs or {}), outcome=judged["outcome"],
+        )  # fmt: skip
+        documents = {
+            "card.md": card,
+            "verdict.json": json.dumps(judged, indent=1) + "\n",
+            "smoke.jsonl": _smoke_rows(data, params.smoke_requests),
+        }
+        undo.callback(target.releases.remove, name)
+        target.releases.stage(name, engine, {"release.json": release.model_dump_json(indent=1) + "\n", **documents})
+        note(f"staged {name}")
+        released = _replace(target, "promote", live, name, undo, note)
+        for pruned in target.releases.prune(params.keep_releases):
+            note(f"pruned {pruned}")
+        return released
+
+
+def rollback(params: DeployConfig, *, note: Note = lambda _: None, lock_timeout_s: float = LOCK_TIMEOUT_S) -> Release:
+    """Serve the previous release again: started beside, checked, switched to; then the newer one is stopped. It stays on disk.
+
+    Raises ResourceError when there is no previous release; else what `promote` raises.
+    """
+    target = target_for(params)
+    with target.releases.lock("rollback", lock_timeout_s), ExitStack() as undo:
+        tidy(target)
+        previous = target.releases.previous()
+        if previous is None:
+            raise ResourceError(
+                f"rollback of target {params.target}",
+                "no previous release",
+                "a release that served before",
+                "promote another engine instead",
+            )
+        target.releases.check(previous)
+        return _replace(target, "rollback", target.releases.current(), previous, undo, note)
+
+
+def champion(params: DeployConfig) -> Release | None:
+    """The release that the pointer names, running or not; None before the first promotion."""
+    releases = target_for(params).releases
+    name = releases.current()
+    return releases.read(name) if name else None
+
+
+def status(params: DeployConfig) -> Status:
+    target = target_for(params)
+    name = target.releases.current()
+    server = target.server(name) if name else None
+    return Status(
+        release=target.releases.read(name) if name else None,
+        url=server.url if server else None,
+        healthy=target.healthy(name) if name else False,
+        previous=target.releases.previous(),
+        releases=target.releases.names(),
+    )
+
+
+def stop(params: DeployConfig, *, lock_timeout_s: float = LOCK_TIMEOUT_S) -> bool:
+    """End the serving engine and any leftover; the pointer stays. False when nothing ran."""
+    target = target_for(params)
+    with target.releases.lock("stop", lock_timeout_s):
+        tidy(target)
+        name = target.releases.current()
+        ran = name is not None and target.server(name) is not None
+        if name:
+            target.stop(name)
+        return ran
+
+
+def tidy(target: Target) -> None:
+    """Finish what a crash interrupted: one engine at most keeps running, the pointer's, and every release on disk has served."""
+    releases = target.releases
+    releases.reconcile()
+    for name in releases.names():
+        if name != releases.current() or target.server(name) is None:
+            target.stop(name)
+    releases.sweep()
+
+
+def _replace(target: Target, action: str, old: str | None, new: str, undo: ExitStack, note: Note) -> Release:
+    """Start and check `new`, switch, record; from the record on there is no way back. Then stop `old`."""
+    releases = target.releases
+    undo.callback(target.stop, new)
+    server = target.start(new)
+    note(f"started {new} at {server.url}")
+    smoke = target.smoke(new)
+    release = releases.read(new).model_copy(update={"smoke": smoke})
+    releases.write(new, "release.json", release.model_dump_json(indent=1) + "\n")
+    note(f"{len(smoke)} smoke requests answered, {sum(s['json'] for s in smoke)} with JSON")
+    undo.callback(releases.point, old)
+    releases.point(new)
+    note(f"switched to {new}")
+    releases.record(action, new)
+    undo.pop_all()
+    note(f"recorded {action} of {new}")
+    if old:
+        target.stop(old)
+        note(f"stopped {old}")
+    return release
+
+
+def _keep(target: Target, name: str, note: Note) -> Release:
+    """The same engine again: nothing to switch. Started when it does not run, as after a reboot."""
+    if not target.healthy(name):
+        target.stop(name)
+        server = target.start(name)
+        note(f"restarted {name} at {server.url}")
+    note(f"{name} serves this engine already")
+    return target.releases.read(name).model_copy(update={"reused": True})
+
+
+def _passed(verdict: Verdict, engine: Engine) -> dict[str, Any]:
+    """The verdict's document; GateError unless it passed, DataError when it is about another engine."""
+    doc: dict[str, Any] = verdict.read_json("verdict.json")
+    if doc["outcome"] != "pass":
+        raise GateError(f"verdict {verdict.digest[:12]}", doc["outcome"], "pass", "nothing was promoted: see its rules")
+    if engine.digest not in {a.digest for a in lineage(verdict)}:
+        raise DataError(f"verdict {verdict.digest[:12]}", "does not lead to this engine", f"one on engine {engine.digest[:12]}", "gate this engine")
+    return doc
+
+
+def _smoke_rows(data: Dataset, count: int) -> str:
+    """Test rows taken evenly, as JSONL."""
+    lines = (data.path / "test.jsonl").read_text().splitlines()
+    if not lines:
+        raise DataError(f"test split {data.uri}", "empty", "rows to ask the new engine", "prepare the data again")
+    return "".join(f"{line}\n" for line in lines[:: max(1, len(lines) // count)][:count])
