@@ -1,0 +1,56 @@
+"""finetune-and-ship: the whole chain, one line a stage. A stage whose inputs, params and code are unchanged is reused."""
+
+from __future__ import annotations
+
+import sys
+
+from prefect import flow
+from prefect.states import Completed, State
+
+from flows.command import main
+from slipway.config import Config, load_config
+from tasks.deploy import promote, rival
+from tasks.engine import engine
+from tasks.evaluate import evaluate
+from tasks.fetch import fetch
+from tasks.gate import gate
+from tasks.merge import merge
+from tasks.pipeline import pipeline
+from tasks.prepare import prepare
+from tasks.provenance import ROOT
+from tasks.quantize import quantize
+from tasks.report import report
+from tasks.train import train
+
+DEFAULT = load_config(ROOT / "conf")  # the form in the Prefect UI, and what a run without parameters gets
+
+
+@flow(name="finetune-and-ship")
+def finetune_and_ship(config: Config = DEFAULT) -> State[None]:
+    """Fine-tune, merge, quantize, build engines, evaluate them as served, gate, promote."""
+    with pipeline(config) as run:
+        base = fetch(run, config.model)
+        data = prepare(run, base, config.data)
+        adapter = train(run, base, data, config.train)
+        merged = merge(run, base, adapter, config.merge)
+        quantized = quantize(run, merged, config.quantize)
+
+        candidate = engine(run, quantized, config.engine, of="candidate")
+        quality = {
+            "base": evaluate(run, engine(run, base, config.engine, of="base"), data, config.evaluate, of="base", speed=False),
+            "merged": evaluate(run, engine(run, merged, config.engine, of="merged"), data, config.evaluate, of="merged", speed=True),
+            "candidate": evaluate(run, candidate, data, config.evaluate, of="candidate", speed=True),
+        }
+        if champion := rival(candidate, config.deploy):
+            quality["champion"] = evaluate(run, champion.engine, data, config.evaluate, of="champion", speed=True)
+
+        verdict = gate(run, quality["candidate"], quality["merged"], quality["base"], quality.get("champion"), quantized, config.gate)
+        card = report(run, candidate, verdict, adapter, quality)
+        promote(run, candidate, verdict, data, card, config.deploy)
+    if run.summary.all_reused():
+        return Completed(name="Cached", message="every stage was reused and this engine serves already")
+    return Completed(message=f"serving at {run.summary.endpoint}")
+
+
+if __name__ == "__main__":
+    sys.exit(main(finetune_and_ship, sys.argv[1:]))

@@ -1,0 +1,108 @@
+"""What a person sees in a terminal while stages work: one line a stage, from the stages' own events.
+
+`describe` gives the same facts as one line of text, for logs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+_EVENT_KEYS = ("t", "event", "what", "done", "total", "unit")
+
+
+def figures(event: dict[str, Any]) -> str:
+    """`loss 0.312, 1,240 tokens/s`: the figures beside a progress event's counts."""
+    return ", ".join(_figure(k, v) for k, v in event.items() if k not in _EVENT_KEYS and isinstance(v, int | float))
+
+
+def _figure(name: str, value: float) -> str:
+    text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return f"{text} {name.removesuffix('_per_s')}/s" if name.endswith("_per_s") else f"{name} {text}"
+
+
+def describe(event: dict[str, Any]) -> str:
+    """One line for a log: `train 40/120 steps, loss 0.312, 1,240 tokens/s`."""
+    if event["event"] == "note":
+        return str(event["text"])
+    total = f"/{event['total']:,g}" if event.get("total") else ""
+    counts = f"{event['what']} {event['done']:,g}{total} {event['unit']}"
+    return ", ".join(part for part in (counts, figures(event)) if part)
+
+
+def human_bytes(n: float) -> str:
+    """Decimal units, as disks and GPUs are sold: `1.2 GB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(n) < 1000:
+            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
+        n /= 1000
+    return f"{n:.1f} TB"
+
+
+class Thin:
+    """True at most once in `every_s` seconds."""
+
+    def __init__(self, every_s: float) -> None:
+        self._every_s, self._last = every_s, float("-inf")
+
+    def due(self) -> bool:
+        now = time.monotonic()
+        if now - self._last < self._every_s:
+            return False
+        self._last = now
+        return True
+
+
+class Bars:
+    """Live lines on a terminal; silent elsewhere (`live` says which)."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.live = console.is_terminal
+        self._progress = Progress(
+            SpinnerColumn(finished_text="·"),
+            TextColumn("{task.fields[label]:<20}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[detail]}"),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not self.live,
+        )
+
+    @contextmanager
+    def open(self) -> Iterator[Bars]:
+        with self._progress:
+            yield self
+
+    @contextmanager
+    def stage(self, label: str) -> Iterator[Line]:
+        """The line of one stage; it stays on the screen when the stage ends."""
+        task = self._progress.add_task("", total=None, label=label, detail="starting")
+        yield Line(self._progress, task)
+        self._progress.update(task, total=1, completed=1)
+
+
+class Line:
+    """One stage's line."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress, self._task, self._what = progress, task, ""
+
+    def event(self, event: dict[str, Any]) -> None:
+        if event["event"] == "note":
+            self.say(event["text"])
+        elif event["event"] == "progress":
+            if event["what"] != self._what:  # another phase: its own speed, its own ETA
+                self._what = event["what"]
+                self._progress.reset(self._task, total=event["total"])
+            self._progress.update(self._task, total=event["total"], completed=event["done"], detail=describe(event))
+
+    def say(self, text: str) -> None:
+        self._progress.update(self._task, detail=text[:100])

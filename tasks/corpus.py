@@ -1,0 +1,31 @@
+"""The data half belongs to DVC: bring its splits up to date before `prepare` reads them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from slipway.config import DataConfig
+from slipway.errors import DataError, StageError
+from slipway.revision import locked_stage
+from tasks.provenance import ROOT
+
+
+def reproduce(config: DataConfig) -> bool:
+    """Run `dvc repro` when `data.raw` is a file that `dvc.yaml` makes; False for a user's own data.
+
+    Raises DataError when a DVC stage fails, StageError when another dvc command holds the repository.
+    """
+    if locked_stage(ROOT, ROOT / config.raw) is None:
+        return False
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # dvc.yaml says `python`
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "repro"], cwd=ROOT, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+    )
+    if done.returncode == 0:
+        return True
+    said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-8:])
+    kind = StageError if "acquire lock" in said else DataError
+    raise kind("dvc repro", said, "data up to date with dvc.yaml", "run `dvc repro` in the project's root and read what it says")

@@ -1,0 +1,38 @@
+"""Deploy: the gate decides, the target switches, the alias follows."""
+
+from __future__ import annotations
+
+from prefect import get_run_logger
+from prefect.states import Completed, State
+
+from slipway import deploy
+from slipway.artifacts import Dataset, Engine, Verdict
+from slipway.config import DeployConfig
+from slipway.gate import require_pass
+from slipway.releases import Release
+from tasks import tracking, ui
+from tasks.stage import MINUTE, Record, Run, stage_task
+
+
+def rival(engine: Engine, params: DeployConfig) -> Release | None:
+    """The release that this engine has to beat: the serving one, or, when that is this very engine, the one before it."""
+    releases = deploy.target_for(params).releases
+    served = [releases.read(name) for name in (releases.current(), releases.previous()) if name]
+    return next((r for r in served if r.digests["engine"] != engine.digest), None)
+
+
+@stage_task("promote", timeout_s=30 * MINUTE)
+def promote(run: Run, engine: Engine, verdict: Verdict, data: Dataset, card: str, params: DeployConfig) -> State[Release]:
+    """Raises GateError, naming the rules, unless the verdict passed; the champion keeps serving."""
+    with run.tracker.stage("promote", {"engine": engine}, params), run.bars.stage("promote") as line:
+        require_pass(verdict)
+        note = line.say if run.bars.live else get_run_logger().info
+        release = deploy.promote(engine, verdict, data, card, params, model=run.config.model.name, runs=run.ids(), note=note)
+        tracking.set_champion(run.config, engine.digest)
+        why = f"{release.name} serves this engine already" if release.reused else f"{release.name} serves"
+        line.say(why)
+    url = deploy.status(params).url or ""
+    run.summary.endpoint, run.summary.links["endpoint"] = url, url
+    ui.link("endpoint", url, f"endpoint of {release.name}")
+    run.summary.stages.append(Record("promote", release.reused, why, 0.0, 0, engine.digest))
+    return Completed(name="Cached" if release.reused else "Completed", message=why, data=release)

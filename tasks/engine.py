@@ -1,0 +1,15 @@
+"""Engine: checkpoint -> runtime bundle, tied to the hardware it was built on."""
+
+from __future__ import annotations
+
+from prefect.states import State
+
+from slipway.artifacts import Checkpoint, Engine, Quantized
+from slipway.config import EngineConfig
+from slipway.engines import engine_fingerprint
+from tasks.stage import HOUR, Run, stage_task
+
+
+@stage_task("engine", timeout_s=2 * HOUR, run_name="engine {of}")
+def engine(run: Run, checkpoint: Checkpoint | Quantized, params: EngineConfig, of: str) -> State[Engine]:
+    return run.make("engine", Engine, {"checkpoint": checkpoint}, params, label=f"engine {of}", extra=engine_fingerprint(params))

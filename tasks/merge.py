@@ -1,0 +1,14 @@
+"""Merge: base + adapter -> one checkpoint, virtual unless materialized."""
+
+from __future__ import annotations
+
+from prefect.states import State
+
+from slipway.artifacts import Adapter, Checkpoint
+from slipway.config import MergeConfig
+from tasks.stage import HOUR, Run, stage_task
+
+
+@stage_task("merge", timeout_s=2 * HOUR)
+def merge(run: Run, base: Checkpoint, adapter: Adapter, params: MergeConfig) -> State[Checkpoint]:
+    return run.make("merge", Checkpoint, {"base": base, "adapter": adapter}, params)

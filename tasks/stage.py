@@ -1,0 +1,150 @@
+"""What every task shares: the run it belongs to, one stage done with progress and tracking, and the task options."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
+from prefect.states import Completed, State
+from pydantic import BaseModel
+
+from slipway.artifacts import Artifact, Store
+from slipway.config import Config
+from slipway.console import Bars, Line, Thin, describe, human_bytes
+from slipway.errors import SlipwayError
+from slipway.jobs import Made, ensure
+from slipway.runner import Runner
+from tasks import ui
+from tasks.tracking import StageRun, Tracker
+
+P = ParamSpec("P")
+A = TypeVar("A")
+MINUTE, HOUR = 60, 3600
+LOG_EVERY_S = 10.0
+
+
+@dataclass(frozen=True)
+class Record:
+    """One line of the run's table. Seconds and bytes are zero when the artifact was reused."""
+
+    stage: str
+    reused: bool
+    why: str
+    seconds: float
+    peak_rss: int
+    digest: str
+
+
+@dataclass
+class Summary:
+    """What the run did, for people (tables) and programs (JSON)."""
+
+    stages: list[Record] = field(default_factory=list)
+    quality: dict[str, Any] = field(default_factory=dict)
+    gate: dict[str, Any] = field(default_factory=dict)
+    endpoint: str = ""
+    links: dict[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def all_reused(self) -> bool:
+        return all(s.reused for s in self.stages)
+
+
+class Run:
+    """One pipeline run: where bytes live, who runs stages, who is told. Passed to every task; a plain class so that Prefect
+    does not look inside."""
+
+    def __init__(self, config: Config, store: Store, runner: Runner, tracker: Tracker, bars: Bars) -> None:
+        self.config, self.store, self.runner, self.tracker, self.bars = config, store, runner, tracker, bars
+        self.summary = Summary()
+
+    def ids(self) -> dict[str, str]:
+        """Where to read about this run, for the release's record."""
+        return {"mlflow_run": self.tracker.parent, "prefect_flow_run": str(flow_run.id or "")}
+
+    def make(
+        self,
+        stage: str,
+        output: type[Artifact],
+        inputs: Mapping[str, Artifact | None],
+        params: BaseModel,
+        *,
+        label: str = "",
+        extra: Mapping[str, str] | None = None,
+    ) -> State[Any]:
+        """Have the artifact of one stage; the state is named `Cached` when it was reused, with the reason as message."""
+        label = label or stage
+        with self.tracker.stage(label, inputs, params) as tracked, self.bars.stage(label) as line:
+            listener = Listener(label, line, tracked, logs=not self.bars.live)
+            cache = Path(self.config.store.cache)
+            made = ensure(
+                stage, inputs, params, output=output, store=self.store, cache=cache, runner=self.runner, on_event=listener, extra=extra
+            )
+            tracked.made(made)
+            line.say(_outcome(made))
+        self.summary.stages.append(Record(label, made.reused, made.why, made.seconds, made.peak_rss, made.artifact.digest))
+        return Completed(name="Cached" if made.reused else "Completed", message=_outcome(made), data=made.artifact)
+
+
+class Listener:
+    """Carries a stage's events to the terminal, the Prefect UI, the log and MLflow, each at its own pace."""
+
+    def __init__(self, label: str, line: Line, tracked: StageRun, *, logs: bool) -> None:
+        self._line, self._tracked, self._logs = line, tracked, logs
+        self._ui = ui.ProgressArtifact(label)
+        self._thin = Thin(LOG_EVERY_S)
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        kind = event["event"]
+        if kind == "metric":
+            self._tracked.metric(event)
+            return
+        self._line.event(event)
+        if kind == "progress":
+            self._ui.update(event)
+        if self._logs and (kind == "note" or self._thin.due()):
+            get_run_logger().info(describe(event))
+
+
+def _outcome(made: Made) -> str:
+    if made.reused:
+        return f"reused: {made.why}"
+    return f"made in {made.seconds:.1f} s, peak {human_bytes(made.peak_rss)}, digest {made.artifact.digest[:12]}"
+
+
+def infrastructure_error(_task: Any, _task_run: Any, state: State[Any]) -> bool:
+    """Retry what another attempt may cure: a died stage or engine, a lost connection. Never bad input, a failed gate or a
+    machine that lacks something."""
+    error = state.data
+    return error.exit_code == 5 if isinstance(error, SlipwayError) else isinstance(error, OSError)
+
+
+def stage_task(
+    name: str, *, timeout_s: float, run_name: str | None = None, retries: int = 1
+) -> Callable[[Callable[Concatenate[Run, P], State[A]]], Callable[Concatenate[Run, P], A]]:
+    """A Prefect task whose caller gets the artifact, and whose state may be `Cached`.
+
+    A task that returns a State hands that State to its caller; the wrapper opens it, and raises what the task raised.
+    """
+
+    def wrap(function: Callable[Concatenate[Run, P], State[A]]) -> Callable[Concatenate[Run, P], A]:
+        prefect_task = task(
+            name=name, task_run_name=run_name or name, timeout_seconds=timeout_s, cache_policy=NO_CACHE,
+            retries=retries, retry_delay_seconds=10, retry_condition_fn=infrastructure_error,
+        )(function)  # fmt: skip
+
+        @functools.wraps(function)
+        def call(run: Run, *args: P.args, **kwargs: P.kwargs) -> A:
+            return prefect_task(run, *args, **kwargs, return_state=True).result()  # type: ignore[no-any-return]
+
+        return call
+
+    return wrap

@@ -1,0 +1,300 @@
+"""MLflow, and the one module that imports it (lazily: the import takes seconds).
+
+One parent run per pipeline, one child run per stage. Weights are external models, by uri and digest: MLflow gets no bytes
+of them. Metrics go in batches. A failed run stays, FAILED, with its error.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import BaseModel
+
+from slipway.artifacts import Adapter, Artifact, Checkpoint, Dataset, Engine, Evaluation, Quantized, Verdict
+from slipway.config import Config, TrackingConfig
+from slipway.console import Thin
+from slipway.errors import ResourceError
+from slipway.jobs import Made
+from slipway.masking import mask
+from tasks.provenance import ROOT, command_line, environment_digest, git_commit
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+FLUSH_EVERY_S = 5.0
+WEIGHTS = (Checkpoint, Adapter, Quantized, Engine)
+SMALL_FILE = 2_000_000  # bytes: larger files stay in the artifact store
+DIGEST_CHARS = 36  # MLflow's column for dataset digests
+
+
+class Tracker:
+    """The parent run. `parent` is its id; `links` are pages of the MLflow UI."""
+
+    def __init__(self, client: MlflowClient, config: Config, experiment: str, parent: str) -> None:
+        self.client, self.config, self.experiment, self.parent = client, config, experiment, parent
+        self.models: dict[str, str] = {}  # artifact digest -> MLflow model id
+        uri = config.tracking.uri
+        self.url = mask(uri) if uri.startswith("http") else ""
+
+    @contextmanager
+    def stage(self, label: str, inputs: Mapping[str, Artifact | None], params: BaseModel) -> Iterator[StageRun]:
+        """A child run; FINISHED when the block ends well, else FAILED (KILLED when interrupted) with the error."""
+        tags = {"mlflow.parentRunId": self.parent, "slipway.stage": label}
+        run = self.client.create_run(self.experiment, tags=tags, run_name=label)
+        child = StageRun(self, run.info.run_id)
+        child.params(flatten(params.model_dump(mode="json")))
+        child.inputs(inputs)
+        with _ended(self.client, child.run_id):
+            yield child
+            child.flush()
+
+    def dataset(self, data: Dataset, raw: str, digest: str, revision: str | None) -> None:
+        """The run's input, by the digest that DVC gives its source; `revision` is set where DVC versions it."""
+        from mlflow.entities import Dataset as Entity
+        from mlflow.entities import DatasetInput, InputTag
+
+        entity = Entity(Path(raw).stem, digest[:DIGEST_CHARS], "local", json.dumps({"uri": data.uri}), profile=json.dumps(data.summary))
+        tags = {"mlflow.data.context": "training", "artifact": data.digest, "dvc": revision or "not versioned"}
+        self.client.log_inputs(self.parent, [DatasetInput(entity, [InputTag(k, v) for k, v in tags.items()])])
+        self.tags({"slipway.data_digest": digest, "slipway.data_revision": revision or "not versioned"})
+
+    def tags(self, tags: Mapping[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        self.client.log_batch(self.parent, tags=[RunTag(k, mask(v)[:5000]) for k, v in tags.items()])
+
+    def metrics(self, figures: Mapping[str, float]) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self.client.log_batch(self.parent, metrics=[Metric(k, float(v), now, 0) for k, v in figures.items()])
+
+    def text(self, name: str, text: str) -> None:
+        self.client.log_text(self.parent, text, name)
+
+    def file(self, path: Path, folder: str | None = None) -> None:
+        self.client.log_artifact(self.parent, str(path), folder)
+
+    def run_url(self) -> str:
+        return f"{self.url}/#/experiments/{self.experiment}/runs/{self.parent}" if self.url else ""
+
+
+class StageRun:
+    """A child run: params at the start, metrics in batches, the artifact at the end."""
+
+    def __init__(self, tracker: Tracker, run_id: str) -> None:
+        self.tracker, self.run_id, self._metrics, self._thin = tracker, run_id, list[Any](), Thin(FLUSH_EVERY_S)
+
+    def params(self, params: Mapping[str, str]) -> None:
+        from mlflow.entities import Param
+
+        self.tracker.client.log_batch(self.run_id, params=[Param(k, mask(v)[:6000]) for k, v in params.items()])
+
+    def inputs(self, inputs: Mapping[str, Artifact | None]) -> None:
+        from mlflow.entities import LoggedModelInput
+
+        known = [self.tracker.models[a.digest] for a in inputs.values() if a and a.digest in self.tracker.models]
+        if known:
+            self.tracker.client.log_inputs(self.run_id, models=[LoggedModelInput(m) for m in known])
+
+    def metric(self, event: Mapping[str, Any]) -> None:
+        """Keep one step's figures for the next batch."""
+        from mlflow.entities import Metric
+
+        stamp, step = int(event["t"] * 1000), int(event["step"])
+        self._metrics += [Metric(k, float(v), stamp, step) for k, v in event.items() if k not in ("t", "event", "step")]
+        if self._thin.due() or len(self._metrics) > 500:
+            self.flush()
+
+    def flush(self) -> None:
+        for start in range(0, len(self._metrics), 900):  # MLflow takes 1000 a call
+            self.tracker.client.log_batch(self.run_id, metrics=self._metrics[start : start + 900])
+        self._metrics = []
+
+    def made(self, made: Made) -> None:
+        """The artifact: figures, small files, and weights as an external model by reference."""
+        from mlflow.entities import Metric, RunTag
+
+        artifact, now = made.artifact, int(time.time() * 1000)
+        figures = {"seconds": made.seconds, "peak_rss_bytes": made.peak_rss, **numbers(artifact.summary)}
+        tags = {
+            "slipway.reused": str(made.reused).lower(),
+            "slipway.why": made.why,
+            "slipway.digest": artifact.digest,
+            "slipway.uri": artifact.uri,
+        }
+        self.tracker.client.log_batch(
+            self.run_id,
+            metrics=[Metric(k, v, now, 0) for k, v in figures.items()],
+            tags=[RunTag(k, mask(v)) for k, v in tags.items()],
+        )
+        if isinstance(artifact, WEIGHTS):
+            self._model(artifact)
+        for file in small_files(artifact):
+            self.tracker.client.log_artifact(self.run_id, str(file))
+
+    def _model(self, artifact: Artifact) -> None:
+        from mlflow.entities import LoggedModelOutput
+
+        model_id = external_model(self.tracker, artifact, self.run_id)
+        self.tracker.models[artifact.digest] = model_id
+        self.tracker.client.log_outputs(self.run_id, [LoggedModelOutput(model_id, 0)])
+
+
+@contextmanager
+def pipeline_run(config: Config) -> Iterator[Tracker]:
+    """Open the parent run with system metrics, provenance, the resolved config and the command line.
+
+    Raises ResourceError before any work when MLflow does not answer.
+    """
+    require(config.tracking)
+    mlflow = _mlflow()
+    mlflow.set_tracking_uri(config.tracking.uri)
+    experiment = mlflow.set_experiment(config.tracking.experiment).experiment_id
+    with mlflow.start_run(experiment_id=experiment, run_name=config.model.name, log_system_metrics=True) as run:
+        tracker = Tracker(mlflow.MlflowClient(), config, experiment, run.info.run_id)
+        resolved = config.model_dump(mode="json")
+        mlflow.log_params({k: mask(v)[:6000] for k, v in flatten(resolved).items()})
+        tracker.tags({"slipway.git_commit": git_commit(), "slipway.environment": environment_digest()})
+        tracker.text("config.yaml", mask(yaml.safe_dump(resolved, sort_keys=False)))
+        tracker.text("command.txt", command_line() + "\n")
+        with _error_kept(tracker.client, tracker.parent):
+            yield tracker
+
+
+@contextmanager
+def _ended(client: MlflowClient, run_id: str) -> Iterator[None]:
+    with _error_kept(client, run_id):
+        try:
+            yield
+        except BaseException as err:
+            client.set_terminated(run_id, "FAILED" if isinstance(err, Exception) else "KILLED")
+            raise
+        client.set_terminated(run_id, "FINISHED")
+
+
+@contextmanager
+def _error_kept(client: MlflowClient, run_id: str) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as err:
+        client.set_tag(run_id, "slipway.error", mask(f"{type(err).__name__}: {err}")[:5000])
+        client.log_text(run_id, mask(f"{type(err).__name__}: {err}\n"), "error.txt")
+        raise
+
+
+def _mlflow() -> Any:
+    """The library, told not to print run links and start messages between our lines."""
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    import mlflow
+
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    return mlflow
+
+
+def require(tracking: TrackingConfig) -> None:
+    """Raise ResourceError when the tracking server does not answer; file and database URIs need none."""
+    url = urlsplit(tracking.uri)
+    if url.scheme not in ("http", "https"):
+        return
+    kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+    connection = kind(url.hostname or "", url.port, timeout=10)
+    try:
+        connection.request("GET", f"{url.path.rstrip('/')}/health")
+        status = connection.getresponse().status
+    except (OSError, http.client.HTTPException) as err:
+        raise ResourceError(
+            "MLflow", f"{mask(tracking.uri)} does not answer ({err})", "a running server", "`make up`, or set tracking.uri"
+        ) from err
+    finally:
+        connection.close()
+    if status != http.HTTPStatus.OK:
+        raise ResourceError(
+            "MLflow", f"{mask(tracking.uri)}/health says {status}", "200", "is it MLflow that listens there? set tracking.uri"
+        )
+
+
+def external_model(tracker: Tracker, artifact: Artifact, run_id: str) -> str:
+    """The MLflow model id that stands for these bytes; made once per digest."""
+    mlflow = _mlflow()
+    found = tracker.client.search_logged_models([tracker.experiment], f"tags.digest = '{artifact.digest}'", max_results=1)
+    if found:
+        return str(found[0].model_id)
+    tags = {"uri": mask(artifact.uri), "digest": artifact.digest, "kind": artifact.kind}
+    params = {k: str(v) for k, v in numbers(artifact.summary).items()}
+    name = f"{artifact.kind}-{artifact.digest[:12]}"
+    model = mlflow.create_external_model(
+        name=name, source_run_id=run_id, tags=tags, params=params, model_type=artifact.kind, experiment_id=tracker.experiment
+    )
+    return str(model.model_id)
+
+
+def register(tracker: Tracker, engine: Engine, verdict: Verdict, card: str) -> str:
+    """The registered model's version of this engine: found by digest, else made, with the model card as description."""
+    from mlflow.exceptions import RestException
+
+    name, client = tracker.config.model.name, tracker.client
+    try:
+        client.create_registered_model(name)
+    except RestException as err:
+        if err.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    version = version_of(client, name, engine.digest)
+    outcome = str(verdict.read_json("verdict.json")["outcome"])
+    if not version:
+        model_id = tracker.models.get(engine.digest) or external_model(tracker, engine, tracker.parent)
+        tags = {"digest": engine.digest, "uri": mask(engine.uri), "gate": outcome}
+        made = client.create_model_version(name, f"models:/{model_id}", tracker.parent, tags, description=card, model_id=model_id)
+        return str(made.version)
+    client.set_model_version_tag(name, version, "gate", outcome)
+    return version
+
+
+def version_of(client: MlflowClient, name: str, digest: str) -> str:
+    found = client.search_model_versions(f"name = '{name}' and tags.digest = '{digest}'", max_results=1)
+    return str(found[0].version) if found else ""
+
+
+def set_champion(config: Config, engine_digest: str) -> str:
+    """Point the target's alias at the version of this engine; return the version, empty when MLflow knows none."""
+    require(config.tracking)
+    client = _mlflow().MlflowClient(config.tracking.uri)
+    version = version_of(client, config.model.name, engine_digest)
+    if version:
+        client.set_registered_model_alias(config.model.name, alias(config), version)
+    return version
+
+
+def alias(config: Config) -> str:
+    """The champion alias of the config's target, after mlflow/aliases.yaml."""
+    policy = yaml.safe_load((ROOT / "mlflow" / "aliases.yaml").read_text())
+    return str(policy["champion"]).format(target=config.deploy.target)
+
+
+def flatten(doc: Any, prefix: str = "") -> dict[str, str]:
+    """`{"train.lr": "0.001"}`: leaves of a nested mapping, as text."""
+    if isinstance(doc, dict) and doc:
+        return {k: v for key, value in doc.items() for k, v in flatten(value, f"{prefix}{key}.").items()}
+    return {prefix.removesuffix("."): str(doc)}
+
+
+def numbers(summary: Mapping[str, Any]) -> dict[str, float]:
+    return {k: float(v) for k, v in summary.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+
+
+def small_files(artifact: Artifact) -> list[Path]:
+    """What is worth reading in MLflow: per-item results and verdicts whole, of the others the summary and the card."""
+    names = ("summary.json", "card.md", "serve.json", "virtual.json", "adapter_config.json", "training.jsonl", "proof.json")
+    whole = isinstance(artifact, Evaluation | Verdict)
+    files = [p for p in sorted(artifact.path.iterdir()) if p.is_file() and (whole or p.name in names)]
+    return [p for p in files if p.stat().st_size <= SMALL_FILE]

@@ -1,0 +1,65 @@
+"""Prefect UI artifacts: progress, tables, the run report, links. Keys are per kind, so that the UI keeps a history."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from uuid import UUID
+
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.runtime import flow_run
+from prefect.utilities.urls import url_for
+
+from slipway.console import Thin, describe
+
+SHOWN = ("train", "quantize")
+UPDATE_EVERY_S = 2.0
+
+
+class ProgressArtifact:
+    """A bar in the Prefect UI for the long stages; updated at most every two seconds, and at the end."""
+
+    def __init__(self, label: str) -> None:
+        self._label, self._id, self._thin = label, UUID(int=0), Thin(UPDATE_EVERY_S)
+
+    def update(self, event: dict[str, Any]) -> None:
+        total = event.get("total")
+        if self._label not in SHOWN or not total or not (self._thin.due() or event["done"] == total):
+            return
+        percent = min(100.0, 100.0 * event["done"] / total)
+        if self._id.int:
+            update_progress_artifact(self._id, progress=percent, description=describe(event))
+        else:
+            self._id = _uuid(create_progress_artifact(progress=percent, key=key(self._label, "progress"), description=describe(event)))
+
+
+def key(*parts: str) -> str:
+    """Prefect artifact keys: lower-case letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
+
+
+def table(name: str, rows: list[dict[str, Any]], description: str) -> None:
+    create_table_artifact(table=rows, key=key(name), description=description)
+
+
+def markdown(name: str, text: str, description: str) -> None:
+    create_markdown_artifact(markdown=text, key=key(name), description=description)
+
+
+def link(name: str, url: str, text: str) -> None:
+    create_link_artifact(link=url, link_text=text, key=key(name))
+
+
+def flow_run_url() -> str:
+    """The page of the current flow run, empty without a UI."""
+    return url_for("flow-run", obj_id=flow_run.id) or "" if flow_run.id else ""
+
+
+def _uuid(value: Any) -> UUID:
+    return value if isinstance(value, UUID) else UUID(str(value))
