@@ -1,0 +1,74 @@
+"""NVFP4: a weight as 4-bit floats E2M1 in blocks of 16 with an E4M3 scale each, and one fp32 scale over all.
+
+    W[o, i] ~ g * s[o, i // 16] * q[o, i]
+
+    q   in +-{0, 0.5, 1, 1.5, 2, 3, 4, 6}; code = sign << 3 | index; two codes a byte, low nibble = even column
+    g   = max|W| / (6 * 448), fp32, over the whole group that a runtime fuses (q/k/v, gate/up): s then fits E4M3
+    s   = e4m3(clamp(max|block| / (6 * g), 2^-9, 448)); a zero block has s = 1
+    q   = round(W / (float(s) * g)), to nearest, ties to the even code, saturating at 6
+
+Range: one block spans 6 * s; blocks 448 / 2^-9 = 2^17.8 apart still have a scale of their own. Cost 4 + 8/16 = 4.5 bits a
+weight. The order of operations, all in fp32, is ModelOpt's, so that bits agree with its export; -0.0 encodes as +0, a
+negative value that rounds to zero keeps its sign. Left out: searching s for the least squared error, and GPTQ.
+"""
+
+from __future__ import annotations
+
+import torch
+
+E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
+E2M1_MAX, E4M3_MAX, E4M3_MIN = 6.0, 448.0, 2.0**-9
+BLOCK = 16
+
+
+def global_scale(amax: torch.Tensor) -> torch.Tensor:
+    """g, fp32 scalar, from the largest magnitude of the fused group."""
+    return amax.float() / (E2M1_MAX * E4M3_MAX)
+
+
+def block_scales(weight: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
+    """s, E4M3 [O, I/16], of a weight [O, I]."""
+    amax = weight.reshape(weight.shape[0], -1, BLOCK).abs().amax(-1).float()
+    scale = amax / (E2M1_MAX * g)
+    scale[amax == 0] = 1.0  # also where g is 0, that is, 0/0
+    scale[scale == 0] = 1.0  # underflow
+    return scale.clamp_(E4M3_MIN, E4M3_MAX).to(torch.float8_e4m3fn)
+
+
+def encode(x: torch.Tensor) -> torch.Tensor:
+    """E2M1 codes, uint8 of x's shape, of fp32 values. torch.round takes ties to even, in each binade of the grid."""
+    a = x.abs()
+    low, middle, high = (a * 2).round_(), a.round() + 2, (a / 2).round_() + 4  # steps of 0.5 below 2, of 1 below 4, of 2 above
+    code = torch.where(a < 2, low, torch.where(a < 4, middle, high)).clamp_(max=7).to(torch.uint8)
+    return code | ((x < 0).to(torch.uint8) << 3)
+
+
+def pack(codes: torch.Tensor) -> torch.Tensor:
+    """uint8 [O, I] -> uint8 [O, I/2]."""
+    return (codes[..., 1::2] << 4) | codes[..., 0::2]
+
+
+def unpack(packed: torch.Tensor) -> torch.Tensor:
+    """uint8 [O, I/2] -> uint8 [O, I]."""
+    return torch.stack((packed & 0xF, packed >> 4), -1).flatten(-2)
+
+
+def decode(codes: torch.Tensor) -> torch.Tensor:
+    """fp32 values of E2M1 codes."""
+    table = torch.tensor([*E2M1, *(-value for value in E2M1)])
+    return table[codes.int()]
+
+
+def quantize(weight: torch.Tensor, g: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Packed codes uint8 [O, I/2] and block scales E4M3 [O, I/16] of a bf16 weight [O, I], I a multiple of 16."""
+    scales = block_scales(weight, g)
+    divisor = (scales.float() * g).unsqueeze(-1)
+    blocks = weight.reshape(weight.shape[0], -1, BLOCK)
+    x = blocks / divisor if g > 0 else torch.zeros_like(blocks, dtype=torch.float32)
+    return pack(encode(x).flatten(1)), scales
+
+
+def dequantize(packed: torch.Tensor, scales: torch.Tensor, g: torch.Tensor) -> torch.Tensor:
+    """fp32 [O, I]."""
+    values = decode(unpack(packed)).reshape(packed.shape[0], -1, BLOCK)
+    return (values * (scales.float() * g).unsqueeze(-1)).flatten(1)
