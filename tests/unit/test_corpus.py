@@ -57,6 +57,16 @@ def test_a_sentence_with_two_readings_is_recognised_as_such(home: Home) -> None:
     assert [r["intent"] for r in readings("turn on the tv", intents)] == ["HassTurnOff", "HassTurnOn"]
 
 
+def test_sentences_that_nobody_says_or_that_hide_their_intent_are_left_out(home: Home, found: list[Template]) -> None:
+    intents = read_intents(home)
+    state = next(t for t in found if t.text == "<which> <light> <is> {on_off_states:state}")
+    texts = [text for text, _ in sentences(state, 40, 17, intents, home)]
+    assert len(texts) == 40
+    assert not [t for t in texts if "the on" in t or "my off" in t or "our on" in t]
+    volume = next(t for t in found if t.text.startswith("turn [<the>] {area} [volume] (up|down) to"))
+    assert all("volume" in text for text, _ in sentences(volume, 10, 17, intents, home))
+
+
 def test_the_area_of_the_speaker_is_no_slot(home: Home) -> None:
     assert readings("turn on the lights in here", read_intents(home)) == [{"domain": "light", "intent": "HassTurnOn"}]
 
