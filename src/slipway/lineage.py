@@ -12,8 +12,10 @@ from slipway.artifacts import MANIFEST, Artifact
 
 @dataclass(frozen=True)
 class Ancestor:
-    """An artifact in the history of another. `provenance` is empty when its bytes were pruned; the digest still names it."""
+    """An artifact in the history of another. `role` is the path of input names that leads to it, the shortest.
+    `provenance` is empty when its bytes were pruned; the digest still names it."""
 
+    role: str
     kind: str
     stage: str
     uri: str
@@ -23,15 +25,16 @@ class Ancestor:
 
 def lineage(*artifacts: Artifact) -> list[Ancestor]:
     """The artifacts and all they were made from, nearest first, each digest once."""
-    todo = [(a.kind, a.uri, a.digest) for a in artifacts]
+    todo = [("", a.kind, a.uri, a.digest) for a in artifacts]
     found: dict[str, Ancestor] = {}
     while todo:
-        kind, uri, digest = todo.pop(0)
+        role, kind, uri, digest = todo.pop(0)
         if digest in found:
             continue
         provenance = _provenance(Path(uri), digest)
-        found[digest] = Ancestor(kind, provenance.get("stage", ""), uri, digest, provenance)
-        todo += [(i["kind"], i["uri"], i["digest"]) for i in provenance.get("inputs", {}).values()]
+        found[digest] = Ancestor(role or kind, kind, provenance.get("stage", ""), uri, digest, provenance)
+        inputs = provenance.get("inputs", {})
+        todo += [(f"{role}.{name}".strip("."), i["kind"], i["uri"], i["digest"]) for name, i in inputs.items()]
     return list(found.values())
 
 
