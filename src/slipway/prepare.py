@@ -70,6 +70,8 @@ def prepare(base: Checkpoint, params: PrepareParams, space: Workspace) -> None:
     parts, counts = _read_splits(source, config) if source.is_dir() else _make_splits(source, config, space.work)
     lengths = {name: token_lengths(rows, base.path) for name, rows in parts.items()}
     _refuse_long(parts, lengths, config, space.work)
+    if over := counts.get("over_per_label", 0):
+        space.progress.note(f"{over} rows left out to balance labels (data.per_label, data.val_per_label, data.test_per_label)")
     for name, rows in parts.items():
         write_rows(space.out / f"{name}.jsonl", rows)
         space.progress.note(f"{name}: {len(rows)} rows, {sum(lengths[name])} tokens")

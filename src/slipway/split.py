@@ -2,7 +2,8 @@
 
 Templates are put in the order of a hash of seed and name, so that rows added later move no other template. Of each
 label's n templates the first max(1, round(test_fraction n)) go to test, the next round(val_fraction n) to val; a label
-with one template trains only. A split then takes rows from its templates in turn, up to a cap per label.
+with one template trains only. A split then takes rows from its templates in turn, up to a cap per label; data of one
+label has nothing to balance and keeps every row.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 
 from slipway.config import DataConfig
 from slipway.errors import DataError
@@ -38,19 +38,22 @@ def split(rows: Sequence[Row], config: DataConfig) -> Splits:
     """Hold out templates, balance labels, drop training rows that resemble held-out ones, and prove that nothing leaks."""
     place = assign(rows, config)
     parts = {name: [row for row in rows if place[row["template"]] == name] for name in NAMES}
-    caps = {"train": config.per_label, "val": config.val_per_label, "test": config.test_per_label}
-    test = balance(parts["test"], caps["test"], config.seed)
-    val = balance(_unlike(parts["val"], test, config), caps["val"], config.seed)
-    clear = _unlike(parts["train"], [*test, *val], config)
-    splits = Splits(
-        balance(clear, caps["train"], config.seed), val, test,
-        {
-            "resembling_held_out": len(parts["train"]) - len(clear),
-            "templates": len(place),
-            "test_templates": sum(name == "test" for name in place.values()),
-            "labels_without_test": len({r["label"] for r in rows} - {r["label"] for r in test}),
-        },
-    )  # fmt: skip
+    one_label = len({row["label"] for row in rows}) == 1
+    train_cap, val_cap, test_cap = (len(rows),) * 3 if one_label else (config.per_label, config.val_per_label, config.test_per_label)
+    test = balance(parts["test"], test_cap, config.seed)
+    clear_val = _unlike(parts["val"], test, config)
+    val = balance(clear_val, val_cap, config.seed)
+    clear_train = _unlike(parts["train"], [*test, *val], config)
+    train = balance(clear_train, train_cap, config.seed)
+    alike = len(parts["val"]) - len(clear_val) + len(parts["train"]) - len(clear_train)
+    counts = {
+        "resembling_held_out": alike,
+        "over_per_label": len(rows) - alike - len(train) - len(val) - len(test),
+        "templates": len(place),
+        "test_templates": sum(name == "test" for name in place.values()),
+        "labels_without_test": len({r["label"] for r in rows} - {r["label"] for r in test}),
+    }
+    splits = Splits(train, val, test, counts)
     prove(splits, config.near_duplicate)
     return splits
 
@@ -75,13 +78,12 @@ def assign(rows: Iterable[Row], config: DataConfig) -> dict[str, str]:
 
 def balance(rows: Iterable[Row], per_label: int, seed: int) -> list[Row]:
     """At most `per_label` rows of each label, taken from its templates in turn; then all shuffled."""
-    pools: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
+    taken_of: Counter[str] = Counter()
+    turns: dict[str, list[tuple[int, str, Row]]] = defaultdict(list)
     for row in sorted(rows, key=lambda r: _shuffle_key(seed, r["id"])):
-        pools[row["label"]][row["template"]].append(row)
-    taken: list[Row] = []
-    for templates in pools.values():
-        turns = zip_longest(*(templates[t] for t in sorted(templates)))
-        taken += [row for turn in turns for row in turn if row is not None][:per_label]
+        turns[row["label"]].append((taken_of[row["template"]], row["template"], row))
+        taken_of[row["template"]] += 1
+    taken = [row for of in turns.values() for _, _, row in sorted(of, key=lambda turn: turn[:2])[:per_label]]
     return sorted(taken, key=lambda r: _shuffle_key(seed, r["id"]))
 
 

@@ -29,7 +29,13 @@ def test_every_label_that_can_has_test_templates() -> None:
     assert templates["test"] == {"a": 4, "b": 2, "c": 1}
     assert templates["val"] == {"a": 2, "b": 1}
     assert templates["train"] == {"a": 14, "b": 7, "c": 1, "d": 1}
-    assert splits.counts == {"resembling_held_out": 0, "templates": 33, "test_templates": 7, "labels_without_test": 1}
+    assert splits.counts == {
+        "resembling_held_out": 0,
+        "over_per_label": 198 - 72 - 6 - 12,  # 33 templates of 6 rows; train 30 + 30 + 6 + 6
+        "templates": 33,
+        "test_templates": 7,
+        "labels_without_test": 1,
+    }
 
 
 def test_labels_are_balanced_and_templates_share_evenly() -> None:
@@ -88,6 +94,12 @@ def test_each_kind_of_leak_is_found(change: dict[str, Any], message: str) -> Non
         prove(replace(sound, test=[leaked]), 0.7)
     with pytest.raises(DataError, match="leak between train and val"):
         prove(replace(sound, val=[leaked]), 0.7)
+
+
+def test_data_of_one_label_keeps_every_row() -> None:
+    splits = split(corpus({"all": 20}), CONFIG)
+    assert (len(splits.train), len(splits.val), len(splits.test)) == (84, 12, 24)
+    assert splits.counts["over_per_label"] == 0
 
 
 def test_balance_takes_from_templates_in_turn() -> None:
