@@ -1,0 +1,102 @@
+"""What a runtime bundle is: `serve.json` beside the model and the program that serves it, and what makes them valid.
+
+The bundle carries its own server binary: the program that was evaluated is the program that is shipped, and a rollback
+works after every cache is gone. The binary is compiled for this CPU, so the bundle names the CPU that it is for.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from slipway.artifacts import Engine, sha256_bytes
+from slipway.config import EngineConfig, Section
+from slipway.errors import EngineError
+
+SERVE = "serve.json"
+
+
+class ServeConfig(Section):
+    """How a bundle is served."""
+
+    kind: Literal["llama.cpp"] = Field("llama.cpp", description="Engine.")
+    model: str = Field(description="Model file in the bundle.")
+    server: str = Field(description="Server program in the bundle.")
+    alias: str = Field("slipway", description="Model name that the endpoint answers to.")
+    context: int = Field(description="Context per slot, tokens.")
+    slots: int = Field(description="Requests decoded together.")
+    threads: int | None = Field(description="CPU threads; null: all cores that the process may use.")
+    build: str = Field(description="Id of the server's build: package version, CPU and compiler.")
+    cpu: str = Field(description="Digest of the CPU that the server is compiled for.")
+
+
+def read_serve(bundle: Path) -> ServeConfig:
+    """`serve.json` of a bundle, checked; EngineError when it is absent, malformed, or for another CPU."""
+    file = bundle / SERVE
+    try:
+        serve = ServeConfig.model_validate_json(file.read_text())
+    except FileNotFoundError:
+        raise EngineError(f"engine {bundle}", f"no {SERVE}", "an engine bundle", "run the engine stage") from None
+    except ValidationError as err:
+        raise EngineError(f"engine {file}", err.errors()[0]["msg"], "a serve config", "run the engine stage again") from err
+    for name in (serve.model, serve.server):
+        if not (bundle / name).is_file():
+            raise EngineError(f"engine {bundle}", f"{name} is missing", "a complete bundle", "run the engine stage again")
+    if serve.cpu != cpu_digest():
+        raise EngineError(
+            f"engine {bundle}", f"compiled for CPU {serve.cpu}", f"this CPU, {cpu_digest()}", "run the engine stage on this machine"
+        )
+    return serve
+
+
+def command(bundle: Path, serve: ServeConfig, host: str, port: int) -> list[str]:
+    """The server's command line. Every setting that decides speed or answers is named, so that defaults cannot drift."""
+    threads = str(serve.threads or usable_cores())
+    return [
+        str(bundle / serve.server), "--model", str(bundle / serve.model), "--alias", serve.alias, "--host", host, "--port", str(port),
+        "--ctx-size", str(serve.context * serve.slots), "--parallel", str(serve.slots), "--threads", threads,
+        "--threads-http", str(serve.slots + 2), "--cache-ram", "0", "--metrics", "--offline",
+    ]  # fmt: skip
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: affinity and cgroup cpusets count, hyperthreads do too."""
+    return len(os.sched_getaffinity(0))
+
+
+def engine_fingerprint(params: EngineConfig) -> dict[str, str]:
+    """What, beside inputs and params, an engine is valid for; it goes into the stage key. Cheap, needs no torch."""
+    return {"arch": platform.machine(), "cpu": cpu_digest(), "engine": f"{params.kind} {params.package} {params.version}"}
+
+
+@functools.cache
+def cpu_digest() -> str:
+    """First 12 hex digits of sha256 over architecture and CPU feature flags, which decide what `-march=native` compiles to."""
+    return sha256_bytes(f"{platform.machine()} {' '.join(sorted(set(_cpu_flags())))}".encode())[:12]
+
+
+def _cpu_flags() -> list[str]:
+    """`flags` (x86) or `Features` and part number (ARM) of /proc/cpuinfo; empty where there is none."""
+    info = Path("/proc/cpuinfo")
+    found: list[str] = []
+    for line in info.read_text().splitlines() if info.exists() else ():
+        name, _, value = line.partition(":")
+        if name.strip() in ("flags", "Features", "CPU part"):
+            found += value.split()
+    return found
+
+
+def compiler_version(compiler: str) -> str:
+    """First line of `compiler --version`."""
+    return subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+
+
+def bundle_path(engine: Engine | Path) -> Path:
+    """An engine artifact, or a released copy of one."""
+    return engine if isinstance(engine, Path) else engine.path
