@@ -7,7 +7,7 @@ import sys
 from prefect import flow
 from prefect.states import Completed, State
 
-from flows.command import main
+from flows.command import attempt, parser
 from slipway.config import Config, load_config
 from tasks.deploy import promote, rival
 from tasks.engine import engine
@@ -53,4 +53,7 @@ def finetune_and_ship(config: Config = DEFAULT) -> State[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(finetune_and_ship, sys.argv[1:]))
+    arguments = parser("Run finetune-and-ship.")
+    arguments.add_argument("overrides", nargs="*", help="section.key=value")
+    given = arguments.parse_args()
+    sys.exit(attempt(lambda: load_config(given.conf, given.overrides), finetune_and_ship, as_json=given.json))

@@ -31,8 +31,23 @@ def promote(run: Run, engine: Engine, verdict: Verdict, data: Dataset, card: str
         tracking.set_champion(run.config, engine.digest)
         why = f"{release.name} serves this engine already" if release.reused else f"{release.name} serves"
         line.say(why)
-    url = deploy.status(params).url or ""
+    announce(run, "promote", release, why)
+    return Completed(name="Cached" if release.reused else "Completed", message=why, data=release)
+
+
+@stage_task("rollback", timeout_s=30 * MINUTE)
+def rollback(run: Run, params: DeployConfig) -> State[Release]:
+    """The previous release serves again; the alias goes back with it."""
+    with run.bars.stage("rollback") as line:
+        release = deploy.rollback(params, note=line.say if run.bars.live else get_run_logger().info)
+        tracking.set_champion(run.config, release.digests["engine"])
+    announce(run, "rollback", release, f"{release.name} serves again")
+    return Completed(message=f"{release.name} serves again", data=release)
+
+
+def announce(run: Run, action: str, release: Release, why: str) -> None:
+    """The endpoint in the summary and the UI, and the action's line in the run's table."""
+    url = deploy.status(run.config.deploy).url or ""
     run.summary.endpoint, run.summary.links["endpoint"] = url, url
     ui.link("endpoint", url, f"endpoint of {release.name}")
-    run.summary.stages.append(Record("promote", release.reused, why, 0.0, 0, engine.digest))
-    return Completed(name="Cached" if release.reused else "Completed", message=why, data=release)
+    run.summary.stages.append(Record(action, release.reused, why, 0.0, 0, release.digests["engine"]))

@@ -6,7 +6,6 @@ of them. Metrics go in batches. A failed run stays, FAILED, with its error.
 
 from __future__ import annotations
 
-import http.client
 import json
 import logging
 import os
@@ -14,18 +13,18 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel
 
-from slipway.artifacts import Adapter, Artifact, Checkpoint, Dataset, Engine, Evaluation, Quantized, Verdict
-from slipway.config import Config, TrackingConfig
+from slipway.artifacts import Adapter, Artifact, Checkpoint, Dataset, Engine, Quantized, Verdict
+from slipway.config import Config
 from slipway.console import Thin
-from slipway.errors import ResourceError
 from slipway.jobs import Made
 from slipway.masking import mask
+from tasks.loggable import flatten, numbers, require, shorter, small_files
 from tasks.provenance import ROOT, command_line, environment_digest, git_commit
 
 if TYPE_CHECKING:
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 
 FLUSH_EVERY_S = 5.0
 WEIGHTS = (Checkpoint, Adapter, Quantized, Engine)
-SMALL_FILE = 2_000_000  # bytes: larger files stay in the artifact store
 DIGEST_CHARS = 36  # MLflow's column for dataset digests
 
 
@@ -73,17 +71,24 @@ class Tracker:
 
         self.client.log_batch(self.parent, tags=[RunTag(k, mask(v)[:5000]) for k, v in tags.items()])
 
-    def metrics(self, figures: Mapping[str, float]) -> None:
+    def report(self, card: str, report: str, plots: Mapping[str, bytes], figures: Mapping[str, float]) -> None:
+        """The documents of the run, as files, and its headline figures."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
         self.client.log_batch(self.parent, metrics=[Metric(k, float(v), now, 0) for k, v in figures.items()])
+        with TemporaryDirectory() as folder:
+            Path(folder, "card.md").write_text(card)
+            Path(folder, "report.md").write_text(report)
+            for name, png in plots.items():
+                Path(folder, name).write_bytes(png)
+            self.client.log_artifacts(self.parent, folder, "report")
 
     def text(self, name: str, text: str) -> None:
         self.client.log_text(self.parent, text, name)
 
-    def file(self, path: Path, folder: str | None = None) -> None:
-        self.client.log_artifact(self.parent, str(path), folder)
+    def model_url(self, version: str) -> str:
+        return f"{self.url}/#/models/{self.config.model.name}/versions/{version}" if self.url else ""
 
     def run_url(self) -> str:
         return f"{self.url}/#/experiments/{self.experiment}/runs/{self.parent}" if self.url else ""
@@ -202,28 +207,6 @@ def _mlflow() -> Any:
     return mlflow
 
 
-def require(tracking: TrackingConfig) -> None:
-    """Raise ResourceError when the tracking server does not answer; file and database URIs need none."""
-    url = urlsplit(tracking.uri)
-    if url.scheme not in ("http", "https"):
-        return
-    kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
-    connection = kind(url.hostname or "", url.port, timeout=10)
-    try:
-        connection.request("GET", f"{url.path.rstrip('/')}/health")
-        status = connection.getresponse().status
-    except (OSError, http.client.HTTPException) as err:
-        raise ResourceError(
-            "MLflow", f"{mask(tracking.uri)} does not answer ({err})", "a running server", "`make up`, or set tracking.uri"
-        ) from err
-    finally:
-        connection.close()
-    if status != http.HTTPStatus.OK:
-        raise ResourceError(
-            "MLflow", f"{mask(tracking.uri)}/health says {status}", "200", "is it MLflow that listens there? set tracking.uri"
-        )
-
-
 def external_model(tracker: Tracker, artifact: Artifact, run_id: str) -> str:
     """The MLflow model id that stands for these bytes; made once per digest."""
     mlflow = _mlflow()
@@ -254,7 +237,7 @@ def register(tracker: Tracker, engine: Engine, verdict: Verdict, card: str) -> s
     if not version:
         model_id = tracker.models.get(engine.digest) or external_model(tracker, engine, tracker.parent)
         tags = {"digest": engine.digest, "uri": mask(engine.uri), "gate": outcome}
-        made = client.create_model_version(name, f"models:/{model_id}", tracker.parent, tags, description=card, model_id=model_id)
+        made = client.create_model_version(name, f"models:/{model_id}", tracker.parent, tags, description=shorter(card), model_id=model_id)
         return str(made.version)
     client.set_model_version_tag(name, version, "gate", outcome)
     return version
@@ -279,22 +262,3 @@ def alias(config: Config) -> str:
     """The champion alias of the config's target, after mlflow/aliases.yaml."""
     policy = yaml.safe_load((ROOT / "mlflow" / "aliases.yaml").read_text())
     return str(policy["champion"]).format(target=config.deploy.target)
-
-
-def flatten(doc: Any, prefix: str = "") -> dict[str, str]:
-    """`{"train.lr": "0.001"}`: leaves of a nested mapping, as text."""
-    if isinstance(doc, dict) and doc:
-        return {k: v for key, value in doc.items() for k, v in flatten(value, f"{prefix}{key}.").items()}
-    return {prefix.removesuffix("."): str(doc)}
-
-
-def numbers(summary: Mapping[str, Any]) -> dict[str, float]:
-    return {k: float(v) for k, v in summary.items() if isinstance(v, int | float) and not isinstance(v, bool)}
-
-
-def small_files(artifact: Artifact) -> list[Path]:
-    """What is worth reading in MLflow: per-item results and verdicts whole, of the others the summary and the card."""
-    names = ("summary.json", "card.md", "serve.json", "virtual.json", "adapter_config.json", "training.jsonl", "proof.json")
-    whole = isinstance(artifact, Evaluation | Verdict)
-    files = [p for p in sorted(artifact.path.iterdir()) if p.is_file() and (whole or p.name in names)]
-    return [p for p in files if p.stat().st_size <= SMALL_FILE]

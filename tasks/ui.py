@@ -17,6 +17,7 @@ from prefect.runtime import flow_run
 from prefect.utilities.urls import url_for
 
 from slipway.console import Thin, describe
+from slipway.tables import share
 
 SHOWN = ("train", "quantize")
 UPDATE_EVERY_S = 2.0
@@ -53,7 +54,25 @@ def markdown(name: str, text: str, description: str) -> None:
 
 
 def link(name: str, url: str, text: str) -> None:
-    create_link_artifact(link=url, link_text=text, key=key(name))
+    """A link artifact; nothing where there is no page to link to (MLflow without a server)."""
+    if url:
+        create_link_artifact(link=url, link_text=text, key=key(name))
+
+
+def quality_rows(quality: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row a served model; speed at the highest concurrency measured."""
+    rows = []
+    for name, q in quality.items():
+        row = {"model": name, "items": q["metrics"]["n"], **{k: share(q["metrics"][k]) for k in ("exact_match", "intent_accuracy")}}
+        if q["speed"]:
+            fast = max(q["speed"], key=lambda s: s["concurrency"])
+            row |= {"TTFT p50, ms": round(fast["ttft_ms"]["p50"], 1), "tokens/s": round(fast["tokens_per_s"], 1), "at": fast["concurrency"]}
+        rows.append(row)
+    return rows
+
+
+def gate_rows(verdict: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{k: rule[k] for k in ("rule", "metric", "against", "outcome", "reason")} for rule in verdict["rules"]]
 
 
 def flow_run_url() -> str:

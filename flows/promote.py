@@ -1,0 +1,45 @@
+"""By hand: promote the candidate of a passed verdict, or bring the previous release back. Both move MLflow's alias too.
+
+python -m flows.promote promote [VERDICT] | rollback
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from pathlib import Path
+
+from prefect import flow
+
+from flows.command import attempt, parser
+from slipway.candidate import candidate_of, newest_verdict, read_verdict
+from slipway.config import Config, load_config
+from tasks.deploy import promote, rollback
+from tasks.pipeline import pipeline
+from tasks.report import report
+
+
+@flow(name="promote")
+def promote_candidate(config: Config, verdict: str | None = None) -> None:
+    """Promote the candidate of this verdict directory, or of the newest one."""
+    judged = read_verdict(Path(verdict)) if verdict else newest_verdict(Path(config.store.root))
+    candidate = candidate_of(judged, config)
+    with pipeline(candidate.config) as run:
+        card = report(run, candidate.engine, candidate.verdict, candidate.adapter, candidate.quality)
+        promote(run, candidate.engine, candidate.verdict, candidate.data, card, config.deploy)
+
+
+@flow(name="rollback")
+def roll_back(config: Config) -> None:
+    """Start the previous release beside the champion, check it, switch to it."""
+    with pipeline(config) as run:
+        rollback(run, config.deploy)
+
+
+if __name__ == "__main__":
+    arguments = parser((__doc__ or "").splitlines()[0])
+    arguments.add_argument("action", choices=["promote", "rollback"])
+    arguments.add_argument("verdict", nargs="?", help="verdict directory; default: the newest in the store")
+    given = arguments.parse_args()
+    chosen = roll_back if given.action == "rollback" else functools.partial(promote_candidate, verdict=given.verdict)
+    sys.exit(attempt(lambda: load_config(given.conf), chosen, as_json=given.json))

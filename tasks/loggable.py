@@ -1,0 +1,67 @@
+"""What MLflow gets, as plain text and numbers; and whether its server is there. Imports no MLflow."""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from slipway.artifacts import Artifact, Evaluation, Verdict
+from slipway.config import TrackingConfig
+from slipway.errors import ResourceError
+from slipway.masking import mask
+
+DESCRIPTION_CHARS = 4900  # MLflow's descriptions end at 5000
+SMALL_FILE = 2_000_000  # bytes: larger files stay in the artifact store
+
+
+def require(tracking: TrackingConfig) -> None:
+    """Raise ResourceError when the tracking server does not answer; file and database URIs need none."""
+    url = urlsplit(tracking.uri)
+    if url.scheme not in ("http", "https"):
+        return
+    kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
+    connection = kind(url.hostname or "", url.port, timeout=10)
+    try:
+        connection.request("GET", f"{url.path.rstrip('/')}/health")
+        status = connection.getresponse().status
+    except (OSError, http.client.HTTPException) as err:
+        raise ResourceError(
+            "MLflow", f"{mask(tracking.uri)} does not answer ({err})", "a running server", "`make up`, or set tracking.uri"
+        ) from err
+    finally:
+        connection.close()
+    if status != http.HTTPStatus.OK:
+        raise ResourceError(
+            "MLflow", f"{mask(tracking.uri)}/health says {status}", "200", "is it MLflow that listens there? set tracking.uri"
+        )
+
+
+def flatten(doc: Any, prefix: str = "") -> dict[str, str]:
+    """`{"train.lr": "0.001"}`: leaves of a nested mapping, as text."""
+    if isinstance(doc, dict) and doc:
+        return {k: v for key, value in doc.items() for k, v in flatten(value, f"{prefix}{key}.").items()}
+    return {prefix.removesuffix("."): str(doc)}
+
+
+def numbers(summary: Mapping[str, Any]) -> dict[str, float]:
+    return {k: float(v) for k, v in summary.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+
+
+def small_files(artifact: Artifact) -> list[Path]:
+    """What is worth reading in MLflow: per-item results and verdicts whole, of the others the summary and the card."""
+    names = ("summary.json", "card.md", "serve.json", "virtual.json", "adapter_config.json", "training.jsonl", "proof.json")
+    whole = isinstance(artifact, Evaluation | Verdict)
+    files = [p for p in sorted(artifact.path.iterdir()) if p.is_file() and (whole or p.name in names)]
+    return [p for p in files if p.stat().st_size <= SMALL_FILE]
+
+
+def shorter(card: str) -> str:
+    """MLflow's descriptions end at 5000 characters; the whole card is the run's report/card.md."""
+    return (
+        card
+        if len(card) <= DESCRIPTION_CHARS
+        else card[:DESCRIPTION_CHARS].rsplit("\n", 1)[0] + "\n\n(continues in the run's report/card.md)"
+    )

@@ -1,0 +1,41 @@
+"""Report: the model card, the registered version, tables and plots in the Prefect UI and in MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from prefect.states import Completed, State
+
+from slipway.artifacts import Adapter, Engine, Evaluation, Verdict
+from slipway.card import model_card
+from slipway.record import Record
+from tasks import tracking, ui
+from tasks.provenance import git_commit
+from tasks.stage import MINUTE, Run, stage_task
+
+
+@stage_task("report", timeout_s=10 * MINUTE)
+def report(run: Run, engine: Engine, verdict: Verdict, adapter: Adapter, quality: Mapping[str, Evaluation]) -> State[str]:
+    """The model card as Markdown; everything else is left in the UIs."""
+    from slipway.report import run_report  # matplotlib takes seconds to import
+
+    links = {name: url for name, url in run.summary.links.items() if url}
+    record = Record(run.config, engine, verdict, adapter, quality, {"git commit": git_commit(), **run.ids(), **links})
+    card, document = model_card(record), run_report(record)
+    version = tracking.register(run.tracker, engine, verdict, card)
+    run.summary.links["model"] = run.tracker.model_url(version)
+    run.summary.quality = {n: {"metrics": m, "speed": record.speeds().get(n, [])} for n, m in record.metrics().items()}
+    run.summary.gate = record.judged
+    run.tracker.report(card, document.linked, document.plots, figures(run.summary.quality))
+    ui.table("quality", ui.quality_rows(run.summary.quality), "Quality as served, share of test items with intervals; speed")
+    ui.table("gate", ui.gate_rows(record.judged), f"Gate: {record.judged['outcome']}")
+    ui.markdown("run-report", document.inline, "What this run did")
+    for name in ("mlflow", "model"):
+        ui.link(name, run.summary.links[name], {"mlflow": "run in MLflow", "model": "model version in MLflow"}[name])
+    return Completed(message=f"gate {record.judged['outcome']}; {run.config.model.name} version {version}", data=card)
+
+
+def figures(quality: Mapping[str, Any]) -> dict[str, float]:
+    """`candidate.exact_match`: what a table of runs in MLflow compares."""
+    return {f"{n}.{k}": q["metrics"][k]["value"] for n, q in quality.items() for k in ("exact_match", "intent_accuracy")}

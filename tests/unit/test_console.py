@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from rich.console import Console
+
+from slipway.console import Bars, describe, human_bytes
+from slipway.tables import show_run
+
+EVENT = {"t": 1.0, "event": "progress", "what": "train", "done": 40, "total": 120, "unit": "steps", "loss": 0.3124, "tokens_per_s": 1240.4}
+SUMMARY: dict[str, Any] = {
+    "stages": [
+        {"stage": "fetch", "reused": True, "why": "same inputs", "seconds": 0.0, "peak_rss": 0, "digest": "ab" * 32},
+        {"stage": "train", "reused": False, "why": "made", "seconds": 12.34, "peak_rss": 1_200_000_000, "digest": "cd" * 32},
+    ],
+    "quality": {"candidate": {"metrics": {"exact_match": {"value": 0.8, "low": 0.7, "high": 0.9}, "intent_accuracy": {"value": 0.9, "low": 0.8, "high": 1.0}}, "speed": []}},
+    "gate": {"rules": [{"rule": "floor", "metric": "exact_match", "outcome": "pass", "reason": "0.800 is at least 0.500"}]},
+    "endpoint": "http://127.0.0.1:8091", "links": {"endpoint": "http://127.0.0.1:8091", "mlflow": ""},
+}  # fmt: skip
+
+
+def test_describe_says_counts_and_figures() -> None:
+    assert describe(EVENT) == "train 40/120 steps, loss 0.312, 1,240 tokens/s"
+    assert describe({**EVENT, "total": None, "done": 1200}) == "train 1,200 steps, loss 0.312, 1,240 tokens/s"
+    assert describe({"t": 1.0, "event": "note", "text": "downloading"}) == "downloading"
+
+
+def test_human_bytes_are_decimal() -> None:
+    assert [human_bytes(n) for n in (999, 1000, 1_250_000, 2.5e12)] == ["999 B", "1.0 kB", "1.2 MB", "2.5 TB"]
+
+
+def test_a_terminal_gets_one_line_a_stage_that_stays() -> None:
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=160)
+    with Bars(console).open() as bars, bars.stage("train") as line:
+        line.event(EVENT)
+        line.say("made in 3.0 s")
+    last = out.getvalue().splitlines()[-2]
+    assert "train" in last
+    assert "made in 3.0 s" in last
+
+
+def test_no_terminal_no_bars() -> None:
+    out = io.StringIO()
+    bars = Bars(Console(file=out))
+    with bars.open(), bars.stage("train") as line:
+        line.event(EVENT)
+    assert not bars.live
+    assert out.getvalue().strip() == ""
+
+
+def test_run_tables_say_made_and_reused_and_why() -> None:
+    out = io.StringIO()
+    show_run(SUMMARY, Console(file=out, width=140))
+    lines = out.getvalue().splitlines()
+    (fetch,) = [line for line in lines if line.startswith("fetch")]
+    (train,) = [line for line in lines if line.startswith("train")]
+    assert "reused" in fetch
+    assert fetch.rstrip().endswith("same inputs")
+    assert "made" in train
+    assert "12.3" in train
+    assert "1.2 GB" in train
+    assert any("80.0% (70.0-90.0)" in line for line in lines)
+    assert any("http://127.0.0.1:8091" in line for line in lines)
+    assert not any(line.startswith("mlflow") for line in lines)

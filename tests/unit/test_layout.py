@@ -1,0 +1,73 @@
+"""The rooms: what may stand where, and what the orchestrator's process may load."""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+ROOMS = ("src/slipway", "tasks", "flows", "scripts", "infra", "tests")
+HEAVY = ("torch", "transformers", "peft", "bitsandbytes", "prefect", "mlflow")
+
+
+def test_the_mlflow_folder_holds_no_python() -> None:
+    files = [p for p in (ROOT / "mlflow").rglob("*") if p.is_file()]
+    assert files
+    assert [p for p in files if p.suffix == ".py"] == []
+
+
+def test_no_module_at_the_root_shadows_a_library() -> None:
+    """A top-level module or package of ours named like an installed distribution's would be imported in its place."""
+    installed = set(importlib.metadata.packages_distributions()) | set(sys.stdlib_module_names)
+    ours = {p.parent.name for p in ROOT.glob("*/__init__.py")} | {p.stem for p in ROOT.glob("*.py")}
+    ours |= {p.stem for p in (ROOT / "flows").glob("*.py") if p.stem != "__init__"}  # Prefect puts a flow's folder on the path
+    assert ours
+    assert ours & (installed - {"slipway"}) == set()
+
+
+def test_a_stage_has_one_stem_on_every_storey() -> None:
+    stages = ("fetch", "prepare", "train", "merge", "quantize", "engine", "evaluate", "gate", "deploy")
+    missing = [f"{room}/{s}.py" for s in stages for room in ("src/slipway", "tasks") if not (ROOT / room / f"{s}.py").is_file()]
+    assert missing == []
+
+
+def test_stage_tasks_stay_small() -> None:
+    shared = {"stage", "tracking", "ui", "pipeline", "provenance", "loggable", "report"}
+    long = {p.name: n for p in (ROOT / "tasks").glob("*.py") if p.stem not in shared and (n := len(p.read_text().splitlines())) > 40}
+    assert long == {}
+
+
+def test_the_orchestrator_needs_no_torch() -> None:
+    """Every slipway module that tasks and flows import at their top, imported alone in a fresh process."""
+    modules = sorted({m for room in ("tasks", "flows") for p in (ROOT / room).glob("*.py") for m in _slipway_imports(p)})
+    assert "slipway.jobs" in modules
+    code = f"import sys, json, importlib\nfor m in {modules!r}: importlib.import_module(m)\nprint(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(json.loads(done.stdout)) & set(HEAVY) == set()
+
+
+def test_prefect_files_agree_with_the_services() -> None:
+    from slipway.services import DEPLOYMENT, POOL
+
+    (deployment,) = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    assert deployment["name"] == DEPLOYMENT
+    assert deployment["work_pool"]["name"] == POOL
+    assert {"slug", "cron", "timezone"} <= set(deployment["schedules"][0])
+    path, function = deployment["entrypoint"].split(":")
+    assert f"def {function}(" in (ROOT / path).read_text()
+
+
+def _slipway_imports(file: Path) -> list[str]:
+    found: list[str] = []
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.module == "slipway":
+            found += [f"slipway.{a.name}" for a in node.names]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("slipway."):
+            found.append(node.module or "")
+    return found
