@@ -50,7 +50,7 @@ def split(rows: Sequence[Row], config: DataConfig) -> Splits:
         "resembling_held_out": alike,
         "over_per_label": len(rows) - alike - len(train) - len(val) - len(test),
         "templates": len(place),
-        "test_templates": sum(name == "test" for name in place.values()),
+        "held_out_templates": sum(name == "test" for name in place.values()),
         "labels_without_test": len({r["label"] for r in rows} - {r["label"] for r in test}),
     }
     splits = Splits(train, val, test, counts)

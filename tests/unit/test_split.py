@@ -33,7 +33,7 @@ def test_every_label_that_can_has_test_templates() -> None:
         "resembling_held_out": 0,
         "over_per_label": 198 - 72 - 6 - 12,  # 33 templates of 6 rows; train 30 + 30 + 6 + 6
         "templates": 33,
-        "test_templates": 7,
+        "held_out_templates": 7,
         "labels_without_test": 1,
     }
 
