@@ -1,13 +1,14 @@
 """Writing safetensors shards, one tensor in memory at a time.
 
-Every name, dtype and shape is known before the first byte: headers and disk space are laid out at once, tensors come in
-any order, and the files get their names and the index is written last, when all tensors are there.
+Every name, dtype and shape is known before the first byte: headers are laid out at once, tensors come in any order, and
+the files get their names and the index is written last, when all tensors are there.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +16,7 @@ from typing import BinaryIO, Self
 
 import torch
 
-from slipway.errors import CheckpointError
+from slipway.errors import CheckpointError, ResourceError
 from slipway.progress import Progress
 from slipway.shards import INDEX, LABELS, SINGLE, TensorInfo, TensorSource
 
@@ -52,6 +53,16 @@ def _layout(tensors: Mapping[str, TensorInfo]) -> tuple[bytes, dict[str, int], i
     return len(header).to_bytes(8, "little") + header, {name: start + begin for name, begin in begins.items()}, start + at
 
 
+def _require_space(out: Path, size: int) -> None:
+    """A disk without room is known before hours of work, not after."""
+    free = shutil.disk_usage(out).free
+    if size > free:
+        raise ResourceError(
+            f"disk of {out}", f"{free / 1e9:.2f} GB free", f"{size / 1e9:.2f} GB for the checkpoint",
+            "free space or set store.root to another disk, then run again",
+        )  # fmt: skip
+
+
 class ShardWriter:
     """Writes planned tensors into shards, in any order, one in memory at a time; `close` publishes files, then the index."""
 
@@ -64,15 +75,16 @@ class ShardWriter:
         self._handles: dict[str, BinaryIO] = {}
         self._spots: dict[str, tuple[str, int]] = {}
         self._left = set(plan)
+        _require_space(out, sum(info.nbytes for info in plan.values()))
         for file, tensors in self._shards.items():
             self._start(file, tensors)
 
     def _start(self, file: str, tensors: Mapping[str, TensorInfo]) -> None:
-        """Header and disk space now, so that a full disk is known before hours of work."""
+        """The header now, the tensors where it says they are, later."""
         raw, offsets, size = _layout(tensors)
         self._spots |= {name: (file, offset) for name, offset in offsets.items()}
         handle = self._handles[file] = self._partial(file).open("w+b", buffering=0)
-        os.posix_fallocate(handle.fileno(), 0, size)
+        handle.truncate(size)
         handle.write(raw)
 
     def _partial(self, file: str) -> Path:
@@ -110,12 +122,14 @@ class ShardWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None) -> None:
-        if kind is None:
-            self.close()
-        for handle in self._handles.values():
-            handle.close()
-        for file in self._shards:
-            self._partial(file).unlink(missing_ok=True)
+        try:
+            if kind is None:
+                self.close()
+        finally:
+            for handle in self._handles.values():
+                handle.close()
+            for file in self._shards:
+                self._partial(file).unlink(missing_ok=True)
 
 
 def write_shards(source: TensorSource, out: Path, max_bytes: float, progress: Progress) -> None:
