@@ -16,7 +16,9 @@ from urllib.parse import urlsplit
 import psutil
 
 from slipway import installed
-from slipway.config import Config, DeployConfig
+from slipway.config import Config, DeployConfig, EngineConfig
+from slipway.errors import ResourceError
+from slipway.llamacpp import Build, build_id, find_tools, is_complete
 from slipway.services import healthy
 
 GB = 1e9
@@ -47,16 +49,15 @@ class Check:
 def check(config: Config) -> list[Check]:
     """Every check, in the order in which a person would mend things."""
     gpus = _gpus()
-    build = engine_build(config)
+    cache = Path(config.store.cache).expanduser()
     return [
         python(sys.version_info[:3]),
         *packages(),
         torch(gpus, installed.torch_build()),
         gpu(gpus),
-        build,
-        *(tool(name, command, build) for name, command in (("compiler", _compiler()), ("cmake", shutil.which("cmake", path=_path())))),
+        *engine(config.engine, cache),
         disk("store", Path(config.store.root)),
-        disk("cache", Path(config.store.cache).expanduser()),
+        disk("cache", cache),
         memory(_available_memory()),
         service("Prefect", *_prefect(), "/api/health", "SLIPWAY_PREFECT_PORT"),
         service("MLflow", *_address(config.tracking.uri), "/health", "SLIPWAY_MLFLOW_PORT"),
@@ -101,24 +102,15 @@ def gpu(gpus: list[str]) -> Check:
     return Check("GPU", "ok", "; ".join(gpus) or "none: training and the engine run on the CPU", "")
 
 
-def engine_build(config: Config) -> Check:
-    """Whether `llama-server` is in the cache for this version and CPU; building it once takes minutes."""
-    from slipway.engines import engine_fingerprint
-
-    where = Path(config.store.cache).expanduser() / "llama.cpp"
-    built = sorted(where.glob(f"{config.engine.version}*/**/llama-server"))
-    name = f"engine {engine_fingerprint(config.engine)['engine']}"
-    return Check(name, "ok", f"built: {built[0]}" if built else "not built yet: the first run builds it, about 8 minutes on 2 cores", "")
-
-
-def tool(name: str, path: str | None, build: Check) -> Check:
-    """A program that only the one-time engine build needs."""
-    if path:
-        return Check(name, "ok", path, "")
-    if build.found.startswith("built"):
-        return Check(name, "ok", "not found, and not needed: the engine is built", "")
-    package = {"compiler": "g++", "cmake": "cmake"}[name]
-    return Check(name, "fail", "not found", f"install {package} (Debian, Ubuntu: `apt install {package}`); the engine build needs it")
+def engine(params: EngineConfig, cache: Path) -> list[Check]:
+    """The tools that build `llama-server`, and whether it is built already for this version, CPU and compiler."""
+    try:
+        tools = find_tools()
+    except ResourceError as err:
+        return [Check("engine tools", "fail", str(err.value), err.next_step)]
+    build = Build(cache / "engines" / build_id(params, tools))
+    found = f"built: {build.root}" if is_complete(build) else "not built yet: the first run does it, about 8 minutes on 2 cores"
+    return [Check("engine tools", "ok", f"{tools.cxx}, {tools.cmake}", ""), Check(f"engine {params.kind}", "ok", found, "")]
 
 
 def disk(name: str, path: Path) -> Check:
@@ -175,15 +167,6 @@ def _gpus() -> list[str]:
     command = ["nvidia-smi", "--query-gpu=name,memory.total,compute_cap", "--format=csv,noheader"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     return done.stdout.strip().splitlines() if done.returncode == 0 else []
-
-
-def _path() -> str:
-    """PATH, after the programs of this environment."""
-    return f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-
-
-def _compiler() -> str | None:
-    return shutil.which(os.environ.get("CXX") or "c++") or shutil.which("g++") or shutil.which("clang++")
 
 
 def _available_memory() -> float:

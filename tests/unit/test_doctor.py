@@ -12,11 +12,9 @@ import pytest
 from packaging.requirements import Requirement
 
 from slipway import doctor, installed
-from slipway.config import Config, DeployConfig, StoreConfig
+from slipway.config import Config, DeployConfig, EngineConfig, StoreConfig
 from slipway.doctor import Check, check
-
-WELL = Check("engine", "ok", "built: x", "")
-UNBUILT = Check("engine", "ok", "not built yet", "")
+from slipway.llamacpp import build_id, find_tools
 
 
 @pytest.fixture
@@ -35,18 +33,7 @@ def free() -> int:
 def test_every_subject_is_checked_and_whoever_is_not_well_gets_advice(tmp_path: Path) -> None:
     found = check(Config(store=StoreConfig(root=str(tmp_path), cache=str(tmp_path / "cache"))))
     names = " ".join(c.name for c in found)
-    for subject in (
-        "python",
-        "packages: train",
-        "torch build",
-        "GPU",
-        "engine",
-        "compiler",
-        "cmake",
-        "disk: store",
-        "disk: cache",
-        "memory",
-    ):
+    for subject in ("python", "packages: train", "torch build", "GPU", "engine tools", "disk: store", "disk: cache", "memory"):
         assert subject in names
     for subject in ("Prefect", "MLflow", "deploy ports"):
         assert subject in names
@@ -128,12 +115,23 @@ def test_gpus_are_those_that_nvidia_smi_lists(tmp_path: Path, monkeypatch: pytes
     assert doctor.gpu(doctor._gpus()).found.startswith("none")
 
 
-def test_a_compiler_is_needed_until_the_engine_is_built() -> None:
-    missing = doctor.tool("compiler", None, UNBUILT)
-    assert missing.status == "fail"
-    assert "apt install g++" in missing.advice
-    assert doctor.tool("compiler", None, WELL).status == "ok"
-    assert doctor.tool("compiler", "/usr/bin/c++", UNBUILT).found == "/usr/bin/c++"
+def test_a_missing_compiler_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    (found,) = doctor.engine(EngineConfig(), tmp_path)
+    assert found.status == "fail"
+    assert "no-such-compiler" in found.found
+    assert "install a compiler" in found.advice
+
+
+def test_a_build_counts_when_it_is_this_machines_and_complete(tmp_path: Path) -> None:
+    params = EngineConfig()
+    assert "not built yet" in doctor.engine(params, tmp_path)[1].found
+    build = tmp_path / "engines" / build_id(params, find_tools())
+    build.mkdir(parents=True)
+    for name in ("llama-server", "convert_hf_to_gguf.py", "BUILD.json"):
+        assert "not built yet" in doctor.engine(params, tmp_path)[1].found
+        (build / name).touch()
+    assert doctor.engine(params, tmp_path)[1].found == f"built: {build}"
 
 
 @pytest.mark.parametrize(("free", "status"), [(1.0, "fail"), (5.0, "warn"), (50.0, "ok")])
