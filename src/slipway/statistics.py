@@ -108,7 +108,8 @@ def items_to_decide(gained: int, lost: int, n: int, margin: float, confidence: f
         n = (z_confidence + z_power)^2 (psi - d^2) / (d + margin)^2,   psi = share of discordant items
 
     the normal approximation of Lu, Bean (1995), Stat. Med. 14:1831-1839, with half an item added to each discordant cell so that
-    a small sample without discordance does not promise certainty, and never less than a sample without any discordance needs.
+    a small sample without discordance does not promise certainty; never less than a sample without any discordance needs, and
+    always more than the items that did not decide.
     """
     distance = (gained - lost) / n + margin
     if abs(distance) < 1e-9:
@@ -116,7 +117,7 @@ def items_to_decide(gained: int, lost: int, n: int, margin: float, confidence: f
     psi = (gained + lost + 1) / (n + 1)
     z = _z(confidence)
     at_least = z * z * (1 - margin) / margin
-    return ceil(max(at_least, (z + _z(power)) ** 2 * (psi - ((gained - lost) / n) ** 2) / distance**2))
+    return ceil(max(at_least, n + 1, (z + _z(power)) ** 2 * (psi - ((gained - lost) / n) ** 2) / distance**2))
 
 
 def _check_counts(name: str, count: int, n: int) -> None:

@@ -1,5 +1,5 @@
 from itertools import product
-from math import comb, inf, log, sqrt
+from math import comb, log, sqrt
 from random import Random
 
 import pytest
@@ -121,7 +121,21 @@ def test_a_difference_on_the_margin_is_never_decided() -> None:
 
 
 def test_without_discordance_the_items_asked_for_are_just_enough() -> None:
-    n = items_to_decide(0, 0, 10**6, 0.08)
+    n = items_to_decide(0, 0, 20, 0.08)
     assert n is not None
-    assert paired_difference(0, 0, n, 0.90).low > -0.08 >= paired_difference(0, 0, n - 1, 0.90).low
-    assert -inf < paired_difference(0, 0, 10, 0.90).low < -0.08
+    at_least = next(k for k in range(1, 1000) if paired_difference(0, 0, k, 0.90).low > -0.08)
+    assert n >= at_least
+    assert paired_difference(0, 0, n, 0.90).low > -0.08 >= paired_difference(0, 0, at_least - 1, 0.90).low
+
+
+def test_more_items_are_asked_for_than_did_not_decide() -> None:
+    undecided = [
+        (g, lost)
+        for g in range(4)
+        for lost in range(8)
+        if paired_difference(g, lost, 60, 0.90).low <= -0.08 <= paired_difference(g, lost, 60, 0.90).high
+    ]
+    assert len(undecided) > 5
+    for gained, lost in undecided:
+        needed = items_to_decide(gained, lost, 60, 0.08)
+        assert needed is None or needed > 60
