@@ -1,0 +1,44 @@
+"""The same on the real model: SmolLM2-135M fetched, quantized, and compared with nvidia-modelopt's export tensor by tensor."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from slipway.artifacts import Checkpoint, load, seal
+from slipway.config import ModelConfig, QuantizeConfig, StoreConfig
+from slipway.fetch import fetch
+from slipway.jobs import Workspace
+from slipway.progress import Progress
+from slipway.quantize import quantize
+from tests.modelopt_oracle import differences, export
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    out = tmp_path_factory.mktemp("smollm2")
+    cache = Path(StoreConfig().cache).expanduser()
+    fetch(ModelConfig(), Workspace(out, tmp_path_factory.mktemp("work"), cache, Progress()))
+    seal(out, "checkpoint", "k", {})
+    return load(Checkpoint, out)
+
+
+def test_the_fetched_model_speaks(model):
+    tokenizer, network = AutoTokenizer.from_pretrained(model.path), AutoModelForCausalLM.from_pretrained(model.path)
+    assert tokenizer.tokenize("in 2026") == ["in", "Ġ", "2", "0", "2", "6"]
+    chat = [{"role": "user", "content": "What is the capital of France?"}]
+    ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
+    with torch.inference_mode():
+        answer = network.generate(**ids, max_new_tokens=8, do_sample=False)
+    assert "Paris" in tokenizer.decode(answer[0, ids["input_ids"].shape[1] :])
+
+
+def test_equal_to_modelopt_bit_for_bit(tmp_path, model):
+    formats = ("nvfp4", "fp8")
+    export(*((fmt, model.path, tmp_path / f"theirs-{fmt}") for fmt in formats))
+    for fmt in formats:
+        ours = tmp_path / f"ours-{fmt}"
+        ours.mkdir()
+        quantize(model, QuantizeConfig(format=fmt), Workspace(ours, tmp_path, tmp_path, Progress()))
+        assert differences(ours, tmp_path / f"theirs-{fmt}") == []
