@@ -6,9 +6,11 @@ from prefect.states import State
 
 from slipway.artifacts import Checkpoint
 from slipway.config import ModelConfig
+from slipway.references import absolute, fetch_extra
 from tasks.stage import HOUR, Run, stage_task
 
 
 @stage_task("fetch", timeout_s=HOUR)
 def fetch(run: Run, params: ModelConfig) -> State[Checkpoint]:
-    return run.make("fetch", Checkpoint, {}, params)
+    params = absolute(params)
+    return run.make("fetch", Checkpoint, {}, params, extra=fetch_extra(params))

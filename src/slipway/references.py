@@ -13,6 +13,13 @@ SOURCE = "source.json"
 _FETCH = "run the pipeline again: fetch notices the change and makes the checkpoint anew"
 
 
+def absolute(params: ModelConfig) -> ModelConfig:
+    """`params` with `directory` absolute: a stage process runs in another folder than the one who named it."""
+    if params.directory is None:
+        return params
+    return params.model_copy(update={"directory": str(Path(params.directory).expanduser().resolve())})
+
+
 def fetch_extra(params: ModelConfig) -> dict[str, str]:
     """What the key of stage `fetch` must know besides its params: names, sizes and times of the user's files."""
     if params.source != "directory" or params.directory is None:

@@ -19,7 +19,7 @@ from slipway.errors import CheckpointError, ResourceError
 from slipway.fetch import fetch
 from slipway.jobs import Workspace, stage_key
 from slipway.progress import Progress
-from slipway.references import fetch_extra
+from slipway.references import absolute, fetch_extra
 from tests.pico import HEADS, HIDDEN, INTERMEDIATE, KV_HEADS, pico_model
 
 GPT2_BYTES = [chr(c) for c in (*range(33, 127), *range(161, 173), *range(174, 256), *range(256, 324))]
@@ -239,3 +239,9 @@ def test_a_bad_directory_is_named(tmp_path, directory, damage, message):
     damage(directory)
     with pytest.raises(CheckpointError, match=message):
         fetch(params_for(directory), space(tmp_path))
+
+
+def test_a_relative_directory_is_made_absolute_before_the_stage_runs_elsewhere(directory, monkeypatch):
+    monkeypatch.chdir(directory.parent)
+    assert absolute(ModelConfig(source="directory", directory=directory.name)).directory == str(directory)
+    assert absolute(ModelConfig()) == ModelConfig()
