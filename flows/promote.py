@@ -14,9 +14,10 @@ from prefect import flow
 from flows.command import attempt, parser
 from slipway.candidate import candidate_of, newest_verdict, read_verdict
 from slipway.config import Config, load_config
-from tasks.deploy import promote, rollback
+from tasks.deploy import promote
 from tasks.pipeline import pipeline
 from tasks.report import report
+from tasks.rollback import rollback
 
 
 @flow(name="promote")

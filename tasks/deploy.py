@@ -35,16 +35,6 @@ def promote(run: Run, engine: Engine, verdict: Verdict, data: Dataset, card: str
     return Completed(name="Cached" if release.reused else "Completed", message=why, data=release)
 
 
-@stage_task("rollback", timeout_s=30 * MINUTE)
-def rollback(run: Run, params: DeployConfig) -> State[Release]:
-    """The previous release serves again; the alias goes back with it."""
-    with run.bars.stage("rollback") as line:
-        release = deploy.rollback(params, note=line.say if run.bars.live else get_run_logger().info)
-        tracking.set_champion(run.config, release.digests["engine"])
-    announce(run, "rollback", release, f"{release.name} serves again")
-    return Completed(message=f"{release.name} serves again", data=release)
-
-
 def announce(run: Run, action: str, release: Release, why: str) -> None:
     """The endpoint in the summary and the UI, and the action's line in the run's table."""
     url = deploy.status(run.config.deploy).url or ""

@@ -22,6 +22,8 @@ def figures(event: dict[str, Any]) -> str:
 
 
 def _figure(name: str, value: float) -> str:
+    if name == "eta_s":
+        return f"ETA {int(value) // 60}:{int(value) % 60:02d}"
     text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
     return f"{text} {name.removesuffix('_per_s')}/s" if name.endswith("_per_s") else f"{name} {text}"
 

@@ -1,0 +1,218 @@
+"""The whole flow for real, small: every stage in its process, a real engine, a real Prefect server, a real MLflow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from prefect import State
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.testing.utilities import prefect_test_harness
+
+from flows.finetune_and_ship import finetune_and_ship
+from flows.promote import promote_candidate, roll_back
+from slipway import deploy
+from slipway.artifacts import Store
+from slipway.client import ChatClient
+from slipway.config import Config
+from slipway.errors import ConfigError, GateError, ResourceError
+from tests.flow.world import free_port, small_config
+
+pytestmark = [pytest.mark.timeout(1800)]  # the first run on a machine builds the engine
+STAGES = ["fetch", "prepare", "train", "merge", "quantize"]
+STAGES += ["engine candidate", "engine base", "evaluate base", "engine merged", "evaluate merged", "evaluate candidate", "gate", "promote"]
+
+
+@dataclass
+class Outcome:
+    """A run: its final state, its summary, its task runs by name, its MLflow run."""
+
+    state: State[Any]
+    summary: dict[str, Any]
+    tasks: dict[str, State[Any]] = field(default_factory=dict)
+    mlflow: Any = None
+
+    def reused(self) -> dict[str, bool]:
+        return {s["stage"]: s["reused"] for s in self.summary["stages"]}
+
+
+@dataclass
+class World:
+    """Where the runs of this room happen; `go` is one run with more settings."""
+
+    folder: Path
+    tracking: str
+
+    def config(self, **more: Any) -> Config:
+        return small_config(self.folder, self.tracking, **more)
+
+    def go(self, flow: Callable[..., Any] = finetune_and_ship, **more: Any) -> Outcome:
+        state = flow(self.config(**more), return_state=True)
+        summary = json.loads((self.folder / "store" / "last-run.json").read_text())
+        with get_client(sync_client=True) as client:
+            runs = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id])))
+        return Outcome(state, summary, {r.name: r.state for r in runs if r.state}, self.parents()[0])
+
+    def client(self) -> MlflowClient:
+        return MlflowClient(self.tracking)
+
+    def parents(self) -> list[Any]:
+        """Pipeline runs, newest first."""
+        return [r for r in self.runs() if "mlflow.parentRunId" not in r.data.tags]
+
+    def children(self, parent: Any) -> dict[str, Any]:
+        return {r.info.run_name: r for r in self.runs() if r.data.tags.get("mlflow.parentRunId") == parent.info.run_id}
+
+    def runs(self) -> list[Any]:
+        experiment = self.client().get_experiment_by_name("test")
+        assert experiment
+        return list(self.client().search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"]))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("world")
+    with pytest.MonkeyPatch.context() as patch, prefect_test_harness(server_startup_timeout=180):
+        patch.chdir(folder)  # MLflow on a database keeps its files under the working directory
+        patch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "1")
+        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+        here = World(folder, f"sqlite:///{folder}/mlflow.db")
+        yield here
+        deploy.stop(here.config().deploy)
+
+
+@pytest.fixture(scope="module")
+def first(world: World) -> Outcome:
+    return world.go()
+
+
+@pytest.fixture(scope="module")
+def second(world: World, first: Outcome) -> Outcome:
+    return world.go()
+
+
+@pytest.fixture(scope="module")
+def changed(world: World, second: Outcome) -> Outcome:
+    """One parameter of one stage differs."""
+    return world.go(**{"quantize.exclude": "[lm_head,*down_proj*]"})
+
+
+def test_the_first_run_makes_every_stage_and_serves(world: World, first: Outcome) -> None:
+    assert first.state.is_completed(), first.state.message
+    assert list(first.reused()) == STAGES
+    assert set(first.reused().values()) == {False}
+    assert all(s["seconds"] > 0 and s["peak_rss"] > 0 for s in first.summary["stages"] if s["stage"] != "promote")
+    assert set(first.summary["quality"]) == {"base", "merged", "candidate"}
+    assert first.summary["gate"]["outcome"] == "pass"
+    with ChatClient(first.summary["endpoint"], "slipway", 60) as client:
+        assert client.ask([{"role": "user", "content": "switch the lamp on please"}], 4).text
+
+
+def test_prefect_shows_one_task_run_a_stage(first: Outcome) -> None:
+    assert set(first.tasks) == {*STAGES, "report"}
+    assert {s.name for s in first.tasks.values()} == {"Completed"}
+    assert "made in" in (first.tasks["train"].message or "")
+
+
+def test_prefect_has_progress_tables_report_and_links(first: Outcome) -> None:
+    with get_client(sync_client=True) as client:
+        answer = client.request("POST", "/artifacts/latest/filter", json={})
+    artifacts = {a["key"]: a for a in answer.json()}
+    assert {"train-progress", "quantize-progress", "quality", "gate", "run-report", "endpoint"} <= set(artifacts)
+    assert artifacts["train-progress"]["data"] == 100.0
+    assert [r["model"] for r in json.loads(artifacts["quality"]["data"])] == ["base", "merged", "candidate"]
+    assert artifacts["run-report"]["data"].count("data:image/png;base64,") == 3
+
+
+def test_mlflow_keeps_the_run_its_stages_and_where_they_came_from(world: World, first: Outcome) -> None:
+    parent, children = first.mlflow, world.children(first.mlflow)
+    assert parent.info.status == "FINISHED"
+    assert set(children) == set(STAGES)
+    assert parent.data.params["train.rank"] == "4"
+    assert {"slipway.git_commit", "slipway.environment", "slipway.data_digest", "slipway.data_revision"} <= set(parent.data.tags)
+    assert any(name.startswith("system/") for name in parent.data.metrics)
+    assert parent.inputs.dataset_inputs[0].dataset.digest == parent.data.tags["slipway.data_digest"]
+    loss = world.client().get_metric_history(children["train"].info.run_id, "loss")
+    assert [m.step for m in loss] == [1, 2, 3, 4]
+    files = {f.path for f in world.client().list_artifacts(parent.info.run_id)}
+    assert {"config.yaml", "command.txt", "report"} <= files
+    assert "report/card.md" in {f.path for f in world.client().list_artifacts(parent.info.run_id, "report")}
+
+
+def test_weights_are_registered_by_reference(world: World, first: Outcome) -> None:
+    digest = {s["stage"]: s["digest"] for s in first.summary["stages"]}["engine candidate"]
+    version = world.client().get_model_version("pico", "1")
+    assert version.tags["digest"] == digest
+    model = world.client().get_logged_model(version.source.removeprefix("models:/"))
+    assert Path(model.tags["uri"], "model.gguf").is_file()
+    assert not list(world.folder.glob("mlruns/**/*.gguf")) + list(world.folder.glob("mlruns/**/*.safetensors"))
+
+
+def test_the_second_run_reuses_everything_and_says_why(world: World, first: Outcome, second: Outcome) -> None:
+    assert second.state.name == "Cached"
+    assert second.reused() == dict.fromkeys(STAGES, True)
+    assert all("same inputs" in s["why"] or "serves this engine already" in s["why"] for s in second.summary["stages"])
+    assert {n: s.name for n, s in second.tasks.items()} == {**dict.fromkeys(STAGES, "Cached"), "report": "Completed"}
+    assert "same inputs" in (second.tasks["train"].message or "")
+    assert second.summary["endpoint"] == first.summary["endpoint"]
+    assert {r.data.tags["slipway.reused"] for n, r in world.children(second.mlflow).items() if n != "promote"} == {"true"}
+    assert len(world.client().search_model_versions("name = 'pico'")) == 1
+
+
+def test_one_parameter_reruns_exactly_what_depends_on_it(world: World, second: Outcome, changed: Outcome) -> None:
+    again = {"quantize", "engine candidate", "evaluate candidate", "gate", "promote"}
+    assert {stage for stage, reused in changed.reused().items() if not reused} == again
+    assert changed.reused()["evaluate champion"]  # it was evaluated when it was the candidate
+    assert changed.summary["endpoint"] != second.summary["endpoint"]
+    assert world.client().get_model_version_by_alias("pico", "local-champion").version == "2"
+    assert world.go(**{"quantize.exclude": "[lm_head,*down_proj*]"}).state.name == "Cached"
+
+
+def test_a_failing_stage_keeps_its_error_and_the_champion(world: World, changed: Outcome) -> None:
+    before = deploy.status(world.config().deploy)
+    failed = world.go(**{"train.upper_layers": 99})
+    with pytest.raises(ConfigError, match=r"train\.upper_layers"):
+        failed.state.result()
+    assert failed.tasks["train"].name == "Failed"
+    assert failed.tasks["train"].state_details.retriable is not True
+    child = world.children(failed.mlflow)["train"]
+    for run in (failed.mlflow, child):
+        assert run.info.status == "FAILED"
+        assert "train.upper_layers" in run.data.tags["slipway.error"]
+    assert "error.txt" in {f.path for f in world.client().list_artifacts(child.info.run_id)}
+    assert deploy.status(world.config().deploy) == before
+    assert before.healthy
+
+
+def test_a_failed_gate_promotes_nothing(world: World, changed: Outcome) -> None:
+    before = deploy.status(world.config().deploy)
+    failed = world.go(**{"train.seed": 5, "gate.floors": "{exact_match: 1.0}"})
+    with pytest.raises(GateError, match=r"exact_match .* below the floor 1\.000"):
+        failed.state.result()
+    assert failed.summary["gate"]["outcome"] == "fail"
+    assert failed.mlflow.info.status == "FAILED"
+    assert deploy.status(world.config().deploy) == before
+    assert world.client().get_model_version_by_alias("pico", "local-champion").version == "2"
+
+
+def test_rollback_moves_the_alias_back_and_promotion_by_hand_forward(world: World, changed: Outcome) -> None:
+    verdict = next(s["digest"] for s in changed.summary["stages"] if s["stage"] == "gate")
+    back = world.go(roll_back)
+    assert back.state.is_completed(), back.state.message
+    assert world.client().get_model_version_by_alias("pico", "local-champion").version == "1"
+    path = next(p for p in Store(world.folder / "store").root.glob("verdict/*/manifest.json") if json.loads(p.read_text())["digest"] == verdict)
+    forward = promote_candidate(world.config(), str(path.parent), return_state=True)
+    assert forward.is_completed(), forward.message
+    assert world.client().get_model_version_by_alias("pico", "local-champion").version == "2"
+
+
+def test_without_mlflow_nothing_starts(world: World, changed: Outcome) -> None:
+    state = finetune_and_ship(world.config(**{"tracking.uri": f"http://127.0.0.1:{free_port()}", "train.seed": 6}), return_state=True)
+    with pytest.raises(ResourceError, match=r"MLflow.*make up"):
+        state.result()
