@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+from pathlib import Path
 
 from packaging.requirements import Requirement
 
@@ -41,8 +42,8 @@ def torch_build() -> tuple[str, str | None] | None:
         torch = importlib.metadata.distribution("torch")
     except importlib.metadata.PackageNotFoundError:
         return None
-    file = torch.locate_file("torch/version.py")
-    cuda = re.search(r"^cuda\b[^=]*=\s*'([^']+)'", file.read_text(encoding="utf-8"), re.MULTILINE)
+    file = Path(str(torch.locate_file("torch/version.py")))
+    cuda = re.search(r"^cuda\b[^=]*=\s*'([^']+)'", file.read_text(), re.MULTILINE)
     return torch.version, cuda[1] if cuda else None
 
 
