@@ -10,7 +10,7 @@ import psutil
 
 from slipway.config import Config
 from slipway.deploy import status, target_for
-from slipway.services import HOST, Services, healthy
+from slipway.services import Services, healthy
 
 
 def overview(config: Config) -> dict[str, Any]:
