@@ -224,12 +224,12 @@ def external_model(tracker: Tracker, artifact: Artifact, run_id: str) -> str:
 
 def register(tracker: Tracker, engine: Engine, verdict: Verdict, card: str) -> str:
     """The registered model's version of this engine: found by digest, else made, with the model card as description."""
-    from mlflow.exceptions import RestException
+    from mlflow.exceptions import MlflowException
 
     name, client = tracker.config.model.name, tracker.client
     try:
         client.create_registered_model(name)
-    except RestException as err:
+    except MlflowException as err:
         if err.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     version = version_of(client, name, engine.digest)

@@ -10,7 +10,7 @@ from typing import Any
 from slipway.config import Config, load_config
 from tests.pico import pico_model
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 WORDINGS = ["switch the {} on please", "could you start my {}", "I want {} running now", "make our {} go", "please activate {}"]
 OFF = ["shut down the {}", "I am done with {} for today", "stop our {} right away", "would you kill that {}", "no more {} thanks"]
 DEVICES = ["lamp", "fan", "radio", "heater"]
@@ -34,13 +34,12 @@ def free_port() -> int:
         return port
 
 
-def small_config(folder: Path, tracking: str, **more: Any) -> Config:
+def small_config(folder: Path, tracking: str, port: int, **more: Any) -> Config:
     """conf/ with everything made small; the gate lets anything pass. The engine build is the machine's own, from its cache."""
     model, rows = folder / "model", folder / "rows.jsonl"
     if not model.exists():
         pico_model(model)
         write_rows(rows)
-    port = free_port()
     settings: dict[str, Any] = {
         "model.name": "pico", "model.source": "directory", "model.directory": model,
         "data.raw": rows, "data.max_tokens": 1024, "data.test_fraction": 0.2, "data.val_fraction": 0.2,
@@ -48,7 +47,7 @@ def small_config(folder: Path, tracking: str, **more: Any) -> Config:
         "merge.max_logit_error": 10, "merge.proof_layers": 1, "merge.proof_tokens": 8,
         "engine.threads": 1, "engine.slots": 2, "engine.context": 1024,
         "evaluate.max_items": 4, "evaluate.max_new_tokens": 8, "evaluate.concurrency": "[1]", "evaluate.speed_requests": 4,
-        "gate.floors": "{exact_match: 0.0}", "gate.non_inferiority": "[]", "gate.max_bits_per_parameter": "null",
+        "gate.floors": "{exact_match: 0.0, intent_accuracy: 0.0}", "gate.non_inferiority": "[]", "gate.max_bits_per_parameter": "null",
         "deploy.root": folder / "target", "deploy.ports": f"[{port},{port + 9}]", "deploy.smoke_requests": 1,
         "store.root": folder / "store", "tracking.uri": tracking, "tracking.experiment": "test",
     }  # fmt: skip
