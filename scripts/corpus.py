@@ -209,12 +209,18 @@ def rows(seed: int, home: Home) -> Iterator[dict[str, Any]]:
                 "messages": [
                     {"role": "system", "content": home.system},
                     {"role": "user", "content": text},
-                    {"role": "assistant", "content": json.dumps(answer, sort_keys=True, separators=(",", ":"))},
+                    {"role": "assistant", "content": spell(answer)},
                 ],
                 "label": template.intent,
                 "template": template.id,
             }
             number += 1
+
+
+def spell(answer: dict[str, Any]) -> str:
+    """Compact JSON, the intent first: what the model has to decide first, and what the slots after it depend on."""
+    slots = sorted(key for key in answer if key != "intent")
+    return json.dumps({key: answer[key] for key in ("intent", *slots)}, separators=(",", ":"))
 
 
 def check_pins() -> None:
