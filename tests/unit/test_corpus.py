@@ -77,7 +77,7 @@ def test_a_walk_uses_only_the_stream_that_python_pins(home: Home, found: list[Te
     assert draw.pick(range(100)) == 84
 
 
-def test_rows_are_compact_sorted_json_with_the_system_prompt(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_compact_json_intent_first_with_the_system_prompt(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(corpus, "INTENTS", ("HassGetWeather", "HassMediaNext"))
     rows = list(corpus.rows(17, home))
     assert {r["label"] for r in rows} == {"HassGetWeather", "HassMediaNext"}
@@ -85,7 +85,8 @@ def test_rows_are_compact_sorted_json_with_the_system_prompt(home: Home, monkeyp
         system, user, assistant = row["messages"]
         assert (system["role"], user["role"], assistant["role"]) == ("system", "user", "assistant")
         answer = json.loads(assistant["content"])
-        assert assistant["content"] == json.dumps(answer, sort_keys=True, separators=(",", ":"))
+        assert assistant["content"] == json.dumps(answer, separators=(",", ":"))
+        assert list(answer) == ["intent", *sorted(set(answer) - {"intent"})]
         assert answer["intent"] == row["label"] == row["template"].split(".")[0]
     assert len({r["messages"][1]["content"] for r in rows}) == len(rows)
 
