@@ -162,7 +162,7 @@ def _spawn(argv: list[str], log_path: Path, detach: bool) -> psutil.Process:
 
 def _await_health(server: Server, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
-    while not is_healthy(server):
+    while not is_healthy(server, timeout_s=2):
         if not is_running(server):
             check_port(server.host, server.port)  # someone else took it between our look and its bind
             raise _died(server, "a server that answers /health")
