@@ -139,8 +139,8 @@ class EngineConfig(Section):
         "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e", description="sha256 of the package's source archive, hex."
     )
     build_jobs: int = Field(2, ge=1, description="Compiler processes at a time.")
-    context: int = Field(2048, ge=128, description="Context per slot, tokens.")
-    slots: int = Field(4, ge=1, description="Requests decoded together.")
+    context: int = Field(1024, ge=128, description="Context per slot, tokens.")
+    slots: int = Field(8, ge=1, description="Requests decoded together.")
     threads: int | None = Field(None, ge=1, description="CPU threads; null: all cores.")
 
 
@@ -148,7 +148,7 @@ class EvaluateConfig(Section):
     """Quality and speed of a served model."""
 
     max_items: int | None = Field(None, ge=1, description="Test items scored, taken evenly over labels; null: all.")
-    max_new_tokens: int = Field(64, ge=1, description="Longest answer, tokens.")
+    max_new_tokens: int = Field(48, ge=1, description="Longest answer, tokens.")
     concurrency: list[int] = Field([1, 4], description="Concurrent requests of the speed runs.")
     speed_requests: int = Field(24, ge=4, description="Requests per speed run.")
     timeout_s: float = Field(120, gt=0, description="Longest wait for one answer, seconds.")
