@@ -18,6 +18,7 @@ from slipway.errors import SlipwayError
 from slipway.tables import show_run
 from slipway.views import show_error, show_json
 from tasks.pipeline import summary_file
+from tasks.reachable import require_prefect
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -34,6 +35,7 @@ def attempt(configure: Callable[[], Config], flow: Callable[[Config], Any], *, a
     error: SlipwayError | None = None
     try:
         config = configure()
+        require_prefect()
         last = summary_file(config.store)
         last.unlink(missing_ok=True)
         try:

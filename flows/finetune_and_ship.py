@@ -9,7 +9,8 @@ from prefect.states import Completed, State
 
 from flows.command import attempt, parser
 from slipway.config import Config, load_config
-from tasks.deploy import promote, rival
+from slipway.deploy import rival
+from tasks.deploy import promote
 from tasks.engine import engine
 from tasks.evaluate import evaluate
 from tasks.fetch import fetch

@@ -14,13 +14,6 @@ from tasks import tracking, ui
 from tasks.stage import MINUTE, Record, Run, stage_task
 
 
-def rival(engine: Engine, params: DeployConfig) -> Release | None:
-    """The release that this engine has to beat: the serving one, or, when that is this very engine, the one before it."""
-    releases = deploy.target_for(params).releases
-    served = [releases.read(name) for name in (releases.current(), releases.previous()) if name]
-    return next((r for r in served if r.digests["engine"] != engine.digest), None)
-
-
 @stage_task("promote", timeout_s=30 * MINUTE)
 def promote(run: Run, engine: Engine, verdict: Verdict, data: Dataset, card: str, params: DeployConfig) -> State[Release]:
     """Raises GateError, naming the rules, unless the verdict passed; the champion keeps serving."""

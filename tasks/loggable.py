@@ -1,42 +1,15 @@
-"""What MLflow gets, as plain text and numbers; and whether its server is there. Imports no MLflow."""
+"""What MLflow gets, as plain text and numbers. Imports no MLflow."""
 
 from __future__ import annotations
 
-import http.client
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from slipway.artifacts import Artifact, Evaluation, Verdict
-from slipway.config import TrackingConfig
-from slipway.errors import ResourceError
-from slipway.masking import mask
 
 DESCRIPTION_CHARS = 4900  # MLflow's descriptions end at 5000
 SMALL_FILE = 2_000_000  # bytes: larger files stay in the artifact store
-
-
-def require(tracking: TrackingConfig) -> None:
-    """Raise ResourceError when the tracking server does not answer; file and database URIs need none."""
-    url = urlsplit(tracking.uri)
-    if url.scheme not in ("http", "https"):
-        return
-    kind = http.client.HTTPSConnection if url.scheme == "https" else http.client.HTTPConnection
-    connection = kind(url.hostname or "", url.port, timeout=10)
-    try:
-        connection.request("GET", f"{url.path.rstrip('/')}/health")
-        status = connection.getresponse().status
-    except (OSError, http.client.HTTPException) as err:
-        raise ResourceError(
-            "MLflow", f"{mask(tracking.uri)} does not answer ({err})", "a running server", "`make up`, or set tracking.uri"
-        ) from err
-    finally:
-        connection.close()
-    if status != http.HTTPStatus.OK:
-        raise ResourceError(
-            "MLflow", f"{mask(tracking.uri)}/health says {status}", "200", "is it MLflow that listens there? set tracking.uri"
-        )
 
 
 def flatten(doc: Any, prefix: str = "") -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from prefect.states import Completed, State
 
@@ -27,15 +26,10 @@ def report(run: Run, engine: Engine, verdict: Verdict, adapter: Adapter, quality
     run.summary.links["model"] = run.tracker.model_url(version)
     run.summary.quality = {n: {"metrics": m, "speed": record.speeds().get(n, [])} for n, m in record.metrics().items()}
     run.summary.gate = record.judged
-    run.tracker.report(card, document.linked, document.plots, figures(run.summary.quality))
+    run.tracker.report(card, document.linked, document.plots, ui.figures(run.summary.quality))
     ui.table("quality", ui.quality_rows(run.summary.quality), "Quality as served, share of test items with intervals; speed")
     ui.table("gate", ui.gate_rows(record.judged), f"Gate: {record.judged['outcome']}")
     ui.markdown("run-report", document.inline, "What this run did")
     for name in ("mlflow", "model"):
         ui.link(name, run.summary.links[name], {"mlflow": "run in MLflow", "model": "model version in MLflow"}[name])
     return Completed(message=f"gate {record.judged['outcome']}; {run.config.model.name} version {version}", data=card)
-
-
-def figures(quality: Mapping[str, Any]) -> dict[str, float]:
-    """`candidate.exact_match`: what a table of runs in MLflow compares."""
-    return {f"{n}.{k}": q["metrics"][k]["value"] for n, q in quality.items() for k in ("exact_match", "intent_accuracy")}

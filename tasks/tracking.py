@@ -24,8 +24,9 @@ from slipway.config import Config
 from slipway.console import Thin
 from slipway.jobs import Made
 from slipway.masking import mask
-from tasks.loggable import flatten, numbers, require, shorter, small_files
+from tasks.loggable import flatten, numbers, shorter, small_files
 from tasks.provenance import ROOT, command_line, environment_digest, git_commit
+from tasks.reachable import require_tracking
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -162,7 +163,7 @@ def pipeline_run(config: Config) -> Iterator[Tracker]:
 
     Raises ResourceError before any work when MLflow does not answer.
     """
-    require(config.tracking)
+    require_tracking(config.tracking)
     mlflow = _mlflow()
     mlflow.set_tracking_uri(config.tracking.uri)
     experiment = mlflow.set_experiment(config.tracking.experiment).experiment_id
@@ -199,7 +200,8 @@ def _error_kept(client: MlflowClient, run_id: str) -> Iterator[None]:
 
 
 def _mlflow() -> Any:
-    """The library, told not to print run links and start messages between our lines."""
+    """The library, told to send nothing home and to print nothing between our lines."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     import mlflow
 
@@ -250,7 +252,7 @@ def version_of(client: MlflowClient, name: str, digest: str) -> str:
 
 def set_champion(config: Config, engine_digest: str) -> str:
     """Point the target's alias at the version of this engine; return the version, empty when MLflow knows none."""
-    require(config.tracking)
+    require_tracking(config.tracking)
     client = _mlflow().MlflowClient(config.tracking.uri)
     version = version_of(client, config.model.name, engine_digest)
     if version:

@@ -82,3 +82,8 @@ def flow_run_url() -> str:
 
 def _uuid(value: Any) -> UUID:
     return value if isinstance(value, UUID) else UUID(str(value))
+
+
+def figures(quality: dict[str, Any]) -> dict[str, float]:
+    """`candidate.exact_match`: what a table of runs in MLflow compares."""
+    return {f"{n}.{k}": q["metrics"][k]["value"] for n, q in quality.items() for k in ("exact_match", "intent_accuracy")}

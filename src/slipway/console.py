@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn
+from rich.text import Text
 
 _EVENT_KEYS = ("t", "event", "what", "done", "total", "unit")
 
@@ -23,7 +24,7 @@ def figures(event: dict[str, Any]) -> str:
 
 def _figure(name: str, value: float) -> str:
     if name == "eta_s":
-        return f"ETA {int(value) // 60}:{int(value) % 60:02d}"
+        return f"ETA {clock(value)}"
     text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
     return f"{text} {name.removesuffix('_per_s')}/s" if name.endswith("_per_s") else f"{name} {text}"
 
@@ -35,6 +36,12 @@ def describe(event: dict[str, Any]) -> str:
     total = f"/{event['total']:,g}" if event.get("total") else ""
     counts = f"{event['what']} {event['done']:,g}{total} {event['unit']}"
     return ", ".join(part for part in (counts, figures(event)) if part)
+
+
+def clock(seconds: float) -> str:
+    """`1:05`, or `1:00:05` from an hour on."""
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
 
 
 def human_bytes(n: float) -> str:
@@ -60,6 +67,16 @@ class Thin:
         return True
 
 
+class Clock(ProgressColumn):
+    """Time since the stage began, and what its present phase still needs; nothing once it ended."""
+
+    def render(self, task: Task) -> Text:
+        if task.finished:
+            return Text("")
+        remaining = f", ETA {clock(task.time_remaining)}" if task.time_remaining is not None else ""
+        return Text(f"{clock(time.monotonic() - task.fields['started'])}{remaining}", style="progress.elapsed")
+
+
 class Bars:
     """Live lines on a terminal; silent elsewhere (`live` says which)."""
 
@@ -71,9 +88,7 @@ class Bars:
             TextColumn("{task.fields[label]:<20}"),
             BarColumn(bar_width=20),
             TextColumn("{task.fields[detail]}"),
-            TimeElapsedColumn(),
-            TextColumn("ETA"),
-            TimeRemainingColumn(),
+            Clock(),
             console=console,
             disable=not self.live,
         )
@@ -86,9 +101,14 @@ class Bars:
     @contextmanager
     def stage(self, label: str) -> Iterator[Line]:
         """The line of one stage; it stays on the screen when the stage ends."""
-        task = self._progress.add_task("", total=None, label=label, detail="starting")
-        yield Line(self._progress, task)
-        self._progress.update(task, total=1, completed=1)
+        task = self._progress.add_task("", total=None, label=label, detail="starting", started=time.monotonic())
+        try:
+            yield Line(self._progress, task)
+        except BaseException:
+            self._progress.update(task, detail="[red]failed[/]")
+            raise
+        finally:
+            self._progress.update(task, total=1, completed=1)
 
 
 class Line:

@@ -126,6 +126,13 @@ def champion(params: DeployConfig) -> Release | None:
     return releases.read(name) if name else None
 
 
+def rival(engine: Engine, params: DeployConfig) -> Release | None:
+    """The release that `engine` has to beat: the serving one, or, when that is this very engine, the one before it."""
+    releases = target_for(params).releases
+    served = [releases.read(name) for name in (releases.current(), releases.previous()) if name]
+    return next((r for r in served if r.digests["engine"] != engine.digest), None)
+
+
 def status(params: DeployConfig) -> Status:
     target = target_for(params)
     name = target.releases.current()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -27,9 +29,17 @@ def _json(as_json: bool) -> list[str]:
 def _flow(name: str, arguments: Sequence[str]) -> int:
     if not Path("flows", f"{name}.py").is_file():
         raise ConfigError("working directory", Path.cwd(), f"the project's root, which holds flows/{name}.py", "cd there, then run again")
-    process = subprocess.Popen([sys.executable, "-m", f"flows.{name}", *arguments])
+    process = subprocess.Popen([sys.executable, "-m", f"flows.{name}", *arguments], env=_environment())
     while True:
         try:
             return process.wait()
         except KeyboardInterrupt:  # the flow got it too, and ends its stage first
             continue
+
+
+def _environment() -> dict[str, str]:
+    """No telemetry, the server that `make up` started on another port, and what the user typed, for the record."""
+    environment = {"DO_NOT_TRACK": "1", "SLIPWAY_COMMAND": shlex.join(["slipway", *sys.argv[1:]])}
+    if port := os.environ.get("SLIPWAY_PREFECT_PORT"):
+        environment["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
+    return {**environment, **os.environ}

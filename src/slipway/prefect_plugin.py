@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
-from prefect.plugins import register_hook
+from prefect.plugins import SetupResult, register_hook
 
 if TYPE_CHECKING:
     from prefect.client.schemas.responses import DeploymentResponse
@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
 
 @register_hook
-def setup_environment(*, ctx: HookContext) -> None:  # noqa: ARG001 - the hook's signature
-    """Let deployments be named without their flow, where that name is unique."""
+def setup_environment(*, ctx: HookContext) -> SetupResult:  # noqa: ARG001 - the hook's signature
+    """Let deployments be named without their flow, where that name is unique; send no telemetry."""
     from prefect.client.orchestration._deployments.client import DeploymentAsyncClient
 
     stock = DeploymentAsyncClient.read_deployment_by_name
     if not hasattr(stock, "__wrapped__"):
         DeploymentAsyncClient.read_deployment_by_name = _by_short_name(stock)  # type: ignore[method-assign]
+    return SetupResult(env={"DO_NOT_TRACK": "1"})
 
 
 def _by_short_name(stock: Any) -> Any:

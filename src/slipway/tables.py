@@ -14,11 +14,11 @@ OUTCOMES = {"pass": "[green]pass[/]", "fail": "[red]fail[/]", "inconclusive": "[
 
 
 def show_run(summary: dict[str, Any], console: Console) -> None:
-    console.print(stage_table(summary["stages"]))
+    console.print(stage_table(summary["stages"]), "")
     if summary["quality"]:
-        console.print(quality_table(summary["quality"]))
+        console.print(quality_table(summary["quality"]), "")
     if summary["gate"]:
-        console.print(gate_table(summary["gate"]))
+        console.print(gate_table(summary["gate"]), "")
     for name, url in summary["links"].items():
         if url:
             console.print(f"{name:<10}{url}", highlight=False, soft_wrap=True)

@@ -10,8 +10,9 @@ import pytest
 from slipway.artifacts import Adapter, Store, Verdict
 from slipway.config import Config, TrackingConfig
 from slipway.errors import ResourceError
-from tasks.loggable import flatten, numbers, require, shorter, small_files
+from tasks.loggable import flatten, numbers, shorter, small_files
 from tasks.provenance import command_line, environment_digest, git_commit
+from tasks.reachable import require_tracking
 from tasks.tracking import alias
 
 
@@ -20,11 +21,11 @@ def test_an_absent_server_is_a_resource_error_before_any_work() -> None:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
     with pytest.raises(ResourceError, match=rf"MLflow: http://\*\*\*@127.0.0.1:{port} does not answer.*make up"):
-        require(TrackingConfig(uri=f"http://me:pw@127.0.0.1:{port}"))
+        require_tracking(TrackingConfig(uri=f"http://me:pw@127.0.0.1:{port}"))
 
 
 def test_file_and_database_uris_need_no_server() -> None:
-    require(TrackingConfig(uri="sqlite:///nowhere.db"))
+    require_tracking(TrackingConfig(uri="sqlite:///nowhere.db"))
 
 
 def test_flatten_names_every_leaf() -> None:
