@@ -27,7 +27,7 @@ def promote_candidate(config: Config, verdict: str | None = None) -> None:
     candidate = candidate_of(judged, config)
     with pipeline(candidate.config) as run:
         card = report(run, candidate.engine, candidate.verdict, candidate.adapter, candidate.quality)
-        promote(run, candidate.engine, candidate.verdict, candidate.data, card, config.deploy)
+        promote(run, candidate.engine, candidate.verdict, candidate.data, card, config.deploy, by_hand=True)
 
 
 @flow(name="rollback")

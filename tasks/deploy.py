@@ -15,10 +15,18 @@ from tasks.stage import MINUTE, Record, Run, stage_task
 
 
 @stage_task("promote", timeout_s=30 * MINUTE)
-def promote(run: Run, engine: Engine, verdict: Verdict, data: Dataset, card: str, params: DeployConfig) -> State[Release]:
-    """Raises GateError, naming the rules, unless the verdict passed; the champion keeps serving."""
+def promote(
+    run: Run, engine: Engine, verdict: Verdict, data: Dataset, card: str, params: DeployConfig, *, by_hand: bool = False
+) -> State[Release]:
+    """Raises GateError, naming the rules, unless the verdict passed; the champion keeps serving. An engine that somebody
+    rolled back from is held: a schedule must not undo a person's rollback."""
     with run.tracker.stage("promote", {"engine": engine}, params), run.bars.stage("promote") as line:
         require_pass(verdict)
+        if not by_hand and deploy.was_withdrawn(params, engine) and (kept := deploy.champion(params)):
+            why = f"held: this engine was rolled back; {kept.name} keeps serving; `slipway promote` brings it back"
+            line.say(why)
+            announce(run, "promote", kept.model_copy(update={"reused": True}), why)
+            return Completed(name="Held", message=why, data=kept)
         note = line.say if run.bars.live else get_run_logger().info
         release = deploy.promote(engine, verdict, data, card, params, model=run.config.model.name, runs=run.ids(), note=note)
         tracking.set_champion(run.config, engine.digest)

@@ -133,6 +133,11 @@ def rival(engine: Engine, params: DeployConfig) -> Release | None:
     return next((r for r in served if r.digests["engine"] != engine.digest), None)
 
 
+def was_withdrawn(params: DeployConfig, engine: Engine) -> bool:
+    """Whether somebody rolled back from this very engine; only a promotion by hand brings it back."""
+    return engine.digest[:8] in target_for(params).releases.withdrawn()
+
+
 def status(params: DeployConfig) -> Status:
     target = target_for(params)
     name = target.releases.current()

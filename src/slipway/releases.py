@@ -174,13 +174,25 @@ class Releases:
 
     def served(self) -> list[str]:
         """The line of releases that led to the serving one, oldest first: a rollback steps back and forgets what it left."""
+        return self._walk()[0]
+
+    def withdrawn(self) -> set[str]:
+        """First 8 digits of the engine digests that a rollback left and no promotion brought back since."""
+        return self._walk()[1]
+
+    def _walk(self) -> tuple[list[str], set[str]]:
         line: list[str] = []
+        left: set[str] = set()
         for entry in self.history():
+            name = entry["release"]
             if entry["action"] == "promote":
-                line.append(entry["release"])
+                line.append(name)
+                left.discard(_digest8(name))
             else:
-                del line[line.index(entry["release"]) + 1 :]
-        return line
+                at = line.index(name) + 1
+                left |= {_digest8(gone) for gone in line[at:]}
+                del line[at:]
+        return line, left
 
     def previous(self) -> str | None:
         """What a rollback would go to: the last release before the serving one that is still kept."""
@@ -203,6 +215,10 @@ class Releases:
         for name in doomed:
             self.remove(name)
         return doomed
+
+
+def _digest8(name: str) -> str:
+    return name.rsplit("-", 1)[-1]
 
 
 def _link(source: Path, to: Path) -> None:

@@ -19,7 +19,7 @@ import pytest
 from slipway import releases
 from slipway.artifacts import Dataset, Engine, Evaluation, Store, Verdict, load
 from slipway.config import DeployConfig
-from slipway.deploy import champion, promote, rollback, status, stop
+from slipway.deploy import champion, promote, rollback, status, stop, was_withdrawn
 from slipway.engines import ServeConfig, cpu_digest
 from slipway.errors import CheckpointError, DataError, EngineError, GateError, ResourceError
 from slipway.releases import Release, Releases
@@ -196,6 +196,15 @@ def test_rollback_twice_steps_back_twice_then_says_there_is_no_more(ship: Ship, 
     assert fourth.name.startswith("0004-")
     assert status(params).previous == first.name  # not the third, which was left on purpose
     assert third.name != fourth.name
+
+
+def test_an_engine_that_was_rolled_back_from_is_known_until_it_is_promoted_again(ship: Ship, params: DeployConfig) -> None:
+    first, second = ship().engine, ship(v=2).engine
+    assert not was_withdrawn(params, second)
+    rollback(params)
+    assert was_withdrawn(params, second) and not was_withdrawn(params, first)
+    ship(v=2)
+    assert not was_withdrawn(params, second)
 
 
 def test_rollback_before_any_promotion_is_refused(params: DeployConfig) -> None:
