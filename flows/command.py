@@ -20,6 +20,8 @@ from slipway.views import show_error, show_json
 from tasks.pipeline import summary_file
 from tasks.reachable import require_prefect
 
+INTERRUPTED = 130
+
 
 def parser(description: str) -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(description=description)
@@ -44,6 +46,9 @@ def attempt(configure: Callable[[], Config], flow: Callable[[Config], Any], *, a
             summary = json.loads(last.read_text()) if last.exists() else {}
     except SlipwayError as err:
         error = err
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; run again to go on: finished stages are reused, training resumes from its last checkpoint\n")
+        return INTERRUPTED
     show(summary, error, as_json=as_json)
     return error.exit_code if error else 0
 

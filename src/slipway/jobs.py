@@ -193,7 +193,9 @@ def execute(name: str, job_file: Path) -> Path:
     try:
         job = json.loads(job_file.read_text())
         if job["stage"] != name:
-            raise ConfigError(f"job file {job_file}", f"for stage {job['stage']}", f"stage {name}", f"run `slipway stage {job['stage']} {job_file}`")
+            raise ConfigError(
+                f"job file {job_file}", f"for stage {job['stage']}", f"stage {name}", f"run `slipway stage {job['stage']} {job_file}`"
+            )
         return _execute(job, work)
     except SlipwayError as err:
         write_atomic(work / "error.json", json.dumps(err.to_json()))
