@@ -1,8 +1,9 @@
 """Prepared rows -> train, val, test, with whole templates held out, so that the test set measures new wordings.
 
-Templates are put in the order of a hash of seed and name, so that rows added later move no other template. Of each
-label's n templates the first max(1, round(test_fraction n)) go to test, the next round(val_fraction n) to val; a label
-with one template trains only. A split then takes rows from its templates in turn, up to a cap per label; data of one
+Templates are put in the order of a hash of seed and name, so that rows added later move no other label's templates. Of
+each label's n templates the first max(1, round(test_fraction n)) go to test, the next round(val_fraction n) to val; a
+label with one template trains only. A template is passed over when it alone shows some answer shape (the set of the
+answer's JSON keys): held-out templates measure new wordings of known kinds of answers. A split then takes rows from its templates in turn, up to a cap per label; data of one
 label has nothing to balance and keeps every row.
 """
 
@@ -10,15 +11,16 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from slipway.config import DataConfig
 from slipway.errors import DataError
-from slipway.rows import Row, normalised
+from slipway.rows import Row, answer_json, normalised
 from slipway.similar import NearIndex
 
 NAMES = ("train", "val", "test")
+Shape = frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,10 @@ def split(rows: Sequence[Row], config: DataConfig) -> Splits:
 def assign(rows: Iterable[Row], config: DataConfig) -> dict[str, str]:
     """The split of each template. A template with rows of several labels counts for the most frequent."""
     labels: dict[str, Counter[str]] = defaultdict(Counter)
+    shapes: dict[str, set[Shape]] = defaultdict(set)
     for row in rows:
         labels[row["template"]][row["label"]] += 1
+        shapes[row["template"]].add(frozenset(answer_json(row) or ()))
     of_label: dict[str, list[str]] = defaultdict(list)
     for template, counts in labels.items():
         of_label[min(counts, key=lambda label: (-counts[label], label))].append(template)
@@ -71,9 +75,21 @@ def assign(rows: Iterable[Row], config: DataConfig) -> dict[str, str]:
         ordered = sorted(templates, key=lambda t: _shuffle_key(config.seed, f"{label}:{t}"))
         tests = max(1, _round(config.test_fraction * len(ordered))) if len(ordered) > 1 else 0
         vals = min(_round(config.val_fraction * len(ordered)), len(ordered) - tests - 1)
-        for i, template in enumerate(ordered):
-            place[template] = "test" if i < tests else "val" if i < tests + vals else "train"
+        held = _hold_out(ordered, shapes, tests + vals)
+        place |= dict.fromkeys(ordered, "train") | dict.fromkeys(held[tests:], "val") | dict.fromkeys(held[:tests], "test")
     return place
+
+
+def _hold_out(ordered: Sequence[str], shapes: Mapping[str, set[Shape]], count: int) -> list[str]:
+    """The first `count` templates whose every answer shape some template left in training shows too: the test asks for new
+    wordings, not for answers that training never saw. The very first one when no template qualifies."""
+    left = Counter(shape for template in ordered for shape in shapes[template])
+    held: list[str] = []
+    for template in ordered:
+        if len(held) < count and all(left[shape] > 1 for shape in shapes[template]):
+            held.append(template)
+            left.subtract(shapes[template])
+    return held or list(ordered[: min(count, 1)])
 
 
 def balance(rows: Iterable[Row], per_label: int, seed: int) -> list[Row]:

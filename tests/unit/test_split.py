@@ -58,6 +58,15 @@ def test_a_new_label_moves_no_template_of_another() -> None:
     assert before.items() <= after.items()
 
 
+def test_a_template_that_alone_shows_an_answer_shape_is_never_held_out() -> None:
+    rows = corpus({"a": 12})
+    rare = {"role": "assistant", "content": '{"intent":"a","area":"den"}'}
+    for name in (f"a-t{t}" for t in range(12)):
+        changed = [{**r, "messages": [*r["messages"][:-1], rare]} if r["template"] == name else r for r in rows]
+        assert assign(changed, CONFIG)[name] == "train"
+    assert {assign(rows, CONFIG)[f"a-t{t}"] for t in range(12)} == {"train", "val", "test"}
+
+
 def test_a_template_with_two_labels_stands_in_one_split() -> None:
     rows = corpus({"a": 4, "b": 4})
     shared = {"template": "shared"}
