@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,12 @@ from tests.scripted_server import bundle
 def test_the_command_line_says_all_that_decides_speed(tmp_path: Path) -> None:
     made = bundle(tmp_path / "b", slots=4)
     argv = engines.command(made, engines.read_serve(made), "127.0.0.1", 8091)
-    flags = dict(zip(argv[1::2], argv[2::2], strict=False))
+    flags = {flag: value for flag, value in pairwise(argv[1:]) if flag.startswith("--")}
     assert argv[0] == str(made / "llama-server")
     assert flags["--ctx-size"] == str(4 * 512)
     assert (flags["--parallel"], flags["--threads"], flags["--port"]) == ("4", "1", "8091")
     assert flags["--cache-ram"] == "0"
+    assert "--kv-unified" in flags
 
 
 def test_threads_follow_the_cores_we_may_use(tmp_path: Path) -> None:

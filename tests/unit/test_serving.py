@@ -26,7 +26,7 @@ def test_a_server_lives_for_the_block_and_in_our_process_group(tmp_path: Path) -
     with serving.serving(bundle(tmp_path / "b"), tmp_path / "log") as server:
         assert serving.is_healthy(server)
         assert os.getpgid(server.pid) == os.getpgid(0)
-        assert psutil.Process(server.pid).environ()["OMP_WAIT_POLICY"] == "PASSIVE"
+        assert psutil.Process(server.pid).environ()["GOMP_SPINCOUNT"] == "1000"
     assert not serving.is_running(server)
 
 
@@ -76,6 +76,14 @@ def test_a_server_that_dies_at_start_shows_its_log(tmp_path: Path) -> None:
     script = "import sys\nprint('error: unknown model architecture', file=sys.stderr)\nsys.exit(1)\n"
     with pytest.raises(EngineError, match="unknown model architecture"):
         serving.start(bundle(tmp_path / "b", program=script), HOST, a_port(), tmp_path / "log")
+
+
+def test_the_log_of_the_start_before_is_kept_apart(tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("error of yesterday\n")
+    with pytest.raises(EngineError, match="today") as err:
+        serving.start(bundle(tmp_path / "b", program="raise SystemExit('today')"), HOST, a_port(), tmp_path / "log")
+    assert "yesterday" not in str(err.value)
+    assert (tmp_path / "log.1").read_text() == "error of yesterday\n"
 
 
 def test_a_server_that_never_gets_healthy_is_stopped(tmp_path: Path) -> None:
