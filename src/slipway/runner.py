@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from slipway import openmp
 from slipway.progress import Tail
 
 OnEvent = Callable[[dict[str, Any]], None]
@@ -47,6 +48,7 @@ class LocalRunner:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "slipway", "stage", stage, str(job_file)],
                 stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True, cwd=work,
+                env={**os.environ, **openmp.ENVIRONMENT},
             )  # fmt: skip
         try:
             while (ended := _reap(process.pid)) is None:

@@ -21,14 +21,12 @@ import httpx
 import psutil
 from pydantic import BaseModel, ConfigDict
 
+from slipway import openmp
 from slipway.artifacts import Engine
 from slipway.engines import bundle_path, command, read_serve
 from slipway.errors import EngineError, ResourceError
 
 HEALTH_EVERY_S = 0.1
-# OpenMP threads wait at hundreds of barriers a token. Spinning (libgomp's default) costs 10x as soon as a neighbour wants a
-# core; sleeping at once costs a third on a quiet machine. Spin for microseconds, then sleep.
-ENVIRONMENT = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"}
 _NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # plain HTTP: httpx would read the system's certificates for every poll
 
 
@@ -156,7 +154,7 @@ def _spawn(argv: list[str], log_path: Path, detach: bool) -> psutil.Process:
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
     try:
-        pid = os.posix_spawn(argv[0], argv, {**os.environ, **ENVIRONMENT}, file_actions=actions, setsid=detach)
+        pid = os.posix_spawn(argv[0], argv, {**os.environ, **openmp.ENVIRONMENT}, file_actions=actions, setsid=detach)
     except OSError as err:
         raise EngineError(f"program {argv[0]}", err.strerror, "an executable for this machine", "run the engine stage again") from err
     return psutil.Process(pid)
