@@ -21,7 +21,7 @@ def found(home: Home) -> list[Template]:
 
 
 def test_templates_are_the_lines_that_people_wrote(found: list[Template]) -> None:
-    assert len({t.id for t in found}) == len(found) == 816
+    assert len({t.id for t in found}) == len(found) == 809
     cancel = [t.text for t in found if t.intent == "HassCancelTimer"]
     assert cancel[:2] == ["<timer_cancel> [the|my] timer in [<the>] {area}", "<timer_cancel> [the|my] {area} timer"]
 
