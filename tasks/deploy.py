@@ -10,8 +10,9 @@ from slipway.artifacts import Dataset, Engine, Verdict
 from slipway.config import DeployConfig
 from slipway.gate import require_pass
 from slipway.releases import Release
-from tasks import tracking, ui
-from tasks.stage import MINUTE, Record, Run, stage_task
+from tasks import tracking
+from tasks.announce import announce
+from tasks.stage import MINUTE, Run, stage_task
 
 
 @stage_task("promote", timeout_s=30 * MINUTE)
@@ -34,11 +35,3 @@ def promote(
         line.say(why)
     announce(run, "promote", release, why)
     return Completed(name="Cached" if release.reused else "Completed", message=why, data=release)
-
-
-def announce(run: Run, action: str, release: Release, why: str) -> None:
-    """The endpoint in the summary and the UI, and the action's line in the run's table."""
-    url = deploy.status(run.config.deploy).url or ""
-    run.summary.endpoint, run.summary.links["endpoint"] = url, url
-    ui.link("endpoint", url, f"endpoint of {release.name}")
-    run.summary.stages.append(Record(action, release.reused, why, 0.0, 0, release.digests["engine"]))

@@ -9,7 +9,7 @@ from slipway import deploy
 from slipway.config import DeployConfig
 from slipway.releases import Release
 from tasks import tracking
-from tasks.deploy import announce
+from tasks.announce import announce
 from tasks.stage import MINUTE, Run, stage_task
 
 

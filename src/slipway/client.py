@@ -55,8 +55,9 @@ class ChatClient:
     def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None) -> None:
         self._http.close()
 
-    def ask(self, messages: Sequence[Message], max_tokens: int, *, fixed_length: bool = False) -> Answer:
+    def ask(self, messages: Sequence[Message], max_tokens: int, *, fixed_length: bool = False, must_start: str = "") -> Answer:
         """Greedy answer to `messages`. `fixed_length` goes on past the end token (llama.cpp, vLLM, TensorRT-LLM: `ignore_eos`).
+        An answer that does not start with `must_start` is hung up on (finish `abandoned`): the server stops writing it.
 
         A transport failure is tried again up to `retries` times; then, or when the server refuses, EngineError.
         """
@@ -68,7 +69,7 @@ class ChatClient:
             body["ignore_eos"] = True
         for attempt in range(self._retries + 1):
             try:
-                return self._once(body, attempt)
+                return self._once(body, attempt, must_start)
             except httpx.TransportError as err:
                 failure = err
             time.sleep(0.1 * 2**attempt)
@@ -77,7 +78,7 @@ class ChatClient:
             "read the server's log; run again: answered items are kept",
         ) from failure  # fmt: skip
 
-    def _once(self, body: dict[str, Any], retries: int) -> Answer:
+    def _once(self, body: dict[str, Any], retries: int, must_start: str) -> Answer:
         text, finish, usage, times = [], "", {"prompt_tokens": 0, "completion_tokens": 0}, []
         start = time.perf_counter()
         with self._http.stream("POST", self._url, json=body) as response:
@@ -90,6 +91,9 @@ class ChatClient:
                     if piece := choice["delta"].get("content"):
                         text.append(piece)
                         times.append(time.perf_counter())
+                if _strays("".join(text).lstrip(), must_start):
+                    finish, usage = "abandoned", {**usage, "completion_tokens": len(times)}
+                    break
         if not finish:
             raise StreamCutError(f"stream ended after {len(text)} pieces without a finish reason")
         end = time.perf_counter()
@@ -112,3 +116,8 @@ class ChatClient:
 
     def _refused(self, status: int, body: str) -> EngineError:
         return EngineError(f"endpoint {self._url}", f"HTTP {status}: {body[:300]}", "an answer", "read the server's log")
+
+
+def _strays(said: str, must_start: str) -> bool:
+    """Whether an answer that begins so can no longer start as it must."""
+    return not said.startswith(must_start[: len(said)])

@@ -5,7 +5,8 @@ Every test row goes through the engine's OpenAI-compatible endpoint, greedily, a
     exact match       the answer parses as JSON and equals the expected JSON, whatever the order of keys and spaces
     intent accuracy   the answer's `label_key` has the expected value
 
-An answer that does not parse is wrong in both, and kept as it was written. Intervals are Wilson's. Greedy does not mean
+An answer that does not parse is wrong in both, and kept as it was written; one that does not even open an object is not
+waited for. Intervals are Wilson's. Greedy does not mean
 bit-equal: what is decoded together changes the order of floating-point sums, so a near-tie may fall otherwise next time.
 """
 
@@ -123,7 +124,7 @@ def _answer_all(client: ChatClient, rows: list[Row], params: EvaluateParams, slo
         space.progress.note(f"{len(rows) - len(left)} items were answered before the interruption")
 
     def answer(row: Row) -> dict[str, Any]:
-        got = client.ask(row["messages"][:-1], params.max_new_tokens)
+        got = client.ask(row["messages"][:-1], params.max_new_tokens, must_start="{")
         return {**score(row, got.text, params.label_key), "finish": got.finish, "tokens": got.completion_tokens, "retries": got.retries}
 
     with partial.open("a", buffering=1) as out, ThreadPoolExecutor(slots) as pool:

@@ -30,6 +30,14 @@ def test_fixed_length_asks_to_go_on_past_the_end() -> None:
     assert asked[0]["ignore_eos"] is True
 
 
+def test_an_answer_that_cannot_be_what_is_wanted_is_not_waited_for() -> None:
+    with scripted() as (url, _), ChatClient(url, "m", 5) as client:
+        stray = client.ask(user("say no idea at all"), 16, must_start="{")
+        object_ = client.ask(user('say  {"intent": "x"}'), 16, must_start="{")
+    assert (stray.text, stray.finish, stray.completion_tokens) == ("no ", "abandoned", 1)
+    assert (object_.text, object_.finish) == (' {"intent": "x"}', "stop")
+
+
 def test_a_lost_connection_is_tried_again_and_counted() -> None:
     with scripted() as (url, asked), ChatClient(url, "m", 5) as client:
         answer = client.ask(user("flaky a"), 4)

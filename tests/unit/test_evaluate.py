@@ -47,7 +47,7 @@ def test_every_row_is_scored_in_order_with_intervals(tmp_path: Path) -> None:
     items = read_items(out)
     assert [item["id"] for item in items] == ["r0", "r1", "r2", "r3"]
     assert [item["exact_match"] for item in items] == [True, False, False, False]
-    assert items[2]["answer"] == "no idea"
+    assert items[2]["answer"] == "no "
     assert (items[2]["parsed"], items[1]["parsed"]) == (False, True)
     assert items[3]["retries"] == 1
     metrics = json.loads((out / "metrics.json").read_text())
