@@ -39,6 +39,7 @@ lint: $(VENV)/test.stamp  ## ruff, mypy, import contracts
 	$(BIN)/lint-imports
 
 test: $(VENV)/test.stamp lint  ## lint, then the unit, flow and lab rooms
+	$(BIN)/python -m slipway build-engine
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/unit tests/flow tests/lab
 
 clean:  ## remove the environment; artifacts in .slipway stay

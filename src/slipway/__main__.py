@@ -105,6 +105,14 @@ def doctor(
         raise typer.Exit(errors.ResourceError.exit_code)
 
 
+@app.command("build-engine", epilog="Example: `slipway build-engine`")
+def build_engine(conf: Conf = Path("conf")) -> None:
+    """Build the embedded engine now (once per machine, some minutes); runs and tests then find it in the cache."""
+    from slipway.prebuild import prebuild
+
+    typer.echo(prebuild(load_config(conf)))
+
+
 @app.callback(invoke_without_command=True)
 def top(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:

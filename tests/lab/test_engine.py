@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,11 +22,12 @@ from slipway import serving
 from slipway.artifacts import Adapter, Artifact, Checkpoint, Dataset, Engine, Quantized, Store, load, sha256_file
 from slipway.checkpoints import materialize, write_virtual
 from slipway.client import ChatClient
-from slipway.config import EngineConfig, QuantizeConfig, StoreConfig
+from slipway.config import EngineConfig, QuantizeConfig, StoreConfig, load_config
 from slipway.engine import engine
 from slipway.errors import CheckpointError, EngineError, ResourceError
 from slipway.evaluate import PARTIAL, EvaluateParams, evaluate
 from slipway.jobs import Workspace
+from slipway.llamacpp import build_id, find_tools
 from slipway.progress import Progress
 from slipway.quantize import quantize
 from tests.pico import pico_adapter, pico_model
@@ -265,3 +268,9 @@ def test_an_architecture_that_llama_cpp_does_not_know_is_named(store: Store, tmp
 
     with pytest.raises(EngineError, match="SlipwayForNothing"):
         make_engine(store, put(store, Checkpoint, "strange", strange), "strange")
+
+
+def test_build_engine_names_the_build_that_runs_will_use() -> None:
+    done = subprocess.run([sys.executable, "-m", "slipway", "build-engine"], capture_output=True, text=True, check=True)
+    config = load_config(Path("conf"))
+    assert done.stdout.strip() == build_id(config.engine, find_tools())
