@@ -225,7 +225,7 @@ def external_model(tracker: Tracker, artifact: Artifact, run_id: str) -> str:
 
 
 def register(tracker: Tracker, engine: Engine, verdict: Verdict, card: str) -> str:
-    """The registered model's version of this engine: found by digest, else made, with the model card as description."""
+    """The registered model's version of this engine: found by digest, else made; its description is the model card."""
     from mlflow.exceptions import MlflowException
 
     name, client = tracker.config.model.name, tracker.client
@@ -242,6 +242,7 @@ def register(tracker: Tracker, engine: Engine, verdict: Verdict, card: str) -> s
         made = client.create_model_version(name, f"models:/{model_id}", tracker.parent, tags, description=shorter(card), model_id=model_id)
         return str(made.version)
     client.set_model_version_tag(name, version, "gate", outcome)
+    client.update_model_version(name, version, description=shorter(card))  # judged again: the card tells the last verdict
     return version
 
 
