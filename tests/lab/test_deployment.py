@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from slipway import deploy
+from slipway.config import GateConfig, load_config
 from slipway.services import DEPLOYMENT, HOST, POOL, Services, supervisor
 from tests.world import ROOT, free_port, small_config
 
@@ -88,7 +89,8 @@ def test_the_form_is_the_whole_config_with_defaults(lab: Lab) -> None:
     assert all("description" in f or "$ref" in f for f in fields)  # a section whose words are its class's own has them there
     assert all("description" in d for d in schema["definitions"].values())
     default = schema["properties"]["config"]["default"]
-    assert default["gate"]["floors"] == {"exact_match": 0.8, "intent_accuracy": 0.88}
+    assert default["gate"]["floors"] == load_config(Path("conf")).gate.floors  # the shipped layer, not the class default
+    assert default["gate"]["floors"]["exact_match"] != GateConfig().floors["exact_match"]
     assert default["tracking"]["uri"] == lab.services.mlflow_url
 
 
