@@ -38,7 +38,7 @@ def test_signed_zero_and_saturation():
 
 
 def test_low_nibble_is_the_even_column():
-    assert fp4.pack(torch.tensor([[1, 2, 15, 0]], dtype=torch.uint8)).tolist() == [[0x21, 0x0F]]
+    assert fp4.pack(torch.tensor([[1, 2, 15, 0, 0, 7, 8, 15]], dtype=torch.uint8)).tolist() == [[0x21, 0x0F, 0x70, 0xF8]]
     packed = torch.arange(256, dtype=torch.uint8).reshape(2, 128)
     assert torch.equal(fp4.pack(fp4.unpack(packed)), packed)
 
