@@ -12,13 +12,13 @@ from slipway.model_files import copy_small_files
 from slipway.progress import Progress
 from slipway.references import check_reference
 from slipway.shard_writer import write_shards
-from slipway.shards import Shards, TensorSource
+from slipway.shards import Shards, WeightSource
 from slipway.virtual import MergedSource
 
 VIRTUAL = "virtual.json"
 
 
-def open_checkpoint(artifact: Artifact) -> TensorSource:
+def open_checkpoint(artifact: Artifact) -> WeightSource:
     """The tensors of a checkpoint. Raises CheckpointError when it is damaged or what it refers to has changed."""
     path = artifact.path
     if (path / VIRTUAL).exists():

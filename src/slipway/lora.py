@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from slipway.errors import AdapterError, CheckpointError
-from slipway.shards import Shards, TensorSource
+from slipway.shards import LowRank, Shards, TensorSource
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _PREFIX = "base_model.model."
@@ -125,9 +125,28 @@ class LoraAdapter:
         """The updated weight in fp32, for the caller to round once."""
         if update.replacement:
             return self.read(update.replacement)
+        product = self.product(update)
+        return weight.float() + (product.b @ product.a) * update.scaling
+
+    def product(self, update: Update) -> LowRank:
+        """The factors of an update in fp32, in the orientation in which the base stores its weight."""
         assert update.a and update.b
-        delta = self.read(update.b) @ self.read(update.a)
-        return weight.float() + (delta.T if self.config.get("fan_in_fan_out") else delta) * update.scaling
+        a, b = self.read(update.a), self.read(update.b)
+        return (
+            LowRank(b.T.contiguous(), a.T.contiguous(), update.scaling)
+            if self.config.get("fan_in_fan_out")
+            else LowRank(a, b, update.scaling)
+        )
+
+    def stored(self) -> Shards:
+        """The adapter's own tensors, as stored."""
+        return self._shards
+
+
+def add_product(weight: torch.Tensor, product: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(bf16(W + product), its largest magnitude as an fp32 scalar) for a band of W and the scaled product in fp32 [R, I]."""
+    merged = (weight.float() + product).to(torch.bfloat16)
+    return merged, merged.float().abs().amax()
 
 
 def _by_pattern(patterns: Mapping[str, Any] | None, module: str, default: Any) -> Any:

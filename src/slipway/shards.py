@@ -74,6 +74,35 @@ class TensorSource(Protocol):
 
 
 @dataclass(frozen=True)
+class LowRank:
+    """One product to add to a weight [O, I]: `scaling * (b @ a)`, b [O, r], a [r, I], fp32."""
+
+    a: torch.Tensor
+    b: torch.Tensor
+    scaling: float
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a tensor comes to be: stored bytes, then products added, rounded to bf16 after each."""
+
+    stored: Shards
+    name: str
+    updates: tuple[LowRank, ...]
+
+    @property
+    def info(self) -> TensorInfo:
+        """As stored."""
+        return self.stored.info(self.name)
+
+
+class WeightSource(TensorSource, Protocol):
+    """A TensorSource that also tells where its bytes are, for those who read in bands and merge on a device of their own."""
+
+    def recipe(self, name: str) -> Recipe: ...
+
+
+@dataclass(frozen=True)
 class _Place:
     file: Path
     offset: int
@@ -117,17 +146,25 @@ class Shards:
     def read(self, name: str) -> torch.Tensor:
         """The tensor, on the CPU. Raises CheckpointError when it is absent, cut short, or holds NaN or Inf."""
         place = self._place(name)
-        buffer = bytearray(place.info.nbytes)
-        with open_shard(place.file) as f:
-            f.seek(place.offset)
-            got = f.readinto(buffer)
-        if got != len(buffer):
-            raise CheckpointError(f"tensor {name} in {place.file}", f"{got} bytes", f"{len(buffer)} bytes", _FETCH_AGAIN)
-        if not buffer:
-            return torch.empty(place.info.shape, dtype=place.info.dtype)
-        tensor = torch.frombuffer(buffer, dtype=place.info.dtype).reshape(place.info.shape)
+        tensor = torch.empty(place.info.shape, dtype=place.info.dtype)
+        self.fetch(name, tensor, 0)
         require_finite(f"tensor {name} in {place.file}", tensor)
         return tensor
+
+    def fetch(self, name: str, out: torch.Tensor, start: int) -> None:
+        """Fill `out` (contiguous, on the CPU) with the stored bytes from byte `start` of the tensor, unchecked for NaN; thread-safe.
+        Raises CheckpointError when the file is cut short."""
+        place = self._place(name)
+        left, at = memoryview(out.reshape(-1).view(torch.uint8).numpy().data), place.offset + start
+        with open_shard(place.file) as f:
+            while left:
+                got = os.preadv(f.fileno(), [left], at)
+                if got == 0:
+                    raise CheckpointError(f"tensor {name} in {place.file}", f"ends {len(left)} bytes early", "a whole tensor", _FETCH_AGAIN)
+                left, at = left[got:], at + got
+
+    def recipe(self, name: str) -> Recipe:
+        return Recipe(self, name, ())
 
     def _place(self, name: str) -> _Place:
         if name not in self._places:

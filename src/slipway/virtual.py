@@ -7,13 +7,13 @@ from collections.abc import Mapping
 import torch
 
 from slipway.lora import LoraAdapter
-from slipway.shards import TensorInfo, TensorSource, require_finite
+from slipway.shards import Recipe, TensorInfo, WeightSource, require_finite
 
 
 class MergedSource:
-    """A TensorSource over base and adapter: floating tensors in bf16, whatever the base stores, rounded once."""
+    """A WeightSource over base and adapter: floating tensors in bf16, whatever the base stores, rounded once."""
 
-    def __init__(self, base: TensorSource, adapter: LoraAdapter) -> None:
+    def __init__(self, base: WeightSource, adapter: LoraAdapter) -> None:
         self._base, self._adapter = base, adapter
         self.updates = adapter.land(base)
 
@@ -27,6 +27,15 @@ class MergedSource:
     def info(self, name: str) -> TensorInfo:
         info = self._base.info(name)
         return TensorInfo(torch.bfloat16, info.shape) if info.dtype.is_floating_point else info
+
+    def recipe(self, name: str) -> Recipe:
+        update = self.updates.get(name)
+        if update is None:
+            return self._base.recipe(name)
+        if update.replacement:
+            return Recipe(self._adapter.stored(), update.replacement, ())
+        below = self._base.recipe(name)
+        return Recipe(below.stored, below.name, (*below.updates, self._adapter.product(update)))
 
     def read(self, name: str) -> torch.Tensor:
         weight = self._base.read(name)

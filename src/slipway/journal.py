@@ -1,0 +1,64 @@
+"""What a resumable job has finished: one JSON line a tensor, after a first line that says what the job is.
+
+A job goes on only if it is the same job: tool version, parameters, base, adapter and calibration data. A line cut short
+by a kill is ignored; the recorded digests are checked against the bytes, so nothing here needs to be flushed.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from slipway.errors import ConfigError
+
+NAME = "resume.jsonl"
+
+
+class Journal:
+    """The journal at `file`; `identity` is the job's. Raises ConfigError when it belongs to another job."""
+
+    def __init__(self, file: Path, identity: Mapping[str, Any]) -> None:
+        lines = _lines(file)
+        self.digests: dict[str, str] = {}
+        if lines:
+            _same_job(file, lines[0], identity)
+            self.digests = {line["tensor"]: line["sha256"] for line in lines[1:]}
+        self._file = file.open("w", buffering=1)  # written again from the start: a line cut short must not run into the next
+        self._lock = threading.Lock()
+        self._write(dict(identity))
+        for name, digest in self.digests.items():
+            self.record(name, digest)
+
+    def record(self, name: str, digest: str) -> None:
+        self._write({"tensor": name, "sha256": digest})
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        with self._lock:
+            self._file.write(json.dumps(line) + "\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _lines(file: Path) -> list[dict[str, Any]]:
+    if not file.exists():
+        return []
+    found = []
+    for line in file.read_text().splitlines(keepends=True):
+        if not line.endswith("\n"):
+            break
+        found.append(json.loads(line))
+    return found
+
+
+def _same_job(file: Path, found: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    wanted = json.loads(json.dumps(dict(identity)))
+    for key in sorted(found.keys() | wanted.keys()):
+        if found.get(key) != wanted.get(key):
+            raise ConfigError(
+                f"unfinished work in {file.parent}", f"made with {key} = {found.get(key)}", f"{key} = {wanted.get(key)} to go on",
+                f"delete {file.parent} to start anew, or run with what it was started with",
+            )  # fmt: skip

@@ -1,0 +1,54 @@
+"""One source of the arithmetic, run eagerly or compiled, with the same bytes.
+
+`torch.compile` turns the functions of `fp4`, `formats` and `lora` into C++ for the CPU and Triton for the GPU. Three options
+keep the bits: casts to bf16 really round (`emulate_precision_casts`), division is IEEE's, and no subnormal is flushed. On
+a CPU the wrapper is C++ too, because that one releases the GIL: worker threads then run side by side.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar, cast
+
+import torch
+
+Mode = Literal["auto", "on", "off"]
+F = TypeVar("F", bound=Callable[..., Any])
+WORTH_COMPILING = 1_000_000_000  # bytes of weights; below it the eager run ends before the compiler has started
+_SAME_BITS = ("emulate_precision_casts", "eager_numerics.division_rounding", "eager_numerics.disable_ftz", "emulate_divison_rounding")
+
+
+class Kernels:
+    """Runs a function eagerly or compiled for `device`. `why` says in a few words which, and why."""
+
+    def __init__(self, device: torch.device, mode: Mode, nbytes: int) -> None:
+        missing = _missing_compiler(device)
+        if mode == "off" or (mode == "auto" and nbytes < WORTH_COMPILING):
+            self.compiled, self.why = False, "eager: small model" if mode == "auto" else "eager: as asked"
+        else:
+            self.compiled, self.why = not missing, f"eager: no {missing}" if missing else "compiled"
+        self._device = device
+
+    def __call__(self, function: F) -> F:
+        return _compile(function, self._device.type) if self.compiled else function
+
+
+def _missing_compiler(device: torch.device) -> str | None:
+    """What `torch.compile` needs here and does not find."""
+    if device.type == "cpu" and not any(shutil.which(cxx) for cxx in (os.environ.get("CXX", "g++"), "clang++")):
+        return "C++ compiler (g++ or clang++)"
+    if device.type == "cuda" and not torch.utils._triton.has_triton():
+        return "Triton"
+    return None
+
+
+@functools.cache
+def _compile(function: F, device: str) -> F:
+    known = set(torch._inductor.list_options())
+    options: dict[str, Any] = {name: True for name in _SAME_BITS if name in known}
+    if device == "cpu":
+        options |= {"cpp_wrapper": True, "cpp.threads": 1}
+    return cast(F, torch.compile(function, dynamic=True, options=options))
