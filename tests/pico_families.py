@@ -1,4 +1,4 @@
-"""Tiny models of every decoder family that a calibration must walk: three or four layers, made by transformers itself."""
+"""Tiny models of the decoder families that a calibration must walk: three layers, made by transformers itself."""
 
 from __future__ import annotations
 
@@ -31,7 +31,15 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "mlp_only_layers": [1],
     },
     "qwen3_moe": {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
-    "gpt_oss": {**_ALTERNATING, "num_local_experts": 6, "num_experts_per_tok": 2},
+    "gpt_oss": {
+        **_ALTERNATING, "num_local_experts": 6, "num_experts_per_tok": 2,
+        "rope_parameters": {
+            "rope_type": "yarn", "rope_theta": 150000.0, "factor": 4.0, "beta_fast": 32.0, "beta_slow": 1.0,
+            "original_max_position_embeddings": 32, "truncate": False,
+        },
+    },
+    "llama4_text": {"num_local_experts": 4, "num_experts_per_tok": 1, "intermediate_size_mlp": 32},
+    "gpt2": {"n_embd": 32, "n_layer": 3, "n_head": 4},
 }  # fmt: skip
 
 

@@ -169,6 +169,7 @@ def _empty_model(model_dir: Path, dtype: torch.dtype) -> Any:
         _refuse_quantized(model_dir, config)
         with _parameters_on_meta():
             model = AutoModelForCausalLM.from_config(config, dtype=dtype, experts_implementation="eager")
+        model.apply(model._init_weights)  # buffers as from_pretrained makes them: in fp32, rounded once, not in `dtype` throughout
     except (ValueError, KeyError, OSError) as err:
         raise CheckpointError(
             f"model {model_dir}", err, "a causal language model that transformers knows", "update transformers, or use weight-only formats"
