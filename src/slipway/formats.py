@@ -1,130 +1,201 @@
-"""Quantized formats: what becomes of a Linear's weight, by name, and what the checkpoint's configs say of it.
+"""Quantized formats: what becomes of the numbers of a Linear's weight. Names and documents on disk are `layouts`' business.
 
-A format sees a weight in bands of rows, so that its working memory does not grow with the model. The names, dtypes and
-config documents are those of ModelOpt's unified Hugging Face export (nvidia-modelopt 0.47).
+| name | weight | activations | numerics |
+|---|---|---|---|
+| nvfp4 | E2M1, E4M3 per 16, fp32 scalar | NVFP4, static scalar from calibration | `fp4` |
+| nvfp4a16 | the same | as they are | `fp4` |
+| mxfp4 | E2M1, E8M0 per 32 | as they are | `mxfp4` |
+| fp8 | E4M3, fp32 scalar | E4M3, static scalar from calibration | `fp8` |
+| fp8-dynamic | E4M3, fp32 per output channel | E4M3, one scale a token, made while serving | `fp8` |
 
-FP8: weight E4M3 = e4m3(bf16(W / s)), weight_scale s = max|W| / 448, fp32, per Linear: ModelOpt does not share it over
-fused projections, and divides in bf16, one rounding more than needed, kept here to agree bit for bit.
+A format sees a weight as rows [R, I], any band of them, so that its working memory does not grow with the model; stacked
+experts [E, O, I] are E * O rows. `encode` is made of torch operations alone and branches on no value: it gives the same
+bytes eager and compiled, on CPU and CUDA, given IEEE division and no elided rounding (`fp8` rounds to bf16 on the way).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
 
 import torch
 
-from slipway import fp4
+from slipway import fp4, fp8, mxfp4
+from slipway.errors import ConfigError
 from slipway.shards import TensorInfo
 
-_FUSED = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"), ("w1", "w3"))  # runtimes run these as one matmul
+Role = Literal["weight", "scale", "scalar", "input"]  # codes; scales of blocks or channels; the weight's fp32 scalar; input_scale
+Sharing = Literal["fused", "experts", "none"]  # whose weights have one scalar, see `fusion`
 
 
 class Format(Protocol):
-    """A way to write a Linear's weight [O, I]. Outputs are named by suffix: `weight`, `weight_scale`, ..."""
+    """A way to write a Linear's weight."""
 
-    algorithm: str
-    bits: float  # per weight, without the scalar scale
-    fused: bool  # one scale over the projections of a fused matmul
-    scale_name: str  # suffix of the fp32 scalar
-    block: int  # input features must be a multiple of this
+    @property
+    def name(self) -> str: ...
 
-    def outputs(self, info: TensorInfo) -> dict[str, TensorInfo]:
-        """Suffix -> what will be written beside the scalar."""
+    @property
+    def bits(self) -> float:
+        """Per weight: codes and block scales. fp32 scales of tensors and channels come on top."""
+
+    @property
+    def block(self) -> int:
+        """Input features must be a multiple of this."""
+
+    @property
+    def sharing(self) -> Sharing: ...
+
+    @property
+    def scalar(self) -> bool:
+        """Whether `encode` needs `scale(amax)` and the scalar is written."""
+
+    @property
+    def activations(self) -> Literal["none", "static", "dynamic"]: ...
+
+    def outputs(self, info: TensorInfo) -> dict[Role, TensorInfo]:
+        """What `encode` makes of a weight [..., O, I], leading axes kept."""
 
     def scale(self, amax: torch.Tensor) -> torch.Tensor:
-        """The fp32 scalar for a largest magnitude."""
+        """The weight's fp32 scalar for the largest magnitude of all that share it; 1 for a format without."""
 
-    def encode(self, rows: torch.Tensor, scale: torch.Tensor) -> dict[str, torch.Tensor]:
+    def input_scale(self, amax: torch.Tensor) -> torch.Tensor:
+        """The fp32 scalar for the largest magnitude of an input. Raises ConfigError unless activations are static."""
+
+    def encode(self, rows: torch.Tensor, scale: torch.Tensor) -> dict[Role, torch.Tensor]:
         """Outputs for a band of bf16 rows [R, I]."""
 
-    def decode(self, outputs: Mapping[str, torch.Tensor], scale: torch.Tensor) -> torch.Tensor:
+    def decode(self, outputs: Mapping[Role, torch.Tensor], scale: torch.Tensor) -> torch.Tensor:
         """fp32 [R, I] that a runtime would compute with."""
 
-    def group_config(self) -> dict[str, Any]:
-        """`config_groups.group_0` of config.json, without targets."""
-
-    def extra_config(self) -> dict[str, Any]:
-        """Keys beside quant_algo in hf_quant_config.json."""
+    def stacked(self) -> Format:
+        """The format as it is for stacked experts. Raises ConfigError where nothing would load them."""
 
 
+class _WithoutScalars:
+    """Of formats whose weights need no scalar and whose activations have no scale on disk."""
+
+    name: str
+
+    def scale(self, amax: torch.Tensor) -> torch.Tensor:
+        return torch.ones_like(amax, dtype=torch.float32)
+
+    def input_scale(self, amax: torch.Tensor) -> torch.Tensor:
+        raise ConfigError(f"input scale of {self.name}", f"amax {amax.tolist()}", "a format with static activations", "use nvfp4 or fp8")
+
+    def stacked(self) -> Format:
+        raise ConfigError(
+            f"format {self.name}", "experts stacked in one tensor", "a layout that a runtime loads: there is none", "use nvfp4 or fp8"
+        )
+
+
+@dataclass(frozen=True)
 class Nvfp4:
-    """Weight-only NVFP4, block 16."""
+    name: str
+    activations: Literal["none", "static"]
+    bits: float = 4 + 8 / fp4.BLOCK
+    block: int = fp4.BLOCK
+    sharing: Sharing = "fused"
+    scalar: bool = True
 
-    algorithm, bits, fused, scale_name, block = "W4A16_NVFP4", 4 + 8 / fp4.BLOCK, True, "weight_scale_2", fp4.BLOCK
-
-    def outputs(self, info: TensorInfo) -> dict[str, TensorInfo]:
-        rows, columns = info.shape
+    def outputs(self, info: TensorInfo) -> dict[Role, TensorInfo]:
+        *rows, columns = info.shape
         return {
-            "weight": TensorInfo(torch.uint8, (rows, columns // 2)),
-            "weight_scale": TensorInfo(torch.float8_e4m3fn, (rows, columns // fp4.BLOCK)),
+            "weight": TensorInfo(torch.uint8, (*rows, columns // 2)),
+            "scale": TensorInfo(torch.float8_e4m3fn, (*rows, columns // fp4.BLOCK)),
         }
 
     def scale(self, amax: torch.Tensor) -> torch.Tensor:
-        return fp4.global_scale(amax)
+        return torch.where(amax > 0, fp4.global_scale(amax), 1.0)
 
-    def encode(self, rows: torch.Tensor, scale: torch.Tensor) -> dict[str, torch.Tensor]:
+    def input_scale(self, amax: torch.Tensor) -> torch.Tensor:
+        """As for weights; for an input that is always zero, ModelOpt's 6 / (6 * 448)."""
+        return fp4.global_scale(torch.where(amax > 0, amax.float(), fp4.E2M1_MAX))
+
+    def encode(self, rows: torch.Tensor, scale: torch.Tensor) -> dict[Role, torch.Tensor]:
         packed, scales = fp4.quantize(rows, scale)
-        return {"weight": packed, "weight_scale": scales}
+        return {"weight": packed, "scale": scales}
 
-    def decode(self, outputs: Mapping[str, torch.Tensor], scale: torch.Tensor) -> torch.Tensor:
-        return fp4.dequantize(outputs["weight"], outputs["weight_scale"], scale)
+    def decode(self, outputs: Mapping[Role, torch.Tensor], scale: torch.Tensor) -> torch.Tensor:
+        return fp4.dequantize(outputs["weight"], outputs["scale"], scale)
 
-    def group_config(self) -> dict[str, Any]:
-        return {"weights": {"dynamic": False, "num_bits": 4, "type": "float", "group_size": fp4.BLOCK}}
-
-    def extra_config(self) -> dict[str, Any]:
-        return {"group_size": fp4.BLOCK}
+    def stacked(self) -> Nvfp4:
+        return self
 
 
+@dataclass(frozen=True)
+class Mxfp4(_WithoutScalars):
+    name: str = "mxfp4"
+    activations: Literal["none"] = "none"
+    bits: float = 4 + 8 / mxfp4.BLOCK
+    block: int = mxfp4.BLOCK
+    sharing: Sharing = "none"
+    scalar: bool = False
+
+    def outputs(self, info: TensorInfo) -> dict[Role, TensorInfo]:
+        *rows, columns = info.shape
+        return {
+            "weight": TensorInfo(torch.uint8, (*rows, columns // 2)),
+            "scale": TensorInfo(torch.uint8, (*rows, columns // mxfp4.BLOCK)),
+        }
+
+    def encode(self, rows: torch.Tensor, scale: torch.Tensor) -> dict[Role, torch.Tensor]:  # noqa: ARG002
+        packed, scales = mxfp4.quantize(rows)
+        return {"weight": packed, "scale": scales}
+
+    def decode(self, outputs: Mapping[Role, torch.Tensor], scale: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+        return mxfp4.dequantize(outputs["weight"], outputs["scale"])
+
+
+@dataclass(frozen=True)
 class Fp8:
-    """FP8 E4M3 weights with one scale each; activations are left to the runtime (no input_scale is written)."""
+    """One scale a tensor. ModelOpt shares it over gate and up of an expert, not over the projections of a dense layer."""
 
-    algorithm, bits, fused, scale_name, block = "FP8", 8.0, False, "weight_scale", 1
+    name: str = "fp8"
+    activations: Literal["static"] = "static"
+    bits: float = 8.0
+    block: int = 1
+    sharing: Sharing = "experts"
+    scalar: bool = True
+    rounded: bool = True  # the quotient, to bf16
 
-    def outputs(self, info: TensorInfo) -> dict[str, TensorInfo]:
+    def outputs(self, info: TensorInfo) -> dict[Role, TensorInfo]:
         return {"weight": TensorInfo(torch.float8_e4m3fn, info.shape)}
 
     def scale(self, amax: torch.Tensor) -> torch.Tensor:
-        return amax.float() / fp4.E4M3_MAX
+        return fp8.scale(amax)
 
-    def encode(self, rows: torch.Tensor, scale: torch.Tensor) -> dict[str, torch.Tensor]:
-        quotient = rows / scale if scale > 0 else torch.zeros_like(rows)
-        return {"weight": quotient.to(torch.float8_e4m3fn)}
+    def input_scale(self, amax: torch.Tensor) -> torch.Tensor:
+        return fp8.scale(amax)
 
-    def decode(self, outputs: Mapping[str, torch.Tensor], scale: torch.Tensor) -> torch.Tensor:
+    def encode(self, rows: torch.Tensor, scale: torch.Tensor) -> dict[Role, torch.Tensor]:
+        return {"weight": (fp8.quantize_rounded if self.rounded else fp8.quantize)(rows, scale)}
+
+    def decode(self, outputs: Mapping[Role, torch.Tensor], scale: torch.Tensor) -> torch.Tensor:
         return outputs["weight"].float() * scale
 
-    def group_config(self) -> dict[str, Any]:
-        tensor = {"dynamic": False, "num_bits": 8, "type": "float"}
-        return {"input_activations": dict(tensor), "weights": dict(tensor)}
-
-    def extra_config(self) -> dict[str, Any]:
-        return {}
+    def stacked(self) -> Fp8:
+        return replace(self, rounded=False)
 
 
-FORMATS: dict[str, Format] = {"nvfp4": Nvfp4(), "fp8": Fp8()}
+@dataclass(frozen=True)
+class Fp8Dynamic(_WithoutScalars):
+    name: str = "fp8-dynamic"
+    activations: Literal["dynamic"] = "dynamic"
+    bits: float = 8.0
+    block: int = 1
+    sharing: Sharing = "none"
+    scalar: bool = False
+
+    def outputs(self, info: TensorInfo) -> dict[Role, TensorInfo]:
+        return {"weight": TensorInfo(torch.float8_e4m3fn, info.shape), "scale": TensorInfo(torch.float32, info.shape[:-1])}
+
+    def encode(self, rows: torch.Tensor, scale: torch.Tensor) -> dict[Role, torch.Tensor]:  # noqa: ARG002
+        scales = fp8.channel_scales(rows)
+        return {"weight": fp8.quantize(rows, scales.unsqueeze(-1)), "scale": scales}
+
+    def decode(self, outputs: Mapping[Role, torch.Tensor], scale: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+        return outputs["weight"].float() * outputs["scale"].unsqueeze(-1)
 
 
-def groups(names: Sequence[str], fmt: Format) -> list[list[str]]:
-    """Weights that share a scale, in the order of `names`: fused projections of one parent together, others alone."""
-    found: dict[tuple[str, object], list[str]] = {}
-    for name in names:
-        parent, _, leaf = name.removesuffix(".weight").rpartition(".")
-        family: object = next((f for f in _FUSED if leaf in f), leaf) if fmt.fused else leaf
-        found.setdefault((parent, family), []).append(name)
-    return list(found.values())
-
-
-def quantization_configs(fmt: Format, kept: Sequence[str], version: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(`quantization_config` of config.json, `hf_quant_config.json`); `kept` are the modules left in bf16."""
-    producer = {"name": "slipway", "version": version}
-    config = {
-        "config_groups": {"group_0": {**fmt.group_config(), "targets": ["Linear"]}},
-        "ignore": sorted(kept),
-        "quant_algo": fmt.algorithm,
-        "producer": producer,
-        "quant_method": "modelopt",
-    }
-    quantization = {"quant_algo": fmt.algorithm, "kv_cache_quant_algo": None, **fmt.extra_config(), "exclude_modules": sorted(kept)}
-    return config, {"producer": producer, "quantization": quantization}
+FORMATS: dict[str, Format] = {fmt.name: fmt for fmt in (Nvfp4("nvfp4", "static"), Nvfp4("nvfp4a16", "none"), Mxfp4(), Fp8(), Fp8Dynamic())}

@@ -80,7 +80,7 @@ def test_virtual_equals_materialized_and_sharded_equals_whole(tmp_path, fmt):
     assert not same(one, tensors_in(run(tmp_path, base, "c", format=fmt)))
 
 
-@pytest.mark.parametrize("fmt", ["nvfp4", "fp8"])
+@pytest.mark.parametrize("fmt", FORMATS)
 def test_bands_equal_the_whole(fmt, monkeypatch):
     weight = torch.randn(37, 64).to(torch.bfloat16)
     scale = FORMATS[fmt].scale(weight.abs().amax())
@@ -179,7 +179,7 @@ def test_a_label_that_lies_about_its_bytes_is_caught(tmp_path, base):
     written = Shards.open(run(tmp_path, base, format="fp8"))
     assert stage.bits_per_parameter(written, source, plan, FORMATS["fp8"]) == pytest.approx(8.0, abs=0.01)
     with pytest.raises(CheckpointError, match=r"labelled W4A16_NVFP4: 8\.0\d+ bits per quantized parameter; expected 4\.5"):
-        stage.bits_per_parameter(written, source, plan, FORMATS["nvfp4"])
+        stage.bits_per_parameter(written, source, plan, FORMATS["nvfp4a16"])
 
 
 def test_progress_counts_bytes_to_the_end(tmp_path, base):

@@ -1,0 +1,24 @@
+"""Layouts: what a format's numbers are called on disk, and the documents that tell a runtime.
+
+| role | modelopt | compressed-tensors |
+|---|---|---|
+| weight, 4 bits | `weight` U8 [O, I/2] | `weight_packed` U8 [O, I/2] |
+| weight, 8 bits | `weight` F8_E4M3 [O, I] | the same |
+| scale of blocks | `weight_scale` [O, I/block] | the same |
+| scale of channels | `weight_scale` F32 [O] | `weight_scale` F32 [O, 1] |
+| scalar of NVFP4 | `weight_scale_2` F32 [] = g | `weight_global_scale` F32 [1] = 1 / g |
+| scalar of FP8 | `weight_scale` F32 [] | `weight_scale` F32 [1] |
+| input of NVFP4 | `input_scale` F32 [] | `input_global_scale` F32 [1] = 1 / input_scale |
+| input of FP8 | `input_scale` F32 [] | `input_scale` F32 [1] |
+| keys, values | `self_attn.k_proj.k_scale`, `v_proj.v_scale` F32 [] | `self_attn.k_scale`, `v_scale` F32 [1] |
+"""
+
+from __future__ import annotations
+
+from slipway.compressed_tensors_layout import CompressedTensors
+from slipway.modelopt_layout import ModelOpt
+from slipway.schemes import Layout, Place, Scheme
+
+__all__ = ["LAYOUTS", "Layout", "Place", "Scheme"]
+
+LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (ModelOpt(), CompressedTensors())}
