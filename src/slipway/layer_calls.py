@@ -20,6 +20,16 @@ UNFIT = "quantize it without calibration: a weight-only format, method max or ms
 
 
 @dataclass(frozen=True)
+class LayerSpec:
+    """A decoder layer. `names`: all its checkpoint tensors; `linears`: those that are weights of matmuls, routers included."""
+
+    index: int
+    module: str
+    names: tuple[str, ...]
+    linears: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Call:
     """What a layer is called with beside the hidden states."""
 

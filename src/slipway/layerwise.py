@@ -20,29 +20,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from slipway.errors import CheckpointError
-from slipway.layer_calls import UNFIT, Call, Shared, find_stack, forwards, record
+from slipway.layer_calls import UNFIT, Call, LayerSpec, Shared, find_stack, forwards, record
 from slipway.module_weights import ModuleWeights, Origin
 from slipway.observers import Observer, Watch
 from slipway.shards import TensorInfo, TensorSource, natural
 
 Head = Callable[[torch.Tensor], torch.Tensor]  # hidden states [..., T, H] after the last layer -> logits [..., T, vocabulary]
-
-
-@dataclass(frozen=True)
-class LayerSpec:
-    """A decoder layer. `names`: all its checkpoint tensors; `linears`: those that are weights of matmuls, routers included."""
-
-    index: int
-    module: str
-    names: tuple[str, ...]
-    linears: tuple[str, ...]
 
 
 class HiddenStates:
@@ -135,6 +124,7 @@ class LayerWalk:
 
     def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """The model's own forward with layers that hand on, the last of which returns `hidden`."""
+        hidden = hidden.to(self.device)
         result = (hidden,) if self._hands_tuples else hidden
         layers = self._stack.layers
         with torch.no_grad(), forwards(layers, [lambda *_, **__: result] * len(layers)):

@@ -23,6 +23,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from slipway.layer_calls import LayerSpec
 from slipway.module_weights import Origin
 
 _PRODUCTS: dict[Any, int] = {  # function -> which argument is its first factor
@@ -41,11 +42,12 @@ class Observer(Protocol):
         """x [tokens, in]: the input of the matmul whose weight is made of these checkpoint tensors.
 
         Several names: one matmul for several tensors (gate and up of an expert). `expert`: the slice, when the checkpoint
-        tensor itself is a stack [experts, ., .]; else None. Never called for an expert that no token was routed to.
+        tensor itself is a stack [experts, ., .]; else None. Never called for an expert that no token was routed to, nor for
+        a weight that the layer casts first (routers kept in fp32 while the rest is bf16).
         """
 
-    def attention(self, layer: Any, key: torch.Tensor, value: torch.Tensor) -> None:
-        """key, value [batch, kv heads, tokens, head] of a LayerSpec, as attention sees them."""
+    def attention(self, layer: LayerSpec, key: torch.Tensor, value: torch.Tensor) -> None:
+        """key, value [batch, kv heads, tokens, head] as attention sees them."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class MatmulWatch(TorchFunctionMode):
 class Watch:
     """While active, `observer` sees what goes into the matmuls and the attention of one layer. Can be entered again."""
 
-    def __init__(self, layer: Any, module: nn.Module, origins: Mapping[str, Origin], observer: Observer) -> None:
+    def __init__(self, layer: LayerSpec, module: nn.Module, origins: Mapping[str, Origin], observer: Observer) -> None:
         self._matmuls = MatmulWatch(module, origins, observer.linear)
         self._tell = lambda key, value: observer.attention(layer, key, value)
 
