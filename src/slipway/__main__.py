@@ -11,7 +11,8 @@ import typer
 from rich.console import Console
 
 from slipway import __version__, errors, views
-from slipway.config import load_config
+from slipway.config import load_config, section
+from slipway.console import live
 
 EXIT_CODES = """Exit codes: 0 done; 1 a bug in Slipway; 2 bad input (config, data, checkpoint, adapter); 3 the gate did not pass;
 4 the machine lacks something (disk, memory, port, compiler, service); 5 a stage or an engine died; 130 interrupted."""
@@ -44,6 +45,49 @@ def stage(
     from slipway.jobs import execute
 
     typer.echo(execute(name, job))
+
+
+@app.command(epilog="Example: `slipway quantize models/llama-8b --adapter adapters/support --format nvfp4a16 --out out/llama-8b-nvfp4`")
+def quantize(
+    model: Annotated[Path, typer.Argument(help="Hugging Face model directory (safetensors in bf16, fp16 or fp32).")],
+    out: Annotated[Path, typer.Option(help="New directory; an unfinished one is gone on with.")],
+    adapter: Annotated[Path | None, typer.Option(help="PEFT LoRA adapter, merged on the way.", show_default=False)] = None,
+    fmt: Annotated[str, typer.Option("--format", help="nvfp4, nvfp4a16, mxfp4, fp8 or fp8-dynamic.")] = "nvfp4a16",
+    method: Annotated[str, typer.Option(help="max, mse or gptq.")] = "max",
+    layout: Annotated[str, typer.Option(help="modelopt or compressed-tensors.")] = "modelopt",
+    calibration: Annotated[
+        Path | None, typer.Option(help="JSONL with `messages` or `text`: for nvfp4, fp8, gptq, --kv-cache.", show_default=False)
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Any key of the quantize section, `key=value`.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Quantize a model, merging an adapter on the way: one pass, bounded memory, resumable. Exit 0 only when the index is written and checked."""
+    from slipway.standalone import quantize_directory
+
+    given = {"format": fmt, "method": method, "layout": layout}
+    with live("quantize") as progress:
+        figures = quantize_directory(model, adapter, calibration, out, section("quantize", given, settings or []), progress)
+    views.show_json(figures) if as_json else views.show_figures(out, figures)
+
+
+@app.command(epilog="Example: `slipway merge models/llama-8b adapters/support --out out/llama-8b-support`")
+def merge(
+    model: Annotated[Path, typer.Argument(help="Hugging Face model directory.")],
+    adapter: Annotated[Path, typer.Argument(help="PEFT LoRA adapter.")],
+    out: Annotated[Path, typer.Option(help="New directory; an unfinished one is gone on with.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="memory_budget_gb, workers, device or max_shard_gb, `key=value`.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Merge an adapter into a model in bf16: one pass, bounded memory, resumable, bit-equal to PEFT's merge in fp32."""
+    from slipway.standalone import merge_directory
+
+    with live("merge") as progress:
+        figures = merge_directory(model, adapter, out, section("quantize", {}, settings or []), progress)
+    views.show_json(figures) if as_json else views.show_figures(out, figures)
 
 
 @app.command(epilog="Example: `slipway config train.epochs=2 --json`")

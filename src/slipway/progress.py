@@ -29,7 +29,7 @@ class Progress:
         if self._file:
             self._file.close()
 
-    def update(self, what: str, done: float, total: float | None, unit: str, **figures: float) -> None:
+    def update(self, what: str, done: float, total: float | None, unit: str, **figures: float | str) -> None:
         now = time.monotonic()
         if now - self._last >= self._every_s or done == total:
             self._last = now

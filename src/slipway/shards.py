@@ -7,6 +7,7 @@ own (no mmap, so that resident memory is what is held).
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -135,6 +136,13 @@ class Shards:
     @property
     def metadata(self) -> Mapping[str, str]:
         return self._metadata
+
+    def fingerprint(self) -> str:
+        """sha256 over every file's name, size and time of change and every header: tells a changed checkpoint without reading it."""
+        files = sorted({place.file for place in self._places.values()})
+        doc = [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files]
+        doc += [[n, str(p.info.dtype), p.info.shape, p.offset] for n, p in sorted(self._places.items())]
+        return hashlib.sha256(json.dumps(doc).encode()).hexdigest()
 
     def names(self) -> list[str]:
         """Tensor names, numbers in their natural order: layer 2 before layer 10."""

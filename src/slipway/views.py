@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -28,6 +29,15 @@ def show_error(err: SlipwayError, console: Console) -> None:
     console.print(f"[bold red]{escape(err.thing)}[/]: {escape(str(err.value))}", highlight=False)
     console.print(f"  expected  {escape(err.expected)}", highlight=False)
     console.print(f"  next      {escape(err.next_step)}", highlight=False)
+
+
+def show_figures(out: Path, figures: dict[str, Any]) -> None:
+    table = _table("figure", "value", title=str(out))
+    for name, value in figures.items():
+        table.add_row(
+            name.replace("_", " "), human_bytes(value) if name == "bytes" else f"{value:,.4g}" if isinstance(value, float) else str(value)
+        )
+    Console().print(table)
 
 
 def show_config(config: Config) -> None:

@@ -1,0 +1,114 @@
+"""Llama-shaped checkpoints and adapters of random weights, written with the safetensors library: what benchmarks run on.
+
+`python -m benchmarks.synthetic 3gb OUT` writes OUT/model and OUT/adapter (rank 16 on every Linear) and prints their size.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a Llama."""
+
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    vocab: int
+    tied: bool = False
+
+    def linears(self) -> dict[str, tuple[int, int]]:
+        head = self.hidden // self.heads
+        kv = head * self.kv_heads
+        return {
+            "self_attn.q_proj": (self.hidden, self.hidden), "self_attn.k_proj": (kv, self.hidden), "self_attn.v_proj": (kv, self.hidden),
+            "self_attn.o_proj": (self.hidden, self.hidden), "mlp.gate_proj": (self.intermediate, self.hidden),
+            "mlp.up_proj": (self.intermediate, self.hidden), "mlp.down_proj": (self.hidden, self.intermediate),
+        }  # fmt: skip
+
+    def config(self) -> dict[str, object]:
+        return {
+            "architectures": ["LlamaForCausalLM"], "model_type": "llama", "dtype": "bfloat16", "vocab_size": self.vocab,
+            "hidden_size": self.hidden, "intermediate_size": self.intermediate, "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads, "num_key_value_heads": self.kv_heads, "head_dim": self.hidden // self.heads,
+            "hidden_act": "silu", "max_position_embeddings": 8192, "rms_norm_eps": 1e-5, "rope_theta": 500000.0,
+            "attention_bias": False, "mlp_bias": False, "tie_word_embeddings": self.tied,
+        }  # fmt: skip
+
+
+SHAPES = {
+    "tiny": Shape(2, 256, 512, 4, 2, 512),
+    "3gb": Shape(24, 2048, 8192, 16, 4, 32000),  # 3.1 GB
+    "8b": Shape(32, 4096, 14336, 32, 8, 128256),  # Llama-3.1-8B
+    "70b": Shape(80, 8192, 28672, 64, 8, 128256),  # Llama-3.3-70B
+}
+
+
+def layer_tensors(shape: Shape, layer: int, random: torch.Generator) -> dict[str, torch.Tensor]:
+    """One decoder layer, bf16, on the generator's device."""
+    prefix, device = f"model.layers.{layer}", random.device
+    made = {
+        f"{prefix}.{name}.weight": (torch.randn(size, generator=random, device=device) / size[1] ** 0.5).to(torch.bfloat16)
+        for name, size in shape.linears().items()
+    }
+    norms = ("input_layernorm", "post_attention_layernorm")
+    return made | {f"{prefix}.{name}.weight": torch.ones(shape.hidden, dtype=torch.bfloat16, device=device) for name in norms}
+
+
+def write_model(shape: Shape, out: Path, device: str = "cpu", layers_a_shard: int = 8) -> int:
+    """Write shards of `layers_a_shard` layers and the index; returns bytes of weights."""
+    out.mkdir(parents=True, exist_ok=True)
+    random = torch.Generator(device).manual_seed(0)
+    ends = {"model.embed_tokens.weight": torch.randn(shape.vocab, shape.hidden, generator=random, device=device).mul_(0.02).to(torch.bfloat16)}
+    ends["model.norm.weight"] = torch.ones(shape.hidden, dtype=torch.bfloat16, device=device)
+    if not shape.tied:
+        ends["lm_head.weight"] = torch.randn(shape.vocab, shape.hidden, generator=random, device=device).mul_(0.02).to(torch.bfloat16)
+    shards = [ends] + [{} for _ in range(-(-shape.layers // layers_a_shard))]
+    weight_map, total = {}, 0
+    for i in range(len(shards)):
+        file = f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
+        tensors = ends if i == 0 else {}
+        for layer in range((i - 1) * layers_a_shard, min(i * layers_a_shard, shape.layers)) if i else ():
+            tensors |= layer_tensors(shape, layer, random)
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+        save_file(tensors, out / file, {"format": "pt"})
+        weight_map |= dict.fromkeys(tensors, file)
+        total += sum(t.nbytes for t in tensors.values())
+    (out / "model.safetensors.index.json").write_text(json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map}))
+    (out / "config.json").write_text(json.dumps(shape.config(), indent=1))
+    return total
+
+
+def write_adapter(shape: Shape, out: Path, rank: int = 16) -> None:
+    """A PEFT LoRA adapter on every Linear of every layer."""
+    out.mkdir(parents=True, exist_ok=True)
+    random = torch.Generator().manual_seed(1)
+    tensors = {}
+    for layer in range(shape.layers):
+        for name, (rows, columns) in shape.linears().items():
+            module = f"base_model.model.model.layers.{layer}.{name}"
+            tensors[f"{module}.lora_A.weight"] = torch.randn(rank, columns, generator=random) / columns**0.5
+            tensors[f"{module}.lora_B.weight"] = torch.randn(rows, rank, generator=random) * 0.01
+    save_file(tensors, out / "adapter_model.safetensors", {"format": "pt"})
+    config = {
+        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": "synthetic", "r": rank, "lora_alpha": 2 * rank,
+        "lora_dropout": 0.0, "target_modules": list(TARGETS), "bias": "none", "fan_in_fan_out": False, "inference_mode": True,
+    }  # fmt: skip
+    (out / "adapter_config.json").write_text(json.dumps(config))
+
+
+if __name__ == "__main__":
+    wanted, folder = SHAPES[sys.argv[1]], Path(sys.argv[2])
+    print(json.dumps({"model": sys.argv[1], "bytes": write_model(wanted, folder / "model")}))
+    write_adapter(wanted, folder / "adapter")

@@ -1,0 +1,127 @@
+"""Weights on the device that computes: read in bands, merged in bands, checked on the way.
+
+    stored bytes --pread--> host band --copy--> device band --add product, round--> bf16 weight, max|W|
+
+A band is a run of rows small enough for a CPU's cache (or large enough for a GPU's copy engines), so that beyond the bf16
+weight itself only a band's worth of fp32 exists. Merging a band is the same arithmetic as merging the whole: each element
+is a sum over the rank in one order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from slipway.errors import CheckpointError
+from slipway.kernels import Kernels
+from slipway.lora import add_product
+from slipway.shards import LowRank, Recipe, TensorInfo, WeightSource
+
+CPU_BAND, GPU_BAND = 1 << 19, 1 << 24  # weights a band: 1 MB of bf16 stays in a core's L2; 32 MB keeps PCIe busy
+
+
+def band_rows(columns: int, device: torch.device) -> int:
+    """Rows of a band."""
+    return max(1, (CPU_BAND if device.type == "cpu" else GPU_BAND) // max(columns, 1))
+
+
+def largest(rows: torch.Tensor) -> torch.Tensor:
+    """Largest magnitude, fp32 scalar; NaN and Inf come through."""
+    return rows.float().abs().amax()
+
+
+@dataclass
+class Loaded:
+    """A weight, bf16 on the device, with its largest magnitude as an fp32 scalar there."""
+
+    weight: torch.Tensor
+    amax: torch.Tensor
+
+
+class Loader:
+    """Loads tensors of one source to one device. Each thread needs its own: it holds pinned staging memory."""
+
+    def __init__(self, source: WeightSource, device: torch.device, kernels: Kernels) -> None:
+        self._source, self._device = source, device
+        self._add, self._largest = kernels(add_product), kernels(largest)
+        self._pinned: list[torch.Tensor] = []
+        self._copied = [torch.cuda.Event() for _ in range(2 if device.type == "cuda" else 0)]  # type: ignore[no-untyped-call]
+
+    def load(self, name: str) -> Loaded:
+        """The merged tensor in bf16. Raises CheckpointError naming the tensor that holds NaN or Inf."""
+        info, recipe = self._source.info(name), self._source.recipe(name)
+        out = torch.empty(info.shape, dtype=torch.bfloat16, device=self._device)
+        rows = out.reshape(-1, info.shape[-1]) if info.shape else out.reshape(1, 1)
+        amaxes = [self._band(rows, begin, recipe) for begin in range(0, rows.shape[0], band_rows(rows.shape[1], self._device))]
+        amax = torch.stack(amaxes).amax() if amaxes else torch.zeros((), device=self._device)
+        if not torch.isfinite(amax):
+            self._source.read(name)  # the careful way: it names which of base, adapter and sum is not finite
+            raise CheckpointError(f"tensor {name}", f"largest magnitude {float(amax)}", "finite values", "use an undamaged file")
+        return Loaded(out, amax)
+
+    def bands(self, name: str) -> list[tuple[int, int]]:
+        """(first row, rows) of a tensor's bands."""
+        shape = self._source.info(name).shape
+        rows, step = TensorInfo(torch.uint8, shape[:-1]).numel, band_rows(shape[-1] if shape else 1, self._device)
+        return [(begin, min(step, rows - begin)) for begin in range(0, rows, step)]
+
+    def band(self, name: str, begin: int, count: int) -> torch.Tensor:
+        """Rows `begin` to `begin + count` of a tensor that is passed on: merged in bf16, or as stored when it is not floating."""
+        info, recipe = self._source.info(name), self._source.recipe(name)
+        columns = info.shape[-1] if info.shape else 1
+        if not info.dtype.is_floating_point:
+            out = torch.empty((count, columns), dtype=info.dtype)
+            recipe.stored.fetch(recipe.name, out, begin * columns * info.dtype.itemsize)
+            return out
+        out = torch.empty((count, columns), dtype=torch.bfloat16, device=self._device)
+        if count and not torch.isfinite(self._band(out, begin, recipe, into=0)):
+            self._source.read(name)
+            raise CheckpointError(f"tensor {name}", "NaN or Inf", "finite values", "use an undamaged file")
+        return out
+
+    def _band(self, rows: torch.Tensor, begin: int, recipe: Recipe, into: int | None = None) -> torch.Tensor:
+        """Fill a band of `rows` and return its largest magnitude; `begin` counts in the stored tensor, `into` in `rows`."""
+        at = begin if into is None else into
+        target = rows[at : at + band_rows(rows.shape[1], self._device)]
+        stored = self._stage(target, begin, recipe)
+        if not recipe.updates:
+            if stored is not target:
+                target.copy_(stored)
+            return self._largest(target)
+        for update in recipe.updates:
+            product = _product(update, begin, target.shape[0], self._device)
+            stored, amax = self._add(stored, product)
+        target.copy_(stored)
+        return amax
+
+    def _stage(self, target: torch.Tensor, begin: int, recipe: Recipe) -> torch.Tensor:
+        """The stored rows on the device: straight into the weight on a CPU, through pinned memory to a GPU."""
+        dtype = recipe.info.dtype
+        offset = begin * target.shape[1] * dtype.itemsize
+        if self._device.type == "cpu":
+            stored = target if dtype == torch.bfloat16 else torch.empty(target.shape, dtype=dtype)
+            recipe.stored.fetch(recipe.name, stored, offset)
+            return stored
+        pinned, copied = self._next_pinned(target.numel() * dtype.itemsize)
+        recipe.stored.fetch(recipe.name, pinned, offset)
+        stored = target if dtype == torch.bfloat16 else torch.empty(target.shape, dtype=dtype, device=self._device)
+        stored.copy_(pinned.view(dtype).view(target.shape), non_blocking=True)
+        copied.record()
+        return stored
+
+    def _next_pinned(self, nbytes: int) -> tuple[torch.Tensor, torch.cuda.Event]:
+        """The pinned buffer used longer ago, once its copy is done."""
+        if not self._pinned or self._pinned[0].numel() < nbytes:
+            torch.cuda.current_stream().synchronize()
+            self._pinned = [torch.empty(nbytes, dtype=torch.uint8, pin_memory=True) for _ in range(2)]
+        self._pinned.reverse()
+        self._copied.reverse()
+        self._copied[0].synchronize()
+        return self._pinned[0][:nbytes], self._copied[0]
+
+
+def _product(update: LowRank, begin: int, count: int, device: torch.device) -> torch.Tensor:
+    """fp32 rows of the scaled product. The scaling is a step of its own, so that no compiler fuses it into the sum."""
+    b, a = update.b[begin : begin + count].to(device), update.a.to(device)
+    return torch.mm(b, a).mul_(update.scaling)

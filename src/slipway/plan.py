@@ -1,0 +1,141 @@
+"""What becomes of every tensor of a checkpoint, decided from headers alone, before a byte of weights is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+import torch
+
+from slipway import fusion
+from slipway.errors import CheckpointError, ConfigError
+from slipway.formats import FORMATS, Format
+from slipway.layouts import Layout, Place, Scheme
+from slipway.shards import TensorInfo, TensorSource, natural
+
+BF16 = "bf16"  # the rule that keeps a module as it is
+_NEVER = ("*embed*", "*wte", "*wpe", "*router*", "*.mlp.gate", "*block_sparse_moe.gate", "*shared_expert_gate")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Tensors that are made together: weights that share a scalar, or one tensor that is passed on."""
+
+    weights: tuple[str, ...]
+    fmt: Format | None  # None: passed on in bf16
+    nbytes: int  # as read from the source
+
+    @property
+    def name(self) -> str:
+        return self.weights[0]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`formats`: quantized weight -> its format; `copied` go on in bf16; `kept` modules are named in the config."""
+
+    formats: dict[str, Format]
+    copied: list[str]
+    kept: list[str]
+
+    @property
+    def linears(self) -> list[str]:
+        return list(self.formats)
+
+    def scheme(self, version: str, *, kv_cache: bool) -> Scheme:
+        return Scheme({fusion.module(name): fmt for name, fmt in self.formats.items()}, self.kept, kv_cache, version)
+
+    def units(self, source: TensorSource) -> list[Unit]:
+        """In the order of the checkpoint, each unit at its first member's place."""
+        alike: dict[str, list[str]] = {}
+        for name, fmt in self.formats.items():
+            alike.setdefault(fmt.name, []).append(name)
+        found = [Unit((name,), None, _nbytes(source, [name])) for name in self.copied]
+        for label, names in alike.items():
+            fmt = FORMATS[label]
+            found += [Unit(tuple(group), fmt, _nbytes(source, group)) for group in fusion.groups(names, fmt.sharing)]
+        return sorted(found, key=lambda unit: natural(unit.name))
+
+
+def make_plan(source: TensorSource, fmt: Format, exclude: Iterable[str], rules: Mapping[str, str] | None = None, *, tied: bool) -> Plan:
+    """Sort tensors into quantized and kept. `rules`: shell pattern on module names -> format name or `bf16`, the first match wins.
+
+    Raises ConfigError for a pattern that matches no module or parts what a runtime fuses, CheckpointError for a shape
+    that the format cannot hold.
+    """
+    matrices = [name for name in source.names() if _is_matrix(name, source.info(name))]
+    patterns = {**dict.fromkeys(exclude, BF16), **(rules or {})}
+    modules = [fusion.module(name) for name in matrices] + (["lm_head"] if tied else [])
+    _require_matches(patterns, modules)
+    chosen = {name: _chosen(fusion.module(name), patterns, fmt) for name in matrices}
+    _require_whole_units(chosen, patterns)
+    formats = {name: found for name, found in chosen.items() if found}
+    for name, found in formats.items():
+        _require_block(name, source.info(name), found)
+    # a tied lm_head is the embedding: stored once, under the embedding's name
+    copied = [name for name in source.names() if name not in formats and not (tied and name == "lm_head.weight")]
+    kept = {fusion.module(name) for name, found in chosen.items() if found is None} | ({"lm_head"} if tied else set())
+    return Plan(formats, copied, sorted(kept))
+
+
+def outputs(units: Sequence[Unit], source: TensorSource, layout: Layout) -> dict[str, TensorInfo]:
+    """Every tensor that will be written but input and KV scales, unit by unit, so that a shard is made of whole units."""
+    written: dict[str, TensorInfo] = {}
+    for unit in units:
+        for name in unit.weights:
+            written |= {place.name: place.info for place in places(name, unit, source, layout).values()}
+    return written
+
+
+def places(name: str, unit: Unit, source: TensorSource, layout: Layout) -> Mapping[str, Place]:
+    """Where the values made of one tensor go, by role."""
+    info = source.info(name)
+    if unit.fmt is None:
+        return {"weight": Place(name, TensorInfo(torch.bfloat16, info.shape) if info.dtype.is_floating_point else info)}
+    return {str(role): place for role, place in layout.places(fusion.module(name), unit.fmt, info).items()}
+
+
+def _is_matrix(name: str, info: TensorInfo) -> bool:
+    if not info.dtype.is_floating_point:
+        return False
+    if len(info.shape) == 3:
+        raise CheckpointError(f"tensor {name}", f"shape {list(info.shape)}", "2-D weights, one per expert", "split the experts first")
+    return len(info.shape) == 2 and name.endswith(".weight")
+
+
+def _chosen(module: str, patterns: Mapping[str, str], default: Format) -> Format | None:
+    if any(fnmatchcase(module, never) for never in _NEVER):
+        return None
+    rule = next((value for pattern, value in patterns.items() if fnmatchcase(module, pattern)), default.name)
+    return None if rule == BF16 else FORMATS[rule]
+
+
+def _require_matches(patterns: Mapping[str, str], modules: Sequence[str]) -> None:
+    for pattern, value in patterns.items():
+        if not any(fnmatchcase(module, pattern) for module in modules):
+            raise ConfigError(
+                "quantize pattern", pattern, "a pattern that matches a module of this model", f"modules are like {modules[0]}"
+            )
+        if value != BF16 and value not in FORMATS:
+            raise ConfigError(f"quantize.rules[{pattern}]", value, f"bf16 or one of {', '.join(FORMATS)}", "mend the rule")
+
+
+def _require_whole_units(chosen: Mapping[str, Format | None], patterns: Mapping[str, str]) -> None:
+    """A runtime runs these as one matmul or one kernel: they need one format."""
+    for unit in fusion.units(chosen):
+        if len({chosen[name] for name in unit}) > 1:
+            found = ", ".join(f"{fusion.module(name)}: {fmt.name if (fmt := chosen[name]) else BF16}" for name in unit[:4])
+            raise ConfigError("quantize patterns", found, "one format for what a runtime fuses", f"widen one of {', '.join(patterns)}")
+
+
+def _require_block(name: str, info: TensorInfo, fmt: Format) -> None:
+    if info.shape[-1] % fmt.block:
+        raise CheckpointError(
+            f"tensor {name}", f"{info.shape[-1]} input features", f"a multiple of {fmt.block}, the block of {fmt.name}",
+            f"add {fusion.module(name)} to quantize.exclude, or use quantize.format=fp8",
+        )  # fmt: skip
+
+
+def _nbytes(source: TensorSource, names: Iterable[str]) -> int:
+    return sum(source.info(name).nbytes for name in names)

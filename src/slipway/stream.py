@@ -1,0 +1,185 @@
+"""One pass over a checkpoint: every unit is read, merged, quantized and written by one of a few worker threads.
+
+    worker:  read bands -> add the LoRA product, round -> max|W| of the unit -> encode bands -> write at their offsets
+
+Units are independent and their outputs have fixed places, so the bytes do not depend on the order of work. Workers overlap
+each other's reading, computing and writing; what they hold together is bounded by a budget.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+
+import torch
+
+from slipway import plan as planning
+from slipway.budget import Budget
+from slipway.errors import ResourceError
+from slipway.formats import Format
+from slipway.kernels import Kernels
+from slipway.layouts import Layout
+from slipway.loader import Loaded, Loader, band_rows
+from slipway.memory import anonymous_bytes
+from slipway.plan import Unit
+from slipway.progress import Progress
+from slipway.rounding import Encode, Encoder
+from slipway.shard_writer import ShardWriter, bytes_of
+from slipway.shards import WeightSource
+
+_SAMPLED = 1 << 16  # weights of each tensor whose error is measured on the way; encoding them again costs nothing
+
+
+@dataclass
+class WeightError:
+    """Sums of squares over the measured weights, by tensor."""
+
+    squared: dict[str, float] = field(default_factory=dict)
+    reference: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def relative(self) -> float:
+        total = sum(self.reference.values())
+        return sum(self.squared.values()) / total if total else 0.0
+
+
+class Meter:
+    """Progress of a pass, from any thread: bytes read, GB/s, ETA, the tensor just done, anonymous memory."""
+
+    def __init__(self, what: str, total: int, progress: Progress) -> None:
+        self._what, self._total, self._progress = what, total, progress
+        self._done, self._start, self._lock = 0, time.monotonic(), threading.Lock()
+
+    def advance(self, nbytes: int, name: str) -> None:
+        with self._lock:
+            self._done += nbytes
+            rate = self._done / max(time.monotonic() - self._start, 1e-6)
+            self._progress.update(
+                self._what, self._done, self._total, "bytes", gb_per_s=round(rate / 1e9, 3),
+                eta_s=round((self._total - self._done) / max(rate, 1.0), 1), tensor=name, anon_gb=round(anonymous_bytes() / 1e9, 2),
+            )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a worker needs."""
+
+    source: WeightSource
+    layout: Layout
+    writer: ShardWriter
+    device: torch.device
+    kernels: Kernels
+    meter: Meter
+    error: WeightError
+
+
+def stream(job: Job, units: Sequence[Unit], workers: int, budget: Budget, encoder: Encoder) -> None:
+    """Make every unit that the writer does not have yet. Raises the first worker's error once all have stopped."""
+    require_budget(units, budget, job.device)
+    left = iter([unit for unit in units if not job.writer.has(written_names(job, unit))])
+    for unit in units:
+        if job.writer.has(written_names(job, unit)):
+            job.meter.advance(unit.nbytes, unit.name)
+    lock, stop = threading.Lock(), threading.Event()
+
+    def work() -> None:
+        loader = Loader(job.source, job.device, job.kernels)
+        with torch.inference_mode(), _own_stream(job.device):
+            while not stop.is_set():
+                with lock:
+                    unit = next(left, None)
+                if unit is None:
+                    return
+                with budget.hold(cost(unit, job.device)):
+                    make_unit(job, unit, loader, encoder)
+
+    run_threads(work, workers, stop)
+
+
+def run_threads(work: Callable[[], None], workers: int, stop: threading.Event) -> None:
+    """Run `work` in several threads, each with one compute thread; stop all at the first error and raise it."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(workers) as pool:
+            running = [pool.submit(work) for _ in range(workers)]
+            try:
+                wait(running, return_when=FIRST_EXCEPTION)
+            finally:
+                stop.set()
+        for done in running:
+            done.result()
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _own_stream(device: torch.device) -> torch.cuda.StreamContext:
+    return torch.cuda.stream(torch.cuda.Stream(device) if device.type == "cuda" else None)  # type: ignore[no-untyped-call]
+
+
+def cost(unit: Unit, device: torch.device) -> int:
+    """Bytes that a unit holds while it is made: its weights in bf16, or a band when it is passed on."""
+    return min(unit.nbytes, 8 * band_rows(1, device)) if unit.fmt is None else unit.nbytes
+
+
+def require_budget(units: Iterable[Unit], budget: Budget, device: torch.device) -> None:
+    """Raise ResourceError when one unit alone is more than the budget."""
+    largest = max(units, key=lambda unit: cost(unit, device), default=None)
+    if largest and cost(largest, device) > budget.nbytes:
+        need = cost(largest, device) / 1e9
+        raise ResourceError(
+            "quantize.memory_budget_gb", f"{budget.nbytes / 1e9:.3f} GB", f"at least {need:.3f} GB, for the fused group of {largest.name}",
+            f"raise it to {need + 0.001:.3f} or more",
+        )  # fmt: skip
+
+
+def written_names(job: Job, unit: Unit) -> list[str]:
+    return [
+        place.name
+        for name in unit.weights
+        for role, place in planning.places(name, unit, job.source, job.layout).items()
+        if role != "input"
+    ]
+
+
+def make_unit(job: Job, unit: Unit, loader: Loader, encoder: Encoder) -> None:
+    """Read, merge, quantize and write one unit."""
+    if unit.fmt is None:
+        _pass_on(job, unit, loader)
+        return
+    loaded = {name: loader.load(name) for name in unit.weights}
+    write_weights(job, unit, loaded, encoder)
+
+
+def write_weights(job: Job, unit: Unit, loaded: Mapping[str, Loaded], encoder: Encoder) -> None:
+    """Quantize and write the weights of one unit, which are in memory."""
+    assert unit.fmt
+    scale = unit.fmt.scale(torch.stack([tensor.amax for tensor in loaded.values()]).amax())
+    for name, tensor in loaded.items():
+        places, encode = planning.places(name, unit, job.source, job.layout), encoder(unit.fmt, name)
+        for rows in torch.split(tensor.weight, band_rows(tensor.weight.shape[1], job.device)):
+            for role, value in encode(rows, scale).items():
+                job.writer.append(places[role].name, bytes_of(job.layout.store(unit.fmt, role, value)))
+        if unit.fmt.scalar:
+            job.writer.write(places["scalar"].name, job.layout.store(unit.fmt, "scalar", scale).cpu())
+        _measure(job.error, name, tensor.weight, unit.fmt, encode, scale)
+        job.meter.advance(tensor.weight.nbytes, name)
+
+
+def _pass_on(job: Job, unit: Unit, loader: Loader) -> None:
+    name = unit.name
+    for begin, count in loader.bands(name) or [(0, 0)]:
+        band = loader.band(name, begin, count)
+        job.writer.append(name, bytes_of(band))
+    job.meter.advance(unit.nbytes, name)
+
+
+def _measure(error: WeightError, name: str, weight: torch.Tensor, fmt: Format, encode: Encode, scale: torch.Tensor) -> None:
+    """Relative squared error of the first rows: enough of them to know it within a percent."""
+    rows = weight[: max(1, _SAMPLED // weight.shape[1])]
+    exact = rows.float()
+    error.reference[name] = float(exact.square().sum(dtype=torch.float64))
+    error.squared[name] = float((exact - fmt.decode(encode(rows, scale), scale)).square().sum(dtype=torch.float64))
