@@ -25,6 +25,13 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "gemma2": {**_ALTERNATING, "query_pre_attn_scalar": 16, "tie_word_embeddings": True, "final_logit_softcapping": 3.0},
     "gemma3_text": {**_ALTERNATING, "query_pre_attn_scalar": 16, "tie_word_embeddings": True},
     "phi3": {"head_dim": 8},
+    "phi3_long": {
+        "model_type": "phi3", "head_dim": 8, "original_max_position_embeddings": 16,
+        "rope_parameters": {
+            "rope_type": "longrope", "rope_theta": 10000.0, "short_factor": [1.0] * 4, "long_factor": [2.0, 3.0, 4.0, 5.0],
+            "original_max_position_embeddings": 16,
+        },
+    },
     "mixtral": {"num_local_experts": 6, "num_experts_per_tok": 2, "sliding_window": None},
     "qwen2_moe": {
         "head_dim": 8, "num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 32,

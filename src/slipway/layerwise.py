@@ -187,9 +187,9 @@ class LayerWalk:
 
 
 def _call(layer: LayerSpec, module: nn.Module, hidden: torch.Tensor, call: Call) -> torch.Tensor:
-    version = hidden._version
+    version = None if hidden.is_inference() else hidden._version  # made in inference mode: nothing counts its changes
     result = module(hidden, *call.args, **call.kwargs)
-    if hidden._version != version:
+    if version is not None and hidden._version != version:
         raise CheckpointError(f"decoder layer {layer.module}", "changes its input in place", "a layer that leaves its input alone", UNFIT)
     output: torch.Tensor = result[0] if isinstance(result, tuple) else result
     return output

@@ -115,7 +115,7 @@ class ModuleWeights:
         before = self._tensors()
         try:
             self._load({name: self._ordinal(i, infos[name].shape) for i, name in enumerate(names)}, torch.device("cpu"))
-            made = {path: tensor for (path, tensor), (_, old) in zip(self._tensors(), before, strict=True) if tensor is not old}
+            made = {path: tensor for path, tensor in self._tensors().items() if tensor is not before[path]}
             return {path: self._origin(tensor, names, infos) for path, tensor in made.items()}
         finally:
             self._restore(before)
@@ -140,7 +140,7 @@ class ModuleWeights:
         wrong: list[Any] = [*info.mismatched_keys, *info.unexpected_keys, *info.conversion_errors.items()]
         if wrong:
             raise CheckpointError("weights of the model", wrong[0], "tensors that fit the architecture of config.json", _FIT)
-        tensors = dict(self._tensors())
+        tensors = self._tensors()
         for group in self._tied:
             real = next((tensors[path] for path in group if not tensors[path].is_meta), None)
             if real is not None:
@@ -149,17 +149,18 @@ class ModuleWeights:
 
     def _require(self, needed: Iterable[str]) -> None:
         """A product of real and meta tensors is not an error but garbage: torch does not check."""
-        tensors = dict(self._tensors())
+        tensors = self._tensors()
         if missing := sorted(path for path in needed if tensors[path].is_meta):
             raise CheckpointError(f"parameter {missing[0]}", "no tensor of the checkpoint gives its value", "a complete model", _FIT)
 
-    def _tensors(self) -> list[tuple[str, torch.Tensor]]:
-        return [*self.model.named_parameters(remove_duplicate=False), *self.model.named_buffers(remove_duplicate=False)]
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        return {**dict(self.model.named_parameters(remove_duplicate=False)), **dict(self.model.named_buffers(remove_duplicate=False))}
 
-    def _restore(self, before: list[tuple[str, torch.Tensor]]) -> None:
-        for (path, tensor), (_, old) in zip(self._tensors(), before, strict=True):
-            if tensor is not old:
-                _put(self.model, path, old)
+    def _restore(self, before: Mapping[str, torch.Tensor]) -> None:
+        """Also undoes what a forward did to buffers: rotary frequencies that follow the length of a row."""
+        for path, tensor in self._tensors().items():
+            if path in before and tensor is not before[path]:
+                _put(self.model, path, before[path])
 
 
 def _empty_model(model_dir: Path, dtype: torch.dtype) -> Any:
@@ -172,7 +173,10 @@ def _empty_model(model_dir: Path, dtype: torch.dtype) -> Any:
         model.apply(model._init_weights)  # buffers as from_pretrained makes them: in fp32, rounded once, not in `dtype` throughout
     except (ValueError, KeyError, OSError) as err:
         raise CheckpointError(
-            f"model {model_dir}", err, "a causal language model that transformers knows", "update transformers, or use weight-only formats"
+            f"model {model_dir}",
+            str(err).partition("\n")[0],
+            "a causal language model that transformers knows",
+            "update transformers, or use weight-only formats",
         ) from err
     return model.eval()
 

@@ -212,6 +212,13 @@ def test_calls_are_kept_once_and_layers_differ_where_they_should(model_dir):
     assert first["attention_mask"][0, 0, 20, 5].item() is False  # outside the window
 
 
+def test_inference_mode_gives_the_same_bits(model_dir):
+    _, _, expected = walked(model_dir("phi3"))
+    with torch.inference_mode():
+        _, _, logits = walked(model_dir("phi3"))
+    assert torch.equal(logits, expected)
+
+
 def test_building_and_walking_leave_the_random_state_alone(model_dir):
     before = torch.random.get_rng_state()
     walked(model_dir("gpt_oss"))
