@@ -7,12 +7,13 @@ of the same names say. Experts stacked in one tensor have no place in it and are
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 
-from slipway import fp4, fp8
+from slipway import fp4, fp8, fusion
 from slipway.errors import ConfigError
 from slipway.formats import Format, Role
 from slipway.schemes import Place, Scheme, require_one_format_a_unit
@@ -66,7 +67,7 @@ class CompressedTensors:
 
     def decode(self, fmt: Format, stored: Mapping[Role, torch.Tensor]) -> torch.Tensor:
         if _divides(fmt):
-            values = fp4.decode(fp4.unpack(stored["weight"])).unflatten(1, (-1, fmt.block))
+            values = fp4.decode(fp4.unpack(stored["weight"])).reshape(*stored["scale"].shape, fmt.block)
             return (values * (stored["scale"].float() / stored["scalar"]).unsqueeze(-1)).flatten(1)
         rows = {**stored, "scale": stored["scale"].squeeze(-1)} if fmt.name == "fp8-dynamic" else stored
         return fmt.decode(rows, stored.get("scalar", torch.ones(1)))
@@ -75,10 +76,12 @@ class CompressedTensors:
         return f"{attention}.{which}_scale", (amax.float() / fp8.E4M3_MAX).reshape(1)
 
     def documents(self, scheme: Scheme) -> tuple[dict[str, Any], None]:
-        formats = sorted(scheme.by_format().values(), key=lambda item: -len(item[1]))  # the largest group is `Linear`, the rest named
+        formats = scheme.by_format().values()
         compressions = {_COMPRESSION[fmt.name] for fmt, _ in formats}
         config = {
-            "config_groups": {f"group_{i}": _group(fmt, sorted(modules) if i else ["Linear"]) for i, (fmt, modules) in enumerate(formats)},
+            "config_groups": {
+                f"group_{i}": _group(fmt, _targets(modules) if len(formats) > 1 else ["Linear"]) for i, (fmt, modules) in enumerate(formats)
+            },
             "format": compressions.pop() if len(compressions) == 1 else "mixed-precision",
             "global_compression_ratio": None,
             "ignore": sorted(scheme.kept),
@@ -92,6 +95,12 @@ class CompressedTensors:
 
 def _divides(fmt: Format) -> bool:
     return _COMPRESSION[fmt.name] == "nvfp4-pack-quantized"
+
+
+def _targets(modules: Sequence[str]) -> list[str]:
+    """Modules by name; all experts of a layer by a pattern, since vLLM asks for them by names of its own."""
+    experts = {fusion.container(module) for module in modules} - {None}
+    return sorted([module for module in modules if not fusion.container(module)] + [f"re:{re.escape(str(name))}[.]" for name in experts])
 
 
 def _group(fmt: Format, targets: list[str]) -> dict[str, Any]:
