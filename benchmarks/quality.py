@@ -85,20 +85,22 @@ def measure(model: Path, calibration: torch.Tensor, held_out: torch.Tensor) -> l
     judged = {method: truth.clone() for method in METHODS}
     sums = {method: {"weight": [0.0, 0.0], "output": 0.0, "seconds": 0.0} for method in METHODS}
     for layer in walk.layers:
-        weights = {name: source.read(name) for name in layer.names}
-        found = groups(layer.linears, "fused")
+        weights, found = {name: source.read(name) for name in layer.names}, groups(layer.linears, "fused")
+        start = time.monotonic()
         with walk.load(layer, weights) as module:
-            start = time.monotonic()
-            plain, drifted = moments(walk, layer, module, exact, carried, found)
-            seconds = time.monotonic() - start
+            originals = exact_inputs(walk, layer, module, exact, found)
+            sums["mse"]["seconds"] += (passed := time.monotonic() - start)
+            sums["gptq"]["seconds"] += passed
             walk.run(layer, module, truth)
         for method in METHODS:
             start = time.monotonic()
-            rounded = round_layer(method, weights, found, plain, drifted, sums[method])
+            if method == "gptq":
+                rounded = gptq_layer(walk, layer, weights, found, originals, carried)
+            else:
+                rounded = searched_layer(method, weights, found, originals)
+            sums[method]["seconds"] += time.monotonic() - start
+            add_weight_error(sums[method]["weight"], weights, rounded)
             with walk.load(layer, {**weights, **rounded}) as module:
-                if method == "gptq":
-                    walk.run(layer, module, carried)
-                sums[method]["seconds"] += time.monotonic() - start + (seconds if method != "max" else 0)
                 walk.run(layer, module, judged[method])
             sums[method]["output"] += relative_error(truth, judged[method]) / len(walk.layers)
     return [
@@ -114,41 +116,59 @@ def measure(model: Path, calibration: torch.Tensor, held_out: torch.Tensor) -> l
     ]
 
 
-def moments(walk, layer, module, exact: HiddenStates, carried: HiddenStates, found) -> tuple[dict[str, Moments], dict[str, Moments]]:
-    """Both streams through the bf16 layer, side by side; `exact` moves on. By the first weight of each group."""
-    leaders = {names[0] for names in found}
-    one, two = Inputs(leaders), Inputs(leaders)
-    plain, drifted = {}, {}
-    pairs = zip(walk.outputs(layer, module, exact, one), walk.outputs(layer, module, carried, two), strict=True)
-    for i, (output, _) in enumerate(pairs):
-        for name in sorted(leaders):
-            x0, x = one.seen[name], two.seen[name]
-            plain.setdefault(name, Moments(name, x.shape[1])).add(x0)
-            drifted.setdefault(name, Moments(name, x.shape[1], drift=True)).add(x, x0)
-        exact.values[i] = output
-    return plain, drifted
+def exact_inputs(walk, layer, module, exact: HiddenStates, found) -> list[dict[str, torch.Tensor]]:
+    """The bf16 network's inputs, per micro-batch by the first weight of each group in the order of computation; it moves on."""
+    kept = []
+    inputs = Inputs({names[0] for names in found})
+    for i, output in enumerate(walk.outputs(layer, module, exact, inputs)):
+        kept.append(inputs.seen)
+        inputs.seen, exact.values[i] = {}, output
+    return kept
 
 
-def round_layer(method: str, weights, found, plain, drifted, sums) -> dict[str, torch.Tensor]:
-    """Dequantized weights by name."""
+def searched_layer(method: str, weights, found, originals) -> dict[str, torch.Tensor]:
+    """Dequantized weights by name, by `max` or `mse`."""
     rounded = {}
     for names in found:
-        stacked, sizes = torch.cat([weights[name] for name in names]), [len(weights[name]) for name in names]
+        stacked = torch.cat([weights[name] for name in names])
         g = fp4.global_scale(stacked.abs().amax())
-        if method == "gptq":
-            wanted = compensated(stacked, drifted[names[0]].hessian, drifted[names[0]].drift)
-            g = fp4.global_scale(wanted.abs().amax())
-            packed, scales = quantize(wanted, g, drifted[names[0]].hessian)
+        if method == "mse":
+            scales = search(stacked, g, sum(batch[names[0]].square().sum(0) for batch in originals))
         else:
-            scales = search(stacked, g, plain[names[0]].hessian.diagonal()) if method == "mse" else fp4.block_scales(stacked, g)
-            packed = fp4.round_to(stacked, scales, g)
-        w_hat = fp4.dequantize(packed, scales, g)
-        exact = stacked.float()
-        e = exact - w_hat
-        sums["weight"][0] += e.square().sum().item()
-        sums["weight"][1] += exact.square().sum().item()
-        rounded |= dict(zip(names, w_hat.split(sizes), strict=True))
+            scales = fp4.block_scales(stacked, g)
+        rounded |= split(names, weights, fp4.dequantize(fp4.round_to(stacked, scales, g), scales, g))
     return rounded
+
+
+def gptq_layer(walk, layer, weights, found, originals, carried: HiddenStates) -> dict[str, torch.Tensor]:
+    """Dequantized weights by name; `carried` moves on. Each group sees inputs that come through the groups rounded before it."""
+    rounded: dict[str, torch.Tensor] = {}
+    members = {names[0]: names for names in found}
+    for leader in originals[0]:
+        stacked = torch.cat([weights[name] for name in members[leader]])
+        moments = Moments(leader, stacked.shape[1], drift=True)
+        inputs = Inputs({leader})
+        with walk.load(layer, {**weights, **rounded}) as module:
+            for batch, _ in zip(originals, walk.outputs(layer, module, carried, inputs), strict=True):
+                moments.add(inputs.seen[leader], batch[leader])
+        moments.check()
+        wanted = compensated(stacked, moments.hessian, moments.drift)
+        g = fp4.global_scale(wanted.abs().amax())
+        packed, scales = quantize(wanted, g, moments.hessian)
+        rounded |= split(members[leader], weights, fp4.dequantize(packed, scales, g))
+    with walk.load(layer, {**weights, **rounded}) as module:
+        walk.run(layer, module, carried)
+    return rounded
+
+
+def split(names, weights, stacked: torch.Tensor) -> dict[str, torch.Tensor]:
+    return dict(zip(names, stacked.split([len(weights[name]) for name in names]), strict=True))
+
+
+def add_weight_error(sums: list[float], weights, rounded) -> None:
+    for name, w_hat in rounded.items():
+        sums[0] += (weights[name].float() - w_hat).square().sum().item()
+        sums[1] += weights[name].float().square().sum().item()
 
 
 def relative_error(truth: HiddenStates, judged: HiddenStates) -> float:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 
 from slipway import fp4
-from slipway.grids import nearest, neighbours
+from slipway.grids import NEAR, WIDE, nearest, neighbours
 
 
 def search(weight: torch.Tensor, g: torch.Tensor, importance: torch.Tensor | None = None) -> torch.Tensor:
@@ -22,7 +22,7 @@ def search(weight: torch.Tensor, g: torch.Tensor, importance: torch.Tensor | Non
     """
     rows = weight.shape[0]
     blocks = weight.reshape(rows, -1, fp4.BLOCK).transpose(0, 1).float()  # [I/16, O, 16]
-    candidates = neighbours(fp4.block_scales(weight, g)).permute(2, 1, 0)  # [C, I/16, O]
+    candidates = neighbours(fp4.block_scales(weight, g), NEAR if importance is None else WIDE).permute(2, 1, 0)  # [C, I/16, O]
     metric = None if importance is None else _metric(importance)
     best, least = candidates[0].clone(), _loss(blocks, candidates[0], g, metric)
     for scales in candidates[1:]:
