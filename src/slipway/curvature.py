@@ -50,30 +50,26 @@ class Moments:
             raise CheckpointError(f"calibration inputs of {self.name}", f"all zero over {self.tokens} tokens", "activations", _LOOK)
 
 
-def damped_cholesky(hessian: torch.Tensor, damping: float = DAMPING) -> torch.Tensor:
-    """L [I, I], lower, of H + lambda.
+def damped_cholesky_(hessian: torch.Tensor, damping: float = DAMPING) -> torch.Tensor:
+    """L [I, I], lower, of H + lambda, which is left in `hessian`.
 
     Where rounding in H leaves that not positive definite, ten times the damping, up to the mean of the diagonal: it draws the
     rounding toward nearest, no more. Raises CheckpointError beyond.
     """
-    mean = hessian.diagonal().mean()
+    diagonal, added = hessian.diagonal(), 0.0
+    mean = diagonal.mean()
     while damping <= _MOST_DAMPING:
+        diagonal.add_((damping - added) * mean)
         factor: torch.Tensor
-        factor, failed = torch.linalg.cholesky_ex(_raised(hessian, damping * mean))
-        if not failed.item() and torch.isfinite(factor).all():
+        factor, failed = torch.linalg.cholesky_ex(hessian)
+        if not failed.item() and torch.isfinite(factor.diagonal()).all():
             return factor
-        damping *= 10
+        damping, added = 10 * damping, damping
     raise CheckpointError("Hessian", f"not positive definite, mean diagonal {mean.item():.3g}", "X^T X of finite inputs", _LOOK)
 
 
 def compensated(weight: torch.Tensor, hessian: torch.Tensor, drift: torch.Tensor, damping: float = DAMPING) -> torch.Tensor:
     """W' fp32 [O, I]: the weight that makes of the quantized network's inputs what `weight` makes of the bf16 network's."""
     weight = weight.float()
-    factor = damped_cholesky(hessian, damping)
+    factor = damped_cholesky_(hessian.clone(), damping)
     return weight + torch.cholesky_solve((weight @ drift).T, factor).T
-
-
-def _raised(hessian: torch.Tensor, by: torch.Tensor) -> torch.Tensor:
-    raised = hessian.clone()
-    raised.diagonal().add_(by)
-    return raised

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 
 from slipway import fp4
-from slipway.curvature import DAMPING, damped_cholesky
+from slipway.curvature import DAMPING, damped_cholesky_
 from slipway.errors import CheckpointError
 from slipway.grids import Grid, Nvfp4Grid
 
@@ -53,7 +53,7 @@ def round_weight(weight: torch.Tensor, hessian: torch.Tensor, grid: Grid, dampin
     if columns % grid.block:
         raise CheckpointError("weight", f"{columns} input features", f"a multiple of {grid.block}", "exclude it from quantization")
     order = _order(hessian, grid.block)
-    factor = damped_cholesky(hessian[order][:, order], damping)
+    factor = damped_cholesky_(hessian[order.unsqueeze(1), order], damping)
     exact = weight[:, order].float()
     error, values = torch.zeros_like(exact), torch.empty_like(exact)
     scales = exact.new_empty(rows, columns // grid.block)
