@@ -90,13 +90,15 @@ def _run(
         Journal(out / NAME, {"what": what, **_identity(params), **identity}) as journal,
         ShardWriter(out, outputs, params.max_shard_gb * 1e9, journal) as writer,
     ):
-        job = Job(source, layout, writer, device, kernels, Meter(what, total, progress), error)
+        meter = Meter(what, total, progress)
+        job = Job(source, layout, writer, device, kernels, meter, error)
         stream(job, units, workers(params), Budget(params.memory_budget_gb * 1e9), encoder(params.method, kernels))
-    seconds = time.monotonic() - start
+        before, passed = meter.seconds()
     figures = {
         "bytes": sum(file.stat().st_size for file in out.glob("*.safetensors")),
-        "seconds": round(seconds, 2),
-        "gb_per_s": round(total / 1e9 / seconds, 4),
+        "seconds": round(time.monotonic() - start, 2),
+        "warm_up_s": round(before, 2),
+        "gb_per_s": round(total / 1e9 / passed, 4),
         "peak_anonymous_gb": round(memory.peak / 1e9, 3),
         "device": str(device),
         "kernels": kernels.why,

@@ -17,7 +17,7 @@ import torch
 
 Mode = Literal["auto", "on", "off"]
 F = TypeVar("F", bound=Callable[..., Any])
-WORTH_COMPILING = 1_000_000_000  # bytes of weights; below it the eager run ends before the compiler has started
+WORTH_COMPILING = 500_000_000  # bytes of weights; below it the eager run ends before the compiler has started
 _SAME_BITS = ("emulate_precision_casts", "eager_numerics.division_rounding", "eager_numerics.disable_ftz", "emulate_divison_rounding")
 
 

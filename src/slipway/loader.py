@@ -9,6 +9,7 @@ is a sum over the rank in one order.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +19,7 @@ from slipway.kernels import Kernels
 from slipway.lora import add_product
 from slipway.shards import LowRank, Recipe, TensorInfo, WeightSource
 
-CPU_BAND, GPU_BAND = 1 << 19, 1 << 24  # weights a band: 1 MB of bf16 stays in a core's L2; 32 MB keeps PCIe busy
+CPU_BAND, GPU_BAND = 1 << 18, 1 << 24  # weights a band: 0.5 MB of bf16 and its fp32 product stay in a core's L2; 32 MB keeps PCIe busy
 
 
 def band_rows(columns: int, device: torch.device) -> int:
@@ -45,13 +46,30 @@ class Loader:
     def __init__(self, source: WeightSource, device: torch.device, kernels: Kernels) -> None:
         self._source, self._device = source, device
         self._add, self._largest = kernels(add_product), kernels(largest)
+        self._arena, self._used = torch.empty(0, dtype=torch.uint8), 0
         self._pinned: list[torch.Tensor] = []
         self._copied = [torch.cuda.Event() for _ in range(2 if device.type == "cuda" else 0)]  # type: ignore[no-untyped-call]
 
+    def begin(self, nbytes: int) -> None:
+        """Room for tensors of `nbytes` in all; what was loaded before is gone. Memory once touched is used again: the kernel
+        needs longer to hand out fresh pages than to fill them."""
+        if self._device.type == "cpu" and self._arena.numel() < nbytes:
+            self._arena = torch.empty(0, dtype=torch.uint8)
+            self._arena = torch.empty(nbytes, dtype=torch.uint8)
+        self._used = 0
+
+    def _empty(self, shape: tuple[int, ...]) -> torch.Tensor:
+        nbytes = TensorInfo(torch.bfloat16, shape).nbytes
+        if self._used + nbytes > self._arena.numel():
+            return torch.empty(shape, dtype=torch.bfloat16, device=self._device)
+        found = self._arena[self._used : self._used + nbytes].view(torch.bfloat16).view(shape)
+        self._used += nbytes
+        return found
+
     def load(self, name: str) -> Loaded:
         """The merged tensor in bf16. Raises CheckpointError naming the tensor that holds NaN or Inf."""
-        info, recipe = self._source.info(name), self._source.recipe(name)
-        out = torch.empty(info.shape, dtype=torch.bfloat16, device=self._device)
+        info, recipe = self._source.info(name), self._recipe(name)
+        out = self._empty(info.shape)
         rows = out.reshape(-1, info.shape[-1]) if info.shape else out.reshape(1, 1)
         amaxes = [self._band(rows, begin, recipe) for begin in range(0, rows.shape[0], band_rows(rows.shape[1], self._device))]
         amax = torch.stack(amaxes).amax() if amaxes else torch.zeros((), device=self._device)
@@ -59,6 +77,10 @@ class Loader:
             self._source.read(name)  # the careful way: it names which of base, adapter and sum is not finite
             raise CheckpointError(f"tensor {name}", f"largest magnitude {float(amax)}", "finite values", "use an undamaged file")
         return Loaded(out, amax)
+
+    def _recipe(self, name: str) -> Recipe:
+        found = self._source.recipe(name)
+        return Recipe(found.stored, found.name, tuple(_folded(update, self._device) for update in found.updates))
 
     def bands(self, name: str) -> list[tuple[int, int]]:
         """(first row, rows) of a tensor's bands."""
@@ -68,7 +90,7 @@ class Loader:
 
     def band(self, name: str, begin: int, count: int) -> torch.Tensor:
         """Rows `begin` to `begin + count` of a tensor that is passed on: merged in bf16, or as stored when it is not floating."""
-        info, recipe = self._source.info(name), self._source.recipe(name)
+        info, recipe = self._source.info(name), self._recipe(name)
         columns = info.shape[-1] if info.shape else 1
         if not info.dtype.is_floating_point:
             out = torch.empty((count, columns), dtype=info.dtype)
@@ -90,9 +112,8 @@ class Loader:
                 target.copy_(stored)
             return self._largest(target)
         for update in recipe.updates:
-            product = _product(update, begin, target.shape[0], self._device)
-            stored, amax = self._add(stored, product)
-        target.copy_(stored)
+            amax = self._add(stored, _product(update, begin, target.shape[0]), target)
+            stored = target
         return amax
 
     def _stage(self, target: torch.Tensor, begin: int, recipe: Recipe) -> torch.Tensor:
@@ -121,7 +142,14 @@ class Loader:
         return self._pinned[0][:nbytes], self._copied[0]
 
 
-def _product(update: LowRank, begin: int, count: int, device: torch.device) -> torch.Tensor:
+def _product(update: LowRank, begin: int, count: int) -> torch.Tensor:
     """fp32 rows of the scaled product. The scaling is a step of its own, so that no compiler fuses it into the sum."""
-    b, a = update.b[begin : begin + count].to(device), update.a.to(device)
-    return torch.mm(b, a).mul_(update.scaling)
+    product = torch.mm(update.b[begin : begin + count], update.a)
+    return product if update.scaling == 1 else product.mul_(update.scaling)
+
+
+def _folded(update: LowRank, device: torch.device) -> LowRank:
+    """On the device; a scaling that is a power of two goes into b, where it is exact."""
+    exact = math.frexp(update.scaling)[0] == 0.5
+    b = update.b * update.scaling if exact else update.b
+    return LowRank(update.a.to(device), b.to(device), 1.0 if exact else update.scaling)

@@ -143,10 +143,11 @@ class LoraAdapter:
         return self._shards
 
 
-def add_product(weight: torch.Tensor, product: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(bf16(W + product), its largest magnitude as an fp32 scalar) for a band of W and the scaled product in fp32 [R, I]."""
+def add_product(weight: torch.Tensor, product: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    """out = bf16(W + product) for a band of W and the scaled product in fp32 [R, I]; `out` may be W. Returns max|out|, fp32 scalar."""
     merged = (weight.float() + product).to(torch.bfloat16)
-    return merged, merged.float().abs().amax()
+    out.copy_(merged)
+    return merged.float().abs().amax()
 
 
 def _by_pattern(patterns: Mapping[str, Any] | None, module: str, default: Any) -> Any:

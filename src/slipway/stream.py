@@ -22,7 +22,8 @@ from slipway.errors import ResourceError
 from slipway.formats import Format
 from slipway.kernels import Kernels
 from slipway.layouts import Layout
-from slipway.loader import Loaded, Loader, band_rows
+from slipway.loader import Loaded, Loader, band_rows, largest
+from slipway.lora import add_product
 from slipway.memory import anonymous_bytes
 from slipway.plan import Unit
 from slipway.progress import Progress
@@ -51,7 +52,16 @@ class Meter:
 
     def __init__(self, what: str, total: int, progress: Progress) -> None:
         self._what, self._total, self._progress = what, total, progress
-        self._done, self._start, self._lock = 0, time.monotonic(), threading.Lock()
+        self._done, self._lock = 0, threading.Lock()
+        self._born = self._start = time.monotonic()
+
+    def start(self) -> None:
+        """The pass begins: what came before (compiling, checking a former run's bytes) is not its speed."""
+        self._start = time.monotonic()
+
+    def seconds(self) -> tuple[float, float]:
+        """(before the pass, of the pass)."""
+        return self._start - self._born, time.monotonic() - self._start
 
     def advance(self, nbytes: int, name: str) -> None:
         with self._lock:
@@ -83,6 +93,9 @@ def stream(job: Job, units: Sequence[Unit], workers: int, budget: Budget, encode
     for unit in units:
         if job.writer.has(written_names(job, unit)):
             job.meter.advance(unit.nbytes, unit.name)
+    if job.kernels.compiled:
+        warm_up(job, units, encoder)
+    job.meter.start()
     lock, stop = threading.Lock(), threading.Event()
 
     def work() -> None:
@@ -97,6 +110,17 @@ def stream(job: Job, units: Sequence[Unit], workers: int, budget: Budget, encode
                     make_unit(job, unit, loader, encoder)
 
     run_threads(work, workers, stop)
+
+
+def warm_up(job: Job, units: Sequence[Unit], encoder: Encoder) -> None:
+    """Compile what the pass needs, once, before threads start."""
+    with torch.inference_mode():
+        for fmt in {unit.fmt.name: unit.fmt for unit in units if unit.fmt}.values():
+            for rows in (2, 3):  # two sizes: the second tells the compiler that sizes vary
+                weight = torch.zeros(rows, 128 * rows, dtype=torch.bfloat16, device=job.device)
+                job.kernels(largest)(weight)
+                job.kernels(add_product)(weight, torch.zeros_like(weight, dtype=torch.float32), weight)
+                encoder(fmt, "")(weight, torch.ones((), device=job.device))
 
 
 def run_threads(work: Callable[[], None], workers: int, stop: threading.Event) -> None:
@@ -150,6 +174,7 @@ def make_unit(job: Job, unit: Unit, loader: Loader, encoder: Encoder) -> None:
     if unit.fmt is None:
         _pass_on(job, unit, loader)
         return
+    loader.begin(unit.nbytes)
     loaded = {name: loader.load(name) for name in unit.weights}
     write_weights(job, unit, loaded, encoder)
 
