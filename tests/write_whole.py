@@ -8,9 +8,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from slipway import fusion
+from slipway import experts, fusion
 from slipway.formats import FORMATS, Format
 from slipway.layouts import LAYOUTS, Scheme
+from slipway.shards import TensorInfo
 from tests.modelopt_oracle import tensors
 
 KEPT = ("lm_head", "*embed*", "*router*", "*.mlp.gate", "*block_sparse_moe.gate", "*shared_expert_gate")
@@ -46,9 +47,10 @@ def write_whole(
     return _save(model, out, written, place.documents(scheme))
 
 
-def logical(name: str, weight: torch.Tensor) -> torch.Tensor:
-    """[O, I] or [E, O, I]: experts in one tensor lie as [E, I, O]."""
-    return weight.transpose(-1, -2).contiguous() if weight.dim() == 3 else weight
+def shape(weight: torch.Tensor) -> TensorInfo:
+    """[O, I], or [E, O, I] of experts that lie as [E, I, O]."""
+    info = TensorInfo(weight.dtype, tuple(weight.shape))
+    return experts.logical(info) if weight.dim() == 3 else info
 
 
 def _is_weight(name: str, tensor: torch.Tensor) -> bool:
@@ -66,17 +68,15 @@ def _weights(weights: Mapping[str, torch.Tensor], fmt: Format, layout: str) -> d
     for group in fusion.groups(weights, fmt.sharing):
         scale = fmt.scale(torch.stack([weights[name].abs().amax() for name in group]).amax())
         for name in group:
-            weight = logical(name, weights[name])
-            its = fmt.stacked() if weight.dim() == 3 else fmt
-            values = its.encode(weight.reshape(-1, weight.shape[-1]), scale)
-            shaped = {role: values[role].reshape(info.shape) for role, info in its.outputs(weight).items()}
-            places = LAYOUTS[layout].places(fusion.module(name), its, weight)
+            weight, info = weights[name], shape(weights[name])
+            its, rows = (fmt.stacked(), experts.rows(weight)) if weight.dim() == 3 else (fmt, weight)
+            values = its.encode(rows, scale)
+            shaped = {role: values[role].reshape(planned.shape) for role, planned in its.outputs(info).items()}
+            places = LAYOUTS[layout].places(fusion.module(name), its, info)
             for role, value in {**shaped, **({"scalar": scale} if its.scalar else {})}.items():
-                written[places[role].name] = LAYOUTS[layout].store(its, role, value)
-                assert (written[places[role].name].dtype, tuple(written[places[role].name].shape)) == (
-                    places[role].info.dtype,
-                    places[role].info.shape,
-                )
+                stored = LAYOUTS[layout].store(its, role, value)
+                assert TensorInfo(stored.dtype, tuple(stored.shape)) == places[role].info
+                written[places[role].name] = stored
     return written
 
 
@@ -85,7 +85,7 @@ def _inputs(group: list[str], source: Mapping[str, torch.Tensor], fmt: Format, l
     if fmt.activations != "static" or not known:
         return {}
     value = fmt.input_scale(torch.stack(known).amax())
-    places = (LAYOUTS[layout].places(fusion.module(name), fmt, logical(name, source[name])) for name in group)
+    places = (LAYOUTS[layout].places(fusion.module(name), fmt, shape(source[name])) for name in group)
     return {found["input"].name: LAYOUTS[layout].store(fmt, "input", value) for found in places}
 
 

@@ -1,7 +1,8 @@
 """The layout of nvidia-modelopt 0.47's unified Hugging Face export, which TensorRT-LLM, vLLM and SGLang load.
 
-Differences from its files, all on purpose: the producer's name; MXFP4 is refused, its label `mxfp4` being unknown to every
-runtime; FP8 without input scales is refused: vLLM computes with the smallest float instead.
+Differences from its files, all on purpose: the producer's name, and MXFP4 is refused, its label `mxfp4` being unknown to
+every runtime. `places` has an input scale for every format with static activations: without it vLLM loads an FP8 or NVFP4
+checkpoint all the same, and computes with the smallest float as scale.
 """
 
 from __future__ import annotations

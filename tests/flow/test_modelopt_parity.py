@@ -6,8 +6,13 @@ import pytest
 import torch
 
 from slipway import fp4, fusion, mxfp4
+from slipway.artifacts import Checkpoint, load, seal
+from slipway.config import QuantizeConfig
+from slipway.jobs import Workspace
+from slipway.progress import Progress
+from slipway.quantize import quantize
 from tests.input_amax import input_amaxes
-from tests.modelopt_oracle import Job, differences, export, tensors
+from tests.modelopt_oracle import Job, differences, export, identical, tensors
 from tests.pico import pico_model
 from tests.pico_families import family
 from tests.write_whole import write_whole
@@ -71,6 +76,18 @@ def test_equal_to_modelopt_bit_for_bit(tmp_path, models, theirs, amaxes, name, f
 def test_mixtures_and_what_stays_in_bf16(tmp_path, models, theirs, amaxes, name):
     ours = write_whole(models[mixed_model(name)], tmp_path / "ours", "nvfp4", amaxes=amaxes[mixed_model(name)][0], **MIXED[name])
     assert differences(ours, theirs / name) == []
+
+
+@pytest.mark.parametrize("name", ["llama_tied", "qwen2", "mixtral"])
+@pytest.mark.parametrize("layout, fmt", [("modelopt", "nvfp4a16"), ("modelopt", "fp8-dynamic"), ("compressed-tensors", "nvfp4a16")])
+def test_streamed_equals_whole(tmp_path, models, name, layout, fmt):
+    seal(models[name], "checkpoint", "k", {})
+    (tmp_path / "streamed").mkdir()
+    space = Workspace(tmp_path / "streamed", tmp_path, tmp_path, Progress())
+    quantize(load(Checkpoint, models[name]), QuantizeConfig(format=fmt, layout=layout, max_shard_gb=1e-5), space)
+    whole = write_whole(models[name], tmp_path / "whole", fmt, layout=layout)
+    ours, theirs = tensors(tmp_path / "streamed"), tensors(whole)
+    assert ours.keys() == theirs.keys() and all(identical(ours[key], theirs[key]) for key in ours)
 
 
 def test_input_and_kv_scales_are_among_what_is_compared(theirs):

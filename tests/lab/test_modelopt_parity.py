@@ -12,7 +12,9 @@ from slipway.fetch import fetch
 from slipway.jobs import Workspace
 from slipway.progress import Progress
 from slipway.quantize import quantize
-from tests.modelopt_oracle import differences, export
+from tests.input_amax import input_amaxes
+from tests.modelopt_oracle import Job, differences, export
+from tests.write_whole import write_whole
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +37,20 @@ def test_the_fetched_model_speaks(model):
 
 
 def test_equal_to_modelopt_bit_for_bit(tmp_path, model):
-    formats = ("nvfp4", "fp8")
-    export(*((fmt, model.path, tmp_path / f"theirs-{fmt}") for fmt in formats))
+    tokenizer = AutoTokenizer.from_pretrained(model.path)
+    tokens = tuple(tuple(tokenizer(text).input_ids) for text in ("The capital of France is Paris.", "for i in range(10):\n    print(i)"))
+    inputs, kv = input_amaxes(model.path, tokens)
+    static, formats = ("nvfp4", "fp8"), ("nvfp4", "nvfp4a16", "fp8", "fp8-dynamic")
+    theirs = {fmt: tmp_path / f"theirs-{fmt}" for fmt in formats}
+    export(*(Job(fmt, model.path, theirs[fmt], tokens if fmt in static else (), kv_cache=fmt in static) for fmt in formats))
     for fmt in formats:
-        ours = tmp_path / f"ours-{fmt}"
-        ours.mkdir()
-        quantize(model, QuantizeConfig(format=fmt), Workspace(ours, tmp_path, tmp_path, Progress()))
-        assert differences(ours, tmp_path / f"theirs-{fmt}") == []
+        ours = write_whole(model.path, tmp_path / f"ours-{fmt}", fmt, amaxes=inputs, kv=kv if fmt in static else {})
+        assert differences(ours, theirs[fmt]) == []
+
+
+@pytest.mark.parametrize("fmt", ["nvfp4a16", "fp8-dynamic"])
+def test_streamed_equals_whole(tmp_path, model, fmt):
+    out = tmp_path / "streamed"
+    out.mkdir()
+    quantize(model, QuantizeConfig(format=fmt, max_shard_gb=0.02), Workspace(out, tmp_path, tmp_path, Progress()))
+    assert differences(out, write_whole(model.path, tmp_path / "whole", fmt)) == []
