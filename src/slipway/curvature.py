@@ -19,7 +19,7 @@ import torch
 
 from slipway.errors import CheckpointError
 
-DAMPING = 0.01  # of the mean of H's diagonal: holds what calibration did not see where it is
+DAMPING = 0.1  # of the mean of H's diagonal: holds what calibration did not see where it is
 _MOST_DAMPING = 1.0
 _LOOK = "look for damaged weights or calibration rows, or exclude this module from quantization"
 

@@ -86,8 +86,8 @@ def test_outputs_err_less_than_by_rounding_to_nearest(kind):
     weight, x, unseen = weights(), inputs(4096), inputs(8192)[4096:]
     grid = {"nvfp4": Nvfp4Grid(scalar(weight)), "mxfp4": Mxfp4Grid(), "fp8": Fp8Grid(fp8.channel_scales(weight))}[kind]
     w_hat, plain = dequantized(round_weight(weight, x.T @ x, grid), grid), nearest_rounding(weight, grid)
-    assert damage(weight, w_hat, x) < 0.5 * damage(weight, plain, x)
-    assert damage(weight, w_hat, unseen) < 0.5 * damage(weight, plain, unseen)
+    assert damage(weight, w_hat, x) < 0.7 * damage(weight, plain, x)
+    assert damage(weight, w_hat, unseen) < 0.7 * damage(weight, plain, unseen)
 
 
 def test_searching_scales_beats_one_scale_and_scales_found_beforehand():
@@ -96,7 +96,7 @@ def test_searching_scales_beats_one_scale_and_scales_found_beforehand():
     searched, one = (damage(weight, dequantized(round_weight(weight, h, grid), grid), x) for grid in (Nvfp4Grid(g), MaxOnly(g)))
     s = search(weight, g, h.diagonal())
     beforehand = damage(weight, fp4.dequantize(fp4.round_to(weight, s, g), s, g), x)
-    assert searched < 0.9 * one and searched < 0.5 * beforehand
+    assert searched < 0.9 * one and searched < 0.6 * beforehand
 
 
 def test_one_block_takes_the_best_of_its_candidates():
@@ -207,9 +207,9 @@ def test_fewer_tokens_than_features_and_duplicated_inputs():
 def test_more_damping_where_rounding_left_the_hessian_indefinite():
     x = inputs(20, 32)
     h = x.T @ x
-    h -= 0.05 * h.diagonal().mean() * torch.eye(32)  # the least eigenvalue is below minus one damping
-    raised = h + 0.1 * h.diagonal().mean() * torch.eye(32)
-    factor = damped_cholesky_(h, 0.01)
+    h -= 0.2 * h.diagonal().mean() * torch.eye(32)  # the least eigenvalue is four dampings below zero
+    raised = h + 0.5 * h.diagonal().mean() * torch.eye(32)
+    factor = damped_cholesky_(h, 0.05)
     assert torch.allclose(factor @ factor.T, raised, rtol=1e-3, atol=1e-3) and torch.allclose(h, raised)
     with pytest.raises(CheckpointError, match="Hessian: not positive definite"):
         damped_cholesky_(-h)
