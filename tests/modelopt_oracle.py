@@ -74,15 +74,11 @@ def _raw(tensor: torch.Tensor) -> torch.Tensor:
 def _configs() -> dict[str, dict]:
     import modelopt.torch.quantization as mtq
 
-    def weights_only(config: dict) -> dict:
-        return {**config, "quant_cfg": [*config["quant_cfg"], {"quantizer_name": "*input_quantizer", "enable": False}]}
-
     return {
         "nvfp4": mtq.NVFP4_DEFAULT_CFG,
         "nvfp4a16": mtq.W4A16_NVFP4_CFG,
         "mxfp4": mtq.MXFP4_DEFAULT_CFG,
         "fp8": mtq.FP8_DEFAULT_CFG,
-        "fp8a16": weights_only(mtq.FP8_DEFAULT_CFG),
         "fp8-dynamic": mtq.FP8_PER_CHANNEL_PER_TOKEN_CFG,
     }
 
@@ -112,8 +108,6 @@ def main(jobs: list[dict]) -> None:
         model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.bfloat16, experts_implementation="eager")
         config = copy.deepcopy(_configs()[job["format"]])
         config["quant_cfg"] += _rules(job)
-        if job["kv_cache"] and config["algorithm"] is None:
-            config["algorithm"] = "max"
 
         def forward(model: torch.nn.Module, tokens: list[list[int]] = job["tokens"]) -> None:
             with torch.inference_mode():

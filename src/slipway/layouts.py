@@ -11,6 +11,17 @@
 | input of NVFP4 | `input_scale` F32 [] | `input_global_scale` F32 [1] = 1 / input_scale |
 | input of FP8 | `input_scale` F32 [] | `input_scale` F32 [1] |
 | keys, values | `self_attn.k_proj.k_scale`, `v_proj.v_scale` F32 [] | `self_attn.k_scale`, `v_scale` F32 [1] |
+
+Who loads what, by the loaders' source, November 2026:
+
+| format | modelopt | compressed-tensors |
+|---|---|---|
+| nvfp4 | vLLM, SGLang, TensorRT-LLM | vLLM, transformers |
+| nvfp4a16 | vLLM, TensorRT-LLM after 1.2 | vLLM, TensorRT-LLM after 1.2, transformers |
+| mxfp4 | nobody, refused | vLLM, transformers |
+| fp8 | vLLM, SGLang, TensorRT-LLM | vLLM, transformers |
+| fp8-dynamic | vLLM, TensorRT-LLM | vLLM, transformers |
+| a mixture | vLLM: of nvfp4, nvfp4a16 and fp8 | vLLM, transformers: of all |
 """
 
 from __future__ import annotations
