@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 
-from slipway import __version__
+from slipway import __version__, experts, layered
 from slipway import plan as planning
 from slipway.budget import Budget
+from slipway.calibration import calibration_tokens
 from slipway.config import QuantizeConfig
-from slipway.errors import CheckpointError, ResourceError
+from slipway.errors import CheckpointError, ConfigError, ResourceError
 from slipway.formats import FORMATS
 from slipway.fusion import module
 from slipway.jobs import code_digest
@@ -36,19 +37,42 @@ _NOT_IN_THE_BYTES = {"memory_budget_gb", "workers", "compile", "device"}
 
 
 def export(
-    source: WeightSource, model_dir: Path, out: Path, params: QuantizeConfig, identity: Mapping[str, str], progress: Progress
+    source: WeightSource,
+    model_dir: Path,
+    out: Path,
+    params: QuantizeConfig,
+    identity: Mapping[str, str],
+    progress: Progress,
+    calibration: Path | None = None,
 ) -> dict[str, Any]:
     """Write the quantized model into `out`, or go on where a killed run of the same job stopped. Returns figures.
 
-    `model_dir` has config.json and the tokenizer; `identity` names weights and calibration data. The index is written last.
+    `model_dir` has config.json and the tokenizer; `identity` names weights and calibration data; `calibration` is JSONL with
+    `messages` or `text`. The index is written last.
     Raises CheckpointError, ConfigError or ResourceError.
     """
     layout = LAYOUTS[params.layout]
     config = json.loads((model_dir / "config.json").read_text())
-    plan = make_plan(source, FORMATS[params.format], params.exclude, params.rules, tied=bool(config.get("tie_word_embeddings")))
+    plan = make_plan(
+        source,
+        FORMATS[params.format],
+        params.exclude,
+        params.rules,
+        tied=bool(config.get("tie_word_embeddings")),
+        hidden=hidden_size(config),
+    )
     scheme = plan.scheme(__version__, kv_cache=params.kv_cache == "fp8")
     layout.require(scheme)
-    figures, error = _run("quantize", source, out, plan, params, identity, progress)
+    needed = why_calibrate(plan, params)
+    if needed and calibration is None:
+        raise ConfigError(
+            "calibration data",
+            "none",
+            f"rows to run through the network, for {needed}",
+            "give --calibration FILE, or use a weight-only format",
+        )
+    tokens = calibration_tokens(calibration, model_dir, params.calibration) if needed and calibration else None
+    figures, error = _run("quantize", source, model_dir, out, plan, params, identity, progress, tokens)
     _write_documents(model_dir, out, layout, scheme)
     bits = check_bits(Shards.open(out), source, plan, layout)
     (out / NAME).unlink()
@@ -67,7 +91,7 @@ def export_merged(
     source: WeightSource, model_dir: Path, out: Path, params: QuantizeConfig, identity: Mapping[str, str], progress: Progress
 ) -> dict[str, Any]:
     """Write the merged model in bf16 into `out`, resumable like `export`; of `params`, only where and how fast it runs counts."""
-    figures, _ = _run("merge", source, out, Plan({}, source.names(), []), params, identity, progress)
+    figures, _ = _run("merge", source, model_dir, out, Plan({}, source.names(), []), params, identity, progress, None)
     copy_small_files(model_dir, out)
     Shards.open(out)
     (out / NAME).unlink()
@@ -75,7 +99,15 @@ def export_merged(
 
 
 def _run(
-    what: str, source: WeightSource, out: Path, plan: Plan, params: QuantizeConfig, identity: Mapping[str, str], progress: Progress
+    what: str,
+    source: WeightSource,
+    model_dir: Path,
+    out: Path,
+    plan: Plan,
+    params: QuantizeConfig,
+    identity: Mapping[str, str],
+    progress: Progress,
+    tokens: torch.Tensor | None,
 ) -> tuple[dict[str, Any], WeightError]:
     """One pass over the weights; the journal stays until the caller has checked the result."""
     start = time.monotonic()
@@ -85,6 +117,8 @@ def _run(
     kernels = Kernels(device, params.compile, total)
     error = WeightError()
     outputs = planning.outputs(units, source, layout)
+    if tokens is not None and params.kv_cache == "fp8":
+        outputs |= planning.kv_outputs(source, layout)
     with (
         PeakMemory() as memory,
         Journal(out / NAME, {"what": what, **_identity(params), **identity}) as journal,
@@ -92,7 +126,10 @@ def _run(
     ):
         meter = Meter(what, total, progress)
         job = Job(source, layout, writer, device, kernels, meter, error)
-        stream(job, units, workers(params), Budget(params.memory_budget_gb * 1e9), encoder(params.method, kernels))
+        if tokens is None:
+            stream(job, units, workers(params), Budget(params.memory_budget_gb * 1e9), encoder(params.method, kernels))
+        else:
+            layered.stream_layers(job, plan, tokens, model_dir, params, workers(params))
         before, passed = meter.seconds()
     figures = {
         "bytes": sum(file.stat().st_size for file in out.glob("*.safetensors")),
@@ -104,6 +141,18 @@ def _run(
         "kernels": kernels.why,
     }
     return figures, error
+
+
+def why_calibrate(plan: Plan, params: QuantizeConfig) -> str:
+    """What of this job needs activations; empty if nothing does."""
+    static = next((fmt.name for fmt in plan.formats.values() if fmt.activations == "static"), "")
+    reasons = [f"the input scales of {static}" if static else "", "gptq" if params.method == "gptq" else ""]
+    return ", ".join(reason for reason in [*reasons, "KV scales" if params.kv_cache == "fp8" else ""] if reason)
+
+
+def hidden_size(config: Mapping[str, Any]) -> int:
+    """The model's width, also of a config that nests its text model's."""
+    return int({**config, **config.get("text_config", {})}.get("hidden_size", 0))
 
 
 def workers(params: QuantizeConfig) -> int:
@@ -140,6 +189,7 @@ def check_bits(written: TensorSource, source: TensorSource, plan: Plan, layout: 
     bits = parameters = 0.0
     for name, fmt in plan.formats.items():
         info = source.info(name)
+        info = experts.logical(info) if len(info.shape) == 3 else info
         stored = [written.info(place.name) for role, place in layout.places(module(name), fmt, info).items() if role not in _SCALARS]
         found, channels = 8 * sum(t.nbytes for t in stored), 32 * info.numel / info.shape[-1] if fmt.name == "fp8-dynamic" else 0
         if abs(found - channels - fmt.bits * info.numel) > 0.01 * info.numel:

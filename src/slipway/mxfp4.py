@@ -39,6 +39,11 @@ def quantize(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return fp4.pack(fp4.encode(x)).view(weight.shape[0], -1), e.to(torch.uint8)
 
 
+def stored(powers: torch.Tensor) -> torch.Tensor:
+    """Exponents uint8 as they are stored, of powers of two fp32, 2^-126 and above."""
+    return (powers.view(torch.int32) >> _MANTISSA_BITS).to(torch.uint8)
+
+
 def dequantize(packed: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
     """fp32 [O, I]."""
     e = scales.int()

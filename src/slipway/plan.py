@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Literal
 
 import torch
 
-from slipway import fusion
+from slipway import experts, fusion
 from slipway.errors import CheckpointError, ConfigError
-from slipway.formats import FORMATS, Format
+from slipway.formats import FORMATS, Format, Role
 from slipway.layouts import Layout, Place, Scheme
 from slipway.shards import TensorInfo, TensorSource, natural
 
+KV: tuple[Literal["k", "v"], ...] = ("k", "v")
 BF16 = "bf16"  # the rule that keeps a module as it is
 _NEVER = ("*embed*", "*wte", "*wpe", "*router*", "*.mlp.gate", "*block_sparse_moe.gate", "*shared_expert_gate")
 
@@ -58,21 +60,27 @@ class Plan:
         return sorted(found, key=lambda unit: natural(unit.name))
 
 
-def make_plan(source: TensorSource, fmt: Format, exclude: Iterable[str], rules: Mapping[str, str] | None = None, *, tied: bool) -> Plan:
-    """Sort tensors into quantized and kept. `rules`: shell pattern on module names -> format name or `bf16`, the first match wins.
+def make_plan(
+    source: TensorSource, fmt: Format, exclude: Iterable[str], rules: Mapping[str, str] | None = None, *, tied: bool, hidden: int = 0
+) -> Plan:
+    """Sort tensors into quantized and kept. `rules`: shell pattern on module names -> format name or `bf16`, the first match wins;
+    `hidden`: features of the model, to tell how stacked experts lie.
 
     Raises ConfigError for a pattern that matches no module or parts what a runtime fuses, CheckpointError for a shape
     that the format cannot hold.
     """
     matrices = [name for name in source.names() if _is_matrix(name, source.info(name))]
+    for name in matrices:
+        if name.endswith("gate_up_proj") and len(source.info(name).shape) == 3:
+            experts.require_inputs_first(name, source.info(name), hidden)
     patterns = {**dict.fromkeys(exclude, BF16), **(rules or {})}
     modules = [fusion.module(name) for name in matrices] + (["lm_head"] if tied else [])
     _require_matches(patterns, modules)
     chosen = {name: _chosen(fusion.module(name), patterns, fmt) for name in matrices}
-    _require_whole_units(chosen, patterns)
     formats = {name: found for name, found in chosen.items() if found}
     for name, found in formats.items():
-        _require_block(name, source.info(name), found)
+        info = source.info(name)
+        _require_block(name, experts.logical(info) if len(info.shape) == 3 else info, found)
     # a tied lm_head is the embedding: stored once, under the embedding's name
     copied = [name for name in source.names() if name not in formats and not (tied and name == "lm_head.weight")]
     kept = {fusion.module(name) for name, found in chosen.items() if found is None} | ({"lm_head"} if tied else set())
@@ -88,19 +96,36 @@ def outputs(units: Sequence[Unit], source: TensorSource, layout: Layout) -> dict
     return written
 
 
-def places(name: str, unit: Unit, source: TensorSource, layout: Layout) -> Mapping[str, Place]:
+def places(name: str, unit: Unit, source: TensorSource, layout: Layout) -> Mapping[Role, Place]:
     """Where the values made of one tensor go, by role."""
     info = source.info(name)
+    if unit.fmt and len(info.shape) == 3:
+        info = experts.logical(info)
     if unit.fmt is None:
         return {"weight": Place(name, TensorInfo(torch.bfloat16, info.shape) if info.dtype.is_floating_point else info)}
-    return {str(role): place for role, place in layout.places(fusion.module(name), unit.fmt, info).items()}
+    return layout.places(fusion.module(name), unit.fmt, info)
+
+
+def kv_outputs(source: TensorSource, layout: Layout) -> dict[str, TensorInfo]:
+    """The KV scales of every attention. Raises CheckpointError when keys have no projection of their own to name them by."""
+    keys = [name for name in source.names() if name.endswith(".k_proj.weight")]
+    if not keys:
+        raise CheckpointError("quantize.kv_cache", "fp8, but no k_proj in this model", "attention with a k_proj", "use kv_cache=none")
+    one = torch.ones(())
+    scales = [layout.kv_scale(attention_of([key]), which, one) for key in keys for which in KV]
+    return {name: TensorInfo(value.dtype, tuple(value.shape)) for name, value in scales}
+
+
+def attention_of(weights: Iterable[str]) -> str:
+    """The attention module among the weights of a layer: the parent of `k_proj`."""
+    return next(fusion.module(name).rpartition(".")[0] for name in weights if name.endswith(".k_proj.weight"))
 
 
 def _is_matrix(name: str, info: TensorInfo) -> bool:
     if not info.dtype.is_floating_point:
         return False
-    if len(info.shape) == 3:
-        raise CheckpointError(f"tensor {name}", f"shape {list(info.shape)}", "2-D weights, one per expert", "split the experts first")
+    if len(info.shape) == 3 and fusion.module(name).rpartition(".")[2] in ("gate_up_proj", "down_proj"):
+        return True  # stacked experts
     return len(info.shape) == 2 and name.endswith(".weight")
 
 
@@ -119,14 +144,6 @@ def _require_matches(patterns: Mapping[str, str], modules: Sequence[str]) -> Non
             )
         if value != BF16 and value not in FORMATS:
             raise ConfigError(f"quantize.rules[{pattern}]", value, f"bf16 or one of {', '.join(FORMATS)}", "mend the rule")
-
-
-def _require_whole_units(chosen: Mapping[str, Format | None], patterns: Mapping[str, str]) -> None:
-    """A runtime runs these as one matmul or one kernel: they need one format."""
-    for unit in fusion.units(chosen):
-        if len({chosen[name] for name in unit}) > 1:
-            found = ", ".join(f"{fusion.module(name)}: {fmt.name if (fmt := chosen[name]) else BF16}" for name in unit[:4])
-            raise ConfigError("quantize patterns", found, "one format for what a runtime fuses", f"widen one of {', '.join(patterns)}")
 
 
 def _require_block(name: str, info: TensorInfo, fmt: Format) -> None:

@@ -1,37 +1,74 @@
-"""How a band of rows becomes codes: by the format's own rule, or by a search for better scales."""
+"""How rows become codes: by the format's own rule, by a search for better block scales, or by GPTQ."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Literal, Protocol
 
 import torch
 
-from slipway import fp4, scale_search
+from slipway import fp4, fp8, gptq, mxfp4, scale_search
 from slipway.errors import ConfigError
-from slipway.formats import Format, Nvfp4, Role
+from slipway.formats import Format, Fp8, Fp8Dynamic, Mxfp4, Nvfp4, Role
+from slipway.grids import Fp8Grid, Mxfp4Grid
 from slipway.kernels import Kernels
 
 Method = Literal["max", "mse", "gptq"]
 
 
 class Encode(Protocol):
-    """Rounds a band of rows [R, I] under the unit's scalar."""
+    """Rounds rows [R, I] under the unit's scalar."""
 
-    def __call__(self, rows: torch.Tensor, scale: torch.Tensor) -> Mapping[Role, torch.Tensor]: ...
-
-
-Encoder = Callable[[Format, str], Encode]  # for a weight, by format and name
+    def __call__(self, rows: torch.Tensor, scale: torch.Tensor, /) -> Mapping[Role, torch.Tensor]: ...
 
 
-def encoder(method: Method, kernels: Kernels) -> Encoder:
-    """What rounds every weight when nothing is known of its inputs."""
+Encoder = Callable[[Format], Encode]
+
+
+def encoder(method: Method, kernels: Kernels, importance: torch.Tensor | None = None) -> Encoder:
+    """For weights whose inputs have E[x_i^2] `importance` [I], or None when nothing is known of them; `max` does not ask."""
     if method == "gptq":
         raise ConfigError("quantize.method", "gptq without calibration data", "calibration data", "give --calibration FILE")
-    return lambda fmt, _: kernels(fmt.encode) if method == "max" or not isinstance(fmt, Nvfp4) else kernels(search_block_scales)
+
+    def choose(fmt: Format) -> Encode:
+        if method == "max" or not isinstance(fmt, Nvfp4):
+            return kernels(fmt.encode)
+        return partial(kernels(searched), importance) if importance is not None else kernels(searched_alike)
+
+    return choose
 
 
-def search_block_scales(rows: torch.Tensor, scale: torch.Tensor) -> Mapping[Role, torch.Tensor]:
-    """NVFP4 with block scales of least squared error."""
+def searched(importance: torch.Tensor, rows: torch.Tensor, scale: torch.Tensor) -> dict[Role, torch.Tensor]:
+    """NVFP4 with the block scales of least squared output error, as far as `importance` tells."""
+    scales = scale_search.search(rows, scale, importance)
+    return {"weight": fp4.round_to(rows, scales, scale), "scale": scales}
+
+
+def searched_alike(rows: torch.Tensor, scale: torch.Tensor) -> dict[Role, torch.Tensor]:
+    """NVFP4 with the block scales of least squared weight error."""
     scales = scale_search.search(rows, scale)
     return {"weight": fp4.round_to(rows, scales, scale), "scale": scales}
+
+
+def adaptive(hessian: torch.Tensor) -> Encoder:
+    """GPTQ under the Hessian [I, I] of the inputs; wants whole weights, not bands."""
+
+    def choose(fmt: Format) -> Encode:
+        return lambda rows, scale: _adapted(fmt, rows, scale, hessian)
+
+    return choose
+
+
+def _adapted(fmt: Format, rows: torch.Tensor, scale: torch.Tensor, hessian: torch.Tensor) -> dict[Role, torch.Tensor]:
+    if isinstance(fmt, Nvfp4):
+        packed, scales = gptq.quantize(rows, scale, hessian)
+        return {"weight": packed, "scale": scales}
+    if isinstance(fmt, Mxfp4):
+        found = gptq.round_weight(rows, hessian, Mxfp4Grid())
+        return {"weight": fp4.pack(fp4.encode(found.values)), "scale": mxfp4.stored(found.scales)}
+    if isinstance(fmt, Fp8):
+        return {"weight": fp8.cast(gptq.round_weight(rows, hessian, Fp8Grid(scale)).values)}
+    assert isinstance(fmt, Fp8Dynamic)
+    scales = fp8.channel_scales(rows)
+    return {"weight": fp8.cast(gptq.round_weight(rows, hessian, Fp8Grid(scales)).values), "scale": scales}

@@ -127,6 +127,23 @@ class ShardWriter:
         """Whether all these tensors are there already."""
         return all(name in self.digests for name in names)
 
+    def drop(self, names: Iterable[str]) -> None:
+        """Forget these tensors, if a former run left some of a set that is made together: they will be written again."""
+        for name in names:
+            if self.digests.pop(name, None):
+                self._at[name] = 0
+                self._of[name].left.add(name)
+
+    def read(self, name: str) -> torch.Tensor:
+        """A finished tensor, from the file."""
+        info, shard = self._plan[name], self._of[name]
+        out = torch.empty(info.shape, dtype=info.dtype)
+        file = shard.partial if shard.partial.exists() else shard.file
+        with file.open("rb") as f:
+            f.seek(shard.offsets[name])
+            f.readinto(bytes_of(out))
+        return out
+
     def _take_back(self, digests: Mapping[str, str]) -> None:
         """Keep the recorded tensors whose bytes are what was recorded."""
         for name, digest in digests.items():

@@ -25,7 +25,7 @@ def quantize_directory(
         identity["calibration"] = sha256_file(calibration)
     _require_free(out, model)
     with disk_full_is_named(out):
-        return export(source, model, out, params, identity, progress)
+        return export(source, model, out, params, identity, progress, calibration)
 
 
 def merge_directory(model: Path, adapter: Path, out: Path, params: QuantizeConfig, progress: Progress) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from slipway import experts
 from slipway import plan as planning
 from slipway.budget import Budget
 from slipway.errors import ResourceError
@@ -40,6 +41,10 @@ class WeightError:
 
     squared: dict[str, float] = field(default_factory=dict)
     reference: dict[str, float] = field(default_factory=dict)
+
+    def add(self, name: str, exact: torch.Tensor, rounded: torch.Tensor) -> None:
+        self.reference[name] = float(exact.float().square().sum(dtype=torch.float64))
+        self.squared[name] = float((exact.float() - rounded.float()).square().sum(dtype=torch.float64))
 
     @property
     def relative(self) -> float:
@@ -89,10 +94,7 @@ class Job:
 def stream(job: Job, units: Sequence[Unit], workers: int, budget: Budget, encoder: Encoder) -> None:
     """Make every unit that the writer does not have yet. Raises the first worker's error once all have stopped."""
     require_budget(units, budget, job.device)
-    left = iter([unit for unit in units if not job.writer.has(written_names(job, unit))])
-    for unit in units:
-        if job.writer.has(written_names(job, unit)):
-            job.meter.advance(unit.nbytes, unit.name)
+    left = iter(unfinished(job, units))
     if job.kernels.compiled:
         warm_up(job, units, encoder)
     job.meter.start()
@@ -100,7 +102,7 @@ def stream(job: Job, units: Sequence[Unit], workers: int, budget: Budget, encode
 
     def work() -> None:
         loader = Loader(job.source, job.device, job.kernels)
-        with torch.inference_mode(), _own_stream(job.device):
+        with torch.no_grad(), _own_stream(job.device):
             while not stop.is_set():
                 with lock:
                     unit = next(left, None)
@@ -112,15 +114,28 @@ def stream(job: Job, units: Sequence[Unit], workers: int, budget: Budget, encode
     run_threads(work, workers, stop)
 
 
+def unfinished(job: Job, units: Iterable[Unit]) -> list[Unit]:
+    """The units that a former run did not finish; what it left of them is forgotten."""
+    found = []
+    for unit in units:
+        names = written_names(job, unit)
+        if job.writer.has(names):
+            job.meter.advance(unit.nbytes, unit.name)
+        else:
+            job.writer.drop(names)
+            found.append(unit)
+    return found
+
+
 def warm_up(job: Job, units: Sequence[Unit], encoder: Encoder) -> None:
     """Compile what the pass needs, once, before threads start."""
-    with torch.inference_mode():
+    with torch.no_grad():
         for fmt in {unit.fmt.name: unit.fmt for unit in units if unit.fmt}.values():
             for rows in (2, 3):  # two sizes: the second tells the compiler that sizes vary
                 weight = torch.zeros(rows, 128 * rows, dtype=torch.bfloat16, device=job.device)
                 job.kernels(largest)(weight)
                 job.kernels(add_product)(weight, torch.zeros_like(weight, dtype=torch.float32), weight)
-                encoder(fmt, "")(weight, torch.ones((), device=job.device))
+                encoder(fmt)(weight, torch.ones((), device=job.device))
 
 
 def run_threads(work: Callable[[], None], workers: int, stop: threading.Event) -> None:
@@ -169,29 +184,36 @@ def written_names(job: Job, unit: Unit) -> list[str]:
     ]
 
 
-def make_unit(job: Job, unit: Unit, loader: Loader, encoder: Encoder) -> None:
+def make_unit(job: Job, unit: Unit, loader: Loader, encode: Encoder) -> None:
     """Read, merge, quantize and write one unit."""
     if unit.fmt is None:
         _pass_on(job, unit, loader)
         return
     loader.begin(unit.nbytes)
-    loaded = {name: loader.load(name) for name in unit.weights}
-    write_weights(job, unit, loaded, encoder)
+    write_weights(job, unit, {name: loader.load(name) for name in unit.weights}, encode)
 
 
-def write_weights(job: Job, unit: Unit, loaded: Mapping[str, Loaded], encoder: Encoder) -> None:
-    """Quantize and write the weights of one unit, which are in memory."""
+def write_weights(job: Job, unit: Unit, loaded: Mapping[str, Loaded], encoder: Encoder, *, whole: bool = False) -> None:
+    """Quantize and write the weights of one unit, which are in memory: band by band, or each `whole`."""
     assert unit.fmt
+    encode = encoder(unit.fmt)
     scale = unit.fmt.scale(torch.stack([tensor.amax for tensor in loaded.values()]).amax())
     for name, tensor in loaded.items():
-        places, encode = planning.places(name, unit, job.source, job.layout), encoder(unit.fmt, name)
-        for rows in torch.split(tensor.weight, band_rows(tensor.weight.shape[1], job.device)):
+        places = planning.places(name, unit, job.source, job.layout)
+        rows = experts.rows(tensor.weight) if tensor.weight.dim() == 3 else tensor.weight
+        if tensor.weight.dim() == 3:
             for role, value in encode(rows, scale).items():
-                job.writer.append(places[role].name, bytes_of(job.layout.store(unit.fmt, role, value)))
+                stacked = value.reshape(tensor.weight.shape[0], -1, value.shape[-1])
+                job.writer.write(places[role].name, job.layout.store(unit.fmt, role, stacked))
+        else:
+            for band in [rows] if whole else torch.split(rows, band_rows(rows.shape[1], job.device)):
+                for role, value in encode(band, scale).items():
+                    job.writer.append(places[role].name, bytes_of(job.layout.store(unit.fmt, role, value)))
         if unit.fmt.scalar:
             job.writer.write(places["scalar"].name, job.layout.store(unit.fmt, "scalar", scale).cpu())
-        _measure(job.error, name, tensor.weight, unit.fmt, encode, scale)
-        job.meter.advance(tensor.weight.nbytes, name)
+        if not whole:
+            _measure(job.error, name, rows, unit.fmt, encode, scale)
+        job.meter.advance(job.source.info(name).nbytes, name)
 
 
 def _pass_on(job: Job, unit: Unit, loader: Loader) -> None:
@@ -205,6 +227,4 @@ def _pass_on(job: Job, unit: Unit, loader: Loader) -> None:
 def _measure(error: WeightError, name: str, weight: torch.Tensor, fmt: Format, encode: Encode, scale: torch.Tensor) -> None:
     """Relative squared error of the first rows: enough of them to know it within a percent."""
     rows = weight[: max(1, _SAMPLED // weight.shape[1])]
-    exact = rows.float()
-    error.reference[name] = float(exact.square().sum(dtype=torch.float64))
-    error.squared[name] = float((exact - fmt.decode(encode(rows, scale), scale)).square().sum(dtype=torch.float64))
+    error.add(name, rows, fmt.decode(encode(rows, scale), scale))

@@ -1,0 +1,52 @@
+"""Calibration data: sequences of one length out of training rows, the same for the same file, seed and tokenizer.
+
+Rows in a random order, each as the model will read it (chat template, or `text`), are joined with an end-of-text token and
+cut into sequences. No padding: every token is one the network would see.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoTokenizer
+
+from slipway.config import CalibrationConfig
+from slipway.errors import DataError
+
+
+def calibration_tokens(file: Path, model_dir: Path, params: CalibrationConfig) -> torch.Tensor:
+    """int64 [N, T] with N <= `params.samples`, T = `params.length`. Raises DataError naming file and line, or when it is too short."""
+    tokenizer = AutoTokenizer.from_pretrained(str(model_dir), local_files_only=True)
+    texts = list(_texts(file, tokenizer))
+    random.Random(params.seed).shuffle(texts)  # noqa: S311 (a reproducible choice, not a secret)
+    wanted, ids = params.samples * params.length, list[int]()
+    for text in texts:
+        ids += tokenizer(text, add_special_tokens=False)["input_ids"]
+        if tokenizer.eos_token_id is not None:
+            ids.append(tokenizer.eos_token_id)
+        if len(ids) >= wanted:
+            break
+    found = min(len(ids), wanted) // params.length
+    if found == 0:
+        raise DataError(
+            f"calibration file {file}", f"{len(ids)} tokens", f"{params.length} or more", "add rows, or lower calibration.length"
+        )
+    return torch.tensor(ids[: found * params.length]).view(found, params.length)
+
+
+def _texts(file: Path, tokenizer: Any) -> Iterator[str]:
+    if not file.is_file():
+        raise DataError("calibration file", f"{file} does not exist", "JSONL with `messages` or `text`", "check --calibration")
+    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            yield row["text"] if "text" in row else tokenizer.apply_chat_template(row["messages"], tokenize=False)
+        except (ValueError, KeyError, TypeError) as err:
+            raise DataError(f"{file}:{number}", f"{type(err).__name__}: {err}", "JSON with `messages` or `text`", "mend the line") from err

@@ -1,0 +1,185 @@
+"""The pass with calibration: decoder layers in order, each merged, run, quantized, written, and gone.
+
+    exact stream     h -> layer(W) -> h'         what the bf16 model computes: input scales, KV scales, E[x^2]
+    carried stream   h -> layer(W_hat) -> h'     GPTQ only: what the quantized model computes so far
+
+Only one layer's weights are in memory, and the hidden states of both streams. GPTQ rounds a layer's matmuls in the order in
+which they are computed: each sees inputs that have come through everything rounded before it, and is compensated for the
+drift from the bf16 model's inputs (`curvature`). A layer that a former run finished is run, not rounded, again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+
+from slipway import fusion
+from slipway import plan as planning
+from slipway.budget import Budget
+from slipway.config import QuantizeConfig
+from slipway.curvature import Moments, compensated
+from slipway.errors import CheckpointError
+from slipway.formats import Role
+from slipway.inputs import LayerInputs
+from slipway.layer_calls import LayerSpec
+from slipway.layerwise import HiddenStates, LayerWalk
+from slipway.loader import Loaded, Loader
+from slipway.plan import Plan, Unit
+from slipway.rounding import Encoder, adaptive, encoder
+from slipway.stream import Job, require_budget, stream, unfinished, write_weights
+
+_WEIGHTS = dict[str, torch.Tensor]
+
+
+def stream_layers(job: Job, plan: Plan, tokens: torch.Tensor, model_dir: Path, params: QuantizeConfig, workers: int) -> None:
+    """Make every unit of a plan, with calibration on `tokens` int64 [N, T]."""
+    walk = LayerWalk(model_dir, job.source, device=job.device, dtype=walk_dtype(job.device, params.method))
+    pass_ = _LayerPass(job, plan, walk, params)
+    inside = {unit.name for layer in walk.layers for unit in pass_.units(layer)}
+    budget = Budget(params.memory_budget_gb * 1e9)
+    stream(job, [unit for unit in plan.units(job.source) if unit.name not in inside], workers, budget, encoder("max", job.kernels))
+    require_budget([unit for layer in walk.layers for unit in pass_.units(layer)], budget, job.device)
+    micro = params.calibration.micro_batch
+    with ThreadPoolExecutor(workers) as pool:
+        exact = walk.embed(tokens, micro_batch=micro)
+        carried = exact.clone() if params.method == "gptq" else None
+        for layer in walk.layers:
+            pass_.layer(layer, exact, carried, pool)
+
+
+def walk_dtype(device: torch.device, method: str) -> torch.dtype:
+    """What the network computes in: bf16 as it is served, but fp32 where bf16 is slow and nothing is compared bit for bit."""
+    return torch.float32 if device.type == "cpu" and method == "gptq" else torch.bfloat16
+
+
+class _LayerPass:
+    """One layer at a time."""
+
+    def __init__(self, job: Job, plan: Plan, walk: LayerWalk, params: QuantizeConfig) -> None:
+        self._job, self._plan, self._walk, self._params = job, plan, walk, params
+        self._by_first = {unit.name: unit for unit in plan.units(job.source) if unit.fmt}
+
+    def units(self, layer: LayerSpec) -> list[Unit]:
+        """The units of a layer that are quantized; what is passed on is the stream's."""
+        return [self._by_first[name] for name in layer.names if name in self._by_first]
+
+    def layer(self, layer: LayerSpec, exact: HiddenStates, carried: HiddenStates | None, pool: ThreadPoolExecutor) -> None:
+        units, weights = self.units(layer), self._load(layer, pool)
+        merged = {name: loaded.weight for name, loaded in weights.items()}
+        left = unfinished(self._job, units)
+        leaders = frozenset(unit.name for unit in left) if carried else frozenset()
+        seen = LayerInputs(layer.linears, leaders)
+        kept = self._run_exact(layer, merged, exact, seen)
+        with torch.no_grad():
+            if carried is None:
+                for unit in left:
+                    self._write(unit, weights, encoder(self._params.method, self._job.kernels, seen.importance(unit.weights)))
+            else:
+                self._round_in_order(layer, left, merged, kept, carried)
+        for unit in left:
+            self._write_input_scales(unit, seen)
+        self._write_kv_scales(layer, seen)
+
+    def _load(self, layer: LayerSpec, pool: ThreadPoolExecutor) -> dict[str, Loaded]:
+        def load(name: str) -> Loaded:
+            with torch.no_grad():
+                return Loader(self._job.source, self._job.device, self._job.kernels).load(name)
+
+        return dict(zip(layer.names, pool.map(load, layer.names), strict=True))
+
+    def _run_exact(self, layer: LayerSpec, merged: _WEIGHTS, exact: HiddenStates, seen: LayerInputs) -> list[_WEIGHTS]:
+        """Move the exact stream on; the kept inputs of each micro-batch."""
+        kept = []
+        with self._walk.load(layer, merged) as module:
+            for i, output in enumerate(self._walk.outputs(layer, module, exact, seen)):
+                exact.values[i] = output.to(exact.values[i].device)
+                kept.append(seen.kept)
+                seen.kept = {}
+        return kept
+
+    def _write(self, unit: Unit, weights: Mapping[str, Loaded], encode: Encoder) -> None:
+        write_weights(self._job, unit, {name: weights[name] for name in unit.weights}, encode)
+
+    def _round_in_order(
+        self, layer: LayerSpec, left: Sequence[Unit], merged: _WEIGHTS, kept: Sequence[_WEIGHTS], carried: HiddenStates
+    ) -> None:
+        """GPTQ: the units in the order of computation, then the carried stream moves on through what is on disk."""
+        todo = {unit.name: unit for unit in left}
+        rounded: _WEIGHTS = {}
+        for unit in self.units(layer):
+            if unit.name not in todo:
+                rounded |= self._read_back(unit)
+        for leader in [name for name in kept[0] if name in todo] if kept else []:
+            rounded |= self._adapt(
+                layer, todo.pop(leader), {**merged, **rounded}, [batch[leader] for batch in kept if leader in batch], carried
+            )
+        for unit in todo.values():  # no token came by: experts that the router never chose
+            self._write(
+                unit,
+                {name: Loaded(merged[name], merged[name].abs().amax().float()) for name in unit.weights},
+                encoder("mse", self._job.kernels),
+            )
+            rounded |= self._read_back(unit)
+        with self._walk.load(layer, {**merged, **rounded}) as module:
+            self._walk.run(layer, module, carried)
+
+    def _adapt(self, layer: LayerSpec, unit: Unit, weights: _WEIGHTS, exact: Sequence[torch.Tensor], carried: HiddenStates) -> _WEIGHTS:
+        assert unit.fmt
+        paired = fusion.container(unit.name) is None  # routing may send other tokens to an expert of the quantized model
+        moments = Moments(unit.name, weights[unit.name].shape[1], self._job.device, drift=paired)
+        inputs = LayerInputs(layer.linears, frozenset([unit.name]))
+        with self._walk.load(layer, weights) as module:
+            for i, _ in enumerate(self._walk.outputs(layer, module, carried, inputs)):
+                if unit.name in inputs.kept:
+                    moments.add(inputs.kept.pop(unit.name), exact[i] if paired else None)
+        if moments.tokens == 0:
+            raise CheckpointError(f"calibration inputs of {unit.name}", "none in the quantized network", "some", "add calibration rows")
+        moments.check()
+        stacked = torch.cat([weights[name] for name in unit.weights])
+        wanted = compensated(stacked, moments.hessian, moments.drift) if moments.drift is not None else stacked.float()
+        loaded = dict(zip(unit.weights, torch.split(wanted, [len(weights[name]) for name in unit.weights]), strict=True))
+        amaxes = {name: Loaded(part, part.abs().amax()) for name, part in loaded.items()}
+        write_weights(self._job, unit, amaxes, adaptive(moments.hessian), whole=True)
+        found = self._read_back(unit)
+        for name, weight in found.items():
+            self._job.error.add(name, weights[name], weight)
+        return found
+
+    def _read_back(self, unit: Unit) -> _WEIGHTS:
+        """What a runtime will compute with, from what was written, in bf16."""
+        assert unit.fmt
+        found = {}
+        for name in unit.weights:
+            places = planning.places(name, unit, self._job.source, self._job.layout)
+            stored: dict[Role, torch.Tensor] = {
+                role: self._job.writer.read(place.name).to(self._job.device) for role, place in places.items() if role != "input"
+            }
+            found[name] = self._job.layout.decode(unit.fmt, stored).to(walk_dtype(self._job.device, self._params.method))
+        return found
+
+    def _write_input_scales(self, unit: Unit, seen: LayerInputs) -> None:
+        assert unit.fmt
+        if unit.fmt.activations != "static":
+            return
+        for name in unit.weights:
+            amax = seen.amax(name)
+            if amax is None:
+                raise CheckpointError(
+                    f"calibration of {fusion.module(name)}", "no token came by", f"inputs, for the input scale of {unit.fmt.name}",
+                    "add calibration rows, or exclude the module",
+                )  # fmt: skip
+            place = planning.places(name, unit, self._job.source, self._job.layout)["input"]
+            value = self._job.layout.store(unit.fmt, "input", unit.fmt.input_scale(amax))
+            self._job.writer.write(place.name, value.cpu())
+
+    def _write_kv_scales(self, layer: LayerSpec, seen: LayerInputs) -> None:
+        if self._params.kv_cache == "none":
+            return
+        attention = planning.attention_of(layer.linears)
+        for which, amax in zip(planning.KV, (seen.keys, seen.values), strict=True):
+            name, value = self._job.layout.kv_scale(attention, which, amax.cpu())
+            if not self._job.writer.has([name]):
+                self._job.writer.write(name, value)
