@@ -34,7 +34,7 @@ def finetune_and_ship(config: Config = DEFAULT) -> State[None]:
         data = prepare(run, base, config.data)
         adapter = train(run, base, data, config.train)
         merged = merge(run, base, adapter, config.merge)
-        quantized = quantize(run, merged, config.quantize)
+        quantized = quantize(run, merged, data, config.quantize)
 
         candidate = engine(run, quantized, config.engine, of="candidate")
         quality = {

@@ -13,6 +13,7 @@ import torch
 
 from slipway import __version__, experts, layered
 from slipway import plan as planning
+from slipway.artifacts import sha256_bytes
 from slipway.budget import Budget
 from slipway.calibration import calibration_tokens
 from slipway.config import QuantizeConfig
@@ -28,7 +29,7 @@ from slipway.model_files import copy_small_files
 from slipway.plan import Plan, make_plan
 from slipway.progress import Progress
 from slipway.rounding import encoder
-from slipway.shard_writer import ShardWriter
+from slipway.shard_writer import ShardWriter, bytes_of
 from slipway.shards import Shards, TensorSource, WeightSource
 from slipway.stream import Job, Meter, WeightError, stream
 
@@ -83,6 +84,7 @@ def export(
         "quantized_tensors": len(plan.formats),
         "bits_per_parameter": round(bits, 4),
         "relative_weight_mse": error.relative,
+        **({} if tokens is None else {"calibration_tokens": tokens.numel(), "calibration_sha256": sha256_bytes(bytes(bytes_of(tokens)))}),
         **figures,
     }
 

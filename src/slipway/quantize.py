@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from slipway.artifacts import Artifact, Checkpoint, Quantized
+from slipway.artifacts import Artifact, Checkpoint, Dataset, Quantized
 from slipway.checkpoints import model_dir, open_checkpoint
 from slipway.config import QuantizeConfig
 from slipway.export import export
@@ -13,12 +13,13 @@ from slipway.jobs import Workspace
 OUTPUT: type[Artifact] = Quantized
 
 
-def quantize(checkpoint: Checkpoint, params: QuantizeConfig, space: Workspace) -> None:
-    """Write the quantized model directory into `space.out`. A killed run goes on from `space.work`. Raises what `export` raises."""
+def quantize(checkpoint: Checkpoint, data: Dataset | None, params: QuantizeConfig, space: Workspace) -> None:
+    """Write the quantized model directory into `space.out`, calibrated on the training split where the format or method asks
+    for it. A killed run goes on from `space.work`. Raises what `export` raises."""
     unfinished = space.work / "model"
-    summary = export(
-        open_checkpoint(checkpoint), model_dir(checkpoint), unfinished, params, {"checkpoint": checkpoint.digest}, space.progress
-    )
+    identity = {"checkpoint": checkpoint.digest, "data": data.digest if data else ""}
+    calibration = data.path / "train.jsonl" if data else None
+    summary = export(open_checkpoint(checkpoint), model_dir(checkpoint), unfinished, params, identity, space.progress, calibration)
     for file in unfinished.iterdir():
         file.rename(space.out / file.name)
     (space.out / "summary.json").write_text(json.dumps(summary) + "\n")
