@@ -49,6 +49,7 @@ class Shape:
 
 SHAPES = {
     "tiny": Shape(2, 256, 512, 4, 2, 512),
+    "slice": Shape(4, 2048, 8192, 16, 4, 32000),  # 0.75 GB: four layers of the next
     "3gb": Shape(24, 2048, 8192, 16, 4, 32000),  # 3.1 GB
     "8b": Shape(32, 4096, 14336, 32, 8, 128256),  # Llama-3.1-8B
     "70b": Shape(80, 8192, 28672, 64, 8, 128256),  # Llama-3.3-70B
@@ -70,7 +71,9 @@ def write_model(shape: Shape, out: Path, device: str = "cpu", layers_a_shard: in
     """Write shards of `layers_a_shard` layers and the index; returns bytes of weights."""
     out.mkdir(parents=True, exist_ok=True)
     random = torch.Generator(device).manual_seed(0)
-    ends = {"model.embed_tokens.weight": torch.randn(shape.vocab, shape.hidden, generator=random, device=device).mul_(0.02).to(torch.bfloat16)}
+    ends = {
+        "model.embed_tokens.weight": torch.randn(shape.vocab, shape.hidden, generator=random, device=device).mul_(0.02).to(torch.bfloat16)
+    }
     ends["model.norm.weight"] = torch.ones(shape.hidden, dtype=torch.bfloat16, device=device)
     if not shape.tied:
         ends["lm_head.weight"] = torch.randn(shape.vocab, shape.hidden, generator=random, device=device).mul_(0.02).to(torch.bfloat16)
@@ -106,6 +109,20 @@ def write_adapter(shape: Shape, out: Path, rank: int = 16) -> None:
         "lora_dropout": 0.0, "target_modules": list(TARGETS), "bias": "none", "fan_in_fan_out": False, "inference_mode": True,
     }  # fmt: skip
     (out / "adapter_config.json").write_text(json.dumps(config))
+
+
+def prepare(name: str, work: Path, device: str = "cpu") -> Path:
+    """WORK/NAME with `model` and `adapter`, written unless a former run left them whole, and read once into the page cache."""
+    folder = work / name
+    if not (folder / "adapter" / "adapter_config.json").exists():  # written last
+        write_model(SHAPES[name], folder / "model", device)
+        write_adapter(SHAPES[name], folder / "adapter")
+    buffer = bytearray(1 << 24)
+    for file in sorted(folder.rglob("*.safetensors")):
+        with file.open("rb", buffering=0) as f:
+            while f.readinto(buffer):
+                pass
+    return folder
 
 
 if __name__ == "__main__":

@@ -1,0 +1,95 @@
+"""One `slipway quantize` in this process, for a benchmark that watches it from outside; prints its figures as one JSON line.
+
+`call_s` is the whole call, checks of the finished checkpoint included, without the start of Python and the imports.
+With `--layers N` the model's decoder layers come from MODEL's few, in turn: a model larger than the disk, every byte still
+read from a file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import time
+from pathlib import Path
+
+import torch
+
+from slipway.config import QuantizeConfig, section
+from slipway.export import export
+from slipway.lora import LoraAdapter
+from slipway.progress import Progress
+from slipway.shards import Recipe, Shards, TensorInfo, natural
+from slipway.standalone import quantize_directory
+from slipway.virtual import MergedSource
+
+_LAYER = re.compile(r"(model\.layers\.)(\d+)(\..*)")
+
+
+class RepeatedLayers:
+    """A WeightSource of `layers` decoder layers over a checkpoint that stores fewer: layer i is read from layer i mod stored."""
+
+    def __init__(self, stored: Shards, layers: int) -> None:
+        self._stored = stored
+        held = {int(found[2]) for name in stored.names() if (found := _LAYER.match(name))}
+        self._at: dict[str, str] = {}
+        for name in stored.names():
+            found = _LAYER.match(name)
+            copies = range(int(found[2]), layers, len(held)) if found else ()
+            self._at |= {f"{found[1]}{i}{found[3]}": name for i in copies} if found else {name: name}
+
+    @property
+    def metadata(self):
+        return self._stored.metadata
+
+    def names(self) -> list[str]:
+        return sorted(self._at, key=natural)
+
+    def info(self, name: str) -> TensorInfo:
+        return self._stored.info(self._at[name])
+
+    def read(self, name: str) -> torch.Tensor:
+        return self._stored.read(self._at[name])
+
+    def recipe(self, name: str) -> Recipe:
+        return self._stored.recipe(self._at[name])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--adapter", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--layers", type=int, help="decoder layers of the model that config.json in --documents describes")
+    parser.add_argument("--documents", type=Path, help="directory of that config.json")
+    parser.add_argument("--set", action="append", default=[], dest="settings")
+    args = parser.parse_args()
+    params = section("quantize", dict(setting.split("=", 1) for setting in args.settings), [])
+    start = time.monotonic()
+    if args.layers:
+        figures = quantize_repeated(args.model, args.layers, args.documents, args.adapter, args.out, params)
+    else:
+        figures = quantize_directory(args.model, args.adapter, None, args.out, params, Progress())
+    print(json.dumps(figures | {"call_s": round(time.monotonic() - start, 3)} | gpu_figures()))
+
+
+def quantize_repeated(model: Path, layers: int, documents: Path, adapter: Path, out: Path, params: QuantizeConfig) -> dict[str, object]:
+    stored = Shards.open(model)
+    source = MergedSource(RepeatedLayers(stored, layers), LoraAdapter(adapter))
+    return export(source, documents, out, params, {"base": stored.fingerprint()}, Progress())
+
+
+def gpu_figures() -> dict[str, float]:
+    """Peaks of torch's allocators: device memory held by tensors and taken from the device, pinned host memory; GB."""
+    if not torch.cuda.is_initialized():
+        return {}
+    pinned = torch.cuda.memory.host_memory_stats()
+    return {
+        "gpu_tensors_peak_gb": round(torch.cuda.max_memory_allocated() / 1e9, 3),
+        "gpu_reserved_peak_gb": round(torch.cuda.max_memory_reserved() / 1e9, 3),
+        "pinned_host_peak_gb": round(pinned.get("allocated_bytes.peak", 0) / 1e9, 3),
+    }
+
+
+if __name__ == "__main__":
+    main()
