@@ -69,7 +69,7 @@ class Nvfp4Grid:
         return neighbours(fp4.block_scales(target, self.g).squeeze(1)).float()
 
     def units(self, scales: torch.Tensor) -> torch.Tensor:
-        return scales * self.g
+        return scales * torch.where(self.g > 0, self.g, 1.0)  # a group of zeros has g = 0
 
     def nearest(self, x: torch.Tensor) -> torch.Tensor:
         return nearest(x)

@@ -196,6 +196,11 @@ def test_dead_inputs_round_to_nearest():
     assert torch.equal(got.values[:, 32:48], nearest(weight[:, 32:48].float() / unit))
 
 
+def test_a_group_of_zeros_stays_zero():
+    packed, scales = quantize(torch.zeros(4, 32), torch.tensor(0.0), torch.eye(32))
+    assert not packed.any() and (scales.float() == 1).all()
+
+
 def test_fewer_tokens_than_features_and_duplicated_inputs():
     weight, x = weights(), inputs(20)
     x[:, 7] = x[:, 3]
