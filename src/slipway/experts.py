@@ -31,6 +31,17 @@ def logical(info: TensorInfo) -> TensorInfo:
     return TensorInfo(info.dtype, (experts, rows, columns))
 
 
+def as_rows(info: TensorInfo) -> TensorInfo:
+    """A weight as formats and layouts mean it: stacked experts turned, everything else as it lies."""
+    return logical(info) if len(info.shape) == 3 else info
+
+
 def rows(stacked: torch.Tensor) -> torch.Tensor:
     """[E, I, O] -> contiguous [E * O, I]."""
     return stacked.transpose(-1, -2).flatten(0, 1).contiguous()
+
+
+def restacked(decoded: torch.Tensor, info: TensorInfo) -> torch.Tensor:
+    """[E * O, I] -> [E, I, O], as the tensor of `info` lies."""
+    experts, columns, _ = info.shape
+    return decoded.reshape(experts, -1, columns).transpose(1, 2).contiguous()

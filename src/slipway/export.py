@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from slipway import __version__, experts, layered
+from slipway import __version__, experts
 from slipway import plan as planning
 from slipway.artifacts import sha256_bytes
 from slipway.budget import Budget
 from slipway.calibration import calibration_tokens
 from slipway.config import QuantizeConfig
-from slipway.errors import CheckpointError, ConfigError, ResourceError
+from slipway.errors import CheckpointError, ConfigError
 from slipway.formats import FORMATS
 from slipway.fusion import module
 from slipway.jobs import code_digest
 from slipway.journal import NAME, Journal
-from slipway.kernels import Kernels
+from slipway.ladder import climb, table
+from slipway.layered import stream_layers
 from slipway.layouts import LAYOUTS, Layout, Scheme
 from slipway.memory import PeakMemory
 from slipway.model_files import copy_small_files
@@ -32,50 +33,53 @@ from slipway.rounding import encoder
 from slipway.shard_writer import ShardWriter, bytes_of
 from slipway.shards import Shards, TensorSource, WeightSource
 from slipway.stream import Job, Meter, WeightError, stream
+from slipway.survey import survey
+from slipway.work import Work
 
+PRECISION = "precision.json"  # what max_bits measured and chose
+_INPUTS_FIRST = {"gpt2", "openai-gpt", "decision_transformer", "imagegpt"}  # transformers' Conv1D
 _SCALARS = {"scalar", "input"}
 _NOT_IN_THE_BYTES = {"memory_budget_gb", "workers", "compile", "device"}
 
 
-def export(
-    source: WeightSource,
-    model_dir: Path,
-    out: Path,
-    params: QuantizeConfig,
-    identity: Mapping[str, str],
-    progress: Progress,
-    calibration: Path | None = None,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Model:
+    """What is exported: weights, the directory with config.json and tokenizer, digests that name weights and calibration
+    data, and calibration rows (JSONL with `messages` or `text`)."""
+
+    source: WeightSource
+    directory: Path
+    identity: Mapping[str, str]
+    calibration: Path | None = None
+
+    def config(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.directory / "config.json").read_text())
+        return found
+
+    def nbytes(self) -> int:
+        return sum(self.source.info(name).nbytes for name in self.source.names())
+
+
+def export(model: Model, out: Path, params: QuantizeConfig, progress: Progress) -> dict[str, Any]:
     """Write the quantized model into `out`, or go on where a killed run of the same job stopped. Returns figures.
 
-    `model_dir` has config.json and the tokenizer; `identity` names weights and calibration data; `calibration` is JSONL with
-    `messages` or `text`. The index is written last.
-    Raises CheckpointError, ConfigError or ResourceError.
+    The index is written last. Raises CheckpointError, ConfigError, DataError or ResourceError.
     """
-    layout = LAYOUTS[params.layout]
-    config = json.loads((model_dir / "config.json").read_text())
-    plan = make_plan(
-        source,
-        FORMATS[params.format],
-        params.exclude,
-        params.rules,
-        tied=bool(config.get("tie_word_embeddings")),
-        hidden=hidden_size(config),
-    )
+    layout, work = LAYOUTS[params.layout], Work.of(params, model.nbytes(), progress)
+    plan = _plan(model, params, params.rules)
+    tokens = _tokens(model, plan, params)
+    measured: list[dict[str, object]] = []
+    if params.max_bits:
+        ladders = survey(model.source, model.directory, plan, params, tokens, work)
+        chosen = climb(ladders, params.max_bits)
+        plan, measured = _plan(model, params, chosen), table(ladders, chosen)
     scheme = plan.scheme(__version__, kv_cache=params.kv_cache == "fp8")
     layout.require(scheme)
-    needed = why_calibrate(plan, params)
-    if needed and calibration is None:
-        raise ConfigError(
-            "calibration data",
-            "none",
-            f"rows to run through the network, for {needed}",
-            "give --calibration FILE, or use a weight-only format",
-        )
-    tokens = calibration_tokens(calibration, model_dir, params.calibration) if needed and calibration else None
-    figures, error = _run("quantize", source, model_dir, out, plan, params, identity, progress, tokens)
-    _write_documents(model_dir, out, layout, scheme)
-    bits = check_bits(Shards.open(out), source, plan, layout)
+    figures, error = _pass("quantize", model, out, plan, params, work, tokens)
+    _write_documents(model.directory, out, layout, scheme)
+    if measured:
+        (out / PRECISION).write_text(json.dumps(measured, indent=1) + "\n")
+    bits = check_bits(Shards.open(out), model.source, plan, layout)
     (out / NAME).unlink()
     return {
         "format": params.format,
@@ -89,58 +93,70 @@ def export(
     }
 
 
-def export_merged(
-    source: WeightSource, model_dir: Path, out: Path, params: QuantizeConfig, identity: Mapping[str, str], progress: Progress
-) -> dict[str, Any]:
+def export_merged(model: Model, out: Path, params: QuantizeConfig, progress: Progress) -> dict[str, Any]:
     """Write the merged model in bf16 into `out`, resumable like `export`; of `params`, only where and how fast it runs counts."""
-    figures, _ = _run("merge", source, model_dir, out, Plan({}, source.names(), []), params, identity, progress, None)
-    copy_small_files(model_dir, out)
+    plan = Plan({}, model.source.names(), [])
+    figures, _ = _pass("merge", model, out, plan, params, Work.of(params, model.nbytes(), progress), None)
+    copy_small_files(model.directory, out)
     Shards.open(out)
     (out / NAME).unlink()
     return figures
 
 
-def _run(
-    what: str,
-    source: WeightSource,
-    model_dir: Path,
-    out: Path,
-    plan: Plan,
-    params: QuantizeConfig,
-    identity: Mapping[str, str],
-    progress: Progress,
-    tokens: torch.Tensor | None,
+def _plan(model: Model, params: QuantizeConfig, rules: Mapping[str, str]) -> Plan:
+    config = model.config()
+    if config.get("model_type") in _INPUTS_FIRST:
+        raise CheckpointError(
+            f"model in {model.directory}", f"of type {config['model_type']}, whose weights are [in, out]", "weights [out, in]",
+            "convert it to a Linear-based architecture",
+        )  # fmt: skip
+    tied, hidden = bool(config.get("tie_word_embeddings")), hidden_size(config)
+    return make_plan(model.source, FORMATS[params.format], params.exclude, rules, tied=tied, hidden=hidden)
+
+
+def _tokens(model: Model, plan: Plan, params: QuantizeConfig) -> torch.Tensor | None:
+    """Calibration tokens int64 [N, T], where something needs them or a search can use them."""
+    needed = why_calibrate(plan, params)
+    if needed and model.calibration is None:
+        raise ConfigError(
+            "calibration data", "none", f"rows to run through the network, for {needed}",
+            "give --calibration FILE, or use a weight-only format",
+        )  # fmt: skip
+    if model.calibration is None or not (needed or params.method == "mse" or params.max_bits):
+        return None
+    return calibration_tokens(model.calibration, model.directory, params.calibration)
+
+
+def _pass(
+    what: str, model: Model, out: Path, plan: Plan, params: QuantizeConfig, work: Work, tokens: torch.Tensor | None
 ) -> tuple[dict[str, Any], WeightError]:
     """One pass over the weights; the journal stays until the caller has checked the result."""
-    start = time.monotonic()
+    start, error = time.monotonic(), WeightError()
     out.mkdir(parents=True, exist_ok=True)
-    device, layout, units = _device(params.device), LAYOUTS[params.layout], plan.units(source)
-    total = sum(unit.nbytes for unit in units)
-    kernels = Kernels(device, params.compile, total)
-    error = WeightError()
-    outputs = planning.outputs(units, source, layout)
+    layout, units = LAYOUTS[params.layout], plan.units(model.source)
+    outputs = planning.outputs(units, model.source, layout)
     if tokens is not None and params.kv_cache == "fp8":
-        outputs |= planning.kv_outputs(source, layout)
+        outputs |= planning.kv_outputs(model.source, layout)
     with (
         PeakMemory() as memory,
-        Journal(out / NAME, {"what": what, **_identity(params), **identity}) as journal,
+        Journal(out / NAME, {"what": what, **_identity(params), **model.identity}) as journal,
         ShardWriter(out, outputs, params.max_shard_gb * 1e9, journal) as writer,
     ):
-        meter = Meter(what, total, progress)
-        job = Job(source, layout, writer, device, kernels, meter, error)
+        meter = Meter(what, model.nbytes(), work.progress)
+        job = Job(model.source, layout, writer, work.device, work.kernels, meter, error)
         if tokens is None:
-            stream(job, units, workers(params), Budget(params.memory_budget_gb * 1e9), encoder(params.method, kernels))
+            stream(job, units, work.workers, Budget(params.memory_budget_gb * 1e9), encoder(params.method, work.kernels))
         else:
-            layered.stream_layers(job, plan, tokens, model_dir, params, workers(params))
+            stream_layers(job, plan, tokens, model.directory, params, work.workers)
         before, passed = meter.seconds()
     figures = {
         "bytes": sum(file.stat().st_size for file in out.glob("*.safetensors")),
         "seconds": round(time.monotonic() - start, 2),
         "warm_up_s": round(before, 2),
-        "gb_per_s": round(total / 1e9 / passed, 4),
+        "gb_per_s": round(model.nbytes() / 1e9 / passed, 4),
         "peak_anonymous_gb": round(memory.peak / 1e9, 3),
-        "device": str(device),
-        "kernels": kernels.why,
+        "device": str(work.device),
+        "kernels": work.kernels.why,
     }
     return figures, error
 
@@ -155,17 +171,6 @@ def why_calibrate(plan: Plan, params: QuantizeConfig) -> str:
 def hidden_size(config: Mapping[str, Any]) -> int:
     """The model's width, also of a config that nests its text model's."""
     return int({**config, **config.get("text_config", {})}.get("hidden_size", 0))
-
-
-def workers(params: QuantizeConfig) -> int:
-    """Threads that read, compute and write."""
-    return params.workers or min(8, len(os.sched_getaffinity(0)))
-
-
-def _device(wanted: str) -> torch.device:
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise ResourceError("quantize.device", "cuda, but torch sees no GPU", "a GPU", "use --device cpu, or look at `slipway doctor`")
-    return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def _identity(params: QuantizeConfig) -> dict[str, Any]:
@@ -190,8 +195,7 @@ def check_bits(written: TensorSource, source: TensorSource, plan: Plan, layout: 
     """
     bits = parameters = 0.0
     for name, fmt in plan.formats.items():
-        info = source.info(name)
-        info = experts.logical(info) if len(info.shape) == 3 else info
+        info = experts.as_rows(source.info(name))
         stored = [written.info(place.name) for role, place in layout.places(module(name), fmt, info).items() if role not in _SCALARS]
         found, channels = 8 * sum(t.nbytes for t in stored), 32 * info.numel / info.shape[-1] if fmt.name == "fp8-dynamic" else 0
         if abs(found - channels - fmt.bits * info.numel) > 0.01 * info.numel:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from slipway import fusion
+from slipway import experts, fusion
 from slipway import plan as planning
 from slipway.budget import Budget
 from slipway.config import QuantizeConfig
@@ -112,11 +112,12 @@ class _LayerPass:
         for unit in self.units(layer):
             if unit.name not in todo:
                 rounded |= self._read_back(unit)
-        for leader in [name for name in kept[0] if name in todo] if kept else []:
+        seen = dict.fromkeys(name for batch in kept for name in batch)
+        for leader in [name for name in seen if name in todo and merged[name].dim() == 2]:
             rounded |= self._adapt(
                 layer, todo.pop(leader), {**merged, **rounded}, [batch[leader] for batch in kept if leader in batch], carried
             )
-        for unit in todo.values():  # no token came by: experts that the router never chose
+        for unit in todo.values():  # stacked experts, and experts that the router never chose
             self._write(
                 unit,
                 {name: Loaded(merged[name], merged[name].abs().amax().float()) for name in unit.weights},
@@ -157,7 +158,9 @@ class _LayerPass:
             stored: dict[Role, torch.Tensor] = {
                 role: self._job.writer.read(place.name).to(self._job.device) for role, place in places.items() if role != "input"
             }
-            found[name] = self._job.layout.decode(unit.fmt, stored).to(walk_dtype(self._job.device, self._params.method))
+            weight = self._job.layout.decode(unit.fmt, stored).to(walk_dtype(self._job.device, self._params.method))
+            info = self._job.source.info(name)
+            found[name] = experts.restacked(weight, info) if len(info.shape) == 3 else weight
         return found
 
     def _write_input_scales(self, unit: Unit, seen: LayerInputs) -> None:

@@ -17,7 +17,10 @@ from slipway.shards import TensorInfo, TensorSource, natural
 
 KV: tuple[Literal["k", "v"], ...] = ("k", "v")
 BF16 = "bf16"  # the rule that keeps a module as it is
-_NEVER = ("*embed*", "*wte", "*wpe", "*router*", "*.mlp.gate", "*block_sparse_moe.gate", "*shared_expert_gate")
+_NEVER = (  # what ModelOpt keeps too: embeddings, routers, small gates, convolutions, other towers
+    "*embed*", "*wte", "*wpe", "*router*", "*.mlp.gate", "*block_sparse_moe.gate", "*shared_expert_gate", "*conv1d*", "*linear_attn.in_proj_a*",
+    "*linear_attn.in_proj_b*", "mtp.*", "*output_layer*", "*proj_out*", "*vision_tower*", "*vision_model*", "*visual*", "*multi_modal_projector*",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -79,8 +82,7 @@ def make_plan(
     chosen = {name: _chosen(fusion.module(name), patterns, fmt) for name in matrices}
     formats = {name: found for name, found in chosen.items() if found}
     for name, found in formats.items():
-        info = source.info(name)
-        _require_block(name, experts.logical(info) if len(info.shape) == 3 else info, found)
+        _require_block(name, experts.as_rows(source.info(name)), found)
     # a tied lm_head is the embedding: stored once, under the embedding's name
     copied = [name for name in source.names() if name not in formats and not (tied and name == "lm_head.weight")]
     kept = {fusion.module(name) for name, found in chosen.items() if found is None} | ({"lm_head"} if tied else set())
@@ -98,9 +100,7 @@ def outputs(units: Sequence[Unit], source: TensorSource, layout: Layout) -> dict
 
 def places(name: str, unit: Unit, source: TensorSource, layout: Layout) -> Mapping[Role, Place]:
     """Where the values made of one tensor go, by role."""
-    info = source.info(name)
-    if unit.fmt and len(info.shape) == 3:
-        info = experts.logical(info)
+    info = experts.as_rows(source.info(name)) if unit.fmt else source.info(name)
     if unit.fmt is None:
         return {"weight": Place(name, TensorInfo(torch.bfloat16, info.shape) if info.dtype.is_floating_point else info)}
     return layout.places(fusion.module(name), unit.fmt, info)

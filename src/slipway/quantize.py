@@ -7,7 +7,7 @@ import json
 from slipway.artifacts import Artifact, Checkpoint, Dataset, Quantized
 from slipway.checkpoints import model_dir, open_checkpoint
 from slipway.config import QuantizeConfig
-from slipway.export import export
+from slipway.export import Model, export
 from slipway.jobs import Workspace
 
 OUTPUT: type[Artifact] = Quantized
@@ -19,7 +19,8 @@ def quantize(checkpoint: Checkpoint, data: Dataset | None, params: QuantizeConfi
     unfinished = space.work / "model"
     identity = {"checkpoint": checkpoint.digest, "data": data.digest if data else ""}
     calibration = data.path / "train.jsonl" if data else None
-    summary = export(open_checkpoint(checkpoint), model_dir(checkpoint), unfinished, params, identity, space.progress, calibration)
+    model = Model(open_checkpoint(checkpoint), model_dir(checkpoint), identity, calibration)
+    summary = export(model, unfinished, params, space.progress)
     for file in unfinished.iterdir():
         file.rename(space.out / file.name)
     (space.out / "summary.json").write_text(json.dumps(summary) + "\n")

@@ -8,7 +8,7 @@ from typing import Any
 from slipway.artifacts import disk_full_is_named, sha256_file
 from slipway.config import QuantizeConfig
 from slipway.errors import ConfigError
-from slipway.export import export, export_merged
+from slipway.export import Model, export, export_merged
 from slipway.lora import CONFIG, WEIGHTS, LoraAdapter
 from slipway.model_files import require_model
 from slipway.progress import Progress
@@ -25,7 +25,7 @@ def quantize_directory(
         identity["calibration"] = sha256_file(calibration)
     _require_free(out, model)
     with disk_full_is_named(out):
-        return export(source, model, out, params, identity, progress, calibration)
+        return export(Model(source, model, identity, calibration), out, params, progress)
 
 
 def merge_directory(model: Path, adapter: Path, out: Path, params: QuantizeConfig, progress: Progress) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def merge_directory(model: Path, adapter: Path, out: Path, params: QuantizeConfi
     source, identity = _open(model, adapter)
     _require_free(out, model)
     with disk_full_is_named(out):
-        return export_merged(source, model, out, params, identity, progress)
+        return export_merged(Model(source, model, identity), out, params, progress)
 
 
 def _open(model: Path, adapter: Path | None) -> tuple[WeightSource, dict[str, str]]:

@@ -196,23 +196,25 @@ def make_unit(job: Job, unit: Unit, loader: Loader, encode: Encoder) -> None:
 def write_weights(job: Job, unit: Unit, loaded: Mapping[str, Loaded], encoder: Encoder, *, whole: bool = False) -> None:
     """Quantize and write the weights of one unit, which are in memory: band by band, or each `whole`."""
     assert unit.fmt
-    encode = encoder(unit.fmt)
-    scale = unit.fmt.scale(torch.stack([tensor.amax for tensor in loaded.values()]).amax())
+    stacked = next(iter(loaded.values())).weight.dim() == 3
+    fmt = unit.fmt.stacked() if stacked else unit.fmt
+    encode = encoder(fmt)
+    scale = fmt.scale(torch.stack([tensor.amax for tensor in loaded.values()]).amax())
     for name, tensor in loaded.items():
         places = planning.places(name, unit, job.source, job.layout)
-        rows = experts.rows(tensor.weight) if tensor.weight.dim() == 3 else tensor.weight
-        if tensor.weight.dim() == 3:
+        rows = experts.rows(tensor.weight) if stacked else tensor.weight
+        if stacked:
+            shapes = fmt.outputs(experts.logical(job.source.info(name)))
             for role, value in encode(rows, scale).items():
-                stacked = value.reshape(tensor.weight.shape[0], -1, value.shape[-1])
-                job.writer.write(places[role].name, job.layout.store(unit.fmt, role, stacked))
+                job.writer.write(places[role].name, job.layout.store(fmt, role, value.reshape(shapes[role].shape)))
         else:
             for band in [rows] if whole else torch.split(rows, band_rows(rows.shape[1], job.device)):
                 for role, value in encode(band, scale).items():
-                    job.writer.append(places[role].name, bytes_of(job.layout.store(unit.fmt, role, value)))
-        if unit.fmt.scalar:
-            job.writer.write(places["scalar"].name, job.layout.store(unit.fmt, "scalar", scale).cpu())
+                    job.writer.append(places[role].name, bytes_of(job.layout.store(fmt, role, value)))
+        if fmt.scalar:
+            job.writer.write(places["scalar"].name, job.layout.store(fmt, "scalar", scale).cpu())
         if not whole:
-            _measure(job.error, name, rows, unit.fmt, encode, scale)
+            _measure(job.error, name, rows, fmt, encode, scale)
         job.meter.advance(job.source.info(name).nbytes, name)
 
 
