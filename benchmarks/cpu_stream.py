@@ -64,7 +64,8 @@ class Bench:
 
     def _ours(self, folder: Path, cores: int, compiled: str | None = None) -> Figures:
         command = [sys.executable, "-m", "benchmarks.ours", folder / "model", "--adapter", folder / "adapter", "--out", self._out()]
-        for setting in (f"format={self._args.format}", "device=cpu", f"compile={compiled or self._args.compile}", f"workers={cores}"):
+        command += ["--compile", compiled or self._args.compile]
+        for setting in (f"format={self._args.format}", "device=cpu", f"workers={cores}"):
             command += ["--set", setting]
         return self._run(command, cores)
 

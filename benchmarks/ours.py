@@ -10,13 +10,14 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 import time
 from pathlib import Path
 
 import torch
 
 from slipway.config import QuantizeConfig, section
-from slipway.export import export
+from slipway.export import Model, export
 from slipway.lora import LoraAdapter
 from slipway.progress import Progress
 from slipway.shards import Recipe, Shards, TensorInfo, natural
@@ -62,21 +63,37 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--layers", type=int, help="decoder layers of the model that config.json in --documents describes")
     parser.add_argument("--documents", type=Path, help="directory of that config.json")
+    parser.add_argument("--calibration", type=Path)
+    parser.add_argument("--compile", choices=("auto", "on", "off"), default="auto")
     parser.add_argument("--set", action="append", default=[], dest="settings")
     args = parser.parse_args()
-    params = section("quantize", dict(setting.split("=", 1) for setting in args.settings), [])
+    params = section("quantize", {"compile": args.compile}, args.settings)
     start = time.monotonic()
     if args.layers:
-        figures = quantize_repeated(args.model, args.layers, args.documents, args.adapter, args.out, params)
+        figures = quantize_repeated(args, params)
     else:
-        figures = quantize_directory(args.model, args.adapter, None, args.out, params, Progress())
+        figures = quantize_directory(args.model, args.adapter, args.calibration, args.out, params, Lines())
     print(json.dumps(figures | {"call_s": round(time.monotonic() - start, 3)} | gpu_figures()))
 
 
-def quantize_repeated(model: Path, layers: int, documents: Path, adapter: Path, out: Path, params: QuantizeConfig) -> dict[str, object]:
-    stored = Shards.open(model)
-    source = MergedSource(RepeatedLayers(stored, layers), LoraAdapter(adapter))
-    return export(source, documents, out, params, {"base": stored.fingerprint()}, Progress())
+def quantize_repeated(args: argparse.Namespace, params: QuantizeConfig) -> dict[str, object]:
+    stored = Shards.open(args.model)
+    source = MergedSource(RepeatedLayers(stored, args.layers), LoraAdapter(args.adapter))
+    model = Model(source, args.documents, {"base": stored.fingerprint()}, args.calibration)
+    return export(model, args.out, params, Lines())
+
+
+class Lines(Progress):
+    """A line every few seconds on stderr."""
+
+    def __init__(self) -> None:
+        super().__init__(every_s=5)
+
+    def _write(self, **event: object) -> None:
+        if event["event"] == "progress":
+            keys = ("gb_per_s", "eta_s", "tensor", "anon_gb")
+            figures = " ".join(f"{key}={event[key]}" for key in keys if key in event)
+            print(f"{event['what']} {event['done'] / 1e9:.1f} of {event['total'] / 1e9:.1f} GB {figures}", file=sys.stderr, flush=True)
 
 
 def gpu_figures() -> dict[str, float]:

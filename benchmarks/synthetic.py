@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -111,12 +114,26 @@ def write_adapter(shape: Shape, out: Path, rank: int = 16) -> None:
     (out / "adapter_config.json").write_text(json.dumps(config))
 
 
-def prepare(name: str, work: Path, device: str = "cpu") -> Path:
-    """WORK/NAME with `model` and `adapter`, written unless a former run left them whole, and read once into the page cache."""
-    folder = work / name
+def write_calibration(shape: Shape, folder: Path, rows: int = 128, length: int = 512) -> None:
+    """A tokenizer that makes token i of the word `i`, beside the model, and rows of random words: random token ids, as text."""
+    vocab = {str(i): i for i in range(shape.vocab)}
+    tokenizer = Tokenizer(WordLevel(vocab, unk_token="0"))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    tokenizer.save(str(folder / "model" / "tokenizer.json"))
+    (folder / "model" / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "0"}))
+    ids = torch.randint(shape.vocab, (rows, length), generator=torch.Generator().manual_seed(2)).tolist()
+    (folder / "calibration.jsonl").write_text("".join(json.dumps({"text": " ".join(map(str, row))}) + "\n" for row in ids))
+
+
+def prepare(name: str, work: Path, device: str = "cpu", *, stored_layers: int | None = None) -> Path:
+    """WORK/NAME with `model`, `adapter` and `calibration.jsonl`, written unless a former run left them whole, and read once into
+    the page cache. With `stored_layers` the weights are those of fewer layers, and config.json still describes all of them."""
+    folder, shape = work / name, SHAPES[name]
     if not (folder / "adapter" / "adapter_config.json").exists():  # written last
-        write_model(SHAPES[name], folder / "model", device)
-        write_adapter(SHAPES[name], folder / "adapter")
+        write_model(replace(shape, layers=stored_layers or shape.layers), folder / "model", device)
+        (folder / "model" / "config.json").write_text(json.dumps(shape.config(), indent=1))
+        write_calibration(shape, folder)
+        write_adapter(shape, folder / "adapter")
     buffer = bytearray(1 << 24)
     for file in sorted(folder.rglob("*.safetensors")):
         with file.open("rb", buffering=0) as f:
