@@ -1,7 +1,8 @@
 """What a resumable job has finished: one JSON line a tensor, after a first line that says what the job is.
 
 A job goes on only if it is the same job: tool version, parameters, base, adapter and calibration data. A line cut short
-by a kill is ignored; the recorded digests are checked against the bytes, so nothing here needs to be flushed.
+by a kill is cut off, so is all that follows a line that is none (a disk that lost power); the recorded digests are checked
+against the bytes, so nothing here needs to be flushed.
 """
 
 from __future__ import annotations
@@ -21,23 +22,22 @@ class Journal:
     """The journal at `file`; `identity` is the job's. Raises ConfigError when it belongs to another job."""
 
     def __init__(self, file: Path, identity: Mapping[str, Any]) -> None:
-        lines = _lines(file)
+        lines, size = _lines(file)
         self.digests: dict[str, str] = {}
         if lines:
             _same_job(file, lines[0], identity)
             self.digests = {line["tensor"]: line["sha256"] for line in lines[1:]}
-        self._file = file.open("w", buffering=1)  # written again from the start: a line cut short must not run into the next
-        self._lock = threading.Lock()
-        self._write(dict(identity))
-        for name, digest in self.digests.items():
-            self.record(name, digest)
+        self._file, self._lock = file.open("a", buffering=1), threading.Lock()
+        self._file.truncate(size)  # a line cut short must not run into the next
+        if not lines:
+            self._write(identity)
 
     def record(self, name: str, digest: str) -> None:
         self._write({"tensor": name, "sha256": digest})
 
     def _write(self, line: Mapping[str, Any]) -> None:
         with self._lock:
-            self._file.write(json.dumps(line) + "\n")
+            self._file.write(json.dumps(dict(line)) + "\n")
 
     def __enter__(self) -> Self:
         return self
@@ -46,15 +46,27 @@ class Journal:
         self._file.close()
 
 
-def _lines(file: Path) -> list[dict[str, Any]]:
-    if not file.exists():
-        return []
-    found = []
-    for line in file.read_text().splitlines(keepends=True):
-        if not line.endswith("\n"):
+def _lines(file: Path) -> tuple[list[dict[str, Any]], int]:
+    """The whole lines at the beginning, and their bytes."""
+    found: list[dict[str, Any]] = []
+    size = 0
+    for line in file.read_bytes().splitlines(keepends=True) if file.exists() else []:
+        parsed = _parsed(line)
+        if parsed is None or (found and not {"tensor", "sha256"} <= parsed.keys()):
             break
-        found.append(json.loads(line))
-    return found
+        found.append(parsed)
+        size += len(line)
+    return found, size
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        parsed = json.loads(line)
+    except ValueError:
+        return None
+    return parsed if isinstance(parsed, dict) else None
 
 
 def _same_job(file: Path, found: Mapping[str, Any], identity: Mapping[str, Any]) -> None:

@@ -112,6 +112,7 @@ class ShardWriter:
         self._at = dict.fromkeys(plan, 0)
         self._lock = threading.Lock()
         self.digests: dict[str, str] = {}
+        (out / INDEX).unlink(missing_ok=True)  # it says that everything is there
         _require_space(out, self.total - sum(f.stat().st_blocks * 512 for f in out.glob("*.safetensors*")))
         for shard in self._shards:
             shard.start(fresh=not (journal and journal.digests))
@@ -145,14 +146,11 @@ class ShardWriter:
         return out
 
     def _take_back(self, digests: Mapping[str, str]) -> None:
-        """Keep the recorded tensors whose bytes are what was recorded."""
+        """Keep the recorded tensors whose bytes are what was recorded. Shards stay open until `close`: some may be dropped."""
         for name, digest in digests.items():
             if name in self._plan and self._digest(name) == digest:
                 self.digests[name] = digest
                 self._of[name].left.discard(name)
-        for shard in self._shards:
-            if not shard.left:
-                shard.publish()
 
     def _digest(self, name: str) -> str:
         shard, at, left = self._of[name], self._of[name].offsets[name], self._plan[name].nbytes
@@ -199,6 +197,9 @@ class ShardWriter:
         missing = [name for name in self._plan if name not in self.digests]
         if missing:
             raise CheckpointError("checkpoint to write", f"{len(missing)} tensors missing, first {min(missing)}", "every tensor", _BUG)
+        for shard in self._shards:
+            if shard.fd >= 0:  # a former run finished it
+                shard.publish()
         if len(self._shards) > 1:
             index = {
                 "metadata": {"total_size": self.total},
