@@ -18,31 +18,26 @@ from slipway.grids import NEAR, WIDE, nearest, neighbours
 def search(weight: torch.Tensor, g: torch.Tensor, importance: torch.Tensor | None = None) -> torch.Tensor:
     """s, E4M3 [O, I/16], of a weight [O, I]; codes follow by `fp4.round_to`.
 
-    `importance`: None, h [I], or H's diagonal blocks [I/16, 16, 16], any positive multiple of them. Rows are independent.
+    `importance`: None, h [I], or H's diagonal blocks [I/16, 16, 16], fp32, or any positive multiple of them.
+    Rows are independent. Where two scales err alike but for the order of a sum, devices may choose differently.
     """
-    rows = weight.shape[0]
-    blocks = weight.reshape(rows, -1, fp4.BLOCK).transpose(0, 1).float()  # [I/16, O, 16]
-    candidates = neighbours(fp4.block_scales(weight, g), NEAR if importance is None else WIDE).permute(2, 1, 0)  # [C, I/16, O]
-    metric = None if importance is None else _metric(importance)
-    best, least = candidates[0].clone(), _loss(blocks, candidates[0], g, metric)
-    for scales in candidates[1:]:
-        loss = _loss(blocks, scales, g, metric)
-        better = loss < least
+    blocks = weight.reshape(weight.shape[0], -1, fp4.BLOCK).float()
+    steps = NEAR if importance is None else WIDE
+    first, *others = neighbours(fp4.block_scales(weight, g), steps).view(torch.uint8).unbind(-1)
+    best, least = first, _loss(blocks, first, g, importance)
+    for codes in others:
+        loss = _loss(blocks, codes, g, importance)
+        best = torch.where(loss < least, codes, best)
         least = torch.minimum(loss, least)
-        best = torch.where(better, scales.view(torch.uint8), best.view(torch.uint8)).view(torch.float8_e4m3fn)
-    return best.T.contiguous()
+    return best.view(torch.float8_e4m3fn)
 
 
-def _metric(importance: torch.Tensor) -> torch.Tensor:
-    """Diagonal blocks [I/16, 16, 16]."""
-    if importance.dim() == 3:
-        return importance.float()
-    return torch.diag_embed(importance.float().reshape(-1, fp4.BLOCK))
-
-
-def _loss(blocks: torch.Tensor, scales: torch.Tensor, g: torch.Tensor, metric: torch.Tensor | None) -> torch.Tensor:
-    """[I/16, O] for blocks [I/16, O, 16]."""
-    unit = (scales.float() * g).unsqueeze(-1)
-    unit = torch.where(unit > 0, unit, 1.0)  # a group of zeros has g = 0
+def _loss(blocks: torch.Tensor, codes: torch.Tensor, g: torch.Tensor, importance: torch.Tensor | None) -> torch.Tensor:
+    """[O, I/16] for blocks [O, I/16, 16] and the bytes [O, I/16] of their scales."""
+    unit = codes.view(torch.float8_e4m3fn).float().unsqueeze(-1) * torch.where(g > 0, g, 1.0)  # a group of zeros has g = 0
     error = blocks - nearest(blocks / unit) * unit
-    return (error * error if metric is None else (error @ metric) * error).sum(-1)
+    if importance is None:
+        return error.square().sum(-1)
+    if importance.dim() == 1:
+        return (error.square() * importance.reshape(-1, fp4.BLOCK)).sum(-1)
+    return ((error.transpose(0, 1) @ importance).transpose(0, 1) * error).sum(-1)
