@@ -47,6 +47,7 @@ class Loader:
         self._source, self._device = source, device
         self._add, self._largest = kernels(add_product), kernels(largest)
         self._arena, self._used = torch.empty(0, dtype=torch.uint8), 0
+        self._last: tuple[str, Recipe] | None = None  # the tensor whose bands are being read
         self._pinned: list[torch.Tensor] = []
         self._copied = [torch.cuda.Event() for _ in range(2 if device.type == "cuda" else 0)]  # type: ignore[no-untyped-call]
 
@@ -57,6 +58,12 @@ class Loader:
             self._arena = torch.empty(0, dtype=torch.uint8)
             self._arena = torch.empty(nbytes, dtype=torch.uint8)
         self._used = 0
+
+    def end(self, share: float) -> None:
+        """What was loaded is done with. Memory above `share` bytes goes back, so that what threads keep stays within a budget."""
+        self._last = None
+        if self._arena.numel() > share:
+            self._arena = torch.empty(0, dtype=torch.uint8)
 
     def _empty(self, shape: tuple[int, ...]) -> torch.Tensor:
         nbytes = TensorInfo(torch.bfloat16, shape).nbytes
@@ -79,8 +86,11 @@ class Loader:
         return Loaded(out, amax)
 
     def _recipe(self, name: str) -> Recipe:
-        found = self._source.recipe(name)
-        return Recipe(found.stored, found.name, tuple(_folded(update, self._device) for update in found.updates))
+        if self._last is None or self._last[0] != name:
+            found = self._source.recipe(name)
+            updates = tuple(_folded(update, self._device) for update in found.updates)
+            self._last = name, Recipe(found.stored, found.name, updates)
+        return self._last[1]
 
     def bands(self, name: str) -> list[tuple[int, int]]:
         """(first row, rows) of a tensor's bands."""

@@ -110,6 +110,7 @@ def stream(job: Job, units: Sequence[Unit], workers: int, budget: Budget, encode
                     return
                 with budget.hold(cost(unit, job.device)):
                     make_unit(job, unit, loader, encoder)
+                    loader.end(budget.nbytes / workers)
 
     run_threads(work, workers, stop)
 
