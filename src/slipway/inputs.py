@@ -45,7 +45,7 @@ class LayerInputs:
 
     def amax(self, name: str) -> torch.Tensor | None:
         """Largest magnitude of the inputs that share a scale with this weight's, fp32 scalar; None if no token came by."""
-        return self._amax.get(self._group[name])
+        return self._amax.get(self._group.get(name, name))
 
     def importance(self, names: Sequence[str]) -> torch.Tensor | None:
         """E[x_i^2] fp32 [I] over what these weights saw; None if no token came by."""

@@ -21,7 +21,7 @@ from slipway import plan as planning
 from slipway.budget import Budget
 from slipway.config import QuantizeConfig
 from slipway.curvature import Moments, compensated
-from slipway.errors import CheckpointError
+from slipway.errors import CheckpointError, ConfigError
 from slipway.formats import Role
 from slipway.inputs import LayerInputs
 from slipway.layer_calls import LayerSpec
@@ -40,7 +40,9 @@ def stream_layers(job: Job, plan: Plan, tokens: torch.Tensor, model_dir: Path, p
     pass_ = _LayerPass(job, plan, walk, params)
     inside = {unit.name for layer in walk.layers for unit in pass_.units(layer)}
     budget = Budget(params.memory_budget_gb * 1e9)
-    stream(job, [unit for unit in plan.units(job.source) if unit.name not in inside], workers, budget, encoder("max", job.kernels))
+    outside = [unit for unit in plan.units(job.source) if unit.name not in inside]
+    _require_inputs(outside)
+    stream(job, outside, workers, budget, encoder("max" if params.method == "max" else "mse", job.kernels))
     require_budget([unit for layer in walk.layers for unit in pass_.units(layer)], budget, job.device)
     micro = params.calibration.micro_batch
     with ThreadPoolExecutor(workers) as pool:
@@ -53,6 +55,16 @@ def stream_layers(job: Job, plan: Plan, tokens: torch.Tensor, model_dir: Path, p
 def walk_dtype(device: torch.device, method: str) -> torch.dtype:
     """What the network computes in: bf16 as it is served, but fp32 where bf16 is slow and nothing is compared bit for bit."""
     return torch.float32 if device.type == "cpu" and method == "gptq" else torch.bfloat16
+
+
+def _require_inputs(outside: Sequence[Unit]) -> None:
+    """Raise ConfigError when a matmul that no decoder layer runs needs an input scale."""
+    for unit in outside:
+        if unit.fmt and unit.fmt.activations == "static":
+            raise ConfigError(
+                f"format of {fusion.module(unit.name)}", f"{unit.fmt.name}, with an input scale",
+                "a matmul of a decoder layer: calibration runs those", "add it to quantize.exclude, or give it a weight-only format by rule",
+            )  # fmt: skip
 
 
 class _LayerPass:
@@ -79,7 +91,7 @@ class _LayerPass:
                     self._write(unit, weights, encoder(self._params.method, self._job.kernels, seen.importance(unit.weights)))
             else:
                 self._round_in_order(layer, left, merged, kept, carried)
-        for unit in left:
+        for unit in units:
             self._write_input_scales(unit, seen)
         self._write_kv_scales(layer, seen)
 
@@ -114,10 +126,12 @@ class _LayerPass:
                 rounded |= self._read_back(unit)
         seen = dict.fromkeys(name for batch in kept for name in batch)
         for leader in [name for name in seen if name in todo and merged[name].dim() == 2]:
-            rounded |= self._adapt(
-                layer, todo.pop(leader), {**merged, **rounded}, [batch[leader] for batch in kept if leader in batch], carried
-            )
-        for unit in todo.values():  # stacked experts, and experts that the router never chose
+            exact = [batch[leader] for batch in kept if leader in batch]
+            found = self._adapt(layer, todo[leader], {**merged, **rounded}, exact, carried)
+            if found:
+                del todo[leader]
+                rounded |= found
+        for unit in todo.values():  # stacked experts, and experts that the router did not choose
             self._write(
                 unit,
                 {name: Loaded(merged[name], merged[name].abs().amax().float()) for name in unit.weights},
@@ -128,6 +142,7 @@ class _LayerPass:
             self._walk.run(layer, module, carried)
 
     def _adapt(self, layer: LayerSpec, unit: Unit, weights: _WEIGHTS, exact: Sequence[torch.Tensor], carried: HiddenStates) -> _WEIGHTS:
+        """The unit as rounded and written; nothing when no token comes by in the quantized network."""
         assert unit.fmt
         paired = fusion.container(unit.name) is None  # routing may send other tokens to an expert of the quantized model
         moments = Moments(unit.name, weights[unit.name].shape[1], self._job.device, drift=paired)
@@ -137,7 +152,7 @@ class _LayerPass:
                 if unit.name in inputs.kept:
                     moments.add(inputs.kept.pop(unit.name), exact[i] if paired else None)
         if moments.tokens == 0:
-            raise CheckpointError(f"calibration inputs of {unit.name}", "none in the quantized network", "some", "add calibration rows")
+            return {}
         moments.check()
         stacked = torch.cat([weights[name] for name in unit.weights])
         wanted = compensated(stacked, moments.hessian, moments.drift) if moments.drift is not None else stacked.float()
@@ -176,13 +191,19 @@ class _LayerPass:
                 )  # fmt: skip
             place = planning.places(name, unit, self._job.source, self._job.layout)["input"]
             value = self._job.layout.store(unit.fmt, "input", unit.fmt.input_scale(amax))
-            self._job.writer.write(place.name, value.cpu())
+            if not self._job.writer.has([place.name]):
+                self._job.writer.write(place.name, value.cpu())
 
     def _write_kv_scales(self, layer: LayerSpec, seen: LayerInputs) -> None:
-        if self._params.kv_cache == "none":
-            return
         attention = planning.attention_of(layer.linears)
+        if self._params.kv_cache == "none" or attention is None:
+            return
         for which, amax in zip(planning.KV, (seen.keys, seen.values), strict=True):
+            if not amax > 0:
+                raise CheckpointError(
+                    f"calibration of {attention}", f"largest of {which}: {float(amax)}", "keys and values to scale",
+                    "use kv_cache=none: this attention does not show them",
+                )  # fmt: skip
             name, value = self._job.layout.kv_scale(attention, which, amax.cpu())
             if not self._job.writer.has([name]):
                 self._job.writer.write(name, value)

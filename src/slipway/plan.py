@@ -90,7 +90,7 @@ def make_plan(
 
 
 def outputs(units: Sequence[Unit], source: TensorSource, layout: Layout) -> dict[str, TensorInfo]:
-    """Every tensor that will be written but input and KV scales, unit by unit, so that a shard is made of whole units."""
+    """Every tensor that will be written but KV scales, unit by unit, so that most shards are made of whole units."""
     written: dict[str, TensorInfo] = {}
     for unit in units:
         for name in unit.weights:
@@ -112,13 +112,14 @@ def kv_outputs(source: TensorSource, layout: Layout) -> dict[str, TensorInfo]:
     if not keys:
         raise CheckpointError("quantize.kv_cache", "fp8, but no k_proj in this model", "attention with a k_proj", "use kv_cache=none")
     one = torch.ones(())
-    scales = [layout.kv_scale(attention_of([key]), which, one) for key in keys for which in KV]
+    attentions = [name for key in keys if (name := attention_of([key]))]
+    scales = [layout.kv_scale(name, which, one) for name in attentions for which in KV]
     return {name: TensorInfo(value.dtype, tuple(value.shape)) for name, value in scales}
 
 
-def attention_of(weights: Iterable[str]) -> str:
-    """The attention module among the weights of a layer: the parent of `k_proj`."""
-    return next(fusion.module(name).rpartition(".")[0] for name in weights if name.endswith(".k_proj.weight"))
+def attention_of(weights: Iterable[str]) -> str | None:
+    """The attention module among the weights of a layer: the parent of `k_proj`; None if there is none."""
+    return next((fusion.module(name).rpartition(".")[0] for name in weights if name.endswith(".k_proj.weight")), None)
 
 
 def _is_matrix(name: str, info: TensorInfo) -> bool:
@@ -140,7 +141,10 @@ def _require_matches(patterns: Mapping[str, str], modules: Sequence[str]) -> Non
     for pattern, value in patterns.items():
         if not any(fnmatchcase(module, pattern) for module in modules):
             raise ConfigError(
-                "quantize pattern", pattern, "a pattern that matches a module of this model", f"modules are like {modules[0]}"
+                "quantize pattern",
+                pattern,
+                "a pattern that matches a module of this model",
+                f"modules are like {modules[0]}" if modules else "look at the model: it has no matrices",
             )
         if value != BF16 and value not in FORMATS:
             raise ConfigError(f"quantize.rules[{pattern}]", value, f"bf16 or one of {', '.join(FORMATS)}", "mend the rule")
