@@ -110,7 +110,7 @@ def _plan(model: Model, params: QuantizeConfig, rules: Mapping[str, str]) -> Pla
             f"model in {model.directory}", f"of type {config['model_type']}, whose weights are [in, out]", "weights [out, in]",
             "convert it to a Linear-based architecture",
         )  # fmt: skip
-    tied, hidden = bool(config.get("tie_word_embeddings")), hidden_size(config)
+    tied, hidden = is_tied(config, model.source), hidden_size(config)
     return make_plan(model.source, FORMATS[params.format], params.exclude, rules, tied=tied, hidden=hidden)
 
 
@@ -134,6 +134,7 @@ def _pass(
     start, error = time.monotonic(), WeightError()
     out.mkdir(parents=True, exist_ok=True)
     layout, units = LAYOUTS[params.layout], plan.units(model.source)
+    total = sum(unit.nbytes for unit in units)
     outputs = planning.outputs(units, model.source, layout)
     if tokens is not None and params.kv_cache == "fp8":
         outputs |= planning.kv_outputs(model.source, layout)
@@ -142,7 +143,7 @@ def _pass(
         Journal(out / NAME, {"what": what, **_identity(params), **model.identity}) as journal,
         ShardWriter(out, outputs, params.max_shard_gb * 1e9, journal) as writer,
     ):
-        meter = Meter(what, model.nbytes(), work.progress)
+        meter = Meter(what, total, work.progress)
         job = Job(model.source, layout, writer, work.device, work.kernels, meter, error)
         if tokens is None:
             stream(job, units, work.workers, Budget(params.memory_budget_gb * 1e9), encoder(params.method, work.kernels))
@@ -153,7 +154,7 @@ def _pass(
         "bytes": sum(file.stat().st_size for file in out.glob("*.safetensors")),
         "seconds": round(time.monotonic() - start, 2),
         "warm_up_s": round(before, 2),
-        "gb_per_s": round(model.nbytes() / 1e9 / passed, 4),
+        "gb_per_s": round(total / 1e9 / passed, 4),
         "peak_anonymous_gb": round(memory.peak / 1e9, 3),
         "device": str(work.device),
         "kernels": work.kernels.why,
@@ -166,6 +167,13 @@ def why_calibrate(plan: Plan, params: QuantizeConfig) -> str:
     static = next((fmt.name for fmt in plan.formats.values() if fmt.activations == "static"), "")
     reasons = [f"the input scales of {static}" if static else "", "gptq" if params.method == "gptq" else ""]
     return ", ".join(reason for reason in [*reasons, "KV scales" if params.kv_cache == "fp8" else ""] if reason)
+
+
+def is_tied(config: Mapping[str, Any], source: TensorSource) -> bool:
+    """Whether the output projection is the embedding. Gemma's configs leave the key out, true being its default: then it is
+    tied when no tensor of its own is stored."""
+    said = {**config, **config.get("text_config", {})}.get("tie_word_embeddings")
+    return bool(said) if said is not None else not any(name.endswith("lm_head.weight") for name in source.names())
 
 
 def hidden_size(config: Mapping[str, Any]) -> int:

@@ -9,6 +9,7 @@ from slipway.artifacts import disk_full_is_named, sha256_file
 from slipway.config import QuantizeConfig
 from slipway.errors import ConfigError
 from slipway.export import Model, export, export_merged
+from slipway.journal import NAME
 from slipway.lora import CONFIG, WEIGHTS, LoraAdapter
 from slipway.model_files import require_model
 from slipway.progress import Progress
@@ -53,5 +54,7 @@ def _require_free(out: Path, model: Path) -> None:
     """A finished checkpoint, or the model itself, is never written over."""
     if out.resolve() == model.resolve():
         raise ConfigError("--out", out, "another directory than the model's", "choose a new directory")
-    if out.exists() and not (out / "resume.jsonl").exists() and any(out.iterdir()):
+    if out.exists() and not out.is_dir():
+        raise ConfigError("--out", f"{out} is a file", "a new or unfinished directory", "choose another")
+    if out.exists() and not (out / NAME).exists() and any(out.iterdir()):
         raise ConfigError("--out", f"{out} is not empty", "a new or unfinished directory", "choose another, or delete it")
