@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from transformers import AutoTokenizer
 
 from slipway.config import CalibrationConfig
@@ -42,11 +43,18 @@ def calibration_tokens(file: Path, model_dir: Path, params: CalibrationConfig) -
 def _texts(file: Path, tokenizer: Any) -> Iterator[str]:
     if not file.is_file():
         raise DataError("calibration file", f"{file} does not exist", "JSONL with `messages` or `text`", "check --calibration")
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            yield row["text"] if "text" in row else tokenizer.apply_chat_template(row["messages"], tokenize=False)
-        except (ValueError, KeyError, TypeError) as err:
-            raise DataError(f"{file}:{number}", f"{type(err).__name__}: {err}", "JSON with `messages` or `text`", "mend the line") from err
+    with file.open("rb") as lines:  # only a line feed ends a line: JSON strings may hold other separators
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield _text(f"{file}:{number}", line, tokenizer)
+
+
+def _text(where: str, line: bytes, tokenizer: Any) -> str:
+    try:
+        row = json.loads(line.decode("utf-8-sig"))
+        text = row["text"] if "text" in row else tokenizer.apply_chat_template(row["messages"], tokenize=False)
+    except (ValueError, KeyError, TypeError, TemplateError) as err:
+        raise DataError(where, f"{type(err).__name__}: {err}", "JSON with `messages` or `text`", "mend the line") from err
+    if not isinstance(text, str):
+        raise DataError(where, f"text is {type(text).__name__}", "a string", "mend the line")
+    return text
