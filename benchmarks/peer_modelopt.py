@@ -57,10 +57,8 @@ def main() -> None:
     phase, device = Phases(), "cuda" if torch.cuda.is_available() else "cpu"
     with contextlib.redirect_stdout(sys.stderr):
         start = time.monotonic()
-        if args.route == "documented":
-            model = through_a_merged_checkpoint(args, phase, device)
-        else:
-            model = merged(args, phase, device)
+        route = through_a_merged_checkpoint if args.route == "documented" else merged
+        model = route(args, phase, device)
         quantize_and_export(model, args, phase, device)
         call = time.monotonic() - start
     print(json.dumps({"call_s": round(call, 2), "phases_s": phase.seconds, **gpu_figures()}))

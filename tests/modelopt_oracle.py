@@ -1,7 +1,7 @@
 """NVIDIA's own calibrate, quantize and export, in a process of its own, and the comparison with ours.
 
 `python -m tests.modelopt_oracle JSON` with a list of jobs: the import of modelopt takes longer than its work. Calibration
-runs the given token ids through the model on the CPU: its quantizers only look then, so that NVFP4 needs no CUDA.
+runs the given token ids through the model: its quantizers only look then, so that NVFP4 needs no CUDA.
 """
 
 import copy
@@ -28,6 +28,7 @@ class Job:
     kv_cache: bool = False
     exclude: tuple[str, ...] = ()
     others: dict[str, str] = field(default_factory=dict)
+    device: str = "cpu"
 
 
 def export(*jobs: Job) -> None:
@@ -105,14 +106,14 @@ def main(jobs: list[dict]) -> None:
     from transformers import AutoModelForCausalLM
 
     for job in jobs:
-        model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.bfloat16, experts_implementation="eager")
+        model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.bfloat16, experts_implementation="eager").to(job["device"])
         config = copy.deepcopy(_configs()[job["format"]])
         config["quant_cfg"] += _rules(job)
 
         def forward(model: torch.nn.Module, tokens: list[list[int]] = job["tokens"]) -> None:
             with torch.inference_mode():
                 for ids in tokens:
-                    model(torch.tensor([ids]))
+                    model(torch.tensor([ids], device=model.device))
 
         mtq.quantize(model, config, forward_loop=forward if job["tokens"] else None)
         export_hf_checkpoint(model, export_dir=job["out"])
