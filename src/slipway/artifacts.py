@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
@@ -144,6 +145,13 @@ def write_atomic(path: Path, text: str) -> None:
         f.flush()
         os.fsync(f.fileno())
     tmp.replace(path)
+
+
+def remove_half_written(directory: Path) -> None:
+    """Remove what calls of `write_atomic` left in `directory` that were killed."""
+    for file in directory.glob(".*"):
+        if re.fullmatch(r"\..+\.\d+", file.name):
+            file.unlink()
 
 
 @contextmanager

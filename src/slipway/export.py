@@ -13,7 +13,7 @@ import torch
 
 from slipway import __version__, experts
 from slipway import plan as planning
-from slipway.artifacts import sha256_bytes
+from slipway.artifacts import remove_half_written, sha256_bytes
 from slipway.budget import Budget
 from slipway.calibration import calibration_tokens
 from slipway.config import QuantizeConfig
@@ -143,6 +143,7 @@ def _pass(
         Journal(out / NAME, {"what": what, **_identity(params), **model.identity}) as journal,
         ShardWriter(out, outputs, params.max_shard_gb * 1e9, journal) as writer,
     ):
+        remove_half_written(out)
         meter = Meter(what, total, work.progress)
         job = Job(model.source, layout, writer, work.device, work.kernels, meter, error)
         if tokens is None:

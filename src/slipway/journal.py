@@ -7,30 +7,37 @@ against the bytes, so nothing here needs to be flushed.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
-from slipway.errors import ConfigError
+from slipway.errors import ConfigError, ResourceError
 
 NAME = "resume.jsonl"
 
 
 class Journal:
-    """The journal at `file`; `identity` is the job's. Raises ConfigError when it belongs to another job."""
+    """The journal at `file`; `identity` is the job's. Raises ConfigError when it belongs to another job, ResourceError while
+    another process works on it."""
 
     def __init__(self, file: Path, identity: Mapping[str, Any]) -> None:
-        lines, size = _lines(file)
         self.digests: dict[str, str] = {}
-        if lines:
-            _same_job(file, lines[0], identity)
-            self.digests = {line["tensor"]: line["sha256"] for line in lines[1:]}
         self._file, self._lock = file.open("a", buffering=1), threading.Lock()
-        self._file.truncate(size)  # a line cut short must not run into the next
-        if not lines:
-            self._write(identity)
+        try:
+            _take(file, self._file)
+            lines, size = _lines(file)
+            if lines:
+                _same_job(file, lines[0], identity)
+                self.digests = {line["tensor"]: line["sha256"] for line in lines[1:]}
+            self._file.truncate(size)  # a line cut short must not run into the next
+            if not lines:
+                self._write(identity)
+        except BaseException:
+            self._file.close()
+            raise
 
     def record(self, name: str, digest: str) -> None:
         self._write({"tensor": name, "sha256": digest})
@@ -46,11 +53,21 @@ class Journal:
         self._file.close()
 
 
+def _take(path: Path, file: IO[str]) -> None:
+    """Locked until it is closed, or its process ends."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ResourceError(
+            f"unfinished work in {path.parent}", "in use by another process", "one process at a time", "wait for it to end, or stop it"
+        ) from None
+
+
 def _lines(file: Path) -> tuple[list[dict[str, Any]], int]:
     """The whole lines at the beginning, and their bytes."""
     found: list[dict[str, Any]] = []
     size = 0
-    for line in file.read_bytes().splitlines(keepends=True) if file.exists() else []:
+    for line in file.read_bytes().splitlines(keepends=True):
         parsed = _parsed(line)
         if parsed is None or (found and not {"tensor", "sha256"} <= parsed.keys()):
             break

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from slipway.errors import ConfigError
+from slipway.errors import ConfigError, ResourceError
 from slipway.journal import Journal
 
 JOB = {"what": "quantize", "tool": "slipway 1", "base": "b", "rules": {"*.o_proj": "fp8"}}
@@ -73,3 +73,9 @@ def test_another_job_is_refused_by_the_key_that_differs_and_nothing_is_lost(file
     with pytest.raises(ConfigError, match=rf"unfinished work in .*made with {key} = .*expected {key} = .*delete"):
         Journal(file, {**JOB, key: value})
     assert file.read_bytes() == before
+
+
+def test_two_processes_do_not_work_in_one_directory(file):
+    with Journal(file, JOB), pytest.raises(ResourceError, match=r"unfinished work in .*in use by another process"):
+        Journal(file, JOB)
+    assert len(digests(file)) == 2
