@@ -73,7 +73,7 @@ class CompressedTensors:
         return fmt.decode(rows, stored.get("scalar", torch.ones(1)))
 
     def kv_scale(self, attention: str, which: Literal["k", "v"], amax: torch.Tensor) -> tuple[str, torch.Tensor]:
-        return f"{attention}.{which}_scale", (amax.float() / fp8.E4M3_MAX).reshape(1)
+        return f"{attention}.{which}_scale", fp4.quotient(amax.float(), fp8.E4M3_MAX).reshape(1)
 
     def documents(self, scheme: Scheme) -> tuple[dict[str, Any], None]:
         formats = scheme.by_format().values()

@@ -24,7 +24,12 @@ BLOCK = 16
 
 def global_scale(amax: torch.Tensor) -> torch.Tensor:
     """g, fp32 scalar, from the largest magnitude of the fused group."""
-    return amax.float() / (E2M1_MAX * E4M3_MAX)
+    return quotient(amax.float(), E2M1_MAX * E4M3_MAX)
+
+
+def quotient(x: torch.Tensor, divisor: float) -> torch.Tensor:
+    """x / divisor, rounded once on every device: torch divides a CUDA tensor by a Python number as a product with its inverse."""
+    return x / torch.full((), divisor, dtype=x.dtype, device=x.device)
 
 
 def block_scales(weight: torch.Tensor, g: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import torch
 
+from slipway.fp4 import quotient
+
 E4M3_MAX = 448.0
 _TINY = torch.finfo(torch.float32).tiny
 
@@ -20,7 +22,7 @@ _TINY = torch.finfo(torch.float32).tiny
 def scale(amax: torch.Tensor) -> torch.Tensor:
     """s, fp32 of amax's shape, from largest magnitudes; 1 where they are 0."""
     amax = amax.float()
-    return torch.where(amax > 0, amax.clamp(min=_TINY) / E4M3_MAX, 1.0)
+    return torch.where(amax > 0, quotient(amax.clamp(min=_TINY), E4M3_MAX), 1.0)
 
 
 def channel_scales(weight: torch.Tensor) -> torch.Tensor:

@@ -10,10 +10,13 @@ from __future__ import annotations
 import functools
 import os
 import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Literal, TypeVar, cast
 
 import torch
+import torch.fx.experimental._config
 
 Mode = Literal["auto", "on", "off"]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -51,4 +54,52 @@ def _compile(function: F, device: str) -> F:
     options: dict[str, Any] = {name: True for name in _SAME_BITS if name in known}
     if device == "cpu":
         options |= {"cpp_wrapper": True, "cpp.threads": 1}
-    return cast(F, torch.compile(function, dynamic=True, options=options))
+    return cast(F, _Compiled(function, torch.compile(function, dynamic=True, options=options)))
+
+
+class _Gate:
+    """Compiled code runs in many threads at a time; the compiler alone: it marks the whole process as being traced."""
+
+    def __init__(self) -> None:
+        self._changed, self._running = threading.Condition(), 0
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        with self._changed:
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._running == 0)
+            yield
+
+
+_GATE = _Gate()
+_SHAPES: Any = torch.fx.experimental._config  # sizes that happen to be equal on the first call may differ on the next
+
+
+class _Compiled:
+    """Compiled for any sizes on the first call with these dtypes in this thread state; rows or columns of one run eagerly."""
+
+    def __init__(self, eager: Callable[..., Any], compiled: Callable[..., Any]) -> None:
+        self._eager, self._compiled, self._seen = eager, compiled, set[Any]()
+
+    def __call__(self, *tensors: torch.Tensor) -> Any:
+        if any(1 in t.shape for t in tensors):  # torch.compile makes another version for each of these
+            return self._eager(*tensors)
+        state = (torch.get_num_threads(), torch.is_grad_enabled(), torch.is_inference_mode_enabled())
+        key = (state, *((t.dtype, t.dim(), t.is_contiguous(), t is tensors[0]) for t in tensors))
+        if key in self._seen:
+            with _GATE.shared():
+                return self._compiled(*tensors)
+        with _GATE.exclusive(), _SHAPES.patch(use_duck_shape=False):
+            result = self._compiled(*tensors)
+            self._seen.add(key)
+            return result

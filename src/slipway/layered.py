@@ -29,7 +29,7 @@ from slipway.layerwise import HiddenStates, LayerWalk
 from slipway.loader import Loaded, Loader
 from slipway.plan import Plan, Unit
 from slipway.rounding import Encoder, adaptive, encoder
-from slipway.stream import Job, require_budget, stream, unfinished, write_weights
+from slipway.stream import Job, require_budget, stream, unfinished, worker_pool, write_weights
 
 _WEIGHTS = dict[str, torch.Tensor]
 
@@ -45,7 +45,7 @@ def stream_layers(job: Job, plan: Plan, tokens: torch.Tensor, model_dir: Path, p
     stream(job, outside, workers, budget, encoder("max" if params.method == "max" else "mse", job.kernels))
     require_budget([unit for layer in walk.layers for unit in pass_.units(layer)], budget, job.device)
     micro = params.calibration.micro_batch
-    with ThreadPoolExecutor(workers) as pool:
+    with worker_pool(workers) as pool:
         exact = walk.embed(tokens, micro_batch=micro)
         carried = exact.clone() if params.method == "gptq" else None
         for layer in walk.layers:

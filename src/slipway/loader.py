@@ -10,6 +10,7 @@ is a sum over the rank in one order.
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import dataclass
 
 import torch
@@ -30,6 +31,22 @@ def band_rows(columns: int, device: torch.device) -> int:
 def largest(rows: torch.Tensor) -> torch.Tensor:
     """Largest magnitude, fp32 scalar; NaN and Inf come through."""
     return rows.float().abs().amax()
+
+
+_STAGING = threading.local()
+
+
+def on_host(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor itself on a CPU; from a GPU a copy in this thread's pinned memory, good until the thread's next call."""
+    if tensor.device.type == "cpu":
+        return tensor
+    pinned: torch.Tensor | None = getattr(_STAGING, "pinned", None)
+    if pinned is None or pinned.numel() < tensor.nbytes:
+        pinned = _STAGING.pinned = torch.empty(tensor.nbytes, dtype=torch.uint8, pin_memory=True)
+    found = pinned[: tensor.nbytes].view(tensor.dtype).view(tensor.shape)
+    found.copy_(tensor, non_blocking=True)
+    torch.cuda.current_stream().synchronize()
+    return found
 
 
 @dataclass

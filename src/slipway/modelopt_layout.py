@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 
-from slipway import fp8, fusion
+from slipway import fp4, fp8, fusion
 from slipway.errors import ConfigError
 from slipway.formats import Format, Role
 from slipway.schemes import Place, Scheme, require_one_format_a_unit
@@ -63,7 +63,7 @@ class ModelOpt:
         return fmt.decode(rows, stored.get("scalar", torch.ones(())))
 
     def kv_scale(self, attention: str, which: Literal["k", "v"], amax: torch.Tensor) -> tuple[str, torch.Tensor]:
-        return f"{attention}.{which}_proj.{which}_scale", amax.float() / fp8.E4M3_MAX
+        return f"{attention}.{which}_proj.{which}_scale", fp4.quotient(amax.float(), fp8.E4M3_MAX)
 
     def documents(self, scheme: Scheme) -> tuple[dict[str, Any], dict[str, Any]]:
         kv_cache = "FP8" if scheme.kv_cache else None

@@ -23,7 +23,7 @@ from slipway.errors import ResourceError
 from slipway.formats import Format
 from slipway.kernels import Kernels
 from slipway.layouts import Layout
-from slipway.loader import Loaded, Loader, band_rows, largest
+from slipway.loader import Loaded, Loader, band_rows, largest, on_host
 from slipway.lora import add_product
 from slipway.memory import anonymous_bytes
 from slipway.plan import Unit
@@ -96,13 +96,13 @@ def stream(job: Job, units: Sequence[Unit], workers: int, budget: Budget, encode
     require_budget(units, budget, job.device)
     left = iter(unfinished(job, units))
     if job.kernels.compiled:
-        warm_up(job, units, encoder)
+        run_threads(lambda: warm_up(job, units, encoder), 1, threading.Event())
     job.meter.start()
     lock, stop = threading.Lock(), threading.Event()
 
     def work() -> None:
         loader = Loader(job.source, job.device, job.kernels)
-        with torch.no_grad(), _own_stream(job.device):
+        with _own_stream(job.device):
             while not stop.is_set():
                 with lock:
                     unit = next(left, None)
@@ -129,31 +129,29 @@ def unfinished(job: Job, units: Iterable[Unit]) -> list[Unit]:
 
 
 def warm_up(job: Job, units: Sequence[Unit], encoder: Encoder) -> None:
-    """Compile what the pass needs, once, before threads start."""
-    with torch.no_grad():
-        for fmt in {unit.fmt.name: unit.fmt for unit in units if unit.fmt}.values():
-            for rows in (2, 3):  # two sizes: the second tells the compiler that sizes vary
-                weight = torch.zeros(rows, 128 * rows, dtype=torch.bfloat16, device=job.device)
-                job.kernels(largest)(weight)
-                job.kernels(add_product)(weight, torch.zeros_like(weight, dtype=torch.float32), weight)
-                encoder(fmt)(weight, torch.ones((), device=job.device))
+    """Compile what the pass needs, in a worker's thread, before the workers start."""
+    weight = torch.zeros(4, 256, dtype=torch.bfloat16, device=job.device)
+    job.kernels(largest)(weight)
+    job.kernels(add_product)(weight, torch.zeros_like(weight, dtype=torch.float32), weight)
+    for fmt in {unit.fmt.name: unit.fmt for unit in units if unit.fmt}.values():
+        encoder(fmt)(weight, torch.ones((), device=job.device))
 
 
 def run_threads(work: Callable[[], None], workers: int, stop: threading.Event) -> None:
     """Run `work` in several threads, each with one compute thread; stop all at the first error and raise it."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with ThreadPoolExecutor(workers) as pool:
-            running = [pool.submit(work) for _ in range(workers)]
-            try:
-                wait(running, return_when=FIRST_EXCEPTION)
-            finally:
-                stop.set()
-        for done in running:
-            done.result()
-    finally:
-        torch.set_num_threads(threads)
+    with worker_pool(workers) as pool:
+        running = [pool.submit(torch.no_grad()(work)) for _ in range(workers)]
+        try:
+            wait(running, return_when=FIRST_EXCEPTION)
+        finally:
+            stop.set()
+    for done in running:
+        done.result()
+
+
+def worker_pool(workers: int) -> ThreadPoolExecutor:
+    """Threads that compute with one thread each; torch keeps that number by thread."""
+    return ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
 
 
 def _own_stream(device: torch.device) -> torch.cuda.StreamContext:
@@ -211,7 +209,7 @@ def write_weights(job: Job, unit: Unit, loaded: Mapping[str, Loaded], encoder: E
         else:
             for band in [rows] if whole else torch.split(rows, band_rows(rows.shape[1], job.device)):
                 for role, value in encode(band, scale).items():
-                    job.writer.append(places[role].name, bytes_of(job.layout.store(fmt, role, value)))
+                    job.writer.append(places[role].name, bytes_of(on_host(job.layout.store(fmt, role, value))))
         if fmt.scalar:
             job.writer.write(places["scalar"].name, job.layout.store(fmt, "scalar", scale).cpu())
         if not whole:
@@ -223,7 +221,7 @@ def _pass_on(job: Job, unit: Unit, loader: Loader) -> None:
     name = unit.name
     for begin, count in loader.bands(name) or [(0, 0)]:
         band = loader.band(name, begin, count)
-        job.writer.append(name, bytes_of(band))
+        job.writer.append(name, bytes_of(on_host(band)))
     job.meter.advance(unit.nbytes, name)
 
 

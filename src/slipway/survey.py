@@ -19,7 +19,7 @@ from slipway.formats import FORMATS, Format
 from slipway.inputs import LayerInputs
 from slipway.ladder import Ladder, Rung
 from slipway.layerwise import LayerWalk
-from slipway.loader import Loader, band_rows
+from slipway.loader import Loaded, Loader, band_rows
 from slipway.plan import BF16, Plan
 from slipway.shards import WeightSource
 from slipway.stream import Meter, run_threads
@@ -45,10 +45,9 @@ def survey(
                 name = next(left, None)
             if name is None:
                 return
-            with torch.no_grad():
-                loader.begin(source.info(name).nbytes)
-                formats = [plan.formats[name], *upper]
-                sums[name] = {fmt.name: _errors(loader, name, fmt, importance.get(name), work) for fmt in formats}
+            loader.begin(source.info(name).nbytes)
+            loaded, formats = loader.load(name), [plan.formats[name], *upper]
+            sums[name] = {fmt.name: _errors(loaded, fmt, importance.get(name), work) for fmt in formats}
             meter.advance(source.info(name).nbytes, name)
 
     run_threads(run, work.workers, stop)
@@ -64,9 +63,8 @@ def _fallback(params: QuantizeConfig, calibrated: bool) -> list[Format]:
     return [FORMATS["fp8-dynamic"]] if params.layout == "compressed-tensors" else []
 
 
-def _errors(loader: Loader, name: str, fmt: Format, importance: torch.Tensor | None, work: Work) -> tuple[float, float]:
+def _errors(loaded: Loaded, fmt: Format, importance: torch.Tensor | None, work: Work) -> tuple[float, float]:
     """(squared error, squared weights), both weighted."""
-    loaded = loader.load(name)
     stacked = loaded.weight.dim() == 3
     rows_of, fmt = (experts.rows(loaded.weight), fmt.stacked()) if stacked else (loaded.weight, fmt)
     scale, squared, reference = fmt.scale(loaded.amax), 0.0, 0.0
