@@ -44,8 +44,8 @@ class Bench:
         self._slice = prepare(args.peer_shape, self._work)
 
     def figures(self) -> Figures:
-        cold = self._ours(self._whole, 1)
-        say(f"kernels compiled in {cold['warm_up_s']} s")
+        cold = self._ours(self._whole, 1) if self._args.compile == "on" else {}
+        say(f"kernels compiled in {cold.get('warm_up_s')} s")
         whole = interleaved({f"{n}_core": lambda n=n: self._ours(self._whole, n) for n in self._counts()}, self._args.pairs)
         peers = {"ours": lambda: self._ours(self._slice, 1), "eager_torch": lambda: self._ours(self._slice, 1, "off")}
         if self._args.peer_python:
@@ -54,7 +54,7 @@ class Bench:
         rates = {name: found["gb_per_s"] for name, found in slices.items()}
         return {
             "format": self._args.format, "shape": self._args.shape, "slice": self._args.peer_shape, "input_gb": gb(self._whole),
-            "slice_gb": gb(self._slice), "compile_s": cold["warm_up_s"], **whole, "on_slice": slices,
+            "slice_gb": gb(self._slice), "compile_s": cold.get("warm_up_s"), **whole, "on_slice": slices,
             "speed_up_of_two_cores": round(whole["2_core"]["gb_per_s"] / whole["1_core"]["gb_per_s"], 2) if "2_core" in whole else None,
             "times_faster": {name: round(rates["ours"] / rate, 1) for name, rate in rates.items() if name != "ours"},
         }  # fmt: skip

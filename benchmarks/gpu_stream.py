@@ -50,7 +50,7 @@ class Bench:
 
     def figures(self) -> Figures:
         ceilings = self._or_error("ceilings", self._ceilings)
-        cold = self._or_error("cold", lambda: self._ours(self._work / "out"))
+        cold = self._or_error("cold", lambda: self._ours(self._work / "out")) if self._args.compile == "on" else {}
         runs = {"ours": lambda: self._ours(self._work / "out")}
         if self._args.memory_work:
             runs["ours_into_memory"] = lambda: self._ours(self._args.memory_work.resolve() / "slipway-out")
@@ -60,7 +60,7 @@ class Bench:
         return {
             "format": self._args.format, "shape": self._args.shape, "input_gb": gb(self._folder), **ours, "other_workers": tried,
             "compile_s": cold.get("warm_up_s"), "peft_and_modelopt": peers, "ceilings_gb_per_s": ceilings,
-            "of_ceiling": self._shares(ours, ceilings), "errors": self._errors,
+            "of_ceiling": shares(ours["ours"], gb(self._folder), ceilings) if ours else {}, "errors": self._errors,
             "times_faster": {r: round(p["call_s"] / ours["ours"]["call_s"], 1) for r, p in peers.items() if p and ours},
         }  # fmt: skip
 
@@ -113,17 +113,18 @@ class Bench:
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
-    def _shares(self, ours: Figures, ceilings: Figures) -> dict[str, float]:
-        if not ours or not ceilings:
-            return {}
-        read, written = ours["ours"]["gb_per_s"], ours["ours"]["gb_per_s"] * ours["ours"]["bytes"] / 1e9 / gb(self._folder)
-        passed = {
-            "page_cache_read_8_threads": read,
-            "host_to_device_pinned": read,
-            "write_and_fsync": written,
-            "device_to_host_pageable": written,
-        }
-        return {name: round(rate / ceilings[name], 3) for name, rate in passed.items() if name in ceilings}
+
+def shares(ours: Figures, input_gb: float, ceilings: Figures) -> dict[str, float]:
+    """Ours over what the machine can do at most, step by step."""
+    read = ours["gb_per_s"]
+    written = read * ours["bytes"] / 1e9 / input_gb
+    passed = {
+        "page_cache_read_8_threads": read,
+        "host_to_device_pinned": read,
+        "device_to_host_pageable": written,
+        "write_and_fsync": written,
+    }
+    return {name: round(rate / ceilings[name], 3) for name, rate in passed.items() if name in ceilings}
 
 
 if __name__ == "__main__":

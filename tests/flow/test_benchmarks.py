@@ -1,0 +1,79 @@
+"""Every benchmark runs at its smallest and prints one line of JSON with what its table needs; nothing here looks at a time."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks import ceilings
+from benchmarks.gpu_stream import shares
+from tests.modelopt_oracle import ROOT
+from tests.pico import pico_model
+
+SMALL = {
+    "cpu_stream": ["--shape", "tiny", "--peer-shape", "tiny", "--pairs", "1", "--peer-pairs", "1", "--compile", "auto"],
+    "gpu_stream": ["--shape", "tiny", "--repeats", "1", "--device", "cpu", "--compile", "auto", "--routes", "documented"],
+    "seventy_b": [
+        "--shape", "tiny", "--stored-layers", "1", "--device", "cpu", "--compile", "auto", "--format", "nvfp4",
+        "--set", "calibration.samples=2", "--set", "calibration.length=32",
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """The last lines, all benchmarks on one written model."""
+    work = tmp_path_factory.mktemp("work")
+    (work / "gpu_stream" / "ceiling-0").mkdir(parents=True)  # in the way of the ceilings' files
+    return {name: run(name, [*options, "--work", str(work / name)]) for name, options in SMALL.items()}
+
+
+def run(name, options):
+    ran = subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *options], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    assert len(ran.stdout.splitlines()) == 1
+    return json.loads(ran.stdout)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_says_what_was_measured_and_where(results, name):
+    found = results[name]
+    assert found["benchmark"].startswith(name) and f"benchmarks.{name}" in found["command"]
+    assert found["commit"] and found["machine"]["cores"] >= 1 and found["machine"]["versions"]["torch"]
+
+
+def test_cpu_stream_has_ours_and_the_eager_peer(results):
+    found = results["cpu_stream"]
+    assert all(figures["gb_per_s"] > 0 for figures in (found["1_core"], *found["on_slice"].values()))
+    assert found["on_slice"]["eager_torch"]["kernels"] == "eager: as asked"
+    assert found["times_faster"].keys() == {"eager_torch"}
+    assert 0 < found["1_core"]["anonymous_peak_gb"] <= found["1_core"]["rss_peak_gb"]
+
+
+def test_gpu_stream_has_the_peer_by_phases(results):
+    found = results["gpu_stream"]
+    assert found["peft_and_modelopt"]["documented"]["phases_s"].keys() == {"load", "merge", "save", "load_again", "quantize", "export"}
+    assert found["times_faster"].keys() == {"documented"}
+
+
+def test_a_part_that_fails_is_named_and_the_rest_is_measured(results):
+    found = results["gpu_stream"]
+    assert found["errors"].keys() == {"ceilings"} and "ceiling-0" in found["errors"]["ceilings"]
+    assert found["ours"]["gb_per_s"] > 0
+
+
+def test_seventy_b_is_of_all_layers_though_fewer_are_stored(results):
+    found = results["seventy_b"]
+    assert found["stored_layers"] == 1 and "error" not in found
+    assert found["runs"][0]["quantized_tensors"] == 2 * 7
+    assert found["runs"][0]["calibration_tokens"] == 2 * 32
+
+
+def test_ceilings_are_found_and_nothing_is_left(tmp_path):
+    model = pico_model(tmp_path / "model")
+    (tmp_path / "work").mkdir()
+    found = ceilings.reads(model, 1 << 20) | ceilings.writes(tmp_path / "work", 1 << 20)
+    assert found.keys() == {"page_cache_read_1_threads", "page_cache_read_8_threads", "write", "write_and_fsync"}
+    assert all(rate > 0 for rate in found.values()) and list((tmp_path / "work").iterdir()) == []
+    assert shares({"gb_per_s": 8.0, "bytes": 5e9}, 16.0, {"write_and_fsync": 5.0}) == {"write_and_fsync": 0.5}

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# One step on a machine with a GPU and no network: tests/gpu/run.sh check|parity|modelopt|bench8b|bench8b-w4a4|bench70b|bench70b-w4a4
+# Run from anywhere; needs python3 with torch. Packages that machine lacks come unpacked from ./.carry (wheels and zips), if there is one.
+# WORK (default /tmp/slipway-gpu) takes models and output; results go to $OUT as well, where it is set. COMMIT names the tree measured.
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+WORK=${WORK:-/tmp/slipway-gpu} SITE=${SITE:-/tmp/site} PYTHON=${PYTHON:-python3}
+export PYTHONPATH=$SITE:src:. HF_HUB_OFFLINE=1 PYTHONUNBUFFERED=1 TORCHINDUCTOR_CACHE_DIR=$WORK/inductor TRITON_CACHE_DIR=$WORK/triton
+[ -f .carry/commit ] && export COMMIT=${COMMIT:-$(cat .carry/commit)}
+mkdir -p "$WORK" "$SITE"
+say() { echo "$(date +%T) $*"; }
+
+say "unpacking .carry"
+for package in .carry/*.whl .carry/*.zip; do
+  [ -e "$package" ] && "$PYTHON" -m zipfile -e "$package" "$SITE"
+done
+say "$(nvidia-smi --query-gpu=name,driver_version,memory.used --format=csv,noheader 2>&1); $(nproc) cores; $(df -h --output=avail "$WORK" | tail -1) free in $WORK; $(df -h --output=avail /dev/shm | tail -1) in /dev/shm"
+
+# `OPTION /dev/shm/...` where memory has room for 16 GB of files, else nothing.
+in_memory() { [ "$(df -BG --output=avail /dev/shm | tail -1 | tr -dc 0-9)" -ge 16 ] && mkdir -p /dev/shm/slipway-gpu && echo "$1" /dev/shm/slipway-gpu; }
+room() { "$PYTHON" -m pytest -q --durations=5 -p no:cacheprovider --timeout=500 "$@"; }
+
+step() {
+  case ${1:-} in
+    check)
+      "$PYTHON" -m tests.gpu.check &&
+        "$PYTHON" -m benchmarks.gpu_stream --work "$WORK" --shape tiny --repeats 1 $(in_memory --memory-work) &&
+        "$PYTHON" -m benchmarks.seventy_b --work "$WORK/tiny70" --shape tiny --stored-layers 1 --format nvfp4
+      ;;
+    parity) room tests/gpu/test_products.py tests/gpu/test_same_bytes.py tests/gpu/test_resume.py ;;
+    modelopt) room tests/gpu/test_modelopt.py ;;
+    bench8b) "$PYTHON" -m benchmarks.gpu_stream --work "$WORK" $(in_memory --memory-work) --workers 4 12 16 ;;
+    bench8b-w4a4) "$PYTHON" -m benchmarks.gpu_stream --work "$WORK" --format nvfp4 --repeats 3 ;;
+    bench70b) "$PYTHON" -m benchmarks.seventy_b --work "$WORK" $(in_memory --pool) --repeats 2 ;;
+    bench70b-w4a4) "$PYTHON" -m benchmarks.seventy_b --work "$WORK" $(in_memory --pool) --format nvfp4 ;;
+    *) echo "no step '${1:-}': check, parity, modelopt, bench8b, bench8b-w4a4, bench70b or bench70b-w4a4" >&2; return 2 ;;
+  esac
+}
+
+say "step ${1:-}"
+if [ -n "${OUT:-}" ]; then
+  step "$@" 2>&1 | tee "$OUT/${1:-step}.log"
+  status=${PIPESTATUS[0]}
+  [ -f "$WORK/log" ] && tail -c 200000 "$WORK/log" > "$OUT/${1:-step}-processes.log"
+else
+  step "$@"
+  status=$?
+fi
+say "step ${1:-} ended with $status"
+exit "$status"
