@@ -13,13 +13,18 @@ CONF = Path("conf")
 
 def test_the_shipped_config_loads_and_layers_win_over_defaults():
     config = load_config(CONF)
-    assert config.quantize.format == "nvfp4"
+    assert config.quantize.format == "nvfp4a16"
     assert config.gate.non_inferiority, "conf/gates/embedded.yaml fills the gate"
 
 
 def test_overrides_win_and_may_change_a_layer():
     config = load_config(CONF, ["train.lr=3.0e-4", "layers.quantize=formats/fp8", "train.max_steps=7"])
     assert (config.train.lr, config.quantize.format, config.train.max_steps) == (3e-4, "fp8", 7)
+
+
+@pytest.mark.parametrize("said, meant", [("on", "on"), ("off", "off"), ("auto", "auto"), ('"off"', "off")])
+def test_yaml_reads_on_and_off_as_booleans_and_they_are_taken(said, meant):
+    assert load_config(CONF, [f"quantize.compile={said}"]).quantize.compile == meant
 
 
 @pytest.mark.parametrize("file", sorted(CONF.glob("*/*.yaml")), ids=str)
