@@ -27,17 +27,27 @@ def figures(event: dict[str, Any]) -> str:
 def _figure(name: str, value: float) -> str:
     if name == "eta_s":
         return f"ETA {clock(value)}"
+    if name == "anon_gb":
+        return f"{value:.3g} GB memory"
+    if name == "gb_per_s":
+        return f"{value:.3g} GB/s"
     text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
     return f"{text} {name.removesuffix('_per_s')}/s" if name.endswith("_per_s") else f"{name} {text}"
 
 
 def describe(event: dict[str, Any]) -> str:
-    """One line for a log: `train 40/120 steps, loss 0.312, 1,240 tokens/s`."""
+    """One line for a log: `train 40/120 steps, loss 0.312, 1,240 tokens/s`, `quantize 1.2 GB/16.1 GB, 0.42 GB/s, layers.3.mlp.up_proj`."""
     if event["event"] == "note":
         return str(event["text"])
-    total = f"/{event['total']:,g}" if event.get("total") else ""
-    counts = f"{event['what']} {event['done']:,g}{total} {event['unit']}"
-    return ", ".join(part for part in (counts, figures(event)) if part)
+    tensor = str(event.get("tensor", "")).removesuffix(".weight")
+    return ", ".join(part for part in (_counts(event), figures(event), tensor) if part)
+
+
+def _counts(event: dict[str, Any]) -> str:
+    counts = [event["done"], *([event["total"]] if event.get("total") else [])]
+    if event["unit"] == "bytes":
+        return f"{event['what']} {'/'.join(human_bytes(n) for n in counts)}"
+    return f"{event['what']} {'/'.join(f'{n:,g}' for n in counts)} {event['unit']}"
 
 
 def clock(seconds: float) -> str:
@@ -124,7 +134,7 @@ class LiveProgress(Reporter):
         if self._console.is_terminal:
             self._line.event(event)
         elif event["event"] == "note" or self._thin.due():
-            self._console.print(describe(event), highlight=False)
+            self._console.print(describe(event), highlight=False, markup=False, soft_wrap=True)
 
 
 class Line:

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from slipway.console import Bars, describe, human_bytes
+from slipway.console import Bars, LiveProgress, describe, human_bytes
 from slipway.tables import show_run
 
 EVENT = {"t": 1.0, "event": "progress", "what": "train", "done": 40, "total": 120, "unit": "steps", "loss": 0.3124, "tokens_per_s": 1240.4}
@@ -24,6 +24,37 @@ def test_describe_says_counts_and_figures() -> None:
     assert describe(EVENT) == "train 40/120 steps, loss 0.312, 1,240 tokens/s"
     assert describe({**EVENT, "total": None, "done": 1200}) == "train 1,200 steps, loss 0.312, 1,240 tokens/s"
     assert describe({"t": 1.0, "event": "note", "text": "downloading"}) == "downloading"
+
+
+STREAMED = {
+    "t": 1.0, "event": "progress", "what": "quantize", "done": 1_250_000_000, "total": 16_060_000_000, "unit": "bytes", "gb_per_s": 0.4213,
+    "eta_s": 35.2, "tensor": "model.layers.3.mlp.up_proj.weight", "anon_gb": 1.52,
+}  # fmt: skip
+
+
+def test_a_pass_over_weights_says_bytes_speed_what_is_left_memory_and_where_it_is() -> None:
+    assert describe(STREAMED) == "quantize 1.2 GB/16.1 GB, 0.421 GB/s, ETA 0:35, 1.52 GB memory, model.layers.3.mlp.up_proj"
+    assert describe({**STREAMED, "total": None}).startswith("quantize 1.2 GB, 0.421 GB/s")
+
+
+def test_a_terminal_shows_the_pass_as_a_bar() -> None:
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=200)
+    with Bars(console).open() as bars, bars.stage("quantize") as line:
+        LiveProgress(line, console).update(**{k: v for k, v in STREAMED.items() if k not in ("t", "event")})
+    assert "1.2 GB/16.1 GB, 0.421 GB/s" in out.getvalue()
+    assert "mlp.up_proj" in out.getvalue()
+
+
+def test_without_a_terminal_a_line_is_printed_now_and_then_and_every_note() -> None:
+    out = io.StringIO()
+    console = Console(file=out, width=200)
+    with Bars(console).open() as bars, bars.stage("quantize") as line:
+        progress = LiveProgress(line, console, every_s=3600)
+        for done in (1, 2, 3, 10):
+            progress.update("quantize", done, 10, "bytes", tensor=f"t{done}")
+        progress.note("merged")
+    assert out.getvalue().splitlines() == ["quantize 1 B/10 B, t1", "merged"]
 
 
 def test_human_bytes_are_decimal() -> None:
