@@ -15,7 +15,7 @@ from slipway.config import CalibrationConfig, QuantizeConfig
 from slipway.formats import FORMATS
 from slipway.layouts import LAYOUTS
 from slipway.progress import Progress
-from slipway.shards import Shards, TensorInfo
+from slipway.shards import Shards
 from slipway.standalone import quantize_directory
 from tests.modelopt_oracle import tensors
 
@@ -24,17 +24,16 @@ LAYOUT_OF = {"mxfp4": "compressed-tensors"}  # the only one that takes it
 FEW = CalibrationConfig(samples=6, length=24, micro_batch=1)
 
 
-def config(**params: Any) -> QuantizeConfig:
+def config(*, sequences: CalibrationConfig = FEW, **params: Any) -> QuantizeConfig:
     """Quick, and the same whatever the machine: two threads, eager, on the CPU."""
-    fmt = params.get("format", "nvfp4a16")
-    return QuantizeConfig(
-        **{"device": "cpu", "compile": "off", "workers": 2, "layout": LAYOUT_OF.get(fmt, "modelopt"), "calibration": FEW, **params}
-    )
+    layout = LAYOUT_OF.get(params.get("format", ""), "modelopt")
+    return QuantizeConfig(**{"device": "cpu", "compile": "off", "workers": 2, "layout": layout, "calibration": sequences, **params})
 
 
 def quantized(
     model: Path, out: Path, *, adapter: Path | None = None, calibration: Path | None = None, progress: Progress | None = None, **params: Any
 ) -> Path:
+    """Quantize `model` as `config(**params)` says, on the rows of `calibration`."""
     quantize_directory(model, adapter, calibration, out, config(**params), progress or Progress())
     return out
 
@@ -100,7 +99,3 @@ def ordinary(model: Path, weights: Mapping[str, torch.Tensor] | None = None) -> 
     if weights:
         found.load_state_dict(dict(weights), strict=False)
     return found
-
-
-def info(tensor: torch.Tensor) -> TensorInfo:
-    return TensorInfo(tensor.dtype, tuple(tensor.shape))
