@@ -165,7 +165,8 @@ class QuantizeConfig(Section):
     calibration: CalibrationConfig = Field(default_factory=CalibrationConfig, description="Calibration data.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the arithmetic runs; `auto`: the GPU when there is one.")
     compile: Switch = Field(
-        "auto", description="Compile the arithmetic; `auto`: above 0.5 GB of weights, when a compiler is there. The bytes are the same."
+        "auto",
+        description="Compile the arithmetic; `auto`: on a CPU above 0.5 GB of weights, when a compiler is there. The bytes are the same.",
     )
     memory_budget_gb: float = Field(4.0, gt=0, description="Weights in flight on the device that computes, GB.")
     workers: int | None = Field(None, ge=1, description="Threads that read, compute and write; null: the cores, at most 8.")

@@ -141,7 +141,7 @@ def _pass(
     with (
         PeakMemory() as memory,
         Journal(out / NAME, {"what": what, **_identity(params), **model.identity}) as journal,
-        ShardWriter(out, outputs, params.max_shard_gb * 1e9, journal) as writer,
+        ShardWriter(out, outputs, params.max_shard_gb * 1e9, journal, planning.parts(units, model.source)) as writer,
     ):
         remove_half_written(out)
         meter = Meter(what, total, work.progress)

@@ -28,8 +28,9 @@ def global_scale(amax: torch.Tensor) -> torch.Tensor:
 
 
 def quotient(x: torch.Tensor, divisor: float) -> torch.Tensor:
-    """x / divisor, rounded once on every device: torch divides a CUDA tensor by a Python number as a product with its inverse."""
-    return x / torch.full((), divisor, dtype=x.dtype, device=x.device)
+    """x / divisor for magnitudes x, rounded once on every device. torch, eager or compiled, divides a CUDA tensor by a known
+    number as a product with its inverse, which rounds twice: so the divisor must look as if it depended on x."""
+    return x / torch.where(x < 0, 1.0, divisor)
 
 
 def block_scales(weight: torch.Tensor, g: torch.Tensor) -> torch.Tensor:

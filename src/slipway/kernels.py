@@ -29,8 +29,12 @@ class Kernels:
 
     def __init__(self, device: torch.device, mode: Mode, nbytes: int) -> None:
         missing = _missing_compiler(device)
-        if mode == "off" or (mode == "auto" and nbytes < WORTH_COMPILING):
-            self.compiled, self.why = False, "eager: small model" if mode == "auto" else "eager: as asked"
+        if mode == "off":
+            self.compiled, self.why = False, "eager: as asked"
+        elif mode == "auto" and device.type == "cuda":
+            self.compiled, self.why = False, "eager: on a GPU reading and writing take longer"
+        elif mode == "auto" and nbytes < WORTH_COMPILING:
+            self.compiled, self.why = False, "eager: small model"
         else:
             self.compiled, self.why = not missing, f"eager: no {missing}" if missing else "compiled"
         self._device = device

@@ -3,15 +3,17 @@
     exact stream     h -> layer(W) -> h'         what the bf16 model computes: input scales, KV scales, E[x^2]
     carried stream   h -> layer(W_hat) -> h'     GPTQ only: what the quantized model computes so far
 
-Only one layer's weights are in memory, and the hidden states of both streams. GPTQ rounds a layer's matmuls in the order in
+Only one layer's weights are in memory, and those of the next that is being read, and the hidden states of both streams. GPTQ rounds a layer's matmuls in the order in
 which they are computed: each sees inputs that have come through everything rounded before it, and is compensated for the
 drift from the bf16 model's inputs (`curvature`). A layer that a former run finished is run, not rounded, again.
 """
 
 from __future__ import annotations
 
+import itertools
+import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -28,8 +30,8 @@ from slipway.layer_calls import LayerSpec
 from slipway.layerwise import HiddenStates, LayerWalk
 from slipway.loader import Loaded, Loader
 from slipway.plan import Plan, Unit
-from slipway.rounding import Encoder, adaptive, encoder
-from slipway.stream import Job, require_budget, stream, unfinished, worker_pool, write_weights
+from slipway.rounding import Encoder, adapted, encoder
+from slipway.stream import Job, require_budget, stream, unfinished, worker_pool, write_codes, write_weights
 
 _WEIGHTS = dict[str, torch.Tensor]
 
@@ -48,8 +50,11 @@ def stream_layers(job: Job, plan: Plan, tokens: torch.Tensor, model_dir: Path, p
     with worker_pool(workers) as pool:
         exact = walk.embed(tokens, micro_batch=micro)
         carried = exact.clone() if params.method == "gptq" else None
-        for layer in walk.layers:
-            pass_.layer(layer, exact, carried, pool)
+        coming = pass_.fetch(walk.layers[0], pool)
+        for layer, following in itertools.zip_longest(walk.layers, walk.layers[1:]):
+            weights = {name: loading.result() for name, loading in coming.items()}
+            coming = pass_.fetch(following, pool) if following else {}  # while this layer is run
+            pass_.layer(layer, weights, exact, carried, pool)
 
 
 def walk_dtype(device: torch.device, method: str) -> torch.dtype:
@@ -72,14 +77,17 @@ class _LayerPass:
 
     def __init__(self, job: Job, plan: Plan, walk: LayerWalk, params: QuantizeConfig) -> None:
         self._job, self._plan, self._walk, self._params = job, plan, walk, params
+        self._local = threading.local()  # each thread's loader
         self._by_first = {unit.name: unit for unit in plan.units(job.source) if unit.fmt}
 
     def units(self, layer: LayerSpec) -> list[Unit]:
         """The units of a layer that are quantized; what is passed on is the stream's."""
         return [self._by_first[name] for name in layer.names if name in self._by_first]
 
-    def layer(self, layer: LayerSpec, exact: HiddenStates, carried: HiddenStates | None, pool: ThreadPoolExecutor) -> None:
-        units, weights = self.units(layer), self._load(layer, pool)
+    def layer(
+        self, layer: LayerSpec, weights: Mapping[str, Loaded], exact: HiddenStates, carried: HiddenStates | None, pool: ThreadPoolExecutor
+    ) -> None:
+        units = self.units(layer)
         merged = {name: loaded.weight for name, loaded in weights.items()}
         left = unfinished(self._job, units)
         leaders = frozenset(unit.name for unit in left) if carried else frozenset()
@@ -87,20 +95,31 @@ class _LayerPass:
         kept = self._run_exact(layer, merged, exact, seen)
         with torch.no_grad():
             if carried is None:
-                for unit in left:
-                    self._write(unit, weights, encoder(self._params.method, self._job.kernels, seen.importance(unit.weights)))
+                self._write_all(left, weights, seen, pool)
             else:
                 self._round_in_order(layer, left, merged, kept, carried)
         for unit in units:
             self._write_input_scales(unit, seen)
         self._write_kv_scales(layer, seen)
 
-    def _load(self, layer: LayerSpec, pool: ThreadPoolExecutor) -> dict[str, Loaded]:
-        def load(name: str) -> Loaded:
-            with torch.no_grad():
-                return Loader(self._job.source, self._job.device, self._job.kernels).load(name)
+    def fetch(self, layer: LayerSpec, pool: ThreadPoolExecutor) -> dict[str, Future[Loaded]]:
+        """Start loading a layer's tensors."""
+        return {name: pool.submit(self._load, name) for name in layer.names}
 
-        return dict(zip(layer.names, pool.map(load, layer.names), strict=True))
+    @torch.no_grad()
+    def _load(self, name: str) -> Loaded:
+        if not hasattr(self._local, "loader"):
+            self._local.loader = Loader(self._job.source, self._job.device, self._job.kernels)
+        loader: Loader = self._local.loader
+        return loader.load(name)
+
+    def _write_all(self, units: Sequence[Unit], weights: Mapping[str, Loaded], seen: LayerInputs, pool: ThreadPoolExecutor) -> None:
+        @torch.no_grad()
+        def write(unit: Unit) -> None:
+            self._write(unit, weights, encoder(self._params.method, self._job.kernels, seen.importance(unit.weights)))
+
+        for done in [pool.submit(write, unit) for unit in units]:
+            done.result()
 
     def _run_exact(self, layer: LayerSpec, merged: _WEIGHTS, exact: HiddenStates, seen: LayerInputs) -> list[_WEIGHTS]:
         """Move the exact stream on; the kept inputs of each micro-batch."""
@@ -156,9 +175,12 @@ class _LayerPass:
         moments.check()
         stacked = torch.cat([weights[name] for name in unit.weights])
         wanted = compensated(stacked, moments.hessian, moments.drift) if moments.drift is not None else stacked.float()
-        loaded = dict(zip(unit.weights, torch.split(wanted, [len(weights[name]) for name in unit.weights]), strict=True))
-        amaxes = {name: Loaded(part, part.abs().amax()) for name, part in loaded.items()}
-        write_weights(self._job, unit, amaxes, adaptive(moments.hessian), whole=True)
+        scale = unit.fmt.scale(wanted.abs().amax())
+        codes = adapted(unit.fmt, wanted, scale, moments.hessian)
+        sizes = [len(weights[name]) for name in unit.weights]
+        for i, name in enumerate(unit.weights):
+            part = {role: torch.split(value, sizes)[i] for role, value in codes.items()}
+            write_codes(self._job, unit, name, unit.fmt, [part], scale)
         found = self._read_back(unit)
         for name, weight in found.items():
             self._job.error.add(name, weights[name], weight)

@@ -109,11 +109,11 @@ class Loader:
             self._last = name, Recipe(found.stored, found.name, updates)
         return self._last[1]
 
-    def bands(self, name: str) -> list[tuple[int, int]]:
-        """(first row, rows) of a tensor's bands."""
-        shape = self._source.info(name).shape
-        rows, step = TensorInfo(torch.uint8, shape[:-1]).numel, band_rows(shape[-1] if shape else 1, self._device)
-        return [(begin, min(step, rows - begin)) for begin in range(0, rows, step)]
+    def bands(self, name: str, rows: tuple[int, int]) -> list[tuple[int, int]]:
+        """(first row, rows) of the bands of a run of a tensor's rows; one empty band if there are none."""
+        (first, count), shape = rows, self._source.info(name).shape
+        step = band_rows(shape[-1] if shape else 1, self._device)
+        return [(begin, min(step, first + count - begin)) for begin in range(first, first + count, step)] or [(first, 0)]
 
     def band(self, name: str, begin: int, count: int) -> torch.Tensor:
         """Rows `begin` to `begin + count` of a tensor that is passed on: merged in bf16, or as stored when it is not floating."""

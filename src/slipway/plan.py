@@ -13,9 +13,11 @@ from slipway import experts, fusion
 from slipway.errors import CheckpointError, ConfigError
 from slipway.formats import FORMATS, Format, Role
 from slipway.layouts import Layout, Place, Scheme
+from slipway.shard_writer import part_key
 from slipway.shards import TensorInfo, TensorSource, natural
 
 KV: tuple[Literal["k", "v"], ...] = ("k", "v")
+PIECE = 1 << 27  # bytes of a large tensor that one thread passes on
 BF16 = "bf16"  # the rule that keeps a module as it is
 _NEVER = (  # what ModelOpt keeps too: embeddings, routers, small gates, convolutions, other towers
     "*embed*", "*wte", "*wpe", "*router*", "*.mlp.gate", "*block_sparse_moe.gate", "*shared_expert_gate", "*conv1d*", "*linear_attn.in_proj_a*",
@@ -30,6 +32,8 @@ class Unit:
     weights: tuple[str, ...]
     fmt: Format | None  # None: passed on in bf16
     nbytes: int  # as read from the source
+    rows: tuple[int, int] = (0, 0)  # passed on: the first row and the number of rows
+    key: str = ""  # passed on: what the writer calls them
 
     @property
     def name(self) -> str:
@@ -56,11 +60,41 @@ class Plan:
         alike: dict[str, list[str]] = {}
         for name, fmt in self.formats.items():
             alike.setdefault(fmt.name, []).append(name)
-        found = [Unit((name,), None, _nbytes(source, [name])) for name in self.copied]
+        found = [unit for name in self.copied for unit in _passed_on(name, source.info(name))]
         for label, names in alike.items():
             fmt = FORMATS[label]
             found += [Unit(tuple(group), fmt, _nbytes(source, group)) for group in fusion.groups(names, fmt.sharing)]
-        return sorted(found, key=lambda unit: natural(unit.name))
+        return sorted(found, key=lambda unit: (natural(unit.name), unit.rows))
+
+
+def row_bytes(info: TensorInfo) -> int:
+    """Bytes of a row of a tensor that is passed on, as it is written."""
+    return TensorInfo(passed_on(info).dtype, info.shape[-1:]).nbytes
+
+
+def passed_on(info: TensorInfo) -> TensorInfo:
+    """As it is written: floating tensors in bf16."""
+    return TensorInfo(torch.bfloat16, info.shape) if info.dtype.is_floating_point else info
+
+
+def _passed_on(name: str, info: TensorInfo) -> list[Unit]:
+    """Pieces of at most PIECE bytes: an embedding is work for several threads."""
+    rows, step = TensorInfo(torch.uint8, info.shape[:-1]).numel, max(1, PIECE // max(row_bytes(info), 1))
+    begins = range(0, rows, step) or range(1)
+    nbytes = info.nbytes // max(rows, 1)
+    return [
+        Unit((name,), None, nbytes * min(step, rows - begin), (begin, min(step, rows - begin)), part_key(name, i, len(begins)))
+        for i, begin in enumerate(begins)
+    ]
+
+
+def parts(units: Sequence[Unit], source: TensorSource) -> dict[str, list[int]]:
+    """Bytes of the pieces of every tensor that is passed on."""
+    found: dict[str, list[int]] = {}
+    for unit in units:
+        if unit.fmt is None:
+            found.setdefault(unit.name, []).append(unit.rows[1] * row_bytes(source.info(unit.name)))
+    return found
 
 
 def make_plan(
@@ -102,7 +136,7 @@ def places(name: str, unit: Unit, source: TensorSource, layout: Layout) -> Mappi
     """Where the values made of one tensor go, by role."""
     info = experts.as_rows(source.info(name)) if unit.fmt else source.info(name)
     if unit.fmt is None:
-        return {"weight": Place(name, TensorInfo(torch.bfloat16, info.shape) if info.dtype.is_floating_point else info)}
+        return {"weight": Place(name, passed_on(info))}
     return layout.places(fusion.module(name), unit.fmt, info)
 
 

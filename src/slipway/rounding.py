@@ -34,33 +34,19 @@ def encoder(method: Method, kernels: Kernels, importance: torch.Tensor | None = 
     def choose(fmt: Format) -> Encode:
         if method == "max" or not isinstance(fmt, Nvfp4):
             return kernels(fmt.encode)
-        return partial(kernels(searched), importance) if importance is not None else kernels(searched_alike)
+        return partial(searched, importance)  # not compiled: no faster, and near ties could fall the other way
 
     return choose
 
 
-def searched(importance: torch.Tensor, rows: torch.Tensor, scale: torch.Tensor) -> dict[Role, torch.Tensor]:
-    """NVFP4 with the block scales of least squared output error, as far as `importance` tells."""
+def searched(importance: torch.Tensor | None, rows: torch.Tensor, scale: torch.Tensor) -> dict[Role, torch.Tensor]:
+    """NVFP4 with the block scales of least squared error, of the outputs as far as `importance` tells, else of the weights."""
     scales = scale_search.search(rows, scale, importance)
     return {"weight": fp4.round_to(rows, scales, scale), "scale": scales}
 
 
-def searched_alike(rows: torch.Tensor, scale: torch.Tensor) -> dict[Role, torch.Tensor]:
-    """NVFP4 with the block scales of least squared weight error."""
-    scales = scale_search.search(rows, scale)
-    return {"weight": fp4.round_to(rows, scales, scale), "scale": scales}
-
-
-def adaptive(hessian: torch.Tensor) -> Encoder:
-    """GPTQ under the Hessian [I, I] of the inputs; wants whole weights, not bands."""
-
-    def choose(fmt: Format) -> Encode:
-        return lambda rows, scale: _adapted(fmt, rows, scale, hessian)
-
-    return choose
-
-
-def _adapted(fmt: Format, rows: torch.Tensor, scale: torch.Tensor, hessian: torch.Tensor) -> dict[Role, torch.Tensor]:
+def adapted(fmt: Format, rows: torch.Tensor, scale: torch.Tensor, hessian: torch.Tensor) -> dict[Role, torch.Tensor]:
+    """GPTQ of whole rows fp32 [R, I] under the Hessian [I, I] of their inputs; weights with the same inputs may be stacked."""
     if isinstance(fmt, Nvfp4):
         packed, scales = gptq.quantize(rows, scale, hessian)
         return {"weight": packed, "scale": scales}

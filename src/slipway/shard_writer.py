@@ -12,7 +12,8 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -75,7 +76,7 @@ class _Shard:
     def __init__(self, file: Path, tensors: Mapping[str, TensorInfo]) -> None:
         self.file, self.partial, self.tensors = file, file.with_name(f"{file.name}.partial"), dict(tensors)
         self.header, self.offsets, self.size = _layout(tensors)
-        self.left = set(tensors)
+        self.left: set[str] = set()
         self.fd = -1
 
     def start(self, fresh: bool) -> None:
@@ -97,19 +98,44 @@ class _Shard:
             self.fd = -1
 
 
+@dataclass(frozen=True)
+class _Part:
+    """A run of bytes that one thread writes: a whole tensor, or a piece of a large one."""
+
+    tensor: str
+    offset: int  # in the tensor
+    nbytes: int
+
+
+def part_key(name: str, index: int, count: int) -> str:
+    """What a tensor's part is called in `append`, `has`, `drop` and the journal."""
+    return name if count == 1 else f"{name}#{index}"
+
+
 class ShardWriter:
-    """Writes planned tensors into shards; every method may be called from any thread, one thread a tensor.
+    """Writes planned tensors into shards; every method may be called from any thread, one thread a part.
 
-    Without a journal a failed run leaves nothing; with one it leaves what the next run goes on from."""
+    A tensor is one part unless `parts` says in how many bytes each it is cut. Without a journal a failed run leaves nothing;
+    with one it leaves what the next run goes on from."""
 
-    def __init__(self, out: Path, plan: Mapping[str, TensorInfo], max_bytes: float, journal: Journal | None = None) -> None:
+    def __init__(
+        self,
+        out: Path,
+        plan: Mapping[str, TensorInfo],
+        max_bytes: float,
+        journal: Journal | None = None,
+        parts: Mapping[str, Sequence[int]] | None = None,
+    ) -> None:
         self._out, self._plan, self._journal = out, dict(plan), journal
+        self._parts = {key: part for name, info in plan.items() for key, part in _cut(name, (parts or {}).get(name, [info.nbytes]))}
         shards = split(plan, max_bytes)
         files = [SINGLE] if len(shards) == 1 else [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
         self._shards = [_Shard(out / file, tensors) for file, tensors in zip(files, shards, strict=True)]
         self._of = {name: shard for shard in self._shards for name in shard.tensors}
+        for key, part in self._parts.items():
+            self._of[part.tensor].left.add(key)
         self._hashes: dict[str, Any] = {}
-        self._at = dict.fromkeys(plan, 0)
+        self._at = dict.fromkeys(self._parts, 0)
         self._lock = threading.Lock()
         self.digests: dict[str, str] = {}
         (out / INDEX).unlink(missing_ok=True)  # it says that everything is there
@@ -124,16 +150,16 @@ class ShardWriter:
         """Bytes of all tensors."""
         return sum(info.nbytes for info in self._plan.values())
 
-    def has(self, names: Iterable[str]) -> bool:
-        """Whether all these tensors are there already."""
-        return all(name in self.digests for name in names)
+    def has(self, keys: Iterable[str]) -> bool:
+        """Whether all these parts are there already."""
+        return all(key in self.digests for key in keys)
 
-    def drop(self, names: Iterable[str]) -> None:
-        """Forget these tensors, if a former run left some of a set that is made together: they will be written again."""
-        for name in names:
-            if self.digests.pop(name, None):
-                self._at[name] = 0
-                self._of[name].left.add(name)
+    def drop(self, keys: Iterable[str]) -> None:
+        """Forget these parts, if a former run left some of a set that is made together: they will be written again."""
+        for key in keys:
+            if self.digests.pop(key, None):
+                self._at[key] = 0
+                self._of[self._parts[key].tensor].left.add(key)
 
     def read(self, name: str) -> torch.Tensor:
         """A finished tensor, from the file."""
@@ -146,15 +172,15 @@ class ShardWriter:
         return out
 
     def _take_back(self, digests: Mapping[str, str]) -> None:
-        """Keep the recorded tensors whose bytes are what was recorded. Shards stay open until `close`: some may be dropped."""
-        for name, digest in digests.items():
-            if name in self._plan and self._digest(name) == digest:
-                self.digests[name] = digest
-                self._of[name].left.discard(name)
+        """Keep the recorded parts whose bytes are what was recorded. Shards stay open until `close`: some may be dropped."""
+        for key, digest in digests.items():
+            if key in self._parts and self._digest(self._parts[key]) == digest:
+                self.digests[key] = digest
+                self._of[self._parts[key].tensor].left.discard(key)
 
-    def _digest(self, name: str) -> str:
-        shard, at, left = self._of[name], self._of[name].offsets[name], self._plan[name].nbytes
-        found = hashlib.sha256()
+    def _digest(self, part: _Part) -> str:
+        shard, left = self._of[part.tensor], part.nbytes
+        at, found = shard.offsets[part.tensor] + part.offset, hashlib.sha256()
         while left:
             data = os.pread(shard.fd, min(left, _READ), at)
             if not data:
@@ -166,35 +192,36 @@ class ShardWriter:
     def write(self, name: str, tensor: torch.Tensor) -> None:
         """Put one planned tensor in its place. A name, dtype or shape outside the plan is a CheckpointError."""
         got, want = TensorInfo(tensor.dtype, tuple(tensor.shape)), self._plan.get(name)
-        if got != want or self._at[name]:
+        if got != want or self._at.get(name):
             raise CheckpointError(f"tensor {name} to write", got, f"{want}, once", _BUG)
         self.append(name, bytes_of(tensor))
 
-    def append(self, name: str, data: memoryview) -> None:
-        """The next bytes of a planned tensor, in order; the last of them finish it."""
-        shard, at, size = self._of[name], self._at[name], self._plan[name].nbytes
-        if name in self.digests or at + len(data) > size:
-            raise CheckpointError(f"tensor {name} to write", f"{at} + {len(data)} bytes", f"{size}, once", _BUG)
-        self._hashes.setdefault(name, hashlib.sha256()).update(data)
-        _pwrite(shard.fd, data, shard.offsets[name] + at)
-        self._at[name] += len(data)
-        if self._at[name] == size:
-            self._finish(name, shard)
+    def append(self, key: str, data: memoryview) -> None:
+        """The next bytes of a part, in order; the last of them finish it."""
+        part, at = self._parts[key], self._at[key]
+        if key in self.digests or at + len(data) > part.nbytes:
+            raise CheckpointError(f"tensor {key} to write", f"{at} + {len(data)} bytes", f"{part.nbytes}, once", _BUG)
+        shard = self._of[part.tensor]
+        self._hashes.setdefault(key, hashlib.sha256()).update(data)
+        _pwrite(shard.fd, data, shard.offsets[part.tensor] + part.offset + at)
+        self._at[key] += len(data)
+        if self._at[key] == part.nbytes:
+            self._finish(key, shard)
 
-    def _finish(self, name: str, shard: _Shard) -> None:
-        digest = self._hashes.pop(name).hexdigest()
+    def _finish(self, key: str, shard: _Shard) -> None:
+        digest = self._hashes.pop(key).hexdigest()
         with self._lock:
-            self.digests[name] = digest
+            self.digests[key] = digest
             if self._journal:
-                self._journal.record(name, digest)
-            shard.left.remove(name)
+                self._journal.record(key, digest)
+            shard.left.remove(key)
             whole = not shard.left
         if whole:
             shard.publish()
 
     def close(self) -> None:
         """Write the index. Raises CheckpointError while planned tensors are missing."""
-        missing = [name for name in self._plan if name not in self.digests]
+        missing = [key for key in self._parts if key not in self.digests]
         if missing:
             raise CheckpointError("checkpoint to write", f"{len(missing)} tensors missing, first {min(missing)}", "every tensor", _BUG)
         for shard in self._shards:
@@ -222,6 +249,13 @@ class ShardWriter:
                 if not closed and not self._journal:
                     shard.partial.unlink(missing_ok=True)
                     shard.file.unlink(missing_ok=True)
+
+
+def _cut(name: str, sizes: Sequence[int]) -> Iterator[tuple[str, _Part]]:
+    at = 0
+    for i, nbytes in enumerate(sizes):
+        yield part_key(name, i, len(sizes)), _Part(name, at, nbytes)
+        at += nbytes
 
 
 def bytes_of(tensor: torch.Tensor) -> memoryview:

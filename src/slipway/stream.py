@@ -20,7 +20,7 @@ from slipway import experts
 from slipway import plan as planning
 from slipway.budget import Budget
 from slipway.errors import ResourceError
-from slipway.formats import Format
+from slipway.formats import Format, Role
 from slipway.kernels import Kernels
 from slipway.layouts import Layout
 from slipway.loader import Loaded, Loader, band_rows, largest, on_host
@@ -175,12 +175,11 @@ def require_budget(units: Iterable[Unit], budget: Budget, device: torch.device) 
 
 
 def written_names(job: Job, unit: Unit) -> list[str]:
-    return [
-        place.name
-        for name in unit.weights
-        for role, place in planning.places(name, unit, job.source, job.layout).items()
-        if role != "input"
-    ]
+    """What the writer calls the parts that are made with a unit; input scales come later."""
+    if unit.fmt is None:
+        return [unit.key]
+    places = [planning.places(name, unit, job.source, job.layout) for name in unit.weights]
+    return [place.name for found in places for role, place in found.items() if role != "input"]
 
 
 def make_unit(job: Job, unit: Unit, loader: Loader, encode: Encoder) -> None:
@@ -192,37 +191,37 @@ def make_unit(job: Job, unit: Unit, loader: Loader, encode: Encoder) -> None:
     write_weights(job, unit, {name: loader.load(name) for name in unit.weights}, encode)
 
 
-def write_weights(job: Job, unit: Unit, loaded: Mapping[str, Loaded], encoder: Encoder, *, whole: bool = False) -> None:
-    """Quantize and write the weights of one unit, which are in memory: band by band, or each `whole`."""
+def write_weights(job: Job, unit: Unit, loaded: Mapping[str, Loaded], encoder: Encoder) -> None:
+    """Quantize and write the weights of one unit, which are in memory, band by band."""
     assert unit.fmt
     stacked = next(iter(loaded.values())).weight.dim() == 3
     fmt = unit.fmt.stacked() if stacked else unit.fmt
     encode = encoder(fmt)
     scale = fmt.scale(torch.stack([tensor.amax for tensor in loaded.values()]).amax())
     for name, tensor in loaded.items():
-        places = planning.places(name, unit, job.source, job.layout)
         rows = experts.rows(tensor.weight) if stacked else tensor.weight
-        if stacked:
-            shapes = fmt.outputs(experts.logical(job.source.info(name)))
-            for role, value in encode(rows, scale).items():
-                job.writer.write(places[role].name, job.layout.store(fmt, role, value.reshape(shapes[role].shape)))
-        else:
-            for band in [rows] if whole else torch.split(rows, band_rows(rows.shape[1], job.device)):
-                for role, value in encode(band, scale).items():
-                    job.writer.append(places[role].name, bytes_of(on_host(job.layout.store(fmt, role, value))))
-        if fmt.scalar:
-            job.writer.write(places["scalar"].name, job.layout.store(fmt, "scalar", scale).cpu())
-        if not whole:
-            _measure(job.error, name, rows, fmt, encode, scale)
-        job.meter.advance(job.source.info(name).nbytes, name)
+        codes = (encode(band, scale) for band in ([rows] if stacked else torch.split(rows, band_rows(rows.shape[1], job.device))))
+        write_codes(job, unit, name, fmt, codes, scale)
+        _measure(job.error, name, rows, fmt, encode, scale)
+
+
+def write_codes(job: Job, unit: Unit, name: str, fmt: Format, bands: Iterable[Mapping[Role, torch.Tensor]], scale: torch.Tensor) -> None:
+    """Write what rounding made of one weight, from the first band of rows to the last, and its scalar."""
+    places, info = planning.places(name, unit, job.source, job.layout), job.source.info(name)
+    shapes = fmt.outputs(experts.logical(info)) if len(info.shape) == 3 else {}
+    for band in bands:
+        for role, value in band.items():
+            value = value.reshape(shapes[role].shape) if shapes else value
+            job.writer.append(places[role].name, bytes_of(on_host(job.layout.store(fmt, role, value))))
+    if fmt.scalar:
+        job.writer.write(places["scalar"].name, job.layout.store(fmt, "scalar", scale).cpu())
+    job.meter.advance(info.nbytes, name)
 
 
 def _pass_on(job: Job, unit: Unit, loader: Loader) -> None:
-    name = unit.name
-    for begin, count in loader.bands(name) or [(0, 0)]:
-        band = loader.band(name, begin, count)
-        job.writer.append(name, bytes_of(on_host(band)))
-    job.meter.advance(unit.nbytes, name)
+    for begin, count in loader.bands(unit.name, unit.rows):
+        job.writer.append(unit.key, bytes_of(on_host(loader.band(unit.name, begin, count))))
+    job.meter.advance(unit.nbytes, unit.name)
 
 
 def _measure(error: WeightError, name: str, weight: torch.Tensor, fmt: Format, encode: Encode, scale: torch.Tensor) -> None:
