@@ -17,12 +17,13 @@ from jinja2 import TemplateError
 from transformers import AutoTokenizer
 
 from slipway.config import CalibrationConfig
-from slipway.errors import DataError
+from slipway.errors import CheckpointError, DataError
 
 
 def calibration_tokens(file: Path, model_dir: Path, params: CalibrationConfig) -> torch.Tensor:
-    """int64 [N, T] with N <= `params.samples`, T = `params.length`. Raises DataError naming file and line, or when it is too short."""
-    tokenizer = AutoTokenizer.from_pretrained(str(model_dir), local_files_only=True)
+    """int64 [N, T] with N <= `params.samples`, T = `params.length`. Raises DataError naming file and line, or when it is too short, and
+    CheckpointError when the model has no tokenizer."""
+    tokenizer = _tokenizer(model_dir)
     texts = list(_texts(file, tokenizer))
     random.Random(params.seed).shuffle(texts)  # noqa: S311 (a reproducible choice, not a secret)
     wanted, ids = params.samples * params.length, list[int]()
@@ -38,6 +39,18 @@ def calibration_tokens(file: Path, model_dir: Path, params: CalibrationConfig) -
             f"calibration file {file}", f"{len(ids)} tokens", f"{params.length} or more", "add rows, or lower calibration.length"
         )
     return torch.tensor(ids[: found * params.length]).view(found, params.length)
+
+
+def _tokenizer(model_dir: Path) -> Any:
+    try:
+        return AutoTokenizer.from_pretrained(str(model_dir), local_files_only=True)
+    except (OSError, ValueError) as err:
+        raise CheckpointError(
+            f"tokenizer of {model_dir}",
+            str(err).splitlines()[0],
+            "a tokenizer, to read calibration rows",
+            "put the model's tokenizer.json there",
+        ) from err
 
 
 def _texts(file: Path, tokenizer: Any) -> Iterator[str]:
