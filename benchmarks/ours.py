@@ -1,6 +1,7 @@
 """One `slipway quantize` in this process, for a benchmark that watches it from outside; prints its figures as one JSON line.
 
-`call_s` is the whole call, checks of the finished checkpoint included, without the start of Python and the imports.
+`call_s` is the whole call, checks of the finished checkpoint included, without the start of Python and the imports;
+`call_cpu_s` its processor time, of all threads: less than cores x `call_s` when it waited, or when others had the cores.
 With `--layers N` the model's decoder layers come from MODEL's few, in turn: a model larger than the disk, every byte still
 read from a file.
 """
@@ -68,12 +69,13 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], dest="settings")
     args = parser.parse_args()
     params = section("quantize", {"compile": args.compile}, args.settings)
-    start = time.monotonic()
+    start, cpu = time.monotonic(), time.process_time()
     if args.layers:
         figures = quantize_repeated(args, params)
     else:
         figures = quantize_directory(args.model, args.adapter, args.calibration, args.out, params, Lines())
-    print(json.dumps(figures | {"call_s": round(time.monotonic() - start, 3)} | gpu_figures()))
+    spent = {"call_s": round(time.monotonic() - start, 3), "call_cpu_s": round(time.process_time() - cpu, 2)}
+    print(json.dumps(figures | spent | gpu_figures()))
 
 
 def quantize_repeated(args: argparse.Namespace, params: QuantizeConfig) -> dict[str, object]:
