@@ -171,7 +171,9 @@ class Loader:
 
 def _product(update: LowRank, begin: int, count: int) -> torch.Tensor:
     """fp32 rows of the scaled product. The scaling is a step of its own, so that no compiler fuses it into the sum."""
-    product = torch.mm(update.b[begin : begin + count], update.a)
+    rows = len(update.b)
+    first = begin if count > 1 or rows == 1 else min(begin, rows - 2)  # BLAS sums a single row in another order: give it a second
+    product = torch.mm(update.b[first : first + max(count, min(2, rows))], update.a)[begin - first : begin - first + count]
     return product if update.scaling == 1 else product.mul_(update.scaling)
 
 
