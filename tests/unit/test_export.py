@@ -9,6 +9,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 from slipway import calibration, loader, standalone
+from slipway import plan as planning
 from slipway.errors import AdapterError, CheckpointError, ConfigError
 from slipway.export import check_bits, is_tied
 from slipway.formats import FORMATS
@@ -81,6 +82,7 @@ def needs(fmt, rows):
 def test_streamed_equals_whole(tmp_path, monkeypatch, base, adapter, merged, whole, rows, fmt, layout, workers, band, shard_gb):
     """Base and adapter merged on the way into many shards, and the plain merge into one: the bytes of PEFT's merge quantized whole."""
     monkeypatch.setattr(loader, "CPU_BAND", band)
+    monkeypatch.setattr(planning, "PIECE", 100 * band)
     want = {"format": fmt, "layout": layout, "workers": workers, "max_shard_gb": shard_gb, **needs(fmt, rows)}
     virtual = quantized(base, tmp_path / "virtual", adapter=adapter, **want)
     assert same(virtual, whole(fmt, layout))

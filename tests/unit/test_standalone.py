@@ -10,6 +10,7 @@ from errno import ENOSPC
 
 import pytest
 
+from slipway import plan
 from slipway.errors import ConfigError, ResourceError
 from slipway.journal import NAME
 from slipway.progress import Progress
@@ -81,11 +82,14 @@ def fused(name):
     """Tensors of one unit have one name here."""
     for member, unit in (("q_proj", "qkv"), ("k_proj", "qkv"), ("v_proj", "qkv"), ("gate_proj", "gate_up"), ("up_proj", "gate_up")):
         name = name.replace(member, unit)
-    return name.partition(".weight")[0]
+    return name if "#" in name else name.partition(".weight")[0]
 
 
 @pytest.mark.parametrize("workers, every", [(1, 1), (4, 7)])
-def test_quantize_killed_at_any_step_goes_on(tmp_path, base, adapter, workers, every):
+def test_quantize_killed_at_any_step_goes_on(tmp_path, monkeypatch, base, adapter, workers, every):
+    """The embedding is passed on in three pieces, which are finished one by one."""
+    monkeypatch.setattr(plan, "PIECE", 20_000)
+
     def work(out):
         quantized(base, out, adapter=adapter, workers=workers, **SHARDS)
 
