@@ -17,8 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.cpu_stream import gb
-from benchmarks.measure import Figures, RunFailedError, emit, interleaved, run, say
-from benchmarks.synthetic import SHAPES, prepare
+from benchmarks.measure import Figures, RunFailedError, emit, interleaved, prepared, run, say
+from benchmarks.synthetic import SHAPES
 
 ROUTES = ("documented", "shortest")
 
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--memory-work", type=Path, help="a folder in memory, for output only")
     parser.add_argument("--shape", choices=SHAPES, default="8b")
     parser.add_argument("--format", choices=("nvfp4a16", "nvfp4"), default="nvfp4a16")
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--compile", choices=("on", "auto"), default="on")
     parser.add_argument("--workers", type=int, nargs="*", default=[], help="other numbers of workers to try, once each")
@@ -44,8 +44,7 @@ class Bench:
     def __init__(self, args: argparse.Namespace) -> None:
         self._args, self._work = args, args.work.resolve()
         self._work.mkdir(parents=True, exist_ok=True)
-        say(f"writing {args.shape}")
-        self._folder = prepare(args.shape, self._work, args.device)
+        self._folder = prepared(args.shape, self._work, args.device)
         self._errors: dict[str, str] = {}
 
     def figures(self) -> Figures:
@@ -55,8 +54,8 @@ class Bench:
         if self._args.memory_work:
             runs["ours_into_memory"] = lambda: self._ours(self._args.memory_work.resolve() / "slipway-out")
         ours = self._or_error("ours", lambda: interleaved(runs, self._args.repeats))
-        tried = {f"{n}_workers": self._or_error(f"{n}_workers", lambda n=n: self._ours(self._work / "out", n)) for n in self._args.workers}
         peers = {route: self._or_error(route, lambda route=route: self._peer(route)) for route in self._args.routes}
+        tried = {f"{n}_workers": self._or_error(f"{n}_workers", lambda n=n: self._ours(self._work / "out", n)) for n in self._args.workers}
         return {
             "format": self._args.format, "shape": self._args.shape, "input_gb": gb(self._folder), **ours, "other_workers": tried,
             "compile_s": cold.get("warm_up_s"), "peft_and_modelopt": peers, "ceilings_gb_per_s": ceilings,

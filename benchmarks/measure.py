@@ -54,6 +54,15 @@ def run(
     return figures | total | ({} if before is None else {"gpu_used_peak_gb": round(gpu.peak_gb - before, 3)})
 
 
+def prepared(shape: str, work: Path, device: str, stored_layers: int | None = None) -> Path:
+    """The folder of a synthetic model, made by a process of its own: this one stays off the GPU."""
+    say(f"writing {shape} into {work}")
+    command = [sys.executable, "-m", "benchmarks.synthetic", shape, str(work), "--device", device]
+    command += ["--stored-layers", str(stored_layers)] if stored_layers else []
+    subprocess.run(command, cwd=ROOT, check=True, stdout=sys.stderr, env={**os.environ, **_paths()})
+    return work / shape
+
+
 def _paths() -> dict[str, str]:
     """The checkout's packages come first, whatever is installed."""
     return {"PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH"))))}

@@ -15,8 +15,8 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.measure import Figures, RunFailedError, emit, run, say
-from benchmarks.synthetic import SHAPES, prepare
+from benchmarks.measure import Figures, RunFailedError, emit, prepared, run, say
+from benchmarks.synthetic import SHAPES
 
 
 def main() -> None:
@@ -38,8 +38,7 @@ def measure(args: argparse.Namespace) -> Figures:
     work = args.work.resolve()
     work.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
-    say(f"writing {args.stored_layers} layers of {args.shape}")
-    folder = prepare(args.shape, (args.pool or work).resolve(), args.device, stored_layers=args.stored_layers)
+    folder = prepared(args.shape, (args.pool or work).resolve(), args.device, args.stored_layers)
     found: Figures = {
         "format": args.format,
         "shape": args.shape,

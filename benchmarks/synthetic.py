@@ -1,12 +1,12 @@
 """Llama-shaped checkpoints and adapters of random weights, written with the safetensors library: what benchmarks run on.
 
-`python -m benchmarks.synthetic 3gb OUT` writes OUT/model and OUT/adapter (rank 16 on every Linear) and prints their size.
+`python -m benchmarks.synthetic 3gb WORK` writes WORK/3gb: model, adapter (rank 16 on every Linear), rows to calibrate with.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -142,7 +142,15 @@ def prepare(name: str, work: Path, device: str = "cpu", *, stored_layers: int | 
     return folder
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("shape", choices=SHAPES)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--device", default="cpu", help="where random numbers are made; a GPU is faster")
+    parser.add_argument("--stored-layers", type=int)
+    args = parser.parse_args()
+    print(prepare(args.shape, args.work, args.device, stored_layers=args.stored_layers))
+
+
 if __name__ == "__main__":
-    wanted, folder = SHAPES[sys.argv[1]], Path(sys.argv[2])
-    print(json.dumps({"model": sys.argv[1], "bytes": write_model(wanted, folder / "model")}))
-    write_adapter(wanted, folder / "adapter")
+    main()

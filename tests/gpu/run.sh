@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# One step on a machine with a GPU and no network: tests/gpu/run.sh check|parity|modelopt|bench8b|bench8b-w4a4|bench70b|bench70b-w4a4
-# Run from anywhere; needs python3 with torch. Packages that machine lacks come unpacked from ./.carry (wheels and zips), if there is one.
-# WORK (default /tmp/slipway-gpu) takes models and output; results go to $OUT as well, where it is set. COMMIT names the tree measured.
+# Steps on a machine with a GPU and no network: tests/gpu/run.sh STEP...
+# Steps: check parity modelopt bench8b bench8b-w4a4 bench70b bench70b-w4a4, each of a few minutes.
+# Needs python3 with torch; what else that machine lacks is unpacked from ./.carry (wheels and zips), if there is one.
+# WORK (default /tmp/slipway-gpu) takes models and output, 50 GB of them; results go to $OUT as well, where it is set.
+# COMMIT names the tree measured, where it is a copy without its history; .carry/commit may hold it.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 WORK=${WORK:-/tmp/slipway-gpu} SITE=${SITE:-/tmp/site} PYTHON=${PYTHON:-python3}
@@ -29,22 +31,26 @@ step() {
       ;;
     parity) room tests/gpu/test_products.py tests/gpu/test_same_bytes.py tests/gpu/test_resume.py ;;
     modelopt) room tests/gpu/test_modelopt.py ;;
-    bench8b) "$PYTHON" -m benchmarks.gpu_stream --work "$WORK" $(in_memory --memory-work) --workers 4 12 16 ;;
-    bench8b-w4a4) "$PYTHON" -m benchmarks.gpu_stream --work "$WORK" --format nvfp4 --repeats 3 ;;
+    bench8b) "$PYTHON" -m benchmarks.gpu_stream --work "$WORK" $(in_memory --memory-work) --workers 4 16 ;;
+    bench8b-w4a4) "$PYTHON" -m benchmarks.gpu_stream --work "$WORK" --format nvfp4 --repeats 2 ;;
     bench70b) "$PYTHON" -m benchmarks.seventy_b --work "$WORK" $(in_memory --pool) --repeats 2 ;;
     bench70b-w4a4) "$PYTHON" -m benchmarks.seventy_b --work "$WORK" $(in_memory --pool) --format nvfp4 ;;
     *) echo "no step '${1:-}': check, parity, modelopt, bench8b, bench8b-w4a4, bench70b or bench70b-w4a4" >&2; return 2 ;;
   esac
 }
 
-say "step ${1:-}"
-if [ -n "${OUT:-}" ]; then
-  step "$@" 2>&1 | tee "$OUT/${1:-step}.log"
-  status=${PIPESTATUS[0]}
-  [ -f "$WORK/log" ] && tail -c 200000 "$WORK/log" > "$OUT/${1:-step}-processes.log"
-else
-  step "$@"
-  status=$?
-fi
-say "step ${1:-} ended with $status"
-exit "$status"
+result=0
+for name in "${@:-none}"; do
+  say "step $name"
+  if [ -n "${OUT:-}" ]; then
+    step "$name" 2>&1 | tee "$OUT/$name.log"
+    status=${PIPESTATUS[0]}
+  else
+    step "$name"
+    status=$?
+  fi
+  say "step $name ended with $status"
+  [ "$status" -eq 0 ] || result=$status
+done
+[ -n "${OUT:-}" ] && [ -f "$WORK/log" ] && tail -c 500000 "$WORK/log" > "$OUT/processes.log"
+exit "$result"
