@@ -53,6 +53,7 @@ class Bench:
         runs = {"ours": lambda: self._ours(self._work / "out")}
         if self._args.memory_work:
             runs["ours_into_memory"] = lambda: self._ours(self._args.memory_work.resolve() / "slipway-out")
+        runs["ours_eager"] = lambda: self._ours(self._work / "out", compiled="off")
         ours = self._or_error("ours", lambda: interleaved(runs, self._args.repeats))
         peers = {route: self._or_error(route, lambda route=route: self._peer(route)) for route in self._args.routes}
         tried = {f"{n}_workers": self._or_error(f"{n}_workers", lambda n=n: self._ours(self._work / "out", n)) for n in self._args.workers}
@@ -60,7 +61,7 @@ class Bench:
             "format": self._args.format, "shape": self._args.shape, "input_gb": gb(self._folder), **ours, "other_workers": tried,
             "compile_s": cold.get("warm_up_s"), "peft_and_modelopt": peers, "ceilings_gb_per_s": ceilings,
             "of_ceiling": shares(ours["ours"], gb(self._folder), ceilings) if ours else {}, "errors": self._errors,
-            "times_faster": {r: round(p["call_s"] / ours["ours"]["call_s"], 1) for r, p in peers.items() if p and ours},
+            "times_faster": {r: {n: round(p["call_s"] / o["call_s"], 1) for n, o in ours.items()} for r, p in peers.items() if p and ours},
         }  # fmt: skip
 
     def _or_error(self, name: str, make: Callable[[], Figures]) -> Figures:
@@ -91,10 +92,10 @@ class Bench:
     def _ceiling_gb(self) -> float:
         return min(4.0, gb(self._folder))
 
-    def _ours(self, out: Path, workers: int | None = None) -> Figures:
+    def _ours(self, out: Path, workers: int | None = None, compiled: str | None = None) -> Figures:
         shutil.rmtree(out, ignore_errors=True)
         command = [sys.executable, "-m", "benchmarks.ours", self._folder / "model", "--adapter", self._folder / "adapter", "--out", out]
-        command += ["--compile", self._args.compile]
+        command += ["--compile", compiled or self._args.compile]
         command += ["--calibration", self._folder / "calibration.jsonl"] if self._args.format == "nvfp4" else []
         settings = {"format": self._args.format, "device": self._args.device}
         for key, value in {**settings, **({"workers": workers} if workers else {})}.items():

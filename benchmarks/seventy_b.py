@@ -26,9 +26,8 @@ def main() -> None:
     parser.add_argument("--stored-layers", type=int, default=2)
     parser.add_argument("--shape", choices=SHAPES, default="70b")
     parser.add_argument("--format", choices=("nvfp4a16", "nvfp4"), default="nvfp4a16")
-    parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--compile", choices=("on", "auto"), default="on")
+    parser.add_argument("--compile", nargs="+", choices=("on", "auto", "off"), default=["on", "off"], help="a run each")
     parser.add_argument("--set", action="append", default=[], dest="settings", help="any key of the quantize section, key=value")
     args = parser.parse_args()
     emit(f"seventy_b_{args.format}", measure(args))
@@ -46,21 +45,21 @@ def measure(args: argparse.Namespace) -> Figures:
         "preparing_s": round(time.monotonic() - start),
     }
     found["runs"] = []
-    for i in range(args.repeats):
-        say(f"run {i + 1} of {args.repeats}")
+    for compiled in args.compile:
+        say(f"run with compile={compiled}")
         try:
-            found["runs"].append(once(args, folder, work))
+            found["runs"].append(once(args, folder, work, compiled))
         except RunFailedError as err:
             return {**found, "error": str(err)}
         say(f"{found['runs'][-1]}")
     return found
 
 
-def once(args: argparse.Namespace, folder: Path, work: Path) -> Figures:
+def once(args: argparse.Namespace, folder: Path, work: Path, compiled: str) -> Figures:
     out, layers = work / "out", SHAPES[args.shape].layers
     shutil.rmtree(out, ignore_errors=True)
     command = [sys.executable, "-m", "benchmarks.ours", folder / "model", "--adapter", folder / "adapter", "--out", out]
-    command += ["--layers", layers, "--documents", folder / "model", "--compile", args.compile]
+    command += ["--layers", layers, "--documents", folder / "model", "--compile", compiled]
     command += ["--calibration", folder / "calibration.jsonl"] if args.format == "nvfp4" else []
     for setting in (f"format={args.format}", f"device={args.device}", *args.settings):
         command += ["--set", setting]

@@ -29,11 +29,11 @@ step() {
         "$PYTHON" -m benchmarks.gpu_stream --work "$WORK" --shape tiny --repeats 1 $(in_memory --memory-work) &&
         "$PYTHON" -m benchmarks.seventy_b --work "$WORK/tiny70" --shape tiny --stored-layers 1 --format nvfp4
       ;;
-    parity) room tests/gpu/test_products.py tests/gpu/test_same_bytes.py tests/gpu/test_resume.py ;;
+    parity) room tests/gpu/test_products.py tests/gpu/test_same_bytes.py tests/gpu/test_resume.py tests/gpu/test_finite.py ;;
     modelopt) room tests/gpu/test_modelopt.py ;;
     bench8b) "$PYTHON" -m benchmarks.gpu_stream --work "$WORK" $(in_memory --memory-work) --workers 4 16 ;;
     bench8b-w4a4) "$PYTHON" -m benchmarks.gpu_stream --work "$WORK" --format nvfp4 --repeats 2 ;;
-    bench70b) "$PYTHON" -m benchmarks.seventy_b --work "$WORK" $(in_memory --pool) --repeats 2 ;;
+    bench70b) "$PYTHON" -m benchmarks.seventy_b --work "$WORK" $(in_memory --pool) ;;
     bench70b-w4a4) "$PYTHON" -m benchmarks.seventy_b --work "$WORK" $(in_memory --pool) --format nvfp4 ;;
     *) echo "no step '${1:-}': check, parity, modelopt, bench8b, bench8b-w4a4, bench70b or bench70b-w4a4" >&2; return 2 ;;
   esac
