@@ -169,7 +169,7 @@ class QuantizeConfig(Section):
         description="Compile the arithmetic; `auto`: on a CPU above 0.5 GB of weights, when a compiler is there. The bytes are the same.",
     )
     memory_budget_gb: float = Field(4.0, gt=0, description="Weights in flight on the device that computes, GB.")
-    workers: int | None = Field(None, ge=1, description="Threads that read, compute and write; null: the cores, at most 8.")
+    workers: int | None = Field(None, ge=1, description="Threads that read, compute and write; null: the cores, at most 16.")
     max_shard_gb: float = Field(4.0, gt=0, description="Largest shard written, GB.")
 
 

@@ -13,14 +13,15 @@ from slipway.layer_calls import LayerSpec
 class LayerInputs:
     """Observer of one layer. Inputs that several weights share (q/k/v; gate/up; all experts) have one largest magnitude."""
 
-    def __init__(self, linears: Iterable[str], keep: frozenset[str] = frozenset()) -> None:
-        """`keep`: weights whose inputs are kept whole, per micro-batch; the first weight of each group that shares an input."""
+    def __init__(self, linears: Iterable[str], keep: frozenset[str] = frozenset(), *, squares: bool = True) -> None:
+        """`keep`: weights whose inputs are kept whole, per micro-batch; the first weight of each group that shares an input. `squares`: add up
+        what `importance` tells."""
         self._group = {name: group[0] for group in fusion.input_groups(linears) for name in group}
         self._amax: dict[str, torch.Tensor] = {}
         self._squares: dict[str, torch.Tensor] = {}
         self._tokens: dict[str, int] = {}
         self.keys = self.values = torch.zeros(())
-        self._keep = keep
+        self._keep, self._want_squares = keep, squares
         self.kept: dict[str, torch.Tensor] = {}  # of the micro-batch just run; who runs the layer takes them
 
     def linear(self, names: tuple[str, ...], x: torch.Tensor, expert: int | None) -> None:  # noqa: ARG002
@@ -35,6 +36,8 @@ class LayerInputs:
             return
         group, amax = self._group[name], x.abs().amax().float()
         self._amax[group] = torch.maximum(self._amax.get(group, amax), amax)
+        if not self._want_squares:
+            return
         squares = x.float().square().sum(0)
         self._squares[name] = self._squares[name] + squares if name in self._squares else squares
         self._tokens[name] = self._tokens.get(name, 0) + len(x)

@@ -12,7 +12,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal, TypeVar, cast
 
 import torch
@@ -38,6 +38,8 @@ class Kernels:
         else:
             self.compiled, self.why = not missing, f"eager: no {missing}" if missing else "compiled"
         self._device = device
+        # A GPU is fed by one thread at a time: launches of several threads only wait for the GIL between each other.
+        self.turn: AbstractContextManager[Any] = threading.Lock() if device.type == "cuda" else nullcontext()
 
     def __call__(self, function: F) -> F:
         return _compile(function, self._device.type) if self.compiled else function

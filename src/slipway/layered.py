@@ -91,7 +91,7 @@ class _LayerPass:
         merged = {name: loaded.weight for name, loaded in weights.items()}
         left = unfinished(self._job, units)
         leaders = frozenset(unit.name for unit in left) if carried else frozenset()
-        seen = LayerInputs(layer.linears, leaders)
+        seen = LayerInputs(layer.linears, leaders, squares=self._params.method == "mse")
         kept = self._run_exact(layer, merged, exact, seen)
         with torch.no_grad():
             if carried is None:
@@ -165,7 +165,7 @@ class _LayerPass:
         assert unit.fmt
         paired = fusion.container(unit.name) is None  # routing may send other tokens to an expert of the quantized model
         moments = Moments(unit.name, weights[unit.name].shape[1], self._job.device, drift=paired)
-        inputs = LayerInputs(layer.linears, frozenset([unit.name]))
+        inputs = LayerInputs(layer.linears, frozenset([unit.name]), squares=False)
         with self._walk.load(layer, weights) as module:
             for i, _ in enumerate(self._walk.outputs(layer, module, carried, inputs)):
                 if unit.name in inputs.kept:

@@ -21,6 +21,7 @@ from slipway.lora import add_product
 from slipway.shards import LowRank, Recipe, TensorInfo, WeightSource
 
 CPU_BAND, GPU_BAND = 1 << 18, 1 << 24  # weights a band: 0.5 MB of bf16 and its fp32 product stay in a core's L2; 32 MB keeps PCIe busy
+_SMALL = 1 << 18  # elements of a product
 
 
 def band_rows(columns: int, device: torch.device) -> int:
@@ -44,8 +45,10 @@ def on_host(tensor: torch.Tensor) -> torch.Tensor:
     if pinned is None or pinned.numel() < tensor.nbytes:
         pinned = _STAGING.pinned = torch.empty(tensor.nbytes, dtype=torch.uint8, pin_memory=True)
     found = pinned[: tensor.nbytes].view(tensor.dtype).view(tensor.shape)
+    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
     found.copy_(tensor, non_blocking=True)
-    torch.cuda.current_stream().synchronize()
+    copied.record()
+    copied.synchronize()
     return found
 
 
@@ -62,7 +65,7 @@ class Loader:
 
     def __init__(self, source: WeightSource, device: torch.device, kernels: Kernels) -> None:
         self._source, self._device = source, device
-        self._add, self._largest = kernels(add_product), kernels(largest)
+        self._add, self._largest, self._turn = kernels(add_product), kernels(largest), kernels.turn
         self._arena, self._used = torch.empty(0, dtype=torch.uint8), 0
         self._last: tuple[str, Recipe] | None = None  # the tensor whose bands are being read
         self._pinned: list[torch.Tensor] = []
@@ -96,8 +99,10 @@ class Loader:
         out = self._empty(info.shape)
         rows = out.reshape(-1, info.shape[-1]) if info.shape else out.reshape(1, 1)
         amaxes = [self._band(rows, begin, recipe) for begin in range(0, rows.shape[0], band_rows(rows.shape[1], self._device))]
-        amax = torch.stack(amaxes).amax() if amaxes else torch.zeros((), device=self._device)
-        if not torch.isfinite(amax):
+        with self._turn:
+            amax = torch.stack(amaxes).amax() if amaxes else torch.zeros((), device=self._device)
+            finite = torch.isfinite(amax)
+        if not finite:
             self._source.read(name)  # the careful way: it names which of base, adapter and sum is not finite
             raise CheckpointError(f"tensor {name}", f"largest magnitude {float(amax)}", "finite values", "use an undamaged file")
         return Loaded(out, amax)
@@ -133,35 +138,40 @@ class Loader:
         """Fill a band of `rows` and return its largest magnitude; `begin` counts in the stored tensor, `into` in `rows`."""
         at = begin if into is None else into
         target = rows[at : at + band_rows(rows.shape[1], self._device)]
-        stored = self._stage(target, begin, recipe)
-        if not recipe.updates:
-            if stored is not target:
-                target.copy_(stored)
-            return self._largest(target)
-        for update in recipe.updates:
-            amax = self._add(stored, _product(update, begin, target.shape[0]), target)
-            stored = target
-        return amax
+        host, copied = self._fetch(target, begin, recipe)
+        with self._turn:
+            stored = target if recipe.info.dtype == torch.bfloat16 else torch.empty_like(target, dtype=recipe.info.dtype)
+            if host is not target:
+                stored.copy_(host, non_blocking=True)
+            if copied:
+                copied.record()
+            if not recipe.updates:
+                if stored is not target:
+                    target.copy_(stored)
+                return self._largest(target)
+            for update in recipe.updates:
+                product = _product(update, begin, target.shape[0]).to(self._device)
+                amax = self._add(stored, product, target)
+                stored = target
+            return amax
 
-    def _stage(self, target: torch.Tensor, begin: int, recipe: Recipe) -> torch.Tensor:
-        """The stored rows on the device: straight into the weight on a CPU, through pinned memory to a GPU."""
-        dtype = recipe.info.dtype
-        offset = begin * target.shape[1] * dtype.itemsize
-        if self._device.type == "cpu":
-            stored = target if dtype == torch.bfloat16 else torch.empty(target.shape, dtype=dtype)
-            recipe.stored.fetch(recipe.name, stored, offset)
-            return stored
-        pinned, copied = self._next_pinned(target.numel() * dtype.itemsize)
-        recipe.stored.fetch(recipe.name, pinned, offset)
-        stored = target if dtype == torch.bfloat16 else torch.empty(target.shape, dtype=dtype, device=self._device)
-        stored.copy_(pinned.view(dtype).view(target.shape), non_blocking=True)
-        copied.record()
-        return stored
+    def _fetch(self, target: torch.Tensor, begin: int, recipe: Recipe) -> tuple[torch.Tensor, torch.cuda.Event | None]:
+        """The stored rows on the host: in the weight itself where they fit, else in memory of their own; for a GPU in pinned
+        memory, with the event to record after it is copied."""
+        dtype, copied = recipe.info.dtype, None
+        if self._device.type == "cuda":
+            pinned, copied = self._next_pinned(target.numel() * dtype.itemsize)
+            host = pinned.view(dtype).view(target.shape)
+        else:
+            host = target if dtype == torch.bfloat16 else torch.empty(target.shape, dtype=dtype)
+        recipe.stored.fetch(recipe.name, host, begin * target.shape[1] * dtype.itemsize)
+        return host, copied
 
     def _next_pinned(self, nbytes: int) -> tuple[torch.Tensor, torch.cuda.Event]:
         """The pinned buffer used longer ago, once its copy is done."""
         if not self._pinned or self._pinned[0].numel() < nbytes:
-            torch.cuda.current_stream().synchronize()
+            self._copied[0].synchronize()
+            self._copied[1].synchronize()
             self._pinned = [torch.empty(nbytes, dtype=torch.uint8, pin_memory=True) for _ in range(2)]
         self._pinned.reverse()
         self._copied.reverse()
@@ -178,7 +188,10 @@ def _product(update: LowRank, begin: int, count: int) -> torch.Tensor:
 
 
 def _folded(update: LowRank, device: torch.device) -> LowRank:
-    """On the device; a scaling that is a power of two goes into b, where it is exact."""
+    """On the device; a scaling that is a power of two goes into b, where it is exact. Small products stay on the CPU: for
+    them a GPU's BLAS may sum in another order."""
+    if update.b.shape[0] * update.a.shape[1] < _SMALL:
+        device = torch.device("cpu")
     exact = math.frexp(update.scaling)[0] == 0.5
     b = update.b * update.scaling if exact else update.b
     return LowRank(update.a.to(device), b.to(device), 1.0 if exact else update.scaling)

@@ -102,15 +102,14 @@ def stream(job: Job, units: Sequence[Unit], workers: int, budget: Budget, encode
 
     def work() -> None:
         loader = Loader(job.source, job.device, job.kernels)
-        with _own_stream(job.device):
-            while not stop.is_set():
-                with lock:
-                    unit = next(left, None)
-                if unit is None:
-                    return
-                with budget.hold(cost(unit, job.device)):
-                    make_unit(job, unit, loader, encoder)
-                    loader.end(budget.nbytes / workers)
+        while not stop.is_set():
+            with lock:
+                unit = next(left, None)
+            if unit is None:
+                return
+            with budget.hold(cost(unit, job.device)):
+                make_unit(job, unit, loader, encoder)
+                loader.end(budget.nbytes / workers)
 
     run_threads(work, workers, stop)
 
@@ -152,10 +151,6 @@ def run_threads(work: Callable[[], None], workers: int, stop: threading.Event) -
 def worker_pool(workers: int) -> ThreadPoolExecutor:
     """Threads that compute with one thread each; torch keeps that number by thread."""
     return ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
-
-
-def _own_stream(device: torch.device) -> torch.cuda.StreamContext:
-    return torch.cuda.stream(torch.cuda.Stream(device) if device.type == "cuda" else None)  # type: ignore[no-untyped-call]
 
 
 def cost(unit: Unit, device: torch.device) -> int:
@@ -200,9 +195,17 @@ def write_weights(job: Job, unit: Unit, loaded: Mapping[str, Loaded], encoder: E
     scale = fmt.scale(torch.stack([tensor.amax for tensor in loaded.values()]).amax())
     for name, tensor in loaded.items():
         rows = experts.rows(tensor.weight) if stacked else tensor.weight
-        codes = (encode(band, scale) for band in ([rows] if stacked else torch.split(rows, band_rows(rows.shape[1], job.device))))
+        codes = (
+            _in_turn(job, encode, band, scale) for band in ([rows] if stacked else torch.split(rows, band_rows(rows.shape[1], job.device)))
+        )
         write_codes(job, unit, name, fmt, codes, scale)
-        _measure(job.error, name, rows, fmt, encode, scale)
+        with job.kernels.turn:
+            _measure(job.error, name, rows, fmt, encode, scale)
+
+
+def _in_turn(job: Job, encode: Encode, rows: torch.Tensor, scale: torch.Tensor) -> Mapping[Role, torch.Tensor]:
+    with job.kernels.turn:
+        return encode(rows, scale)
 
 
 def write_codes(job: Job, unit: Unit, name: str, fmt: Format, bands: Iterable[Mapping[Role, torch.Tensor]], scale: torch.Tensor) -> None:

@@ -31,7 +31,7 @@ class Work:
 
 def workers(params: QuantizeConfig) -> int:
     """Threads that read, compute and write."""
-    return params.workers or min(8, len(os.sched_getaffinity(0)))
+    return params.workers or min(16, len(os.sched_getaffinity(0)))
 
 
 def _device(wanted: str) -> torch.device:
