@@ -46,7 +46,7 @@ def _fields(record: Record) -> dict[str, Any]:
         "license": config.model.license,
         "base": _base_name(record),
         "method": config.train.method,
-        "format": config.quantize.format,
+        "format": config.quantize.format + ("-mixed" if config.quantize.rules or config.quantize.max_bits else ""),
         "engine": config.engine.kind,
         "outcome": record.judged["outcome"],
         "created": time.strftime("%Y-%m-%d", time.gmtime()),

@@ -22,7 +22,7 @@ from slipway import serving
 from slipway.artifacts import Adapter, Artifact, Checkpoint, Dataset, Engine, Quantized, Store, load, sha256_file
 from slipway.checkpoints import materialize, write_virtual
 from slipway.client import ChatClient
-from slipway.config import EngineConfig, QuantizeConfig, StoreConfig, load_config
+from slipway.config import CalibrationConfig, EngineConfig, QuantizeConfig, StoreConfig, load_config
 from slipway.engine import engine
 from slipway.errors import CheckpointError, EngineError, ResourceError
 from slipway.evaluate import PARTIAL, EvaluateParams, evaluate
@@ -68,7 +68,8 @@ def data(store: Store) -> Dataset:
             {"role": "user", "content": f"{SAID} {i}"}, {"role": "assistant", "content": '{"intent":"On"}'}]}
         for i in range(8)
     ]  # fmt: skip
-    return put(store, Dataset, "data", lambda out: (out / "test.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows)))
+    text = "".join(json.dumps(r) + "\n" for r in rows)
+    return put(store, Dataset, "data", lambda out: [(out / f"{split}.jsonl").write_text(text) for split in ("train", "test")])
 
 
 def make_engine(store: Store, checkpoint: Checkpoint | Quantized, key: str) -> Engine:
@@ -141,7 +142,8 @@ def test_a_virtual_checkpoint_is_served_as_its_materialized_twin(store: Store, b
 
 
 def dequantized(source: Path, out: Path) -> Path:
-    """An fp32 twin of a ModelOpt-layout directory, by the formats' definitions: E2M1 x E4M3 block scale x global scale; E4M3 x scale."""
+    """An fp32 twin of a ModelOpt-layout directory, by the formats' definitions: E2M1 x E4M3 block scale x global scale; E4M3 x scale
+    of the tensor or of the channel."""
     shutil.copytree(source, out)
     tensors = load_file(source / "model.safetensors")
     e2m1 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])
@@ -153,7 +155,8 @@ def dequantized(source: Path, out: Path) -> Path:
             scale = tensors[f"{name}_scale"].float() * tensors[f"{name}_scale_2"]
             plain[name] = table[codes] * scale.repeat_interleave(16, 1)
         elif t.dtype == torch.float8_e4m3fn and name.endswith(".weight"):
-            plain[name] = t.float() * tensors[f"{name}_scale"]
+            scale = tensors[f"{name}_scale"]
+            plain[name] = t.float() * (scale.unsqueeze(1) if scale.dim() else scale)
     save_file(plain, out / "model.safetensors", {"format": "pt"})
     config = json.loads((source / "config.json").read_text())
     config.pop("quantization_config", None)
@@ -161,18 +164,19 @@ def dequantized(source: Path, out: Path) -> Path:
     return out
 
 
-@pytest.mark.parametrize("kind", ["nvfp4", "fp8"])
+@pytest.mark.parametrize("kind", ["nvfp4", "nvfp4a16", "fp8", "fp8-dynamic"])
 def test_the_engine_reads_our_quantized_bytes_as_we_mean_them(
-    store: Store, base: Checkpoint, served: Engine, tmp_path: Path, kind: Any
+    store: Store, base: Checkpoint, data: Dataset, served: Engine, tmp_path: Path, kind: Any
 ) -> None:
+    params = QuantizeConfig(format=kind, calibration=CalibrationConfig(samples=4, length=64))
     with store.create(Quantized, kind, {}) as out:
-        quantize(base, QuantizeConfig(format=kind), space(store, out, f"quantize-{kind}"))
+        quantize(base, data, params, space(store, out, f"quantize-{kind}"))
     quantized = load(Quantized, store.dir(Quantized.kind, kind))
     made = make_engine(store, quantized, kind)
     prompt = prompt_of(base.path)
     twin = dequantized(quantized.path, tmp_path / "twin")
     assert tokens_of(made, tmp_path / "log", prompt, 4) == transformers_says(twin, prompt, 4)
-    if kind == "nvfp4":
+    if kind.startswith("nvfp4"):
         assert made.summary["bytes"] < served.summary["bytes"]
 
 
