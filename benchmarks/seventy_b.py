@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--shape", choices=SHAPES, default="70b")
     parser.add_argument("--format", choices=("nvfp4a16", "nvfp4"), default="nvfp4a16")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--compile", nargs="+", choices=("on", "auto", "off"), default=["on", "off"], help="a run each")
+    parser.add_argument("--compile", nargs="+", choices=("on", "auto", "off"), default=["auto"], help="a run each")
     parser.add_argument("--set", action="append", default=[], dest="settings", help="any key of the quantize section, key=value")
     args = parser.parse_args()
     emit(f"seventy_b_{args.format}", measure(args))

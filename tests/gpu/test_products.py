@@ -1,9 +1,12 @@
-"""The LoRA product is one sum over the rank in one order, in fp32: the same bits on both devices, whole or in bands."""
+"""The LoRA product is one sum over the rank in one order, in fp32: the same bits on both devices, whole or in bands.
+
+Products of fewer than 2^18 elements are made on the CPU always (`slipway.loader`).
+"""
 
 import pytest
 import torch
 
-SHAPES = [(4096, 4096), (1024, 4096), (14336, 4096), (4096, 14336), (28672, 8192), (257, 2048), (3, 48)]
+SHAPES = [(4096, 4096), (1024, 4096), (14336, 4096), (4096, 14336), (28672, 8192), (257, 2048)]
 
 
 @pytest.mark.parametrize("rank", [1, 2, 4, 8, 16, 32, 64, 128, 256])
