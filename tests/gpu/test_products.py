@@ -3,8 +3,17 @@
 Products of fewer than 2^18 elements are made on the CPU always (`slipway.loader`).
 """
 
+import json
+
 import pytest
 import torch
+from safetensors.torch import save_file
+
+from slipway.kernels import Kernels
+from slipway.loader import Loader
+from slipway.lora import LoraAdapter
+from slipway.shards import Shards
+from slipway.virtual import MergedSource
 
 SHAPES = [(4096, 4096), (1024, 4096), (14336, 4096), (4096, 14336), (28672, 8192), (257, 2048)]
 
@@ -18,11 +27,28 @@ def test_cpu_is_cuda(shape, rank):
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("rank", [1, 4, 16, 64, 256])
-@pytest.mark.parametrize("band", [1, 18, 64, 1170])
+@pytest.mark.parametrize("band", [2, 18, 64, 1170])
 def test_bands_are_the_whole(device, rank, band):
     a, b = (factor.to(device) for factor in factors((4096, 14336), rank))
     whole = torch.mm(b, a)
     assert sum(differing(torch.mm(rows, a), part) for rows, part in zip(b.split(band)[:4], whole.split(band), strict=False)) == 0
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 129])  # a CPU's band is 2 rows of 131072, a GPU's is 128
+def test_merged_in_bands_is_merged_whole(tmp_path, device, rows):
+    """One row alone is a matrix-vector product to a BLAS, which sums in another order than a matrix product."""
+    random = torch.Generator().manual_seed(rows)
+    (tmp_path / "adapter").mkdir()
+    save_file({"head.weight": torch.randn(rows, 131072, generator=random).to(torch.bfloat16)}, tmp_path / "model.safetensors")
+    a, b = torch.randn(256, 131072, generator=random), torch.randn(rows, 256, generator=random)
+    names = {"base_model.model.head.lora_A.weight": a, "base_model.model.head.lora_B.weight": b}
+    save_file(names, tmp_path / "adapter" / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 256, "lora_alpha": 256, "target_modules": ["head"]}
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps(config))
+    source, target = MergedSource(Shards.open(tmp_path), LoraAdapter(tmp_path / "adapter")), torch.device(device)
+    loaded = Loader(source, target, Kernels(target, "off", 0)).load("head.weight").weight.cpu()
+    assert differing(loaded, source.read("head.weight")) == 0
 
 
 def factors(shape, rank):
