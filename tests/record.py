@@ -57,7 +57,14 @@ def record(tmp_path: Path, *, timed: bool = True, rules: list[dict[str, Any]] | 
     summary = {"steps": 120, "val_loss": 0.21, "tokens_per_s": 93.4}
     adapter = put(store, Adapter, "train", "adapter", {"training.jsonl": curve, "summary.json": summary}, base=base, data=data)
     merged = put(store, Checkpoint, "merge", "merged", {"summary.json": {"logit_error": 0.02}}, base=base, adapter=adapter)
-    quantized = put(store, Quantized, "quantize", "q", {"summary.json": {"format": "nvfp4a16", "method": "max", "bits_per_parameter": 4.5}}, merged=merged)
+    quantized = put(
+        store,
+        Quantized,
+        "quantize",
+        "q",
+        {"summary.json": {"format": "nvfp4a16", "method": "max", "bits_per_parameter": 4.5}},
+        merged=merged,
+    )
     engine = put(store, Engine, "engine", "e", {"model.gguf": "candidate"}, checkpoint=quantized)
     engines = {"candidate": engine, "merged": put(store, Engine, "engine", "em", {"model.gguf": "merged"}, checkpoint=merged),
                "base": put(store, Engine, "engine", "eb", {"model.gguf": "base"}, checkpoint=base)}  # fmt: skip

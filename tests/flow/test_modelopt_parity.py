@@ -84,7 +84,7 @@ def test_streamed_equals_whole(tmp_path, models, name, layout, fmt):
     seal(models[name], "checkpoint", "k", {})
     (tmp_path / "streamed").mkdir()
     space = Workspace(tmp_path / "streamed", tmp_path, tmp_path, Progress())
-    quantize(load(Checkpoint, models[name]), QuantizeConfig(format=fmt, layout=layout, max_shard_gb=1e-5), space)
+    quantize(load(Checkpoint, models[name]), None, QuantizeConfig(format=fmt, layout=layout, max_shard_gb=1e-5), space)
     whole = write_whole(models[name], tmp_path / "whole", fmt, layout=layout)
     ours, theirs = tensors(tmp_path / "streamed"), tensors(whole)
     assert ours.keys() == theirs.keys() and all(identical(ours[key], theirs[key]) for key in ours)

@@ -52,5 +52,5 @@ def test_equal_to_modelopt_bit_for_bit(tmp_path, model):
 def test_streamed_equals_whole(tmp_path, model, fmt):
     out = tmp_path / "streamed"
     out.mkdir()
-    quantize(model, QuantizeConfig(format=fmt, max_shard_gb=0.02), Workspace(out, tmp_path, tmp_path, Progress()))
+    quantize(model, None, QuantizeConfig(format=fmt, max_shard_gb=0.02), Workspace(out, tmp_path, tmp_path, Progress()))
     assert differences(out, write_whole(model.path, tmp_path / "whole", fmt)) == []
