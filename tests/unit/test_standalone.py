@@ -277,7 +277,7 @@ def test_the_command_line_quantizes(tmp_path, base, adapter, rows):
     figures = json.loads(printed)
     assert figures["format"] == "nvfp4" and figures["calibration_tokens"] == 144
     assert same(out, quantized(base, tmp_path / "here", adapter=adapter, format="nvfp4", calibration=rows))
-    assert re.search(r"quantize 49\.2 kB/\d+\.\d kB, [\d.e-]+ GB/s, ETA 0:\d\d, [\d.]+ GB memory, model\.embed_tokens", said)  # no terminal
+    assert re.search(r"quantize [\d.]+ k?B/123\.3 kB, [\d.e-]+ GB/s, ETA \d+:\d\d, [\d.]+ GB memory, model\.", said)  # no terminal
 
 
 def test_the_command_line_merges_and_says_what_is_wrong_with_exit_codes(tmp_path, base, adapter):
