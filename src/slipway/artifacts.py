@@ -210,7 +210,7 @@ class Store:
                 if final.exists():
                     shutil.rmtree(final)
                 tmp.rename(final)
-                fsync_tree_dir(final.parent)
+                fsync_directory(final.parent)
             finally:
                 shutil.rmtree(tmp, ignore_errors=True)
 
@@ -223,7 +223,7 @@ def seal(path: Path, kind: str, key: str, provenance: Mapping[str, Any]) -> None
     write_atomic(path / MANIFEST, json.dumps(doc, indent=1, sort_keys=True) + "\n")
 
 
-def fsync_tree_dir(path: Path) -> None:
+def fsync_directory(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)

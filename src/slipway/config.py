@@ -166,7 +166,7 @@ class QuantizeConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the arithmetic runs; `auto`: the GPU when there is one.")
     compile: Switch = Field(
         "auto",
-        description="Compile the arithmetic; `auto`: on a CPU above 0.5 GB of weights, when a compiler is there. The bytes are the same.",
+        description="Compile the arithmetic; `auto`: on a CPU above 1 GB of weights, when a compiler is there. The bytes are the same.",
     )
     memory_budget_gb: float = Field(4.0, gt=0, description="Weights in flight on the device that computes, GB.")
     workers: int | None = Field(None, ge=1, description="Threads that read, compute and write; null: the cores, at most 16.")

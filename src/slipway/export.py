@@ -88,6 +88,7 @@ def export(model: Model, out: Path, params: QuantizeConfig, progress: Progress) 
         "quantized_tensors": len(plan.formats),
         "bits_per_parameter": round(bits, 4),
         "relative_weight_mse": error.relative,
+        **({"rounded_by_mse_instead": len(error.without_gptq)} if error.without_gptq else {}),
         **({} if tokens is None else {"calibration_tokens": tokens.numel(), "calibration_sha256": sha256_bytes(bytes(bytes_of(tokens)))}),
         **figures,
     }

@@ -11,7 +11,7 @@ import functools
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal, TypeVar, cast
 
@@ -20,7 +20,7 @@ import torch.fx.experimental._config
 
 Mode = Literal["auto", "on", "off"]
 F = TypeVar("F", bound=Callable[..., Any])
-WORTH_COMPILING = 500_000_000  # bytes of weights; below it the eager run ends before the compiler has started
+WORTH_COMPILING = 1_000_000_000  # bytes of weights; below it the eager run ends before the compiler has started
 _SAME_BITS = ("emulate_precision_casts", "eager_numerics.division_rounding", "eager_numerics.disable_ftz", "emulate_divison_rounding")
 
 
@@ -43,6 +43,25 @@ class Kernels:
 
     def __call__(self, function: F) -> F:
         return _compile(function, self._device.type) if self.compiled else function
+
+    def try_out(self, function: Callable[..., Any], tensors: Sequence[torch.Tensor]) -> None:
+        """Compile, and give up compiling unless results and changed arguments are the eager run's, bit for bit."""
+        if not self.compiled:
+            return
+        results = []
+        for way in (function, self(function)):
+            copies = [tensor.clone() for tensor in tensors]
+            results.append([_raw(found) for found in (*_tensors(way(*copies)), *copies)])
+        if not all(map(torch.equal, *results)):
+            self.compiled, self.why = False, f"eager: compiled {getattr(function, '__qualname__', function)} rounds otherwise here"
+
+
+def _tensors(result: Any) -> list[torch.Tensor]:
+    return list(result.values()) if isinstance(result, dict) else [result]
+
+
+def _raw(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.contiguous().reshape(-1).view(torch.uint8)
 
 
 def _missing_compiler(device: torch.device) -> str | None:

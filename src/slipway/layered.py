@@ -150,6 +150,7 @@ class _LayerPass:
             if found:
                 del todo[leader]
                 rounded |= found
+        self._job.error.without_gptq += todo
         for unit in todo.values():  # stacked experts, and experts that the router did not choose
             self._write(
                 unit,

@@ -100,7 +100,7 @@ class Loader:
         rows = out.reshape(-1, info.shape[-1]) if info.shape else out.reshape(1, 1)
         amaxes = [self._band(rows, begin, recipe) for begin in range(0, rows.shape[0], band_rows(rows.shape[1], self._device))]
         with self._turn:
-            amax = torch.stack(amaxes).amax() if amaxes else torch.zeros((), device=self._device)
+            amax = torch.stack(amaxes).amax().to(torch.bfloat16).float() if amaxes else torch.zeros((), device=self._device)
             finite = torch.isfinite(amax)
         if not finite:
             self._source.read(name)  # the careful way: it names which of base, adapter and sum is not finite
@@ -129,7 +129,7 @@ class Loader:
             recipe.stored.fetch(recipe.name, out, begin * columns * info.dtype.itemsize)
             return out
         out = torch.empty((count, columns), dtype=torch.bfloat16, device=self._device)
-        if count and not torch.isfinite(self._band(out, begin, recipe, into=0)):
+        if count and not torch.isfinite(self._band(out, begin, recipe, into=0).to(torch.bfloat16)):
             self._source.read(name)
             raise CheckpointError(f"tensor {name}", "NaN or Inf", "finite values", "use an undamaged file")
         return out

@@ -144,10 +144,14 @@ class LoraAdapter:
 
 
 def add_product(weight: torch.Tensor, product: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-    """out = bf16(W + product) for a band of W and the scaled product in fp32 [R, I]; `out` may be W. Returns max|out|, fp32 scalar."""
-    merged = (weight.float() + product).to(torch.bfloat16)
-    out.copy_(merged)
-    return merged.float().abs().amax()
+    """out = bf16(W + product) for a band of W and the scaled product in fp32 [R, I]; `out` may be W.
+
+    Returns max|W + product|, fp32 scalar, before rounding: rounding is monotone, so rounded it is max|out|. A compiler may
+    leave out a rounding between two steps, but not one of a result.
+    """
+    merged = weight.float() + product
+    out.copy_(merged.to(torch.bfloat16))
+    return merged.abs().amax()
 
 
 def _by_pattern(patterns: Mapping[str, Any] | None, module: str, default: Any) -> Any:

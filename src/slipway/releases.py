@@ -25,7 +25,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from slipway.artifacts import MANIFEST, Engine, disk_full_is_named, fsync_tree, fsync_tree_dir, load, verify, write_atomic
+from slipway.artifacts import MANIFEST, Engine, disk_full_is_named, fsync_directory, fsync_tree, load, verify, write_atomic
 from slipway.errors import CheckpointError, ResourceError
 
 LOCK_POLL_S = 0.2
@@ -109,7 +109,7 @@ class Releases:
         fresh.unlink(missing_ok=True)
         fresh.symlink_to(Path("releases") / name)
         fresh.replace(pointer)
-        fsync_tree_dir(self.root)
+        fsync_directory(self.root)
 
     def next_name(self, digest: str) -> str:
         """The number after every number ever used here."""
@@ -128,7 +128,7 @@ class Releases:
                     (tmp / document).write_text(text)
                 fsync_tree(tmp)
                 tmp.rename(self.dir(name))
-                fsync_tree_dir(self._folder)
+                fsync_directory(self._folder)
             finally:
                 shutil.rmtree(tmp, ignore_errors=True)
 

@@ -14,13 +14,14 @@ import shutil
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import torch
 
-from slipway.artifacts import write_atomic
+from slipway.artifacts import fsync_directory, write_atomic
 from slipway.errors import CheckpointError, ResourceError
 from slipway.journal import Journal
 from slipway.progress import Progress
@@ -86,6 +87,13 @@ class _Shard:
         self.fd = os.open(self.partial, os.O_RDWR | os.O_CREAT | (os.O_TRUNC if fresh else 0), 0o644)
         os.truncate(self.fd, self.size)
         _pwrite(self.fd, memoryview(self.header), 0)
+
+    def open(self) -> FileIO:
+        """For reading, whether published or not, or just being so."""
+        try:
+            return FileIO(self.partial)
+        except FileNotFoundError:
+            return FileIO(self.file)
 
     def publish(self) -> None:
         os.fsync(self.fd)
@@ -165,8 +173,7 @@ class ShardWriter:
         """A finished tensor, from the file."""
         info, shard = self._plan[name], self._of[name]
         out = torch.empty(info.shape, dtype=info.dtype)
-        file = shard.partial if shard.partial.exists() else shard.file
-        with file.open("rb") as f:
+        with shard.open() as f:
             f.seek(shard.offsets[name])
             f.readinto(bytes_of(out))
         return out
@@ -233,6 +240,7 @@ class ShardWriter:
                 "weight_map": {name: shard.file.name for shard in self._shards for name in shard.tensors},
             }
             write_atomic(self._out / INDEX, json.dumps(index, indent=2, sort_keys=True) + "\n")
+        fsync_directory(self._out)
 
     def __enter__(self) -> Self:
         return self

@@ -48,6 +48,7 @@ def survey(
             loader.begin(source.info(name).nbytes)
             loaded, formats = loader.load(name), [plan.formats[name], *upper]
             sums[name] = {fmt.name: _errors(loaded, fmt, importance.get(name), work) for fmt in formats}
+            loader.end(0)
             meter.advance(source.info(name).nbytes, name)
 
     run_threads(run, work.workers, stop)
