@@ -27,7 +27,7 @@ def keep_freed_memory() -> None:
     tune = getattr(ctypes.CDLL(None), "mallopt", None)
     if tune:
         tune(_M_MMAP_THRESHOLD, 16 << 20)
-        tune(_M_TRIM_THRESHOLD, 64 << 20)
+        tune(_M_TRIM_THRESHOLD, 16 << 20)
 
 
 class PeakMemory:
