@@ -196,13 +196,13 @@ def large(tmp_path_factory):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_memory_is_bounded_by_the_largest_group_not_by_the_model(tmp_path, large, workers):
-    """The budget, which is one group here, and 45 MB a thread: a band's fp32 numbers, and what malloc keeps of them."""
+    """The budget, which is one group here, 20 MB, and 36 MB a thread: a band's fp32 numbers, and what malloc keeps of them."""
     few = {"*.layers.[1-9].*": "bf16"}
     quantized(large, tmp_path / "once", workers=1, memory_budget_gb=LARGEST / 1e9, rules=few)  # torch loads code lazily
     before = anonymous_bytes()
     with PeakMemory(every_s=0.002) as memory:
         quantized(large, tmp_path / "out", workers=workers, memory_budget_gb=LARGEST / 1e9)
-    assert LARGEST < memory.peak - before < LARGEST + workers * 45e6 < 0.7 * TENSORS * ROWS * COLUMNS * 2
+    assert LARGEST < memory.peak - before < LARGEST + 20e6 + workers * 36e6 < 0.7 * TENSORS * ROWS * COLUMNS * 2
 
 
 def test_what_idle_threads_keep_stays_within_the_budget_too(tmp_path, monkeypatch, base):
