@@ -83,7 +83,7 @@ def measure(model: Path, calibration: torch.Tensor, held_out: torch.Tensor) -> l
     exact, carried = walk.embed(calibration), walk.embed(calibration)
     truth = walk.embed(held_out, micro_batch=1)
     judged = {method: truth.clone() for method in METHODS}
-    sums = {method: {"weight": [0.0, 0.0], "output": 0.0, "seconds": 0.0} for method in METHODS}
+    sums = {method: {"weight": [0.0, 0.0], "output": list[float](), "seconds": 0.0} for method in METHODS}
     for layer in walk.layers:
         weights, found = {name: source.read(name) for name in layer.names}, groups(layer.linears, "fused")
         start = time.monotonic()
@@ -102,13 +102,14 @@ def measure(model: Path, calibration: torch.Tensor, held_out: torch.Tensor) -> l
             add_weight_error(sums[method]["weight"], weights, rounded)
             with walk.load(layer, {**weights, **rounded}) as module:
                 walk.run(layer, module, judged[method])
-            sums[method]["output"] += relative_error(truth, judged[method]) / len(walk.layers)
+            sums[method]["output"].append(relative_error(truth, judged[method]))
     return [
         {
             "method": method,
             **divergence(walk, truth, judged[method], held_out),
             "weight_mse": sums[method]["weight"][0] / sums[method]["weight"][1],
-            "output_mse": sums[method]["output"],
+            "output_mse": sum(sums[method]["output"]) / len(walk.layers),
+            "output_mse_by_layer": [round(error, 6) for error in sums[method]["output"]],
             "seconds": round(sums[method]["seconds"], 1),
             "calibration_tokens": calibration.numel() if method != "max" else 0,
         }

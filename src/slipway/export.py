@@ -26,13 +26,14 @@ from slipway.ladder import climb, table
 from slipway.layered import stream_layers
 from slipway.layouts import LAYOUTS, Layout, Scheme
 from slipway.memory import PeakMemory
+from slipway.meter import Meter, WeightError
 from slipway.model_files import copy_small_files
 from slipway.plan import Plan, make_plan
 from slipway.progress import Progress
 from slipway.rounding import encoder
 from slipway.shard_writer import ShardWriter, bytes_of
 from slipway.shards import Shards, TensorSource, WeightSource
-from slipway.stream import Job, Meter, WeightError, stream
+from slipway.stream import Job, stream
 from slipway.survey import survey
 from slipway.work import Work
 

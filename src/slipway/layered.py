@@ -31,7 +31,7 @@ from slipway.layerwise import HiddenStates, LayerWalk
 from slipway.loader import Loaded, Loader
 from slipway.plan import Plan, Unit
 from slipway.rounding import Encoder, adapted, encoder
-from slipway.stream import Job, require_budget, stream, unfinished, worker_pool, write_codes, write_weights
+from slipway.stream import Job, require_budget, stream, unfinished, warm_up, worker_pool, write_codes, write_weights
 
 _WEIGHTS = dict[str, torch.Tensor]
 
@@ -42,6 +42,7 @@ def stream_layers(job: Job, plan: Plan, tokens: torch.Tensor, model_dir: Path, p
     pass_ = _LayerPass(job, plan, walk, params)
     inside = {unit.name for layer in walk.layers for unit in pass_.units(layer)}
     budget = Budget(params.memory_budget_gb * 1e9)
+    warm_up(job, plan.units(job.source))
     outside = [unit for unit in plan.units(job.source) if unit.name not in inside]
     _require_inputs(outside)
     stream(job, outside, workers, budget, encoder("max" if params.method == "max" else "mse", job.kernels))

@@ -9,10 +9,9 @@ each other's reading, computing and writing; what they hold together is bounded 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,58 +25,14 @@ from slipway.kernels import Kernels
 from slipway.layouts import Layout
 from slipway.loader import Loaded, Loader, band_rows, largest, on_host
 from slipway.lora import add_product
-from slipway.memory import anonymous_bytes, keep_freed_memory
+from slipway.memory import keep_freed_memory
+from slipway.meter import Meter, WeightError
 from slipway.plan import Unit
-from slipway.progress import Progress
 from slipway.rounding import Encode, Encoder
 from slipway.shard_writer import ShardWriter, bytes_of
 from slipway.shards import WeightSource
 
 _SAMPLED = 1 << 16  # weights of each tensor whose error is measured on the way; encoding them again costs nothing
-
-
-@dataclass
-class WeightError:
-    """Sums of squares over the measured weights, by tensor."""
-
-    squared: dict[str, float] = field(default_factory=dict)
-    reference: dict[str, float] = field(default_factory=dict)
-    without_gptq: list[str] = field(default_factory=list)  # weights that `gptq` could not round: no inputs, or stacked experts
-
-    def add(self, name: str, exact: torch.Tensor, rounded: torch.Tensor) -> None:
-        self.reference[name] = float(exact.float().square().sum(dtype=torch.float64))
-        self.squared[name] = float((exact.float() - rounded.float()).square().sum(dtype=torch.float64))
-
-    @property
-    def relative(self) -> float:
-        total = sum(self.reference.values())
-        return sum(self.squared.values()) / total if total else 0.0
-
-
-class Meter:
-    """Progress of a pass, from any thread: bytes read, GB/s, ETA, the tensor just done, anonymous memory."""
-
-    def __init__(self, what: str, total: int, progress: Progress) -> None:
-        self._what, self._total, self._progress = what, total, progress
-        self._done, self._lock = 0, threading.Lock()
-        self._born = self._start = time.monotonic()
-
-    def start(self) -> None:
-        """The pass begins: what came before (compiling, checking a former run's bytes) is not its speed."""
-        self._start = time.monotonic()
-
-    def seconds(self) -> tuple[float, float]:
-        """(before the pass, of the pass)."""
-        return self._start - self._born, time.monotonic() - self._start
-
-    def advance(self, nbytes: int, name: str) -> None:
-        with self._lock:
-            self._done += nbytes
-            rate = self._done / max(time.monotonic() - self._start, 1e-6)
-            self._progress.update(
-                self._what, self._done, self._total, "bytes", gb_per_s=round(rate / 1e9, 3),
-                eta_s=round((self._total - self._done) / max(rate, 1.0), 1), tensor=name, anon_gb=round(anonymous_bytes() / 1e9, 2),
-            )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -98,8 +53,7 @@ def stream(job: Job, units: Sequence[Unit], workers: int, budget: Budget, encode
     require_budget(units, budget, job.device)
     keep_freed_memory()
     left = iter(unfinished(job, units))
-    if job.kernels.compiled:
-        run_threads(lambda: warm_up(job, units, encoder), 1, threading.Event())
+    warm_up(job, units)
     job.meter.start()
     lock, stop = threading.Lock(), threading.Event()
 
@@ -130,19 +84,21 @@ def unfinished(job: Job, units: Iterable[Unit]) -> list[Unit]:
     return found
 
 
-def warm_up(job: Job, units: Sequence[Unit], encoder: Encoder) -> None:
-    """Compile what the pass needs, in a worker's thread, before the workers start. Where compiled code does not give the eager
-    bits, as in some versions of torch, the pass runs eagerly."""
+def warm_up(job: Job, units: Iterable[Unit]) -> None:
+    """Compile what the pass needs before the workers start. Where compiled code does not give the eager bits, as in some versions
+    of torch, the pass runs eagerly."""
     random = torch.Generator().manual_seed(0)
-    weight, product = (torch.randn(96, 512, generator=random) for _ in range(2))
-    band, scale = weight.to(torch.bfloat16).to(job.device), torch.full((), 0.0017, device=job.device)
-    merge = [band.clone(), product.to(job.device), band.clone()]
-    trials: list[tuple[Callable[..., Any], list[torch.Tensor]]] = [(largest, [band]), (add_product, merge)]
-    trials += [(unit.fmt.encode, [band, scale]) for unit in {unit.fmt.name: unit for unit in units if unit.fmt}.values() if unit.fmt]
-    for function, tensors in trials:
-        job.kernels.try_out(function, tensors)
-    for fmt in {unit.fmt.name: unit.fmt for unit in units if unit.fmt}.values():
-        encoder(fmt)(band, scale)
+    weight, product = (torch.randn(96, 512, generator=random).to(job.device) for _ in range(2))
+    band, scale = weight.to(torch.bfloat16), torch.full((), 0.0017, device=job.device)
+    formats = {unit.fmt.name: unit.fmt for unit in units if unit.fmt}.values()
+    trials: list[tuple[Callable[..., Any], list[torch.Tensor]]] = [(largest, [band]), (add_product, [band, product, band])]
+    trials += [(fmt.encode, [band, scale]) for fmt in formats]
+
+    def try_all() -> None:
+        for function, tensors in trials:
+            job.kernels.try_out(function, tensors)
+
+    run_threads(try_all, 1, threading.Event())  # in a worker's thread: torch compiles for a thread's settings
 
 
 def run_threads(work: Callable[[], None], workers: int, stop: threading.Event) -> None:

@@ -20,9 +20,10 @@ from slipway.inputs import LayerInputs
 from slipway.ladder import Ladder, Rung
 from slipway.layerwise import LayerWalk
 from slipway.loader import Loaded, Loader, band_rows
+from slipway.meter import Meter
 from slipway.plan import BF16, Plan
 from slipway.shards import WeightSource
-from slipway.stream import Meter, run_threads
+from slipway.stream import run_threads
 from slipway.work import Work
 
 _BF16_BITS = 16.0

@@ -29,3 +29,21 @@ def test_with_one_it_compiles(monkeypatch, mode, nbytes):
 
 def test_eager_is_the_function_itself():
     assert Kernels(CPU, "off", 0)(torch.add) is torch.add
+
+
+def plus_one(x, out):
+    out.copy_(x + 1)
+    return x * 2
+
+
+@pytest.mark.parametrize("wrong", ["result", "argument", None])
+def test_compiled_code_that_gives_other_bits_is_not_used(monkeypatch, wrong):
+    def compiled(x, out):
+        out.copy_(x + (1.5 if wrong == "argument" else 1))
+        return x * (2 if wrong != "result" else 2.0000002)
+
+    monkeypatch.setattr(kernels, "_compile", lambda *_: compiled)
+    found = Kernels(CPU, "on", 0)
+    found.try_out(plus_one, [torch.ones(3), torch.zeros(3)])
+    assert found.compiled is (wrong is None)
+    assert wrong is None or (found(plus_one) is plus_one and found.why == "eager: compiled plus_one rounds otherwise here")

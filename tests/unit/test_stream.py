@@ -13,12 +13,13 @@ from slipway import plan as planning
 from slipway.budget import Budget
 from slipway.errors import CheckpointError, ResourceError
 from slipway.memory import PeakMemory, anonymous_bytes
+from slipway.meter import Meter, WeightError
 from slipway.plan import Unit
 from slipway.progress import Progress
 from slipway.shard_writer import ShardWriter
 from slipway.shards import Shards
 from slipway.standalone import quantize_directory
-from slipway.stream import Meter, WeightError, cost, require_budget, run_threads
+from slipway.stream import cost, require_budget, run_threads
 from tests.modelopt_oracle import tensors
 from tests.pico import pico_model
 from tests.streaming import config, decoded, quantized
