@@ -4,7 +4,7 @@
 
 Text: the language reference that every Python carries, calibration and held-out sections apart, or chat rows. All Linears
 but lm_head are quantized; the network computes in fp32. KL is of the bf16 weights' distribution to the quantized one's, mean
-over held-out tokens, in nats. `output_mse`: the error of each matmul's outputs on the calibration inputs, relative, mean.
+over held-out tokens, in nats. `output_mse`: the relative error of each layer's output on held-out text, and its mean.
 """
 
 from __future__ import annotations
