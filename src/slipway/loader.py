@@ -67,6 +67,7 @@ class Loader:
         self._source, self._device = source, device
         self._add, self._largest, self._turn = kernels(add_product), kernels(largest), kernels.turn
         self._arena, self._used = torch.empty(0, dtype=torch.uint8), 0
+        self._band_buffer = torch.empty(0, dtype=torch.uint8)
         self._last: tuple[str, Recipe] | None = None  # the tensor whose bands are being read
         self._pinned: list[torch.Tensor] = []
         self._copied = [torch.cuda.Event() for _ in range(2 if device.type == "cuda" else 0)]  # type: ignore[no-untyped-call]
@@ -140,10 +141,10 @@ class Loader:
         target = rows[at : at + band_rows(rows.shape[1], self._device)]
         host, copied = self._fetch(target, begin, recipe)
         with self._turn:
-            stored = target if recipe.info.dtype == torch.bfloat16 else torch.empty_like(target, dtype=recipe.info.dtype)
-            if host is not target:
-                stored.copy_(host, non_blocking=True)
+            stored = host
             if copied:
+                stored = target if recipe.info.dtype == torch.bfloat16 else torch.empty_like(target, dtype=recipe.info.dtype)
+                stored.copy_(host, non_blocking=True)
                 copied.record()
             if not recipe.updates:
                 if stored is not target:
@@ -156,16 +157,22 @@ class Loader:
             return amax
 
     def _fetch(self, target: torch.Tensor, begin: int, recipe: Recipe) -> tuple[torch.Tensor, torch.cuda.Event | None]:
-        """The stored rows on the host: in the weight itself where they fit, else in memory of their own; for a GPU in pinned
-        memory, with the event to record after it is copied."""
+        """The stored rows on the host: in the weight itself where nothing is added to them, else in a buffer that stays in the
+        core's cache; for a GPU in pinned memory, with the event to record after it is copied."""
         dtype, copied = recipe.info.dtype, None
         if self._device.type == "cuda":
             pinned, copied = self._next_pinned(target.numel() * dtype.itemsize)
             host = pinned.view(dtype).view(target.shape)
         else:
-            host = target if dtype == torch.bfloat16 else torch.empty(target.shape, dtype=dtype)
+            host = target if dtype == torch.bfloat16 and not recipe.updates else self._near(target.shape, dtype)
         recipe.stored.fetch(recipe.name, host, begin * target.shape[1] * dtype.itemsize)
         return host, copied
+
+    def _near(self, shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
+        nbytes = TensorInfo(dtype, tuple(shape)).nbytes
+        if self._band_buffer.numel() < nbytes:
+            self._band_buffer = torch.empty(nbytes, dtype=torch.uint8)
+        return self._band_buffer[:nbytes].view(dtype).view(shape)
 
     def _next_pinned(self, nbytes: int) -> tuple[torch.Tensor, torch.cuda.Event]:
         """The pinned buffer used longer ago, once its copy is done."""
