@@ -85,13 +85,13 @@ class LoraAdapter:
                 updates[target] = Update(replacement=name)
             elif match["side"] == "A":
                 updates[target] = self._pair(match["module"], name, target, base)
-            elif name.replace(".lora_B.", ".lora_A.") not in self.names():
+            elif name.replace(".lora_B.", ".lora_A.") not in self._shards:
                 raise AdapterError(f"adapter tensor {name}", "has no lora_A beside it", "a pair of lora_A and lora_B", _REFIT)
         return updates
 
     def _pair(self, module: str, a: str, target: str, base: TensorSource) -> Update:
         b = a.replace(".lora_A.", ".lora_B.")
-        if b not in self.names():
+        if b not in self._shards:
             raise AdapterError(f"adapter tensor {a}", "has no lora_B beside it", "a pair of lora_A and lora_B", _REFIT)
         shape_a, shape_b = self._shards.info(a).shape, self._shards.info(b).shape
         rank = self.rank(module)

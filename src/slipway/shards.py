@@ -148,6 +148,9 @@ class Shards:
         """Tensor names, numbers in their natural order: layer 2 before layer 10."""
         return sorted(self._places, key=natural)
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._places
+
     def info(self, name: str) -> TensorInfo:
         return self._place(name).info
 
