@@ -56,7 +56,8 @@ def quantize(
     method: Annotated[str, typer.Option(help="max, mse or gptq.")] = "max",
     layout: Annotated[str, typer.Option(help="modelopt or compressed-tensors.")] = "modelopt",
     calibration: Annotated[
-        Path | None, typer.Option(help="JSONL with `messages` or `text`: for nvfp4, fp8, gptq, --kv-cache.", show_default=False)
+        Path | None,
+        typer.Option(help="JSONL with `messages` or `text`: for nvfp4, fp8, mse, gptq, --set kv_cache=fp8.", show_default=False),
     ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Any key of the quantize section, `key=value`.", show_default=False)

@@ -142,7 +142,7 @@ def _pass(
         outputs |= planning.kv_outputs(model.source, layout)
     with (
         PeakMemory() as memory,
-        Journal(out / NAME, {"what": what, **_identity(params), **model.identity}) as journal,
+        Journal(out / NAME, {"what": what, **_identity(params), **_where(work, tokens), **model.identity}) as journal,
         ShardWriter(out, outputs, params.max_shard_gb * 1e9, journal, planning.parts(units, model.source)) as writer,
     ):
         remove_half_written(out)
@@ -187,6 +187,11 @@ def hidden_size(config: Mapping[str, Any]) -> int:
 def _identity(params: QuantizeConfig) -> dict[str, Any]:
     """What the bytes depend on beside weights and data: this code and the parameters, but not where or how fast it runs."""
     return {"tool": f"slipway {__version__} {code_digest('export')[:16]}", **params.model_dump(mode="json", exclude=_NOT_IN_THE_BYTES)}
+
+
+def _where(work: Work, tokens: torch.Tensor | None) -> dict[str, str]:
+    """Scales and GPTQ come out of a network's matmuls, whose last bits a CPU and a GPU do not share: such a pass stays where it began."""
+    return {} if tokens is None else {"device": work.device.type}
 
 
 def _write_documents(model_dir: Path, out: Path, layout: Layout, scheme: Scheme) -> None:

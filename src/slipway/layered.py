@@ -3,9 +3,10 @@
     exact stream     h -> layer(W) -> h'         what the bf16 model computes: input scales, KV scales, E[x^2]
     carried stream   h -> layer(W_hat) -> h'     GPTQ only: what the quantized model computes so far
 
-Only one layer's weights are in memory, and those of the next that is being read, and the hidden states of both streams. GPTQ rounds a layer's matmuls in the order in
-which they are computed: each sees inputs that have come through everything rounded before it, and is compensated for the
-drift from the bf16 model's inputs (`curvature`). A layer that a former run finished is run, not rounded, again.
+In memory are one layer's weights, those of the next, which is being read, and the hidden states of both streams. GPTQ rounds a
+layer's matmuls in the order in which they are computed: each sees inputs that have come through everything rounded before it,
+and is compensated for the drift from the bf16 model's inputs (`curvature`). A layer that a former run finished is run, not
+rounded, again.
 """
 
 from __future__ import annotations
@@ -39,11 +40,12 @@ _WEIGHTS = dict[str, torch.Tensor]
 def stream_layers(job: Job, plan: Plan, tokens: torch.Tensor, model_dir: Path, params: QuantizeConfig, workers: int) -> None:
     """Make every unit of a plan, with calibration on `tokens` int64 [N, T]."""
     walk = LayerWalk(model_dir, job.source, device=job.device, dtype=walk_dtype(job.device, params.method))
-    pass_ = _LayerPass(job, plan, walk, params)
+    units = plan.units(job.source)
+    pass_ = _LayerPass(job, units, walk, params)
     inside = {unit.name for layer in walk.layers for unit in pass_.units(layer)}
     budget = Budget(params.memory_budget_gb * 1e9)
-    warm_up(job, plan.units(job.source))
-    outside = [unit for unit in plan.units(job.source) if unit.name not in inside]
+    warm_up(job, units)
+    outside = [unit for unit in units if unit.name not in inside]
     _require_inputs(outside)
     stream(job, outside, workers, budget, encoder("max" if params.method == "max" else "mse", job.kernels))
     require_budget([unit for layer in walk.layers for unit in pass_.units(layer)], budget, job.device)
@@ -76,10 +78,10 @@ def _require_inputs(outside: Sequence[Unit]) -> None:
 class _LayerPass:
     """One layer at a time."""
 
-    def __init__(self, job: Job, plan: Plan, walk: LayerWalk, params: QuantizeConfig) -> None:
-        self._job, self._plan, self._walk, self._params = job, plan, walk, params
+    def __init__(self, job: Job, units: Sequence[Unit], walk: LayerWalk, params: QuantizeConfig) -> None:
+        self._job, self._walk, self._params = job, walk, params
         self._local = threading.local()  # each thread's loader
-        self._by_first = {unit.name: unit for unit in plan.units(job.source) if unit.fmt}
+        self._by_first = {unit.name: unit for unit in units if unit.fmt}
 
     def units(self, layer: LayerSpec) -> list[Unit]:
         """The units of a layer that are quantized; what is passed on is the stream's."""

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from slipway import calibration, loader, standalone
 from slipway import plan as planning
+from slipway.config import QuantizeConfig
 from slipway.errors import AdapterError, CheckpointError, ConfigError
 from slipway.export import check_bits, is_tied
 from slipway.formats import FORMATS
@@ -17,6 +18,7 @@ from slipway.journal import NAME
 from slipway.layouts import LAYOUTS
 from slipway.plan import make_plan
 from slipway.progress import Progress
+from slipway.shard_writer import ShardWriter
 from slipway.shards import INDEX, Shards
 from slipway.standalone import merge_directory
 from tests.input_amax import input_amaxes
@@ -347,3 +349,26 @@ def test_a_budget_of_bits_raises_what_loses_most(tmp_path, base, rows):
     assert 5.5 < sum(bits[unit["chosen"]] * unit["parameters"] for unit in chosen) / total <= 6.0
     with pytest.raises(ConfigError, match=r"quantize\.max_bits: 4\.2; expected at least 4\.5"):
         quantized(base, tmp_path / "less", max_bits=4.2)
+
+
+@pytest.mark.parametrize("fmt", ["nvfp4", "nvfp4a16"])
+def test_a_calibrated_pass_goes_on_only_on_the_device_it_began_on(tmp_path, monkeypatch, fmt):
+    """Scales come out of a network's matmuls, whose last bits differ by device; all other bytes are the same everywhere."""
+    model, rows, out = pico_model(tmp_path / "model"), tmp_path / "rows.jsonl", tmp_path / "out"
+    rows.write_text("".join(json.dumps({"text": f"{i} green bottles hanging on the wall. " * 4}) + "\n" for i in range(8)))
+    params = QuantizeConfig(format=fmt, calibration={"samples": 2, "length": 32}, device="cpu")
+    calibration = rows if fmt == "nvfp4" else None
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(ShardWriter, "close", interrupted)
+        standalone.quantize_directory(model, None, calibration, out, params, Progress())
+    first, *rest = (out / NAME).read_text().splitlines()
+    if fmt == "nvfp4a16":
+        assert "device" not in json.loads(first)
+        return
+    (out / NAME).write_text("\n".join([json.dumps({**json.loads(first), "device": "cuda"}), *rest]) + "\n")
+    with pytest.raises(ConfigError, match=r"made with device = cuda; expected device = cpu"):
+        standalone.quantize_directory(model, None, calibration, out, params, Progress())
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
