@@ -10,26 +10,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from yaml import YAMLError
 
 from slipway.errors import ConfigError
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
-
-
-def _switch(value: object) -> object:
-    """YAML reads `on` and `off` as booleans."""
-    return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
-
-
-Switch = Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)]
+from slipway.section import Section, Switch
+from slipway.targets import ImageConfig, TargetConfig
 
 
 class ModelConfig(Section):
@@ -46,6 +36,15 @@ class ModelConfig(Section):
         "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70", description="sha256 of the package's wheel, hex."
     )
     license: str = Field("Apache-2.0", description="SPDX licence of the model.")
+    parameters_b: float = Field(0.1345, gt=0, description="Parameters, billions; memory is planned with it before the model is there.")
+    active_b: float | None = Field(
+        None, gt=0, description="Parameters a token passes through, billions, in a mixture of experts; null: all."
+    )
+    layers: int = Field(30, ge=1, description="Decoder layers.")
+    hidden: int = Field(576, ge=1, description="Hidden size.")
+    intermediate: int = Field(1536, ge=1, description="Intermediate size of the MLP, or of one expert.")
+    vocabulary: int = Field(49152, ge=1, description="Vocabulary size.")
+    experts: int = Field(0, ge=0, description="Experts per layer; 0: a dense model.")
 
     @model_validator(mode="after")
     def _directory_named(self) -> Self:
@@ -86,15 +85,21 @@ class DataConfig(Section):
 class TrainConfig(Section):
     """Fine-tuning recipe."""
 
-    backend: Literal["cpu"] = Field("cpu", description="Who trains: `cpu` is the embedded trainer (peft, bitsandbytes).")
-    method: Literal["qlora", "lora"] = Field("qlora", description="`qlora`: base in NF4 (bitsandbytes); `lora`: base in fp32.")
+    backend: Literal["cpu", "nemo"] = Field(
+        "cpu", description="Who trains: `cpu` is the embedded trainer (peft, bitsandbytes); `nemo` is NeMo AutoModel on the target's GPUs."
+    )
+    method: Literal["qlora", "lora", "sft"] = Field(
+        "qlora", description="`qlora`: base in NF4 (bitsandbytes); `lora`: base in bf16 (fp32 on the CPU); `sft`: every weight, NeMo only."
+    )
     rank: int = Field(16, ge=1, description="LoRA rank.")
     alpha: float = Field(32, gt=0, description="LoRA alpha; the product is scaled by alpha/rank.")
     dropout: float = Field(0.0, ge=0, lt=1, description="LoRA dropout probability.")
     targets: list[str] = Field(
         ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"], description="Linear modules adapted, by name."
     )
-    upper_layers: int = Field(18, ge=1, description="Adapt only this many layers, counted from the top; lower ones run without gradients.")
+    upper_layers: int = Field(
+        18, ge=1, description="CPU: adapt only this many layers, counted from the top; lower ones run without gradients."
+    )
     epochs: float = Field(1.0, gt=0, description="Passes over the training split.")
     max_steps: int | None = Field(None, ge=1, description="Stop after this many optimizer steps; null: epochs decide.")
     pack_length: int = Field(512, ge=16, description="Tokens per packed sequence.")
@@ -227,7 +232,7 @@ class GateConfig(Section):
 class DeployConfig(Section):
     """Where a passed candidate goes."""
 
-    target: str = Field("local", description="A row of conf/targets/.")
+    target: str = Field("local", description="A row of conf/deploy/.")
     kind: Literal["local"] = Field("local", description="Transport: `local` runs the engine on this machine.")
     root: str = Field(".slipway/targets/local", description="Folder of releases, pointer and logs.")
     host: str = Field("127.0.0.1", description="Address the engine listens on.")
@@ -263,6 +268,8 @@ class Config(Section):
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig, description="Evaluation of the served model.")
     gate: GateConfig = Field(default_factory=GateConfig, description="Promotion gate.")
     deploy: DeployConfig = Field(default_factory=DeployConfig, description="Promotion target.")
+    target: TargetConfig = Field(default_factory=TargetConfig, description="The machine that trains.")
+    images: dict[str, ImageConfig] = Field(default_factory=dict, description="Container images.")
     store: StoreConfig = Field(default_factory=StoreConfig, description="Storage.")
     tracking: TrackingConfig = Field(default_factory=TrackingConfig, description="Tracking.")
 

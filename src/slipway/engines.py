@@ -16,8 +16,9 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from slipway.artifacts import Engine, sha256_bytes
-from slipway.config import EngineConfig, Section
+from slipway.config import EngineConfig
 from slipway.errors import EngineError
+from slipway.section import Section
 
 SERVE = "serve.json"
 

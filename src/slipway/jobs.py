@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import shutil
+import sys
 import time
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -28,8 +29,8 @@ from pydantic import BaseModel, ValidationError
 from slipway import __version__
 from slipway.artifacts import MANIFEST, Artifact, Store, canonical, disk_full_is_named, load, sha256_bytes, sha256_file, write_atomic
 from slipway.errors import ConfigError, ResourceError, SlipwayError, StageError
-from slipway.progress import Progress
-from slipway.runner import Exit, OnEvent, Runner
+from slipway.progress import Progress, Tail
+from slipway.runner import Job, OnEvent, Outcome, Runner, follow
 
 STAGES = ("fetch", "prepare", "train", "merge", "quantize", "engine", "evaluate", "gate")
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "safetensors", "numpy")
@@ -156,20 +157,35 @@ def ensure(
             job_file = work / "job.json"
             write_atomic(job_file, json.dumps(job, indent=1))
             (work / "error.json").unlink(missing_ok=True)
-            ended = runner.run(name, job_file, on_event)
+            ended = _run(name, job_file, runner, on_event)
             made = _result(name, output, store, key, work, ended)
             shutil.rmtree(work, ignore_errors=True)
             return Made(made, False, "made", ended.seconds, ended.peak_rss)
 
 
-def _result(name: str, output: type[Artifact], store: Store, key: str, work: Path, ended: Exit) -> Artifact:
+def _run(name: str, job_file: Path, runner: Runner, on_event: OnEvent) -> Outcome:
+    """The stage as a job: its events reach `on_event` while it runs."""
+    work = job_file.parent
+    tail = Tail(work / "progress.jsonl")
+    for _ in tail.read():  # events of an earlier attempt were shown then
+        pass
+
+    def look() -> None:
+        for event in tail.read():
+            on_event(event)
+
+    argv = (sys.executable, "-P", "-m", "slipway", "stage", name, str(job_file))
+    return follow(runner, Job(work.name, argv, work), look)
+
+
+def _result(name: str, output: type[Artifact], store: Store, key: str, work: Path, ended: Outcome) -> Artifact:
     if (work / "error.json").exists():
         raise SlipwayError.from_json(json.loads((work / "error.json").read_text()))
     path = store.dir(output.kind, key)
-    if ended.code == 0 and (path / MANIFEST).exists():
+    if ended.code in (0, None) and (path / MANIFEST).exists():
         return load(output, path)
     last = (work / "log.txt").read_text(errors="replace").strip().splitlines()[-15:]
-    cause = f"signal {-ended.code}" if ended.code < 0 else f"exit code {ended.code}"
+    cause = ended.reason
     hint = "; killed for memory? free some or lower the batch" if ended.code == -9 else ""
     raise StageError(
         f"stage {name}", f"{cause} after {ended.seconds:.0f} s{hint}. Last output:\n" + "\n".join(last),

@@ -14,12 +14,13 @@ from pydantic import Field
 
 from slipway.artifacts import Checkpoint, Dataset
 from slipway.clean import clean
-from slipway.config import DataConfig, Section
+from slipway.config import DataConfig
 from slipway.datacard import card, summarise
 from slipway.errors import DataError
 from slipway.jobs import Workspace
 from slipway.revision import digest_now, locked_digest, locked_stage
 from slipway.rows import Rejected, Row, check_file, read_rows, refuse, write_rows
+from slipway.section import Section
 from slipway.split import NAMES, Splits, prove, split
 
 OUTPUT = Dataset

@@ -1,88 +1,101 @@
-"""The one seam to a machine: `run(job)` starts `python -m slipway stage NAME job.json` and follows it to its end."""
+"""The one seam to a machine: a job is submitted or adopted, followed, cancelled, and ends with an outcome.
+
+A job is known by its name. Whoever submits a name that runs already, even from a new process on a machine that restarted,
+adopts that job instead of starting a second one. Its output goes to `work/log.txt`, whatever machine it runs on.
+"""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
-
-from slipway import openmp
-from slipway.progress import Tail
 
 OnEvent = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
-class Exit:
-    """How a stage process ended: exit code (negative: the signal), wall seconds, peak resident memory in bytes."""
+class Mount:
+    """A path of the machine that submits, and where the job sees it. Runners without containers use `source` itself."""
 
-    code: int
-    seconds: float
-    peak_rss: int
+    source: Path
+    target: str
+    read_only: bool = True
+
+
+@dataclass(frozen=True)
+class Job:
+    """One command to run somewhere. `stop_s`: seconds between SIGTERM and SIGKILL, enough for a step and a save.
+
+    `processes` is the number of processes per node that the command starts (GPUs used); `labels` name run and stage.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    work: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+    mounts: tuple[Mount, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    processes: int = 1
+    stop_s: float = 10.0
+
+    @property
+    def log(self) -> Path:
+        return self.work / "log.txt"
+
+
+class State(StrEnum):
+    """How a job ended. DONE says that its command exited with 0, not that the work is finished."""
+
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMEOUT = "timeout"
+    PREEMPTED = "preempted"
+    NODE_FAIL = "node_fail"
+    OUT_OF_MEMORY = "out_of_memory"
+    LOST = "lost"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`code`: exit code, negative for a signal, None where nobody saw it. `reason`: the runner's own words. `seconds` of wall
+    time; `peak_rss` in bytes, 0 where it was not measured."""
+
+    state: State
+    code: int | None
+    reason: str = ""
+    seconds: float = 0.0
+    peak_rss: int = 0
 
 
 class Runner(Protocol):
-    def run(self, stage: str, job_file: Path, on_event: OnEvent) -> Exit: ...
+    """Where jobs run. Every method may raise ResourceError when the machine, daemon or controller cannot be reached in time."""
+
+    def submit(self, job: Job) -> bool:
+        """Start the job, or adopt the one of this name that waits or runs already; True when adopted."""
+
+    def poll(self, job: Job) -> Outcome | None:
+        """None while it waits or runs. Brings `job.log` up to date."""
+
+    def cancel(self, job: Job) -> Outcome:
+        """SIGTERM, `job.stop_s` seconds, SIGKILL; returns how it ended. A job that ended already keeps its outcome."""
+
+    def forget(self, job: Job) -> None:
+        """Remove what the runner keeps of an ended job (container, record)."""
 
 
-class LocalRunner:
-    """A process group of its own on this machine; ended as a group when the caller is interrupted."""
-
-    def __init__(self, poll_s: float = 0.2, grace_s: float = 10.0) -> None:
-        self._poll_s, self._grace_s = poll_s, grace_s
-
-    def run(self, stage: str, job_file: Path, on_event: OnEvent) -> Exit:
-        work = job_file.parent
-        tail = Tail(work / "progress.jsonl")
-        for _ in tail.read():  # events of an earlier attempt were shown then
-            pass
-        start = time.monotonic()
-        with (work / "log.txt").open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "slipway", "stage", stage, str(job_file)],
-                stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True, cwd=work,
-                env={**os.environ, **openmp.ENVIRONMENT},
-            )  # fmt: skip
-        try:
-            while (ended := _reap(process.pid)) is None:
-                for event in tail.read():
-                    on_event(event)
-                time.sleep(self._poll_s)
-        except BaseException:
-            self._end(process)
-            raise
-        for event in tail.read():
-            on_event(event)
-        status, peak = ended
-        process.returncode = os.waitstatus_to_exitcode(status)  # reaped here, for its peak memory
-        _kill_group(process.pid, signal.SIGKILL)  # no orphan of the stage outlives it
-        return Exit(process.returncode, time.monotonic() - start, peak)
-
-    def _end(self, process: subprocess.Popen[bytes]) -> None:
-        _kill_group(process.pid, signal.SIGTERM)
-        deadline = time.monotonic() + self._grace_s
-        while _reap(process.pid) is None and time.monotonic() < deadline:
-            time.sleep(self._poll_s)
-        _kill_group(process.pid, signal.SIGKILL)
-        process.returncode = -signal.SIGTERM
-
-
-def _reap(pid: int) -> tuple[int, int] | None:
-    """(wait status, peak RSS in bytes) of an ended child, None while it runs."""
+def follow(runner: Runner, job: Job, look: Callable[[], None], poll_s: float = 0.2) -> Outcome:
+    """Submit or adopt, call `look` until the job ends, return its outcome. An interrupted caller cancels the job."""
+    runner.submit(job)
     try:
-        done, status, usage = os.wait4(pid, os.WNOHANG)
-    except ChildProcessError:
-        return (signal.SIGKILL, 0)
-    return (status, usage.ru_maxrss * 1024) if done else None
-
-
-def _kill_group(pid: int, sig: signal.Signals) -> None:
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, sig)
+        while (ended := runner.poll(job)) is None:
+            look()
+            time.sleep(poll_s)
+    except BaseException:
+        runner.cancel(job)
+        raise
+    look()
+    return ended

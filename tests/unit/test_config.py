@@ -29,7 +29,7 @@ def test_yaml_reads_on_and_off_as_booleans_and_they_are_taken(said, meant):
 
 @pytest.mark.parametrize("file", sorted(CONF.glob("*/*.yaml")), ids=str)
 def test_every_layer_loads(file):
-    section = {"models": "model", "formats": "quantize", "gates": "gate", "targets": "deploy"}.get(file.parent.name, file.parent.name)
+    section = {"models": "model", "formats": "quantize", "gates": "gate", "targets": "target"}.get(file.parent.name, file.parent.name)
     load_config(CONF, [f"layers.{section}={file.parent.name}/{file.stem}"])
 
 

@@ -5,8 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
+from contextlib import suppress
 
 import pytest
 
@@ -14,7 +13,7 @@ from slipway.artifacts import Checkpoint, Store
 from slipway.config import ModelConfig
 from slipway.errors import CheckpointError, ConfigError, SlipwayError, StageError
 from slipway.jobs import code_digest, ensure, execute, stage_key, stage_spec
-from slipway.runner import LocalRunner
+from slipway.local_runner import LocalRunner
 from tests.pico import pico_model
 
 
@@ -44,19 +43,10 @@ def test_a_stage_error_is_raised_here_as_it_was_there(tmp_path):
 
 def test_a_killed_stage_is_an_error_that_names_the_signal(tmp_path):
     class Killed(LocalRunner):
-        def run(self, stage, job_file, on_event):
-            threading.Timer(0.05, self.kill, [job_file]).start()
-            return super().run(stage, job_file, on_event)
-
-        def kill(self, job_file):
-            for _ in range(200):
-                found = subprocess.run(
-                    ["pgrep", "-f", f"slipway stage fetch {job_file}"], capture_output=True, text=True, check=False
-                ).stdout.split()
-                if found:
-                    os.kill(int(found[0]), signal.SIGKILL)
-                    return
-                time.sleep(0.01)
+        def poll(self, job):
+            with suppress(ProcessLookupError):
+                os.kill(json.loads((job.work / "process.json").read_text())["pid"], signal.SIGKILL)
+            return super().poll(job)
 
     params = ModelConfig(source="directory", directory=str(pico_model(tmp_path / "model")))
     with pytest.raises(StageError, match=r"stage fetch: signal 9 after .*killed for memory"):
