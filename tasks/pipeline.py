@@ -12,7 +12,7 @@ from rich.console import Console
 from slipway.artifacts import Store, write_atomic
 from slipway.config import Config, StoreConfig
 from slipway.console import Bars
-from slipway.runner import LocalRunner
+from slipway.local_runner import LocalRunner
 from tasks import ui
 from tasks.stage import Run
 from tasks.tracking import pipeline_run
