@@ -22,6 +22,7 @@ from slipway.shards import LowRank, Recipe, TensorInfo, WeightSource
 
 CPU_BAND, GPU_BAND = 1 << 18, 1 << 24  # weights a band: 0.5 MB of bf16 and its fp32 product stay in a core's L2; 32 MB keeps PCIe busy
 _SMALL = 1 << 18  # elements of a product
+_FEW = 18  # rows of a band
 
 
 def band_rows(columns: int, device: torch.device) -> int:
@@ -187,7 +188,11 @@ class Loader:
 
 
 def _product(update: LowRank, begin: int, count: int) -> torch.Tensor:
-    """fp32 rows of the scaled product. The scaling is a step of its own, so that no compiler fuses it into the sum."""
+    """fp32 rows of the scaled product. The scaling is a step of its own, so that no compiler fuses it into the sum.
+
+    A few rows alone are made on the CPU: a GPU's BLAS splits their sums over the rank."""
+    if count < _FEW and update.a.device.type == "cuda":
+        update = LowRank(update.a.cpu(), update.b.cpu(), update.scaling)
     rows = len(update.b)
     first = begin if count > 1 or rows == 1 else min(begin, rows - 2)  # BLAS sums a single row in another order: give it a second
     product = torch.mm(update.b[first : first + max(count, min(2, rows))], update.a)[begin - first : begin - first + count]

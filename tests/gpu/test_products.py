@@ -1,6 +1,7 @@
 """The LoRA product is one sum over the rank in one order, in fp32: the same bits on both devices, whole or in bands.
 
-Products of fewer than 2^18 elements are made on the CPU always (`slipway.loader`).
+Products of fewer than 2^18 elements, and bands of fewer than 18 rows, are made on the CPU always (`slipway.loader`): for those
+cuBLAS splits the sum over the rank.
 """
 
 import json
@@ -27,7 +28,7 @@ def test_cpu_is_cuda(shape, rank):
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("rank", [1, 4, 16, 64, 256])
-@pytest.mark.parametrize("band", [2, 18, 64, 1170])
+@pytest.mark.parametrize("band", [18, 64, 1170])
 def test_bands_are_the_whole(device, rank, band):
     a, b = (factor.to(device) for factor in factors((4096, 14336), rank))
     whole = torch.mm(b, a)
@@ -35,7 +36,7 @@ def test_bands_are_the_whole(device, rank, band):
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-@pytest.mark.parametrize("rows", [1, 2, 3, 5, 129])  # a CPU's band is 2 rows of 131072, a GPU's is 128
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 17, 18, 129, 146])  # a CPU's band is 2 rows of 131072, a GPU's is 128
 def test_merged_in_bands_is_merged_whole(tmp_path, device, rows):
     """One row alone is a matrix-vector product to a BLAS, which sums in another order than a matrix product."""
     random = torch.Generator().manual_seed(rows)
