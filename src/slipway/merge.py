@@ -7,13 +7,13 @@ from typing import Any
 
 from slipway.artifacts import Adapter, Artifact, Checkpoint
 from slipway.checkpoints import is_virtual, model_dir, open_checkpoint, write_virtual
-from slipway.config import MergeConfig
+from slipway.config import MergeConfig, QuantizeConfig
 from slipway.errors import CheckpointError
+from slipway.export import Model, export_merged
 from slipway.jobs import Workspace
 from slipway.lora import LoraAdapter
 from slipway.merge_proof import prove_layers, prove_logits, why_no_logits
 from slipway.model_files import copy_small_files
-from slipway.shard_writer import write_shards
 from slipway.shards import TensorSource
 from slipway.virtual import MergedSource
 
@@ -28,10 +28,11 @@ def merge(base: Checkpoint, adapter: Adapter, params: MergeConfig, space: Worksp
         lora.read(name)  # NaN and Inf are found here, before anything is written
     space.progress.note(f"{len(lora.names())} adapter tensors land on {len(merged.updates)} base tensors")
     proof = _prove(base, adapter, source, merged, lora, params)
-    copy_small_files(model_dir(base), space.out)
     if params.materialize:
-        write_shards(merged, space.out, params.max_shard_gb * 1e9, space.progress)
+        model = Model(merged, model_dir(base), {"base": base.digest, "adapter": adapter.digest})
+        export_merged(model, space.out, QuantizeConfig(max_shard_gb=params.max_shard_gb), space.progress)
     else:
+        copy_small_files(model_dir(base), space.out)
         write_virtual(space.out, base, adapter)
     (space.out / "proof.json").write_text(json.dumps(proof, indent=1) + "\n")
     (space.out / "summary.json").write_text(json.dumps(_summary(merged, proof, params)) + "\n")
