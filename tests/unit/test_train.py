@@ -95,10 +95,10 @@ def test_the_loss_of_a_step_does_not_depend_on_how_it_is_cut(inputs, tmp_path):
     assert first[0]["grad_norm"] == pytest.approx(first[1]["grad_norm"], rel=1e-4)
 
 
-def test_gradient_checkpointing_gives_the_same_step(inputs, tmp_path):
-    for name in (False, True):
-        train(*inputs, PARAMS.model_copy(update={"max_steps": 2, "gradient_checkpointing": name}), space(tmp_path / str(name)))
-    without, recomputed = (steps(tmp_path / str(n))[-1] for n in (False, True))
+def test_activation_checkpointing_gives_the_same_step(inputs, tmp_path):
+    for name in ("none", "full"):
+        train(*inputs, PARAMS.model_copy(update={"max_steps": 2, "activation_checkpointing": name}), space(tmp_path / name))
+    without, recomputed = (steps(tmp_path / n)[-1] for n in ("none", "full"))
     assert without["loss"] == pytest.approx(recomputed["loss"], rel=1e-5)
 
 
