@@ -1,0 +1,128 @@
+"""Attempts at one training job, until its last step is on disk.
+
+An exit code says little: SIGTERM makes NeMo save and exit with 0, a requeued job ends with whatever killed its last
+attempt. What counts is the last complete checkpoint. While attempts get further the job is submitted again and resumes;
+a failure that comes back at the same step ends it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from slipway.artifacts import write_atomic
+from slipway.errors import ConfigError, ResourceError, SlipwayError, StageError
+from slipway.job_entry import FAILED
+from slipway.nemo_checkpoints import steps_done
+from slipway.runner import Job, Outcome, Runner, State
+
+IDLE = 3  # attempts in a row that saved no further step
+TAIL = 15  # lines of the job's output shown with an error
+_MEMORY = re.compile(r"OutOfMemoryError|CUDA out of memory|CUDA error: out of memory|CUDNN_STATUS_ALLOC_FAILED")
+_LESS_MEMORY = "`slipway tune` finds what fits; or lower train.pack_length, train.micro_batch=1, or train.activation_checkpointing=full"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """All attempts: how many, and their wall time in seconds as far as it was seen."""
+
+    attempts: int
+    seconds: float
+
+
+def run_to_end(
+    runner: Runner, job: Job, checkpoints: Path, steps: int, look: Callable[[], None], note: Callable[[str], None], poll_s: float = 0.2
+) -> Ended:
+    """Submit, adopt or resume until `steps` steps are saved. Raises StageError, or the preflight's own error.
+
+    An interrupted caller stops the job, which saves; when the machine cannot be reached the job lives on, to be adopted.
+    """
+    attempts, idle, seconds = 0, 0, 0.0
+    failed_at: int | None = None
+    while True:
+        began = Attempt.open(job, steps_done(checkpoints))
+        ended = _follow(runner, job, look, poll_s)
+        runner.forget(job)
+        began.close()
+        attempts, seconds = attempts + 1, seconds + ended.seconds
+        done, output = steps_done(checkpoints), _since(job.log, began.logged)
+        if done >= steps:
+            return Ended(attempts, seconds)
+        _raise_preflight(output)
+        idle = 0 if done > began.done else idle + 1
+        failed = ended.state in (State.FAILED, State.OUT_OF_MEMORY)
+        hopeless = (failed and failed_at == done) or (done == began.done and _MEMORY.search(output))
+        if ended.state is State.CANCELLED or hopeless or idle >= IDLE:
+            raise _gave_up(job, ended, done, steps, output)
+        failed_at = done if failed else None
+        note(f"{ended.state.value} ({ended.reason or 'exit 0'}) with {done} of {steps} steps saved; resuming")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Where the job's log and checkpoints stood when an attempt was submitted; kept on disk for whoever adopts it."""
+
+    file: Path
+    logged: int
+    done: int
+
+    @classmethod
+    def open(cls, job: Job, done: int) -> Attempt:
+        file = job.work / "attempt.json"
+        if file.exists():
+            return cls(file, **json.loads(file.read_text()))
+        logged = job.log.stat().st_size if job.log.exists() else 0
+        write_atomic(file, json.dumps({"logged": logged, "done": done}))
+        return cls(file, logged, done)
+
+    def close(self) -> None:
+        self.file.unlink(missing_ok=True)
+
+
+def _follow(runner: Runner, job: Job, look: Callable[[], None], poll_s: float) -> Outcome:
+    runner.submit(job)
+    try:
+        while (ended := runner.poll(job)) is None:
+            look()
+            time.sleep(poll_s)
+        look()
+    except (KeyboardInterrupt, SystemExit):
+        runner.cancel(job)
+        look()
+        runner.forget(job)
+        raise
+    return ended
+
+
+def _gave_up(job: Job, ended: Outcome, done: int, steps: int, output: str) -> SlipwayError:
+    last = "\n".join(output.strip().splitlines()[-TAIL:])
+    cause = f"{ended.state.value}: {ended.reason or 'exit 0'}, {done} of {steps} steps saved"
+    if ended.state is State.OUT_OF_MEMORY or _MEMORY.search(output):
+        return ResourceError(
+            "training job", f"out of memory ({cause}). Last output:\n{last}", "a recipe that fits the target", _LESS_MEMORY
+        )
+    if ended.state is State.CANCELLED:
+        return StageError("training job", cause, "the last step", "run again to resume from the last checkpoint")
+    return StageError("training job", f"{cause}. Last output:\n{last}", f"step {steps}", f"read {job.log}; run again to resume")
+
+
+def _raise_preflight(output: str) -> None:
+    for line in reversed(output.splitlines()):
+        _, found, text = line.partition(FAILED)
+        if found:
+            try:
+                raise SlipwayError.from_json(json.loads(text))
+            except (ValueError, KeyError) as err:
+                raise ConfigError("preflight's line", text.strip(), "JSON", "report it: the job's output was mixed up") from err
+
+
+def _since(file: Path, offset: int) -> str:
+    if not file.exists():
+        return ""
+    with file.open("rb") as f:
+        f.seek(offset)
+        return f.read().decode(errors="replace")

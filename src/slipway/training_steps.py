@@ -1,0 +1,36 @@
+"""How many optimizer steps NeMo AutoModel makes of a dataset, computed before it runs.
+
+packs  = bins of its greedy knapsack: longest sample first, into the emptiest bin when it fits there, else a new bin
+         (components/datasets/llm/neat_packing.py, greedy_knapsack)
+loader = ceil(floor(packs / dp) / micro)     its sampler drops what does not divide by the ranks, its loader does not
+epoch  = ceil(loader / accumulate)           accumulate = global / (micro * dp)   (components/training/step_scheduler.py)
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Sequence
+
+
+def packs(lengths: Sequence[int], pack_length: int) -> int:
+    """Sequences of `pack_length` tokens that hold samples of these lengths; none may be longer."""
+    fills: list[int] = []
+    for length in sorted(lengths, reverse=True):
+        if fills and fills[0] + length <= pack_length:
+            heapq.heapreplace(fills, fills[0] + length)
+        else:
+            heapq.heappush(fills, length)
+    return len(fills)
+
+
+def steps_per_epoch(sequences: int, *, global_batch: int, micro_batch: int, ranks: int) -> int:
+    """Optimizer steps of one pass over `sequences`; 0 when there is not one for every rank."""
+    loader = math.ceil(sequences // ranks / micro_batch)
+    return math.ceil(loader * micro_batch * ranks / global_batch)
+
+
+def total_steps(per_epoch: int, epochs: float, most: int | None) -> int:
+    """Steps of the whole run: a fractional last epoch takes its share, and `most` ends it earlier."""
+    whole = max(1, round(epochs * per_epoch))
+    return min(whole, most) if most else whole
