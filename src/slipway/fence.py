@@ -180,7 +180,7 @@ class Holder:
         self._start_guard()
         mark = f"{_identity(self._fence)}:{self._epoch}"
         try:
-            child = subprocess.Popen(command, env={**os.environ, MARK: mark}, start_new_session=True, preexec_fn=_die_with_parent)
+            child = subprocess.Popen(command, env={**os.environ, MARK: mark}, start_new_session=True, preexec_fn=die_with_parent)
         except OSError as err:
             code = self._say(f"{command[0]} cannot be started: {err.strerror}", 127)
         else:
@@ -325,7 +325,8 @@ def _prctl(option: int, value: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """For a child between fork and exec: SIGKILL it when the thread that started it is gone."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

@@ -38,6 +38,13 @@ class SlurmConfig(Section):
     qos: str | None = Field(None, description="Quality of service; null: the default.")
     time_limit: str = Field("04:00:00", description="Time limit of one attempt, HH:MM:SS.")
     signal_s: int = Field(300, ge=1, description="Seconds before the time limit at which the job is told to save and stop.")
+    lease_s: float = Field(
+        120,
+        gt=0,
+        description="Seconds an attempt may fail to reach the shared filesystem before it is presumed dead; it ends itself at 2/3.",
+    )
+    poll_s: float = Field(5, ge=0, description="Seconds between two questions to the controller about one job.")
+    patience_s: float = Field(300, ge=0, description="Seconds the controller may not answer before that is an error.")
     extra: list[str] = Field(default_factory=list, description="More sbatch options, as on its command line.")
 
 
