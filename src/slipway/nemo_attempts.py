@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,6 +99,21 @@ def _follow(runner: Runner, job: Job, look: Callable[[], None], poll_s: float) -
         runner.forget(job)
         raise
     return ended
+
+
+@contextmanager
+def stopped_by_sigterm() -> Iterator[None]:
+    """SIGTERM to this process ends it as an interruption does: the job is told to save and stop first."""
+
+    def stop(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: stopping takes its time
+        sys.exit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _gave_up(job: Job, ended: Outcome, done: int, steps: int, output: str) -> SlipwayError:
