@@ -51,8 +51,8 @@ def render(model: ModelConfig, params: TrainConfig, target: TargetConfig, paths:
         "recipe": "TrainFinetuneRecipeForNextTokenPrediction",
         "seed": params.seed,
         "step_scheduler": _schedule(params, steps or params.max_steps),
-        "dist_env": {"backend": "nccl", "timeout_minutes": params.timeout_minutes},
-        "model": _model(params, paths),
+        "dist_env": {"backend": "nccl" if target.gpus else "gloo", "timeout_minutes": params.timeout_minutes},
+        "model": _model(model, params, paths),
         **({"peft": _peft(params)} if adapter else {}),
         **({"quantization": _nf4()} if params.method == "qlora" else {}),
         "distributed": _distributed(params),
@@ -100,12 +100,16 @@ def _schedule(params: TrainConfig, steps: int | None) -> Doc:
     }
 
 
-def _model(params: TrainConfig, paths: Paths) -> Doc:
+def _model(model: ModelConfig, params: TrainConfig, paths: Paths) -> Doc:
+    """NeMo has model code of its own for mixtures of experts, whose attention is Transformer Engine's where that is installed;
+    that one takes no packed mask, so the choice is written out."""
+    backend = {"_target_": "nemo_automodel.components.models.common.BackendConfig", "attn": params.attention, "linear": "torch"}
     return {
         "_target_": "nemo_automodel.NeMoAutoModelForCausalLM.from_pretrained",
         "pretrained_model_name_or_path": paths.model,
         "torch_dtype": "bfloat16",
         "attn_implementation": params.attention,
+        **({"backend": backend} if model.experts else {}),
     }
 
 
