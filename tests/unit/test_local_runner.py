@@ -71,19 +71,22 @@ import os, pathlib, signal, sys
 from slipway.local_runner import LocalRunner
 from slipway.runner import Job
 work = pathlib.Path(sys.argv[1])
-LocalRunner().submit(Job("train-1", (sys.executable, "-c", "import time; time.sleep(float(sys.argv[1]))", sys.argv[2]), work))
+until = "import pathlib, sys, time\nwhile not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.02)"
+LocalRunner().submit(Job("train-1", (sys.executable, "-c", until, str(work / "go")), work))
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 @pytest.mark.parametrize("cancelled", [True, False])
 def test_a_job_whose_orchestrator_was_killed_is_adopted_not_started_twice(tmp_path, cancelled):
-    subprocess.run([sys.executable, "-c", ORPHAN, str(tmp_path), "60" if cancelled else "2"], check=False)
+    subprocess.run([sys.executable, "-c", ORPHAN, str(tmp_path)], check=False)
     pid = json.loads((tmp_path / "process.json").read_text())["pid"]
     one, runner = job(tmp_path, *SLEEP), LocalRunner()
     assert runner.submit(one) is True
     assert json.loads((tmp_path / "process.json").read_text())["pid"] == pid
     assert runner.poll(one) is None
+    if not cancelled:
+        (tmp_path / "go").touch()
     ended = runner.cancel(one) if cancelled else end(runner, one)
     assert ended.state is (State.CANCELLED if cancelled else State.LOST) and ended.code is None
     assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
