@@ -91,6 +91,35 @@ def merge(
     views.show_json(figures) if as_json else views.show_figures(out, figures)
 
 
+@app.command(epilog="Example: `slipway tune --model llama-3.1-8b --method qlora --target dgx-h100 --out conf/train/tuned.yaml`")
+def tune(
+    overrides: Overrides = None,
+    model: Annotated[str, typer.Option(help="Row of conf/models/.")] = "llama-3.1-8b",
+    method: Annotated[str, typer.Option(help="qlora or lora: conf/train/nemo-METHOD.yaml; what it says is the baseline.")] = "qlora",
+    target: Annotated[str, typer.Option(help="Row of conf/targets/: whose memory, and whose runner.")] = "dgx-h100",
+    budget_s: Annotated[float, typer.Option(help="Seconds of everything, start-up included.")] = 300.0,
+    model_dir: Annotated[Path | None, typer.Option(help="Model directory, instead of model.directory.", show_default=False)] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Training rows, for their lengths; default: synthetic ones.", show_default=False)
+    ] = None,
+    here: Annotated[bool, typer.Option("--here", help="Probe on this machine's GPU, within the target's memory.")] = False,
+    python: Annotated[Path | None, typer.Option(help="With --here: the Python that has NeMo.", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the fastest setting as a train row.", show_default=False)] = None,
+    work: Annotated[Path, typer.Option(help="Folder of the probes; on a container's or a cluster's machine too.")] = Path(".slipway/tune"),
+    conf: Conf = Path("conf"),
+    as_json: AsJson = False,
+) -> None:
+    """Find the fastest packed length, micro-batch, recomputation, attention and loss that fit the target, by short probe runs."""
+    from slipway.tune_command import TuneOptions, run_tune
+
+    layers = [f"layers.model=models/{model}", f"layers.train=train/nemo-{method}", f"layers.target=targets/{target}"]
+    config = load_config(conf, [*layers, *(overrides or [])])
+    options = TuneOptions(budget_s, model_dir, data, here, str(python or sys.executable), out, work)
+    found = run_tune(config, options, as_json=as_json)
+    if as_json:
+        views.show_json(found)
+
+
 @app.command(epilog="Example: `slipway config train.epochs=2 --json`")
 def config(overrides: Overrides = None, conf: Conf = Path("conf"), as_json: AsJson = False) -> None:
     """Show the resolved config: every key, its value and what it means."""

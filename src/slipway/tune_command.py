@@ -1,0 +1,59 @@
+"""The command `slipway tune`: options to a request, probes to a table, the result to a file."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from slipway.artifacts import write_atomic
+from slipway.config import Config
+from slipway.errors import ConfigError
+from slipway.parallelism import parallelism
+from slipway.tune_view import summary, table
+from slipway.tuning import Request, report, row, tune
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """As given on the command line."""
+
+    budget_s: float
+    model_dir: Path | None
+    data: Path | None
+    here: bool
+    python: str
+    out: Path | None
+    work: Path
+
+
+def run_tune(config: Config, options: TuneOptions, *, as_json: bool) -> dict[str, Any]:
+    """Tune, show each probe on stderr, write the row; returns what a program reads."""
+    console = Console(stderr=True)
+    if options.work.exists():
+        shutil.rmtree(options.work)
+    options.work.mkdir(parents=True)
+    request = Request(
+        config, _model(config, options), options.work.resolve(), options.data, options.budget_s, options.here, options.python
+    )  # fmt: skip
+    with table(console) as look:
+        found = tune(request, look)
+    ranks = max(1, parallelism(config.train, config.target).data)
+    text = row(found, config, ranks)
+    console.print(summary(found), highlight=False, markup=False, soft_wrap=True)
+    if options.out:
+        write_atomic(options.out, text)
+        console.print(f"written: {options.out}", highlight=False)
+    elif not as_json:
+        Console().print(text, highlight=False, markup=False, soft_wrap=True, end="")
+    return report(found) | {"row": text}
+
+
+def _model(config: Config, options: TuneOptions) -> Path:
+    given = options.model_dir or (Path(config.model.directory) if config.model.directory else None)
+    if given is None or not (given / "config.json").is_file():
+        raise ConfigError("--model-dir", given, "a Hugging Face model directory", "download the model, or make one of random weights")
+    return given.resolve()
