@@ -92,10 +92,14 @@ def _problem(thing: str, value: str, expected: str, next_step: str) -> dict[str,
 
 
 def run(command: list[str]) -> int:
-    """Start the command, pass SIGTERM to whoever trains, return its exit code (128 + signal when it was killed)."""
+    """Start the command, pass SIGTERM to whoever trains, return its exit code: 128 + signal when it was killed, 143 when it was
+    stopped before it could save anything."""
+    unsaved: list[bool] = []
     with subprocess.Popen(command, env={**os.environ, **NOT_BY_TORCHRUN}, preexec_fn=_ignore_sigterm) as child:
-        signal.signal(signal.SIGTERM, lambda *_: stop(child.pid))
+        signal.signal(signal.SIGTERM, lambda *_: unsaved.append(not stop(child.pid)))
         code = child.wait()
+    if any(unsaved):
+        return 128 + signal.SIGTERM
     return code if code >= 0 else 128 - code
 
 
@@ -103,8 +107,8 @@ def _ignore_sigterm() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def stop(child: int) -> None:
-    """SIGTERM to the processes below `child`, itself included, that train; SIGKILL to all when none catches it yet."""
+def stop(child: int) -> bool:
+    """SIGTERM to the processes below `child`, itself included, that train; SIGKILL to all, and False, when none catches it yet."""
     family = descendants(child)
     catching = [pid for pid in family if catches_sigterm(pid)]
     trainers = [pid for pid in catching if is_worker(pid)] or catching
@@ -113,6 +117,7 @@ def stop(child: int) -> None:
             os.kill(pid, signal.SIGTERM if trainers else signal.SIGKILL)
         except ProcessLookupError:
             continue
+    return bool(trainers)
 
 
 def descendants(root: int) -> list[int]:

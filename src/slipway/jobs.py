@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ValidationError
 
@@ -32,7 +32,11 @@ from slipway.errors import ConfigError, ResourceError, SlipwayError, StageError
 from slipway.progress import Progress, Tail
 from slipway.runner import Job, OnEvent, Outcome, Runner, follow
 
-STAGES = ("fetch", "prepare", "train", "merge", "quantize", "engine", "evaluate", "gate")
+STAGES = ("fetch", "prepare", "train", "finetune", "merge", "quantize", "engine", "evaluate", "gate")
+STOP_S = 10.0
+# The module whose code decides an artifact's bytes, where it is not the stage's own: days of training are not thrown away
+# because a runner was mended.
+CODE_OF = {"finetune": "nemo_recipe"}
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "safetensors", "numpy")
 
 
@@ -69,6 +73,13 @@ class StageSpec:
     output: type[Artifact]
 
 
+@runtime_checkable
+class Keyed(Protocol):
+    """Params of which only a part decides the artifact's bytes."""
+
+    def key_document(self) -> dict[str, Any]: ...
+
+
 @functools.cache
 def stage_spec(name: str) -> StageSpec:
     """The stage called `name`. Importing it may import torch."""
@@ -92,8 +103,8 @@ def stage_key(name: str, inputs: Mapping[str, Artifact | None], params: BaseMode
     doc = {
         "stage": name,
         "inputs": {k: v.digest if v else None for k, v in inputs.items()},
-        "params": params.model_dump(mode="json"),
-        "code": code_digest(name),
+        "params": params.key_document() if isinstance(params, Keyed) else params.model_dump(mode="json"),
+        "code": code_digest(CODE_OF.get(name, name)),
         "extra": dict(extra),
     }
     return sha256_bytes(canonical(doc))
@@ -134,8 +145,12 @@ def ensure(
     on_event: OnEvent,
     extra: Mapping[str, str] | None = None,
     force: bool = False,
+    stop_s: float = STOP_S,
 ) -> Made:
-    """The artifact of this stage: reused when intact, else made in a stage process. Raises what the stage raised."""
+    """The artifact of this stage: reused when intact, else made in a stage process. Raises what the stage raised.
+
+    `stop_s`: seconds a cancelled stage gets to end by itself.
+    """
     extra = dict(extra or {})
     key = stage_key(name, inputs, params, extra)
     work = store.root / "work" / f"{name}-{key[:16]}"
@@ -157,13 +172,13 @@ def ensure(
             job_file = work / "job.json"
             write_atomic(job_file, json.dumps(job, indent=1))
             (work / "error.json").unlink(missing_ok=True)
-            ended = _run(name, job_file, runner, on_event)
+            ended = _run(name, job_file, runner, on_event, stop_s)
             made = _result(name, output, store, key, work, ended)
             shutil.rmtree(work, ignore_errors=True)
             return Made(made, False, "made", ended.seconds, ended.peak_rss)
 
 
-def _run(name: str, job_file: Path, runner: Runner, on_event: OnEvent) -> Outcome:
+def _run(name: str, job_file: Path, runner: Runner, on_event: OnEvent, stop_s: float) -> Outcome:
     """The stage as a job: its events reach `on_event` while it runs."""
     work = job_file.parent
     tail = Tail(work / "progress.jsonl")
@@ -175,7 +190,7 @@ def _run(name: str, job_file: Path, runner: Runner, on_event: OnEvent) -> Outcom
             on_event(event)
 
     argv = (sys.executable, "-P", "-m", "slipway", "stage", name, str(job_file))
-    return follow(runner, Job(work.name, argv, work), look)
+    return follow(runner, Job(work.name, argv, work, stop_s=stop_s), look)
 
 
 def _result(name: str, output: type[Artifact], store: Store, key: str, work: Path, ended: Outcome) -> Artifact:
@@ -246,7 +261,7 @@ def _input(name: str, spec: StageSpec, ref: dict[str, str] | None) -> Artifact |
 def _provenance(job: dict[str, Any]) -> dict[str, Any]:
     return {
         "stage": job["stage"], "params": job["params"], "inputs": job["inputs"], "extra": job["extra"],
-        "code": code_digest(job["stage"]), "versions": versions(), "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "code": code_digest(CODE_OF.get(job["stage"], job["stage"])), "versions": versions(), "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "host": platform.node(), "arch": platform.machine(), "pid": os.getpid(),
     }  # fmt: skip
 

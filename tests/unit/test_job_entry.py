@@ -103,7 +103,7 @@ def test_sigterm_while_the_model_still_loads_ends_all_at_once(entry):
     until(log, "ready")
     (child,) = psutil.Process(process.pid).children()
     os.killpg(process.pid, signal.SIGTERM)  # as a runner does: the whole group
-    assert process.wait(20) == 137
+    assert process.wait(20) == 143
     assert not psutil.pid_exists(child.pid)
 
 
