@@ -32,7 +32,7 @@ def finetune_and_ship(config: Config = DEFAULT) -> State[None]:
     with pipeline(config) as run:
         base = fetch(run, config.model)
         data = prepare(run, base, config.data)
-        adapter = train(run, base, data, config.train)
+        adapter = train(run, base, data, config)
         merged = merge(run, base, adapter, config.merge)
         quantized = quantize(run, merged, data, config.quantize)
 

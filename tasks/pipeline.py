@@ -12,6 +12,7 @@ from rich.console import Console
 from slipway.artifacts import Store, write_atomic
 from slipway.config import Config, StoreConfig
 from slipway.console import Bars
+from slipway.finetune_config import refuse_early
 from slipway.local_runner import LocalRunner
 from tasks import ui
 from tasks.stage import Run
@@ -20,7 +21,8 @@ from tasks.tracking import pipeline_run
 
 @contextmanager
 def pipeline(config: Config) -> Iterator[Run]:
-    """Open a run. Raises ResourceError, before any work, when MLflow does not answer."""
+    """Open a run. Raises, before any work, ConfigError for training that cannot end well and ResourceError when MLflow does not answer."""
+    refuse_early(config)
     bars = Bars(Console(stderr=True))
     with pipeline_run(config) as tracker, bars.open():
         run = Run(config, Store(Path(config.store.root)), LocalRunner(), tracker, bars)

@@ -18,7 +18,7 @@ from slipway.artifacts import Artifact, Store
 from slipway.config import Config
 from slipway.console import Bars, Line, Thin, describe, human_bytes
 from slipway.errors import SlipwayError
-from slipway.jobs import Made, ensure
+from slipway.jobs import STOP_S, Made, ensure
 from slipway.runner import Runner
 from tasks import ui
 from tasks.tracking import StageRun, Tracker
@@ -79,6 +79,7 @@ class Run:
         *,
         label: str = "",
         extra: Mapping[str, str] | None = None,
+        stop_s: float = STOP_S,
     ) -> State[Any]:
         """Have the artifact of one stage; the state is named `Cached` when it was reused, with the reason as message."""
         label = label or stage
@@ -86,8 +87,9 @@ class Run:
             listener = Listener(label, line, tracked, logs=not self.bars.live)
             cache = Path(self.config.store.cache)
             made = ensure(
-                stage, inputs, params, output=output, store=self.store, cache=cache, runner=self.runner, on_event=listener, extra=extra
-            )
+                stage, inputs, params, output=output, store=self.store, cache=cache, runner=self.runner, on_event=listener, extra=extra,
+                stop_s=stop_s,
+            )  # fmt: skip
             tracked.made(made)
             line.say(_outcome(made))
         self.summary.stages.append(Record(label, made.reused, made.why, made.seconds, made.peak_rss, made.artifact.digest))

@@ -1,14 +1,20 @@
-"""Train: base + data -> adapter. A retry resumes from the last complete checkpoint."""
+"""Train: base + data -> adapter, here or on the target's GPUs. A retry resumes from the last complete checkpoint."""
 
 from __future__ import annotations
 
 from prefect.states import State
 
 from slipway.artifacts import Adapter, Checkpoint, Dataset
-from slipway.config import TrainConfig
+from slipway.config import Config
+from slipway.finetune_config import STAGE_STOP_S, finetune_config
 from tasks.stage import HOUR, Run, stage_task
 
+DAY = 24 * HOUR
 
-@stage_task("train", timeout_s=24 * HOUR)
-def train(run: Run, base: Checkpoint, data: Dataset, params: TrainConfig) -> State[Adapter]:
-    return run.make("train", Adapter, {"base": base, "data": data}, params)
+
+@stage_task("train", timeout_s=14 * DAY)
+def train(run: Run, base: Checkpoint, data: Dataset, config: Config) -> State[Adapter]:
+    inputs = {"base": base, "data": data}
+    if config.train.backend == "nemo":
+        return run.make("finetune", Adapter, inputs, finetune_config(config), label="train", stop_s=STAGE_STOP_S)
+    return run.make("train", Adapter, inputs, config.train)
