@@ -17,7 +17,7 @@ from slipway.artifacts import write_atomic
 from slipway.errors import StageError
 from slipway.runner import Job, Mount, Runner
 from slipway.settings import Machine, Result, Setting
-from slipway.tune import STEP_TOKENS, STEPS
+from slipway.tune import STEPS
 
 PACKAGE = Path(__file__).parent
 SEES = "/probe"  # the job's folder, and this package, inside a container
@@ -31,10 +31,10 @@ class ProcessProber:
 
     def __init__(
         self, runner: Runner, job: Job, recipe: Mapping[str, Any], losses: Mapping[str, Mapping[str, Any]], *,
-        limit: float, start_timeout_s: float = 300.0, probe_timeout_s: float = 120.0,
+        limit: float, step_tokens: int, start_timeout_s: float = 300.0, probe_timeout_s: float = 120.0,
     ) -> None:  # fmt: skip
         self._runner, self._job, self._recipe, self._losses, self._limit = runner, job, recipe, losses, limit
-        self._start_timeout_s, self._probe_timeout_s = start_timeout_s, probe_timeout_s
+        self._step_tokens, self._start_timeout_s, self._probe_timeout_s = step_tokens, start_timeout_s, probe_timeout_s
         self._asked, self._alive, self._lives = 0, False, 0
 
     def start(self) -> Machine:
@@ -67,7 +67,7 @@ class ProcessProber:
         request = {
             "pack_length": setting.pack_length, "micro_batch": setting.micro_batch, "checkpointing": setting.checkpointing,
             "attention": setting.attention, "loss": dict(self._losses[setting.loss]), "steps": STEPS, "best_low": best_low,
-            "accumulate": -(-STEP_TOKENS // setting.tokens),
+            "accumulate": -(-self._step_tokens // setting.tokens),
         }  # fmt: skip
         write_atomic(self._job.work / f"request-{self._asked}.json", json.dumps(request))
         answer = self._wait(f"result-{self._asked}.json", self._probe_timeout_s)

@@ -20,8 +20,8 @@ HOPE = 1.12  # a setting may be this much faster than expected
 SAME = 1.01  # within this, the one with less memory is taken
 ROOM = 1.03  # memory may be overestimated by this much
 STEPS = 3  # timed, after one that is not
-STEP_TOKENS = 8192  # of one timed step, at least: micro-batches are accumulated
-LENGTHS = (1024, 2048, 4096, 8192, 16384)
+STEP_BASELINES = 4  # a timed step holds at least the tokens of this many micro-batches of the baseline: others accumulate
+LENGTHS = (512, 1024, 2048, 4096, 8192, 16384)
 MICRO_BATCHES = (1, 2, 4, 8)
 CHECKPOINTING = ("none", "selective", "full")
 Look = Callable[[Result], None]
@@ -66,6 +66,11 @@ def space(baseline: Setting, machine: Machine, limit: float, least: int, most: i
         for n in lengths for m in MICRO_BATCHES for mode in CHECKPOINTING for attention in machine.attentions for loss in machine.losses
     ]  # fmt: skip
     return Space(tuple(dict.fromkeys((baseline, *found))), limit)
+
+
+def step_tokens(baseline: Setting) -> int:
+    """Least tokens of a timed step, padding included: the same work for every setting that is not larger."""
+    return STEP_BASELINES * baseline.tokens
 
 
 class Search:
@@ -171,16 +176,18 @@ class Search:
 
     def _cost(self, setting: Setting) -> float:
         """Seconds the next probe may take: its steps at the speed expected, and what a change of setting has taken at most."""
-        return (STEPS + 1) * max(STEP_TOKENS, setting.tokens) / self._speed.expected(setting) / 0.8 + self._longest_change
+        return (STEPS + 1) * max(step_tokens(self._space.settings[0]), setting.tokens) / self._speed.expected(setting) / 0.8 + self._longest_change
 
     def _skipped(self) -> dict[str, int]:
-        """Settings never probed: not expected to fit, or not expected to be faster."""
+        """Settings never probed, counted by why."""
         left = list(self._open())
         if not any(r.tokens_per_s for r in self._results):
             return {"not reached": len(left)}
         big = sum(not self._fits(s) for s in left)
         done = len({r.setting for r in self._results})
-        return {"expected not to fit": big + len(self._space.settings) - done - len(left), "expected slower": len(left) - big}
+        hopeful = sum(self._fits(s) and self._speed.expected(s) * HOPE > self._best() for s in left)
+        unfit = big + len(self._space.settings) - done - len(left)
+        return {"expected not to fit": unfit, "expected slower": len(left) - big - hopeful, "not reached": hopeful}
 
 
 def _rest(setting: Setting) -> tuple[str, str, str]:

@@ -27,7 +27,7 @@ from slipway.settings import Prober, Result, Setting
 from slipway.targets import TargetConfig
 from slipway.train_config import NEMO_DEFAULTS, ModelConfig, TrainConfig
 from slipway.training_memory import capacity, memory_plan
-from slipway.tune import Found, Search, space
+from slipway.tune import Found, Search, space, step_tokens
 from slipway.tune_data import write_synthetic
 from slipway.tune_model import MemoryModel, SpeedModel, filled
 
@@ -201,7 +201,7 @@ def _prober(request: Request, limit: float) -> Iterator[ProcessProber]:
     check(recipe)
     runner = LocalRunner() if request.here else runner_for(config.target, finetune_config(config).image)
     job = probe_job(work, (Mount(request.model, SEEN_MODEL),), container=inside, python=python, env=env)
-    prober = ProcessProber(runner, job, recipe, LOSSES, limit=limit)
+    prober = ProcessProber(runner, job, recipe, LOSSES, limit=limit, step_tokens=step_tokens(setting_of(config.train)))
     try:
         yield prober
     finally:

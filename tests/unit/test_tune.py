@@ -9,7 +9,7 @@ import pytest
 
 from slipway.settings import Machine, Result, Setting
 from slipway.step_times import clearly_slower, rate
-from slipway.tune import STEP_TOKENS, STEPS, Found, Search, space
+from slipway.tune import STEPS, Found, Search, space, step_tokens
 from slipway.tune_model import MemoryModel, SpeedModel, filled, non_negative
 
 GIB = 2**30
@@ -62,7 +62,7 @@ class SimulatedH100:
         if self.memory(setting) > self.limit:
             self.seconds += 3.0
             return Result(setting, "oom", seconds=3.0, reason="CUDA out of memory")
-        tokens = max(STEP_TOKENS, setting.tokens)
+        tokens = max(step_tokens(UNTUNED), setting.tokens)
         each, status, rows = tokens / self.speed(setting), "ok", 0
         counts: list[int] = []
         times: list[float] = []
