@@ -127,6 +127,25 @@ def config(overrides: Overrides = None, conf: Conf = Path("conf"), as_json: AsJs
     views.show_json(resolved.model_dump(mode="json")) if as_json else views.show_config(resolved)
 
 
+@app.command(epilog="Example: `slipway recipe --model llama-3.3-70b --method qlora --target spark train.max_steps=500`")
+def recipe(
+    overrides: Overrides = None,
+    model: Annotated[str, typer.Option(help="A row of conf/models.")] = "smollm2-135m",
+    method: Annotated[str | None, typer.Option(help="qlora, lora or sft.", show_default="qlora, or the method of --train")] = None,
+    target: Annotated[str, typer.Option(help="A row of conf/targets.")] = "spark",
+    train: Annotated[str | None, typer.Option(help="A row of conf/train.", show_default="the one for method and target")] = None,
+    conf: Conf = Path("conf"),
+    as_json: AsJson = False,
+) -> None:
+    """Print the NeMo AutoModel recipe of a model, a method and a target; exit 2 with the reason when it is refused."""
+    from slipway.recipe import to_yaml
+    from slipway.recipe_request import request
+
+    found = request(conf, model, method, target, train, overrides or [])
+    views.show_json(found.to_json()) if as_json else typer.echo(to_yaml(found.recipe), nl=False)
+    Console(stderr=True).print(found.summary(), highlight=False, soft_wrap=True)
+
+
 @app.command(epilog="Example: `slipway status --json`")
 def status(overrides: Overrides = None, conf: Conf = Path("conf"), as_json: AsJson = False) -> None:
     """What serves, which releases are kept, what the store holds, and anything left over."""

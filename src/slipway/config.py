@@ -266,6 +266,9 @@ def _explain(err: ValidationError, source: str) -> ConfigError:
         near = difflib.get_close_matches(key.rsplit(".", 1)[-1], _keys_beside(key), 1)
         hint = f"did you mean {near[0]}?" if near else "`slipway config --help` lists the keys"
         return ConfigError(f"config key {key}", f"unknown, in {source}{more}", f"one of {', '.join(_keys_beside(key))}", hint)
+    if first["type"] == "value_error":  # a rule about several keys, in its own words
+        said = f"{first['msg'].removeprefix('Value error, ')}, in {source}{more}"
+        return ConfigError(f"config section {key}", said, "keys that go together", "change one of them")
     return ConfigError(f"config key {key}", f"{first['input']!r}, in {source}{more}", first["msg"], "mend the value")
 
 

@@ -6,6 +6,7 @@ Upstream notices some of these deep inside a job that waited for its GPUs (QLoRA
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,13 +38,13 @@ def refuse(model: ModelConfig, params: TrainConfig, target: TargetConfig, data: 
     _quantized(params)
     _strategy(params)
     _sizes(model, gpus)
+    _memory(model, params, target)
     _pipeline(params)
     _experts(model, params, gpus)
     _packing(params)
     _batch(params, gpus)
     if data:
         _data(params, gpus, data)
-    _memory(model, params, target)
 
 
 def _quantized(params: TrainConfig) -> None:
@@ -203,17 +204,24 @@ def _memory(model: ModelConfig, params: TrainConfig, target: TargetConfig) -> No
 
 def _way_out(model: ModelConfig, params: TrainConfig, target: TargetConfig, room: float) -> str:
     """The smallest change that fits, in the order of what it costs; else a larger machine."""
-    smaller = {"activation_checkpointing": "full", "micro_batch": 1}
-    changes: list[dict[str, Any]] = [
-        {"activation_checkpointing": "selective"}, {"activation_checkpointing": "full"}, smaller,
-        {**smaller, "pack_length": params.pack_length // 2}, {"strategy": "fsdp2"}, {**smaller, "strategy": "fsdp2"},
-        {"method": "lora"}, {"method": "lora", **smaller}, {"method": "qlora"}, {"method": "qlora", **smaller},
-    ]  # fmt: skip
-    for change in changes:
+    for change in _changes(params):
         other = params.model_copy(update=change)
-        lighter = {"sft": 0, "lora": 1, "qlora": 2}
-        sound = other.method != "qlora" or not (model.experts or parallelism(other, target).model > 1)
-        if lighter[other.method] >= lighter[params.method] and sound and memory_plan(model, other, target).peak <= room:
+        gpus = parallelism(other, target)
+        sound = other.method != "qlora" or not (model.experts or gpus.model > 1)
+        if sound and not (other.loss != "masked" and gpus.pipeline > 1) and memory_plan(model, other, target).peak <= room:
             words = " ".join(f"train.{key}={value}" for key, value in change.items() if value != getattr(params, key))
-            return f"set {words}"
+            return f"set {words}, or choose a target with more memory or more GPUs"
     return "choose a target with more memory or more GPUs (conf/targets), with train.strategy=fsdp2 to share the weights"
+
+
+def _changes(params: TrainConfig) -> Iterator[dict[str, Any]]:
+    """Less memory, from what changes nothing about the result to what changes the method."""
+    least = {"activation_checkpointing": "full", "micro_batch": 1, "loss": params.loss if params.loss != "masked" else "chunked"}
+    yield from ({"activation_checkpointing": how} for how in ("selective", "full"))
+    yield {"activation_checkpointing": "full", "micro_batch": 1}
+    yield least
+    if params.strategy == "ddp":
+        yield from ({"strategy": "fsdp2"}, {"strategy": "fsdp2", **least})
+    yield from ({**least, "pack_length": params.pack_length // part} for part in (2, 4, 8) if params.pack_length // part >= 512)
+    lighter = ("lora", "qlora") if params.method == "sft" else ("qlora",)
+    yield from ({"method": method, **rest} for method in lighter for rest in ({}, least))
