@@ -108,8 +108,9 @@ def _ignore_sigterm() -> None:
 
 
 def stop(child: int) -> bool:
-    """SIGTERM to the processes below `child`, itself included, that train; SIGKILL to all, and False, when none catches it yet."""
-    family = descendants(child)
+    """SIGTERM to the processes below `child`, itself included, that train; SIGKILL to all, and False, when none of
+    them catches it yet."""
+    family = [pid for pid in descendants(child) if alive(pid)]
     catching = [pid for pid in family if catches_sigterm(pid)]
     trainers = [pid for pid in catching if is_worker(pid)] or catching
     for pid in trainers or family:
@@ -117,7 +118,7 @@ def stop(child: int) -> bool:
             os.kill(pid, signal.SIGTERM if trainers else signal.SIGKILL)
         except ProcessLookupError:
             continue
-    return bool(trainers)
+    return bool(trainers) or not family
 
 
 def descendants(root: int) -> list[int]:
@@ -133,6 +134,14 @@ def descendants(root: int) -> list[int]:
     for pid in family:
         family += children.get(pid, [])
     return family
+
+
+def alive(pid: int) -> bool:
+    """False for one that ended and waits to be reaped."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def is_worker(pid: int) -> bool:

@@ -1,10 +1,8 @@
-"""Stage `finetune` for real with the lab's trainer as `automodel`: rendered, run, verified, and the adapter merged."""
+"""Stage `finetune` for real with the lab's trainer as `automodel`: rendered, run, watched, verified."""
 
 import json
 import os
 import shutil
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,15 +10,14 @@ import pytest
 import yaml
 
 from slipway.adapter_check import check_adapter
-from slipway.artifacts import Adapter, Checkpoint, Store
-from slipway.config import MergeConfig
+from slipway.artifacts import Checkpoint, Store, sha256_file
 from slipway.errors import AdapterError, ConfigError, ResourceError
-from slipway.jobs import ensure, stage_key
-from slipway.local_runner import LocalRunner
-from slipway.nemo_checkpoints import steps_done
+from slipway.finetune import finetune
+from slipway.jobs import Workspace, stage_key
+from slipway.progress import Progress, Tail
 from slipway.targets import ImageConfig, SlurmConfig, TargetConfig
 from slipway.train_config import ModelConfig
-from tests.nemo import TRAINER, dataset_of, pico_params, wait_for
+from tests.nemo import TRAINER, dataset_of, pico_params
 from tests.pico import pico_model
 
 
@@ -42,149 +39,64 @@ def inputs(tmp_path, store):
     return {"base": store.find(Checkpoint, "base"), "data": dataset_of(store)}
 
 
-def make(store, inputs, params, events=None):
-    return ensure(
-        "finetune", inputs, params, output=Adapter, store=store, cache=store.root / "cache", runner=LocalRunner(),
-        on_event=(events if events is not None else []).append, stop_s=30,
-    )  # fmt: skip
+@pytest.fixture
+def go(tmp_path, inputs):
+    """Run the stage here; the folder that it filled, and its events."""
+
+    def run(params):
+        out, work = tmp_path / "out", tmp_path / "work"
+        for folder in (out, work):
+            folder.mkdir(exist_ok=True)
+        with Progress(tmp_path / "progress.jsonl") as progress:
+            finetune(**inputs, params=params, space=Workspace(out, work, tmp_path, progress))
+        return out, list(Tail(tmp_path / "progress.jsonl").read())
+
+    return run
 
 
-def test_an_adapter_comes_with_its_log_recipe_and_provenance(store, inputs):
-    events: list[dict] = []
-    made = make(store, inputs, pico_params(), events)
-    adapter = made.artifact
-    assert {p.name for p in adapter.path.iterdir()} == {
-        "adapter_model.safetensors", "adapter_config.json", "training.jsonl", "recipe.yaml", "summary.json", "manifest.json",
+def test_an_adapter_comes_with_its_log_recipe_and_summary(go):
+    out, events = go(pico_params())
+    assert {p.name for p in out.iterdir()} == {
+        "adapter_model.safetensors", "adapter_config.json", "training.jsonl", "recipe.yaml", "summary.json",
     }  # fmt: skip
-    config = json.loads((adapter.path / "adapter_config.json").read_text())
+    config, summary = json.loads((out / "adapter_config.json").read_text()), json.loads((out / "summary.json").read_text())
     assert config["base_model_name_or_path"] == "pico" and config["r"] == 4
-    recipe = yaml.safe_load((adapter.path / "recipe.yaml").read_text())
-    assert recipe["step_scheduler"]["max_steps"] == recipe["lr_scheduler"]["lr_decay_steps"] == adapter.summary["steps"]
-    lines = [json.loads(x) for x in (adapter.path / "training.jsonl").read_text().splitlines()]
-    assert [x["step"] for x in lines] == list(range(adapter.summary["steps"]))
-    assert adapter.summary["train_loss"] == lines[-1]["loss"] < lines[0]["loss"]
-    assert adapter.summary["val_loss"] > 0 and adapter.summary["attempts"] == 1 and adapter.summary["image_digest"] is None
-    assert adapter.summary["trainable_parameters"] == 4 * 2 * sum(
-        o + i for o, i in [(64, 64), (64, 64), (32, 64), (32, 64), (128, 64), (128, 64), (64, 128)]
-    )
-    provenance = adapter.manifest["provenance"]
-    assert provenance["inputs"]["data"]["digest"] == inputs["data"].digest
+    recipe, steps = yaml.safe_load((out / "recipe.yaml").read_text()), summary["steps"]
+    assert recipe["step_scheduler"]["max_steps"] == recipe["lr_scheduler"]["lr_decay_steps"] == steps
+    assert summary["recipe_sha256"] == sha256_file(out / "recipe.yaml")
+    lines = [json.loads(x) for x in (out / "training.jsonl").read_text().splitlines()]
+    assert [x["step"] for x in lines] == list(range(steps))
+    assert summary["train_loss"] == lines[-1]["loss"] < lines[0]["loss"]
+    assert summary["val_loss"] > 0 and summary["attempts"] == 1 and summary["image_digest"] is None
+    pairs = [(64, 64), (64, 64), (32, 64), (32, 64), (128, 64), (128, 64), (64, 128)]
+    assert summary["trainable_parameters"] == 2 * 4 * sum(rows + columns for rows, columns in pairs)
     metrics = [e for e in events if e["event"] == "metric"]
-    assert [m["step"] for m in metrics] == [s + 1 for s in range(adapter.summary["steps"])] and metrics[0]["tokens_per_s"] > 0
+    assert [m["step"] for m in metrics] == [s + 1 for s in range(steps)] and metrics[0]["tokens_per_s"] > 0
     last = [e for e in events if e["event"] == "progress"][-1]
-    assert last["done"] == last["total"] == adapter.summary["steps"] and {"loss", "tokens_per_s", "memory_gib"} <= set(last)
-    assert make(store, inputs, pico_params()).reused
+    assert last["done"] == last["total"] == steps and {"loss", "tokens_per_s", "memory_gib"} <= set(last)
 
 
-def test_the_adapter_goes_through_our_merge(store, inputs):
-    adapter = make(store, inputs, pico_params()).artifact
-    params = MergeConfig(max_logit_error=10, proof_layers=1, proof_tokens=8)
-    merged = ensure(
-        "merge", {"base": inputs["base"], "adapter": adapter}, params, output=Checkpoint, store=store, cache=store.root, runner=LocalRunner(),
-        on_event=lambda e: None,
-    )  # fmt: skip
-    assert merged.artifact.summary["updated_tensors"] == 14
-
-
-def test_a_stage_told_to_stop_leaves_a_checkpoint_and_no_process(store, inputs, monkeypatch):
-    monkeypatch.setenv("TRAINER_STEP_S", "0.2")
-    params = pico_params(max_steps=60, epochs=60)
-    work = store.root / "work" / f"finetune-{stage_key('finetune', inputs, params, {})[:16]}"
-
-    class Impatient(LocalRunner):
-        def poll(self, job):
-            if steps_done(work / "nemo" / "ckpt") >= 2:
-                raise KeyboardInterrupt
-            return super().poll(job)
-
-    with pytest.raises(KeyboardInterrupt):
-        ensure(
-            "finetune",
-            inputs,
-            params,
-            output=Adapter,
-            store=store,
-            cache=store.root,
-            runner=_cancels(Impatient),
-            on_event=lambda e: None,
-            stop_s=30,
-        )
-    saved = steps_done(work / "nemo" / "ckpt")
-    assert 2 <= saved < 60 and "stopped by SIGTERM" in (work / "nemo" / "log.txt").read_text()
-    assert not (work / "nemo" / "process.json").exists()
-    monkeypatch.setenv("TRAINER_STEP_S", "0")
-    assert make(store, inputs, params).artifact.summary["steps"] == 60
-
-
-def _cancels(kind):
-    """`poll` interrupts once; the cancel that follows polls in peace."""
-
-    class Once(kind):
-        interrupted = False
-
-        def poll(self, job):
-            if self.interrupted:
-                return LocalRunner.poll(self, job)
-            try:
-                return super().poll(job)
-            except KeyboardInterrupt:
-                self.interrupted = True
-                raise
-
-    return Once()
-
-
-ORCHESTRATOR = """
-import sys
-from pathlib import Path
-from slipway.artifacts import Adapter, Checkpoint, Dataset, Store
-from slipway.jobs import ensure
-from slipway.local_runner import LocalRunner
-from tests.nemo import pico_params
-store = Store(Path(sys.argv[1]))
-inputs = {"base": store.find(Checkpoint, "base"), "data": store.find(Dataset, "data")}
-ensure("finetune", inputs, pico_params(max_steps=60, epochs=60), output=Adapter, store=store, cache=store.root, runner=LocalRunner(),
-       on_event=lambda e: None)
-"""
-
-
-@pytest.mark.parametrize("who", ["orchestrator", "stage"])
-def test_what_runs_is_adopted_after_a_kill(store, inputs, monkeypatch, who):
-    monkeypatch.setenv("TRAINER_STEP_S", "0.1")
-    root = Path(__file__).resolve().parents[2]
-    first = subprocess.Popen([sys.executable, "-c", ORCHESTRATOR, str(store.root)], cwd=root)
-    params = pico_params(max_steps=60, epochs=60)
-    work = store.root / "work" / f"finetune-{stage_key('finetune', inputs, params, {})[:16]}"
-    wait_for(lambda: steps_done(work / "nemo" / "ckpt") >= 2)
-    trainer = json.loads((work / "nemo" / "process.json").read_text())["pid"]
-    if who == "stage":
-        os.kill(json.loads((work / "process.json").read_text())["pid"], signal.SIGKILL)
-    else:
-        first.kill()
-    first.wait()
-    kept = []
-    made = make(store, inputs, params, kept)
-    lines = [json.loads(x) for x in (made.artifact.path / "training.jsonl").read_text().splitlines()]
-    assert [x["step"] for x in lines] == list(range(60)) and made.artifact.summary["attempts"] == 1
-    assert trainer and not (work / "nemo").exists()
-
-
-def test_a_job_that_cannot_start_is_one_error(store, inputs, monkeypatch):
+def test_a_job_that_cannot_start_is_one_error(go, monkeypatch):
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     with pytest.raises(ResourceError, match="training command: automodel is not installed"):
-        make(store, inputs, pico_params())
-    no_gpu = pico_params()
-    target = TargetConfig(name="here", gpus=1, gpu_memory_gb=80)
-    with pytest.raises(ResourceError, match="automodel is not installed"):
-        make(store, inputs, no_gpu.model_copy(update={"target": target}))
+        go(pico_params())
 
 
-def test_a_damaged_adapter_is_not_taken(store, inputs, tmp_path):
-    adapter = make(store, inputs, pico_params()).artifact
-    copy = shutil.copytree(adapter.path, tmp_path / "copy")
+def test_no_gpu_in_the_job_is_one_error(go, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    target = TargetConfig(name="here", gpus=4, gpu_memory_gb=80)
+    with pytest.raises(ResourceError, match=r"GPUs visible to the job: 0; expected 4"):
+        go(pico_params(global_batch=4).model_copy(update={"target": target}))
+
+
+def test_a_damaged_adapter_is_not_taken(go, inputs, tmp_path):
+    out, _ = go(pico_params())
+    copy = shutil.copytree(out, tmp_path / "copy")
     file = copy / "adapter_model.safetensors"
     whole = file.read_bytes()
-    assert check_adapter(copy, inputs["base"], pico_params().train) == adapter.summary["trainable_parameters"]
+    assert (
+        check_adapter(copy, inputs["base"], pico_params().train) == json.loads((out / "summary.json").read_text())["trainable_parameters"]
+    )
     file.write_bytes(whole[:-100])
     with pytest.raises(AdapterError, match="adapter_model"):
         check_adapter(copy, inputs["base"], pico_params().train)
@@ -198,9 +110,9 @@ def test_a_damaged_adapter_is_not_taken(store, inputs, tmp_path):
         check_adapter(copy, inputs["base"], pico_params(rank=8).train)
 
 
-def test_sft_is_refused_by_name(store, inputs):
+def test_sft_is_refused_by_name(go, inputs):
     with pytest.raises(ConfigError, match=r"train\.method: sft; expected qlora or lora"):
-        make(store, inputs, pico_params(method="sft"))
+        go(pico_params(method="sft"))
 
 
 def test_the_key_covers_what_decides_the_bytes_and_not_how_the_machine_is_reached(inputs):

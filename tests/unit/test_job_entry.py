@@ -16,7 +16,7 @@ from slipway import job_entry
 
 SAVES = """
 import os, signal, sys, time
-signal.signal(signal.SIGTERM, lambda *_: (print("saved", os.environ.get("LOCAL_RANK"), flush=True), sys.exit(0)))
+signal.signal(signal.SIGTERM, lambda *_: (print("saved", os.environ.get("LOCAL_RANK"), flush=True), time.sleep(0.5), sys.exit(0)))
 print("ready", flush=True)
 time.sleep(60)
 """

@@ -1,0 +1,139 @@
+"""Stage `finetune` in its own process, with the lab's trainer as `automodel`: stopped, killed, adopted, and its adapter merged."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from slipway.artifacts import Adapter, Checkpoint, Store
+from slipway.config import MergeConfig
+from slipway.jobs import ensure, stage_key
+from slipway.local_runner import LocalRunner
+from slipway.nemo_checkpoints import steps_done
+from tests.nemo import TRAINER, dataset_of, pico_params, wait_for
+from tests.pico import pico_model
+
+
+@pytest.fixture(autouse=True)
+def automodel(monkeypatch):
+    """The lab's trainer is what this machine calls `automodel`."""
+    monkeypatch.setenv("PATH", f"{TRAINER.parent}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def inputs(tmp_path, store):
+    with store.create(Checkpoint, "base", {}) as out:
+        pico_model(out, layers=2)
+    return {"base": store.find(Checkpoint, "base"), "data": dataset_of(store)}
+
+
+def make(store, inputs, params, events=None):
+    return ensure(
+        "finetune", inputs, params, output=Adapter, store=store, cache=store.root / "cache", runner=LocalRunner(),
+        on_event=(events if events is not None else []).append, stop_s=30,
+    )  # fmt: skip
+
+
+def test_the_adapter_goes_through_our_merge(store, inputs):
+    adapter = make(store, inputs, pico_params()).artifact
+    params = MergeConfig(max_logit_error=10, proof_layers=1, proof_tokens=8)
+    merged = ensure(
+        "merge", {"base": inputs["base"], "adapter": adapter}, params, output=Checkpoint, store=store, cache=store.root, runner=LocalRunner(),
+        on_event=lambda e: None,
+    )  # fmt: skip
+    assert merged.artifact.summary["updated_tensors"] == 14
+    provenance = adapter.manifest["provenance"]
+    assert provenance["inputs"]["data"]["digest"] == inputs["data"].digest and provenance["params"]["image"] is None
+    assert make(store, inputs, pico_params()).reused
+
+
+def test_a_stage_told_to_stop_leaves_a_checkpoint_and_no_process(store, inputs, monkeypatch):
+    monkeypatch.setenv("TRAINER_STEP_S", "0.2")
+    params = pico_params(max_steps=60, epochs=60)
+    work = store.root / "work" / f"finetune-{stage_key('finetune', inputs, params, {})[:16]}"
+
+    class Impatient(LocalRunner):
+        def poll(self, job):
+            if steps_done(work / "nemo" / "ckpt") >= 2:
+                raise KeyboardInterrupt
+            return super().poll(job)
+
+    with pytest.raises(KeyboardInterrupt):
+        ensure(
+            "finetune",
+            inputs,
+            params,
+            output=Adapter,
+            store=store,
+            cache=store.root,
+            runner=_cancels(Impatient),
+            on_event=lambda e: None,
+            stop_s=30,
+        )
+    saved = steps_done(work / "nemo" / "ckpt")
+    assert 2 <= saved < 60 and "stopped by SIGTERM" in (work / "nemo" / "log.txt").read_text()
+    assert not (work / "nemo" / "process.json").exists()
+    monkeypatch.setenv("TRAINER_STEP_S", "0")
+    assert make(store, inputs, params).artifact.summary["steps"] == 60
+
+
+def _cancels(kind):
+    """`poll` interrupts once; the cancel that follows polls in peace."""
+
+    class Once(kind):
+        interrupted = False
+
+        def poll(self, job):
+            if self.interrupted:
+                return LocalRunner.poll(self, job)
+            try:
+                return super().poll(job)
+            except KeyboardInterrupt:
+                self.interrupted = True
+                raise
+
+    return Once()
+
+
+ORCHESTRATOR = """
+import sys
+from pathlib import Path
+from slipway.artifacts import Adapter, Checkpoint, Dataset, Store
+from slipway.jobs import ensure
+from slipway.local_runner import LocalRunner
+from tests.nemo import pico_params
+store = Store(Path(sys.argv[1]))
+inputs = {"base": store.find(Checkpoint, "base"), "data": store.find(Dataset, "data")}
+ensure("finetune", inputs, pico_params(max_steps=60, epochs=60), output=Adapter, store=store, cache=store.root, runner=LocalRunner(),
+       on_event=lambda e: None)
+"""
+
+
+@pytest.mark.parametrize("who", ["orchestrator", "stage"])
+def test_what_runs_is_adopted_after_a_kill(store, inputs, monkeypatch, who):
+    monkeypatch.setenv("TRAINER_STEP_S", "0.1")
+    root = Path(__file__).resolve().parents[2]
+    first = subprocess.Popen([sys.executable, "-c", ORCHESTRATOR, str(store.root)], cwd=root)
+    params = pico_params(max_steps=60, epochs=60)
+    work = store.root / "work" / f"finetune-{stage_key('finetune', inputs, params, {})[:16]}"
+    wait_for(lambda: steps_done(work / "nemo" / "ckpt") >= 2)
+    trainer = json.loads((work / "nemo" / "process.json").read_text())["pid"]
+    if who == "stage":
+        os.kill(json.loads((work / "process.json").read_text())["pid"], signal.SIGKILL)
+    else:
+        first.kill()
+    first.wait()
+    kept = []
+    made = make(store, inputs, params, kept)
+    lines = [json.loads(x) for x in (made.artifact.path / "training.jsonl").read_text().splitlines()]
+    assert [x["step"] for x in lines] == list(range(60)) and made.artifact.summary["attempts"] == 1
+    assert trainer and not (work / "nemo").exists()
