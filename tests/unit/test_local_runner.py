@@ -71,7 +71,7 @@ import os, pathlib, signal, sys
 from slipway.local_runner import LocalRunner
 from slipway.runner import Job
 work = pathlib.Path(sys.argv[1])
-until = "import pathlib, sys, time\nwhile not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.02)"
+until = "import pathlib, sys, time\\nwhile not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.02)"
 LocalRunner().submit(Job("train-1", (sys.executable, "-c", until, str(work / "go")), work))
 os.kill(os.getpid(), signal.SIGKILL)
 """
