@@ -14,7 +14,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-SHIP = ("data", "train", "serve", "orchestrate")
+SHIP = ("data", "train", "serve", "docker", "orchestrate")
 HEAD = "# Written by `python -m scripts.lock`; install with: pip install -r {name}\n"
 
 
