@@ -154,12 +154,15 @@ def _distributed(params: TrainConfig) -> Doc:
 
 
 def _chat(params: TrainConfig, path: str) -> Doc:
-    """Loss on every assistant turn, its end token included, and on nothing else."""
+    """Loss on the last answer and its end of turn only, the embedded trainer's objective: upstream would also train on earlier
+    answers, which the data hold as given, and on the role header, which the template writes."""
     return {
         "_target_": "nemo_automodel.components.datasets.llm.ChatDataset",
         "path_or_dataset_id": path,
         "seq_length": params.pack_length,
         "truncation": params.truncate,
+        "mask_generation_prompt": True,
+        "mask_history": True,
     }
 
 
@@ -178,7 +181,7 @@ def _loader() -> Doc:
 def _rates(params: TrainConfig, steps: int | None) -> Doc:
     """Linear warm-up from a tenth of the peak, then cosine to a hundredth. The end is the full run's: a resumed part keeps it."""
     counted = {"lr_warmup_steps": round(params.warmup * steps), "lr_decay_steps": steps} if steps else {}
-    return {"lr_decay_style": "cosine", **counted, "min_lr": params.lr / 100}
+    return {"lr_decay_style": "cosine", **counted, "min_lr": float(f"{params.lr / 100:.6g}")}
 
 
 def _checkpoint(params: TrainConfig, paths: Paths, adapter: bool) -> Doc:

@@ -41,7 +41,8 @@ def test_every_layer_loads(file):
         ("train.lr=fast", r"config key train.lr: 'fast'.*valid number"),
         ("train.rank=0", r"config key train.rank: 0.*greater than or equal to 1"),
         ("layers.quantize=formats/fp9", r"config layer: conf/formats/fp9.yaml.*did you mean conf/formats/fp8.yaml\?"),
-        ("model.source=directory", r"model.directory is empty"),
+        ("model.source=directory", r"config section model: model.directory is empty"),
+        ("train.tensor_parallel=2", r"config section train: train.tensor_parallel=2 would not be read: train.backend is cpu"),
     ],
 )
 def test_bad_input_names_key_value_and_next_step(override, said):
