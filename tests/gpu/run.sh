@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # Steps on a machine with a GPU and no network: tests/gpu/run.sh STEP...
-# Steps: check parity modelopt bench8b bench8b-w4a4 bench70b bench70b-w4a4, each of a few minutes.
+# Steps: check parity modelopt bench8b bench8b-w4a4 bench70b bench70b-w4a4 tune8b qlora8b, each of a few minutes.
+# tune8b and qlora8b need NeMo AutoModel and the tokenizer that `python -m tests.gpu.carry .carry/tokenizer.zip` makes; SIZE=tiny
+# runs the same code on a tiny model, without a GPU too.
 # Needs python3 with torch; what else that machine lacks is unpacked from ./.carry (wheels and zips), if there is one.
 # WORK (default /tmp/slipway-gpu) takes models and output, 50 GB of them; results go to $OUT as well, where it is set.
 # COMMIT names the tree measured, where it is a copy without its history; .carry/commit may hold it.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
-WORK=${WORK:-/tmp/slipway-gpu} SITE=${SITE:-/tmp/site} PYTHON=${PYTHON:-python3}
+WORK=${WORK:-/tmp/slipway-gpu} SITE=${SITE:-/tmp/site} PYTHON=${PYTHON:-python3} SIZE=${SIZE:-8b}
 export PYTHONPATH=$SITE:src:. HF_HUB_OFFLINE=1 PYTHONUNBUFFERED=1 TORCHINDUCTOR_CACHE_DIR=$WORK/inductor TRITON_CACHE_DIR=$WORK/triton
 [ -f .carry/commit ] && export COMMIT=${COMMIT:-$(cat .carry/commit)}
 mkdir -p "$WORK" "$SITE"
@@ -22,6 +24,19 @@ say "$(nvidia-smi --query-gpu=name,driver_version,memory.used --format=csv,nohea
 in_memory() { [ "$(df -BG --output=avail /dev/shm | tail -1 | tr -dc 0-9)" -ge 16 ] && mkdir -p /dev/shm/slipway-gpu && echo "$1" /dev/shm/slipway-gpu; }
 room() { "$PYTHON" -m pytest -q --durations=5 -p no:cacheprovider --timeout=500 "$@"; }
 
+# NeMo's entry point as a command, and a Python that has NeMo; where there is no GPU, with CUDA's bookkeeping stubbed.
+nemo_commands() {
+  mkdir -p "$WORK/bin"
+  local stubs=''
+  nvidia-smi > /dev/null 2>&1 || stubs="$PWD/tests/gpu/nemo_on_cpu:"
+  printf '#!/bin/sh\nPYTHONPATH="%s$PYTHONPATH" exec %s "$@"\n' "$stubs" "$PYTHON" > "$WORK/bin/nemo-python"
+  printf '#!/bin/sh\nexec "%s" -P -m nemo_automodel.cli.app "$@"\n' "$WORK/bin/nemo-python" > "$WORK/bin/automodel"
+  chmod +x "$WORK/bin/nemo-python" "$WORK/bin/automodel"
+  export PATH="$WORK/bin:$PATH" PYTHONPATH="$SITE:$PWD/src:$PWD"
+}
+# Models of fine-tuning lie in memory where there is room.
+tuned_work() { if [ "$SIZE" = 8b ] && [ "$(df -BG --output=avail /dev/shm | tail -1 | tr -dc 0-9)" -ge 30 ]; then mkdir -p /dev/shm/slipway-tune; echo /dev/shm/slipway-tune; else mkdir -p "$WORK/tune"; echo "$WORK/tune"; fi; }
+
 step() {
   case ${1:-} in
     check)
@@ -35,7 +50,9 @@ step() {
     bench8b-w4a4) "$PYTHON" -m benchmarks.gpu_stream --work "$WORK" --format nvfp4 --repeats 2 ;;
     bench70b) "$PYTHON" -m benchmarks.seventy_b --work "$WORK" $(in_memory --pool) ;;
     bench70b-w4a4) "$PYTHON" -m benchmarks.seventy_b --work "$WORK" $(in_memory --pool) --format nvfp4 ;;
-    *) echo "no step '${1:-}': check, parity, modelopt, bench8b, bench8b-w4a4, bench70b or bench70b-w4a4" >&2; return 2 ;;
+    tune8b) nemo_commands && "$PYTHON" -m benchmarks.tune --work "$(tuned_work)" --tokenizer "$SITE/tokenizer" --size "$SIZE" --python "$WORK/bin/nemo-python" --budget-s "${BUDGET_S:-300}" ;;
+    qlora8b) nemo_commands && "$PYTHON" -m tests.gpu.finetune --work "$(tuned_work)" --tokenizer "$SITE/tokenizer" --size "$SIZE" ;;
+    *) echo "no step '${1:-}': check, parity, modelopt, bench8b, bench8b-w4a4, bench70b, bench70b-w4a4, tune8b or qlora8b" >&2; return 2 ;;
   esac
 }
 
