@@ -21,7 +21,8 @@ name. A container has the old directory mounted, by inode, so a late write lands
 without a container opens paths, so one late write within a second after a stall cannot be excluded: on shared storage only the
 storage itself could refuse it.
 
-A stop (`stop N`, or SIGTERM here) is passed to the workers, not to a launcher like torchrun, which kills after a grace of its own.
+A stop (`stop N`, or SIGTERM here, which leaves `told N`) is passed to the workers, not to a launcher like torchrun, which kills
+after a grace of its own.
 
     fence.py take DIR TOKEN CHECKPOINTS NODES LEASE                 prints the epoch
     fence.py hold DIR EPOCH NODE LEASE -- COMMAND...                exit code of the command; 128 + n for signal n; 75 when fenced
@@ -167,7 +168,7 @@ class Holder:
 
     def __init__(self, fence: Path, epoch: int, node: int, lease_s: float) -> None:
         self._fence, self._epoch, self._node, self._lease_s = fence, epoch, node, lease_s
-        self._good, self._newest, self._stop = clock(), epoch, False  # written by the beating thread
+        self._good, self._newest, self._stop, self._termed = clock(), epoch, False, False  # written by the beating thread, but the last
         self._to_guard = self._guard = -1
 
     def run(self, command: list[str]) -> int:
@@ -213,7 +214,9 @@ class Holder:
         while self._newest <= self._epoch:
             with suppress(OSError):
                 self._newest = max(epochs(self._fence), default=0)
-                self._stop = self._stop or (self._fence / f"stop-{self._epoch}").exists()
+                if self._termed:
+                    (self._fence / f"told-{self._epoch}").touch()
+                self._stop = self._stop or self._termed or (self._fence / f"stop-{self._epoch}").exists()
                 if clock() >= next_beat:
                     count, next_beat = count + 1, clock() + self._lease_s / 12
                     self._beat(count)
@@ -246,7 +249,7 @@ class Holder:
         os.close(read_end)
 
     def _on_term(self, _sig: int, _frame: FrameType | None) -> None:
-        self._stop = True
+        self._termed = True
 
     def _say(self, text: str, code: int = FENCED) -> int:
         sys.stderr.write(f"fence: {text}\n")

@@ -5,7 +5,7 @@ turns Slurm's warning before the time limit into a stop of the workers, after wh
 through srun: a launcher like torchrun, told to stop, kills its workers after a grace of its own. A stop is a file that the holder
 on every node sees.
 
-    work/fence/     epochs, beats, `stop-N`      /fence in the container
+    work/fence/     epochs, beats, `stop-N` (who asks), `told-N` (a step was signalled); /fence in the container
     work/fence.py   the copy that the nodes run
     work/exit       `attempt code why` of the attempts that ended, a line each
 """
@@ -88,17 +88,16 @@ def container_uri(image: ImageConfig, arch: str) -> str:
 
 
 def container(job: Job, params: SlurmConfig, target: TargetConfig, image: ImageConfig | None) -> list[str]:
-    """Pyxis' options of the step: the image, its mounts, and the variables that win over the image's own."""
+    """Pyxis' options of the step: the image and its mounts."""
     if not params.container:
         return []
     if image is None:
         raise ConfigError("target.runner.image", params.image, "a row of conf/images.yaml", "add it, and pin it with `slipway pin`")
     mounts = [*job.mounts, Mount(job.work / FENCE, "/fence", read_only=False), Mount(job.work / "fence.py", "/fence.py")]
-    found = [
+    return [
         f"--container-image={container_uri(image, target.arch)}", f"--container-mounts={','.join(_mount(m) for m in mounts)}",
         "--container-workdir=/tmp", "--no-container-mount-home", "--no-container-entrypoint",
     ]  # fmt: skip
-    return [*found, f"--container-env={','.join(job.env)}"] if job.env else found
 
 
 def checkpoints(job: Job) -> Path:
@@ -114,7 +113,6 @@ def _mount(mount: Mount) -> str:
 
 
 def _head(job: Job, params: SlurmConfig, target: TargetConfig) -> list[str]:
-    exports = [f"export {k}={shlex.quote(v)}" for k, v in job.env.items()]
     return [
         "# Rendered by slipway: every attempt of one job. It fences the attempt before it, runs, and comes back after a time limit.",
         "set -u",
@@ -122,7 +120,6 @@ def _head(job: Job, params: SlurmConfig, target: TargetConfig) -> list[str]:
         "export SLURM_EXPORT_ENV=ALL  # --export of sbatch is not meant for the step",
         # torchrun that is signalled all the same waits for its workers' save, not for its own 30 s
         f"export TORCH_ELASTIC_SHUTDOWN_TIMEOUT={max(30, int(job.stop_s))}",
-        *exports,
         f"work={shlex.quote(str(job.work))}",
         'token="$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}"',
         f"port=$(({FIRST_PORT} + SLURM_JOB_ID % {PORTS}))",
@@ -154,11 +151,12 @@ def _address(target: TargetConfig) -> list[str]:
 
 
 def _step(job: Job, params: SlurmConfig, target: TargetConfig, image: ImageConfig | None) -> list[str]:
-    """srun of one task a node; bash in between because only the node knows its number."""
+    """srun of one task a node. bash in between: only the node knows its number, and what it exports wins over the image's variables."""
     fence, script = ("/fence", "/fence.py") if params.container else (f'"$work/{FENCE}"', '"$work/fence.py"')
     host = "export PET_RDZV_CONF=is_host=$((SLURM_NODEID == 0)); " if target.nodes > 1 else ""
     hold = 'exec python3 "$script" hold "$fence" "$epoch" "$SLURM_NODEID" "$lease" -- "$@"'
-    inner = f"{host}fence=$1 script=$2 epoch=$3 lease=$4; shift 4; {hold}"
+    exports = "".join(f"export {k}={shlex.quote(v)}; " for k, v in job.env.items())
+    inner = f"{exports}{host}fence=$1 script=$2 epoch=$3 lease=$4; shift 4; {hold}"
     parts = ["srun --kill-on-bad-exit=1", *(shlex.quote(o) for o in container(job, params, target, image))]
     parts += [f'bash -c {shlex.quote(inner)} slipway {fence} {script} "$epoch" "$lease"', " ".join(command(job, target))]
     return [" \\\n  ".join(parts) + " &"]
@@ -169,9 +167,11 @@ _TAIL = [
     "step=$!",
     'while wait "$step"; kill -0 "$step" 2> /dev/null; do :; done',
     'wait "$step"; code=$?',
+    '[ -n "$why" ] || [ ! -e "$work/fence/told-$epoch" ] || why=told',
     f'echo "$token $code $why" >> "$work/{EXIT}"',
-    "# Stopped for the time limit, saved, and not finished as far as this script can tell: the same job goes on later.",
-    'if [ "$why" = limit ] && { [ "$code" = 0 ] || [ "$code" = 143 ]; }; then',
+    "# Stopped by Slurm (time limit, preemption) and saved, not finished as far as this script can tell: the same job goes on later.",
+    "# A job that somebody cancels is not RUNNING any more.",
+    'if [ -n "$why" ] && { [ "$code" = 0 ] || [ "$code" = 143 ]; } && [ "$(squeue --noheader --job="$SLURM_JOB_ID" --format=%T)" = RUNNING ]; then',
     '  scontrol requeue "$SLURM_JOB_ID" && sleep 300',
     "fi",
     'exit "$code"',

@@ -12,7 +12,7 @@ import json
 import secrets
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from slipway import fence, sbatch
@@ -142,11 +142,12 @@ class SlurmRunner:
         with suppress(SilentError):
             told = by_accounting(job_id)
             if told and told.outcome and (now is None or told.state.split()[0] == now.state.split()[0]):  # else: of the attempt before
-                return told.outcome
+                return _exactly(job, told.outcome)
             settled = settled or (told is None and accounting_is_off())
         if not settled:
             return None
-        return (now and now.outcome) or _own_words(job) or Outcome(State.LOST, None, f"Slurm knows no job {job_id}")
+        found = (now and now.outcome) or _own_words(job) or Outcome(State.LOST, None, f"Slurm knows no job {job_id}")
+        return _exactly(job, found)
 
     def _ended_now(self, job: Job) -> Outcome | None:
         self._watched.setdefault(job.name, _Watch()).asked = float("-inf")
@@ -168,13 +169,21 @@ class SlurmRunner:
 
 
 def _own_words(job: Job) -> Outcome | None:
-    """What the batch script wrote when it ended: `attempt code why`."""
+    """What the batch script wrote when it ended: `attempt code why`. 128 + n is a worker's death by signal n."""
     file = job.work / sbatch.EXIT
-    last = file.read_text().split("\n")[-2].split() if file.exists() else []
-    if len(last) < 2:
+    lines = file.read_text().splitlines() if file.exists() else []
+    if not lines:
         return None
-    code = int(last[1])
-    return Outcome(State.DONE if code == 0 else State.FAILED, code, f"exit code {code} by the job's own record")
+    code = int(lines[-1].split()[1])
+    value = 128 - code if code > 128 else code
+    reason = f"signal {-value}" if value < 0 else f"exit code {value}"
+    return Outcome(State.DONE if code == 0 else State.FAILED, value, reason)
+
+
+def _exactly(job: Job, found: Outcome) -> Outcome:
+    """The script's own exit code where it failed by itself: Slurm tells 137 as `9`."""
+    own = _own_words(job) if found.state is State.FAILED else None
+    return replace(found, code=own.code, reason=f"FAILED, {own.reason}") if own and own.state is State.FAILED else found
 
 
 def _read(job: Job) -> dict[str, Any]:
