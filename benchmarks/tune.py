@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--target", default="dgx-h100", help="whose memory is the limit")
     parser.add_argument("--budget-s", type=float, default=300.0)
     parser.add_argument("--python", default=sys.executable, help="the Python that has NeMo")
-    parser.add_argument("--confirm-s", type=float, default=120.0, help="time limit of each confirming run; 0: none")
+    parser.add_argument("--confirm-s", type=float, default=100.0, help="time limit of each confirming run; 0: none")
     args = parser.parse_args()
     emit(f"tune_{args.size}", Bench(args).figures())
 

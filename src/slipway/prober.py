@@ -35,11 +35,11 @@ class ProcessProber:
     ) -> None:  # fmt: skip
         self._runner, self._job, self._recipe, self._losses, self._limit = runner, job, recipe, losses, limit
         self._step_tokens, self._start_timeout_s, self._probe_timeout_s = step_tokens, start_timeout_s, probe_timeout_s
-        self._asked, self._alive, self._lives = 0, False, 0
+        self._asked, self._alive, self._lives, self._begun = 0, False, 0, 0.0
 
-    def start(self) -> Machine:
-        """Submit the job and wait until the model is loaded."""
-        begun = time.monotonic()
+    def launch(self) -> None:
+        """Submit the job; `start` waits for it."""
+        self._begun = time.monotonic()
         for old in (*self._job.work.glob("request-*.json"), *self._job.work.glob("result-*.json"), self._job.work / "ready.json"):
             old.unlink(missing_ok=True)
         self._lives += 1
@@ -47,13 +47,18 @@ class ProcessProber:
         write_atomic(self._job.work / "recipe.json", json.dumps({"recipe": self._recipe, "limit_bytes": int(self._limit)}))
         self._asked, self._alive = 0, True
         self._runner.submit(self._job)
+
+    def start(self) -> Machine:
+        """Wait until the model is loaded, by a job launched before or now. Raises StageError when it cannot be."""
+        if not self._alive:
+            self.launch()
         ready = self._wait("ready.json", self._start_timeout_s)
         if ready is None or "error" in ready:
             self._end()
             why = ready["error"] if ready else "it ended, or took too long, before the model was loaded"
             raise StageError("probe process", f"{why}. Last output:\n{self._tail()}", "a loaded model", f"read {self._job.log}")
         losses = tuple(name for name in self._losses if name not in ready["absent"])
-        seconds = time.monotonic() - begun
+        seconds = time.monotonic() - self._begun
         return Machine(ready["device"], ready["resident_bytes"], seconds, tuple(ready["attentions"]), losses, tuple(ready["absent"]))
 
     def probe(self, setting: Setting, best_low: float) -> Result:

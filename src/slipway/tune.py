@@ -176,7 +176,9 @@ class Search:
 
     def _cost(self, setting: Setting) -> float:
         """Seconds the next probe may take: its steps at the speed expected, and what a change of setting has taken at most."""
-        return (STEPS + 1) * max(step_tokens(self._space.settings[0]), setting.tokens) / self._speed.expected(setting) / 0.8 + self._longest_change
+        return (STEPS + 1) * max(step_tokens(self._space.settings[0]), setting.tokens) / self._speed.expected(
+            setting
+        ) / 0.8 + self._longest_change
 
     def _skipped(self) -> dict[str, int]:
         """Settings never probed, counted by why."""

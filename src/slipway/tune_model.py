@@ -123,8 +123,8 @@ class MemoryModel:
     def _ratio(self, setting: Setting) -> float:
         if found := self._ratios.get(_mode(setting)):
             return found
-        known = list(self._ratios.values())
-        return math.exp(sum(map(math.log, known)) / len(known)) if known and min(known) > 0 else 1.0
+        known = [ratio for ratio in self._ratios.values() if ratio > 0]
+        return math.exp(sum(map(math.log, known)) / len(known) / 2) if known else 1.0  # half way: another mode errs otherwise
 
 
 def _mode(setting: Setting) -> tuple[str, str]:

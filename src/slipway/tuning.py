@@ -28,12 +28,12 @@ from slipway.targets import TargetConfig
 from slipway.train_config import NEMO_DEFAULTS, ModelConfig, TrainConfig
 from slipway.training_memory import capacity, memory_plan
 from slipway.tune import Found, Search, space, step_tokens
-from slipway.tune_data import write_synthetic
+from slipway.tune_data import LONGEST, write_synthetic
 from slipway.tune_model import MemoryModel, SpeedModel, filled
 
 PROBE_TOKENS = 150_000
 MOST = 16384  # tokens of a pack, when the model's own context is longer
-SEEN_MODEL = "/models/probe"
+SEEN_MODEL, ROWS = "/models/probe", "train.jsonl"
 
 
 @dataclass(frozen=True)
@@ -57,18 +57,11 @@ class Request:
 def tune(request: Request, look: Callable[[Result], None]) -> Found:
     """Search on the machine; `look` sees each probe. Raises ConfigError for what cannot be probed on one GPU, StageError when the
     model does not load or the recipe as it stands does not run."""
-    begun = time.monotonic()
-    params, limit = request.config.train, _limit(request.config)
-    lengths = _data(request)
-    baseline = setting_of(params)
-    if max(lengths) > baseline.pack_length:
-        raise ConfigError(
-            "train.pack_length",
-            baseline.pack_length,
-            f"at least the longest sample, {max(lengths)} tokens",
-            f"set train.pack_length={max(lengths)}",
-        )
+    begun, limit = time.monotonic(), _limit(request.config)
+    _write_rows(request)
     with _prober(request, limit) as prober:
+        prober.launch()  # loads the model while the rows are counted here
+        lengths = _lengths(request)
         found = search(prober, request.config, lengths, limit, begun + request.budget_s, look, _context(request.model))
     if found.baseline.status != "ok":
         raise StageError(
@@ -171,16 +164,24 @@ def _limit(config: Config) -> float:
     return limit
 
 
-def _data(request: Request) -> list[int]:
-    """Write the rows of the probes; their lengths in tokens."""
-    from slipway.tokens import token_lengths
-
-    file = request.work / "train.jsonl"
+def _write_rows(request: Request) -> None:
+    file = request.work / ROWS
     if request.data:
         file.write_bytes(request.data.read_bytes())
     else:
-        write_synthetic(file, PROBE_TOKENS, longest=min(1900, request.config.train.pack_length - 64))
-    return token_lengths(read_rows(file), request.model)
+        write_synthetic(file, PROBE_TOKENS, longest=min(LONGEST, request.config.train.pack_length - 64))
+
+
+def _lengths(request: Request) -> list[int]:
+    """Tokens of each row. Raises ConfigError when one does not fit the baseline's packs."""
+    from slipway.tokens import token_lengths
+
+    lengths, fits = token_lengths(read_rows(request.work / ROWS), request.model), request.config.train.pack_length
+    if max(lengths) > fits:
+        raise ConfigError(
+            "train.pack_length", fits, f"at least the longest sample, {max(lengths)} tokens", f"set train.pack_length={max(lengths)}"
+        )
+    return lengths
 
 
 def _context(model: Path) -> int:
@@ -192,9 +193,9 @@ def _context(model: Path) -> int:
 def _prober(request: Request, limit: float) -> Iterator[ProcessProber]:
     config, work, inside = request.config, request.work, request.container
     if inside:
-        paths, env, python = Paths(SEEN_MODEL, f"{SEES}/train.jsonl", None, f"{SEES}/ckpt"), {}, "python3"
+        paths, env, python = Paths(SEEN_MODEL, f"{SEES}/{ROWS}", None, f"{SEES}/ckpt"), {}, "python3"
     else:
-        paths = Paths(str(request.model), str(work / "train.jsonl"), None, str(work / "ckpt"))
+        paths = Paths(str(request.model), str(work / ROWS), None, str(work / "ckpt"))
         env, python = {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}, request.python
     params = config.train.model_copy(update={"global_batch": config.train.micro_batch, "strategy": "fsdp2"})
     recipe = render(config.model, params, one_gpu(config.target), paths, steps=100_000)

@@ -27,9 +27,9 @@ room() { "$PYTHON" -m pytest -q --durations=5 -p no:cacheprovider --timeout=500 
 # NeMo's entry point as a command, and a Python that has NeMo; where there is no GPU, with CUDA's bookkeeping stubbed.
 nemo_commands() {
   mkdir -p "$WORK/bin"
-  local stubs=''
+  local stubs='' # the repository's root is not on its path: the folder mlflow there looks like an installed one to NeMo
   nvidia-smi > /dev/null 2>&1 || stubs="$PWD/tests/gpu/nemo_on_cpu:"
-  printf '#!/bin/sh\nPYTHONPATH="%s$PYTHONPATH" exec %s "$@"\n' "$stubs" "$PYTHON" > "$WORK/bin/nemo-python"
+  printf '#!/bin/sh\nPYTHONPATH="%s" exec %s "$@"\n' "$stubs$SITE:$PWD/src" "$PYTHON" > "$WORK/bin/nemo-python"
   printf '#!/bin/sh\nexec "%s" -P -m nemo_automodel.cli.app "$@"\n' "$WORK/bin/nemo-python" > "$WORK/bin/automodel"
   chmod +x "$WORK/bin/nemo-python" "$WORK/bin/automodel"
   export PATH="$WORK/bin:$PATH" PYTHONPATH="$SITE:$PWD/src:$PWD"
