@@ -6,7 +6,8 @@ weights      linear: 2 (bf16), or NF4: 1/2 + 1/64 + 4/(64*256) = 0.51587 a param
              256 of those: QLoRA, arXiv:2305.14314); embedding and head 2. FSDP2 keeps 1/shards of all, and one layer and the
              embeddings whole while they compute
 trained      8 a parameter that is trained: bf16 weight, gradient and two Adam moments (16 where they are fp32)
-kept         full:       2 h t L                     the input of each layer
+kept         full:       2 h t L                     the input of each layer; 8 h t L where upstream recomputes norms, attention and MLP
+                                                     one by one: in its own model code (everything but NF4) and under DDP
              selective:  + 2 h t L                   + attention's result; bf16 layers keep every other product too: + (3h + 2k + 2i) t L
              none:       (24 h + 8 i) t L            norms, q, k, v and their inputs; gate, up, silu, product
 working      max(logits 12 V t, one layer's 24 h + 8 i): bf16 logits, fp32 copy, fp32 softmax, bf16 gradient. `chunked` holds 512
@@ -126,7 +127,8 @@ def _layer_activations(model: ModelConfig, gpus: Parallelism, *, sequence: bool)
 
 def _kept(model: ModelConfig, params: TrainConfig, gpus: Parallelism) -> float:
     h, (queries, values) = model.hidden, _widths(model)
-    per_token = 2.0 * h
+    whole_layers = params.method == "qlora" and not (params.strategy == "ddp" and gpus.world > 1)
+    per_token = 2.0 * h if whole_layers or params.activation_checkpointing == "selective" else 8.0 * h
     if params.activation_checkpointing == "selective":
         dense = 0 if params.method == "qlora" else 2 * h + queries + 2 * values + 2 * model.intermediate * max(1, model.experts_per_token)
         per_token += 2 * queries + dense

@@ -83,3 +83,12 @@ def test_loading_counts_twice_where_cpu_and_gpu_share_memory():
     plan = memory_plan(MIXTURE, nemo(method="lora", targets=["q_proj"]), spark)
     assert plan.peak == plan.loading > capacity(spark), "a 30B in bf16 has wedged such a machine"
     assert memory_plan(LLAMA_70B, nemo(method="qlora"), spark).peak < capacity(spark)
+
+
+@pytest.mark.parametrize(
+    ("keys", "gpus", "per_token"),
+    [({"method": "qlora"}, 1, 2), ({"method": "qlora"}, 8, 2), ({"method": "qlora", "strategy": "ddp"}, 8, 8), ({"method": "lora"}, 1, 8)],
+)
+def test_full_recomputation_keeps_layer_inputs_or_those_of_their_parts(keys, gpus, per_token):
+    plan = memory_plan(LLAMA_70B, nemo(**keys), H100.model_copy(update={"gpus": gpus}))
+    assert plan.kept == per_token * 8192 * 2048 * 80
