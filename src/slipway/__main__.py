@@ -148,7 +148,7 @@ def recipe(
 
 @app.command(epilog="Example: `slipway status --json`")
 def status(overrides: Overrides = None, conf: Conf = Path("conf"), as_json: AsJson = False) -> None:
-    """What serves, which releases are kept, what the store holds, and anything left over."""
+    """What serves, which releases are kept, what the store holds, which training runs where, and anything left over."""
     from slipway.overview import overview
 
     found = overview(load_config(conf, overrides or []))

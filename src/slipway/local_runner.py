@@ -27,7 +27,7 @@ class LocalRunner:
         self._ended: dict[str, Outcome] = {}
 
     def submit(self, job: Job) -> bool:
-        if _alive(job):
+        if alive(job):
             return True
         self._ended.pop(job.name, None)
         with job.log.open("ab") as log:
@@ -79,7 +79,7 @@ class LocalRunner:
         return Outcome(State.DONE if code == 0 else State.FAILED, code, reason, seconds, usage.ru_maxrss * 1024)
 
     def _adopted(self, job: Job) -> Outcome | None:
-        if _alive(job):
+        if alive(job):
             return None
         started = float(_record(job).get("create_time", time.time()))
         return Outcome(State.LOST, None, "ended, and the process that started it did not see how", time.time() - started)
@@ -90,7 +90,7 @@ def _record(job: Job) -> dict[str, float]:
     return dict(json.loads(file.read_text())) if file.exists() else {}
 
 
-def _alive(job: Job) -> bool:
+def alive(job: Job) -> bool:
     """Whether the recorded process lives: the same pid, started at the same time."""
     record = _record(job)
     try:

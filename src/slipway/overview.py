@@ -11,18 +11,22 @@ import psutil
 from slipway.config import Config
 from slipway.deploy import status, target_for
 from slipway.services import Services, healthy
+from slipway.training_jobs import training_jobs
 
 
 def overview(config: Config) -> dict[str, Any]:
-    """A plain document: `services`, `target`, `releases`, `store`, `artifacts` (count and bytes per kind), `leftovers`."""
+    """A plain document: `services`, `target`, `releases`, `store`, `artifacts` (count and bytes per kind), `training` (jobs that run),
+    `leftovers`."""
     root = Path(config.store.root)
+    jobs, unfollowed = training_jobs(config)
     return {
         "services": _services(),
         "target": config.deploy.target,
         "releases": _releases(config),
         "store": str(root),
         "artifacts": _artifacts(root),
-        "leftovers": [*_lost_engines(config), *_unfinished_work(root)],
+        "training": [job.to_json() for job in jobs],
+        "leftovers": [*_lost_engines(config), *unfollowed, *_unfinished_work(root)],
     }
 
 

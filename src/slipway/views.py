@@ -81,6 +81,11 @@ def show_status(found: dict[str, Any]) -> None:
     for kind, row in found["artifacts"].items():
         store.add_row(kind, str(row["count"]), human_bytes(row["bytes"]))
     console.print(store)
+    if found["training"]:
+        jobs = _table("training", "where", "state", "steps saved")
+        for row in found["training"]:
+            jobs.add_row(row["name"], row["where"], row["state"] if row["followed"] else f"{row['state']}, unfollowed", str(row["saved"]))
+        console.print(jobs)
     for left in found["leftovers"]:
         console.print(f"[yellow]left over[/] {escape(left['what'])}: {escape(left['advice'])}", highlight=False)
 
