@@ -1,0 +1,140 @@
+"""Stage `finetune` through a real container engine and a real Slurm: the same recipe, the trainer's container, everything mounted."""
+
+import json
+import os
+import signal
+import subprocess
+import threading
+
+import pytest
+
+from slipway import nemo_job
+from slipway.artifacts import Adapter, Checkpoint, Store
+from slipway.containers import list_jobs
+from slipway.errors import ResourceError
+from slipway.finetune import finetune
+from slipway.jobs import Workspace
+from slipway.nemo_checkpoints import steps_done
+from slipway.progress import Progress, Tail
+from slipway.targets import SlurmConfig, TargetConfig
+from tests.lab.slurm_lab import IMAGE
+from tests.nemo import dataset_of, pico_params, wait_for
+from tests.pico import pico_model
+
+
+class Stage:
+    """One stage and its folders; `go` runs it here, to its adapter."""
+
+    def __init__(self, folder, params):
+        self.folder, self.params, self.store = folder, params, Store(folder / "store")
+        with self.store.create(Checkpoint, "base", {}) as out:
+            pico_model(out, layers=2)
+        self.inputs = {"base": self.store.find(Checkpoint, "base"), "data": dataset_of(self.store)}
+        self.work = folder / f"finetune-{folder.name}"
+        self.work.mkdir()
+
+    @property
+    def checkpoints(self):
+        return self.work / "nemo" / "ckpt"
+
+    @property
+    def name(self):
+        return f"slipway-{self.work.name}"
+
+    def go(self):
+        with self.store.create(Adapter, "adapter", {}) as out, Progress(self.folder / "progress.jsonl") as progress:
+            finetune(**self.inputs, params=self.params, space=Workspace(out, self.work, self.folder, progress))
+        return self.store.find(Adapter, "adapter")
+
+    def notes(self):
+        return [e["text"] for e in Tail(self.folder / "progress.jsonl").read() if e["event"] == "note"]
+
+    def when_saved(self, steps, act):
+        def watch():
+            wait_for(lambda: steps_done(self.checkpoints) >= steps)
+            act()
+
+        threading.Thread(target=watch, daemon=True).start()
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    monkeypatch.setattr(nemo_job, "QUIET", {**nemo_job.QUIET, "TRAINER_STEP_S": "0.15"})
+
+
+@pytest.fixture
+def in_container(podman_lab, tmp_path):
+    def stage(gpus=0, **train):
+        target = podman_lab.target(gpus=gpus, gpu_memory_gb=80 if gpus else None)
+        params = pico_params(**train).model_copy(update={"target": target, "image": podman_lab.image})
+        return Stage(tmp_path, params)
+
+    yield stage
+    assert list_jobs(podman_lab.host) == [], "no container is left, whatever happened"
+
+
+def test_a_container_trains_and_the_adapter_says_of_which_image(in_container, podman_lab):
+    stage = in_container()
+    adapter = stage.go()
+    assert adapter.summary["image_digest"] == podman_lab.image.digests[podman_lab.arch]
+    assert adapter.summary["attempts"] == 1 and adapter.summary["steps"] == 9
+    assert json.loads((adapter.path / "adapter_config.json").read_text())["base_model_name_or_path"] == "pico"
+    assert "/models/pico" in (adapter.path / "recipe.yaml").read_text()
+
+
+def test_a_container_stopped_by_somebody_is_resumed(in_container, podman_lab, slow):
+    stage = in_container(epochs=10)
+    stage.when_saved(2, lambda: podman_lab.podman("stop", "--time", "20", stage.name))
+    adapter = stage.go()
+    assert adapter.summary["attempts"] == 2 and adapter.summary["steps"] == 30
+    assert next(n for n in stage.notes() if "resuming" in n).startswith("done")
+    lines = [json.loads(x)["step"] for x in (adapter.path / "training.jsonl").read_text().splitlines()]
+    assert lines == list(range(30))
+
+
+def test_a_stage_told_to_stop_stops_its_container_with_a_checkpoint(in_container, slow):
+    stage = in_container(epochs=20)
+    stage.when_saved(2, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit):
+        stage.go()
+    assert 2 < steps_done(stage.checkpoints) < 60
+    assert "stopped by SIGTERM" in (stage.work / "nemo" / "log.txt").read_text()
+
+
+def test_a_gpu_that_the_container_does_not_see_is_one_error(in_container):
+    with pytest.raises(ResourceError, match=r"GPUs visible to the job: 0; expected 1.*nvidia-smi"):
+        in_container(gpus=1).go()
+
+
+def test_a_full_checkpoint_disk_is_said_before_the_model_loads(in_container):
+    stage = in_container()
+    stage.checkpoints.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", stage.checkpoints], check=True)
+    try:
+        with pytest.raises(ResourceError, match=r"checkpoint folder /ckpt in the job: 0\.0 GB free"):
+            stage.go()
+    finally:
+        subprocess.run(["umount", stage.checkpoints], check=True)
+
+
+@pytest.fixture
+def under_slurm(slurm_lab, tmp_path):
+    runner = SlurmConfig(kind="slurm", poll_s=0.25, lease_s=6, patience_s=60)
+    target = TargetConfig(name="lab", runner=runner)
+    yield Stage(tmp_path, pico_params(epochs=8).model_copy(update={"target": target, "image": IMAGE}))
+    assert slurm_lab.ask("squeue", "--noheader") == "", "no job is left, whatever happened"
+
+
+def test_slurm_trains_the_same_recipe(under_slurm):
+    adapter = under_slurm.go()
+    assert adapter.summary["attempts"] == 1 and adapter.summary["steps"] == 24
+    assert adapter.summary["image_digest"] == IMAGE.digests["amd64"]
+
+
+def test_a_stage_told_to_stop_cancels_its_slurm_job_with_a_checkpoint(under_slurm, slow):
+    under_slurm.when_saved(2, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit):
+        under_slurm.go()
+    assert 2 < steps_done(under_slurm.checkpoints) < 24
+    adapter = under_slurm.go()
+    assert adapter.summary["steps"] == 24, "run again, it resumes"
