@@ -188,6 +188,8 @@ class Holder:
             threading.Thread(target=self._beating, daemon=True).start()
             code = self._watch(child)
         kill_tree(os.getpid(), mark, spare={os.getpid(), self._guard})
+        if self._termed:
+            (self._fence / f"told-{self._epoch}").touch()
         (self._fence / f"end-{self._epoch}.{self._node}").touch()
         _send(self._guard, signal.SIGKILL)
         return code
@@ -214,8 +216,6 @@ class Holder:
         while self._newest <= self._epoch:
             with suppress(OSError):
                 self._newest = max(epochs(self._fence), default=0)
-                if self._termed:
-                    (self._fence / f"told-{self._epoch}").touch()
                 self._stop = self._stop or self._termed or (self._fence / f"stop-{self._epoch}").exists()
                 if clock() >= next_beat:
                     count, next_beat = count + 1, clock() + self._lease_s / 12
