@@ -7,6 +7,7 @@ a row, and the next probe starts a new job.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -27,14 +28,21 @@ Clock = Callable[[], float]
 
 
 class ProcessProber:
-    """Probes through `runner`. `recipe` is rendered for the paths as the job sees them; `losses` maps names to recipe sections."""
+    """Probes through `runner`. `recipe` is rendered for the paths as the job sees them; `losses` maps names to recipe sections.
+    `deadline`, on time.monotonic()'s clock, ends a probe that takes much longer than thought (kernels are compiled)."""
 
     def __init__(
         self, runner: Runner, job: Job, recipe: Mapping[str, Any], losses: Mapping[str, Mapping[str, Any]], *,
-        limit: float, step_tokens: int, start_timeout_s: float = 300.0, probe_timeout_s: float = 120.0,
+        limit: float, step_tokens: int, deadline: float = math.inf, start_timeout_s: float = 300.0, probe_timeout_s: float = 120.0,
     ) -> None:  # fmt: skip
         self._runner, self._job, self._recipe, self._losses, self._limit = runner, job, recipe, losses, limit
-        self._step_tokens, self._start_timeout_s, self._probe_timeout_s = step_tokens, start_timeout_s, probe_timeout_s
+        self._name, self._step_tokens, self._start_timeout_s, self._probe_timeout_s = (
+            job.name,
+            step_tokens,
+            start_timeout_s,
+            probe_timeout_s,
+        )
+        self._deadline = deadline
         self._asked, self._alive, self._lives, self._begun = 0, False, 0, 0.0
 
     def launch(self) -> None:
@@ -43,7 +51,7 @@ class ProcessProber:
         for old in (*self._job.work.glob("request-*.json"), *self._job.work.glob("result-*.json"), self._job.work / "ready.json"):
             old.unlink(missing_ok=True)
         self._lives += 1
-        self._job = replace(self._job, name=f"{self._job.name.split('~')[0]}~{self._lives}")
+        self._job = replace(self._job, name=f"{self._name}-{self._lives}")
         write_atomic(self._job.work / "recipe.json", json.dumps({"recipe": self._recipe, "limit_bytes": int(self._limit)}))
         self._asked, self._alive = 0, True
         self._runner.submit(self._job)
@@ -77,7 +85,7 @@ class ProcessProber:
         write_atomic(self._job.work / f"request-{self._asked}.json", json.dumps(request))
         answer = self._wait(f"result-{self._asked}.json", self._probe_timeout_s)
         if answer is None:
-            reason = self._end() or f"no answer in {self._probe_timeout_s:.0f} s"
+            reason = self._end() or f"no answer in {time.monotonic() - begun:.0f} s"
             return Result(setting, "error", seconds=time.monotonic() - begun, reason=reason)
         return result(setting, answer)
 
@@ -92,8 +100,8 @@ class ProcessProber:
 
     def _wait(self, name: str, timeout_s: float) -> dict[str, Any] | None:
         """The document once it is there; None when the job ended without it, or the time is up."""
-        file, deadline = self._job.work / name, time.monotonic() + timeout_s
-        while time.monotonic() < deadline:
+        file, until = self._job.work / name, min(time.monotonic() + timeout_s, self._deadline)
+        while time.monotonic() < until:
             ended = self._runner.poll(self._job)
             if file.exists():
                 return dict(json.loads(file.read_text()))

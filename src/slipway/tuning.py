@@ -57,12 +57,12 @@ class Request:
 def tune(request: Request, look: Callable[[Result], None]) -> Found:
     """Search on the machine; `look` sees each probe. Raises ConfigError for what cannot be probed on one GPU, StageError when the
     model does not load or the recipe as it stands does not run."""
-    begun, limit = time.monotonic(), _limit(request.config)
+    deadline, limit = time.monotonic() + request.budget_s, _limit(request.config)
     _write_rows(request)
-    with _prober(request, limit) as prober:
+    with _prober(request, limit, deadline) as prober:
         prober.launch()  # loads the model while the rows are counted here
         lengths = _lengths(request)
-        found = search(prober, request.config, lengths, limit, begun + request.budget_s, look, _context(request.model))
+        found = search(prober, request.config, lengths, limit, deadline, look, _context(request.model))
     if found.baseline.status != "ok":
         raise StageError(
             "the recipe as it stands", f"{found.baseline.status} {found.baseline.reason}".strip(), f"a run within {limit / 1e9:.0f} GB",
@@ -190,7 +190,7 @@ def _context(model: Path) -> int:
 
 
 @contextmanager
-def _prober(request: Request, limit: float) -> Iterator[ProcessProber]:
+def _prober(request: Request, limit: float, deadline: float) -> Iterator[ProcessProber]:
     config, work, inside = request.config, request.work, request.container
     if inside:
         paths, env, python = Paths(SEEN_MODEL, f"{SEES}/{ROWS}", None, f"{SEES}/ckpt"), {}, "python3"
@@ -202,7 +202,7 @@ def _prober(request: Request, limit: float) -> Iterator[ProcessProber]:
     check(recipe)
     runner = LocalRunner() if request.here else runner_for(config.target, finetune_config(config).image)
     job = probe_job(work, (Mount(request.model, SEEN_MODEL),), container=inside, python=python, env=env)
-    prober = ProcessProber(runner, job, recipe, LOSSES, limit=limit, step_tokens=step_tokens(setting_of(config.train)))
+    prober = ProcessProber(runner, job, recipe, LOSSES, limit=limit, step_tokens=step_tokens(setting_of(config.train)), deadline=deadline)
     try:
         yield prober
     finally:

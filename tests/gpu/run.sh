@@ -28,8 +28,8 @@ room() { "$PYTHON" -m pytest -q --durations=5 -p no:cacheprovider --timeout=500 
 nemo_commands() {
   mkdir -p "$WORK/bin"
   local stubs='' # the repository's root is not on its path: the folder mlflow there looks like an installed one to NeMo
-  nvidia-smi > /dev/null 2>&1 || stubs="$PWD/tests/gpu/nemo_on_cpu:"
-  printf '#!/bin/sh\nPYTHONPATH="%s" exec %s "$@"\n' "$stubs$SITE:$PWD/src" "$PYTHON" > "$WORK/bin/nemo-python"
+  nvidia-smi > /dev/null 2>&1 || stubs="$PWD/tests/lab/nemo/always:$PWD/tests/lab/nemo:"
+  printf '#!/bin/sh\nNEMO_SITE="'"$SITE"'" PYTHONPATH="%s" exec %s "$@"\n' "$stubs$SITE:$PWD/src" "$PYTHON" > "$WORK/bin/nemo-python"
   printf '#!/bin/sh\nexec "%s" -P -m nemo_automodel.cli.app "$@"\n' "$WORK/bin/nemo-python" > "$WORK/bin/automodel"
   chmod +x "$WORK/bin/nemo-python" "$WORK/bin/automodel"
   export PATH="$WORK/bin:$PATH" PYTHONPATH="$SITE:$PWD/src:$PWD"

@@ -1,0 +1,62 @@
+"""Says, as JSON, whether a recipe whose settings were changed in place is the one that was set up with them.
+
+`python switched.py RECIPE.json`: for each mode of recomputation one recipe is set up with it; then it goes through the other
+modes and back. Compared are the module tree, `use_cache`, the loss, and every gradient, bit for bit.
+"""
+
+import copy
+import json
+import sys
+from pathlib import Path
+
+import on_cpu  # noqa: F401
+import torch
+
+from slipway.probe_recipe import MODES, ProbeRecipe
+
+LOSS = {"_target_": "nemo_automodel.components.loss.masked_ce.MaskedCrossEntropy"}
+
+
+def setting(mode, document):
+    size = document["packed_sequence"]["packed_sequence_size"]
+    return {"checkpointing": mode, "pack_length": size, "micro_batch": 1, "attention": "sdpa", "loss": LOSS, "accumulate": 1}
+
+
+def tree(probe):
+    modules = [(name, type(m).__name__, getattr(m, "gradient_checkpointing", None)) for name, m in probe._model.named_modules()]
+    return modules, probe._model.config.use_cache
+
+
+def step(probe):
+    batch, said = next(probe._batches)[0], []
+    torch.manual_seed(1)
+    probe._recipe._forward_backward_step(0, dict(batch), loss_buffer=said, num_label_tokens=100, num_batches=1)
+    names = {name.replace("_checkpoint_wrapped_module.", ""): p for name, p in probe._model.named_parameters()}
+    grads = {name: p.grad.clone() for name, p in names.items() if p.grad is not None}
+    probe.release()
+    return said[0], grads
+
+
+def compare(mode, document):
+    document = copy.deepcopy(document)
+    document["distributed"]["activation_checkpointing"] = MODES[mode]
+    probe = ProbeRecipe(document, 10**12)
+    fresh_tree = tree(probe)
+    probe._data(setting(mode, document))
+    fresh_loss, fresh = step(probe)
+    for other in (*(m for m in MODES if m != mode), mode):
+        probe.apply(setting(other, document))
+        if other != mode:
+            step(probe)
+    loss, grads = step(probe)
+    wrapped = sum(kind == "CheckpointWrapper" for _, kind, _ in fresh_tree[0])
+    return {
+        "tree": tree(probe) == fresh_tree, "loss": torch.equal(loss, fresh_loss), "gradients": len(grads), "wrapped": wrapped,
+        "same": grads.keys() == fresh.keys() and all(torch.equal(grads[n], fresh[n]) for n in grads),
+        "recomputes": any(flag for _, _, flag in fresh_tree[0]),
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    found = json.loads(Path(sys.argv[1]).read_text())
+    print(json.dumps({mode: compare(mode, found) for mode in MODES}))
