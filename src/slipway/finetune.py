@@ -23,7 +23,7 @@ from slipway.nemo_checkpoints import latest
 from slipway.nemo_job import RECIPE, Layout, write_job
 from slipway.nemo_recipe import Planned, plan
 from slipway.progress import Progress
-from slipway.runners import runner_for
+from slipway.runners import described, runner_for
 from slipway.targets import LocalRunConfig
 from slipway.training_log import TrainingLog
 
@@ -48,7 +48,9 @@ def finetune(base: Checkpoint, data: Dataset, params: FinetuneConfig, space: Wor
     watch = Watch(log, planned.steps, space.progress)
     poll_s = 0.2 if isinstance(params.target.runner, LocalRunConfig) else 2.0
     with stopped_by_sigterm():
-        ended = run_to_end(runner, job, layout.checkpoints, planned.steps, watch.look, space.progress.note, poll_s)
+        ended = run_to_end(
+            runner, job, layout.checkpoints, planned.steps, watch.look, space.progress.note, through=described(params.target), poll_s=poll_s
+        )
     _keep(layout, planned, log, ended, space)
 
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from slipway.config import Config, ModelConfig, TrainConfig
 from slipway.errors import ConfigError
+from slipway.images import pinned
 from slipway.recipe_rules import refuse
 from slipway.section import Section
 from slipway.targets import ImageConfig, LocalRunConfig, SlurmConfig, TargetConfig
@@ -73,8 +74,11 @@ def finetune_config(config: Config) -> FinetuneConfig:
 
 
 def refuse_early(config: Config) -> None:
-    """Before any work: what the target or the pipeline cannot train, as far as it can be told without the data. Raises ConfigError."""
+    """Before any work: what the target or the pipeline cannot train, as far as it can be told without the data, and an image
+    that is not pinned. Raises ConfigError."""
     if config.train.backend == "nemo":
         params = finetune_config(config)
         refuse_sft(params.train)
         refuse(params.model, params.train, params.target, None)
+        if params.image:
+            pinned(params.image, params.target.arch)

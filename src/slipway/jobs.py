@@ -34,9 +34,9 @@ from slipway.runner import Job, OnEvent, Outcome, Runner, follow
 
 STAGES = ("fetch", "prepare", "train", "finetune", "merge", "quantize", "engine", "evaluate", "gate")
 STOP_S = 10.0
-# The module whose code decides an artifact's bytes, where it is not the stage's own: days of training are not thrown away
+# The modules whose code decides an artifact's bytes, where that is not the whole stage: days of training are not thrown away
 # because a runner was mended.
-CODE_OF = {"finetune": "nemo_recipe"}
+CODE_OF = {"finetune": ("recipe", "training_steps")}
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "safetensors", "numpy")
 
 
@@ -104,17 +104,22 @@ def stage_key(name: str, inputs: Mapping[str, Artifact | None], params: BaseMode
         "stage": name,
         "inputs": {k: v.digest if v else None for k, v in inputs.items()},
         "params": params.key_document() if isinstance(params, Keyed) else params.model_dump(mode="json"),
-        "code": code_digest(CODE_OF.get(name, name)),
+        "code": stage_code(name),
         "extra": dict(extra),
     }
     return sha256_bytes(canonical(doc))
 
 
+def stage_code(name: str) -> str:
+    """The code version of a stage."""
+    return code_digest(*CODE_OF.get(name, (name,)))
+
+
 @functools.cache
-def code_digest(module: str) -> str:
-    """sha256 over the sources of `slipway.<module>` and every slipway module it imports, in turn: its code version."""
+def code_digest(*modules: str) -> str:
+    """sha256 over the sources of `slipway.<module>` and every slipway module they import, in turn: their code version."""
     root = Path(__file__).parent
-    todo, seen = [module], set[str]()
+    todo, seen = list(modules), set[str]()
     while todo:
         name = todo.pop()
         file = root / f"{name}.py"
@@ -261,7 +266,7 @@ def _input(name: str, spec: StageSpec, ref: dict[str, str] | None) -> Artifact |
 def _provenance(job: dict[str, Any]) -> dict[str, Any]:
     return {
         "stage": job["stage"], "params": job["params"], "inputs": job["inputs"], "extra": job["extra"],
-        "code": code_digest(CODE_OF.get(job["stage"], job["stage"])), "versions": versions(), "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "code": stage_code(job["stage"]), "versions": versions(), "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "host": platform.node(), "arch": platform.machine(), "pid": os.getpid(),
     }  # fmt: skip
 

@@ -38,17 +38,33 @@ class Ended:
 
 
 def run_to_end(
-    runner: Runner, job: Job, checkpoints: Path, steps: int, look: Callable[[], None], note: Callable[[str], None], poll_s: float = 0.2
+    runner: Runner,
+    job: Job,
+    checkpoints: Path,
+    steps: int,
+    look: Callable[[], None],
+    note: Callable[[str], None],
+    *,
+    through: str = "",
+    poll_s: float = 0.2,
 ) -> Ended:
     """Submit, adopt or resume until `steps` steps are saved. Raises StageError, or the preflight's own error.
 
-    An interrupted caller stops the job, which saves; when the machine cannot be reached the job lives on, to be adopted.
+    An interrupted caller stops the job, which saves; when the machine cannot be reached the job lives on, to be adopted. It may
+    live on while somebody submits it `through` another runner: then it is refused, for two would write one checkpoint folder.
     """
     attempts, idle, seconds = 0, 0, 0.0
     failed_at: int | None = None
     while True:
-        began = Attempt.open(job, steps_done(checkpoints))
-        ended = _follow(runner, job, look, poll_s)
+        began = Attempt.open(job, steps_done(checkpoints), through)
+        try:
+            ended = _follow(runner, job, look, poll_s)
+        except (KeyboardInterrupt, SystemExit):
+            runner.cancel(job)
+            look()
+            runner.forget(job)
+            began.close()
+            raise
         runner.forget(job)
         began.close()
         attempts, seconds = attempts + 1, seconds + ended.seconds
@@ -67,20 +83,26 @@ def run_to_end(
 
 @dataclass(frozen=True)
 class Attempt:
-    """Where the job's log and checkpoints stood when an attempt was submitted; kept on disk for whoever adopts it."""
+    """Where the job's log and checkpoints stood when an attempt was submitted, and through whom; kept on disk for whoever adopts it."""
 
     file: Path
     logged: int
     done: int
+    through: str
 
     @classmethod
-    def open(cls, job: Job, done: int) -> Attempt:
+    def open(cls, job: Job, done: int, through: str) -> Attempt:
         file = job.work / "attempt.json"
-        if file.exists():
-            return cls(file, **json.loads(file.read_text()))
-        logged = job.log.stat().st_size if job.log.exists() else 0
-        write_atomic(file, json.dumps({"logged": logged, "done": done}))
-        return cls(file, logged, done)
+        if not file.exists():
+            logged = job.log.stat().st_size if job.log.exists() else 0
+            write_atomic(file, json.dumps({"logged": logged, "done": done, "through": through}))
+        found = cls(file, **json.loads(file.read_text()))
+        if found.through != through:
+            raise ConfigError(
+                "target.runner", through, f"{found.through}: this training was started there, and nobody saw it end",
+                f"go back to it and run again; or make sure by `slipway status` that it ended, delete {file}, and run again",
+            )  # fmt: skip
+        return found
 
     def close(self) -> None:
         self.file.unlink(missing_ok=True)
@@ -88,16 +110,10 @@ class Attempt:
 
 def _follow(runner: Runner, job: Job, look: Callable[[], None], poll_s: float) -> Outcome:
     runner.submit(job)
-    try:
-        while (ended := runner.poll(job)) is None:
-            look()
-            time.sleep(poll_s)
+    while (ended := runner.poll(job)) is None:
         look()
-    except (KeyboardInterrupt, SystemExit):
-        runner.cancel(job)
-        look()
-        runner.forget(job)
-        raise
+        time.sleep(poll_s)
+    look()
     return ended
 
 

@@ -55,7 +55,8 @@ class Layout:
         model = f"/models/{self.params.model.name}" if inside else str(self.base.path)
         data = "/data" if inside else str(self.data.path)
         checkpoints = "/ckpt" if inside else str(self.checkpoints)
-        validated = (self.data.path / "val.jsonl").stat().st_size > 0
+        held_out = self.data.path / "val.jsonl"
+        validated = held_out.exists() and held_out.stat().st_size > 0
         return Paths(model, f"{data}/train.jsonl", f"{data}/val.jsonl" if validated else None, checkpoints)
 
     def mounts(self) -> tuple[Mount, ...]:

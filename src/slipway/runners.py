@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import platform
+
 from slipway.errors import ConfigError
 from slipway.runner import Runner
 from slipway.targets import DockerConfig, ImageConfig, LocalRunConfig, TargetConfig
@@ -23,3 +26,11 @@ def runner_for(target: TargetConfig, image: ImageConfig | None) -> Runner:
     from slipway.slurm_runner import SlurmRunner
 
     return SlurmRunner(params, target, image)
+
+
+def described(target: TargetConfig) -> str:
+    """Where jobs of this target run, in words: `docker at ssh://user@spark`."""
+    params = target.runner
+    if isinstance(params, LocalRunConfig):
+        return f"process on {platform.node()}"
+    return f"docker at {params.host or os.environ.get('DOCKER_HOST') or 'this machine'}" if isinstance(params, DockerConfig) else "slurm"

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import yaml
 
-from slipway.errors import ResourceError, StageError
+from slipway.errors import ConfigError, ResourceError, StageError
 from slipway.job_entry import FAILED
 from slipway.local_runner import LocalRunner
 from slipway.nemo_attempts import run_to_end
@@ -39,9 +39,9 @@ def job(tmp_path):
     return make
 
 
-def go(job, steps=12, look=lambda: None, runner=None):
+def go(job, steps=12, look=lambda: None, runner=None, through=""):
     notes = []
-    ended = run_to_end(runner or LocalRunner(), job, job.work / "ckpt", steps, look, notes.append, poll_s=0.02)
+    ended = run_to_end(runner or LocalRunner(), job, job.work / "ckpt", steps, look, notes.append, through=through, poll_s=0.02)
     return ended, notes
 
 
@@ -172,6 +172,17 @@ def test_a_job_whose_follower_was_killed_is_adopted_and_trains_nothing_twice(job
     assert ended.attempts == 1
     assert gone(pid)
     assert len([line for line in one.log.read_text().splitlines() if "| loss" in line]) == 40
+
+
+def test_a_job_of_unknown_end_is_not_started_through_another_runner(job):
+    one = job(TRAINER_STEP_S=0.02)
+    process = follower(one)
+    until_saved(one, 4)
+    process.kill()
+    process.wait()
+    with pytest.raises(ConfigError, match=r"target\.runner: slurm; expected .*nobody saw it end"):
+        go(one, through="slurm")
+    assert go(one)[0].attempts == 1
 
 
 def test_a_job_that_ended_while_nobody_followed_is_done(job):
