@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from slipway.settings import Machine, Prober, Result, Setting
 from slipway.tune_model import MemoryModel, SpeedModel
 
-HOPE = 1.12  # a setting may be this much faster than expected
+HOPE = 1.25  # a setting may be this much faster than expected
 SAME = 1.01  # within this, the one with less memory is taken
 ROOM = 1.03  # memory may be overestimated by this much
 STEPS = 3  # timed, after one that is not
@@ -139,7 +139,7 @@ class Search:
 
     def _open(self) -> Iterable[Setting]:
         done = {r.setting for r in self._results}
-        broken = {v for r in self._results if r.status == "error" for v in (r.setting.attention, r.setting.loss)} - self._working()
+        broken = self._broken()
         return (s for s in self._space.settings if s not in done and not {s.attention, s.loss} & broken and not self._dominated(s))
 
     def _dominated(self, setting: Setting) -> bool:
@@ -152,6 +152,10 @@ class Search:
 
     def _fits(self, setting: Setting) -> bool:
         return self._memory.expected(setting) <= self._space.limit * ROOM
+
+    def _broken(self) -> set[str]:
+        """Attentions and losses that only ever failed."""
+        return {v for r in self._results if r.status == "error" for v in (r.setting.attention, r.setting.loss)} - self._working()
 
     def _working(self) -> set[str]:
         return {v for r in self._results if r.tokens_per_s for v in (r.setting.attention, r.setting.loss)}
@@ -187,9 +191,14 @@ class Search:
             return {"not reached": len(left)}
         big = sum(not self._fits(s) for s in left)
         done = len({r.setting for r in self._results})
+        parts = self._broken()
+        broken = sum(bool({s.attention, s.loss} & parts) for s in self._space.settings) - sum(
+            bool({r.setting.attention, r.setting.loss} & parts) for r in self._results
+        )
         hopeful = sum(self._fits(s) and self._speed.expected(s) * HOPE > self._best() for s in left)
-        unfit = big + len(self._space.settings) - done - len(left)
-        return {"expected not to fit": unfit, "expected slower": len(left) - big - hopeful, "not reached": hopeful}
+        unfit = big + len(self._space.settings) - done - len(left) - broken
+        counts = {"expected not to fit": unfit, "expected slower": len(left) - big - hopeful, "not reached": hopeful, "not working": broken}
+        return {why: count for why, count in counts.items() if count}
 
 
 def _rest(setting: Setting) -> tuple[str, str, str]:
