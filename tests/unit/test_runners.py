@@ -57,7 +57,7 @@ def test_the_default_and_a_pinned_image_pass():
     [
         (("layers.train=train/nemo-sft",), r"train\.method: sft; expected qlora or lora: the pipeline merges an adapter"),
         (("train.tensor_parallel=2",), "qlora with"),
-        (("target.runner.image=other", "images.other.repository=reg.io/a", "images.other.tag=1"), r"reg\.io/a.*digest.*slipway pin"),
+        (("target.runner.image=other", "images.other.repository=reg.io/a", "images.other.tag=v1"), r"reg\.io/a.*digest.*slipway pin"),
         (("target.runner.image=nemo",), r"target\.runner\.image: nemo; expected a row of conf/images\.yaml \(nemo-automodel\)"),
     ],
 )
