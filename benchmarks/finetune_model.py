@@ -10,6 +10,8 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from benchmarks.synthetic import SHAPES, Shape, write_model
 
 VOCABULARY = 49152
@@ -28,6 +30,8 @@ def prepare(size: str, work: Path, tokenizer: Path, device: str) -> Path:
     folder, shape = work / size, MODELS[size]
     if not (folder / "tokenizer.json").exists():  # written last
         write_model(shape, folder, device, layers_a_shard=4)
+        if device == "cuda":
+            torch.cuda.empty_cache()  # what runs next wants the GPU
         config = json.loads((folder / "config.json").read_text())
         ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
         (folder / "config.json").write_text(json.dumps({**config, **ids, "max_position_embeddings": CONTEXT[size]}, indent=1))

@@ -97,7 +97,8 @@ class ProbeRecipe:
 
     @staticmethod
     def is_oom(err: BaseException) -> bool:
-        return isinstance(err, torch.OutOfMemoryError) or "out of memory" in str(err).lower()
+        said = str(err).lower()
+        return isinstance(err, torch.OutOfMemoryError) or "out of memory" in said or "alloc_failed" in said
 
     def _attention(self, name: str) -> None:
         if self._model.config._attn_implementation != name:

@@ -71,8 +71,6 @@ class Run:
     def model(self) -> Doc:
         """Weights, unless a step before this one left them."""
         self.folder = prepare(self.size, self.work, self.tokenizer, self.device)
-        if self.device == "cuda":
-            torch.cuda.empty_cache()
         return {"parameters": sum(f.stat().st_size for f in self.folder.glob("*.safetensors")) // 2}
 
     def artifacts(self) -> Doc:

@@ -139,8 +139,9 @@ def test_clearly_slower_settings_are_given_up_before_their_last_step() -> None:
     machine = SimulatedH100(74e9)
     found = search(machine)
     given_up = [r for r in found.results if r.status == "slower"]
-    assert given_up
-    assert all(r.steps < STEPS and r.high < found.best.tokens_per_s for r in given_up)
+    assert any(r.steps < STEPS for r in given_up)
+    assert all(r.high < found.best.tokens_per_s for r in given_up)
+    assert not [r for r in found.results if r.status == "ok" and r.high < 0.97 * found.results[0].low]
 
 
 def test_every_attention_and_loss_is_tried() -> None:
