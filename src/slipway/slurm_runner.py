@@ -68,7 +68,7 @@ class SlurmRunner:
         try:
             ended = self._ask(job, watch)
         except SilentError as err:
-            if now - watch.answered > self._params.patience_s:
+            if time.monotonic() - watch.answered > self._params.patience_s:
                 raise silent(str(err), self._params.patience_s) from err
             return None
         watch.answered = time.monotonic()
