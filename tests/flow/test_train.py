@@ -46,7 +46,7 @@ def nemo_config(folder: Path, **more: Any) -> Config:
         "train.pack_length": 512, "train.global_batch": 2, "train.lr": 1.0e-4, "train.weight_decay": 0.0, "train.dropout": 0.0,
         "train.epochs": 6, "train.max_steps": 12, "train.micro_batch": 1,
     }  # fmt: skip
-    return small_config(folder, f"sqlite:///{folder}/mlflow.db", free_port(), **shape, **settings, **more)
+    return small_config(folder, f"sqlite:///{folder}/mlflow.db", free_port(), **{**shape, **settings, **more})
 
 
 @pytest.fixture(scope="module")
