@@ -16,6 +16,8 @@ from slipway.parallelism import parallelism
 from slipway.tune_view import summary, table
 from slipway.tuning import Request, report, row, tune
 
+OURS = ".slipway-tune"
+
 
 @dataclass(frozen=True)
 class TuneOptions:
@@ -33,12 +35,8 @@ class TuneOptions:
 def run_tune(config: Config, options: TuneOptions, *, as_json: bool) -> dict[str, Any]:
     """Tune, show each probe on stderr, write the row; returns what a program reads."""
     console = Console(stderr=True)
-    if options.work.exists():
-        shutil.rmtree(options.work)
-    options.work.mkdir(parents=True)
-    request = Request(
-        config, _model(config, options), options.work.resolve(), options.data, options.budget_s, options.here, options.python
-    )  # fmt: skip
+    model = _model(config, options)
+    request = Request(config, model, _emptied(options.work), options.data, options.budget_s, options.here, options.python)
     with table(console) as look:
         found = tune(request, look)
     ranks = max(1, parallelism(config.train, config.target).data)
@@ -50,6 +48,17 @@ def run_tune(config: Config, options: TuneOptions, *, as_json: bool) -> dict[str
     elif not as_json:
         Console().print(text, highlight=False, markup=False, soft_wrap=True, end="")
     return report(found) | {"row": text}
+
+
+def _emptied(work: Path) -> Path:
+    """A new folder, or one that a search used before; never another one's files."""
+    if work.exists() and any(work.iterdir()) and not (work / OURS).exists():
+        raise ConfigError("--work", f"{work} is not empty", "a new folder, or one of a former `slipway tune`", "choose another")
+    if work.exists():
+        shutil.rmtree(work)
+    work.mkdir(parents=True)
+    (work / OURS).touch()
+    return work.resolve()
 
 
 def _model(config: Config, options: TuneOptions) -> Path:

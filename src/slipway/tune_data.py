@@ -12,7 +12,7 @@ from pathlib import Path
 from slipway.rows import write_rows
 
 MEDIAN_LOG, SPREAD_LOG, LONGEST = 5.4, 0.8, 1900
-WORDS = ("the", "of", "and", "to", "in", "is", "that", "for", "it", "was", "on", "are", "as", "with", "his", "they", "at", "be", "this", "from")
+WORDS = ("the", "of", "and", "to", "in", "is", "that", "for", "it", "was", "on", "are", "as", "with", "his", "they", "at", "be", "this")  # fmt: skip
 
 
 def write_synthetic(file: Path, tokens: int, seed: int = 0, longest: int = LONGEST) -> None:

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
+import yaml
 
+from slipway.config import load_config
+from slipway.errors import ConfigError
 from slipway.settings import Machine, Result, Setting
 from slipway.step_times import clearly_slower, rate
+from slipway.train_config import TrainConfig
 from slipway.tune import STEPS, Found, Search, space, step_tokens
+from slipway.tune_command import TuneOptions, run_tune
 from slipway.tune_model import MemoryModel, SpeedModel, filled, non_negative
+from slipway.tuning import row, tuned
 
+ROOT = Path(__file__).resolve().parents[2]
 GIB = 2**30
 UNTUNED = Setting(2048, 1, "full")
 BYTES_PER_TOKEN = {"none": 6.6e6, "selective": 0.95e6, "full": 0.25e6}  # of an 8B; logits included
@@ -220,3 +228,49 @@ def test_share_of_padding_is_that_of_neat_packing() -> None:
     assert filled([3, 3, 2], 4) == pytest.approx(8 / 12)
     assert filled([4, 4], 4) == 1.0
     assert filled([9], 4) == 0.0
+
+
+def options(work: Path, model: Path) -> TuneOptions:
+    return TuneOptions(60.0, model, None, True, "python3", None, work)
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "thesis.tex").write_text("mine")
+    (tmp_path / "config.json").write_text("{}")
+    config = load_config(ROOT / "conf", ["layers.train=train/nemo-qlora", "layers.target=targets/dgx-h100"])
+    with pytest.raises(ConfigError, match="not empty"):
+        run_tune(config, options(tmp_path / "work", tmp_path), as_json=True)
+    assert (tmp_path / "work" / "thesis.tex").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["layers.train=train/nemo-lora", "layers.model=models/llama-3.3-70b"], "141 GB of weights"),
+        (["layers.train=train/nemo-qlora", "layers.target=targets/local"], "a target with a GPU"),
+        (["layers.train=train/qlora-cpu"], "backend cpu"),
+        (["layers.train=train/nemo-lora", "train.tensor_parallel=2"], "a replica over 2 GPUs"),
+    ],
+)
+def test_what_one_gpu_cannot_show_is_refused_before_anything_starts(words: list[str], said: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    config = load_config(ROOT / "conf", ["layers.target=targets/dgx-h100", *words])
+    with pytest.raises(ConfigError, match=said):
+        run_tune(config, options(tmp_path / "work", tmp_path), as_json=True)
+    assert not (tmp_path / "work" / "process.json").exists()
+
+
+def test_the_tuned_row_keeps_the_tokens_of_a_step_and_loads_as_it_was_meant() -> None:
+    params = TrainConfig.model_validate({"backend": "nemo", "global_batch": 32})
+    made = tuned(params, Setting(4096, 2, "none", "sdpa", "chunked"), ranks=8)
+    assert made.global_batch * made.pack_length == params.global_batch * params.pack_length
+    assert made.global_batch % (2 * 8) == 0
+    assert tuned(params, Setting(16384, 8, "none"), ranks=8).global_batch == 64
+    found = search(SimulatedH100(74e9))
+    config = load_config(ROOT / "conf", ["layers.train=train/nemo-qlora", "layers.target=targets/dgx-h100"])
+    written = yaml.safe_load(row(found, config, 8))
+    assert "by slipway tune" in written.pop("description")
+    loaded = TrainConfig.model_validate(written)
+    assert loaded == tuned(config.train, found.best.setting, 8)
+    assert loaded.activation_checkpointing == "none"
