@@ -206,6 +206,20 @@ def build_engine(conf: Conf = Path("conf")) -> None:
     typer.echo(prebuild(load_config(conf)))
 
 
+@app.command(epilog="Example: `slipway pin` or `slipway pin nemo-automodel --tag 26.10.00`")
+def pin(
+    images: Annotated[list[str] | None, typer.Argument(help="Rows of conf/images.yaml; default: all.", show_default=False)] = None,
+    tag: Annotated[str | None, typer.Option(help="Move the row to this tag first; default: the tag it has.", show_default=False)] = None,
+    conf: Conf = Path("conf"),
+    as_json: AsJson = False,
+) -> None:
+    """Read the digest of every architecture of the training images from their registry into conf/images.yaml; commit the result."""
+    from slipway.images import pin as pin_images
+
+    found = pin_images(conf, images or [], tag)
+    views.show_json(found) if as_json else views.show_pins(found)
+
+
 @app.callback(invoke_without_command=True)
 def top(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:

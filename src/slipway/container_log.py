@@ -39,17 +39,15 @@ class ContainerLog:
 
     def finish(self) -> None:
         """The container ended: copy what is left. Raises UnreachableError when the engine does not answer."""
-        if self._thread:
-            self._thread.join(JOIN_S)
         self.stop()
-        if not self._copy(False):
-            raise UnreachableError("the end of the container's output could not be read")
+        whole = self._copy(False)
         self._raise_full()
+        if not whole:
+            raise UnreachableError("the end of the container's output could not be read")
 
     def stop(self) -> None:
         """Give up the connection, which may be dead; `keep_up` makes another."""
-        if self._stream is not None:
-            close(self._stream)
+        _close_stream(self._stream, cut=True)
         if self._thread:
             self._thread.join(JOIN_S)
             self._thread = None
@@ -78,6 +76,7 @@ class ContainerLog:
             except (*LOST, ValueError):  # ValueError: `stop` closed the stream under the reader
                 return False
             finally:
+                _close_stream(self._stream)
                 self._stream = None
                 close(client)
 
@@ -94,3 +93,12 @@ class ContainerLog:
             err, self._full = self._full, None
             with disk_full_is_named(self._file):
                 raise err
+
+
+def _close_stream(stream: Any, *, cut: bool = False) -> None:
+    """docker's own `close` only shuts the socket down, which wakes a reader; the answer above it must be closed as well."""
+    if stream is None:
+        return
+    close(stream)
+    if not cut:
+        close(stream._response)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -37,6 +38,7 @@ class Engine:
     def __init__(self, host: str | None) -> None:
         self.host = host or os.environ.get("DOCKER_HOST") or docker.constants.DEFAULT_UNIX_SOCKET
         self._client: Any = None
+        self._version = "auto"
 
     @property
     def remote(self) -> bool:
@@ -46,9 +48,11 @@ class Engine:
     def connect(self, timeout_s: float = CALL_S) -> Any:
         """A client of its own, for a thread or a long call. Raises UnreachableError."""
         try:
-            if self.host.startswith("ssh://"):
-                _answers(self.host)
-            client = docker.DockerClient.from_env(environment={**os.environ, "DOCKER_HOST": self.host}, timeout=timeout_s)
+            _listens(self.host)
+            client = docker.DockerClient.from_env(
+                environment={**os.environ, "DOCKER_HOST": self.host}, timeout=timeout_s, version=self._version
+            )
+            self._version = client.api._version  # asked for once: podman takes half a second to say it
             _give_up_cut_links(client)
         except APIError as err:
             raise UnreachableError(str(err)) from err
@@ -60,7 +64,10 @@ class Engine:
         """`call(client)`. Raises UnreachableError, or docker's APIError when the engine answered with one."""
         if self._client is None:
             self._client = self.connect()
+            self._closing = weakref.finalize(self, close, self._client)
         try:
+            if not self.remote:
+                _listens(self.host)  # docker's client leaks the socket of a connection that failed
             return call(self._client)
         except APIError:
             raise
@@ -88,8 +95,8 @@ class Engine:
 
     def drop(self) -> None:
         if self._client is not None:
-            client, self._client = self._client, None
-            close(client)
+            self._client = None
+            self._closing()
 
 
 def close(client: Any) -> None:
@@ -100,8 +107,17 @@ def close(client: Any) -> None:
         return
 
 
-def _answers(host: str) -> None:
-    """Whether an ssh port answers: paramiko itself waits minutes for a machine that is off."""
+def _listens(host: str) -> None:
+    """Whether a socket or an ssh port can be connected to: paramiko waits minutes for a machine that is off. Raises OSError."""
+    if host.startswith("ssh://"):
+        _ssh_listens(host)
+    elif "unix://" in host:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(CALL_S)
+            probe.connect("/" + host.partition("unix://")[2].lstrip("/"))
+
+
+def _ssh_listens(host: str) -> None:
     url = urllib3.util.parse_url(host)
     file = os.path.expanduser("~/.ssh/config")  # noqa: PTH111 (as paramiko and docker read it)
     named = paramiko.SSHConfig.from_path(file).lookup(url.host or "") if os.path.exists(file) else {}  # noqa: PTH110

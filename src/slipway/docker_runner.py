@@ -76,11 +76,12 @@ class DockerRunner:
         return ended
 
     def cancel(self, job: Job) -> Outcome:
-        """SIGTERM to the container's first process, which passes it on; SIGKILL to all of it. Raises ResourceError when the
+        """SIGTERM to the container's first process, which passes it on; SIGKILL to all of it. Told before looking, so that what keeps
+        `poll` from reading the log does not keep the job alive. Raises ResourceError when the
         engine is away for longer than PATIENCE_S: the container lives on."""
-        if (ended := self.poll(job)) is not None:
+        if (ended := self._ended.get(job.name)) is not None:
             return ended
-        self._signal(job, "SIGTERM")
+        running = self._signal(job, "SIGTERM")
         deadline = time.monotonic() + job.stop_s
         while (ended := self.poll(job)) is None and (time.monotonic() < deadline or job.name in self._away):
             time.sleep(0.1)
@@ -88,8 +89,9 @@ class DockerRunner:
             self._signal(job, "SIGKILL")
         while (ended := self.poll(job)) is None:
             time.sleep(0.1)
-        self._ended[job.name] = Outcome(State.CANCELLED, ended.code, "cancelled", ended.seconds)
-        return self._ended[job.name]
+        if running:
+            self._ended[job.name] = ended = Outcome(State.CANCELLED, ended.code, "cancelled", ended.seconds)
+        return ended
 
     def forget(self, job: Job) -> None:
         if log := self._logs.pop(job.name, None):
@@ -171,12 +173,16 @@ class DockerRunner:
             raise self._engine.gone(err, now - since) from err
         self._next_try = now + min(5.0, max(0.5, (now - since) / 2))
 
-    def _signal(self, job: Job, name: str) -> None:
-        def kill(client: Any) -> None:
+    def _signal(self, job: Job, name: str) -> bool:
+        """Whether there was something running to be signalled."""
+
+        def kill(client: Any) -> bool:
             try:
                 client.api.kill(job.name, name)
             except APIError as err:
                 if err.status_code not in (404, 409) and not containers.not_running(err):
                     raise
+                return False
+            return True
 
-        self._engine.insist(kill, self._patience_s)
+        return self._engine.insist(kill, self._patience_s)

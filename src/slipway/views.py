@@ -56,6 +56,14 @@ def _fields(model: BaseModel, prefix: str) -> Iterator[tuple[str, Any, str]]:
             yield f"{prefix}{name}", value, field.description or ""
 
 
+def show_pins(found: dict[str, dict[str, str]]) -> None:
+    table = _table("image", "architecture", "digest")
+    for image, digests in found.items():
+        for arch, digest in digests.items():
+            table.add_row(image, arch, digest)
+    Console().print(table)
+
+
 def show_checks(checks: Sequence[Check], *, quiet: bool) -> None:
     shown = [c for c in checks if not quiet or c.status != "ok"]
     if not shown:
