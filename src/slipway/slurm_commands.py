@@ -130,6 +130,29 @@ def find_named(name: str) -> list[Found]:
     return [f for i in sorted(ids) if (f := by_controller(i) or by_accounting(i))]
 
 
+@dataclass(frozen=True)
+class Listed:
+    """One of our jobs that waits or runs. `name` as `Job.name`; `age` in Slurm's `[D-]HH:MM:SS` of running."""
+
+    job_id: int
+    name: str
+    state: str
+    run: str
+    stage: str
+    age: str
+
+
+def list_jobs() -> list[Listed]:
+    """This user's jobs that carry our labels, whichever store they belong to. Raises SilentError, ResourceError."""
+    found = []
+    for line in call("squeue", "--me", "--noheader", "--format=%A|%T|%M|%k").splitlines():
+        job_id, state, age, comment = line.split("|", 3)
+        labels = dict(w.split("=", 1) for w in comment.split() if "=" in w)
+        if name := labels.get("slipway.job"):
+            found.append(Listed(int(job_id), name, state, labels.get("slipway.run", ""), labels.get("slipway.stage", ""), age))
+    return found
+
+
 def accounting_is_off() -> bool:
     """Whether this cluster keeps no accounts at all. Raises SilentError."""
     kind = re.search(r"^AccountingStorageType\s*=\s*(\S+)", call("scontrol", "show", "config"), re.MULTILINE)
@@ -141,12 +164,14 @@ def _outcome(state: str, code: str, reason: str, seconds: float, peak_rss: int) 
     word = state.split(" ")[0].rstrip("+")
     if word not in ENDED:
         return None
+    known = ENDED[word]
     exit_code, _, number = code.partition(":")
     value = -int(number) if number and int(number) else int(exit_code or 0)
-    parts = [state, reason if reason not in ("", "NonZeroExitCode") else "", f"exit code {value}" if value > 0 else ""]
-    parts += [f"signal {-value}"] if value < 0 else []
-    known = ENDED[word]
-    return Outcome(known, None if known in (State.NODE_FAIL, State.LOST) else value, ", ".join(p for p in parts if p), seconds, peak_rss)
+    seen = None if known in (State.NODE_FAIL, State.LOST) else value
+    parts = [state, reason if reason not in ("", "NonZeroExitCode") else ""]
+    if seen:
+        parts.append(f"exit code {seen}" if seen > 0 else f"signal {-seen}")
+    return Outcome(known, seen, ", ".join(p for p in parts if p), seconds, peak_rss)
 
 
 def _seconds(clock: str) -> float:

@@ -19,7 +19,7 @@ import pytest
 from slipway import slurm_runner
 from slipway.errors import ResourceError
 from slipway.runner import Job, Mount, State
-from slipway.slurm_commands import by_accounting, by_controller, find_named
+from slipway.slurm_commands import by_accounting, by_controller, find_named, list_jobs
 from slipway.slurm_runner import SlurmRunner
 from tests.lab.slurm_lab import SlurmLab, Work, ended, slurm_id, wait_for
 
@@ -136,7 +136,7 @@ def test_a_preempted_job_saves_comes_back_and_finishes(slurm_lab: SlurmLab, tmp_
 
 def test_a_dead_node_daemon_leaves_no_second_writer(slurm_lab: SlurmLab, tmp_path: Path) -> None:
     """kill -9 of slurmd: Slurm requeues the job to the other node while the first attempt's processes live and write."""
-    work, runner = Work(tmp_path, "orphaned", max_steps=90, every=10, step_s=0.3, save_s=0.1), slurm_lab.runner()
+    work, runner = Work(tmp_path, "orphaned", max_steps=60, every=10, step_s=0.3, save_s=0.1), slurm_lab.runner()
     argv = ("bash", "-c", 'TRAINER_TOKEN=$SLIPWAY_FENCE exec automodel "$@"', "stamped", "/job/recipe.yaml", "--nproc-per-node", "1")
     plain = work.job(argv, TRAINER_STAMPS="/stamps/writes")
     (tmp_path / "stamps").mkdir()
@@ -144,6 +144,7 @@ def test_a_dead_node_daemon_leaves_no_second_writer(slurm_lab: SlurmLab, tmp_pat
     runner.submit(job)
     wait_for(lambda: len(work.steps()) > 12)
     assert slurm_lab.ask("squeue", "--noheader", "--format=%N", "--jobs", slurm_id(job)) == "n1"
+    assert {j.name: (j.state, j.run, j.stage) for j in list_jobs()}["orphaned"] == ("RUNNING", "lab", "finetune")
     slurm_lab.part("n1", "kill")
     killed = time.time()
     time.sleep(2)
@@ -161,7 +162,7 @@ def test_a_dead_node_daemon_leaves_no_second_writer(slurm_lab: SlurmLab, tmp_pat
     assert attempts[1][0]["time"] > attempts[0][-1]["time"]
     assert len({s["pid"] for s in stamps}) == 2
     assert work.finished()
-    assert sorted(set(work.steps())) == list(range(90))
+    assert sorted(set(work.steps())) == list(range(60))
     assert attempts[1][0]["step"] > 0, "it resumed"
     assert len(slurm_lab.job_ids("orphaned")) == 1
 
@@ -224,27 +225,21 @@ def test_an_end_that_nobody_saw_is_told_until_it_is_forgotten(slurm_lab: SlurmLa
 
 
 def test_a_controller_that_is_down_for_a_while_loses_nothing(slurm_lab: SlurmLab, tmp_path: Path) -> None:
-    work, runner = Work(tmp_path, "outlives", max_steps=120, step_s=0.1), slurm_lab.runner()
+    work, runner = Work(tmp_path, "outlives", max_steps=160, step_s=0.1), slurm_lab.runner()
     job, late = work.job(), Work(tmp_path, "late", max_steps=4).job()
     runner.submit(job)
     wait_for(work.steps)
     slurm_lab.part("slurmctld", "kill")
     try:
-        began = time.monotonic()
-        impatient = slurm_lab.runner(patience_s=1)
-        with pytest.raises(ResourceError, match=r"Unable to contact slurm controller.*within 1 s"):
-            impatient.submit(Work(tmp_path, "never").job())
-        with pytest.raises(ResourceError, match="within 1 s"):
-            wait_for(lambda: impatient.poll(job), 20)
         submitting = threading.Thread(target=runner.submit, args=(late,))
         submitting.start()
-        while time.monotonic() - began < 4:
-            assert runner.poll(job) is None
-            time.sleep(0.2)
+        with pytest.raises(ResourceError, match=r"Unable to contact slurm controller.*within 1 s"):
+            slurm_lab.runner(patience_s=1).submit(Work(tmp_path, "never").job())
+        assert runner.poll(job) is None
     finally:
         slurm_lab.part("slurmctld", "start")
     assert ended(runner, job).state is State.DONE
-    assert work.steps() == list(range(120))
+    assert work.steps() == list(range(160))
     submitting.join(60)
     assert ended(runner, late).state is State.DONE
     assert len(slurm_lab.job_ids("late")) == 1
