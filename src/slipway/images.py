@@ -116,11 +116,21 @@ def _written(text: str, name: str, tag: str, digests: dict[str, str]) -> str:
     lines = text.splitlines()
     start = next((i for i, line in enumerate(lines) if line.startswith(f"{name}:")), 0) + 1
     end = next((i for i in range(start, len(lines)) if re.match(r"\S", lines[i])), len(lines))
-    row = [re.sub(r"^(  tag:\s*)[^#\s]+", rf"\g<1>{tag}", line) for line in lines[start:end]]
+    said = tag if isinstance(yaml.safe_load(tag), str) else f'"{tag}"'  # 1.10 bare would be a number
+    row = [re.sub(r"^(  tag:\s*)[^#\s]+", rf"\g<1>{said}", line) for line in lines[start:end]]
     at = next((i for i, line in enumerate(row) if line.startswith("  digests:")), len(row))
     after = next((i for i in range(at + 1, len(row)) if not row[i].startswith("   ")), len(row))
     row[at:after] = ["  digests:", *(f"    {arch}: {digest}" for arch, digest in sorted(digests.items()))]
     written = "\n".join([*lines[:start], *row, *lines[end:]]) + "\n"
-    if yaml.safe_load(written).get(name, {}).get("digests") != digests:
-        raise ConfigError(f"row {name} of conf/images.yaml", "in one line", "one key a line", f"write its digests by hand: {digests}")
+    if _row(written, name) != {**_row(text, name), "tag": tag, "digests": digests}:
+        raise ConfigError(
+            f"row {name} of conf/images.yaml", "not one key a line", "one key a line", f"write its digests by hand: {digests}"
+        )
     return written
+
+
+def _row(text: str, name: str) -> dict[str, object]:
+    try:
+        return dict(yaml.safe_load(text)[name])
+    except yaml.YAMLError:
+        return {}
