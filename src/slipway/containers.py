@@ -130,7 +130,7 @@ def refusal(err: APIError, job: Job, engine: Engine) -> SlipwayError:
         if str(mount.source) in said and re.search(r"does not exist|no such file", said):
             return ConfigError(
                 f"mount {mount.target} of {job.name}", f"{mount.source} is not on {engine.host}", "a path that both machines have",
-                "share the folder, or set target.runner.root",
+                "share the folder between them, or run slipway on that machine",
             )  # fmt: skip
     if "no space left" in said:
         return ResourceError(where, said, "free disk space there", "`docker system df`, free some, then again")
