@@ -10,6 +10,7 @@ import json
 import shutil
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from slipway.adapter_check import check_adapter, name_base
@@ -112,7 +113,7 @@ def _summary(log: TrainingLog, planned: Planned, ended: Ended) -> dict[str, Any]
     rates = sorted(s["tps"] for s in history if isinstance(s.get("tps"), int | float))
     return {
         "steps": planned.steps,
-        "tokens": sum(int(s.get("num_tokens_per_step", 0)) for s in history),
+        "tokens": _tokens(history),
         "train_loss": history[-1]["loss"],
         "seconds": round(ended.seconds, 1),
         "tokens_per_s": round(rates[len(rates) // 2], 1) if rates else None,
@@ -121,7 +122,13 @@ def _summary(log: TrainingLog, planned: Planned, ended: Ended) -> dict[str, Any]
     }
 
 
-def _val_loss(checkpoint: Any) -> float | None:
+def _tokens(history: list[dict[str, Any]]) -> int | None:
+    """Tokens of the run, padding left out. Steps whose exact line a kill took along count as the mean of the others."""
+    known = [int(s["num_tokens_per_step"]) for s in history if "num_tokens_per_step" in s]
+    return round(sum(known) / len(known) * len(history)) if known else None
+
+
+def _val_loss(checkpoint: Path) -> float | None:
     """Validation loss of the last checkpoint, where the recipe validates."""
     file = checkpoint / "losses.json"
     found = json.loads(file.read_text()).get("val_loss") if file.exists() else None

@@ -22,6 +22,7 @@ from slipway.finetune_config import STOP_S, FinetuneConfig, in_container
 from slipway.recipe import Paths
 from slipway.references import SOURCE
 from slipway.runner import Job, Mount
+from slipway.targets import LocalRunConfig
 from slipway.training_memory import adapter_parameters
 
 RECIPE, START, PREFLIGHT = "recipe.yaml", "start.py", "preflight.json"
@@ -93,7 +94,8 @@ def write_job(layout: Layout, recipe: str) -> Job:
     inside = in_container(params.target)
     seen = "/job" if inside else str(layout.job)
     processes = max(1, params.target.gpus)
-    start = ("python3" if inside else sys.executable, f"{seen}/{START}", "--")
+    python = sys.executable if isinstance(params.target.runner, LocalRunConfig) else "python3"
+    start = (python, f"{seen}/{START}", "--")
     name = f"slipway-{layout.work.parent.name}"
     return Job(
         name=name,
