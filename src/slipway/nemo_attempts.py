@@ -26,6 +26,7 @@ from slipway.runner import Job, Outcome, Runner, State
 IDLE = 3  # attempts in a row that saved no further step
 TAIL = 15  # lines of the job's output shown with an error
 _MEMORY = re.compile(r"OutOfMemoryError|CUDA out of memory|CUDA error: out of memory|CUDNN_STATUS_ALLOC_FAILED")
+_DISK = re.compile(r"No space left on device|Disk quota exceeded")
 _LESS_MEMORY = "`slipway tune` finds what fits; or lower train.pack_length, train.micro_batch=1, or train.activation_checkpointing=full"
 
 
@@ -74,7 +75,7 @@ def run_to_end(
         _raise_preflight(output)
         idle = 0 if done > began.done else idle + 1
         failed = ended.state in (State.FAILED, State.OUT_OF_MEMORY)
-        hopeless = (failed and failed_at == done) or (done == began.done and _MEMORY.search(output))
+        hopeless = (failed and failed_at == done) or (done == began.done and (_MEMORY.search(output) or _DISK.search(output)))
         if ended.state is State.CANCELLED or hopeless or idle >= IDLE:
             raise _gave_up(job, ended, done, steps, output)
         failed_at = done if failed else None
@@ -139,6 +140,12 @@ def _gave_up(job: Job, ended: Outcome, done: int, steps: int, output: str) -> Sl
         return ResourceError(
             "training job", f"out of memory ({cause}). Last output:\n{last}", "a recipe that fits the target", _LESS_MEMORY
         )
+    if _DISK.search(output):
+        where = job.work / "ckpt"
+        return ResourceError(
+            "training job", f"disk full ({cause}). Last output:\n{last}", "room for checkpoints",
+            f"free space at {where} where the job runs, or lower train.keep_checkpoints; then run again to resume",
+        )  # fmt: skip
     if ended.state is State.CANCELLED:
         return StageError("training job", cause, "the last step", "run again to resume from the last checkpoint")
     return StageError("training job", f"{cause}. Last output:\n{last}", f"step {steps}", f"read {job.log}; run again to resume")

@@ -111,6 +111,11 @@ def test_out_of_memory_is_named_at_once_with_the_way_out(job):
         go(ends_with(job(), code))
 
 
+def test_a_disk_that_fills_up_is_named_at_once(job):
+    with pytest.raises(ResourceError, match=r"(?s)disk full .*0 of 12 steps saved.*keep_checkpoints"):
+        go(ends_with(job(), "raise OSError(28, 'No space left on device')"))
+
+
 def test_the_preflights_own_error_is_raised(job):
     problem = {"type": "ResourceError", "thing": "GPUs visible to the job", "value": "0", "expected": "1", "next_step": "look"}
     with pytest.raises(ResourceError, match="GPUs visible to the job: 0; expected 1"):
