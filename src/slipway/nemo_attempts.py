@@ -24,6 +24,7 @@ from slipway.nemo_checkpoints import steps_done
 from slipway.runner import Job, Outcome, Runner, State
 
 IDLE = 3  # attempts in a row that saved no further step
+ATTEMPT = "attempt.json"
 TAIL = 15  # lines of the job's output shown with an error
 _MEMORY = re.compile(r"OutOfMemoryError|CUDA out of memory|CUDA error: out of memory|CUDNN_STATUS_ALLOC_FAILED")
 _DISK = re.compile(r"No space left on device|Disk quota exceeded")
@@ -54,6 +55,8 @@ def run_to_end(
     An interrupted caller stops the job, which saves; when the machine cannot be reached the job lives on, to be adopted. It may
     live on while somebody submits it `through` another runner: then it is refused, for two would write one checkpoint folder.
     """
+    if steps_done(checkpoints) >= steps and not Attempt.pending(job):
+        return Ended(0, 0.0)  # all was there; only what comes after was not done
     attempts, idle, seconds = 0, 0, 0.0
     failed_at: int | None = None
     while True:
@@ -65,6 +68,9 @@ def run_to_end(
             look()
             runner.forget(job)
             began.close()
+            raise
+        except ConfigError:
+            began.close()  # refused: nothing was started
             raise
         runner.forget(job)
         began.close()
@@ -91,9 +97,13 @@ class Attempt:
     done: int
     through: str
 
+    @staticmethod
+    def pending(job: Job) -> bool:
+        return (job.work / ATTEMPT).exists()
+
     @classmethod
     def open(cls, job: Job, done: int, through: str) -> Attempt:
-        file = job.work / "attempt.json"
+        file = job.work / ATTEMPT
         if not file.exists():
             logged = job.log.stat().st_size if job.log.exists() else 0
             write_atomic(file, json.dumps({"logged": logged, "done": done, "through": through}))

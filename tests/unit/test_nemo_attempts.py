@@ -51,6 +51,23 @@ def test_one_attempt_is_enough_when_nothing_happens(job):
     assert not (job().work / "process.json").exists(), "nothing of an ended job is kept"
 
 
+def test_what_is_all_saved_is_not_run_again(job):
+    go(job())
+    log = job().log.read_text()
+    ended, notes = go(job())
+    assert (ended.attempts, notes, job().log.read_text()) == (0, [], log)
+
+
+def test_a_job_that_was_refused_may_go_through_another_runner(job):
+    class Refuses(LocalRunner):
+        def submit(self, job):
+            raise ConfigError("image", "none", "one", "pin it")
+
+    with pytest.raises(ConfigError, match="pin it"):
+        go(job(), runner=Refuses(), through="docker")
+    assert go(job(), through="slurm")[0].attempts == 1
+
+
 def test_exit_0_without_the_last_step_is_resumed(job):
     one, told = job(TRAINER_STEP_S=0.05), []
 
