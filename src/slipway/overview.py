@@ -11,7 +11,7 @@ import psutil
 from slipway.config import Config
 from slipway.deploy import status, target_for
 from slipway.services import Services, healthy
-from slipway.training_jobs import training_jobs
+from slipway.training_jobs import PREFIX, training_jobs
 
 
 def overview(config: Config) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def overview(config: Config) -> dict[str, Any]:
         "store": str(root),
         "artifacts": _artifacts(root),
         "training": [job.to_json() for job in jobs],
-        "leftovers": [*_lost_engines(config), *unfollowed, *_unfinished_work(root)],
+        "leftovers": [*_lost_engines(config), *unfollowed, *_unfinished_work(root, {job.name for job in jobs})],
     }
 
 
@@ -66,12 +66,12 @@ def _lost_engines(config: Config) -> list[dict[str, str]]:
     return [{"what": f"engine of release {n}", "advice": "`slipway stop` ends it"} for n in lost]
 
 
-def _unfinished_work(root: Path) -> list[dict[str, str]]:
-    """Work folders of stages that did not finish; a running stage is not left over."""
+def _unfinished_work(root: Path, training: set[str]) -> list[dict[str, str]]:
+    """Work folders of stages that did not finish; a running stage is not left over, nor one whose training still runs."""
     running = {c for p in psutil.process_iter(["cmdline"]) if "slipway" in (c := " ".join(p.info["cmdline"] or []))}
     rows = []
     for work in sorted(root.glob("work/*/job.json")):
         alive = any(os.fspath(work.resolve()) in line for line in running)
-        if not alive:
+        if not alive and f"{PREFIX}{work.parent.name}" not in training:
             rows.append({"what": f"unfinished {work.parent.name}", "advice": f"run again to resume, or delete {work.parent}"})
     return rows
