@@ -10,6 +10,7 @@ from slipway.config import Config, ModelConfig, TrainConfig
 from slipway.errors import ConfigError
 from slipway.images import pinned
 from slipway.recipe_rules import refuse
+from slipway.runners import runner_for
 from slipway.section import Section
 from slipway.targets import ImageConfig, LocalRunConfig, SlurmConfig, TargetConfig
 
@@ -74,11 +75,12 @@ def finetune_config(config: Config) -> FinetuneConfig:
 
 
 def refuse_early(config: Config) -> None:
-    """Before any work: what the target or the pipeline cannot train, as far as it can be told without the data, and an image
-    that is not pinned. Raises ConfigError."""
+    """Before any work: what the target or the pipeline cannot train, as far as it can be told without the data, an image that
+    is not pinned, and a runner that is not installed. Raises ConfigError or ResourceError."""
     if config.train.backend == "nemo":
         params = finetune_config(config)
         refuse_sft(params.train)
         refuse(params.model, params.train, params.target, None)
         if params.image:
             pinned(params.image, params.target.arch)
+        runner_for(params.target, params.image)

@@ -5,21 +5,23 @@ from __future__ import annotations
 import os
 import platform
 
-from slipway.errors import ConfigError
+from slipway.errors import ConfigError, ResourceError
 from slipway.runner import Runner
 from slipway.targets import DockerConfig, ImageConfig, LocalRunConfig, TargetConfig
 
 
 def runner_for(target: TargetConfig, image: ImageConfig | None) -> Runner:
-    """Raises ConfigError when a container is asked for and no image is given."""
+    """Raises ConfigError when a container is asked for and no image is given, ResourceError without the docker package."""
     params = target.runner
     if isinstance(params, LocalRunConfig):
         from slipway.local_runner import LocalRunner
 
         return LocalRunner()
     if isinstance(params, DockerConfig):
-        from slipway.docker_runner import DockerRunner
-
+        try:
+            from slipway.docker_runner import DockerRunner
+        except ImportError as err:
+            raise ResourceError("python package docker", str(err), "docker and paramiko", "`pip install 'slipway[docker]'`") from err
         if image is None:
             raise ConfigError("target.runner.image", params.image, "a row of conf/images.yaml", "add it, and pin it with `slipway pin`")
         return DockerRunner(params, target, image)

@@ -69,13 +69,15 @@ class Asked:
         self.silent: list[dict[str, str]] = []
 
     def ask_docker(self, *hosts: str | None) -> None:
-        from slipway.containers import list_jobs
-
         for host in hosts:
             if host not in self._docker:
                 self._docker[host] = []
                 try:
+                    from slipway.containers import list_jobs
+
                     self._docker[host] = list_jobs(host)
+                except ImportError as err:
+                    self.silent.append({"what": f"containers are not listed: {err}", "advice": "`pip install 'slipway[docker]'`"})
                 except ResourceError as err:
                     self.silent.append({"what": f"{err.thing} does not answer: jobs there are not listed", "advice": err.next_step})
 

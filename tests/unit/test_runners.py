@@ -1,10 +1,12 @@
 """Which runner a target asks for, and what is refused before any work."""
 
+import sys
+
 import pytest
 
 from slipway.config import load_config
 from slipway.docker_runner import DockerRunner
-from slipway.errors import ConfigError
+from slipway.errors import ConfigError, ResourceError
 from slipway.finetune_config import finetune_config, in_container, refuse_early
 from slipway.local_runner import LocalRunner
 from slipway.runners import described, runner_for
@@ -32,6 +34,12 @@ def test_a_row_names_its_runner():
     assert described(docker) == "docker at ssh://me@spark" and described(slurm) == "slurm"
     with pytest.raises(ConfigError, match=r"conf/images\.yaml"):
         runner_for(docker, None)
+
+
+def test_without_the_docker_package_it_is_said_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "slipway.docker_runner", None)
+    with pytest.raises(ResourceError, match=r"python package docker.*slipway\[docker\]"):
+        runner_for(target(DockerConfig(kind="docker")), IMAGE)
 
 
 def config(*words):
