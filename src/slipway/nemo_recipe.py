@@ -6,19 +6,18 @@ that resumes reads again unchanged.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 
 from slipway import recipe
-from slipway.errors import ConfigError, DataError
+from slipway.errors import DataError
 from slipway.finetune_config import FinetuneConfig
+from slipway.model_shape import check_shape
 from slipway.nemo_job import Layout
 from slipway.parallelism import parallelism
 from slipway.recipe_rules import DataFacts, refuse
 from slipway.rows import read_rows
 from slipway.tokens import token_lengths
-from slipway.train_config import ModelConfig, TrainConfig
+from slipway.train_config import TrainConfig
 from slipway.training_steps import packs, steps_per_epoch, total_steps
 
 
@@ -35,7 +34,7 @@ class Planned:
 def plan(layout: Layout) -> Planned:
     """Raises ConfigError for what is refused and DataError when there is less than one sequence for every rank."""
     params = layout.params
-    check_shape(params.model, layout.base.path / "config.json")
+    check_shape(params.model, layout.base.path)
     lengths = token_lengths(read_rows(layout.data.path / "train.jsonl"), layout.base.path)
     found = sequences(params.train, lengths)
     refuse(params.model, params.train, params.target, DataFacts(len(lengths), max(lengths), sum(lengths), sequences=found))
@@ -43,21 +42,6 @@ def plan(layout: Layout) -> Planned:
     doc = recipe.render(params.model, params.train, params.target, layout.paths(), steps=steps)
     recipe.check(doc)
     return Planned(recipe.to_yaml(doc), len(lengths), sum(lengths), steps)
-
-
-def check_shape(model: ModelConfig, file: Path) -> None:
-    """Raises ConfigError when the row of the model says another shape than its own config: memory is planned with the row's."""
-    said = json.loads(file.read_text())
-    keys = {
-        "layers": "num_hidden_layers", "hidden": "hidden_size", "heads": "num_attention_heads", "kv_heads": "num_key_value_heads",
-        "vocabulary": "vocab_size", "intermediate": "moe_intermediate_size" if model.experts else "intermediate_size",
-    }  # fmt: skip
-    for ours, theirs in keys.items():
-        if theirs in said and said[theirs] != getattr(model, ours):
-            raise ConfigError(
-                f"model.{ours}", getattr(model, ours), f"{said[theirs]}, as {theirs} in {file}",
-                f"set model.{ours}={said[theirs]}, or choose the row of conf/models/ of this model",
-            )  # fmt: skip
 
 
 def sequences(params: TrainConfig, lengths: list[int]) -> int:

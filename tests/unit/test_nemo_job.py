@@ -12,7 +12,7 @@ from slipway.fetch import fetch
 from slipway.finetune_config import STOP_S
 from slipway.jobs import Workspace
 from slipway.nemo_job import Layout, linked_folders, write_job
-from slipway.nemo_recipe import check_shape, plan, sequences
+from slipway.nemo_recipe import plan, sequences
 from slipway.progress import Progress
 from slipway.targets import DockerConfig, SlurmConfig, TargetConfig
 from slipway.training_memory import adapter_parameters
@@ -93,5 +93,6 @@ def test_the_plan_counts_packs_steps_and_the_schedule_of_the_whole_run(layout):
 
 def test_a_model_row_of_another_shape_is_refused(layout):
     one = layout()
-    with pytest.raises(ConfigError, match=r"model\.hidden: 4096; expected 64, as hidden_size in .*config\.json"):
-        check_shape(one.params.model.model_copy(update={"hidden": 4096}), one.base.path / "config.json")
+    other = one.params.model_copy(update={"model": one.params.model.model_copy(update={"hidden": 4096})})
+    with pytest.raises(ConfigError, match=r"model\.hidden: 4096; expected 64, as .*config\.json"):
+        plan(Layout(one.base, one.data, one.work, other))
