@@ -1,8 +1,9 @@
 """A container's output, copied to a file byte for byte, without loss or repetition, however often the copy is interrupted.
 
 The engine keeps the whole output. What is in the file after `start` is the part copied already, so whoever goes on, in this process
-or in a new one, reads from the beginning and leaves out as many bytes. One process copies at a time: it holds a lock on the file,
-and a copy cut in the middle of a chunk goes on in the middle of it.
+or in a new one, reads from the beginning and leaves out as many bytes; a copy cut in the middle of a line goes on there. One copy
+runs at a time: it holds a lock on the file. A stream that ends says nothing about why, so the end is read once more, whole, by a
+call that knows when its answer is cut short.
 """
 
 from __future__ import annotations
@@ -10,95 +11,122 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from docker.errors import APIError
+from docker.errors import APIError, NotFound
 
 from slipway.artifacts import disk_full_is_named
 from slipway.docker_engine import LOST, PULL_S, Engine, UnreachableError, close
 
-JOIN_S = 3.0
-
 
 class ContainerLog:
-    """Follows one container's output in a thread with a connection of its own. `start`: the file's size before this container."""
+    """Follows one container's output. `start`: the file's size before this container."""
 
     def __init__(self, engine: Engine, container: str, file: Path, start: int) -> None:
         self._engine, self._container, self._file, self._start = engine, container, file, start
-        self._thread: threading.Thread | None = None
-        self._stream: Any = None
-        self._full: OSError | None = None
+        self._copy: _Copy | None = None
 
     def keep_up(self) -> None:
-        """Copy on; starts again what a lost connection ended. Raises ResourceError when this machine's disk is full."""
-        self._raise_full()
-        if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._copy, args=(True,), daemon=True)
-            self._thread.start()
+        """Copy on in a thread; starts again what a lost connection ended. Raises ResourceError when this machine's disk is full."""
+        if self._copy and self._copy.full:
+            full = self._copy.full
+            self.stop()
+            with disk_full_is_named(self._file):
+                raise full
+        if (self._copy is None or not self._copy.thread.is_alive()) and (out := self._alone()):
+            self.stop()
+            self._copy = _Copy(self._engine, self._container, out, self._copied(out))
 
     def finish(self) -> None:
-        """The container ended: copy what is left. Raises UnreachableError when the engine does not answer."""
+        """The container ended: copy what is left. Raises UnreachableError when the engine does not answer, ResourceError when the
+        disk is full."""
         self.stop()
-        whole = self._copy(False)
-        self._raise_full()
-        if not whole:
-            raise UnreachableError("the end of the container's output could not be read")
+        out = self._alone()
+        if out is None:
+            return  # another process follows this container
+        with out, disk_full_is_named(self._file):
+            _write(out, self._whole()[self._copied(out) :])
 
     def stop(self) -> None:
         """Give up the connection, which may be dead; `keep_up` makes another."""
-        _close_stream(self._stream, cut=True)
-        if self._thread:
-            self._thread.join(JOIN_S)
-            self._thread = None
+        if self._copy:
+            self._copy.cut()
+            self._copy = None
 
-    def _copy(self, follow: bool) -> bool:
-        """True when the output's end was reached, or another process copies it."""
-        with self._file.open("ab", buffering=0) as out:
-            try:
-                fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-            skip = max(0, os.fstat(out.fileno()).st_size - self._start)
-            try:
-                client = self._engine.connect(PULL_S)
-            except UnreachableError:
-                return False
-            try:
-                self._stream = client.api.logs(self._container, stdout=True, stderr=True, stream=True, follow=follow)
-                for chunk in self._stream:
-                    if fresh := chunk[skip:]:
-                        self._write(out, fresh)
-                    skip = max(0, skip - len(chunk))
-                return True
-            except APIError as err:
-                return bool(err.status_code == 404)
-            except (*LOST, ValueError):  # ValueError: `stop` closed the stream under the reader
-                return False
-            finally:
-                _close_stream(self._stream)
-                self._stream = None
-                close(client)
-
-    def _write(self, out: Any, data: bytes) -> None:
+    def _whole(self) -> bytes:
         try:
-            while data:
-                data = data[out.write(data) :]
-        except OSError as err:
-            self._full = err
-            raise
+            return bytes(self._engine.ask(lambda c: c.api.logs(self._container, stdout=True, stderr=True)))
+        except NotFound:
+            return b""  # removed meanwhile: what was copied is what there is
 
-    def _raise_full(self) -> None:
-        if self._full is not None:
-            err, self._full = self._full, None
-            with disk_full_is_named(self._file):
-                raise err
+    def _alone(self) -> FileIO | None:
+        """The file, locked; None while another copy runs."""
+        out = self._file.open("ab", buffering=0)
+        try:
+            fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            out.close()
+            return None
+        return out
+
+    def _copied(self, out: FileIO) -> int:
+        return max(0, os.fstat(out.fileno()).st_size - self._start)
 
 
-def _close_stream(stream: Any, *, cut: bool = False) -> None:
-    """docker's own `close` only shuts the socket down, which wakes a reader; the answer above it must be closed as well."""
-    if stream is None:
-        return
-    close(stream)
-    if not cut:
-        close(stream._response)
+class _Copy:
+    """One connection that follows the output in a thread. Once cut it writes nothing more, even if the thread is stuck in a read."""
+
+    def __init__(self, engine: Engine, container: str, out: FileIO, copied: int) -> None:
+        self._engine, self._container, self._out, self._skip = engine, container, out, copied
+        self._lock, self._over = threading.Lock(), False
+        self._client: Any = None
+        self._stream: Any = None
+        self.full: OSError | None = None
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def cut(self) -> None:
+        with self._lock:
+            self._over = True
+            self._out.close()
+        if self._stream is not None:
+            close(self._stream)  # wakes the reader; over ssh only the end of the client does
+        if self._client is not None:
+            close(self._client)
+
+    def _run(self) -> None:
+        try:
+            self._client = self._engine.connect(PULL_S)
+            self._stream = self._client.api.logs(self._container, stdout=True, stderr=True, stream=True, follow=True)
+            for chunk in self._stream if not self._over else ():
+                if not self._take(chunk):
+                    break
+        except (UnreachableError, APIError, *LOST, ValueError):  # ValueError: `cut` closed the stream under the reader
+            pass
+        finally:
+            with self._lock:
+                self._out.close()
+            if self._stream is not None:
+                close(self._stream._response)
+            if self._client is not None:
+                close(self._client)
+
+    def _take(self, chunk: bytes) -> bool:
+        fresh, self._skip = chunk[self._skip :], max(0, self._skip - len(chunk))
+        with self._lock:
+            if self._over:
+                return False
+            try:
+                _write(self._out, fresh)
+            except OSError as err:
+                self.full = err
+                return False
+        return True
+
+
+def _write(out: FileIO, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[out.write(view) or 0 :]
