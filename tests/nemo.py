@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from slipway.artifacts import Dataset, Store
 from slipway.finetune_config import FinetuneConfig
@@ -15,6 +15,7 @@ from slipway.train_config import ModelConfig, TrainConfig
 from tests.pico import HEADS, HIDDEN, INTERMEDIATE, KV_HEADS
 from tests.world import write_rows
 
+T = TypeVar("T")
 TRAINER = Path(__file__).resolve().parent / "lab" / "trainer" / "automodel"
 SHAPE = {"hidden": HIDDEN, "intermediate": INTERMEDIATE, "heads": HEADS, "kv_heads": KV_HEADS, "parameters_b": 0.0002}
 
@@ -41,8 +42,10 @@ def dataset_of(store: Store) -> Dataset:
     return found
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_for(condition: Callable[[], T], seconds: float = 60.0) -> T:
+    """What `condition` returns, once that is true."""
     deadline = time.monotonic() + seconds
-    while not condition():
+    while not (found := condition()):
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.05)
+    return found

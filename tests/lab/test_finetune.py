@@ -4,12 +4,15 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
 from slipway import nemo_job
 from slipway.artifacts import Adapter, Checkpoint, Store
+from slipway.config import Config
 from slipway.containers import list_jobs
 from slipway.errors import ResourceError
 from slipway.finetune import finetune
@@ -17,6 +20,7 @@ from slipway.jobs import Workspace
 from slipway.nemo_checkpoints import steps_done
 from slipway.progress import Progress, Tail
 from slipway.targets import SlurmConfig, TargetConfig
+from slipway.training_jobs import training_jobs
 from tests.lab.slurm_lab import IMAGE
 from tests.nemo import dataset_of, pico_params, wait_for
 from tests.pico import pico_model
@@ -115,6 +119,42 @@ def test_a_full_checkpoint_disk_is_said_before_the_model_loads(in_container):
             stage.go()
     finally:
         subprocess.run(["umount", stage.checkpoints], check=True)
+
+
+ORCHESTRATOR = """
+import json, sys
+from pathlib import Path
+from slipway.artifacts import Adapter, Checkpoint, Dataset, Store
+from slipway.finetune_config import FinetuneConfig
+from slipway.jobs import ensure
+from slipway.local_runner import LocalRunner
+store, params = Store(Path(sys.argv[1])), FinetuneConfig.model_validate(json.loads(sys.argv[2]))
+inputs = {"base": store.find(Checkpoint, "base"), "data": store.find(Dataset, "data")}
+made = ensure("finetune", inputs, params, output=Adapter, store=store, cache=store.root, runner=LocalRunner(), on_event=lambda e: None)
+print(made.artifact.uri)
+"""
+
+
+def test_a_container_whose_followers_were_killed_is_listed_and_adopted(in_container, podman_lab):
+    stage = in_container(epochs=200)
+    config = Config.model_validate({"store": {"root": str(stage.store.root)}, "target": stage.params.target.model_dump()})
+    argv = [sys.executable, "-c", ORCHESTRATOR, str(stage.store.root), stage.params.model_dump_json()]
+    first = subprocess.Popen(argv)
+    work = wait_for(lambda: next((stage.store.root / "work").glob("finetune-*/nemo/ckpt/LATEST"), None)).parents[2]
+    (job,), left = training_jobs(config)
+    assert job.followed and left == []
+    first.kill()
+    os.kill(json.loads((work / "process.json").read_text())["pid"], signal.SIGKILL)
+    first.wait()
+    wait_for(lambda: not training_jobs(config)[0][0].followed)
+    (job,), (row,) = training_jobs(config)
+    assert job.name == f"slipway-{work.name}" and job.state == "running" and "trains unfollowed" in row["what"]
+    again = subprocess.run(argv, capture_output=True, text=True, check=True)
+    folder = Path(again.stdout.strip())
+    assert json.loads((folder / "summary.json").read_text())["attempts"] == 1
+    steps = [json.loads(x)["step"] for x in (folder / "training.jsonl").read_text().splitlines()]
+    assert steps == list(range(600))
+    assert training_jobs(config) == ([], [])
 
 
 @pytest.fixture
