@@ -118,7 +118,13 @@ def _wait_for_end(fence: Path, epoch: int, lease_s: float, ours: Path) -> bool:
 
 
 def _beats(fence: Path, epoch: int) -> dict[str, str]:
-    return {p.name: p.read_text() for p in sorted(fence.glob(f"beat-{epoch}.*"))}  # contents: opening one is fresh on NFS
+    found = {}
+    for beat in sorted(fence.glob(f"beat-{epoch}.*")):
+        try:
+            found[beat.name] = beat.read_text()  # its contents, not its time: opening a file is fresh on NFS
+        except OSError:
+            found[beat.name] = str(clock())  # one that cannot be read counts as one that changed
+    return found
 
 
 def rotate(checkpoints: Path, name: str, check: Callable[[], None]) -> None:
