@@ -190,8 +190,8 @@ class Loader:
 def _product(update: LowRank, begin: int, count: int) -> torch.Tensor:
     """fp32 rows of the scaled product. The scaling is a step of its own, so that no compiler fuses it into the sum.
 
-    A few rows alone are made on the CPU: a GPU's BLAS splits their sums over the rank."""
-    if count < _FEW and update.a.device.type == "cuda":
+    A band of few rows or elements is made on the CPU: a GPU's BLAS splits its sums over the rank."""
+    if update.a.device.type == "cuda" and (count < _FEW or count * update.a.shape[1] < _SMALL):
         update = LowRank(update.a.cpu(), update.b.cpu(), update.scaling)
     rows = len(update.b)
     first = begin if count > 1 or rows == 1 else min(begin, rows - 2)  # BLAS sums a single row in another order: give it a second
