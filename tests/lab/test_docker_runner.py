@@ -282,6 +282,16 @@ def test_digests_come_from_an_index_and_from_a_single_image(lab):
     assert single == {"arm64": lab.image.digests["arm64"]}
 
 
+def test_slipway_pin_writes_what_the_registry_has(lab, tmp_path):
+    file = tmp_path / "images.yaml"
+    file.write_text(f'description: Images\ntrainer:\n  repository: {lab.image.repository}\n  tag: "1"  # ours\n  digests: {{}}\n')
+    said = subprocess.run(
+        [sys.executable, "-m", "slipway", "pin", "--conf", tmp_path, "--json"], capture_output=True, text=True, check=True
+    )
+    assert json.loads(said.stdout) == {"trainer": lab.image.digests}
+    assert all(f"    {arch}: {digest}\n" in file.read_text() for arch, digest in lab.image.digests.items()) and "# ours" in file.read_text()
+
+
 def test_an_index_digest_is_no_pin(lab, tmp_path):
     raw = subprocess.run(["curl", "-s", "-H", "Accept: application/vnd.oci.image.index.v1+json", f"http://{lab.registry}/v2/lab/trainer/manifests/1"],
                          capture_output=True, check=True).stdout  # fmt: skip
