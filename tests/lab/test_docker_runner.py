@@ -86,6 +86,20 @@ def test_read_only_mounts_are_read_only_and_memory_is_shared(lab, tmp_path):
     runner.forget(job)
 
 
+def test_checkpoints_belong_to_a_submitter_who_is_not_root(lab, tmp_path, monkeypatch):
+    """The job runs as the submitter's user id, which the image knows nothing of."""
+    job = lab.training(tmp_path, "owned")
+    for folder in (tmp_path.parent, tmp_path):
+        folder.chmod(0o755)
+    os.chown(tmp_path / "ckpt", 4321, 4321)
+    monkeypatch.setattr(os, "getuid", lambda: 4321)
+    monkeypatch.setattr(os, "getgid", lambda: 4321)
+    runner = lab.runner()
+    assert follow(runner, job, lambda: None).state is State.DONE
+    assert {p.lstat().st_uid for p in (tmp_path / "ckpt").rglob("*")} == {4321}
+    runner.forget(job)
+
+
 def test_an_exit_code_and_a_kill_are_told_apart(lab, tmp_path):
     runner, job = lab.runner(), lab.training(tmp_path / "a", "exit-7", TRAINER_DIE="2:7")
     ended = follow(runner, job, lambda: None)
