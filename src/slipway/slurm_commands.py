@@ -39,11 +39,12 @@ class SilentError(Exception):
 
 @dataclass(frozen=True)
 class Found:
-    """A job as Slurm describes it: `state` in Slurm's word, `outcome` where it ended."""
+    """A job as Slurm describes it: `state` and `reason` in Slurm's words, `outcome` where it ended."""
 
     job_id: int
     state: str
     outcome: Outcome | None
+    reason: str = ""
 
 
 def call(*argv: str) -> str:
@@ -100,7 +101,7 @@ def by_controller(job_id: int) -> Found | None:
     fields = dict(re.findall(r"(?:^| )(\w+)=(\S*)", text))
     state = fields.get("JobState", "")
     reason = "" if fields.get("Reason", "None") == "None" else fields["Reason"]
-    return Found(job_id, state, _outcome(state, fields.get("ExitCode", ""), reason, _seconds(fields.get("RunTime", "")), 0))
+    return Found(job_id, state, _outcome(state, fields.get("ExitCode", ""), reason, _seconds(fields.get("RunTime", "")), 0), reason)
 
 
 def by_accounting(job_id: int) -> Found | None:

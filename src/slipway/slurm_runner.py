@@ -136,6 +136,11 @@ class SlurmRunner:
         now = by_controller(job_id)
         if now and now.outcome is None:
             watch.ended_at = None
+            if "requeued_held" in now.reason:
+                raise ResourceError(
+                    f"Slurm job {job_id}", f"held: {now.reason}", "a job that Slurm starts by itself",
+                    f"see `scontrol show job {job_id}` and `sinfo -R`; `scontrol release {job_id}`, and run again to follow it",
+                )  # fmt: skip
             return None
         watch.ended_at = watch.ended_at or time.monotonic()
         settled = time.monotonic() - watch.ended_at > SETTLE_S

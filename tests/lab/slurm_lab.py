@@ -109,7 +109,15 @@ def wait_for(what: Callable[[], Any], seconds: float = 60.0) -> Any:
 
 def ended(runner: SlurmRunner, job: Job, seconds: float = 90.0) -> Outcome:
     """How the job ends, polled as a caller does."""
-    return wait_for(lambda: runner.poll(job), seconds)
+    end = time.monotonic() + seconds
+    while (outcome := runner.poll(job)) is None:
+        assert time.monotonic() < end, f"{_shown(job)}\n{job.log.read_text() if job.log.exists() else 'no log'}"
+        time.sleep(0.1)
+    return outcome
+
+
+def _shown(job: Job) -> str:
+    return subprocess.run(["scontrol", "show", "job", slurm_id(job)], capture_output=True, text=True, timeout=30).stdout
 
 
 def slurm_id(job: Job) -> str:

@@ -82,6 +82,16 @@ def test_accounting_that_speaks_of_the_attempt_before_is_not_believed(monkeypatc
     assert (found.state, found.seconds) == (State.DONE, 9.0)
 
 
+def test_a_job_that_slurm_holds_for_good_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, job: Job) -> None:
+    """Seen when the controller was killed before it saved that the job runs: it launches it again, and the node refuses."""
+    held = "JobId=7 JobState=PENDING Reason=launch_failed_requeued_held RunTime=00:00:00 ExitCode=0:0\n"
+    slurm_says(monkeypatch, tmp_path, scontrol=held)
+    file = recorded(job, job_id=7)
+    with pytest.raises(ResourceError, match=r"launch_failed_requeued_held.*scontrol release 7"):
+        runner().poll(job)
+    assert json.loads(file.read_text())["job_id"] == 7
+
+
 def test_what_cannot_be_rendered_is_refused_before_anything_is_recorded(job: Job) -> None:
     boxed = SlurmRunner(SlurmConfig(kind="slurm"), TargetConfig(), None)
     with pytest.raises(ConfigError, match="slipway pin"):
