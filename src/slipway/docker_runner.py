@@ -33,11 +33,6 @@ class DockerRunner:
     """Containers of the pinned image. Raises ConfigError for an image that is not pinned or of another architecture."""
 
     def __init__(self, params: DockerConfig, target: TargetConfig, image: ImageConfig, *, patience_s: float = PATIENCE_S) -> None:
-        if params.root is not None:
-            raise ConfigError(
-                "target.runner.root", params.root, "null: files are not copied to the engine's machine",
-                "share the store with it under the same path (NFS, sshfs), or run slipway there",
-            )  # fmt: skip
         self._params, self._target, self._image, self._patience_s = params, target, image, patience_s
         self._engine: Engine = address(params.host)
         self._logs: dict[str, ContainerLog] = {}

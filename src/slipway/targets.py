@@ -16,15 +16,12 @@ class LocalRunConfig(Section):
 
 
 class DockerConfig(Section):
-    """Training in a container of a docker engine."""
+    """Training in a container of a docker engine, which sees the store and the model under the same paths as this machine."""
 
     kind: Literal["docker"] = Field(description="A container, through the engine's API.")
     host: str | None = Field(None, description="Engine: `unix://`, `tcp://` or `ssh://user@host`; null: DOCKER_HOST, else this machine's.")
     image: str = Field("nemo-automodel", description="Key of conf/images.yaml.")
     gpus: bool = Field(True, description="Ask the engine for the target's GPUs.")
-    root: str | None = Field(
-        None, description="Folder on the engine's machine for jobs and checkpoints; null: the store's paths hold there too."
-    )
 
 
 class SlurmConfig(Section):
