@@ -9,7 +9,7 @@ from docker.types import DeviceRequest
 from slipway import containers
 from slipway.docker_engine import Engine, address
 from slipway.errors import ConfigError, ResourceError
-from slipway.runner import Job, Mount
+from slipway.runner import Job, Mount, State
 from slipway.targets import DockerConfig, TargetConfig
 
 DOCKER = DockerConfig(kind="docker")
@@ -65,6 +65,20 @@ def test_a_missing_path_is_refused_here_and_left_to_the_engine_there(tmp_path):
     assert specification(tmp_path, mounts=mounts, engine=FAR)[1]["mounts"][0]["Source"].endswith("absent")
 
 
+STATE = {"Status": "exited", "StartedAt": "2026-11-23T18:55:22.774400961Z", "FinishedAt": "2026-11-23T18:55:24.27440096+00:00", "Error": ""}
+
+
+@pytest.mark.parametrize(
+    ("code", "oom", "state", "seen", "words"),
+    [
+        (0, False, State.DONE, 0, "exit code 0"),
+        (7, False, State.FAILED, 7, "exit code 7"),
+        (143, False, State.FAILED, -15, "signal 15"),
+        (137, False, State.FAILED, -9, "perhaps for memory"),
+        (137, True, State.OUT_OF_MEMORY, -9, "exceeded its memory"),
+        (255, False, State.FAILED, 255, "exit code 255"),
+    ],
+)
 def test_an_end_is_told_in_the_runners_words(code, oom, state, seen, words):
     ended = containers.outcome({**STATE, "ExitCode": code, "OOMKilled": oom})
     assert (ended.state, ended.code) == (state, seen) and words in ended.reason and ended.seconds == pytest.approx(1.5, abs=1e-3)
