@@ -80,10 +80,11 @@ def test_up_again_changes_nothing_and_says_so(lab: Lab) -> None:
 def test_the_form_is_the_whole_config_with_defaults(lab: Lab) -> None:
     schema = lab.deployment()["parameter_openapi_schema"]
     sections = schema["definitions"]["Config"]["properties"]
-    assert set(sections) == {"model", "data", "train", "merge", "quantize", "engine", "evaluate", "gate", "deploy", "store", "tracking"}
+    stages = {"model", "data", "train", "merge", "quantize", "engine", "evaluate", "gate", "deploy"}
+    assert set(sections) == stages | {"target", "images", "store", "tracking"}
     lr = schema["definitions"]["TrainConfig"]["properties"]["lr"]
     assert (lr["type"], lr["exclusiveMinimum"]) == ("number", 0)
-    assert schema["definitions"]["TrainConfig"]["properties"]["method"]["enum"] == ["qlora", "lora"]
+    assert schema["definitions"]["TrainConfig"]["properties"]["method"]["enum"] == ["qlora", "lora", "sft"]
     fields = [f for d in schema["definitions"].values() for f in d.get("properties", {}).values()]
     assert len(fields) > 70
     assert all("description" in f or "$ref" in f for f in fields)  # a section whose words are its class's own has them there
