@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 SET    ?=
+WORKERS ?= 2  # test processes; many tests wait more than they compute
 
 .PHONY: help ship test up down setup lint clean
 help:  ## list the targets
@@ -40,7 +41,7 @@ lint: $(VENV)/test.stamp  ## ruff, mypy, import contracts
 
 test: $(VENV)/test.stamp lint  ## lint, then the unit, flow and lab rooms
 	$(BIN)/python -m slipway build-engine
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest tests/unit tests/flow tests/lab
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/lab tests/flow tests/unit
 
 clean:  ## remove the environment; artifacts in .slipway stay
 	rm -rf $(VENV)
