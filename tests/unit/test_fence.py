@@ -162,11 +162,12 @@ def test_a_writer_that_stood_still_writes_into_a_directory_nobody_reads(attempts
     before = len((moved / "training.jsonl").read_text().splitlines())
     attempts.hold(2, sys.executable, "-c", WRITER, str(attempts.checkpoints / "training.jsonl"), "2")
     wait(lambda: attempts.stamps()[-1]["token"] == "2")
+    os.kill(writer, signal.SIGCONT)  # alone: the holder beside it would kill it at once
+    wait(lambda: len((moved / "training.jsonl").read_text().splitlines()) > before)  # it does write, where nobody reads
     for pid in reversed(frozen):
-        os.kill(pid, signal.SIGCONT)  # the writer first: it has its chance
+        os.kill(pid, signal.SIGCONT)
     first.wait(10)
     wait(lambda: not marked(mark))
-    assert len((moved / "training.jsonl").read_text().splitlines()) > before  # it did write, where nobody reads
     count = len(attempts.stamps())
     wait(lambda: len(attempts.stamps()) > count + 5)
     assert in_order(attempts.stamps())
