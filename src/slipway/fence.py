@@ -185,7 +185,7 @@ class Holder:
         if not self._keeps():
             return self._say(f"epoch {self._newest} owns the checkpoints, this is epoch {self._epoch}: not started")
         self._start_guard()
-        mark = f"{_identity(self._fence)}:{self._epoch}"
+        mark = self._mark()
         try:
             child = subprocess.Popen(command, env={**os.environ, MARK: mark}, start_new_session=True, preexec_fn=die_with_parent)
         except OSError as err:
@@ -204,7 +204,7 @@ class Holder:
         told = False
         while (code := child.poll()) is None:
             if not self._keeps():
-                kill_tree(os.getpid(), f"{_identity(self._fence)}:{self._epoch}", spare={os.getpid(), self._guard})
+                kill_tree(os.getpid(), self._mark(), spare={os.getpid(), self._guard})
                 return self._say(f"epoch {self._epoch} lost the checkpoints (newest {self._newest}): killed")
             if self._stop and not told:
                 told = True
@@ -212,6 +212,10 @@ class Holder:
                     _send(pid, signal.SIGTERM)
             time.sleep(TICK_S)
         return code if code >= 0 else 128 - code
+
+    def _mark(self) -> str:
+        """This node's own: a node that is done must not kill another of the same attempt, where both are one host."""
+        return f"{_identity(self._fence)}:{self._epoch}.{self._node}"
 
     def _keeps(self) -> bool:
         return self._newest <= self._epoch and clock() - self._good < self._lease_s * 2 / 3
@@ -242,7 +246,7 @@ class Holder:
     def _start_guard(self) -> None:
         """A process that kills the tree, and us, when no beat succeeded for the time we should have killed it ourselves."""
         read_end, self._to_guard = os.pipe()
-        holder, mark = os.getpid(), f"{_identity(self._fence)}:{self._epoch}"
+        holder, mark = os.getpid(), self._mark()
         self._guard = os.fork()
         if self._guard == 0:
             os.close(self._to_guard)
@@ -280,8 +284,8 @@ def descendants(root: int) -> list[int]:
 
 
 def marked(mark: str) -> list[int]:
-    """Processes of this host that were started under `mark`."""
-    return [pid for pid in _pids() if pid != os.getpid() and _environ(pid).get(MARK) == mark]
+    """Processes of this host that were started under `mark`: of one node, or of all nodes of an epoch."""
+    return [pid for pid in _pids() if pid != os.getpid() and f"{_environ(pid).get(MARK)}.".startswith(f"{mark}.")]
 
 
 def kill_tree(root: int, mark: str, spare: set[int]) -> None:
