@@ -17,13 +17,15 @@ from pathlib import Path
 
 import torch
 
-from slipway.config import QuantizeConfig, section
-from slipway.export import Model, export
-from slipway.lora import LoraAdapter
-from slipway.progress import Progress
-from slipway.shards import Recipe, Shards, TensorInfo, natural
-from slipway.standalone import quantize_directory
-from slipway.virtual import MergedSource
+from slipway.config.load import section
+from slipway.config.quantize import QuantizeConfig
+from slipway.streaming.directories import quantize_directory
+from slipway.streaming.export import export
+from slipway.streaming.source_model import Model
+from slipway.system.progress import Progress
+from slipway.weights.lora import LoraAdapter
+from slipway.weights.merged import MergedSource
+from slipway.weights.shards import Recipe, Shards, TensorInfo, natural
 
 _LAYER = re.compile(r"(model\.layers\.)(\d+)(\..*)")
 

@@ -19,13 +19,13 @@ from pydoc_data.topics import topics
 import torch
 from transformers import AutoTokenizer
 
-from slipway import fp4
-from slipway.curvature import Moments, compensated
-from slipway.fusion import groups
-from slipway.gptq import quantize
-from slipway.layerwise import HiddenStates, LayerWalk
-from slipway.scale_search import search
-from slipway.shards import Shards
+from slipway.calibration.layer_walk import HiddenStates, LayerWalk
+from slipway.quantization import fp4
+from slipway.quantization.fusion import groups
+from slipway.quantization.gptq import quantize
+from slipway.quantization.hessian import Moments, compensated
+from slipway.quantization.scale_search import search
+from slipway.weights.shards import Shards
 
 _LENGTH = 512  # tokens of a sequence
 METHODS = ("max", "mse", "gptq")

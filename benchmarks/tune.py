@@ -23,11 +23,11 @@ import torch
 
 from benchmarks.finetune_model import MODELS, overrides, prepare
 from benchmarks.measure import ROOT, Figures, emit, say
-from slipway.config import load_config
-from slipway.recipe import Paths, check, render, to_yaml
-from slipway.train_config import TrainConfig
-from slipway.training_log import TrainingLog
-from slipway.tuning import one_gpu
+from slipway.config.load import load_config
+from slipway.config.train import TrainConfig
+from slipway.training.nemo.log import TrainingLog
+from slipway.training.nemo.recipe import Paths, check, render, to_yaml
+from slipway.training.tuning.tune import one_gpu
 
 BASELINES_A_STEP = 4  # a step of the confirming runs: as many tokens as this many packs of the untuned recipe
 STEPS = 7

@@ -13,10 +13,10 @@ from typing import Any
 from prefect.logging.configuration import setup_logging
 from rich.console import Console
 
-from slipway.config import Config
+from slipway.cli.tables import show_run
+from slipway.cli.views import show_error, show_json
+from slipway.config.load import Config
 from slipway.errors import SlipwayError
-from slipway.tables import show_run
-from slipway.views import show_error, show_json
 from tasks.pipeline import summary_file
 from tasks.reachable import require_prefect
 

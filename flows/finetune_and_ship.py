@@ -8,8 +8,8 @@ from prefect import flow
 from prefect.states import Completed, State
 
 from flows.command import attempt, parser
-from slipway.config import Config, load_config
-from slipway.deploy import rival
+from slipway.config.load import Config, load_config
+from slipway.deployment.state import rival
 from tasks.deploy import promote
 from tasks.engine import engine
 from tasks.evaluate import evaluate

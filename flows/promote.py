@@ -12,8 +12,8 @@ from pathlib import Path
 from prefect import flow
 
 from flows.command import attempt, parser
-from slipway.candidate import candidate_of, newest_verdict, read_verdict
-from slipway.config import Config, load_config
+from slipway.config.load import Config, load_config
+from slipway.deployment.candidate import candidate_of, newest_verdict, read_verdict
 from tasks.deploy import promote
 from tasks.pipeline import pipeline
 from tasks.report import report

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import yaml
 
-from slipway.clean import clean
-from slipway.config import DataConfig
+from slipway.config.data import DataConfig
+from slipway.data.clean import clean
+from slipway.data.rows import check_file, read_rows, refuse, write_rows
+from slipway.data.split import NAMES, split
 from slipway.errors import SlipwayError
-from slipway.rows import check_file, read_rows, refuse, write_rows
-from slipway.split import NAMES, split
 
 
 def run_clean(raw: Path, out: Path, config: DataConfig) -> None:

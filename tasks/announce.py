@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from slipway import deploy
-from slipway.releases import Release
+from slipway.deployment import promotion as deploy
+from slipway.deployment.releases import Release
 from tasks import ui
 from tasks.stage import Record, Run
 

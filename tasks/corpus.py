@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from slipway.config import DataConfig
+from slipway.config.data import DataConfig
+from slipway.data.dvc_lock import locked_stage
 from slipway.errors import DataError, StageError
-from slipway.revision import locked_stage
 from tasks.provenance import ROOT
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from prefect import get_run_logger
 from prefect.states import Completed, State
 
-from slipway import deploy
-from slipway.artifacts import Dataset, Engine, Verdict
-from slipway.config import DeployConfig
-from slipway.gate import require_pass
-from slipway.releases import Release
+from slipway.config.deploy import DeployConfig
+from slipway.deployment import promotion as deploy
+from slipway.deployment.releases import Release
+from slipway.evaluation.gate_rules import require_pass
+from slipway.store.artifacts import Dataset, Engine, Verdict
 from tasks import tracking
 from tasks.announce import announce
 from tasks.stage import MINUTE, Run, stage_task

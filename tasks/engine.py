@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from prefect.states import State
 
-from slipway.artifacts import Checkpoint, Engine, Quantized
-from slipway.config import EngineConfig
-from slipway.engines import engine_fingerprint
+from slipway.config.engine import EngineConfig
+from slipway.engines.fingerprint import engine_fingerprint
+from slipway.store.artifacts import Checkpoint, Engine, Quantized
 from tasks.stage import HOUR, Run, stage_task
 
 

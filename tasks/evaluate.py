@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from prefect.states import State
 
-from slipway.artifacts import Dataset, Engine, Evaluation
-from slipway.config import EvaluateConfig
-from slipway.evaluate import EvaluateParams
+from slipway.config.evaluate import EvaluateConfig
+from slipway.stages.evaluate import EvaluateParams
+from slipway.store.artifacts import Dataset, Engine, Evaluation
 from tasks.stage import HOUR, Run, stage_task
 
 

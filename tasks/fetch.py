@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from prefect.states import State
 
-from slipway.artifacts import Checkpoint
-from slipway.config import ModelConfig
-from slipway.references import absolute, fetch_extra
+from slipway.config.model import ModelConfig
+from slipway.store.artifacts import Checkpoint
+from slipway.weights.external import absolute, fetch_extra
 from tasks.stage import HOUR, Run, stage_task
 
 

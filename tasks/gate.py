@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from prefect.states import State
 
-from slipway.artifacts import Evaluation, Quantized, Verdict
-from slipway.config import GateConfig
+from slipway.config.gate import GateConfig
+from slipway.store.artifacts import Evaluation, Quantized, Verdict
 from tasks.stage import HOUR, Run, stage_task
 
 

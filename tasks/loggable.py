@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from slipway.artifacts import Artifact, Evaluation, Verdict
+from slipway.store.artifacts import Artifact, Evaluation, Verdict
 
 DESCRIPTION_CHARS = 4900  # MLflow's descriptions end at 5000
 SMALL_FILE = 2_000_000  # bytes: larger files stay in the artifact store

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from prefect.states import State
 
-from slipway.artifacts import Adapter, Checkpoint
-from slipway.config import MergeConfig
+from slipway.config.merge import MergeConfig
+from slipway.store.artifacts import Adapter, Checkpoint
 from tasks.stage import HOUR, Run, stage_task
 
 

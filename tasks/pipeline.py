@@ -9,11 +9,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from slipway.artifacts import Store, write_atomic
-from slipway.config import Config, StoreConfig
-from slipway.console import Bars
-from slipway.finetune_config import refuse_early
-from slipway.local_runner import LocalRunner
+from slipway.cli.progress import Bars
+from slipway.config.load import Config
+from slipway.config.store import StoreConfig
+from slipway.ops.preflight import refuse_early
+from slipway.runners.local import LocalRunner
+from slipway.store.store import Store
+from slipway.system.files import write_atomic
 from tasks import ui
 from tasks.stage import Run
 from tasks.tracking import pipeline_run

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from prefect.states import State
 
-from slipway.artifacts import Checkpoint, Dataset
-from slipway.config import DataConfig
-from slipway.prepare import prepare_params
+from slipway.config.data import DataConfig
+from slipway.stages.prepare import prepare_params
+from slipway.store.artifacts import Checkpoint, Dataset
 from tasks.corpus import reproduce
 from tasks.provenance import ROOT
 from tasks.stage import HOUR, Run, stage_task

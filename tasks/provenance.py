@@ -9,8 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from slipway.artifacts import canonical, sha256_bytes
-from slipway.masking import mask
+from slipway.system.files import canonical, sha256_bytes
+from slipway.system.redact import mask
 
 ROOT = Path(__file__).resolve().parents[1]
 

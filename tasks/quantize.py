@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from prefect.states import State
 
-from slipway.artifacts import Checkpoint, Dataset, Quantized
-from slipway.config import QuantizeConfig
+from slipway.config.quantize import QuantizeConfig
+from slipway.store.artifacts import Checkpoint, Dataset, Quantized
 from tasks.stage import HOUR, Run, stage_task
 
 

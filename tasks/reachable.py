@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 from prefect.settings import PREFECT_API_URL
 
-from slipway.config import TrackingConfig
+from slipway.config.tracking import TrackingConfig
 from slipway.errors import ResourceError
-from slipway.masking import mask
+from slipway.system.redact import mask
 
 
 def require_tracking(tracking: TrackingConfig) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from prefect.states import Completed, State
 
-from slipway.artifacts import Adapter, Engine, Evaluation, Verdict
-from slipway.card import model_card
-from slipway.record import Record
+from slipway.report.model_card import model_card
+from slipway.report.record import Record
+from slipway.store.artifacts import Adapter, Engine, Evaluation, Verdict
 from tasks import tracking, ui
 from tasks.provenance import git_commit
 from tasks.stage import MINUTE, Run, stage_task
@@ -17,7 +17,7 @@ from tasks.stage import MINUTE, Run, stage_task
 @stage_task("report", timeout_s=10 * MINUTE)
 def report(run: Run, engine: Engine, verdict: Verdict, adapter: Adapter, quality: Mapping[str, Evaluation]) -> State[str]:
     """The model card as Markdown; everything else is left in the UIs."""
-    from slipway.report import run_report  # matplotlib takes seconds to import
+    from slipway.report.run_report import run_report  # matplotlib takes seconds to import
 
     links = {name: url for name, url in run.summary.links.items() if url}
     record = Record(run.config, engine, verdict, adapter, quality, {"git commit": git_commit(), **run.ids(), **links})

@@ -5,9 +5,9 @@ from __future__ import annotations
 from prefect import get_run_logger
 from prefect.states import Completed, State
 
-from slipway import deploy
-from slipway.config import DeployConfig
-from slipway.releases import Release
+from slipway.config.deploy import DeployConfig
+from slipway.deployment import promotion as deploy
+from slipway.deployment.releases import Release
 from tasks import tracking
 from tasks.announce import announce
 from tasks.stage import MINUTE, Run, stage_task

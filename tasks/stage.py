@@ -14,12 +14,14 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, State
 from pydantic import BaseModel
 
-from slipway.artifacts import Artifact, Store
-from slipway.config import Config
-from slipway.console import Bars, Line, Thin, describe, human_bytes
+from slipway.cli.progress import Bars, Line, describe, human_bytes
+from slipway.config.load import Config
 from slipway.errors import SlipwayError
-from slipway.jobs import STOP_S, Made, ensure
-from slipway.runner import Runner
+from slipway.pipeline.ensure import STOP_S, Made, ensure
+from slipway.runners.base import Runner
+from slipway.store.artifacts import Artifact
+from slipway.store.store import Store
+from slipway.system.throttle import Thin
 from tasks import ui
 from tasks.tracking import StageRun, Tracker
 

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from pydantic import BaseModel
 
-from slipway.artifacts import Adapter, Artifact, Checkpoint, Dataset, Engine, Quantized, Verdict
-from slipway.config import Config
-from slipway.console import Thin
-from slipway.jobs import Made
-from slipway.masking import mask
+from slipway.config.load import Config
+from slipway.pipeline.ensure import Made
+from slipway.store.artifacts import Adapter, Artifact, Checkpoint, Dataset, Engine, Quantized, Verdict
+from slipway.system.redact import mask
+from slipway.system.throttle import Thin
 from tasks.loggable import flatten, numbers, shorter, small_files
 from tasks.provenance import ROOT, command_line, environment_digest, git_commit
 from tasks.reachable import require_tracking

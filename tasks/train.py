@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from prefect.states import State
 
-from slipway.artifacts import Adapter, Checkpoint, Dataset
-from slipway.config import Config
-from slipway.finetune_config import STAGE_STOP_S, finetune_config
+from slipway.config.load import Config
+from slipway.store.artifacts import Adapter, Checkpoint, Dataset
+from slipway.training.nemo.params import STAGE_STOP_S, finetune_config
 from tasks.stage import HOUR, Run, stage_task
 
 DAY = 24 * HOUR
@@ -16,5 +16,5 @@ DAY = 24 * HOUR
 def train(run: Run, base: Checkpoint, data: Dataset, config: Config) -> State[Adapter]:
     inputs = {"base": base, "data": data}
     if config.train.backend == "nemo":
-        return run.make("finetune", Adapter, inputs, finetune_config(config), label="train", stop_s=STAGE_STOP_S)
-    return run.make("train", Adapter, inputs, config.train)
+        return run.make("train_nemo", Adapter, inputs, finetune_config(config), label="train", stop_s=STAGE_STOP_S)
+    return run.make("train_cpu", Adapter, inputs, config.train, label="train")

@@ -16,8 +16,9 @@ from prefect.artifacts import (
 from prefect.runtime import flow_run
 from prefect.utilities.urls import url_for
 
-from slipway.console import Thin, describe
-from slipway.tables import share
+from slipway.cli.progress import describe
+from slipway.cli.tables import share
+from slipway.system.throttle import Thin
 
 SHOWN = ("train", "quantize")
 UPDATE_EVERY_S = 2.0

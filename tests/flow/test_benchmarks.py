@@ -8,8 +8,8 @@ import pytest
 
 from benchmarks import ceilings
 from benchmarks.gpu_stream import shares
-from tests.modelopt_oracle import ROOT
-from tests.pico import pico_model
+from tests.oracles.modelopt_oracle import ROOT
+from tests.support.pico import pico_model
 
 SMALL = {
     "cpu_stream": ["--shape", "tiny", "--peer-shape", "tiny", "--pairs", "1", "--peer-pairs", "1", "--compile", "auto"],

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from slipway.kernels import Kernels
-from tests.pico import pico_adapter, pico_model
-from tests.streaming import calibration_rows, files, quantized
+from slipway.quantization.compiled import Kernels
+from tests.support.pico import pico_adapter, pico_model
+from tests.support.streaming import calibration_rows, files, quantized
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's compiler imports what torch deprecates
 

@@ -9,14 +9,14 @@ from compressed_tensors.quantization import QuantizationConfig
 from compressed_tensors.quantization.quant_scheme import preset_name_to_scheme
 from transformers import AutoModelForCausalLM
 
-from slipway.formats import FORMATS
-from slipway.layouts import LAYOUTS
-from slipway.shards import TensorInfo
-from tests.input_amax import input_amaxes
-from tests.modelopt_oracle import Job, export, identical, tensors
-from tests.pico import pico_model
-from tests.pico_families import family
-from tests.write_whole import write_whole
+from slipway.quantization.formats import FORMATS
+from slipway.quantization.layouts import LAYOUTS
+from slipway.weights.shards import TensorInfo
+from tests.oracles.input_amax import input_amaxes
+from tests.oracles.modelopt_oracle import Job, export, identical, tensors
+from tests.support.pico import pico_model
+from tests.support.pico_families import family
+from tests.support.write_whole import write_whole
 
 LAYOUT = LAYOUTS["compressed-tensors"]
 TOKENS = tuple(tuple((7 * row + 5 * i * i) % 96 for i in range(24)) for row in range(3))

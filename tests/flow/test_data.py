@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from slipway.config import load_config
-from slipway.prepare import prepare_params
-from slipway.revision import digest_now, locked_digest
+from slipway.config.load import load_config
+from slipway.data.dvc_lock import digest_now, locked_digest
+from slipway.stages.prepare import prepare_params
 
 ROOT = Path(__file__).parents[2]
 

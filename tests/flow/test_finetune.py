@@ -1,4 +1,4 @@
-"""Stage `finetune` in its own process, with the lab's trainer as `automodel`: stopped, killed, adopted, and its adapter merged."""
+"""Stage `train_nemo` in its own process, with the lab's trainer as `automodel`: stopped, killed, adopted, and its adapter merged."""
 
 import json
 import os
@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from slipway.artifacts import Adapter, Checkpoint, Store
-from slipway.config import MergeConfig
-from slipway.jobs import ensure, stage_key
-from slipway.local_runner import LocalRunner
-from slipway.nemo_checkpoints import steps_done
-from tests.nemo import TRAINER, dataset_of, pico_params, wait_for
-from tests.pico import pico_model
+from slipway.config.merge import MergeConfig
+from slipway.pipeline.ensure import ensure
+from slipway.runners.local import LocalRunner
+from slipway.store.artifacts import Adapter, Checkpoint
+from slipway.store.key import stage_key
+from slipway.store.store import Store
+from slipway.training.nemo.checkpoints import steps_done
+from tests.support.nemo import TRAINER, dataset_of, pico_params, wait_for
+from tests.support.pico import pico_model
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +40,7 @@ def inputs(tmp_path, store):
 
 def make(store, inputs, params, events=None):
     return ensure(
-        "finetune", inputs, params, output=Adapter, store=store, cache=store.root / "cache", runner=LocalRunner(),
+        "train_nemo", inputs, params, output=Adapter, store=store, cache=store.root / "cache", runner=LocalRunner(),
         on_event=(events if events is not None else []).append, stop_s=30,
     )  # fmt: skip
 
@@ -59,7 +61,7 @@ def test_the_adapter_goes_through_our_merge(store, inputs):
 def test_a_stage_told_to_stop_leaves_a_checkpoint_and_no_process(store, inputs, monkeypatch):
     monkeypatch.setenv("TRAINER_STEP_S", "0.2")
     params = pico_params(max_steps=60, epochs=60)
-    work = store.root / "work" / f"finetune-{stage_key('finetune', inputs, params, {})[:16]}"
+    work = store.root / "work" / f"train_nemo-{stage_key('train_nemo', inputs, params, {})[:16]}"
 
     class Impatient(LocalRunner):
         def poll(self, job):
@@ -69,7 +71,7 @@ def test_a_stage_told_to_stop_leaves_a_checkpoint_and_no_process(store, inputs, 
 
     with pytest.raises(KeyboardInterrupt):
         ensure(
-            "finetune",
+            "train_nemo",
             inputs,
             params,
             output=Adapter,
@@ -107,13 +109,14 @@ def _cancels(kind):
 ORCHESTRATOR = """
 import sys
 from pathlib import Path
-from slipway.artifacts import Adapter, Checkpoint, Dataset, Store
-from slipway.jobs import ensure
-from slipway.local_runner import LocalRunner
-from tests.nemo import pico_params
+from slipway.store.artifacts import Adapter, Checkpoint, Dataset
+from slipway.store.store import Store
+from slipway.pipeline.ensure import ensure
+from slipway.runners.local import LocalRunner
+from tests.support.nemo import pico_params
 store = Store(Path(sys.argv[1]))
 inputs = {"base": store.find(Checkpoint, "base"), "data": store.find(Dataset, "data")}
-ensure("finetune", inputs, pico_params(max_steps=60, epochs=60), output=Adapter, store=store, cache=store.root, runner=LocalRunner(),
+ensure("train_nemo", inputs, pico_params(max_steps=60, epochs=60), output=Adapter, store=store, cache=store.root, runner=LocalRunner(),
        on_event=lambda e: None)
 """
 
@@ -124,7 +127,7 @@ def test_what_runs_is_adopted_after_a_kill(store, inputs, monkeypatch, who):
     root = Path(__file__).resolve().parents[2]
     first = subprocess.Popen([sys.executable, "-c", ORCHESTRATOR, str(store.root)], cwd=root)
     params = pico_params(max_steps=60, epochs=60)
-    work = store.root / "work" / f"finetune-{stage_key('finetune', inputs, params, {})[:16]}"
+    work = store.root / "work" / f"train_nemo-{stage_key('train_nemo', inputs, params, {})[:16]}"
     wait_for(lambda: steps_done(work / "nemo" / "ckpt") >= 2)
     trainer = json.loads((work / "nemo" / "process.json").read_text())["pid"]
     if who == "stage":

@@ -17,12 +17,12 @@ from prefect.testing.utilities import prefect_test_harness
 
 from flows.finetune_and_ship import finetune_and_ship
 from flows.promote import promote_candidate, roll_back
-from slipway import deploy
-from slipway.candidate import candidate_of, read_verdict
-from slipway.client import ChatClient
-from slipway.config import Config
+from slipway.config.load import Config
+from slipway.deployment import promotion as deploy
+from slipway.deployment.candidate import candidate_of, read_verdict
+from slipway.engines.chat_client import ChatClient
 from slipway.errors import ConfigError, GateError, ResourceError
-from tests.world import free_port, small_config
+from tests.support.world import free_port, small_config
 
 pytestmark = [
     pytest.mark.timeout(1800),  # the first run on a machine builds the engine

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from slipway.formats import FORMATS
-from slipway.kernels import Kernels
+from slipway.quantization.compiled import Kernels
+from slipway.quantization.formats import FORMATS
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's compiler imports what torch deprecates
 

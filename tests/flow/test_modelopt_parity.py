@@ -5,17 +5,18 @@ import json
 import pytest
 import torch
 
-from slipway import fp4, fusion, mxfp4
-from slipway.artifacts import Checkpoint, load, seal
-from slipway.config import QuantizeConfig
-from slipway.jobs import Workspace
-from slipway.progress import Progress
-from slipway.quantize import quantize
-from tests.input_amax import input_amaxes
-from tests.modelopt_oracle import Job, differences, export, identical, tensors
-from tests.pico import pico_model
-from tests.pico_families import family
-from tests.write_whole import write_whole
+from slipway.config.quantize import QuantizeConfig
+from slipway.pipeline.stage import Workspace
+from slipway.quantization import fp4, fusion, mxfp4
+from slipway.stages.quantize import quantize
+from slipway.store.artifacts import Checkpoint
+from slipway.store.store import load, seal
+from slipway.system.progress import Progress
+from tests.oracles.input_amax import input_amaxes
+from tests.oracles.modelopt_oracle import Job, differences, export, identical, tensors
+from tests.support.pico import pico_model
+from tests.support.pico_families import family
+from tests.support.write_whole import write_whole
 
 TOKENS = tuple(tuple((7 * row + 5 * i * i) % 96 for i in range(24)) for row in range(3))
 LISTED = ("llama", "llama_tied", "qwen2", "qwen3", "gemma2", "phi3", "mixtral", "qwen2_moe", "qwen3_moe")

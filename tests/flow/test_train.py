@@ -14,15 +14,15 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 
-from slipway.config import Config
+from slipway.config.load import Config
 from slipway.errors import ConfigError, ResourceError
 from tasks.fetch import fetch
 from tasks.pipeline import pipeline
 from tasks.prepare import prepare
 from tasks.train import train
-from tests.nemo import SHAPE, TRAINER
-from tests.pico import LAYERS
-from tests.world import free_port, small_config
+from tests.support.nemo import SHAPE, TRAINER
+from tests.support.pico import LAYERS
+from tests.support.world import free_port, small_config
 
 pytestmark = [
     pytest.mark.timeout(600),
@@ -67,7 +67,7 @@ def trained(folder: Path) -> Any:
 def test_the_task_train_runs_the_stage_finetune(trained: Any) -> None:
     adapter, summary = trained
     assert [(s.stage, s.reused) for s in summary.stages] == [("fetch", False), ("prepare", False), ("train", False)]
-    assert adapter.manifest["provenance"]["stage"] == "finetune"
+    assert adapter.manifest["provenance"]["stage"] == "train_nemo"
     assert adapter.summary["steps"] == 12 and (adapter.path / "recipe.yaml").exists()
 
 

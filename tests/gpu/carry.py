@@ -10,10 +10,10 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from slipway.config import ModelConfig
-from slipway.fetch import fetch
-from slipway.jobs import Workspace
-from slipway.progress import Progress
+from slipway.config.model import ModelConfig
+from slipway.pipeline.stage import Workspace
+from slipway.stages.fetch import fetch
+from slipway.system.progress import Progress
 
 FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 

@@ -27,7 +27,7 @@ ELSEWHERE = {"prefect", "mlflow", "dvc", "httpx", "gguf", "bitsandbytes", "matpl
 
 def main() -> int:
     say("python", sys.version.split()[0], {name: found(name) for name in PACKAGES})
-    modules = [f"slipway.{module.name}" for module in pkgutil.iter_modules(slipway.__path__)]
+    modules = [f"slipway.{module.name}" for module in pkgutil.walk_packages(slipway.__path__)]
     missing = [name for name in [*modules, *NEEDED, *BENCHMARKS] if not loads(name)]
     say("all load" if not missing else f"do not load: {', '.join(missing)}")
     return bool(missing)

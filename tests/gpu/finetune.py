@@ -1,6 +1,6 @@
 """QLoRA of a random 8B through the real entry point, interrupted once, then merged and quantized by our own stages.
 
-`python -m tests.gpu.finetune --work DIR --tokenizer DIR [--size tiny]`. Stage `finetune` renders the shipped row, has a process of
+`python -m tests.gpu.finetune --work DIR --tokenizer DIR [--size tiny]`. Stage `train_nemo` renders the shipped row, has a process of
 this machine run `automodel` on it, is hit by a SIGTERM to the worker in the middle, resumes by itself and verifies the end. Every
 part has a time limit and says what it found at once; the last line, and $OUT/qlora8b.json, are all figures as JSON.
 """
@@ -23,12 +23,13 @@ import yaml
 
 from benchmarks.finetune_model import MODELS, overrides, prepare
 from benchmarks.measure import emit, say
-from slipway.artifacts import Adapter, Checkpoint, Dataset, Store, load
-from slipway.config import Config, load_config
-from slipway.finetune_config import FinetuneConfig
-from slipway.jobs import execute
-from slipway.targets import TargetConfig
-from slipway.tune_data import write_synthetic
+from slipway.config.load import Config, load_config
+from slipway.config.target import TargetConfig
+from slipway.pipeline.execute import execute
+from slipway.store.artifacts import Adapter, Checkpoint, Dataset
+from slipway.store.store import Store, load
+from slipway.training.nemo.params import FinetuneConfig
+from slipway.training.tuning.synthetic_rows import write_synthetic
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS, INTERRUPTED, ROW_TOKENS = 12, 4, {"8b": 90_000, "tiny": 12_000}
@@ -90,8 +91,8 @@ class Run:
         base, data = self._at(Checkpoint), self._at(Dataset)
         params = FinetuneConfig(train=self.config.train, model=self.config.model, target=self.config.target)
         refs = {name: {"uri": a.uri, "kind": a.kind, "digest": a.digest} for name, a in (("base", base), ("data", data))}
-        job = self._job("finetune", refs, params.model_dump(mode="json"))
-        command = [sys.executable, "-P", "-m", "slipway", "stage", "finetune", str(job)]
+        job = self._job("train_nemo", refs, params.model_dump(mode="json"))
+        command = [sys.executable, "-P", "-m", "slipway", "stage", "train_nemo", str(job)]
         progress, deadline, told = job.parent / "progress.jsonl", time.monotonic() + self.timeout, 0
         with subprocess.Popen(command, cwd=job.parent) as stage:
             while stage.poll() is None and time.monotonic() < deadline:

@@ -6,11 +6,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from slipway.config import QuantizeConfig
+from slipway.config.quantize import QuantizeConfig
 from slipway.errors import CheckpointError
-from slipway.progress import Progress
-from slipway.standalone import quantize_directory
-from tests.pico import pico_adapter, pico_model
+from slipway.streaming.directories import quantize_directory
+from slipway.system.progress import Progress
+from tests.support.pico import pico_adapter, pico_model
 
 
 @pytest.mark.parametrize("compiled", ["off", "on"])

@@ -7,12 +7,12 @@ not share: formats with static ones are compared on the CPU (tests/flow, tests/l
 
 import pytest
 
-from slipway.config import QuantizeConfig
-from slipway.formats import FORMATS
-from slipway.progress import Progress
-from slipway.standalone import quantize_directory
-from tests.modelopt_oracle import Job, differences, export
-from tests.pico import pico_model
+from slipway.config.quantize import QuantizeConfig
+from slipway.quantization.formats import FORMATS
+from slipway.streaming.directories import quantize_directory
+from slipway.system.progress import Progress
+from tests.oracles.modelopt_oracle import Job, differences, export
+from tests.support.pico import pico_model
 
 CHECKED = ("nvfp4a16", "fp8-dynamic")  # MXFP4's ties differ by intent: tests/flow/test_modelopt_parity.py
 

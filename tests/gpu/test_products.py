@@ -1,6 +1,6 @@
 """The LoRA product is one sum over the rank in one order, in fp32: the same bits on both devices, whole or in bands.
 
-Products and bands of fewer than 2^18 elements or 18 rows are made on the CPU always (`slipway.loader`): for those cuBLAS splits
+Products and bands of fewer than 2^18 elements or 18 rows are made on the CPU always (`slipway.streaming.loader`): for those cuBLAS splits
 the sum over the rank.
 """
 
@@ -10,11 +10,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from slipway.kernels import Kernels
-from slipway.loader import Loader
-from slipway.lora import LoraAdapter
-from slipway.shards import Shards
-from slipway.virtual import MergedSource
+from slipway.quantization.compiled import Kernels
+from slipway.streaming.loader import Loader
+from slipway.weights.lora import LoraAdapter
+from slipway.weights.merged import MergedSource
+from slipway.weights.shards import Shards
 
 SHAPES = [(4096, 4096), (1024, 4096), (14336, 4096), (4096, 14336), (28672, 8192), (257, 2048)]
 

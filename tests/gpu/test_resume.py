@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from slipway.journal import NAME
-from slipway.shards import INDEX
-from tests.adversarial import adversarial_model, attention_adapter
-from tests.modelopt_oracle import ROOT
+from slipway.weights.journal import NAME
+from slipway.weights.shards import INDEX
+from tests.oracles.modelopt_oracle import ROOT
+from tests.support.adversarial import adversarial_model, attention_adapter
 
 
 @pytest.fixture(scope="module")

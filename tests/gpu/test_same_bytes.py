@@ -6,13 +6,13 @@ import json
 import pytest
 import torch
 
-from slipway.config import QuantizeConfig
-from slipway.formats import FORMATS
-from slipway.progress import Progress
-from slipway.standalone import quantize_directory
-from tests.adversarial import adversarial_model, attention_adapter
-from tests.modelopt_oracle import identical, tensors
-from tests.pico import pico_adapter, pico_model
+from slipway.config.quantize import QuantizeConfig
+from slipway.quantization.formats import FORMATS
+from slipway.streaming.directories import quantize_directory
+from slipway.system.progress import Progress
+from tests.oracles.modelopt_oracle import identical, tensors
+from tests.support.adversarial import adversarial_model, attention_adapter
+from tests.support.pico import pico_adapter, pico_model
 
 WAYS = {f"{device}-{mode}": (device, mode) for device in ("cpu", "cuda") for mode in ("off", "on")}
 CALIBRATION = {"samples": 2, "length": 32, "micro_batch": 1}

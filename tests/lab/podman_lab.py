@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from slipway.docker_runner import DockerRunner
-from slipway.images import read_digests
-from slipway.runner import Job, Mount
-from slipway.targets import DockerConfig, ImageConfig, TargetConfig
+from slipway.config.image import ImageConfig
+from slipway.config.target import DockerConfig, TargetConfig
+from slipway.containers.images import read_digests
+from slipway.runners.base import Job, Mount
+from slipway.runners.docker import DockerRunner
 from tests.lab.trainer_run import write_recipe, write_rows
 
 INFRA = Path(__file__).resolve().parents[2] / "infra" / "lab"
@@ -56,7 +57,7 @@ class PodmanLab:
         return subprocess.run(["podman", *argv], env=self.env, capture_output=True, text=True, check=True).stdout
 
     def training(self, work: Path, name: str, *, max_steps: int = 12, step_s: float = 0.0, **env: str) -> Job:
-        """A job of the trainer as the stage `finetune` describes one: its recipe, data and checkpoints mounted."""
+        """A job of the trainer as the stage `train_nemo` describes one: its recipe, data and checkpoints mounted."""
         for folder in ("job", "data", "ckpt"):
             (work / folder).mkdir(parents=True, exist_ok=True)
         write_recipe(work / "job" / "recipe.yaml", "/ckpt", "/data/train.jsonl", max_steps=max_steps)
@@ -64,7 +65,7 @@ class PodmanLab:
         mounts = (Mount(work / "job", "/job"), Mount(work / "data", "/data"), Mount(work / "ckpt", "/ckpt", read_only=False))
         return Job(
             name, ("automodel", "/job/recipe.yaml", "--nproc-per-node", "1"), work, mounts=mounts, stop_s=20,
-            env={"TRAINER_STEP_S": str(step_s), "TRAINER_BUFFER": "1", **env}, labels={"slipway.run": "r1", "slipway.stage": "finetune"},
+            env={"TRAINER_STEP_S": str(step_s), "TRAINER_BUFFER": "1", **env}, labels={"slipway.run": "r1", "slipway.stage": "train_nemo"},
         )  # fmt: skip
 
 

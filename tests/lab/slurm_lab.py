@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from slipway.runner import Job, Mount, Outcome
-from slipway.sbatch import container_uri
-from slipway.slurm_runner import SlurmRunner
-from slipway.targets import ImageConfig, SlurmConfig, TargetConfig
+from slipway.config.image import ImageConfig
+from slipway.config.target import SlurmConfig, TargetConfig
+from slipway.runners.base import Job, Mount, Outcome
+from slipway.runners.slurm import SlurmRunner
+from slipway.runners.slurm_script import container_uri
 from tests.lab.trainer_run import TRAINER, steps_logged, write_recipe, write_rows
 
 SCRIPTS = Path(__file__).parents[2] / "infra" / "lab" / "slurm"
@@ -53,7 +54,7 @@ class SlurmLab:
 
 @dataclass
 class Work:
-    """A training job of the lab's trainer in a folder of its own, as stage `finetune` lays it out."""
+    """A training job of the lab's trainer in a folder of its own, as stage `train_nemo` lays it out."""
 
     root: Path
     name: str
@@ -78,7 +79,7 @@ class Work:
         env = {"TRAINER_STEP_S": str(self.step_s), "TRAINER_SAVE_S": str(self.save_s), "TRAINER_BUFFER": "1", "OMP_NUM_THREADS": "1"}
         mounts = (Mount(work / "data", "/data"), Mount(work / "job", "/job"), Mount(self.checkpoints, "/ckpt", read_only=False))
         argv = argv or ("automodel", "/job/recipe.yaml", "--nproc-per-node", "1")
-        labels = {"slipway.run": "lab", "slipway.stage": "finetune"}
+        labels = {"slipway.run": "lab", "slipway.stage": "train_nemo"}
         return Job(self.name, argv, work, {**env, **self.env, **more}, mounts, labels, stop_s=self.stop_s)
 
     def outside(self, argv: tuple[str, ...] | None = None) -> Job:

@@ -10,17 +10,21 @@ from pathlib import Path
 import psutil
 import pytest
 
-from slipway.artifacts import Checkpoint, Dataset, Engine, Evaluation, Store, Verdict, load
-from slipway.client import ChatClient
-from slipway.config import DeployConfig, EngineConfig, StoreConfig
-from slipway.deploy import champion, promote, rollback, status, stop
-from slipway.engine import engine
+from slipway.config.deploy import DeployConfig
+from slipway.config.engine import EngineConfig
+from slipway.config.store import StoreConfig
+from slipway.deployment.promotion import promote, rollback
+from slipway.deployment.releases import Release
+from slipway.deployment.state import champion, status, stop
+from slipway.engines.chat_client import ChatClient
 from slipway.errors import EngineError
-from slipway.jobs import Workspace
-from slipway.progress import Progress
-from slipway.releases import Release
-from tests.pico import pico_model
-from tests.record import put
+from slipway.pipeline.stage import Workspace
+from slipway.stages.engine import engine
+from slipway.store.artifacts import Checkpoint, Dataset, Engine, Evaluation, Verdict
+from slipway.store.store import Store, load
+from slipway.system.progress import Progress
+from tests.support.pico import pico_model
+from tests.support.record import put
 
 TURNS = [{"role": "user", "content": "turn on the light"}, {"role": "assistant", "content": "{}"}]
 

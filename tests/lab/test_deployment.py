@@ -16,10 +16,11 @@ from typing import Any
 import psutil
 import pytest
 
-from slipway import deploy
-from slipway.config import GateConfig, load_config
-from slipway.services import DEPLOYMENT, HOST, POOL, Services, supervisor
-from tests.world import ROOT, free_port, small_config
+from slipway.config.gate import GateConfig
+from slipway.config.load import load_config
+from slipway.deployment import promotion as deploy
+from slipway.ops.services import DEPLOYMENT, HOST, POOL, Services, supervisor
+from tests.support.world import ROOT, free_port, small_config
 
 pytestmark = pytest.mark.timeout(1800)  # the first run on a machine builds the engine
 

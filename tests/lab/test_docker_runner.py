@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from slipway import docker_engine
-from slipway.containers import list_jobs
-from slipway.docker_runner import DockerRunner
+from slipway.config.image import ImageConfig
+from slipway.config.target import DockerConfig, TargetConfig
+from slipway.containers import docker_client as docker_engine
+from slipway.containers.images import read_digests
 from slipway.errors import ConfigError, ResourceError
-from slipway.images import read_digests
-from slipway.runner import Job, Mount, State, follow
-from slipway.targets import DockerConfig, ImageConfig, TargetConfig
+from slipway.runners.base import Job, Mount, State, follow
+from slipway.runners.docker import DockerRunner
+from slipway.runners.docker_container import list_jobs
 from tests.lab.podman_lab import INFRA
 from tests.lab.trainer_run import steps_logged
 
@@ -64,13 +65,13 @@ def test_a_job_trains_with_its_mounts_variables_and_labels(lab, tmp_path):
     assert (ended.state, ended.code) == (State.DONE, 0) and 0.1 < ended.seconds < 60
     assert steps_logged(tmp_path / "ckpt") == list(range(12)) and (tmp_path / "ckpt" / "LATEST" / "model").is_dir()
     (made,) = json.loads(lab.podman("inspect", job.name))
-    assert made["Config"]["Labels"].items() >= {"slipway.job": job.name, "slipway.run": "r1", "slipway.stage": "finetune"}.items()
+    assert made["Config"]["Labels"].items() >= {"slipway.job": job.name, "slipway.run": "r1", "slipway.stage": "train_nemo"}.items()
     assert {"HF_HUB_OFFLINE=1", "TRANSFORMERS_OFFLINE=1", "HF_DATASETS_OFFLINE=1", "TRAINER_BUFFER=1"} <= set(made["Config"]["Env"])
     assert made["ImageDigest"] == lab.image.digests[lab.arch]
     assert {u["Name"]: u["Hard"] for u in made["HostConfig"]["Ulimits"]}["RLIMIT_STACK"] == 64 << 20
     assert made["Config"]["StopTimeout"] == 20 and made["Config"]["WorkingDir"] == "/tmp"
     listed = list_jobs(lab.host)
-    assert [(c.name, c.state, c.run, c.stage) for c in listed] == [(job.name, "exited", "r1", "finetune")]
+    assert [(c.name, c.state, c.run, c.stage) for c in listed] == [(job.name, "exited", "r1", "train_nemo")]
     whole_log(lab, job)
     runner.forget(job)
 
@@ -141,11 +142,12 @@ def test_what_ignores_sigterm_is_killed_after_its_time(lab, tmp_path):
 ORCHESTRATOR = """
 import json, sys, time
 from pathlib import Path
-from slipway.docker_runner import DockerRunner
-from slipway.runner import Job, Mount, follow
-from slipway.targets import ImageConfig, TargetConfig
+from slipway.runners.docker import DockerRunner
+from slipway.runners.base import Job, Mount, follow
+from slipway.config.image import ImageConfig
+from slipway.config.target import TargetConfig
 job, target, image = json.load(open(sys.argv[1]))
-job = Job(job["name"], tuple(job["argv"]), Path(job["work"]), env=job["env"], stop_s=20, labels={"slipway.run": "r1", "slipway.stage": "finetune"},
+job = Job(job["name"], tuple(job["argv"]), Path(job["work"]), env=job["env"], stop_s=20, labels={"slipway.run": "r1", "slipway.stage": "train_nemo"},
           mounts=tuple(Mount(Path(s), t, r) for s, t, r in job["mounts"]))
 target = TargetConfig.model_validate(target)
 runner = DockerRunner(target.runner, target, ImageConfig.model_validate(image))
@@ -354,7 +356,7 @@ def test_a_program_that_is_not_in_the_image_fails_the_job(lab, tmp_path):
 
 
 def test_an_engine_that_is_not_there_is_named(lab, tmp_path, monkeypatch):
-    monkeypatch.setattr("slipway.docker_runner.ANSWER_S", 0.5)
+    monkeypatch.setattr("slipway.runners.docker.ANSWER_S", 0.5)
     with pytest.raises(ResourceError, match=r"docker engine unix:///nowhere\.sock: no answer .*docker info"):
         lab.runner("unix:///nowhere.sock").submit(Job("x", ("sh",), tmp_path))
 

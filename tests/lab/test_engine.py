@@ -18,19 +18,24 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from slipway import serving
-from slipway.artifacts import Adapter, Artifact, Checkpoint, Dataset, Engine, Quantized, Store, load, sha256_file
-from slipway.checkpoints import materialize, write_virtual
-from slipway.client import ChatClient
-from slipway.config import CalibrationConfig, EngineConfig, QuantizeConfig, StoreConfig, load_config
-from slipway.engine import engine
+from slipway.config.engine import EngineConfig
+from slipway.config.load import load_config
+from slipway.config.quantize import CalibrationConfig, QuantizeConfig
+from slipway.config.store import StoreConfig
+from slipway.engines import server as serving
+from slipway.engines.chat_client import ChatClient
+from slipway.engines.llamacpp.build import build_id, find_tools
 from slipway.errors import CheckpointError, EngineError, ResourceError
-from slipway.evaluate import PARTIAL, EvaluateParams, evaluate
-from slipway.jobs import Workspace
-from slipway.llamacpp import build_id, find_tools
-from slipway.progress import Progress
-from slipway.quantize import quantize
-from tests.pico import pico_adapter, pico_model
+from slipway.pipeline.stage import Workspace
+from slipway.stages.engine import engine
+from slipway.stages.evaluate import PARTIAL, EvaluateParams, evaluate
+from slipway.stages.quantize import quantize
+from slipway.store.artifacts import Adapter, Artifact, Checkpoint, Dataset, Engine, Quantized
+from slipway.store.store import Store, load
+from slipway.system.files import sha256_file
+from slipway.system.progress import Progress
+from slipway.weights.checkpoint import materialize, write_virtual
+from tests.support.pico import pico_adapter, pico_model
 
 CACHE = Path(StoreConfig().cache).expanduser()
 PARAMS = EngineConfig(context=512, slots=2, threads=1)

@@ -1,4 +1,4 @@
-"""Stage `finetune` through a real container engine and a real Slurm: the same recipe, the trainer's container, everything mounted."""
+"""Stage `train_nemo` through a real container engine and a real Slurm: the same recipe, the trainer's container, everything mounted."""
 
 import json
 import os
@@ -10,20 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from slipway import nemo_job
-from slipway.artifacts import Adapter, Checkpoint, Store
-from slipway.config import Config
-from slipway.containers import list_jobs
+from slipway.config.load import Config
+from slipway.config.target import SlurmConfig, TargetConfig
 from slipway.errors import ResourceError
-from slipway.finetune import finetune
-from slipway.jobs import Workspace
-from slipway.nemo_checkpoints import steps_done
-from slipway.progress import Progress, Tail
-from slipway.targets import SlurmConfig, TargetConfig
-from slipway.training_jobs import training_jobs
+from slipway.ops.training_jobs import training_jobs
+from slipway.pipeline.stage import Workspace
+from slipway.runners.docker_container import list_jobs
+from slipway.stages.train_nemo import train_nemo
+from slipway.store.artifacts import Adapter, Checkpoint
+from slipway.store.store import Store
+from slipway.system.progress import Progress
+from slipway.system.tail import Tail
+from slipway.training.nemo import job as nemo_job
+from slipway.training.nemo.checkpoints import steps_done
 from tests.lab.slurm_lab import IMAGE
-from tests.nemo import dataset_of, pico_params, wait_for
-from tests.pico import pico_model
+from tests.support.nemo import dataset_of, pico_params, wait_for
+from tests.support.pico import pico_model
 
 
 class Stage:
@@ -34,7 +36,7 @@ class Stage:
         with self.store.create(Checkpoint, "base", {}) as out:
             pico_model(out, layers=2)
         self.inputs = {"base": self.store.find(Checkpoint, "base"), "data": dataset_of(self.store)}
-        self.work = folder / f"finetune-{folder.name}"
+        self.work = folder / f"train_nemo-{folder.name}"
         self.work.mkdir()
 
     @property
@@ -47,7 +49,7 @@ class Stage:
 
     def go(self):
         with self.store.create(Adapter, "adapter", {}) as out, Progress(self.folder / "progress.jsonl") as progress:
-            finetune(**self.inputs, params=self.params, space=Workspace(out, self.work, self.folder, progress))
+            train_nemo(**self.inputs, params=self.params, space=Workspace(out, self.work, self.folder, progress))
         return self.store.find(Adapter, "adapter")
 
     def notes(self):
@@ -124,13 +126,14 @@ def test_a_full_checkpoint_disk_is_said_before_the_model_loads(in_container):
 ORCHESTRATOR = """
 import json, sys
 from pathlib import Path
-from slipway.artifacts import Adapter, Checkpoint, Dataset, Store
-from slipway.finetune_config import FinetuneConfig
-from slipway.jobs import ensure
-from slipway.local_runner import LocalRunner
+from slipway.store.artifacts import Adapter, Checkpoint, Dataset
+from slipway.store.store import Store
+from slipway.training.nemo.params import FinetuneConfig
+from slipway.pipeline.ensure import ensure
+from slipway.runners.local import LocalRunner
 store, params = Store(Path(sys.argv[1])), FinetuneConfig.model_validate(json.loads(sys.argv[2]))
 inputs = {"base": store.find(Checkpoint, "base"), "data": store.find(Dataset, "data")}
-made = ensure("finetune", inputs, params, output=Adapter, store=store, cache=store.root, runner=LocalRunner(), on_event=lambda e: None)
+made = ensure("train_nemo", inputs, params, output=Adapter, store=store, cache=store.root, runner=LocalRunner(), on_event=lambda e: None)
 print(made.artifact.uri)
 """
 
@@ -140,7 +143,7 @@ def test_a_container_whose_followers_were_killed_is_listed_and_adopted(in_contai
     config = Config.model_validate({"store": {"root": str(stage.store.root)}, "target": stage.params.target.model_dump()})
     argv = [sys.executable, "-c", ORCHESTRATOR, str(stage.store.root), stage.params.model_dump_json()]
     first = subprocess.Popen(argv)
-    work = wait_for(lambda: next((stage.store.root / "work").glob("finetune-*/nemo/ckpt/LATEST"), None)).parents[2]
+    work = wait_for(lambda: next((stage.store.root / "work").glob("train_nemo-*/nemo/ckpt/LATEST"), None)).parents[2]
     (job,), left = training_jobs(config)
     assert job.followed and left == []
     first.kill()

@@ -6,15 +6,18 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from slipway.artifacts import Checkpoint, load, seal
-from slipway.config import ModelConfig, QuantizeConfig, StoreConfig
-from slipway.fetch import fetch
-from slipway.jobs import Workspace
-from slipway.progress import Progress
-from slipway.quantize import quantize
-from tests.input_amax import input_amaxes
-from tests.modelopt_oracle import Job, differences, export
-from tests.write_whole import write_whole
+from slipway.config.model import ModelConfig
+from slipway.config.quantize import QuantizeConfig
+from slipway.config.store import StoreConfig
+from slipway.pipeline.stage import Workspace
+from slipway.stages.fetch import fetch
+from slipway.stages.quantize import quantize
+from slipway.store.artifacts import Checkpoint
+from slipway.store.store import load, seal
+from slipway.system.progress import Progress
+from tests.oracles.input_amax import input_amaxes
+from tests.oracles.modelopt_oracle import Job, differences, export
+from tests.support.write_whole import write_whole
 
 
 @pytest.fixture(scope="module")

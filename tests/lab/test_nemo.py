@@ -15,18 +15,20 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from slipway.artifacts import Adapter, Checkpoint, Store
-from slipway.checkpoints import materialize
-from slipway.config import MergeConfig
-from slipway.finetune import finetune
-from slipway.jobs import Workspace
-from slipway.merge import merge
-from slipway.packing import tokenize
-from slipway.progress import Progress, Tail
-from slipway.rows import read_rows
-from slipway.training import mean_loss
-from tests.nemo import dataset_of, pico_params, wait_for
-from tests.pico import pico_model
+from slipway.config.merge import MergeConfig
+from slipway.data.rows import read_rows
+from slipway.pipeline.stage import Workspace
+from slipway.stages.merge import merge
+from slipway.stages.train_nemo import train_nemo
+from slipway.store.artifacts import Adapter, Checkpoint
+from slipway.store.store import Store
+from slipway.system.progress import Progress
+from slipway.system.tail import Tail
+from slipway.training.loop import mean_loss
+from slipway.training.packing import tokenize
+from slipway.weights.checkpoint import materialize
+from tests.support.nemo import dataset_of, pico_params, wait_for
+from tests.support.pico import pico_model
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 24
@@ -64,7 +66,7 @@ def train(folder, params, sig=None):
     if sig:
         threading.Thread(target=interrupt, args=(work, sig), daemon=True).start()
     with store.create(Adapter, "adapter", {}) as out, Progress(folder / "progress.jsonl") as progress:
-        finetune(**inputs, params=params, space=Workspace(out, work, folder, progress))
+        train_nemo(**inputs, params=params, space=Workspace(out, work, folder, progress))
     adapter = store.find(Adapter, "adapter")
     recipe = yaml.safe_load((adapter.path / "recipe.yaml").read_text())
     events = list(Tail(folder / "progress.jsonl").read())

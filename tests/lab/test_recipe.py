@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from slipway.packing import tokenize
-from slipway.recipe import to_yaml
-from slipway.recipe_request import request
-from slipway.training_steps import packs
-from tests.pico import pico_model
+from slipway.training.nemo.recipe import to_yaml
+from slipway.training.nemo.request import request
+from slipway.training.nemo.steps import packs
+from slipway.training.packing import tokenize
+from tests.support.pico import pico_model
 
 CONF = Path("conf")
 SHIPPED = {

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from slipway import slurm_runner
 from slipway.errors import ResourceError
-from slipway.runner import Job, Mount, State
-from slipway.slurm_commands import by_accounting, by_controller, find_named, list_jobs
-from slipway.slurm_runner import SlurmRunner
+from slipway.runners import slurm as slurm_runner
+from slipway.runners.base import Job, Mount, State
+from slipway.runners.slurm import SlurmRunner
+from slipway.runners.slurm_commands import by_accounting, by_controller, find_named, list_jobs
 from tests.lab.slurm_lab import SlurmLab, Work, ended, slurm_id, wait_for
 
 LIMITED_STEPS = 45
@@ -48,7 +48,7 @@ def test_one_node_in_a_container_that_sees_what_is_mounted(slurm_lab: SlurmLab, 
     assert work.steps() == list(range(12))
     assert "step 11 |" in job.log.read_text()
     comment = slurm_lab.ask("squeue", "--noheader", "--states=all", "--format=%k", "--jobs", slurm_id(job))
-    assert comment == "slipway.run=lab slipway.stage=finetune slipway.job=one"
+    assert comment == "slipway.run=lab slipway.stage=train_nemo slipway.job=one"
 
 
 def test_two_nodes_meet_through_torchrun(slurm_lab: SlurmLab, tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_dead_node_daemon_leaves_no_second_writer(slurm_lab: SlurmLab, tmp_pat
     runner.submit(job)
     wait_for(lambda: len(work.steps()) > 12)
     assert slurm_lab.ask("squeue", "--noheader", "--format=%N", "--jobs", slurm_id(job)) == "n1"
-    assert {j.name: (j.state, j.run, j.stage) for j in list_jobs()}["orphaned"] == ("RUNNING", "lab", "finetune")
+    assert {j.name: (j.state, j.run, j.stage) for j in list_jobs()}["orphaned"] == ("RUNNING", "lab", "train_nemo")
     slurm_lab.part("n1", "kill")
     killed = time.time()
     time.sleep(2)

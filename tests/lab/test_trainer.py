@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.lab.trainer_run import AUTOMODEL, steps_logged, write_recipe, write_rows
-from tests.pico import HIDDEN, INTERMEDIATE, LAYERS, TARGETS, pico_model
+from tests.support.pico import HIDDEN, INTERMEDIATE, LAYERS, TARGETS, pico_model
 
 
 def train(recipe, **env):

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from slipway.config import load_config
-from slipway.recipe import Paths, render
-from slipway.rows import read_rows
-from slipway.train_config import NEMO_DEFAULTS
-from slipway.tune_data import write_synthetic
-from tests.nemo import pico_params
-from tests.pico import HEADS, HIDDEN, INTERMEDIATE, KV_HEADS, pico_model
+from slipway.config.load import load_config
+from slipway.config.train import NEMO_DEFAULTS
+from slipway.data.rows import read_rows
+from slipway.training.nemo.recipe import Paths, render
+from slipway.training.tuning.synthetic_rows import write_synthetic
+from tests.support.nemo import pico_params
+from tests.support.pico import HEADS, HIDDEN, INTERMEDIATE, KV_HEADS, pico_model
 
 ROOT = Path(__file__).resolve().parents[2]
 LAYERS = 2
@@ -78,7 +78,11 @@ def test_the_command_probes_the_real_recipe_and_writes_a_row(nemo_lab: Any, mode
     assert (train.backend, train.pack_length) == ("nemo", found["best"]["pack_length"])
     assert train.activation_checkpointing == found["best"]["activation_checkpointing"]
     assert train.lr == NEMO_DEFAULTS["lr"]
-    assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if b"slipway.probe" in _read(p) and str(tmp_path).encode() in _read(p)]
+    assert not [
+        p
+        for p in Path("/proc").glob("[0-9]*/cmdline")
+        if b"slipway.training.tuning.probe" in _read(p) and str(tmp_path).encode() in _read(p)
+    ]
 
 
 def _read(file: Path) -> bytes:

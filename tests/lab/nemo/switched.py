@@ -12,7 +12,7 @@ from pathlib import Path
 import on_cpu  # noqa: F401
 import torch
 
-from slipway.probe_recipe import MODES, ProbeRecipe
+from slipway.training.tuning.probe_recipe import MODES, ProbeRecipe
 
 LOSS = {"_target_": "nemo_automodel.components.loss.masked_ce.MaskedCrossEntropy"}
 

@@ -1,0 +1,1 @@
+"""A network run one decoder layer at a time, and what its matmuls see."""

@@ -1,0 +1,21 @@
+"""Section `evaluate`: what is measured of a served model."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from slipway.config.base import Section
+from slipway.config.model import ModelConfig as ModelConfig
+from slipway.config.train import TrainConfig as TrainConfig
+
+
+class EvaluateConfig(Section):
+    """Quality and speed of a served model."""
+
+    max_items: int | None = Field(None, ge=1, description="Test items scored, taken evenly over labels; null: all.")
+    max_new_tokens: int = Field(48, ge=1, description="Longest answer, tokens.")
+    concurrency: list[int] = Field([1, 4], description="Concurrent requests of the speed runs.")
+    speed_requests: int = Field(24, ge=4, description="Requests per speed run.")
+    timeout_s: float = Field(120, gt=0, description="Longest wait for one answer, seconds.")
+    label_key: str = Field("intent", description="Key of the answer's JSON that names the intent.")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Level of the confidence intervals.")

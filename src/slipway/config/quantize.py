@@ -1,0 +1,59 @@
+"""Section `quantize`: number formats, rounding methods, calibration."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from slipway.config.base import Section, Switch
+from slipway.config.model import ModelConfig as ModelConfig
+from slipway.config.train import TrainConfig as TrainConfig
+
+
+class CalibrationConfig(Section):
+    """Which training rows run through the network for input scales, KV scales and GPTQ."""
+
+    samples: int = Field(128, ge=1, description="Sequences run through the network.")
+    length: int = Field(512, ge=16, description="Tokens of a sequence; training rows are joined to fill them.")
+    seed: int = Field(17, description="Seed of the choice of rows.")
+    micro_batch: int = Field(4, ge=1, description="Sequences run together.")
+
+
+class QuantizeConfig(Section):
+    """Checkpoint -> quantized checkpoint, in one pass."""
+
+    format: Literal["nvfp4", "nvfp4a16", "mxfp4", "fp8", "fp8-dynamic"] = Field(
+        "nvfp4a16",
+        description="`nvfp4`: weights and inputs in NVFP4 (W4A4); `nvfp4a16`: weights only; `mxfp4`: weights only, block 32; "
+        "`fp8`: weights and inputs in E4M3, a scale per tensor; `fp8-dynamic`: a weight scale per channel, inputs scaled per token.",
+    )
+    method: Literal["max", "mse", "gptq"] = Field(
+        "max",
+        description="`max`: scales from largest magnitudes, ModelOpt's rule bit for bit; `mse`: block scales searched for the least "
+        "squared error (FP4); `gptq`: also rounded so that outputs on calibration data change least.",
+    )
+    layout: Literal["modelopt", "compressed-tensors"] = Field("modelopt", description="Names and config documents that the runtime reads.")
+    kv_cache: Literal["none", "fp8"] = Field("none", description="`fp8`: scales for an FP8 KV cache, from calibration.")
+    exclude: list[str] = Field(
+        ["lm_head"], description="Modules kept in bf16: shell patterns on module names. Embeddings, routers and norms are always kept."
+    )
+    rules: dict[str, str] = Field(
+        default_factory=dict, description="Mixed precision: shell pattern on module names -> format or `bf16`; the first match wins."
+    )
+    max_bits: float | None = Field(
+        None,
+        gt=4,
+        le=16,
+        description="Mixed precision by measurement: raise what loses most from `format` to FP8, then to bf16, while the average "
+        "stays at or below this many bits per quantized parameter; null: off.",
+    )
+    calibration: CalibrationConfig = Field(default_factory=CalibrationConfig, description="Calibration data.")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the arithmetic runs; `auto`: the GPU when there is one.")
+    compile: Switch = Field(
+        "auto",
+        description="Compile the arithmetic; `auto`: on a CPU above 1 GB of weights, when a compiler is there. The bytes are the same.",
+    )
+    memory_budget_gb: float = Field(4.0, gt=0, description="Weights in flight on the device that computes, GB.")
+    workers: int | None = Field(None, ge=1, description="Threads that read, compute and write; null: the cores, at most 16.")
+    max_shard_gb: float = Field(4.0, gt=0, description="Largest shard written, GB.")

@@ -1,0 +1,63 @@
+"""Machines that train, and the images they run: rows of `conf/targets/` and `conf/images.yaml`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from slipway.config.base import Section
+
+
+class LocalRunConfig(Section):
+    """Training as a process of this machine, which has NeMo AutoModel installed."""
+
+    kind: Literal["local"] = Field("local", description="A process group of its own.")
+
+
+class DockerConfig(Section):
+    """Training in a container of a docker engine, which sees the store and the model under the same paths as this machine."""
+
+    kind: Literal["docker"] = Field(description="A container, through the engine's API.")
+    host: str | None = Field(None, description="Engine: `unix://`, `tcp://` or `ssh://user@host`; null: DOCKER_HOST, else this machine's.")
+    image: str = Field("nemo-automodel", description="Key of conf/images.yaml.")
+    gpus: bool = Field(True, description="Ask the engine for the target's GPUs.")
+
+
+class SlurmConfig(Section):
+    """Training under Slurm, in a container through Pyxis."""
+
+    kind: Literal["slurm"] = Field(description="sbatch, squeue, sacct and scancel.")
+    image: str = Field("nemo-automodel", description="Key of conf/images.yaml.")
+    container: bool = Field(True, description="Pyxis: --container-image and --container-mounts; off: what the nodes have installed.")
+    partition: str | None = Field(None, description="Partition; null: the cluster's default.")
+    account: str | None = Field(None, description="Account; null: the user's default.")
+    qos: str | None = Field(None, description="Quality of service; null: the default.")
+    time_limit: str = Field("04:00:00", description="Time limit of one attempt, HH:MM:SS.")
+    signal_s: int = Field(300, ge=1, description="Seconds before the time limit at which the job is told to save and stop.")
+    lease_s: float = Field(
+        120,
+        gt=0,
+        description="Seconds an attempt may fail to reach the shared filesystem before it is presumed dead; it ends itself at 2/3.",
+    )
+    poll_s: float = Field(5, ge=0, description="Seconds between two questions to the controller about one job.")
+    patience_s: float = Field(300, ge=0, description="Seconds the controller may not answer before that is an error.")
+    extra: list[str] = Field(default_factory=list, description="More sbatch options, as on its command line.")
+
+
+class TargetConfig(Section):
+    """A machine that trains. A new machine is a new row of conf/targets/."""
+
+    name: str = Field("local", description="Name of the row.")
+    arch: Literal["amd64", "arm64"] = Field("amd64", description="CPU architecture, as container registries call it.")
+    nodes: int = Field(1, ge=1, description="Nodes used by one job.")
+    gpus: int = Field(0, ge=0, description="GPUs per node; 0: the CPU trains.")
+    gpu_memory_gb: float | None = Field(None, gt=0, description="Memory of one GPU, GB; null: no GPU.")
+    unified_memory: bool = Field(False, description="CPU and GPU share the memory: loading and page cache count too.")
+    reserve_gb: float = Field(4.0, ge=0, description="GPU memory kept free, GB.")
+    bandwidth_gb_s: float | None = Field(None, gt=0, description="Memory bandwidth of one GPU, GB/s.")
+    compute_capability: str | None = Field(None, description="CUDA compute capability, e.g. sm_121.")
+    formats: list[str] = Field(default_factory=list, description="Weight formats the hardware computes in.")
+    runner: LocalRunConfig | DockerConfig | SlurmConfig = Field(
+        default_factory=LocalRunConfig, discriminator="kind", description="How training jobs reach it."
+    )

@@ -1,0 +1,1 @@
+"""Container images and engines: digests, registries, the docker connection, pulls, logs."""

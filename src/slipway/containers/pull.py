@@ -1,0 +1,92 @@
+"""A pinned image on an engine: its architecture is checked in the registry before the pull and on the machine after it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from docker.errors import APIError, ImageNotFound
+
+from slipway.config.image import ImageConfig
+from slipway.containers import images
+from slipway.containers.docker_client import LOST, PULL_S, Engine, UnreachableError, close
+from slipway.errors import ConfigError, ResourceError
+
+ANSWER_S = 10.0
+SAY_EVERY_S = 10.0
+
+
+def have_image(engine: Engine, info: dict[str, Any], image: ImageConfig, arch: str, log: Path) -> str:
+    """`repository@sha256:...`, on the engine's machine. `info`: what the engine says of itself. Progress of a pull goes to `log`.
+
+    Raises ConfigError for a digest that is not pinned or not there, and for another architecture, of image or machine, naming both;
+    ResourceError for an engine or registry that does not answer, or a full disk.
+    """
+    reference = images.pinned(image, arch)
+    machine = images.architecture(info["Architecture"])
+    if machine != arch:
+        raise ConfigError(
+            f"machine {engine.host}", machine, f"{arch}, the target's architecture", "choose the target's row that fits, or its host"
+        )
+    found = engine.insist(lambda c: _inspect(c, reference), ANSWER_S)
+    if found is None:
+        images.check_before_pull(image, arch)
+        _pull(engine, reference, log)
+        found = engine.insist(lambda c: _inspect(c, reference), ANSWER_S)
+    if found is None:
+        raise ResourceError(f"image {reference}", f"not on {engine.host} after the pull", "the image", "pull it there by hand and look")
+    images.refuse_other_on_machine(reference, found["Architecture"], arch, engine.host)
+    return reference
+
+
+def _inspect(client: Any, reference: str) -> dict[str, Any] | None:
+    try:
+        return dict(client.api.inspect_image(reference))
+    except ImageNotFound:
+        return None
+
+
+def _pull(engine: Engine, reference: str, log: Path) -> None:
+    try:
+        client = engine.connect(PULL_S)
+        try:
+            _follow(client.api.pull(reference, stream=True, decode=True), reference, log)
+        finally:
+            close(client)
+    except APIError as err:
+        raise _refused(engine, reference, str(err.explanation)) from err
+    except (UnreachableError, *LOST) as err:
+        raise ResourceError(
+            f"image {reference}", f"the pull on {engine.host} broke off: {err}", "the image", "run again: layers pulled so far are kept"
+        ) from err
+
+
+def _follow(events: Any, reference: str, log: Path) -> None:
+    """Lines like `pulling X: 3.1 of 20.4 GB`, one every ten seconds. Raises ResourceError for what the engine reports."""
+    layers: dict[str, tuple[int, int]] = {}
+    said = 0.0
+    for event in events:
+        if "error" in event:
+            raise _refused(None, reference, str(event["error"]))
+        if size := event.get("progressDetail", {}).get("total"):
+            layers[event.get("id", "")] = (event["progressDetail"].get("current", 0), size)
+        if time.monotonic() - said > SAY_EVERY_S:
+            said = time.monotonic()
+            done, total = (sum(sizes) / 1e9 for sizes in zip(*layers.values(), strict=True)) if layers else (0.0, 0.0)
+            _say(log, f"pulling {reference}: {done:.1f} of {total:.1f} GB")
+    _say(log, f"pulled {reference}")
+
+
+def _say(log: Path, text: str) -> None:
+    with log.open("a") as f:
+        f.write(text + "\n")
+
+
+def _refused(engine: Engine | None, reference: str, said: str) -> ConfigError | ResourceError:
+    where = f" on {engine.host}" if engine else ""
+    if "no space left" in said:
+        return ResourceError(f"image {reference}", f"no space left{where}", "room for the image", "`docker system df` there, free some")
+    if "not found" in said or "manifest unknown" in said:
+        return ConfigError(f"image {reference}", said, "an image that the registry has", "`slipway pin` reads its digests")
+    return ResourceError(f"image {reference}", f"the pull{where} failed: {said}", "the image", "mend what it says, then again")

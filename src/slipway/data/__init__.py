@@ -1,0 +1,1 @@
+"""Chat rows: read, cleaned, split, measured, described; what DVC recorded of them."""

@@ -1,0 +1,1 @@
+"""A release on a target: promoted beside the champion, switched, rolled back."""

@@ -1,0 +1,1 @@
+"""Runtime bundles: built, keyed, served and asked; one sub-room a driver."""

@@ -1,0 +1,1 @@
+"""llama.cpp: its server built for this CPU, models converted to its file format."""

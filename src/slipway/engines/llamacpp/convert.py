@@ -1,0 +1,32 @@
+"""A model directory to the GGUF file that llama.cpp loads."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from slipway.engines.llamacpp.build import Build
+from slipway.errors import EngineError, ResourceError
+
+
+def convert(build: Build, model: Path, out: Path, outtype: str) -> None:
+    """HF model directory -> GGUF by llama.cpp's own converter, in a process of its own. EngineError when it refuses.
+
+    `outtype` (f16, bf16) is for tensors that are not quantized. The directory's name goes into the file's metadata:
+    give it one that does not change from run to run.
+    """
+    argv = [sys.executable, str(build.converter), str(model), "--outfile", str(out), "--outtype", outtype, "--model-name", model.name]
+    offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(argv, capture_output=True, text=True, errors="replace", env={**os.environ, **offline}, check=False)
+    if done.returncode == 0 and out.exists():
+        return
+    if "No space left on device" in done.stderr:
+        raise ResourceError("disk", f"full while converting to {out}", "room for the model", "free space, then run again")
+    cause = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
+    last = "\n".join((done.stderr or done.stdout).strip().splitlines()[-6:])
+    raise EngineError(
+        f"conversion of {model.resolve()} to GGUF", f"{cause}. Last output:\n{last}", "a model that llama.cpp can run",
+        "check the model's architecture and quantization against llama.cpp's",
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""The machine and what runs on it: services, doctor, status, preflight."""

@@ -1,0 +1,211 @@
+"""Is this machine ready, and if not, what to do. Looks only: nothing is changed, no model library is imported."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+import psutil
+
+from slipway.config.deploy import DeployConfig
+from slipway.config.engine import EngineConfig
+from slipway.config.load import Config
+from slipway.engines.llamacpp.build import Build, build_id, find_tools, is_complete
+from slipway.errors import ResourceError
+from slipway.ops.services import healthy
+from slipway.system import installed
+
+GB = 1e9
+PYTHON = (3, 11)
+# GB. The embedded run writes about 3 GB; the one-time engine build adds 1.
+DISK_FAIL, DISK_WARN = 4.0, 8.0
+# GB. Training the embedded model peaks near 2.5.
+MEMORY_FAIL, MEMORY_WARN = 3.0, 4.5
+# Not needed to ship on this machine: absent is well, another version is not.
+OPTIONAL_EXTRAS = ("test", "nemo", "trtllm")
+CGROUP = Path("/sys/fs/cgroup")
+Status = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One look: what it is about, how it stands, what was found, what to do about it (empty when well)."""
+
+    name: str
+    status: Status
+    found: str
+    advice: str
+
+    def to_json(self) -> dict[str, str]:
+        return asdict(self)
+
+
+def check(config: Config) -> list[Check]:
+    """Every check, in the order in which a person would mend things."""
+    gpus = _gpus()
+    cache = Path(config.store.cache).expanduser()
+    return [
+        python(sys.version_info[:3]),
+        *packages(),
+        torch(gpus, installed.torch_build()),
+        gpu(gpus),
+        *engine(config.engine, cache),
+        disk("store", Path(config.store.root)),
+        disk("cache", cache),
+        memory(_available_memory()),
+        service("Prefect", *_prefect(), "/api/health", "SLIPWAY_PREFECT_PORT"),
+        service("MLflow", *_address(config.tracking.uri), "/health", "SLIPWAY_MLFLOW_PORT"),
+        deploy_ports(config.deploy),
+    ]
+
+
+def python(version: tuple[int, ...]) -> Check:
+    found = ".".join(map(str, version))
+    if version[:2] < PYTHON:
+        return Check("python", "fail", found, f"use python {'.'.join(map(str, PYTHON))} or newer: `make PYTHON=python3.11 setup`")
+    return Check("python", "ok", f"{found} on {platform.machine()}", "")
+
+
+def packages() -> list[Check]:
+    """One check an extra: present, and at the version that it asks for."""
+    checks = []
+    for extra, requirements in installed.extras().items():
+        missing, others = installed.wrong(requirements)
+        if extra in OPTIONAL_EXTRAS and missing and not others:
+            checks.append(Check(f"packages: {extra}", "ok", f"not installed: {', '.join(missing)}", "not needed to ship on this machine"))
+        elif missing or others:
+            found = "; ".join([*([f"missing: {', '.join(missing)}"] if missing else []), *others])
+            lock = "requirements-test.lock" if extra == "test" else "requirements.lock"
+            checks.append(Check(f"packages: {extra}", "fail", found, f"`pip install -r {lock}`"))
+        else:
+            checks.append(Check(f"packages: {extra}", "ok", f"{len(requirements)} as asked for", ""))
+    return checks
+
+
+def torch(gpus: list[str], build: tuple[str, str | None] | None) -> Check:
+    if build is None:
+        return Check("torch build", "fail", "not installed", "`pip install -r requirements.lock`, or run stages on another machine")
+    version, cuda = build
+    found = f"{version}, {f'CUDA {cuda}' if cuda else 'CPU only'}"
+    if gpus and not cuda:
+        return Check("torch build", "warn", f"{found}, with a GPU here", "install a CUDA build of torch to use the GPU")
+    return Check("torch build", "ok", found, "")
+
+
+def gpu(gpus: list[str]) -> Check:
+    return Check("GPU", "ok", "; ".join(gpus) or "none: training and the engine run on the CPU", "")
+
+
+def engine(params: EngineConfig, cache: Path) -> list[Check]:
+    """The tools that build `llama-server`, and whether it is built already for this version, CPU and compiler."""
+    try:
+        tools = find_tools()
+    except ResourceError as err:
+        return [Check("engine tools", "fail", str(err.value), err.next_step)]
+    build = Build(cache / "engines" / build_id(params, tools))
+    found = f"built: {build.root}" if is_complete(build) else "not built yet: the first run does it, about 8 minutes on 2 cores"
+    return [Check("engine tools", "ok", f"{tools.cxx}, {tools.cmake}", ""), Check(f"engine {params.kind}", "ok", found, "")]
+
+
+def disk(name: str, path: Path) -> Check:
+    """Room on the file system that holds `path`, which need not exist yet."""
+    there = path.resolve()
+    while not there.exists():
+        there = there.parent
+    free = shutil.disk_usage(there).free / GB
+    found = f"{free:.1f} GB free for {path}"
+    if not os.access(there, os.W_OK):
+        return Check(f"disk: {name}", "fail", f"{there} is not writable", f"set store.{'root' if name == 'store' else 'cache'} elsewhere")
+    if free < DISK_WARN:
+        setting = "store.root" if name == "store" else "store.cache"
+        status: Status = "fail" if free < DISK_FAIL else "warn"
+        return Check(f"disk: {name}", status, found, f"free space or set {setting} to another disk; {DISK_WARN:.0f} GB is comfortable")
+    return Check(f"disk: {name}", "ok", found, "")
+
+
+def memory(available: float) -> Check:
+    """`available` in bytes."""
+    found = f"{available / GB:.1f} GB available"
+    if available / GB < MEMORY_WARN:
+        status: Status = "fail" if available / GB < MEMORY_FAIL else "warn"
+        return Check("memory", status, found, f"close programs: training the embedded model peaks near {MEMORY_FAIL - 0.5:.1f} GB")
+    return Check("memory", "ok", found, "")
+
+
+def service(name: str, host: str, port: int, health: str, variable: str) -> Check:
+    """A server that answers is well; so is a free port, for `make up` will take it. A stranger on the port is not."""
+    if healthy(port, health) if _local(host) else _reachable(host, port):
+        return Check(name, "ok", f"answers at {host}:{port}", "")
+    if not _local(host):
+        return Check(name, "fail", f"{host}:{port} does not answer", "start it, or mend tracking.uri")
+    if _free(host, port):
+        return Check(name, "ok", f"not running; port {port} is free", "`make up` starts it")
+    advice = f"see who it is with `ss -ltnp`, stop it, or choose another port: {variable}={port + 1}"
+    return Check(name, "fail", f"port {port} is held by something else", advice)
+
+
+def deploy_ports(params: DeployConfig) -> Check:
+    """A promotion needs one free port beside the serving engine's."""
+    first, last = params.ports
+    free = sum(_free(params.host, p) for p in range(first, last + 1))
+    found = f"{free} of {last - first + 1} free in {first}..{last}"
+    if free == 0:
+        return Check("deploy ports", "fail", found, "stop what listens there (`ss -ltnp`), or set deploy.ports")
+    return Check("deploy ports", "ok", found, "")
+
+
+def _gpus() -> list[str]:
+    """Name, memory and compute capability of each NVIDIA GPU, as nvidia-smi tells."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    command = ["nvidia-smi", "--query-gpu=name,memory.total,compute_cap", "--format=csv,noheader"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    return done.stdout.strip().splitlines() if done.returncode == 0 else []
+
+
+def _available_memory() -> float:
+    """Bytes: what the system has left, or the container's limit when that is less."""
+    available = float(psutil.virtual_memory().available)
+    limit, used = CGROUP / "memory.max", CGROUP / "memory.current"
+    if limit.exists() and (text := limit.read_text().strip()) != "max":
+        return min(available, float(text) - float(used.read_text()))
+    return available
+
+
+def _prefect() -> tuple[str, int]:
+    return _address(os.environ.get("PREFECT_API_URL") or f"http://127.0.0.1:{os.environ.get('SLIPWAY_PREFECT_PORT') or 4200}")
+
+
+def _address(uri: str) -> tuple[str, int]:
+    parts = urlsplit(uri)
+    return parts.hostname or "127.0.0.1", parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def _local(host: str) -> bool:
+    return host in ("127.0.0.1", "localhost", "::1")
+
+
+def _reachable(host: str, port: int) -> bool:
+    try:
+        with socket.create_connection((host, port), timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+def _free(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+        return True

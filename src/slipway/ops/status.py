@@ -1,0 +1,78 @@
+"""What `slipway status` knows: services, the target's releases, the store, and anything left over. Reads only."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from slipway.config.load import Config
+from slipway.deployment.choose import target_for
+from slipway.deployment.state import status
+from slipway.ops.services import Services, healthy
+from slipway.ops.training_jobs import PREFIX, training_jobs
+
+
+def overview(config: Config) -> dict[str, Any]:
+    """A plain document: `services`, `target`, `releases`, `store`, `artifacts` (count and bytes per kind), `training` (jobs that run),
+    `leftovers`."""
+    root = Path(config.store.root)
+    jobs, unfollowed = training_jobs(config)
+    return {
+        "services": _services(),
+        "target": config.deploy.target,
+        "releases": _releases(config),
+        "store": str(root),
+        "artifacts": _artifacts(root),
+        "training": [job.to_json() for job in jobs],
+        "leftovers": [*_lost_engines(config), *unfollowed, *_unfinished_work(root, {job.name for job in jobs})],
+    }
+
+
+def _services() -> list[dict[str, Any]]:
+    services = Services.here()
+    return [
+        {"name": "Prefect", "url": services.prefect_url, "up": healthy(services.prefect_port, "/api/health")},
+        {"name": "MLflow", "url": services.mlflow_url, "up": healthy(services.mlflow_port, "/health")},
+    ]
+
+
+def _releases(config: Config) -> list[dict[str, Any]]:
+    now, target = status(config.deploy), target_for(config.deploy)
+    rows = []
+    for name in now.releases:
+        release = target.releases.read(name)
+        serving = now.release is not None and name == now.release.name
+        state = ("serving" if now.healthy else "not answering") if serving else ("previous" if name == now.previous else "kept")
+        url = now.url if serving else None
+        rows.append({"name": name, "engine": release.digests.get("engine", ""), "created": release.created, "state": state, "url": url})
+    return rows
+
+
+def _artifacts(root: Path) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for manifest in sorted(root.glob("*/*/manifest.json")):
+        row = found.setdefault(manifest.parent.parent.name, {"count": 0, "bytes": 0})
+        row["count"] += 1
+        row["bytes"] += sum(f.stat().st_size for f in manifest.parent.rglob("*") if f.is_file())
+    return found
+
+
+def _lost_engines(config: Config) -> list[dict[str, str]]:
+    """Engine processes of this target that the pointer does not name."""
+    target = target_for(config.deploy)
+    lost = [n for n in target.releases.names() if n != target.releases.current() and target.server(n)]
+    return [{"what": f"engine of release {n}", "advice": "`slipway stop` ends it"} for n in lost]
+
+
+def _unfinished_work(root: Path, training: set[str]) -> list[dict[str, str]]:
+    """Work folders of stages that did not finish; a running stage is not left over, nor one whose training still runs."""
+    running = {c for p in psutil.process_iter(["cmdline"]) if "slipway" in (c := " ".join(p.info["cmdline"] or []))}
+    rows = []
+    for work in sorted(root.glob("work/*/job.json")):
+        alive = any(os.fspath(work.resolve()) in line for line in running)
+        if not alive and f"{PREFIX}{work.parent.name}" not in training:
+            rows.append({"what": f"unfinished {work.parent.name}", "advice": f"run again to resume, or delete {work.parent}"})
+    return rows

@@ -1,0 +1,131 @@
+"""Training jobs of this store, wherever they run, and jobs that nobody follows or knows: what `slipway status` lists.
+
+A stage `train_nemo` that works leaves its job's record in `work/train_nemo-*/nemo`. A job is followed while its stage process
+lives. One that runs unfollowed is no loss (the next run adopts it), but somebody should know.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from slipway.config.load import Config
+from slipway.config.target import DockerConfig, LocalRunConfig, SlurmConfig, TargetConfig
+from slipway.errors import ResourceError
+from slipway.runners import local as local_runner
+from slipway.runners.base import Job
+from slipway.training.nemo.checkpoints import steps_done
+from slipway.training.nemo.params import FinetuneConfig
+
+PREFIX = "slipway-"
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """`where`: process, container or Slurm job, in words; `state`: as its runner says; `saved`: steps safe on disk."""
+
+    name: str
+    where: str
+    state: str
+    followed: bool
+    saved: int
+    stop: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def training_jobs(config: Config) -> tuple[list[TrainingJob], list[dict[str, str]]]:
+    """Jobs that run for this store, and what is left over: jobs without a follower, strangers, machines that do not answer."""
+    jobs: list[TrainingJob] = []
+    left: list[dict[str, str]] = []
+    asked = Asked()
+    for work in sorted(Path(config.store.root).glob("work/train_nemo-*")):
+        target = _target(work)
+        if target:
+            jobs += _of_work(work, target, asked)
+    hosts = {config.target.runner.host} if isinstance(config.target.runner, DockerConfig) else set()
+    asked.ask_docker(*hosts)
+    known = {job.name for job in jobs}
+    left += [
+        {"what": f"{j.where} trains unfollowed ({j.saved} steps saved)", "advice": f"run again to adopt it, or end it: {j.stop}"}
+        for j in jobs
+        if not j.followed
+    ]
+    left += [_stranger(c) for c in asked.containers() if c.name not in known]
+    return jobs, left + asked.silent
+
+
+class Asked:
+    """What engines and controllers answered; each is asked once."""
+
+    def __init__(self) -> None:
+        self._docker: dict[str | None, list[Any]] = {}
+        self.silent: list[dict[str, str]] = []
+
+    def ask_docker(self, *hosts: str | None) -> None:
+        for host in hosts:
+            if host not in self._docker:
+                self._docker[host] = []
+                try:
+                    from slipway.runners.docker_container import list_jobs
+
+                    self._docker[host] = list_jobs(host)
+                except ImportError as err:
+                    self.silent.append({"what": f"containers are not listed: {err}", "advice": "`pip install 'slipway[docker]'`"})
+                except ResourceError as err:
+                    self.silent.append({"what": f"{err.thing} does not answer: jobs there are not listed", "advice": err.next_step})
+
+    def containers(self) -> Iterator[Any]:
+        for found in self._docker.values():
+            yield from found
+
+    def slurm_state(self, job_id: int) -> str | None:
+        """Slurm's word for a job that waits or runs; None for one that ended."""
+        from slipway.runners.slurm_commands import SilentError, by_controller
+
+        try:
+            found = by_controller(job_id)
+        except (SilentError, ResourceError) as err:
+            self.silent.append({"what": f"Slurm does not answer about job {job_id}: {err}", "advice": f"`squeue -j {job_id}` shows it"})
+            return "unknown"
+        return found.state if found and found.outcome is None else None
+
+
+def _of_work(work: Path, target: TargetConfig, asked: Asked) -> Iterator[TrainingJob]:
+    name, nemo = f"{PREFIX}{work.name}", work / "nemo"
+    followed = local_runner.alive(Job(work.name, (), work))
+    saved = steps_done(nemo / "ckpt")
+    runner = target.runner
+    if isinstance(runner, LocalRunConfig) and local_runner.alive(Job(name, (), nemo)):
+        pid = json.loads((nemo / local_runner.RECORD).read_text())["pid"]
+        yield TrainingJob(name, f"process {pid}", "running", followed, saved, f"`kill {pid}`")
+    elif isinstance(runner, DockerConfig):
+        asked.ask_docker(runner.host)
+        for found in asked.containers():
+            if found.name == name:
+                yield TrainingJob(name, f"container {name} on {found.host}", found.state, followed, saved, f"`docker stop {name}`")
+    elif isinstance(runner, SlurmConfig) and (nemo / "slurm.json").exists():
+        job_id = json.loads((nemo / "slurm.json").read_text()).get("job_id")
+        if job_id and (state := asked.slurm_state(int(job_id))):
+            yield TrainingJob(name, f"Slurm job {job_id}", state, followed, saved, f"`scancel {job_id}`")
+
+
+def _target(work: Path) -> TargetConfig | None:
+    """Where the stage of this folder trains; None when its job file is of another version or half gone."""
+    try:
+        return FinetuneConfig.model_validate(json.loads((work / "job.json").read_text())["params"]).target
+    except (OSError, ValueError, KeyError, ValidationError):
+        return None
+
+
+def _stranger(container: Any) -> dict[str, str]:
+    return {
+        "what": f"container {container.name} ({container.state}) on {container.host}, which this store does not know",
+        "advice": f"another store's or clone's job, or one whose work folder is gone: `docker rm -f {container.name}` removes it",
+    }

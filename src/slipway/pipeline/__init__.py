@@ -1,0 +1,1 @@
+"""How a stage becomes an artifact: its contract, its process, reuse or run."""

@@ -1,0 +1,86 @@
+"""One stage in its own process: job file in, artifact out, errors left beside it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from slipway import __version__
+from slipway.errors import ConfigError, ResourceError, SlipwayError
+from slipway.pipeline.stage import StageSpec, Workspace, stage_spec
+from slipway.store.artifacts import Artifact
+from slipway.store.key import stage_code
+from slipway.store.store import Store, load
+from slipway.system.files import write_atomic
+from slipway.system.progress import Progress
+
+PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "safetensors", "numpy")
+
+
+def execute(name: str, job_file: Path) -> Path:
+    """Run one stage from its job file, in this process; return the artifact's directory. Errors are also left in `error.json`."""
+    work = job_file.resolve().parent
+    if not job_file.is_file():
+        raise ConfigError("job file", job_file, "an existing job.json", "`slipway run` writes them under .slipway/work")
+    try:
+        job = json.loads(job_file.read_text())
+        if job["stage"] != name:
+            raise ConfigError(
+                f"job file {job_file}", f"for stage {job['stage']}", f"stage {name}", f"run `slipway stage {job['stage']} {job_file}`"
+            )
+        return _execute(job, work)
+    except SlipwayError as err:
+        write_atomic(work / "error.json", json.dumps(err.to_json()))
+        raise
+
+
+def _execute(job: dict[str, Any], work: Path) -> Path:
+    spec = stage_spec(job["stage"])
+    try:
+        params = spec.params.model_validate(job["params"])
+    except ValidationError as err:
+        raise ConfigError(f"params of stage {spec.name}", err.errors()[0]["loc"], err.errors()[0]["msg"], "mend job.json") from err
+    store = Store(Path(job["store"]))
+    inputs = {k: _input(k, spec, job["inputs"].get(k)) for k in spec.inputs}
+    start = time.time()
+    with store.create(spec.output, job["key"], _provenance(job)) as out, Progress(work / "progress.jsonl") as progress:
+        spec.function(**inputs, params=params, space=Workspace(out, work, Path(job["cache"]), progress))
+        progress.note(f"{spec.name} took {time.time() - start:.1f} s")
+    return store.dir(spec.output.kind, job["key"])
+
+
+def _input(name: str, spec: StageSpec, ref: dict[str, str] | None) -> Artifact | None:
+    if ref is None:
+        return None
+    kinds = {c.kind: c for c in Artifact.__subclasses__()}
+    artifact = load(kinds[ref["kind"]], Path(ref["uri"]))
+    if artifact.digest != ref["digest"]:
+        raise ResourceError(f"input {name} of {spec.name}", artifact.digest[:12], ref["digest"][:12], "run the pipeline again")
+    return artifact
+
+
+def _provenance(job: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "stage": job["stage"], "params": job["params"], "inputs": job["inputs"], "extra": job["extra"],
+        "code": stage_code(job["stage"]), "versions": versions(), "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "host": platform.node(), "arch": platform.machine(), "pid": os.getpid(),
+    }  # fmt: skip
+
+
+def versions() -> dict[str, str]:
+    """Versions of Slipway, Python and the packages that decide numerics; absent ones are left out."""
+    found = {"slipway": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,1 @@
+"""What a step needs, known before it starts: memory, parallel sizes, speed."""

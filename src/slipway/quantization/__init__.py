@@ -1,0 +1,1 @@
+"""Number formats, rounding methods, disk layouts: arithmetic on tensors and names, no files."""

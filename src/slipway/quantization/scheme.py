@@ -1,0 +1,74 @@
+"""What was decided for a model, and what a layout has to say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol
+
+import torch
+
+from slipway.errors import ConfigError
+from slipway.quantization import fusion
+from slipway.quantization.formats import Format, Role
+from slipway.weights.shards import TensorInfo
+
+
+class Place(NamedTuple):
+    """Where a role's value goes."""
+
+    name: str
+    info: TensorInfo
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """`formats`: every quantized module's, in the checkpoint's order, an expert's projections each by name; `kept`: modules
+    left in bf16; `kv_cache`: whether keys and values get FP8 scales; `version` of this package."""
+
+    formats: Mapping[str, Format]
+    kept: Sequence[str]
+    kv_cache: bool
+    version: str
+
+    def by_format(self) -> dict[str, tuple[Format, list[str]]]:
+        """Modules of each format, by its name, in order."""
+        found: dict[str, tuple[Format, list[str]]] = {}
+        for module, fmt in self.formats.items():
+            found.setdefault(fmt.name, (fmt, []))[1].append(module)
+        return found
+
+
+class Layout(Protocol):
+    @property
+    def name(self) -> str: ...
+
+    def require(self, scheme: Scheme) -> None:
+        """Raise ConfigError for what no runtime loads from this layout, or loads wrongly."""
+
+    def places(self, module: str, fmt: Format, info: TensorInfo) -> dict[Role, Place]:
+        """All that will be written for the weight of `module`, [O, I] or, of experts stacked in one tensor, [E, O, I]."""
+
+    def store(self, fmt: Format, role: Role, value: torch.Tensor) -> torch.Tensor:
+        """A role's value, of the shape that `fmt.outputs` says or a scalar, as it goes to disk."""
+
+    def decode(self, fmt: Format, stored: Mapping[Role, torch.Tensor]) -> torch.Tensor:
+        """fp32 [O, I] that a runtime computes with, from what is on disk."""
+
+    def kv_scale(self, attention: str, which: Literal["k", "v"], amax: torch.Tensor) -> tuple[str, torch.Tensor]:
+        """Name and value for the keys or values of an attention module, from their largest magnitude."""
+
+    def documents(self, scheme: Scheme) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """(`quantization_config` of config.json, `hf_quant_config.json` if there is one)."""
+
+
+def require_one_format_a_unit(scheme: Scheme) -> None:
+    """Raise ConfigError when projections that a runtime fuses, or the experts of a layer, differ in format."""
+    quantized = {module: fmt.name for module, fmt in scheme.formats.items()}
+    for unit in fusion.units([*quantized, *scheme.kept]):
+        names = {quantized.get(module, "bf16") for module in unit}
+        if len(names) > 1:
+            raise ConfigError(
+                f"formats of {', '.join(unit[:4])}", ", ".join(sorted(names)), "one: runtimes run them as one matmul",
+                "give them the same format, or keep all of them in bf16",
+            )  # fmt: skip

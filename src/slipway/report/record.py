@@ -1,0 +1,60 @@
+"""What a shipped engine's record says: the card and the run report read it from here, and from nowhere else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from slipway.config.load import Config
+from slipway.store.artifacts import Adapter, Engine, Evaluation, Verdict
+from slipway.store.lineage import Ancestor, lineage
+
+
+@dataclass(frozen=True)
+class Record:
+    """`quality`: `base`, `merged`, `candidate`, and `champion` when there is one. `run`: names and links of this run (git commit,
+    flow run, tracking run), shown as they are."""
+
+    config: Config
+    engine: Engine
+    verdict: Verdict
+    adapter: Adapter
+    quality: Mapping[str, Evaluation]
+    run: Mapping[str, str]
+
+    @cached_property
+    def ancestors(self) -> list[Ancestor]:
+        return lineage(self.engine, self.adapter, self.verdict)
+
+    @cached_property
+    def judged(self) -> dict[str, Any]:
+        doc: dict[str, Any] = self.verdict.read_json("verdict.json")
+        return doc
+
+    def stage(self, name: str) -> Ancestor | None:
+        """What stage `name` made on the way to this engine; None when its bytes are gone."""
+        return next((a for a in self.ancestors if a.stage == name), None)
+
+    def summary(self, stage: str) -> dict[str, Any]:
+        """The figures of a stage, empty when it left none."""
+        return self.document(stage, "summary.json")
+
+    def document(self, stage: str, name: str) -> dict[str, Any]:
+        made = self.stage(stage)
+        file = Path(made.uri) / name if made else None
+        return dict(json.loads(file.read_text())) if file and file.is_file() else {}
+
+    def training(self) -> list[dict[str, float]]:
+        """One document an optimizer step: `step`, `loss` and more."""
+        return [json.loads(line) for line in (self.adapter.path / "training.jsonl").read_text().splitlines()]
+
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        return {name: evaluation.read_json("metrics.json") for name, evaluation in self.quality.items()}
+
+    def speeds(self) -> dict[str, list[dict[str, Any]]]:
+        """Speed runs of the models whose speed was measured."""
+        return {n: e.read_json("speed.json") for n, e in self.quality.items() if (e.path / "speed.json").exists()}

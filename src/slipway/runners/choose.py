@@ -1,0 +1,39 @@
+"""Which runner a target's row asks for. Each is imported when it is needed: a Slurm login node needs no docker package."""
+
+from __future__ import annotations
+
+import os
+import platform
+
+from slipway.config.image import ImageConfig
+from slipway.config.target import DockerConfig, LocalRunConfig, TargetConfig
+from slipway.errors import ConfigError, ResourceError
+from slipway.runners.base import Runner
+
+
+def runner_for(target: TargetConfig, image: ImageConfig | None) -> Runner:
+    """Raises ConfigError when a container is asked for and no image is given, ResourceError without the docker package."""
+    params = target.runner
+    if isinstance(params, LocalRunConfig):
+        from slipway.runners.local import LocalRunner
+
+        return LocalRunner()
+    if isinstance(params, DockerConfig):
+        try:
+            from slipway.runners.docker import DockerRunner
+        except ImportError as err:
+            raise ResourceError("python package docker", str(err), "docker and paramiko", "`pip install 'slipway[docker]'`") from err
+        if image is None:
+            raise ConfigError("target.runner.image", params.image, "a row of conf/images.yaml", "add it, and pin it with `slipway pin`")
+        return DockerRunner(params, target, image)
+    from slipway.runners.slurm import SlurmRunner
+
+    return SlurmRunner(params, target, image)
+
+
+def described(target: TargetConfig) -> str:
+    """Where jobs of this target run, in words: `docker at ssh://user@spark`."""
+    params = target.runner
+    if isinstance(params, LocalRunConfig):
+        return f"process on {platform.node()}"
+    return f"docker at {params.host or os.environ.get('DOCKER_HOST') or 'this machine'}" if isinstance(params, DockerConfig) else "slurm"

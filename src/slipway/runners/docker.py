@@ -1,0 +1,189 @@
+"""Jobs as containers of a docker engine, on this machine or another.
+
+The container's name is the job's, so two orchestrators that submit the same job make one container, and an orchestrator that
+comes back finds it: running, it is adopted; ended, its outcome is still there to be read; `forget` removes it. The engine may be
+away for `PATIENCE_S` while a job runs (a restart, a cut ssh link): `poll` says "still running" meanwhile and tries again, then
+raises ResourceError and leaves the container alone, to be adopted.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from docker.errors import APIError, NotFound
+
+from slipway.config.image import ImageConfig
+from slipway.config.target import DockerConfig, TargetConfig
+from slipway.containers.docker_client import Engine, UnreachableError, address
+from slipway.containers.logs import ContainerLog
+from slipway.containers.pull import have_image
+from slipway.errors import ConfigError, ResourceError
+from slipway.runners import docker_container as containers
+from slipway.runners.base import Job, Outcome, State
+from slipway.system.files import write_atomic
+
+PATIENCE_S = 120.0  # a running job's engine may be away this long
+ANSWER_S = 10.0  # an engine asked to start something may be away this long
+RECORD = "docker.json"
+RACES = 20
+
+
+class DockerRunner:
+    """Containers of the pinned image. Raises ConfigError for an image that is not pinned or of another architecture."""
+
+    def __init__(self, params: DockerConfig, target: TargetConfig, image: ImageConfig, *, patience_s: float = PATIENCE_S) -> None:
+        self._params, self._target, self._image, self._patience_s = params, target, image, patience_s
+        self._engine: Engine = address(params.host)
+        self._logs: dict[str, ContainerLog] = {}
+        self._ended: dict[str, Outcome] = {}
+        self._away: dict[str, float] = {}  # job name -> when its engine went away
+        self._next_try = 0.0
+
+    def submit(self, job: Job) -> bool:
+        """An ended container of this name whose outcome was not read yet counts as adopted; `poll` returns it."""
+        if self._ended.pop(job.name, None):
+            self.forget(job)
+        for _ in range(RACES):
+            if found := self._find(job):
+                if found.status == "created":  # by an orchestrator that is about to start it, or died before
+                    self._start(job, found.id)
+                return True
+            info = self._engine.insist(lambda c: c.api.info(), ANSWER_S)
+            reference = have_image(self._engine, info, self._image, self._target.arch, job.log)
+            spec = containers.specification(job, reference, self._params, self._target, self._engine, info)
+            if created := self._create(job, spec):
+                self._start(job, created)
+                return False
+            time.sleep(0.1)  # the name was taken meanwhile: by the same job elsewhere, or one being removed
+        raise ResourceError(
+            f"container {job.name}", "its name is taken, yet no such container is found", "a free name", "`docker ps -a`, then again"
+        )
+
+    def poll(self, job: Job) -> Outcome | None:
+        if job.name in self._ended:
+            return self._ended[job.name]
+        if time.monotonic() < self._next_try and job.name in self._away:
+            return None
+        try:
+            ended = self._look(job)
+        except UnreachableError as err:
+            self._wait_for_engine(job, err)
+            return None
+        self._away.pop(job.name, None)
+        if ended:
+            self._ended[job.name] = ended
+        return ended
+
+    def cancel(self, job: Job) -> Outcome:
+        """SIGTERM to the container's first process, which passes it on; SIGKILL to all of it. Told before looking, so that what keeps
+        `poll` from reading the log does not keep the job alive. Raises ResourceError when the
+        engine is away for longer than PATIENCE_S: the container lives on."""
+        if (ended := self._ended.get(job.name)) is not None:
+            return ended
+        running = self._signal(job, "SIGTERM")
+        deadline = time.monotonic() + job.stop_s
+        while (ended := self.poll(job)) is None and (time.monotonic() < deadline or job.name in self._away):
+            time.sleep(0.1)
+        if ended is None:
+            self._signal(job, "SIGKILL")
+        while (ended := self.poll(job)) is None:
+            time.sleep(0.1)
+        if running:
+            self._ended[job.name] = ended = Outcome(State.CANCELLED, ended.code, "cancelled", ended.seconds)
+        return ended
+
+    def forget(self, job: Job) -> None:
+        if log := self._logs.pop(job.name, None):
+            log.stop()
+        self._ended.pop(job.name, None)
+
+        def remove(client: Any) -> None:
+            try:
+                client.api.remove_container(job.name, force=True)
+            except APIError as err:
+                if not (err.status_code == 404 or containers.being_removed(err)):
+                    raise
+
+        if self._find(job):
+            self._engine.insist(remove, ANSWER_S)
+        (job.work / RECORD).unlink(missing_ok=True)
+
+    def _find(self, job: Job) -> Any:
+        def get(client: Any) -> Any:
+            try:
+                return client.containers.get(job.name)
+            except NotFound:
+                return None
+
+        found = self._engine.insist(get, ANSWER_S)
+        if found and found.labels.get(containers.JOB) != job.name:
+            raise ConfigError(f"container {job.name}", "not Slipway's", "a free name", f"`docker rm {job.name}` or rename it, then again")
+        return found
+
+    def _create(self, job: Job, spec: containers.Specification) -> str | None:
+        """The container's id; None when its name is taken."""
+        try:
+            created = self._engine.insist(lambda c: containers.create(c, spec), ANSWER_S)
+        except APIError as err:
+            if containers.name_taken(err):
+                return None
+            raise containers.refusal(err, job, self._engine) from err
+        self._note(job, created)
+        return created
+
+    def _note(self, job: Job, container: str) -> int:
+        """Where this container's output begins in the log: recorded before the first byte is copied."""
+        file = job.work / RECORD
+        known = json.loads(file.read_text()) if file.exists() else {}
+        if known.get("container") != container:
+            known = {"container": container, "log_from": job.log.stat().st_size if job.log.exists() else 0}
+            write_atomic(file, json.dumps(known))
+        return int(known["log_from"])
+
+    def _start(self, job: Job, container: str) -> None:
+        try:
+            self._engine.insist(lambda c: c.api.start(container), ANSWER_S)
+        except NotFound:
+            return  # removed in between: `poll` says LOST
+        except APIError as err:
+            self._engine.insist(lambda c: containers.remove_unstarted(c, container), ANSWER_S)
+            raise containers.refusal(err, job, self._engine) from err
+
+    def _look(self, job: Job) -> Outcome | None:
+        try:
+            found = self._engine.ask(lambda c: c.api.inspect_container(job.name))
+        except NotFound:
+            return Outcome(State.LOST, None, f"container {job.name} was removed on {self._engine.host}")
+        if job.name not in self._logs:
+            self._logs[job.name] = ContainerLog(self._engine, found["Id"], job.log, self._note(job, found["Id"]))
+        if not containers.has_ended(found["State"]):
+            self._logs[job.name].keep_up()
+            return None
+        self._logs[job.name].finish()
+        return containers.outcome(found["State"])
+
+    def _wait_for_engine(self, job: Job, err: UnreachableError) -> None:
+        if log := self._logs.get(job.name):
+            log.stop()
+        now = time.monotonic()
+        since = self._away.setdefault(job.name, now)
+        if now - since > self._patience_s:
+            del self._away[job.name]
+            raise self._engine.gone(err, now - since) from err
+        self._next_try = now + min(5.0, max(0.5, (now - since) / 2))
+
+    def _signal(self, job: Job, name: str) -> bool:
+        """Whether there was something running to be signalled."""
+
+        def kill(client: Any) -> bool:
+            try:
+                client.api.kill(job.name, name)
+            except APIError as err:
+                if err.status_code not in (404, 409) and not containers.not_running(err):
+                    raise
+                return False
+            return True
+
+        return self._engine.insist(kill, self._patience_s)

@@ -1,0 +1,166 @@
+"""What Slipway's containers are: how one is described to an engine, what its end means, what an engine's refusal means.
+
+Podman's Docker API answers 500 where Docker's own answers 400 or 409; both are told by their words.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from math import ceil
+from typing import Any
+
+from docker.errors import APIError, NotFound
+from docker.types import DeviceRequest, LogConfig, Mount, Ulimit
+
+from slipway.config.target import DockerConfig, TargetConfig
+from slipway.containers.docker_client import Engine, address
+from slipway.errors import ConfigError, ResourceError, SlipwayError
+from slipway.runners.base import Job, Outcome, State
+
+JOB, RUN, STAGE = "slipway.job", "slipway.run", "slipway.stage"
+OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+STACK = 64 << 20
+ANSWER_S = 10.0
+
+
+Specification = tuple[dict[str, Any], dict[str, Any]]
+
+
+def specification(
+    job: Job, reference: str, params: DockerConfig, target: TargetConfig, engine: Engine, info: dict[str, Any]
+) -> Specification:
+    """Arguments of docker's `create_container`, and of its host config. Raises ConfigError for a mount whose source is not there.
+
+    The working directory is none of the mounts, and never a source tree: a folder called `mlflow` would look like the package.
+    Output is kept whole, whatever the engine's default logging is. `info`: what the engine says of itself.
+    """
+    user, named = _owner(info)
+    gpus = [DeviceRequest(count=target.gpus, capabilities=[["gpu"]])] if params.gpus and target.gpus else []
+    host = {
+        "mounts": _mounts(job, engine), "device_requests": gpus, "ipc_mode": "host", "init": True,
+        "ulimits": [Ulimit(name="memlock", soft=-1, hard=-1), Ulimit(name="stack", soft=STACK, hard=STACK)],
+        "log_config": LogConfig(type="json-file", config={"max-size": "1024g"}),
+    }  # fmt: skip
+    config = {
+        "image": reference, "command": list(job.argv), "name": job.name, "labels": {**job.labels, JOB: job.name},
+        "environment": {**OFFLINE, **named, **job.env}, "working_dir": "/tmp", "stop_signal": "SIGTERM",  # noqa: S108 (inside)
+        "stop_timeout": ceil(job.stop_s), **user,
+    }  # fmt: skip
+    return config, host
+
+
+def create(client: Any, specification: Specification) -> str:
+    """The new container's id."""
+    config, host = specification
+    return str(client.api.create_container(**config, host_config=client.api.create_host_config(**host))["Id"])
+
+
+def _owner(info: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The submitter's own user, so that checkpoints can be read and removed without root; a rootless engine maps root to it.
+
+    torch asks for a user name and a home, and a bare user id has neither."""
+    uid = os.getuid()
+    if uid == 0 or any("rootless" in option for option in info.get("SecurityOptions") or ()):
+        return {}, {}
+    return {"user": f"{uid}:{os.getgid()}"}, {"HOME": "/tmp", "USER": "slipway"}  # noqa: S108 (inside the container)
+
+
+def _mounts(job: Job, engine: Engine) -> list[Mount]:
+    for mount in job.mounts:
+        if not engine.remote and not mount.source.exists():
+            raise ConfigError(
+                f"mount {mount.target} of {job.name}", mount.source, "an existing path", "make the artifact again, or mend the path"
+            )
+    return [Mount(target=m.target, source=str(m.source.resolve()), type="bind", read_only=m.read_only) for m in job.mounts]
+
+
+def has_ended(state: dict[str, Any]) -> bool:
+    return state["Status"] in ("exited", "dead", "stopped")
+
+
+def outcome(state: dict[str, Any]) -> Outcome:
+    """Of docker's `State`: exit codes above 128 are signals, as a shell counts them. An OOM kill is only known where the engine
+    says so; podman does not."""
+    code = int(state["ExitCode"])
+    code = 128 - code if 128 < code <= 192 else code
+    seconds = max(0.0, _time(state["FinishedAt"]) - _time(state["StartedAt"]))
+    if state.get("OOMKilled"):
+        return Outcome(State.OUT_OF_MEMORY, code, "the container exceeded its memory or the machine's", seconds)
+    if code == -9:
+        return Outcome(State.FAILED, code, "killed (137), perhaps for memory", seconds)
+    reason = f"signal {-code}" if code < 0 else f"exit code {code}"
+    error = f": {state['Error']}" if state.get("Error") else ""
+    return Outcome(State.DONE if code == 0 else State.FAILED, code, reason + error, seconds)
+
+
+def _time(text: str) -> float:
+    """Seconds since 1970 of RFC 3339 with up to nine digits of a second."""
+    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d*", r"\1", text).replace("Z", "+00:00")).timestamp()
+
+
+def name_taken(err: APIError) -> bool:
+    return err.status_code == 409 or "already in use" in str(err.explanation)
+
+
+def being_removed(err: APIError) -> bool:
+    return err.status_code == 409 or "already in progress" in str(err.explanation)
+
+
+def not_running(err: APIError) -> bool:
+    return bool(re.search(r"not running|can only kill running|state improper", str(err.explanation)))
+
+
+def remove_unstarted(client: Any, container: str) -> None:
+    try:
+        client.api.remove_container(container, force=True)
+    except NotFound:
+        return
+
+
+def refusal(err: APIError, job: Job, engine: Engine) -> SlipwayError:
+    """What an engine that would not make or start the container meant."""
+    said = str(err.explanation).strip()
+    where = f"container {job.name} on {engine.host}"
+    if "could not select device driver" in said or "nvidia" in said.lower():
+        return ResourceError(where, said, "a GPU", "install nvidia-container-toolkit there, `nvidia-ctk runtime configure`, restart docker")
+    for mount in job.mounts:
+        if str(mount.source) in said and re.search(r"does not exist|no such file", said):
+            return ConfigError(
+                f"mount {mount.target} of {job.name}", f"{mount.source} is not on {engine.host}", "a path that both machines have",
+                "share the folder between them, or run slipway on that machine",
+            )  # fmt: skip
+    if "no space left" in said:
+        return ResourceError(where, said, "free disk space there", "`docker system df`, free some, then again")
+    return ResourceError(where, said, "a container that starts", "read the engine's answer; `docker info` there")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A container of Slipway's: running, or ended and not read yet. `age_s`: seconds since it was made."""
+
+    name: str
+    state: str
+    run: str
+    stage: str
+    host: str
+    age_s: float
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def list_jobs(host: str | None = None) -> list[Listed]:
+    """Slipway's containers on an engine, oldest first. Raises ResourceError when it does not answer."""
+    engine = address(host)
+    found = engine.insist(lambda c: c.api.containers(all=True, filters={"label": [JOB]}), ANSWER_S)
+    now = datetime.now(UTC).timestamp()
+    listed = [
+        Listed(
+            c["Labels"][JOB], c["State"], c["Labels"].get(RUN, ""), c["Labels"].get(STAGE, ""), engine.host, round(now - c["Created"], 1)
+        )
+        for c in found
+    ]
+    return sorted(listed, key=lambda x: -x.age_s)

@@ -1,0 +1,105 @@
+"""Jobs as processes of this machine, each in a group of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from slipway.runners.base import Job, Outcome, State
+from slipway.system import openmp
+from slipway.system.files import write_atomic
+
+RECORD = "process.json"
+
+
+class LocalRunner:
+    """A process group of its own on this machine. One that outlived its orchestrator is found again by `work/process.json`."""
+
+    def __init__(self) -> None:
+        self._children: dict[str, float] = {}  # job name -> when it was started here
+        self._ended: dict[str, Outcome] = {}
+
+    def submit(self, job: Job) -> bool:
+        if alive(job):
+            return True
+        self._ended.pop(job.name, None)
+        with job.log.open("ab") as log:
+            process = subprocess.Popen(
+                job.argv, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True, cwd=job.work,
+                env={**os.environ, **openmp.ENVIRONMENT, **job.env},
+            )  # fmt: skip
+        process.returncode = 0  # reaped by `poll`, for its peak memory; Popen must not
+        self._children[job.name] = time.monotonic()
+        record = {"name": job.name, "pid": process.pid, "create_time": psutil.Process(process.pid).create_time()}
+        write_atomic(job.work / RECORD, json.dumps(record))
+        return False
+
+    def poll(self, job: Job) -> Outcome | None:
+        if job.name in self._ended:
+            return self._ended[job.name]
+        ended = self._reap(job) if job.name in self._children else self._adopted(job)
+        if ended:
+            _signal(job, signal.SIGKILL)  # no orphan of the job outlives it
+            self._ended[job.name] = ended
+        return ended
+
+    def cancel(self, job: Job) -> Outcome:
+        if (ended := self.poll(job)) is not None:
+            return ended
+        _signal(job, signal.SIGTERM)
+        deadline = time.monotonic() + job.stop_s
+        while (ended := self.poll(job)) is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        _signal(job, signal.SIGKILL)
+        while (ended := self.poll(job)) is None:
+            time.sleep(0.05)
+        self._ended[job.name] = Outcome(State.CANCELLED, ended.code, "cancelled", ended.seconds, ended.peak_rss)
+        return self._ended[job.name]
+
+    def forget(self, job: Job) -> None:
+        (job.work / RECORD).unlink(missing_ok=True)
+
+    def _reap(self, job: Job) -> Outcome | None:
+        pid, seconds = _record(job)["pid"], time.monotonic() - self._children[job.name]
+        try:
+            done, status, usage = os.wait4(int(pid), os.WNOHANG)
+        except ChildProcessError:
+            return Outcome(State.LOST, None, "reaped by another", seconds)
+        if not done:
+            return None
+        code = os.waitstatus_to_exitcode(status)
+        reason = f"signal {-code}" if code < 0 else f"exit code {code}"
+        return Outcome(State.DONE if code == 0 else State.FAILED, code, reason, seconds, usage.ru_maxrss * 1024)
+
+    def _adopted(self, job: Job) -> Outcome | None:
+        if alive(job):
+            return None
+        started = float(_record(job).get("create_time", time.time()))
+        return Outcome(State.LOST, None, "ended, and the process that started it did not see how", time.time() - started)
+
+
+def _record(job: Job) -> dict[str, float]:
+    file: Path = job.work / RECORD
+    return dict(json.loads(file.read_text())) if file.exists() else {}
+
+
+def alive(job: Job) -> bool:
+    """Whether the recorded process lives: the same pid, started at the same time."""
+    record = _record(job)
+    try:
+        process = psutil.Process(int(record["pid"]))
+        return process.create_time() == record["create_time"] and process.status() != psutil.STATUS_ZOMBIE
+    except (KeyError, psutil.NoSuchProcess):
+        return False
+
+
+def _signal(job: Job, sig: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError, KeyError):
+        os.killpg(int(_record(job)["pid"]), sig)

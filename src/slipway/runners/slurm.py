@@ -1,0 +1,212 @@
+"""Jobs through Slurm: sbatch, scontrol, sacct, scancel, on a filesystem that login node and nodes share.
+
+A submission is never lost and never doubled. Before sbatch its name, unique to this submission, is written to
+`work/slurm.json`; the id is written as soon as sbatch prints it. Whoever finds a record without an id asks Slurm for the name,
+because sbatch may have been heard and not have lived to say so. An ended job stays the answer until `forget`: a caller that
+died before it read the outcome gets it when it comes back. A controller that does not answer says nothing about the job.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from slipway.config.image import ImageConfig
+from slipway.config.target import SlurmConfig, TargetConfig
+from slipway.errors import ResourceError
+from slipway.runners import fence
+from slipway.runners import slurm_script as sbatch
+from slipway.runners.base import Job, Outcome, State
+from slipway.runners.slurm_commands import (
+    Found,
+    SilentError,
+    accounting_is_off,
+    by_accounting,
+    by_controller,
+    call,
+    find_named,
+    insist,
+    silent,
+)
+from slipway.system.files import write_atomic
+
+RECORD = "slurm.json"
+SETTLE_S = 30.0  # accounting may lag behind the controller by this much
+
+
+@dataclass
+class _Watch:
+    """What this process knows of one job between two polls; times are monotonic seconds."""
+
+    asked: float = float("-inf")
+    answered: float = field(default_factory=time.monotonic)
+    ended_at: float | None = None
+
+
+class SlurmRunner:
+    """Where `target.runner` says slurm. Requeues (time limit, preemption, lost node) happen inside of one job."""
+
+    def __init__(self, params: SlurmConfig, target: TargetConfig, image: ImageConfig | None) -> None:
+        self._params, self._target, self._image = params, target, image
+        self._watched: dict[str, _Watch] = {}
+        self._told: dict[str, Outcome] = {}  # outcomes that a caller has seen: the next submit is a new job
+
+    def submit(self, job: Job) -> bool:
+        """Raises ConfigError for what cannot be rendered, ResourceError when Slurm refuses the job or does not answer in time."""
+        job.work.mkdir(parents=True, exist_ok=True)
+        if self._told.pop(job.name, None):
+            self.forget(job)
+        self._watched[job.name] = _Watch()
+        record = _read(job)
+        if record.get("job_id") or self._recover(job, record):
+            return True
+        name = str(record.get("name") or f"{job.name}.{secrets.token_hex(4)}")
+        script = sbatch.write(job, self._params, self._target, self._image, name)
+        _write(job, {"name": name})
+        self._sbatch(job, name, str(script))
+        return False
+
+    def poll(self, job: Job) -> Outcome | None:
+        if job.name in self._told:
+            return self._told[job.name]
+        watch, now = self._watched.setdefault(job.name, _Watch()), time.monotonic()
+        if now - watch.asked < self._params.poll_s:
+            return None
+        watch.asked = now
+        try:
+            ended = self._ask(job, watch)
+        except SilentError as err:
+            if time.monotonic() - watch.answered > self._params.patience_s:
+                raise silent(str(err), self._params.patience_s) from err
+            return None
+        watch.answered = time.monotonic()
+        if ended:
+            self._told[job.name] = ended
+        return ended
+
+    def cancel(self, job: Job) -> Outcome:
+        """The workers are told to save first; scancel ends what is left after `stop_s`, or has not started."""
+        if (ended := self._ended_now(job)) is not None:
+            return ended
+        deadline = time.monotonic() + job.stop_s
+        while self._running(job) and time.monotonic() < deadline:
+            if taken := fence.epochs(job.work / sbatch.FENCE):
+                (job.work / sbatch.FENCE / f"stop-{taken[-1]}").touch()
+            if (ended := self._ended_now(job)) is not None:
+                break
+            time.sleep(min(1.0, self._params.poll_s))
+        if ended is None:
+            with suppress(ResourceError):  # it ended in this moment
+                insist(self._params.patience_s, "scancel", str(_read(job)["job_id"]))
+            ended = self._wait(job)
+        self._told[job.name] = Outcome(State.CANCELLED, ended.code, f"cancelled ({ended.reason})", ended.seconds, ended.peak_rss)
+        return self._told[job.name]
+
+    def forget(self, job: Job) -> None:
+        (job.work / RECORD).unlink(missing_ok=True)
+
+    def _recover(self, job: Job, record: dict[str, Any]) -> bool:
+        """Whether Slurm knows a job of the recorded name: sbatch was heard. A second one of that name is cancelled."""
+        if "name" not in record:
+            return False
+        deadline = time.monotonic() + self._params.patience_s
+        while True:
+            try:
+                found = find_named(str(record["name"]))
+                break
+            except SilentError as err:
+                if time.monotonic() > deadline:
+                    raise silent(str(err), self._params.patience_s) from err
+                time.sleep(min(5.0, max(0.2, self._params.poll_s)))
+        for extra in found[1:]:
+            insist(self._params.patience_s, "scancel", str(extra.job_id))
+        if found:
+            _write(job, {**record, "job_id": found[0].job_id})
+        return bool(found)
+
+    def _sbatch(self, job: Job, name: str, script: str) -> None:
+        deadline, pause = time.monotonic() + self._params.patience_s, 0.5
+        while True:
+            try:
+                job_id = int(call("sbatch", "--parsable", script).strip().partition(";")[0])
+                return _write(job, {"name": name, "job_id": job_id})
+            except SilentError as err:
+                if time.monotonic() + pause > deadline:
+                    raise silent(str(err), self._params.patience_s) from err
+            time.sleep(pause)
+            pause = min(2 * pause, 15.0)
+            if self._recover(job, {"name": name}):  # the answer was lost, not the question
+                return None
+
+    def _ask(self, job: Job, watch: _Watch) -> Outcome | None:
+        """The outcome as accounting has it; as the controller or the job itself says when accounting does not come to know it."""
+        job_id = int(_read(job)["job_id"])
+        now = by_controller(job_id)
+        if now and now.outcome is None:
+            watch.ended_at = None
+            if "requeued_held" in now.reason:
+                raise ResourceError(
+                    f"Slurm job {job_id}", f"held: {now.reason}", "a job that Slurm starts by itself",
+                    f"see `scontrol show job {job_id}` and `sinfo -R`; `scontrol release {job_id}`, and run again to follow it",
+                )  # fmt: skip
+            return None
+        watch.ended_at = watch.ended_at or time.monotonic()
+        settled = time.monotonic() - watch.ended_at > SETTLE_S
+        with suppress(SilentError):
+            told = by_accounting(job_id)
+            if told and told.outcome and (now is None or told.state.split()[0] == now.state.split()[0]):  # else: of the attempt before
+                return _exactly(job, told.outcome)
+            settled = settled or (told is None and accounting_is_off())
+        if not settled:
+            return None
+        found = (now and now.outcome) or _own_words(job) or Outcome(State.LOST, None, f"Slurm knows no job {job_id}")
+        return _exactly(job, found)
+
+    def _ended_now(self, job: Job) -> Outcome | None:
+        self._watched.setdefault(job.name, _Watch()).asked = float("-inf")
+        return self.poll(job)
+
+    def _running(self, job: Job) -> bool:
+        found = self._look(int(_read(job)["job_id"]))
+        return found is None or found.state not in ("PENDING", "REQUEUED", "SUSPENDED", "CONFIGURING")
+
+    def _look(self, job_id: int) -> Found | None:
+        with suppress(SilentError):
+            return by_controller(job_id)
+        return None
+
+    def _wait(self, job: Job) -> Outcome:
+        while (ended := self._ended_now(job)) is None:
+            time.sleep(min(1.0, max(0.1, self._params.poll_s)))
+        return ended
+
+
+def _own_words(job: Job) -> Outcome | None:
+    """What the batch script wrote when it ended: `attempt code why`. 128 + n is a worker's death by signal n."""
+    file = job.work / sbatch.EXIT
+    lines = file.read_text().splitlines() if file.exists() else []
+    if not lines:
+        return None
+    code = int(lines[-1].split()[1])
+    value = 128 - code if code > 128 else code
+    reason = f"signal {-value}" if value < 0 else f"exit code {value}"
+    return Outcome(State.DONE if code == 0 else State.FAILED, value, reason)
+
+
+def _exactly(job: Job, found: Outcome) -> Outcome:
+    """The script's own exit code where it failed by itself: Slurm tells 137 as `9`."""
+    own = _own_words(job) if found.state is State.FAILED else None
+    return replace(found, code=own.code, reason=f"FAILED, {own.reason}") if own and own.state is State.FAILED else found
+
+
+def _read(job: Job) -> dict[str, Any]:
+    file = job.work / RECORD
+    return dict(json.loads(file.read_text())) if file.exists() else {}
+
+
+def _write(job: Job, record: dict[str, Any]) -> None:
+    write_atomic(job.work / RECORD, json.dumps(record))

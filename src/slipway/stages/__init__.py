@@ -1,0 +1,1 @@
+"""One function a stage: typed artifacts and params in, one artifact out."""

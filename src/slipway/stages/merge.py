@@ -1,0 +1,71 @@
+"""Stage `merge`: base + adapter -> checkpoint, virtual unless `materialize`, with a proof of the merge beside it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from slipway.config.merge import MergeConfig
+from slipway.config.quantize import QuantizeConfig
+from slipway.errors import CheckpointError
+from slipway.pipeline.stage import Workspace
+from slipway.store.artifacts import Adapter, Artifact, Checkpoint
+from slipway.streaming.export import export_merged
+from slipway.streaming.source_model import Model
+from slipway.weights.checkpoint import is_virtual, model_dir, open_checkpoint, write_virtual
+from slipway.weights.lora import LoraAdapter
+from slipway.weights.merge_proof import prove_layers, prove_logits, why_no_logits
+from slipway.weights.merged import MergedSource
+from slipway.weights.model_files import copy_small_files
+from slipway.weights.shards import TensorSource
+
+OUTPUT: type[Artifact] = Checkpoint
+
+
+def merge(base: Checkpoint, adapter: Adapter, params: MergeConfig, space: Workspace) -> None:
+    """Check that the adapter fits, prove the merge, write the checkpoint. Raises AdapterError or CheckpointError."""
+    source, lora = open_checkpoint(base), LoraAdapter(adapter.path)
+    merged = MergedSource(source, lora)
+    for name in lora.names():
+        lora.read(name)  # NaN and Inf are found here, before anything is written
+    space.progress.note(f"{len(lora.names())} adapter tensors land on {len(merged.updates)} base tensors")
+    proof = _prove(base, adapter, source, merged, lora, params)
+    if params.materialize:
+        model = Model(merged, model_dir(base), {"base": base.digest, "adapter": adapter.digest})
+        export_merged(model, space.out, QuantizeConfig(max_shard_gb=params.max_shard_gb), space.progress)
+    else:
+        copy_small_files(model_dir(base), space.out)
+        write_virtual(space.out, base, adapter)
+    (space.out / "proof.json").write_text(json.dumps(proof, indent=1) + "\n")
+    (space.out / "summary.json").write_text(json.dumps(_summary(merged, proof, params)) + "\n")
+
+
+def _prove(
+    base: Checkpoint, adapter: Adapter, source: TensorSource, merged: MergedSource, lora: LoraAdapter, params: MergeConfig
+) -> dict[str, Any]:
+    proof: dict[str, Any] = {
+        "convention": "bf16(fp32(W) + fp32(scaling * (B @ A)))",
+        "base": base.digest,
+        "adapter": adapter.digest,
+        "bit_equal_to_peft": prove_layers(source, merged, lora, params.proof_layers),
+    }
+    if reason := why_no_logits(source, base_is_virtual=is_virtual(base)):
+        return {**proof, "logits": None, "logits_not_run": reason}
+    logits = prove_logits(model_dir(base), adapter.path, merged, params.proof_tokens)
+    if not logits["mean_abs"] <= params.max_logit_error:  # NaN fails too
+        raise CheckpointError(
+            "merge proof: mean absolute logit difference to base + adapter", f"{logits['mean_abs']:.4f}",
+            f"at most {params.max_logit_error}", "look at the adapter: a very large one does not fit in bf16",
+        )  # fmt: skip
+    return {**proof, "logits": dict(logits)}
+
+
+def _summary(merged: MergedSource, proof: dict[str, Any], params: MergeConfig) -> dict[str, Any]:
+    logits = proof["logits"] or {}
+    return {
+        "updated_tensors": len(merged.updates),
+        "tensors": len(merged.names()),
+        "materialized": params.materialize,
+        "proof_layers_bit_equal": len(proof["bit_equal_to_peft"]),
+        **{f"logits_{key}": logits[key] for key in ("mean_abs", "max_abs", "kl", "top1_agreement") if key in logits},
+    }

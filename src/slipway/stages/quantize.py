@@ -1,0 +1,27 @@
+"""Stage `quantize`: a checkpoint, virtual or not -> a quantized model directory, in one pass."""
+
+from __future__ import annotations
+
+import json
+
+from slipway.config.quantize import QuantizeConfig
+from slipway.pipeline.stage import Workspace
+from slipway.store.artifacts import Artifact, Checkpoint, Dataset, Quantized
+from slipway.streaming.export import export
+from slipway.streaming.source_model import Model
+from slipway.weights.checkpoint import model_dir, open_checkpoint
+
+OUTPUT: type[Artifact] = Quantized
+
+
+def quantize(checkpoint: Checkpoint, data: Dataset | None, params: QuantizeConfig, space: Workspace) -> None:
+    """Write the quantized model directory into `space.out`, calibrated on the training split where the format or method asks
+    for it. A killed run goes on from `space.work`. Raises what `export` raises."""
+    unfinished = space.work / "model"
+    identity = {"checkpoint": checkpoint.digest, "data": data.digest if data else ""}
+    calibration = data.path / "train.jsonl" if data else None
+    model = Model(open_checkpoint(checkpoint), model_dir(checkpoint), identity, calibration)
+    summary = export(model, unfinished, params, space.progress)
+    for file in unfinished.iterdir():
+        file.rename(space.out / file.name)
+    (space.out / "summary.json").write_text(json.dumps(summary) + "\n")

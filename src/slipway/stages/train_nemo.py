@@ -1,0 +1,136 @@
+"""Stage `finetune`: base + data -> PEFT adapter, trained by NeMo AutoModel wherever the target says.
+
+This process trains nothing. It renders the recipe, has one job run NVIDIA's own entry point on it, follows the job, and
+believes only what it finds at the end: the last step's checkpoint, and an adapter in it that fits the base.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from slipway.config.target import LocalRunConfig
+from slipway.errors import StageError
+from slipway.pipeline.stage import Workspace
+from slipway.runners.choose import described, runner_for
+from slipway.store.artifacts import Adapter, Checkpoint, Dataset
+from slipway.system.files import sha256_bytes
+from slipway.system.progress import Progress
+from slipway.training.nemo.attempts import Ended, run_to_end, stopped_by_sigterm
+from slipway.training.nemo.checkpoints import latest
+from slipway.training.nemo.job import RECIPE, Layout, write_job
+from slipway.training.nemo.log import TrainingLog
+from slipway.training.nemo.params import FinetuneConfig, image_digest, refuse_sft
+from slipway.training.nemo.run_recipe import Planned, plan
+from slipway.weights.adapter_check import check_adapter, name_base
+from slipway.weights.lora import CONFIG, WEIGHTS
+
+OUTPUT = Adapter
+
+
+def train_nemo(base: Checkpoint, data: Dataset, params: FinetuneConfig, space: Workspace) -> None:
+    """Write a PEFT adapter directory with `training.jsonl`, `recipe.yaml` and `summary.json`.
+
+    Raises ConfigError before any work for what NeMo would do wrong or not at all; StageError or ResourceError when
+    attempts get no further. Checkpoints stay in `space.work`: the next run adopts a job that still runs, or resumes.
+    """
+    refuse_sft(params.train)
+    runner = runner_for(params.target, params.image)
+    layout = Layout(base, data, space.work / "nemo", params)
+    planned = plan(layout)
+    job = write_job(layout, planned.text)
+    space.progress.note(
+        f"{planned.rows} rows, {planned.tokens} tokens an epoch, {planned.steps} steps, {params.train.method} by {job.name}"
+    )
+    log = TrainingLog(layout.checkpoints / "training.jsonl", job.log)
+    watch = Watch(log, planned.steps, space.progress)
+    poll_s = 0.2 if isinstance(params.target.runner, LocalRunConfig) else 2.0
+    with stopped_by_sigterm():
+        ended = run_to_end(
+            runner, job, layout.checkpoints, planned.steps, watch.look, space.progress.note, through=described(params.target), poll_s=poll_s
+        )
+    _keep(layout, planned, log, ended, space)
+
+
+@dataclass
+class Watch:
+    """Tells the stage's progress what the training log has that is new."""
+
+    log: TrainingLog
+    steps: int
+    progress: Progress
+    _since: tuple[float, int] | None = field(default=None)
+
+    def look(self) -> None:
+        fresh = self.log.new()
+        for step in fresh:
+            self.progress.metric(step=step["step"] + 1, **figures(step))
+        if fresh:
+            self._update(fresh[-1])
+
+    def _update(self, last: dict[str, Any]) -> None:
+        done, now = last["step"] + 1, time.monotonic()
+        self._since = self._since or (now, done)
+        shown = {k: v for k, v in figures(last).items() if k in ("loss", "tokens_per_s", "memory_gib")}
+        gained, passed = done - self._since[1], now - self._since[0]
+        if gained:
+            shown["eta_s"] = passed / gained * (self.steps - done)
+        self.progress.update("train", done, self.steps, "step", **shown)
+
+
+NAMES = {
+    "loss": "loss", "lr": "lr", "grad_norm": "grad_norm", "tps": "tokens_per_s", "mem": "memory_gib", "mfu": "mfu",
+    "num_tokens_per_step": "tokens", "num_label_tokens": "label_tokens",
+}  # fmt: skip
+
+
+def figures(step: dict[str, Any]) -> dict[str, float]:
+    """Upstream's figures by the names the embedded trainer uses. Tokens are counted without padding."""
+    return {ours: float(step[theirs]) for theirs, ours in NAMES.items() if isinstance(step.get(theirs), int | float)}
+
+
+def _keep(layout: Layout, planned: Planned, log: TrainingLog, ended: Ended, space: Workspace) -> None:
+    saved = latest(layout.checkpoints)
+    if saved is None or saved.step != planned.steps - 1:
+        found = saved.path.name if saved else "none"
+        raise StageError("last checkpoint", found, f"the one of step {planned.steps - 1}", f"look into {layout.checkpoints}")
+    trained = check_adapter(saved.model, layout.base, layout.params.train)
+    for name in (WEIGHTS, CONFIG):
+        shutil.copyfile(saved.model / name, space.out / name)
+    name_base(space.out / CONFIG, layout.params.model.name)
+    (space.out / RECIPE).write_text(planned.text)
+    log.write(space.out / "training.jsonl", planned.steps)
+    summary = {**_summary(log, planned, ended), "val_loss": _val_loss(saved.path), "trainable_parameters": trained}
+    summary |= {"image_digest": image_digest(layout.params), "recipe_sha256": sha256_bytes(planned.text.encode())}
+    (space.out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+
+
+def _summary(log: TrainingLog, planned: Planned, ended: Ended) -> dict[str, Any]:
+    history = log.history()
+    rates = sorted(s["tps"] for s in history if isinstance(s.get("tps"), int | float))
+    return {
+        "steps": planned.steps,
+        "tokens": _tokens(history),
+        "train_loss": history[-1]["loss"],
+        "seconds": round(ended.seconds, 1),
+        "tokens_per_s": round(rates[len(rates) // 2], 1) if rates else None,
+        "memory_gib": max((s["mem"] for s in history if "mem" in s), default=None),
+        "attempts": ended.attempts,
+    }
+
+
+def _tokens(history: list[dict[str, Any]]) -> int | None:
+    """Tokens of the run, padding left out. Steps whose exact line a kill took along count as the mean of the others."""
+    known = [int(s["num_tokens_per_step"]) for s in history if "num_tokens_per_step" in s]
+    return round(sum(known) / len(known) * len(history)) if known else None
+
+
+def _val_loss(checkpoint: Path) -> float | None:
+    """Validation loss of the last checkpoint, where the recipe validates."""
+    file = checkpoint / "losses.json"
+    found = json.loads(file.read_text()).get("val_loss") if file.exists() else None
+    return float(found) if isinstance(found, int | float) else None

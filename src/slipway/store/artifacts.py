@@ -1,0 +1,82 @@
+"""Artifacts as values: the kinds, and where an artifact says what it is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+MANIFEST = "manifest.json"
+
+
+class Artifact(BaseModel):
+    """A frozen value: where the bytes are and what they are. Subclasses name the kind, so that types tell stages apart."""
+
+    model_config = ConfigDict(frozen=True)
+    kind: ClassVar[str] = "artifact"
+
+    uri: str
+    digest: str
+    key: str = ""
+
+    @property
+    def path(self) -> Path:
+        return Path(self.uri)
+
+    def read_json(self, name: str) -> Any:
+        return json.loads((self.path / name).read_text())
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        doc: dict[str, Any] = self.read_json(MANIFEST)
+        return doc
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Small figures that the stage wants shown and logged; empty when the stage wrote none."""
+        file = self.path / "summary.json"
+        return json.loads(file.read_text()) if file.exists() else {}
+
+
+class Dataset(Artifact):
+    """`train.jsonl`, `val.jsonl`, `test.jsonl` (chat messages), `card.md`, `summary.json`."""
+
+    kind: ClassVar[str] = "dataset"
+
+
+class Checkpoint(Artifact):
+    """An HF model directory with bf16 safetensors and tokenizer, or a virtual one: `virtual.json` names base and adapter."""
+
+    kind: ClassVar[str] = "checkpoint"
+
+
+class Adapter(Artifact):
+    """A PEFT adapter directory: `adapter_model.safetensors`, `adapter_config.json`, `training.jsonl`."""
+
+    kind: ClassVar[str] = "adapter"
+
+
+class Quantized(Artifact):
+    """An HF model directory in a quantized layout (ModelOpt unified export)."""
+
+    kind: ClassVar[str] = "quantized"
+
+
+class Engine(Artifact):
+    """A runtime bundle: what the engine loads, `serve.json` saying how, and what makes it valid."""
+
+    kind: ClassVar[str] = "engine"
+
+
+class Evaluation(Artifact):
+    """`items.jsonl` (one line a test item), `metrics.json`, `speed.json`."""
+
+    kind: ClassVar[str] = "evaluation"
+
+
+class Verdict(Artifact):
+    """`verdict.json`: outcome pass / fail / inconclusive, and every rule's figures."""
+
+    kind: ClassVar[str] = "verdict"

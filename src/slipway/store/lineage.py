@@ -1,0 +1,53 @@
+"""What an artifact was made from, read from manifests: each names its inputs by uri and digest."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slipway.store.artifacts import MANIFEST, Artifact
+
+
+@dataclass(frozen=True)
+class Ancestor:
+    """An artifact in the history of another. `role` is the path of input names that leads to it, the shortest.
+    `provenance` is empty when its bytes were pruned; the digest still names it."""
+
+    role: str
+    kind: str
+    stage: str
+    uri: str
+    digest: str
+    provenance: dict[str, Any]
+
+
+def lineage(*artifacts: Artifact) -> list[Ancestor]:
+    """The artifacts and all they were made from, nearest first, each digest once."""
+    todo = [("", a.kind, a.uri, a.digest) for a in artifacts]
+    found: dict[str, Ancestor] = {}
+    while todo:
+        role, kind, uri, digest = todo.pop(0)
+        if digest in found:
+            continue
+        provenance = _provenance(Path(uri), digest)
+        found[digest] = Ancestor(role or kind, kind, provenance.get("stage", ""), uri, digest, provenance)
+        inputs = provenance.get("inputs", {})
+        todo += [(f"{role}.{name}".strip("."), i["kind"], i["uri"], i["digest"]) for name, i in inputs.items()]
+    return list(found.values())
+
+
+def digests(*artifacts: Artifact) -> dict[str, str]:
+    """Kind -> digest of the nearest ancestor of each kind."""
+    nearest: dict[str, str] = {}
+    for ancestor in lineage(*artifacts):
+        nearest.setdefault(ancestor.kind, ancestor.digest)
+    return nearest
+
+
+def _provenance(path: Path, digest: str) -> dict[str, Any]:
+    """Of the artifact at `path`; empty when it is gone or has been made again with other bytes."""
+    file = path / MANIFEST
+    doc: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    return dict(doc["provenance"]) if doc.get("digest") == digest else {}

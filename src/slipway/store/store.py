@@ -1,0 +1,116 @@
+"""The artifact store: directories that are complete or do not exist, addressed by what made them.
+
+    <store>/<kind>/<key>/            the bytes of one artifact
+    <store>/<kind>/<key>/manifest.json   written last; a directory without it does not exist
+
+`digest` = sha256 over the kind and every file's path, size and sha256: it names the bytes.
+`key`    = sha256 over inputs' digests, params, code and (engines) hardware: it names how they came to be.
+Same key and intact bytes: reuse. Damaged bytes: a miss with a warning, never an error and never used.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from slipway.errors import SlipwayError
+from slipway.store.artifacts import MANIFEST, Artifact
+from slipway.system.files import canonical, disk_full_is_named, fsync_directory, fsync_tree, sha256_bytes, sha256_file, write_atomic
+
+A = TypeVar("A", bound=Artifact)
+
+
+def list_files(root: Path) -> list[dict[str, Any]]:
+    """Every regular file under `root` but the manifest: path, size in bytes, sha256; sorted by path."""
+    files = sorted(p for p in root.rglob("*") if p.is_file() and p.relative_to(root).as_posix() != MANIFEST)
+    return [{"path": p.relative_to(root).as_posix(), "size": p.stat().st_size, "sha256": sha256_file(p)} for p in files]
+
+
+def digest_of(kind: str, files: list[dict[str, Any]]) -> str:
+    return sha256_bytes(canonical({"kind": kind, "files": files}))
+
+
+class Store:
+    """Artifacts under one root directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+
+    def dir(self, kind: str, key: str) -> Path:
+        return self.root / kind / key
+
+    def find(self, cls: type[A], key: str) -> A | None:
+        """The intact artifact of this key, or None. A damaged one is reported as a warning, moved aside and counts as absent."""
+        path = self.dir(cls.kind, key)
+        if not (path / MANIFEST).exists():
+            return None
+        problem = verify(path)
+        if problem is None:
+            return load(cls, path)
+        aside = path.with_name(f"{path.name}.damaged-{os.getpid()}")
+        path.rename(aside)
+        warnings.warn(f"artifact {path} is damaged ({problem}); moved to {aside.name} and made again", stacklevel=2)
+        return None
+
+    @contextmanager
+    def create(self, cls: type[A], key: str, provenance: Mapping[str, Any]) -> Iterator[Path]:
+        """Yield a temporary directory; when the block ends well it becomes the artifact, in one rename. On error nothing is left."""
+        final = self.dir(cls.kind, key)
+        tmp = final.parent / f".tmp-{key[:16]}-{os.getpid()}"
+        with disk_full_is_named(final):
+            shutil.rmtree(tmp, ignore_errors=True)
+            tmp.mkdir(parents=True)
+            try:
+                yield tmp
+                seal(tmp, cls.kind, key, provenance)
+                if final.exists():
+                    shutil.rmtree(final)
+                tmp.rename(final)
+                fsync_directory(final.parent)
+            finally:
+                shutil.rmtree(tmp, ignore_errors=True)
+
+
+def seal(path: Path, kind: str, key: str, provenance: Mapping[str, Any]) -> None:
+    """Write the manifest of a finished directory, last, with everything before it on the disk."""
+    files = list_files(path)
+    fsync_tree(path)
+    doc = {"schema": 1, "kind": kind, "key": key, "digest": digest_of(kind, files), "files": files, "provenance": provenance}
+    write_atomic(path / MANIFEST, json.dumps(doc, indent=1, sort_keys=True) + "\n")
+
+
+def verify(path: Path) -> str | None:
+    """None when every file listed has its size and sha256 and no other file is there; else what is wrong."""
+    try:
+        doc = json.loads((path / MANIFEST).read_text())
+        listed = {f["path"]: f for f in doc["files"]}
+    except (ValueError, KeyError, TypeError) as err:
+        return f"manifest unreadable: {err}"
+    for name, want in listed.items():
+        file = path / name
+        if not file.is_file():
+            return f"{name} is missing"
+        if file.stat().st_size != want["size"]:
+            return f"{name} has {file.stat().st_size} bytes, manifest says {want['size']}"
+        if sha256_file(file) != want["sha256"]:
+            return f"{name} has another sha256 than the manifest"
+    if doc.get("digest") != digest_of(doc.get("kind", ""), doc["files"]):
+        return "the manifest's digest does not match its files"
+    return None
+
+
+def load(cls: type[A], path: Path) -> A:
+    """The artifact at `path`, of the kind asked for. Raises SlipwayError when it is absent or of another kind."""
+    file = path / MANIFEST
+    if not file.exists():
+        raise SlipwayError(f"artifact {path}", "no manifest", f"a complete {cls.kind}", "run the stage that makes it")
+    doc = json.loads(file.read_text())
+    if doc["kind"] != cls.kind:
+        raise SlipwayError(f"artifact {path}", doc["kind"], cls.kind, "pass the output of the right stage")
+    return cls(uri=str(path), digest=doc["digest"], key=doc["key"])

@@ -1,0 +1,1 @@
+"""One pass over a checkpoint in bounded memory: read, merge, quantize, write, resume."""

@@ -1,0 +1,209 @@
+"""Weights on the device that computes: read in bands, merged in bands, checked on the way.
+
+    stored bytes --pread--> host band --copy--> device band --add product, round--> bf16 weight, max|W|
+
+A band is a run of rows small enough for a CPU's cache (or large enough for a GPU's copy engines), so that beyond the bf16
+weight itself only a band's worth of fp32 exists. Merging a band is the same arithmetic as merging the whole: each element
+is a sum over the rank in one order.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from dataclasses import dataclass
+
+import torch
+
+from slipway.errors import CheckpointError
+from slipway.quantization.compiled import Kernels
+from slipway.weights.lora import add_product
+from slipway.weights.shards import LowRank, Recipe, TensorInfo, WeightSource
+
+CPU_BAND, GPU_BAND = 1 << 18, 1 << 24  # weights a band: 0.5 MB of bf16 and its fp32 product stay in a core's L2; 32 MB keeps PCIe busy
+_SMALL = 1 << 18  # elements of a product
+_FEW = 18  # rows of a band
+
+
+def band_rows(columns: int, device: torch.device) -> int:
+    """Rows of a band."""
+    return max(1, (CPU_BAND if device.type == "cpu" else GPU_BAND) // max(columns, 1))
+
+
+def largest(rows: torch.Tensor) -> torch.Tensor:
+    """Largest magnitude, fp32 scalar; NaN and Inf come through."""
+    return rows.float().abs().amax()
+
+
+_STAGING = threading.local()
+
+
+def on_host(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor itself on a CPU; from a GPU a copy in this thread's pinned memory, good until the thread's next call."""
+    if tensor.device.type == "cpu":
+        return tensor
+    pinned: torch.Tensor | None = getattr(_STAGING, "pinned", None)
+    if pinned is None or pinned.numel() < tensor.nbytes:
+        pinned = _STAGING.pinned = torch.empty(tensor.nbytes, dtype=torch.uint8, pin_memory=True)
+    found = pinned[: tensor.nbytes].view(tensor.dtype).view(tensor.shape)
+    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    found.copy_(tensor, non_blocking=True)
+    copied.record()
+    copied.synchronize()
+    return found
+
+
+@dataclass
+class Loaded:
+    """A weight, bf16 on the device, with its largest magnitude as an fp32 scalar there."""
+
+    weight: torch.Tensor
+    amax: torch.Tensor
+
+
+class Loader:
+    """Loads tensors of one source to one device. Each thread needs its own: it holds pinned staging memory."""
+
+    def __init__(self, source: WeightSource, device: torch.device, kernels: Kernels) -> None:
+        self._source, self._device = source, device
+        self._add, self._largest, self._turn = kernels(add_product), kernels(largest), kernels.turn
+        self._arena, self._used = torch.empty(0, dtype=torch.uint8), 0
+        self._band_buffer = torch.empty(0, dtype=torch.uint8)
+        self._last: tuple[str, Recipe] | None = None  # the tensor whose bands are being read
+        self._pinned: list[torch.Tensor] = []
+        self._copied = [torch.cuda.Event() for _ in range(2 if device.type == "cuda" else 0)]  # type: ignore[no-untyped-call]
+
+    def begin(self, nbytes: int) -> None:
+        """Room for tensors of `nbytes` in all; what was loaded before is gone. Memory once touched is used again: the kernel
+        needs longer to hand out fresh pages than to fill them."""
+        if self._device.type == "cpu" and self._arena.numel() < nbytes:
+            self._arena = torch.empty(0, dtype=torch.uint8)
+            self._arena = torch.empty(nbytes, dtype=torch.uint8)
+        self._used = 0
+
+    def end(self, share: float) -> None:
+        """What was loaded is done with. Memory above `share` bytes goes back, so that what threads keep stays within a budget."""
+        self._last = None
+        if self._arena.numel() > share:
+            self._arena = torch.empty(0, dtype=torch.uint8)
+
+    def _empty(self, shape: tuple[int, ...]) -> torch.Tensor:
+        nbytes = TensorInfo(torch.bfloat16, shape).nbytes
+        if self._used + nbytes > self._arena.numel():
+            return torch.empty(shape, dtype=torch.bfloat16, device=self._device)
+        found = self._arena[self._used : self._used + nbytes].view(torch.bfloat16).view(shape)
+        self._used += nbytes
+        return found
+
+    def load(self, name: str) -> Loaded:
+        """The merged tensor in bf16. Raises CheckpointError naming the tensor that holds NaN or Inf."""
+        info, recipe = self._source.info(name), self._recipe(name)
+        out = self._empty(info.shape)
+        rows = out.reshape(-1, info.shape[-1]) if info.shape else out.reshape(1, 1)
+        amaxes = [self._band(rows, begin, recipe) for begin in range(0, rows.shape[0], band_rows(rows.shape[1], self._device))]
+        with self._turn:
+            amax = torch.stack(amaxes).amax().to(torch.bfloat16).float() if amaxes else torch.zeros((), device=self._device)
+            finite = torch.isfinite(amax)
+        if not finite:
+            self._source.read(name)  # the careful way: it names which of base, adapter and sum is not finite
+            raise CheckpointError(f"tensor {name}", f"largest magnitude {float(amax)}", "finite values", "use an undamaged file")
+        return Loaded(out, amax)
+
+    def _recipe(self, name: str) -> Recipe:
+        if self._last is None or self._last[0] != name:
+            found = self._source.recipe(name)
+            updates = tuple(_folded(update, self._device) for update in found.updates)
+            self._last = name, Recipe(found.stored, found.name, updates)
+        return self._last[1]
+
+    def bands(self, name: str, rows: tuple[int, int]) -> list[tuple[int, int]]:
+        """(first row, rows) of the bands of a run of a tensor's rows; one empty band if there are none."""
+        (first, count), shape = rows, self._source.info(name).shape
+        step = band_rows(shape[-1] if shape else 1, self._device)
+        return [(begin, min(step, first + count - begin)) for begin in range(first, first + count, step)] or [(first, 0)]
+
+    def band(self, name: str, begin: int, count: int) -> torch.Tensor:
+        """Rows `begin` to `begin + count` of a tensor that is passed on: merged in bf16, or as stored when it is not floating."""
+        info, recipe = self._source.info(name), self._recipe(name)
+        columns = info.shape[-1] if info.shape else 1
+        if not info.dtype.is_floating_point:
+            out = torch.empty((count, columns), dtype=info.dtype)
+            recipe.stored.fetch(recipe.name, out, begin * columns * info.dtype.itemsize)
+            return out
+        out = torch.empty((count, columns), dtype=torch.bfloat16, device=self._device)
+        if count and not torch.isfinite(self._band(out, begin, recipe, into=0).to(torch.bfloat16)):
+            self._source.read(name)
+            raise CheckpointError(f"tensor {name}", "NaN or Inf", "finite values", "use an undamaged file")
+        return out
+
+    def _band(self, rows: torch.Tensor, begin: int, recipe: Recipe, into: int | None = None) -> torch.Tensor:
+        """Fill a band of `rows` and return its largest magnitude; `begin` counts in the stored tensor, `into` in `rows`."""
+        at = begin if into is None else into
+        target = rows[at : at + band_rows(rows.shape[1], self._device)]
+        host, copied = self._fetch(target, begin, recipe)
+        with self._turn:
+            stored = host
+            if copied:
+                stored = target if recipe.info.dtype == torch.bfloat16 else torch.empty_like(target, dtype=recipe.info.dtype)
+                stored.copy_(host, non_blocking=True)
+                copied.record()
+            if not recipe.updates:
+                if stored is not target:
+                    target.copy_(stored)
+                return self._largest(target)
+            for update in recipe.updates:
+                product = _product(update, begin, target.shape[0]).to(self._device)
+                amax = self._add(stored, product, target)
+                stored = target
+            return amax
+
+    def _fetch(self, target: torch.Tensor, begin: int, recipe: Recipe) -> tuple[torch.Tensor, torch.cuda.Event | None]:
+        """The stored rows on the host: in the weight itself where nothing is added to them, else in a buffer that stays in the
+        core's cache; for a GPU in pinned memory, with the event to record after it is copied."""
+        dtype, copied = recipe.info.dtype, None
+        if self._device.type == "cuda":
+            pinned, copied = self._next_pinned(target.numel() * dtype.itemsize)
+            host = pinned.view(dtype).view(target.shape)
+        else:
+            host = target if dtype == torch.bfloat16 and not recipe.updates else self._near(target.shape, dtype)
+        recipe.stored.fetch(recipe.name, host, begin * target.shape[1] * dtype.itemsize)
+        return host, copied
+
+    def _near(self, shape: torch.Size, dtype: torch.dtype) -> torch.Tensor:
+        nbytes = TensorInfo(dtype, tuple(shape)).nbytes
+        if self._band_buffer.numel() < nbytes:
+            self._band_buffer = torch.empty(nbytes, dtype=torch.uint8)
+        return self._band_buffer[:nbytes].view(dtype).view(shape)
+
+    def _next_pinned(self, nbytes: int) -> tuple[torch.Tensor, torch.cuda.Event]:
+        """The pinned buffer used longer ago, once its copy is done."""
+        if not self._pinned or self._pinned[0].numel() < nbytes:
+            self._copied[0].synchronize()
+            self._copied[1].synchronize()
+            self._pinned = [torch.empty(nbytes, dtype=torch.uint8, pin_memory=True) for _ in range(2)]
+        self._pinned.reverse()
+        self._copied.reverse()
+        self._copied[0].synchronize()
+        return self._pinned[0][:nbytes], self._copied[0]
+
+
+def _product(update: LowRank, begin: int, count: int) -> torch.Tensor:
+    """fp32 rows of the scaled product. The scaling is a step of its own, so that no compiler fuses it into the sum.
+
+    A band of few rows or elements is made on the CPU: a GPU's BLAS splits its sums over the rank."""
+    if update.a.device.type == "cuda" and (count < _FEW or count * update.a.shape[1] < _SMALL):
+        update = LowRank(update.a.cpu(), update.b.cpu(), update.scaling)
+    rows = len(update.b)
+    first = begin if count > 1 or rows == 1 else min(begin, rows - 2)  # BLAS sums a single row in another order: give it a second
+    product = torch.mm(update.b[first : first + max(count, min(2, rows))], update.a)[begin - first : begin - first + count]
+    return product if update.scaling == 1 else product.mul_(update.scaling)
+
+
+def _folded(update: LowRank, device: torch.device) -> LowRank:
+    """On the device; a scaling that is a power of two goes into b, where it is exact. Small products stay on the CPU: for
+    them a GPU's BLAS may sum in another order."""
+    if update.b.shape[0] * update.a.shape[1] < _SMALL:
+        device = torch.device("cpu")
+    exact = math.frexp(update.scaling)[0] == 0.5
+    b = update.b * update.scaling if exact else update.b
+    return LowRank(update.a.to(device), b.to(device), 1.0 if exact else update.scaling)

@@ -1,0 +1,211 @@
+"""One pass over a checkpoint: every unit is read, merged, quantized and written by one of a few worker threads.
+
+    worker:  read bands -> add the LoRA product, round -> max|W| of the unit -> encode bands -> write at their offsets
+
+Units are independent and their outputs have fixed places, so the bytes do not depend on the order of work. Workers overlap
+each other's reading, computing and writing; what they hold together is bounded by a budget.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from slipway.errors import ResourceError
+from slipway.quantization import stacked_experts as experts
+from slipway.quantization.compiled import Kernels
+from slipway.quantization.formats import Format, Role
+from slipway.quantization.layouts import Layout
+from slipway.quantization.methods import Encode, Encoder
+from slipway.streaming import tensor_plan as planning
+from slipway.streaming.budget import Budget
+from slipway.streaming.loader import Loaded, Loader, band_rows, largest, on_host
+from slipway.streaming.meter import Meter
+from slipway.streaming.tensor_plan import Unit
+from slipway.streaming.weight_error import WeightError
+from slipway.system.memory import keep_freed_memory
+from slipway.weights.lora import add_product
+from slipway.weights.shard_writer import ShardWriter, bytes_of
+from slipway.weights.shards import WeightSource
+
+_SAMPLED = 1 << 16  # weights of each tensor whose error is measured on the way; encoding them again costs nothing
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a worker needs."""
+
+    source: WeightSource
+    layout: Layout
+    writer: ShardWriter
+    device: torch.device
+    kernels: Kernels
+    meter: Meter
+    error: WeightError
+
+
+def stream(job: Job, units: Sequence[Unit], workers: int, budget: Budget, encoder: Encoder) -> None:
+    """Make every unit that the writer does not have yet. Raises the first worker's error once all have stopped."""
+    require_budget(units, budget, job.device)
+    keep_freed_memory()
+    left = iter(unfinished(job, units))
+    warm_up(job, units)
+    job.meter.start()
+    lock, stop = threading.Lock(), threading.Event()
+
+    def work() -> None:
+        loader = Loader(job.source, job.device, job.kernels)
+        while not stop.is_set():
+            with lock:
+                unit = next(left, None)
+            if unit is None:
+                return
+            with budget.hold(cost(unit, job.device)):
+                make_unit(job, unit, loader, encoder)
+                loader.end(budget.nbytes / workers)
+
+    run_threads(work, workers, stop)
+
+
+def unfinished(job: Job, units: Iterable[Unit]) -> list[Unit]:
+    """The units that a former run did not finish; what it left of them is forgotten."""
+    found = []
+    for unit in units:
+        names = written_names(job, unit)
+        if job.writer.has(names):
+            job.meter.advance(unit.nbytes, unit.name)
+        else:
+            job.writer.drop(names)
+            found.append(unit)
+    return found
+
+
+def warm_up(job: Job, units: Iterable[Unit]) -> None:
+    """Compile what the pass needs before the workers start. Where compiled code does not give the eager bits, as in some versions
+    of torch, the pass runs eagerly."""
+    random = torch.Generator().manual_seed(0)
+    weight, product = (torch.randn(96, 512, generator=random).to(job.device) for _ in range(2))
+    band, scale = weight.to(torch.bfloat16), torch.full((), 0.0017, device=job.device)
+    formats = {unit.fmt.name: unit.fmt for unit in units if unit.fmt}.values()
+    out = band.clone() if job.device.type == "cpu" else band  # as the loader calls it
+    trials: list[tuple[Callable[..., Any], list[torch.Tensor]]] = [(largest, [band]), (add_product, [band, product, out])]
+    trials += [(fmt.encode, [band, scale]) for fmt in formats]
+
+    def try_all() -> None:
+        for function, tensors in trials:
+            job.kernels.try_out(function, tensors)
+
+    run_threads(try_all, 1, threading.Event())  # in a worker's thread: torch compiles for a thread's settings
+
+
+def run_threads(work: Callable[[], None], workers: int, stop: threading.Event) -> None:
+    """Run `work` in several threads, each with one compute thread; stop all at the first error and raise it."""
+    with worker_pool(workers) as pool:
+        running = [pool.submit(torch.no_grad()(work)) for _ in range(workers)]
+        try:
+            wait(running, return_when=FIRST_EXCEPTION)
+        finally:
+            stop.set()
+    for done in running:
+        done.result()
+
+
+def worker_pool(workers: int) -> ThreadPoolExecutor:
+    """Threads that compute with one thread each; torch keeps that number by thread."""
+    return ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+
+
+def cost(unit: Unit, device: torch.device) -> int:
+    """Bytes that a unit holds while it is made: its weights in bf16, or a band when it is passed on."""
+    return min(unit.nbytes, 8 * band_rows(1, device)) if unit.fmt is None else unit.nbytes
+
+
+def require_budget(units: Iterable[Unit], budget: Budget, device: torch.device) -> None:
+    """Raise ResourceError when one unit alone is more than the budget."""
+    largest = max(units, key=lambda unit: cost(unit, device), default=None)
+    if largest and cost(largest, device) > budget.nbytes:
+        need = cost(largest, device) / 1e9
+        raise ResourceError(
+            "quantize.memory_budget_gb", f"{budget.nbytes / 1e9:.3f} GB", f"at least {need:.3f} GB, for the fused group of {largest.name}",
+            f"raise it to {need + 0.001:.3f} or more",
+        )  # fmt: skip
+
+
+def written_names(job: Job, unit: Unit) -> list[str]:
+    """What the writer calls the parts that are made with a unit; input scales come later."""
+    if unit.fmt is None:
+        return [unit.key]
+    places = [planning.places(name, unit, job.source, job.layout) for name in unit.weights]
+    return [place.name for found in places for role, place in found.items() if role != "input"]
+
+
+def make_unit(job: Job, unit: Unit, loader: Loader, encode: Encoder) -> None:
+    """Read, merge, quantize and write one unit."""
+    if unit.fmt is None:
+        _pass_on(job, unit, loader)
+        return
+    loader.begin(unit.nbytes)
+    write_weights(job, unit, {name: loader.load(name) for name in unit.weights}, encode)
+
+
+def write_weights(job: Job, unit: Unit, loaded: Mapping[str, Loaded], encoder: Encoder) -> None:
+    """Quantize and write the weights of one unit, which are in memory, band by band."""
+    assert unit.fmt
+    stacked = next(iter(loaded.values())).weight.dim() == 3
+    fmt = unit.fmt.stacked() if stacked else unit.fmt
+    encode = encoder(fmt)
+    scale = fmt.scale(torch.stack([tensor.amax for tensor in loaded.values()]).amax())
+    for name, tensor in loaded.items():
+        rows = experts.rows(tensor.weight) if stacked else tensor.weight
+        bands = [rows] if stacked else _bands(rows, job.device)
+        codes = (_in_turn(job, encode, band, scale) for band in bands)
+        write_codes(job, unit, name, fmt, codes, scale)
+        with job.kernels.turn:
+            _measure(job.error, name, rows, fmt, encode, scale)
+
+
+def _bands(rows: torch.Tensor, device: torch.device) -> Iterator[torch.Tensor]:
+    """Runs of rows. On a CPU each is copied into one buffer that stays in the core's cache: the compiled loops over blocks wait
+    for memory otherwise (1.0 against 1.3 GB/s). Good until the next."""
+    if device.type != "cpu":
+        yield from torch.split(rows, band_rows(rows.shape[1], device))
+        return
+    near = torch.empty(0, dtype=rows.dtype)
+    for band in torch.split(rows, 2 * band_rows(rows.shape[1], device)):
+        near = near if near.shape[0] >= len(band) else torch.empty_like(band)
+        yield near[: len(band)].copy_(band)
+
+
+def _in_turn(job: Job, encode: Encode, rows: torch.Tensor, scale: torch.Tensor) -> Mapping[Role, torch.Tensor]:
+    with job.kernels.turn:
+        return encode(rows, scale)
+
+
+def write_codes(job: Job, unit: Unit, name: str, fmt: Format, bands: Iterable[Mapping[Role, torch.Tensor]], scale: torch.Tensor) -> None:
+    """Write what rounding made of one weight, from the first band of rows to the last, and its scalar."""
+    places, info = planning.places(name, unit, job.source, job.layout), job.source.info(name)
+    shapes = fmt.outputs(experts.logical(info)) if len(info.shape) == 3 else {}
+    for band in bands:
+        for role, value in band.items():
+            value = value.reshape(shapes[role].shape) if shapes else value
+            job.writer.append(places[role].name, bytes_of(on_host(job.layout.store(fmt, role, value))))
+    if fmt.scalar:
+        job.writer.write(places["scalar"].name, job.layout.store(fmt, "scalar", scale).cpu())
+    job.meter.advance(info.nbytes, name)
+
+
+def _pass_on(job: Job, unit: Unit, loader: Loader) -> None:
+    for begin, count in loader.bands(unit.name, unit.rows):
+        job.writer.append(unit.key, bytes_of(on_host(loader.band(unit.name, begin, count))))
+    job.meter.advance(unit.nbytes, unit.name)
+
+
+def _measure(error: WeightError, name: str, weight: torch.Tensor, fmt: Format, encode: Encode, scale: torch.Tensor) -> None:
+    """Relative squared error of the first rows: enough of them to know it within a percent."""
+    rows = weight[: max(1, _SAMPLED // weight.shape[1])]
+    error.add(name, rows, fmt.decode(encode(rows, scale), scale))

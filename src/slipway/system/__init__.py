@@ -1,0 +1,1 @@
+"""What the operating system gives: whole files, locks, ports, processes, memory, packages."""

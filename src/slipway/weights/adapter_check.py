@@ -1,0 +1,33 @@
+"""A finished adapter, proved to be one: readable, whole, finite, and about this base model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from slipway.config.train import TrainConfig
+from slipway.errors import AdapterError
+from slipway.store.artifacts import Checkpoint
+from slipway.system.files import write_atomic
+from slipway.weights.checkpoint import open_checkpoint
+from slipway.weights.lora import CONFIG, WEIGHTS, LoraAdapter
+
+
+def check_adapter(directory: Path, base: Checkpoint, params: TrainConfig) -> int:
+    """Trained parameters. Raises AdapterError naming file or tensor: cut short, NaN, of another rank, or on no base tensor."""
+    adapter = LoraAdapter(directory)
+    updates = adapter.land(open_checkpoint(base))
+    if not updates:
+        raise AdapterError(f"adapter {directory / WEIGHTS}", "no tensors", "a LoRA pair for each module in train.targets", _AGAIN)
+    if adapter.config["r"] != params.rank:
+        raise AdapterError(f"r of {directory / CONFIG}", adapter.config["r"], f"train.rank={params.rank}", _AGAIN)
+    return sum(adapter.read(name).numel() for name in adapter.names())
+
+
+def name_base(file: Path, name: str) -> None:
+    """Write the base's name over the container's path in an adapter's config."""
+    doc = json.loads(file.read_text())
+    write_atomic(file, json.dumps({**doc, "base_model_name_or_path": name}, indent=2, sort_keys=True) + "\n")
+
+
+_AGAIN = "delete the checkpoints in the stage's work folder and run again"

@@ -1,0 +1,65 @@
+"""One way to open any checkpoint artifact: plain, by reference, or virtual (base + adapter)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from slipway.errors import CheckpointError
+from slipway.store.artifacts import Adapter, Artifact, Checkpoint
+from slipway.store.store import load
+from slipway.system.files import write_atomic
+from slipway.system.progress import Progress
+from slipway.weights.external import check_reference
+from slipway.weights.lora import LoraAdapter
+from slipway.weights.merged import MergedSource
+from slipway.weights.model_files import copy_small_files
+from slipway.weights.shard_writer import write_shards
+from slipway.weights.shards import Shards, WeightSource
+
+VIRTUAL = "virtual.json"
+
+
+def open_checkpoint(artifact: Artifact) -> WeightSource:
+    """The tensors of a checkpoint. Raises CheckpointError when it is damaged or what it refers to has changed."""
+    path = artifact.path
+    if (path / VIRTUAL).exists():
+        refs = json.loads((path / VIRTUAL).read_text())
+        base, adapter = _referred(Checkpoint, refs["base"]), _referred(Adapter, refs["adapter"])
+        return MergedSource(open_checkpoint(base), LoraAdapter(adapter.path))
+    check_reference(path)
+    return Shards.open(path)
+
+
+def model_dir(artifact: Artifact) -> Path:
+    """The directory with `config.json` and the tokenizer; it also has the weights, unless `is_virtual`."""
+    return artifact.path
+
+
+def is_virtual(artifact: Artifact) -> bool:
+    return (artifact.path / VIRTUAL).exists()
+
+
+def _referred(cls: type[Artifact], ref: dict[str, str]) -> Artifact:
+    path = Path(ref["uri"])
+    if not path.exists():
+        raise CheckpointError(f"{cls.kind} {path}", "missing", "the artifact that a virtual checkpoint was merged from", _AGAIN)
+    artifact = load(cls, path)
+    if artifact.digest != ref["digest"]:
+        raise CheckpointError(f"{cls.kind} {path}", f"digest {artifact.digest[:12]}", f"digest {ref['digest'][:12]}", _AGAIN)
+    return artifact
+
+
+_AGAIN = "run the pipeline again: it makes what is missing"
+
+
+def write_virtual(out: Path, base: Checkpoint, adapter: Adapter) -> None:
+    """Write `virtual.json`: base and adapter by uri and digest."""
+    refs = {k: {"uri": v.uri, "digest": v.digest} for k, v in (("base", base), ("adapter", adapter))}
+    write_atomic(out / VIRTUAL, json.dumps(refs, indent=1) + "\n")
+
+
+def materialize(artifact: Artifact, out: Path, progress: Progress, max_bytes: float = 4e9) -> None:
+    """Write any checkpoint as a plain HF model directory: shards, config and tokenizer."""
+    write_shards(open_checkpoint(artifact), out, max_bytes, progress)
+    copy_small_files(artifact.path, out)

@@ -1,0 +1,111 @@
+"""An OpenAI-compatible server that does what the last message says: answers, and every way to fail an engine knows.
+
+Run as a program it takes llama-server's flags that it needs. `bundle` makes an engine bundle around it, for tests of what
+happens around an engine; tests/lab runs the real one.
+
+    "refuse"       HTTP 400 with a reason         "cut"     half an answer, then the connection closes
+    "flaky ..."    the first time, no response    "die"     the process ends
+    "say ..."      the rest, word by word         other     {"intent": <message>}
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+
+class Handler(BaseHTTPRequestHandler):
+    seen: ClassVar[set[str]] = set()
+    asked: ClassVar[list[dict[str, Any]]] = []
+
+    def do_GET(self) -> None:
+        self._reply(200, {"status": "ok"})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.asked.append(body)
+        said: str = body["messages"][-1]["content"]
+        if said == "die":
+            os._exit(3)
+        if said == "refuse":
+            return self._reply(400, {"error": {"message": "the request is too long"}})
+        if said.startswith("flaky") and said not in self.seen:
+            self.seen.add(said)
+            return None
+        answer = said.removeprefix("say ") if said.startswith("say ") else json.dumps({"intent": said})
+        return self._stream(answer, cut=said == "cut")
+
+    def _stream(self, answer: str, *, cut: bool) -> None:
+        self.send_response(200)
+        self.end_headers()
+        pieces = [p + " " for p in answer.split(" ")]
+        pieces[-1] = pieces[-1].rstrip(" ")
+        for piece in pieces:
+            self._event({"choices": [{"delta": {"content": piece}, "finish_reason": None}]})
+        if not cut:
+            self._event({"choices": [{"delta": {}, "finish_reason": "stop"}]})
+            self._event({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": len(pieces)}})
+            self.wfile.write(b"data: [DONE]\n\n")
+
+    def _event(self, doc: dict[str, Any]) -> None:
+        self.wfile.write(f"data: {json.dumps(doc)}\n\n".encode())
+
+    def _reply(self, status: int, doc: dict[str, Any]) -> None:
+        data = json.dumps(doc).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@contextmanager
+def scripted() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A server in this process: its API's base URL, and the requests that it got."""
+    handler = type("Fresh", (Handler,), {"seen": set(), "asked": []})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/v1", handler.asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def bundle(out: Path, *, program: str | None = None, slots: int = 2) -> Path:
+    """An engine bundle whose server is this module, or `program`, a script of your own."""
+    from slipway.engines.bundle import SERVE, ServeConfig
+    from slipway.engines.fingerprint import cpu_digest  # not above: as a program this file starts in 0.1 s
+
+    out.mkdir(parents=True, exist_ok=True)
+    script = out / "llama-server"
+    script.write_text(f"#!{sys.executable}\n" + (program or Path(__file__).read_text()))
+    script.chmod(0o755)
+    (out / "model.gguf").write_bytes(b"GGUF")
+    serve = ServeConfig(model="model.gguf", server="llama-server", context=512, slots=slots, threads=1, build="scripted", cpu=cpu_digest())
+    (out / SERVE).write_text(serve.model_dump_json())
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--host")
+    parser.add_argument("--port", type=int)
+    args, _ = parser.parse_known_args()
+    sys.stderr.write(f"listening on {args.port}\n")
+    ThreadingHTTPServer((args.host, args.port), Handler).serve_forever()
+
+
+if __name__ == "__main__":
+    main()

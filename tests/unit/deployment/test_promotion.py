@@ -1,0 +1,425 @@
+"""Promotion against a real server program: a bundle whose server is a small script that speaks the engine's protocol."""
+
+import errno
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from slipway.config.deploy import DeployConfig
+from slipway.deployment import releases
+from slipway.deployment.promotion import promote, rollback
+from slipway.deployment.releases import Release, Releases
+from slipway.deployment.state import champion, status, stop, was_withdrawn
+from slipway.engines.bundle import ServeConfig
+from slipway.engines.fingerprint import cpu_digest
+from slipway.errors import CheckpointError, DataError, EngineError, GateError, ResourceError
+from slipway.store.artifacts import Dataset, Engine, Evaluation, Verdict
+from slipway.store.store import Store, load
+
+# What llama-server does as far as a promotion sees it; the "model" is JSON that says how to behave.
+SERVER = f"""#!{sys.executable} -SE
+import json, os, socket, sys
+arg = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+model = json.load(open(arg["--model"]))
+if model.get("kill_parent"):
+    os.kill(os.getppid(), 9)
+if model.get("die"):
+    sys.exit("error: unknown tensor type")
+def answer(status, kind, body):
+    return f"HTTP/1.1 {{status}} -\\r\\nContent-Type: {{kind}}\\r\\nContent-Length: {{len(body)}}\\r\\nConnection: close\\r\\n\\r\\n{{body}}"
+chunk = json.dumps({{"choices": [{{"delta": {{"content": model["answer"]}}, "finish_reason": "stop"}}]}})
+listener = socket.create_server((arg["--host"], int(arg["--port"])))
+while True:
+    connection, _ = listener.accept()
+    with connection, connection.makefile("rb") as request:
+        method, path, _ = request.readline().split()
+        headers = dict(line.lower().split(b": ") for line in iter(request.readline, b"\\r\\n"))
+        if method == b"GET":
+            sent = answer(503 if model.get("loading") else 200, "application/json", "{{}}")
+        else:
+            asked = json.loads(request.read(int(headers[b"content-length"])))
+            assert asked["messages"][-1]["role"] == "user"
+            sent = answer(200, "text/event-stream", f"data: {{chunk}}\\n\\ndata: [DONE]\\n\\n")
+        connection.sendall(sent.encode())
+"""
+JSON_ANSWER = '{"intent":"HassTurnOn"}'
+Ship = Callable[..., Release]
+
+
+@pytest.fixture
+def params(tmp_path: Path) -> DeployConfig:
+    with socket.socket() as s:  # a range of its own, so that tests can run side by side
+        s.bind(("127.0.0.1", 0))
+        first = min(s.getsockname()[1], 65000)
+    return DeployConfig(root=str(tmp_path / "target"), ports=(first, first + 9), start_timeout_s=10, smoke_requests=2)
+
+
+@pytest.fixture(autouse=True)
+def no_engine_outlives_a_test(params: DeployConfig) -> Iterator[None]:
+    yield
+    stop(params)
+    assert running(params) == []
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def data(store: Store) -> Dataset:
+    turns = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}, {"role": "assistant", "content": JSON_ANSWER}]
+    with store.create(Dataset, "d", {}) as out:
+        (out / "test.jsonl").write_text("".join(json.dumps({"id": f"t{i}", "messages": turns, "label": "l"}) + "\n" for i in range(7)))
+    return load(Dataset, store.dir("dataset", "d"))
+
+
+@pytest.fixture
+def ship(store: Store, data: Dataset, params: DeployConfig) -> Ship:
+    """Promote an engine that behaves as told."""
+
+    def promote_engine(note: Callable[[str], None] = lambda _: None, config: DeployConfig = params, **model: Any) -> Release:
+        engine = make_engine(store, {"answer": JSON_ANSWER, **model})
+        return promote(engine, make_verdict(store, engine), data, "# Card\n", config, model="m", runs={"mlflow": "r1"}, note=note)
+
+    return promote_engine
+
+
+def make_engine(store: Store, model: dict[str, Any]) -> Engine:
+    text = json.dumps(model, sort_keys=True)
+    key = f"e{abs(hash(text)):x}"
+    with store.create(Engine, key, {"stage": "engine", "inputs": {}}) as out:
+        (out / "model.gguf").write_text(text)
+        (out / "server").write_text(SERVER)
+        (out / "server").chmod(0o755)
+        serve = ServeConfig(model="model.gguf", server="server", context=256, slots=1, threads=1, build="b", cpu=cpu_digest())
+        (out / "serve.json").write_text(serve.model_dump_json())
+    return load(Engine, store.dir("engine", key))
+
+
+def make_verdict(store: Store, engine: Engine, outcome: str = "pass") -> Verdict:
+    def inputs(**named: Any) -> dict[str, Any]:
+        return {"inputs": {k: {"uri": a.uri, "kind": a.kind, "digest": a.digest} for k, a in named.items()}}
+
+    key = f"{engine.key}-{outcome}"
+    with store.create(Evaluation, key, inputs(engine=engine)) as out:
+        (out / "items.jsonl").write_text(engine.digest)
+    with store.create(Verdict, key, inputs(candidate=load(Evaluation, store.dir("evaluation", key)))) as out:
+        (out / "verdict.json").write_text(json.dumps({"outcome": outcome, "rules": []}))
+    return load(Verdict, store.dir("verdict", key))
+
+
+def running(params: DeployConfig) -> list[int]:
+    """Pids of every engine process of this target, recorded or not."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        if process.info["status"] != psutil.STATUS_ZOMBIE and any(a.startswith(f"{params.root}/") for a in process.info["cmdline"] or []):
+            found.append(process.pid)
+    return found
+
+
+def on_disk(params: DeployConfig) -> list[str]:
+    return [p.name for p in (Path(params.root) / "releases").iterdir()]
+
+
+def serves(params: DeployConfig, release: Release) -> None:
+    """One engine runs, it is this release's, and the endpoint file that clients follow leads to it."""
+    now = status(params)
+    assert now.healthy
+    assert now.release is not None
+    assert now.release.name == release.name
+    endpoint = json.loads((Path(params.root) / "current" / "endpoint.json").read_text())
+    assert endpoint["url"] == now.url
+    assert running(params) == [endpoint["pid"]]
+    assert httpx.get(f"http://{endpoint['host']}:{endpoint['port']}/health").status_code == 200
+
+
+def test_the_first_promotion_serves_and_is_written_down(ship: Ship, params: DeployConfig, data: Dataset) -> None:
+    assert champion(params) is None
+    assert status(params).release is None
+    release = ship()
+    serves(params, release)
+    root, path = Path(params.root), Path(release.path)
+    assert path.name == f"0001-{release.digests['engine'][:8]}"
+    assert (root / "current").readlink() == Path("releases") / release.name
+    assert release == champion(params)
+    assert (release.digests["dataset"], release.runs, release.outcome) == (data.digest, {"mlflow": "r1"}, "pass")
+    assert [(s["id"], s["json"]) for s in release.smoke] == [("t0", True), ("t3", True)]
+    assert (path / "card.md").read_text() == "# Card\n"
+    assert [h["action"] for h in Releases(root).history()] == ["promote"]
+    assert release.engine.digest == release.digests["engine"]
+
+
+def test_the_next_release_replaces_the_first_on_another_port_without_a_gap(ship: Ship, params: DeployConfig) -> None:
+    first = ship()
+    both: list[int] = []
+    second = ship(lambda n: both.extend(running(params)) if n.startswith("switched") else None, v=2)
+    assert len(both) == 2
+    assert second.name.startswith("0002-")
+    assert first.name in status(params).releases
+    serves(params, second)
+
+
+def test_the_same_engine_again_changes_nothing(ship: Ship, params: DeployConfig) -> None:
+    first = ship()
+    again = ship()
+    assert again == first.model_copy(update={"reused": True})
+    assert Releases(Path(params.root)).names() == [first.name]
+    serves(params, first)
+
+
+def test_the_same_engine_is_started_again_when_it_does_not_run(ship: Ship, params: DeployConfig) -> None:
+    first = ship()
+    os.kill(running(params)[0], signal.SIGKILL)
+    wait_until(lambda: running(params) == [])
+    assert status(params).url is None
+    assert ship().reused
+    serves(params, first)
+
+
+def test_rollback_twice_steps_back_twice_then_says_there_is_no_more(ship: Ship, params: DeployConfig) -> None:
+    first, second, third = ship(), ship(v=2), ship(v=3)
+    assert rollback(params).name == second.name
+    assert rollback(params).name == first.name
+    with pytest.raises(ResourceError, match="no previous release"):
+        rollback(params)
+    serves(params, first)
+    fourth = ship(v=4)
+    assert fourth.name.startswith("0004-")
+    assert status(params).previous == first.name  # not the third, which was left on purpose
+    assert third.name != fourth.name
+
+
+def test_an_engine_that_was_rolled_back_from_is_known_until_it_is_promoted_again(ship: Ship, params: DeployConfig) -> None:
+    first, second = ship().engine, ship(v=2).engine
+    assert not was_withdrawn(params, second)
+    rollback(params)
+    assert was_withdrawn(params, second) and not was_withdrawn(params, first)
+    ship(v=2)
+    assert not was_withdrawn(params, second)
+
+
+def test_rollback_before_any_promotion_is_refused(params: DeployConfig) -> None:
+    with pytest.raises(ResourceError, match="no previous release"):
+        rollback(params)
+
+
+def test_a_damaged_previous_release_is_not_rolled_back_to(ship: Ship, params: DeployConfig) -> None:
+    first, second = ship(), ship(v=2)
+    flip_last_byte(Path(first.path) / "engine" / "model.gguf")
+    with pytest.raises(CheckpointError, match=r"model\.gguf has another sha256"):
+        rollback(params)
+    serves(params, second)
+
+
+def test_old_releases_are_pruned_but_never_the_serving_or_the_previous(ship: Ship, params: DeployConfig) -> None:
+    names = [ship(v=v).name for v in range(5)]
+    assert Releases(Path(params.root)).names() == names[-3:]
+    rollback(params)
+    rollback(params)
+    fifth = ship(v=9)
+    assert fifth.name.startswith("0006-")
+    assert set(status(params).releases) >= {names[2], fifth.name}
+    assert status(params).previous == names[2]
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ({"die": True}, "unknown tensor type"),
+        ({"loading": True}, "not healthy yet"),
+        ({"answer": " "}, "empty answer to test row t0"),
+    ],
+)
+def test_an_engine_that_fails_its_checks_leaves_the_champion_and_nothing_else(
+    ship: Ship, params: DeployConfig, model: dict[str, Any], said: str
+) -> None:
+    first = ship()
+    impatient = params.model_copy(update={"start_timeout_s": 1.0 if "loading" in model else 10.0})
+    with pytest.raises(EngineError, match=said):
+        ship(config=impatient, **model)
+    serves(params, first)
+    assert on_disk(params) == [first.name]
+
+
+def test_a_first_promotion_that_fails_leaves_no_pointer(ship: Ship, params: DeployConfig) -> None:
+    with pytest.raises(EngineError):
+        ship(die=True)
+    assert champion(params) is None
+    assert on_disk(params) == []
+
+
+def test_a_busy_port_range_is_named(ship: Ship, params: DeployConfig) -> None:
+    first = ship()
+    one_port = params.model_copy(update={"ports": (json.loads((Path(first.path) / "endpoint.json").read_text())["port"],) * 2})
+    with pytest.raises(ResourceError, match=f"{one_port.ports[0]}.*in use"):
+        ship(config=one_port, v=2)
+    serves(params, first)
+
+
+@pytest.mark.parametrize("call", ["link", "replace"])
+def test_a_full_disk_leaves_the_champion(ship: Ship, params: DeployConfig, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    """ENOSPC from the operating system's call: while staging, and while recording after the switch."""
+    first = ship()
+
+    def full(*args: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(args[0]))
+
+    with monkeypatch.context() as patched:
+        if call == "link":
+            patched.setattr(releases.os, "link", full)
+        else:
+            real = Path.replace
+            patched.setattr(Path, "replace", lambda a, b: full(b) if Path(b).name == "history.jsonl" else real(a, b))
+        with pytest.raises(ResourceError, match="disk: full"):
+            ship(v=2)
+    serves(params, first)
+    assert on_disk(params) == [first.name]
+
+
+def test_files_are_copied_where_links_cannot_be_made(ship: Ship, params: DeployConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    def other_device(source: Path, to: Path) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(releases.os, "link", other_device)
+    release = ship()
+    assert (Path(release.path) / "engine" / "server").stat().st_nlink == 1
+    serves(params, release)
+
+
+def test_a_damaged_engine_is_refused(store: Store, data: Dataset, params: DeployConfig, ship: Ship) -> None:
+    first = ship()
+    engine = make_engine(store, {"answer": "2"})
+    verdict = make_verdict(store, engine)
+    flip_last_byte(engine.path / "model.gguf")
+    with pytest.raises(CheckpointError, match=r"model\.gguf has another sha256"):
+        promote(engine, verdict, data, "", params, model="m")
+    serves(params, first)
+    assert on_disk(params) == [first.name]
+
+
+@pytest.mark.parametrize("outcome", ["fail", "inconclusive"])
+def test_without_a_passed_gate_nothing_is_promoted(store: Store, data: Dataset, params: DeployConfig, outcome: str) -> None:
+    engine = make_engine(store, {"answer": "2"})
+    with pytest.raises(GateError, match=outcome):
+        promote(engine, make_verdict(store, engine, outcome), data, "", params, model="m")
+    assert not Path(params.root).exists()
+
+
+def test_a_verdict_about_another_engine_is_refused(store: Store, data: Dataset, params: DeployConfig) -> None:
+    judged, other = make_engine(store, {"answer": "1"}), make_engine(store, {"answer": "2"})
+    with pytest.raises(DataError, match="does not lead to this engine"):
+        promote(other, make_verdict(store, judged), data, "", params, model="m")
+
+
+def test_concurrent_promotions_take_turns(ship: Ship, params: DeployConfig) -> None:
+    made: list[Release] = []
+    threads = [threading.Thread(target=lambda v=v: made.append(ship(v=v))) for v in (1, 2)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert sorted(r.name[:4] for r in made) == ["0001", "0002"]
+    serves(params, max(made, key=lambda r: r.name))
+
+
+def test_a_promotion_that_waited_too_long_names_the_one_at_work(store: Store, data: Dataset, params: DeployConfig) -> None:
+    engine = make_engine(store, {"answer": "1"})
+    with (
+        Releases(Path(params.root)).lock("promotion of abc", 0),
+        pytest.raises(ResourceError, match=f"busy: promotion of abc by pid {os.getpid()}"),
+    ):
+        promote(engine, make_verdict(store, engine), data, "", params, model="m", lock_timeout_s=0.3)
+
+
+STEPS = ["staged", "started", "smoke", "switched", "recorded", "stopped"]
+
+
+@pytest.mark.parametrize("step", [*STEPS, "before the pid is known"])
+def test_a_promotion_killed_at_any_step_leaves_something_serving_and_the_next_one_tidies(
+    ship: Ship, params: DeployConfig, step: str
+) -> None:
+    first = ship()
+
+    def die(note: str) -> None:
+        if step in note:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    model = {"kill_parent": True} if step not in STEPS else {"v": 2}
+    assert killed(lambda: ship(die, **model))
+    switched = STEPS.index(step) >= 3 if step in STEPS else False
+    now = status(params)
+    assert now.healthy
+    assert now.release is not None
+    assert (now.release.name == first.name) is not switched
+    third = ship(v=3)
+    serves(params, third)
+    assert status(params).previous == (now.release.name if switched else first.name)
+    assert not [n for n in on_disk(params) if n.startswith(".")]
+
+
+@pytest.mark.parametrize("step", ["started", "switched", "recorded"])
+def test_a_killed_rollback_is_finished_or_undone_by_the_next_operation(ship: Ship, params: DeployConfig, step: str) -> None:
+    first, second = ship(), ship(v=2)
+
+    def die(note: str) -> None:
+        if step in note:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert killed(lambda: rollback(params, note=die))
+    third = ship(v=3)
+    serves(params, third)
+    assert status(params).previous == (second.name if step == "started" else first.name)
+
+
+def test_stop_ends_the_engine_and_keeps_the_release(ship: Ship, params: DeployConfig) -> None:
+    first = ship()
+    assert stop(params)
+    assert not stop(params)
+    assert running(params) == []
+    now = status(params)
+    assert now.release is not None
+    assert (now.release.name, now.url, now.healthy) == (first.name, None, False)
+
+
+def test_a_stranger_with_the_recorded_pid_is_left_alone(ship: Ship, params: DeployConfig) -> None:
+    """After a reboot the pid may be anyone's; here it is made ours."""
+    first = ship()
+    stop(params)
+    endpoint = {"pid": os.getpid(), "create_time": 1.0, "host": "127.0.0.1", "port": 1, "model": "m", "log": ""}
+    (Path(first.path) / "endpoint.json").write_text(json.dumps(endpoint))
+    assert not stop(params)
+
+
+def killed(action: Callable[[], object]) -> bool:
+    """Run `action` in a forked process; whether SIGKILL ended it."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            action()
+        finally:
+            os._exit(0)
+    return os.waitpid(pid, 0)[1] == signal.SIGKILL
+
+
+def flip_last_byte(file: Path) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

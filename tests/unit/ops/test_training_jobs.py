@@ -1,0 +1,75 @@
+"""What `slipway status` says of training: jobs that run, jobs that nobody follows, machines that do not answer."""
+
+import json
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from slipway.config.load import Config
+from slipway.config.target import DockerConfig, SlurmConfig, TargetConfig
+from slipway.ops.training_jobs import training_jobs
+from tests.support.nemo import pico_params
+
+
+@pytest.fixture
+def sleeper():
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    yield {"name": "x", "pid": process.pid, "create_time": psutil.Process(process.pid).create_time()}
+    process.kill()
+    process.wait()
+
+
+def work(tmp_path, runner=None, key="0123456789abcdef"):
+    folder = tmp_path / "work" / f"train_nemo-{key}"
+    (folder / "nemo" / "ckpt" / "epoch_0_step_9" / "model").mkdir(parents=True)
+    params = pico_params()
+    if runner:
+        params = params.model_copy(update={"target": TargetConfig(name="t", runner=runner)})
+    (folder / "job.json").write_text(json.dumps({"params": params.model_dump(mode="json")}))
+    return folder
+
+
+def config(tmp_path, **more):
+    return Config.model_validate({"store": {"root": str(tmp_path)}, **more})
+
+
+def test_a_followed_job_is_listed_and_no_leftover(tmp_path, sleeper):
+    folder = work(tmp_path)
+    for record in (folder / "process.json", folder / "nemo" / "process.json"):
+        record.write_text(json.dumps(sleeper))
+    (job,), left = training_jobs(config(tmp_path))
+    assert (job.name, job.state, job.followed, job.saved) == ("slipway-train_nemo-0123456789abcdef", "running", True, 10)
+    assert left == []
+
+
+def test_a_job_without_its_stage_is_a_leftover_that_says_how_to_end_it(tmp_path, sleeper):
+    folder = work(tmp_path)
+    (folder / "nemo" / "process.json").write_text(json.dumps(sleeper))
+    (job,), (left,) = training_jobs(config(tmp_path))
+    assert not job.followed and f"process {sleeper['pid']} trains unfollowed (10 steps saved)" == left["what"]
+    assert f"kill {sleeper['pid']}" in left["advice"]
+
+
+def test_an_ended_job_and_a_folder_of_another_version_are_none(tmp_path, sleeper):
+    work(tmp_path)
+    broken = work(tmp_path, key="fedcba9876543210")
+    (broken / "job.json").write_text('{"params": {"rank": 3}}')
+    (broken / "nemo" / "process.json").write_text(json.dumps(sleeper))
+    assert training_jobs(config(tmp_path)) == ([], [])
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # docker leaves the socket of a refused connection open
+def test_an_engine_and_a_controller_that_do_not_answer_are_said_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("slipway.runners.docker_container.ANSWER_S", 0.1)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    socket = f"unix://{tmp_path}/none.sock"
+    work(tmp_path, DockerConfig(kind="docker", host=socket))
+    slurm = work(tmp_path, SlurmConfig(kind="slurm"), key="fedcba9876543210")
+    (slurm / "nemo" / "slurm.json").write_text('{"name": "n", "job_id": 7}')
+    (job,), left = training_jobs(config(tmp_path, target={"runner": {"kind": "docker", "host": socket}}))
+    assert job.where == "Slurm job 7" and job.state == "unknown"
+    said = " ".join(row["what"] for row in left)
+    assert f"docker engine {socket} does not answer" in said and "Slurm does not answer about job 7" in said
+    assert len(left) == 3

@@ -1,0 +1,49 @@
+"""Eager or compiled, and why; that the bytes are the same is shown in tests/flow/test_formats.py and test_compiled.py."""
+
+import pytest
+import torch
+
+from slipway.quantization import compiled as kernels
+from slipway.quantization.compiled import WORTH_COMPILING, Kernels
+
+CPU = torch.device("cpu")
+
+
+def test_a_small_model_is_not_compiled_unless_asked():
+    assert (Kernels(CPU, "auto", 1000).compiled, Kernels(CPU, "auto", 1000).why) == (False, "eager: small model")
+    assert (Kernels(CPU, "off", 10**12).compiled, Kernels(CPU, "off", 10**12).why) == (False, "eager: as asked")
+
+
+@pytest.mark.parametrize("mode, nbytes", [("on", 0), ("auto", WORTH_COMPILING)])
+def test_without_a_compiler_it_runs_eagerly_and_says_so(monkeypatch, mode, nbytes):
+    monkeypatch.setattr(kernels.shutil, "which", lambda _: None)
+    found = Kernels(CPU, mode, nbytes)
+    assert not found.compiled and found.why == "eager: no C++ compiler (g++ or clang++)"
+
+
+@pytest.mark.parametrize("mode, nbytes", [("on", 0), ("auto", WORTH_COMPILING)])
+def test_with_one_it_compiles(monkeypatch, mode, nbytes):
+    monkeypatch.setattr(kernels.shutil, "which", lambda name: f"/bin/{name}" if name == "clang++" else None)
+    assert (Kernels(CPU, mode, nbytes).compiled, Kernels(CPU, mode, nbytes).why) == (True, "compiled")
+
+
+def test_eager_is_the_function_itself():
+    assert Kernels(CPU, "off", 0)(torch.add) is torch.add
+
+
+def plus_one(x, out):
+    out.copy_(x + 1)
+    return x * 2
+
+
+@pytest.mark.parametrize("wrong", ["result", "argument", None])
+def test_compiled_code_that_gives_other_bits_is_not_used(monkeypatch, wrong):
+    def compiled(x, out):
+        out.copy_(x + (1.5 if wrong == "argument" else 1))
+        return x * (2 if wrong != "result" else 2.0000002)
+
+    monkeypatch.setattr(kernels, "_compile", lambda *_: compiled)
+    found = Kernels(CPU, "on", 0)
+    found.try_out(plus_one, [torch.ones(3), torch.zeros(3)])
+    assert found.compiled is (wrong is None)
+    assert wrong is None or (found(plus_one) is plus_one and found.why == "eager: compiled plus_one rounds otherwise here")

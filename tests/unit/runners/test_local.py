@@ -1,0 +1,99 @@
+"""Jobs on this machine: outcomes, a group that ends whole, and adoption by a process that did not start them."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from slipway.runners.base import Job, State, follow
+from slipway.runners.local import LocalRunner
+
+SLEEP = (sys.executable, "-c", "import time; time.sleep(60)")
+
+
+def job(tmp_path, *argv, **more):
+    return Job("train-1", argv, tmp_path, **more)
+
+
+def end(runner, one):
+    while (ended := runner.poll(one)) is None:
+        time.sleep(0.02)
+    return ended
+
+
+def test_an_exit_code_and_the_output_are_kept(tmp_path):
+    one = job(tmp_path, sys.executable, "-c", "print('said'); raise SystemExit(7)")
+    looks = []
+    ended = follow(LocalRunner(), one, lambda: looks.append(1), poll_s=0.01)
+    assert (ended.state, ended.code, ended.reason) == (State.FAILED, 7, "exit code 7")
+    assert one.log.read_text() == "said\n" and ended.peak_rss > 1e6 and looks
+
+
+def test_a_cancelled_job_had_its_time_to_save(tmp_path):
+    code = "import signal, sys, time; signal.signal(15, lambda *_: (print('saved', flush=True), sys.exit(0))); print('on', flush=True); time.sleep(60)"
+    one, runner = job(tmp_path, sys.executable, "-c", code), LocalRunner()
+    runner.submit(one)
+    while "on" not in one.log.read_text():
+        time.sleep(0.02)
+    assert runner.cancel(one).state is State.CANCELLED
+    assert "saved" in one.log.read_text()
+    assert runner.poll(one).state is State.CANCELLED
+
+
+def test_what_ignores_sigterm_is_killed_with_its_children(tmp_path):
+    code = "import signal, subprocess, sys, time; signal.signal(15, signal.SIG_IGN); c = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); print(c.pid, flush=True); time.sleep(60)"
+    one, runner = job(tmp_path, sys.executable, "-c", code, stop_s=0.2), LocalRunner()
+    runner.submit(one)
+    while not one.log.read_text().strip():
+        time.sleep(0.02)
+    child = psutil.Process(int(one.log.read_text()))
+    assert runner.cancel(one).code == -9
+    psutil.wait_procs([child], timeout=5)
+    assert not child.is_running()
+
+
+def test_an_interrupted_follower_leaves_nothing_running(tmp_path):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    one = job(tmp_path, *SLEEP)
+    with pytest.raises(KeyboardInterrupt):
+        follow(LocalRunner(), one, interrupt)
+    assert not psutil.pid_exists(json.loads((tmp_path / "process.json").read_text())["pid"])
+
+
+ORPHAN = """
+import os, pathlib, signal, sys
+from slipway.runners.local import LocalRunner
+from slipway.runners.base import Job
+work = pathlib.Path(sys.argv[1])
+until = "import pathlib, sys, time\\nwhile not pathlib.Path(sys.argv[1]).exists(): time.sleep(0.02)"
+LocalRunner().submit(Job("train-1", (sys.executable, "-c", until, str(work / "go")), work))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("cancelled", [True, False])
+def test_a_job_whose_orchestrator_was_killed_is_adopted_not_started_twice(tmp_path, cancelled):
+    subprocess.run([sys.executable, "-c", ORPHAN, str(tmp_path)], check=False)
+    pid = json.loads((tmp_path / "process.json").read_text())["pid"]
+    one, runner = job(tmp_path, *SLEEP), LocalRunner()
+    assert runner.submit(one) is True
+    assert json.loads((tmp_path / "process.json").read_text())["pid"] == pid
+    assert runner.poll(one) is None
+    if not cancelled:
+        (tmp_path / "go").touch()
+    ended = runner.cancel(one) if cancelled else end(runner, one)
+    assert ended.state is (State.CANCELLED if cancelled else State.LOST) and ended.code is None
+    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_pid_that_another_process_has_now_is_not_adopted(tmp_path):
+    (tmp_path / "process.json").write_text(json.dumps({"name": "train-1", "pid": os.getpid(), "create_time": 1.0}))
+    one, runner = job(tmp_path, sys.executable, "-c", "pass"), LocalRunner()
+    assert runner.submit(one) is False
+    assert end(runner, one).state is State.DONE

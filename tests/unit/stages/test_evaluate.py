@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slipway.data.rows import Row
+from slipway.errors import EngineError
+from slipway.evaluation.quality import choose, parse, score, summarize
+from slipway.evaluation.statistics import wilson
+from slipway.pipeline.stage import Workspace
+from slipway.stages.evaluate import PARTIAL, EvaluateParams, evaluate
+from slipway.store.artifacts import Dataset, Engine
+from slipway.store.store import load, seal
+from slipway.system.progress import Progress
+from tests.support.scripted_server import bundle
+
+
+def row(at: int, label: str, ask: str | None = None) -> Row:
+    """A row whose question the scripted server answers rightly, unless `ask` says otherwise."""
+    messages = [{"role": "user", "content": ask or label}, {"role": "assistant", "content": json.dumps({"intent": label})}]
+    return {"id": f"r{at}", "messages": messages, "label": label, "template": f"t{at}"}
+
+
+def stage(tmp_path: Path, rows: list[Row], **params: Any) -> Path:
+    """Run the stage on these rows; its output directory."""
+    if not (tmp_path / "engine").exists():
+        seal(bundle(tmp_path / "engine"), Engine.kind, "k", {})
+        (tmp_path / "data").mkdir()
+        (tmp_path / "data" / "test.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+        seal(tmp_path / "data", Dataset.kind, "k", {})
+        (tmp_path / "work").mkdir()
+    out = tmp_path / "out"
+    out.mkdir(exist_ok=True)
+    space = Workspace(out, tmp_path / "work", tmp_path / "cache", Progress())
+    evaluate(load(Engine, tmp_path / "engine"), load(Dataset, tmp_path / "data"), EvaluateParams(**params), space)
+    return out
+
+
+def read_items(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "items.jsonl").read_text().splitlines()]
+
+
+def test_every_row_is_scored_in_order_with_intervals(tmp_path: Path) -> None:
+    rows = [row(0, "On"), row(1, "Off", ask="On"), row(2, "Dim", ask="say no idea"), row(3, "Dim", ask="flaky Dim")]
+    out = stage(tmp_path, rows)
+    items = read_items(out)
+    assert [item["id"] for item in items] == ["r0", "r1", "r2", "r3"]
+    assert [item["exact_match"] for item in items] == [True, False, False, False]
+    assert items[2]["answer"] == "no "
+    assert (items[2]["parsed"], items[1]["parsed"]) == (False, True)
+    assert items[3]["retries"] == 1
+    metrics = json.loads((out / "metrics.json").read_text())
+    low, high = wilson(1, 4, 0.95)
+    assert metrics["n"] == 4
+    assert metrics["exact_match"] == {"value": 0.25, "low": low, "high": high}
+    assert (metrics["unparsed"], metrics["retries"]) == (1, 1)
+    assert not (out / "speed.json").exists()
+
+
+def test_an_interrupted_evaluation_goes_on(tmp_path: Path) -> None:
+    rows = [row(i, f"I{i}") for i in range(6)] + [row(6, "x", ask="die")]
+    with pytest.raises(EngineError, match="died"):
+        stage(tmp_path, rows)
+    partial = tmp_path / "work" / PARTIAL
+    kept = partial.read_text()
+    assert '"template": "t0"' in kept
+    # the power went in the middle of a line
+    partial.write_text(kept.replace('"template": "t0"', '"template": "kept"') + '{"id": "r6", "label"')
+    mended = [*rows[:6], row(6, "x")]
+    (tmp_path / "data" / "test.jsonl").write_text("".join(json.dumps(r) + "\n" for r in mended))
+    items = read_items(stage(tmp_path, mended))
+    assert [item["id"] for item in items] == [f"r{i}" for i in range(7)]
+    assert all(item["exact_match"] for item in items)
+    assert items[0]["template"] == "kept"  # not asked again
+
+
+def test_a_dead_engine_shows_its_log(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"(?s)died.*listening on"):
+        stage(tmp_path, [row(0, "x", ask="die")])
+
+
+def test_speed_is_measured_apart_from_quality(tmp_path: Path) -> None:
+    out = stage(tmp_path, [row(i, f"I{i}") for i in range(5)], speed=True, concurrency=[1, 2], speed_requests=6)
+    speed = json.loads((out / "speed.json").read_text())
+    assert [(run["concurrency"], run["requests"]) for run in speed] == [(1, 6), (2, 6)]
+    for run in speed:
+        assert 0 < run["ttft_ms"]["p50"] <= run["ttft_ms"]["p95"]
+        assert run["tokens_per_s"] > run["requests_per_s"] > 0
+    assert len(read_items(out)) == 5
+
+
+def test_the_order_of_keys_and_spaces_does_not_matter_types_do() -> None:
+    want = {"id": "a", "label": "On", "template": "t", "messages": [{"role": "assistant", "content": '{"intent":"On","level":1}'}]}
+    assert score(want, ' {"level": 1, "intent": "On"}\n', "intent")["exact_match"]
+    for other in ('{"intent":"On","level":"1"}', '{"intent":"On","level":true}', '{"intent":"On"}', '{"intent":"On","level":1,"x":0}'):
+        scored = score(want, other, "intent")
+        assert (scored["exact_match"], scored["intent_correct"]) == (False, True)
+    assert not score(want, '{"level":1}', "intent")["intent_correct"]
+
+
+@pytest.mark.parametrize("text", ["", "no", "[]", "1", '{"a":1} and more', '{"a":', "[" * 100_000])
+def test_only_a_json_object_parses(text: str) -> None:
+    assert parse(text) is None
+
+
+def test_a_label_key_that_nothing_has_matches_nothing() -> None:
+    scored = score(row(0, "On"), '{"intent":"On"}', "action")
+    assert scored["exact_match"]
+    assert not scored["intent_correct"]
+
+
+def test_fewer_items_are_taken_evenly_over_labels() -> None:
+    rows = [row(i, label) for i, label in enumerate("aaaabbc")]
+    assert [r["id"] for r in choose(rows, 4)] == ["r0", "r1", "r4", "r6"]
+    assert choose(rows, None) == choose(rows, 99) == rows
+
+
+def test_answers_cut_off_by_the_limit_are_counted() -> None:
+    item = {**score(row(0, "On"), '{"intent":', "intent"), "finish": "length", "tokens": 64, "retries": 0}
+    assert summarize([item], 0.95)["cut_off"] == 1

@@ -1,0 +1,165 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slipway.config.gate import GateConfig
+from slipway.errors import ConfigError, DataError, GateError
+from slipway.evaluation.gate_rules import require_pass
+from slipway.evaluation.statistics import paired_difference, wilson
+from slipway.pipeline.stage import Workspace, stage_spec
+from slipway.stages.gate import gate
+from slipway.store.artifacts import Evaluation, Quantized, Verdict
+from slipway.store.store import Store, load
+from slipway.system.progress import Progress
+
+FLOORS = {"exact_match": 0.8}
+
+
+def evaluation(store: Store, key: str, right: str, ids: list[str] | None = None) -> Evaluation:
+    """One character an item: `1` all right, `i` intent only, `0` wrong."""
+    rows = [
+        {"id": i, "exact_match": c == "1", "intent_correct": c in "1i"}
+        for i, c in zip(ids or [f"t{n}" for n in range(len(right))], right, strict=True)
+    ]
+    n, exact, intent = len(rows), right.count("1"), right.count("1") + right.count("i")
+    metrics: dict[str, Any] = {"n": n}
+    for name, k in (("exact_match", exact), ("intent_accuracy", intent)):
+        low, high = wilson(k, n)
+        metrics[name] = {"value": k / n, "low": low, "high": high}
+    with store.create(Evaluation, key, {}) as out:
+        (out / "items.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+        (out / "metrics.json").write_text(json.dumps(metrics))
+    return load(Evaluation, store.dir("evaluation", key))
+
+
+def judge(tmp_path: Path, params: GateConfig, bits: float | None = 4.5, ids: list[str] | None = None, **right: str) -> Verdict:
+    store = Store(tmp_path / "store")
+    made = {k: evaluation(store, k, v, ids if k == "merged" else None) for k, v in right.items()}
+    with store.create(Quantized, "q", {}) as out:
+        (out / "summary.json").write_text(json.dumps({} if bits is None else {"bits_per_parameter": bits}))
+    quantized = load(Quantized, store.dir("quantized", "q"))
+    with store.create(Verdict, "v", {}) as out:
+        space = Workspace(out, tmp_path, tmp_path, Progress())
+        gate(made["candidate"], made["merged"], made["base"], made.get("champion"), quantized, params, space)
+    return load(Verdict, store.dir("verdict", "v"))
+
+
+def rules(**fields: Any) -> GateConfig:
+    return GateConfig.model_validate({"floors": {}, **fields})
+
+
+def against(reference: str, margin: float, metric: str = "exact_match") -> dict[str, Any]:
+    return {"against": reference, "metric": metric, "margin": margin}
+
+
+def test_a_good_first_candidate_passes_on_floors_alone(tmp_path: Path) -> None:
+    params = rules(floors=FLOORS, non_inferiority=[against("champion", 0.05)])
+    verdict = judge(tmp_path, params, candidate="1" * 90 + "0" * 10, merged="1" * 90 + "0" * 10, base="0" * 100)
+    doc = verdict.read_json("verdict.json")
+    assert doc["outcome"] == "pass"
+    assert [r["rule"] for r in doc["rules"]] == ["floor"]
+    assert doc["skipped"] == ["exact_match against champion: there is none yet"]
+    require_pass(verdict)
+
+
+def test_a_floor_is_on_the_point_estimate(tmp_path: Path) -> None:
+    """80 of 100 reach 0.80 although the interval starts at 0.71."""
+    verdict = judge(tmp_path, rules(floors=FLOORS), candidate="1" * 80 + "0" * 20, merged="1" * 100, base="0" * 100)
+    (rule,) = verdict.read_json("verdict.json")["rules"]
+    assert rule["outcome"] == "pass"
+    assert rule["low"] < 0.8
+    assert "point estimate" in rule["reason"]
+
+
+def test_a_missed_floor_fails_and_names_the_figures(tmp_path: Path) -> None:
+    verdict = judge(tmp_path, rules(floors=FLOORS), candidate="1" * 79 + "0" * 21, merged="1" * 100, base="0" * 100)
+    with pytest.raises(GateError, match=r"fail: exact_match 0\.790 \(point estimate\) is below the floor 0\.800") as raised:
+        require_pass(verdict)
+    assert raised.value.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("lost", "n", "outcome"),
+    [(0, 100, "pass"), (3, 400, "pass"), (4, 60, "inconclusive"), (30, 100, "fail")],
+)
+def test_non_inferiority_has_three_outcomes(tmp_path: Path, lost: int, n: int, outcome: str) -> None:
+    params = rules(non_inferiority=[against("merged", 0.08)])
+    verdict = judge(tmp_path, params, candidate="0" * lost + "1" * (n - lost), merged="1" * n, base="0" * n)
+    doc = verdict.read_json("verdict.json")
+    (rule,) = doc["rules"]
+    assert doc["outcome"] == rule["outcome"] == outcome
+    one_sided_95 = paired_difference(0, lost, n, 0.90)
+    assert (rule["value"], rule["low"], rule["high"]) == (one_sided_95.value, one_sided_95.low, one_sided_95.high)
+
+
+def test_an_inconclusive_rule_says_how_many_items_would_do_and_is_not_promoted(tmp_path: Path) -> None:
+    params = rules(non_inferiority=[against("champion", 0.08)])
+    verdict = judge(tmp_path, params, candidate="00" + "1" * 38, merged="1" * 40, base="0" * 40, champion="1" * 40)
+    (rule,) = verdict.read_json("verdict.json")["rules"]
+    assert rule["items"] == 40
+    assert rule["items_needed"] > 100
+    with pytest.raises(GateError, match=rf"inconclusive: .* 40 items cannot tell, about {rule['items_needed']} would"):
+        require_pass(verdict)
+
+
+def test_one_failed_rule_outweighs_an_inconclusive_one(tmp_path: Path) -> None:
+    params = rules(floors={"exact_match": 0.99}, non_inferiority=[against("merged", 0.08)])
+    verdict = judge(tmp_path, params, candidate="00" + "1" * 38, merged="1" * 40, base="0" * 40)
+    assert verdict.summary["outcome"] == "fail"
+    assert (verdict.summary["rules_fail"], verdict.summary["rules_inconclusive"]) == (1, 1)
+
+
+def test_gain_and_cost_are_two_numbers_with_intervals(tmp_path: Path) -> None:
+    verdict = judge(tmp_path, rules(floors=FLOORS), candidate="i" * 4 + "1" * 96, merged="1" * 98 + "0" * 2, base="0" * 90 + "i" * 10)
+    doc = verdict.read_json("verdict.json")
+    assert doc["finetuning_gain"]["exact_match"]["value"] == pytest.approx(0.98)
+    assert doc["quantization_cost"]["exact_match"]["value"] == pytest.approx(0.02)  # 4 lost, 2 won back
+    assert doc["quantization_cost"]["intent_accuracy"]["value"] == pytest.approx(-0.02)
+    gain = doc["finetuning_gain"]["intent_accuracy"]
+    assert gain["low"] < gain["value"] < gain["high"]
+    assert doc["finetuning_gain"]["exact_match"]["p"] < 1e-6 < doc["quantization_cost"]["exact_match"]["p"]
+
+
+@pytest.mark.parametrize(("bits", "outcome"), [(4.5, "pass"), (6.12, "fail")])
+def test_more_bits_than_the_format_has_fail(tmp_path: Path, bits: float, outcome: str) -> None:
+    verdict = judge(tmp_path, rules(max_bits_per_parameter=4.6), bits, candidate="1", merged="1", base="0")
+    assert verdict.summary["outcome"] == outcome
+
+
+def test_a_quantized_checkpoint_that_does_not_say_its_bits_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="bits_per_parameter"):
+        judge(tmp_path, rules(max_bits_per_parameter=4.6), None, candidate="1", merged="1", base="0")
+
+
+@pytest.mark.parametrize(
+    ("merged", "ids", "named"),
+    [
+        ("111", ["t0", "t2", "t1"], "item 2 .*: t1 and t2"),
+        ("11", ["t0", "t1"], "item 3 .*: t2 and nothing"),
+        ("1111", None, "item 4 .*: nothing and t3"),
+    ],
+)
+def test_items_that_do_not_pair_are_named(tmp_path: Path, merged: str, ids: list[str] | None, named: str) -> None:
+    with pytest.raises(DataError, match=named):
+        judge(tmp_path, rules(non_inferiority=[against("merged", 0.1)]), ids=ids, candidate="111", merged=merged, base="000")
+
+
+def test_an_unknown_metric_and_an_empty_gate_are_config_errors(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"gate\.floors\.bleu: not measured"):
+        judge(tmp_path / "a", rules(floors={"bleu": 0.5}), candidate="1", merged="1", base="0")
+    with pytest.raises(ConfigError, match="no rule applies"):
+        judge(tmp_path / "b", rules(), candidate="1", merged="1", base="0")
+
+
+def test_the_stage_process_finds_its_types() -> None:
+    spec = stage_spec("gate")
+    assert spec.inputs == {
+        "candidate": Evaluation,
+        "merged": Evaluation,
+        "base": Evaluation,
+        "champion": Evaluation,
+        "quantized": Quantized,
+    }
+    assert (spec.params, spec.output) == (GateConfig, Verdict)

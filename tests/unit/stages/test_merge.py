@@ -1,0 +1,150 @@
+"""The merge stage: virtual equals materialized equals PEFT, with a proof, and nothing written for a bad adapter."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from slipway.config.merge import MergeConfig
+from slipway.errors import AdapterError, CheckpointError
+from slipway.pipeline.stage import Workspace
+from slipway.stages.merge import merge
+from slipway.store.artifacts import Adapter, Checkpoint
+from slipway.store.store import load, seal
+from slipway.system.progress import Progress
+from slipway.weights import merge_proof
+from slipway.weights.checkpoint import is_virtual, materialize, model_dir, open_checkpoint
+from slipway.weights.lora import LoraAdapter
+from slipway.weights.merged import MergedSource
+from slipway.weights.shards import INDEX, Shards
+from tests.support.pico import HIDDEN, pico_adapter, pico_model
+
+
+def sealed(cls, path):
+    seal(path, cls.kind, "k", {})
+    return load(cls, path)
+
+
+@pytest.fixture
+def base(tmp_path):
+    return sealed(Checkpoint, pico_model(tmp_path / "base", shards=3))
+
+
+@pytest.fixture
+def adapter(tmp_path):
+    return sealed(Adapter, pico_adapter(tmp_path / "adapter"))
+
+
+def run(tmp_path, base, adapter, name="out", **params):
+    out = tmp_path / name
+    out.mkdir()
+    merge(base, adapter, MergeConfig(**params), Workspace(out, tmp_path, tmp_path, Progress()))
+    return sealed(Checkpoint, out)
+
+
+def test_virtual_materialized_and_exported_are_the_same_tensors(tmp_path, base, adapter):
+    virtual = run(tmp_path, base, adapter)
+    plain = run(tmp_path, base, adapter, "plain", materialize=True, max_shard_gb=1e-4)
+    exported = tmp_path / "exported"
+    exported.mkdir()
+    materialize(virtual, exported, Progress())
+    assert is_virtual(virtual) and not is_virtual(plain)
+    assert not list(virtual.path.glob("*.safetensors")) and (plain.path / INDEX).exists()
+    want = open_checkpoint(virtual)
+    for other in (open_checkpoint(plain), Shards.open(exported)):
+        assert other.names() == want.names()
+        assert all(torch.equal(other.read(name), want.read(name)) for name in want.names())
+
+
+def test_transformers_loads_the_materialized_checkpoint(tmp_path, base, adapter):
+    plain = run(tmp_path, base, adapter, materialize=True, max_shard_gb=1e-4)
+    model = AutoModelForCausalLM.from_pretrained(plain.path)
+    source, state = open_checkpoint(plain), model.state_dict()
+    assert model.dtype == torch.bfloat16
+    assert all(torch.equal(state[name], source.read(name)) for name in source.names())
+    assert max(f.stat().st_size for f in plain.path.glob("*.safetensors")) < 1.1e5
+    assert AutoTokenizer.from_pretrained(model_dir(plain)).chat_template
+
+
+def test_the_proof_says_what_was_proved(tmp_path, base, adapter):
+    artifact = run(tmp_path, base, adapter, proof_layers=3, proof_tokens=16)
+    proof = artifact.read_json("proof.json")
+    assert (proof["base"], proof["adapter"]) == (base.digest, adapter.digest)
+    assert len(proof["bit_equal_to_peft"]) == 3
+    logits = proof["logits"]
+    assert logits["tokens"] == 16 and 0 < logits["mean_abs"] < 0.05 and 0 <= logits["kl"] < 1e-3 and logits["top1_agreement"] > 0.9
+    assert artifact.summary["updated_tensors"] == 28 and artifact.summary["logits_kl"] == logits["kl"]
+
+
+def test_the_proof_fails_on_another_merge(base, adapter):
+    class Doubled(MergedSource):
+        def read(self, name):
+            return super().read(name) * 2
+
+    source, lora = open_checkpoint(base), LoraAdapter(adapter.path)
+    with pytest.raises(CheckpointError, match=r"merge proof of .*values differ from PEFT's merge"):
+        merge_proof.prove_layers(source, Doubled(source, lora), lora, 1)
+    assert merge_proof.prove_logits(base.path, adapter.path, Doubled(source, lora), 8)["mean_abs"] > 0.35
+
+
+def test_a_merge_whose_logits_stray_is_refused(tmp_path, base, adapter):
+    with pytest.raises(CheckpointError, match=r"mean absolute logit difference.*at most 1e-09"):
+        run(tmp_path, base, adapter, max_logit_error=1e-9)
+
+
+def test_logits_are_skipped_with_a_reason_over_a_virtual_base(tmp_path, base, adapter):
+    once = run(tmp_path, base, adapter)
+    twice = run(tmp_path, once, adapter, "twice")
+    proof = twice.read_json("proof.json")
+    assert proof["logits"] is None and proof["logits_not_run"] == "the base is itself virtual"
+    source = open_checkpoint(twice)
+    name = "model.layers.0.self_attn.q_proj.weight"
+    assert not torch.equal(source.read(name), open_checkpoint(once).read(name))
+
+
+def test_sampling_is_even():
+    names = [str(i) for i in range(10)]
+    assert merge_proof.sample(names, 3) == ["0", "4", "9"]
+    assert merge_proof.sample(names, 1) == ["0"]
+    assert merge_proof.sample(names[:2], 3) == ["0", "1"]
+
+
+def test_compare_by_hand():
+    want, got = torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, torch.log(torch.tensor(3.0))]])
+    figures = merge_proof.compare(want, got)  # p = (1/2, 1/2), q = (1/4, 3/4)
+    assert figures["kl"] == pytest.approx(0.5 * (torch.log(torch.tensor(2.0)) + torch.log(torch.tensor(2 / 3))).item(), abs=1e-6)
+    assert figures["max_abs"] == pytest.approx(1.0986, abs=1e-4) and figures["top1_agreement"] == 0.0
+
+
+def test_a_bad_adapter_writes_nothing(tmp_path, base):
+    extra = {"base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight": torch.full((4, HIDDEN), float("nan"))}
+    adapter = sealed(Adapter, pico_adapter(tmp_path / "nan", extra=extra))
+    with pytest.raises(AdapterError, match=r"q_proj\.lora_A\.weight .*NaN"):
+        run(tmp_path, base, adapter)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_virtual_checkpoint_notices_that_its_base_changed(tmp_path, base, adapter):
+    virtual = run(tmp_path, base, adapter)
+    pico_model(base.path, shards=3, seed=5)
+    sealed(Checkpoint, base.path)
+    with pytest.raises(CheckpointError, match=r"checkpoint .*: digest"):
+        open_checkpoint(virtual)
+
+
+def test_a_virtual_checkpoint_notices_that_its_adapter_is_gone(tmp_path, base, adapter):
+    virtual = run(tmp_path, base, adapter)
+    adapter.path.rename(tmp_path / "elsewhere")
+    with pytest.raises(CheckpointError, match=r"adapter .*: missing"):
+        open_checkpoint(virtual)
+
+
+def test_the_config_says_bf16_whatever_the_base_was(tmp_path, adapter):
+    base = sealed(Checkpoint, pico_model(tmp_path / "base", dtype=torch.float32))
+    config = json.loads((base.path / "config.json").read_text())
+    (base.path / "config.json").write_text(json.dumps({**config, "torch_dtype": "float32"}))
+    plain = run(tmp_path, base, adapter, materialize=True)
+    assert (plain.read_json("config.json")["dtype"], "torch_dtype" in plain.read_json("config.json")) == ("bfloat16", False)
+    assert {t.dtype for t in load_file(plain.path / "model.safetensors").values()} == {torch.bfloat16}

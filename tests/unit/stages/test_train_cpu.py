@@ -1,0 +1,129 @@
+"""The embedded trainer: what it writes, that it learns, and that an interruption changes nothing."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from slipway.config.train import TrainConfig
+from slipway.errors import ConfigError, DataError
+from slipway.pipeline.stage import Workspace
+from slipway.stages.train_cpu import load_model, train_cpu
+from slipway.store.artifacts import Checkpoint, Dataset
+from slipway.store.store import load, seal
+from slipway.system.progress import Progress
+from slipway.training.loop import learning_rate
+from tests.support.pico import pico_model
+
+PARAMS = TrainConfig(rank=4, alpha=8, upper_layers=2, epochs=2, pack_length=256, accumulate=1, lr=5e-3, checkpoint_every=2, threads=1)
+
+
+def write_rows(path, count):
+    messages = [
+        [{"role": "user", "content": f"turn on lamp {i}"}, {"role": "assistant", "content": json.dumps({"intent": "On", "lamp": i})}]
+        for i in range(count)
+    ]
+    path.write_text(
+        "".join(json.dumps({"id": str(i), "messages": m, "label": "On", "template": str(i)}) + "\n" for i, m in enumerate(messages))
+    )
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    model = pico_model(tmp_path_factory.mktemp("base"))
+    data = tmp_path_factory.mktemp("data")
+    for name, count in (("train", 16), ("val", 3), ("test", 3)):
+        write_rows(data / f"{name}.jsonl", count)
+    seal(model, "checkpoint", "k", {})
+    seal(data, "dataset", "k", {})
+    return load(Checkpoint, model), load(Dataset, data)
+
+
+def space(root, progress=None):
+    for name in ("out", "work", "cache"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    return Workspace(root / "out", root / "work", root / "cache", progress or Progress())
+
+
+def steps(root):
+    return [json.loads(line) for line in (root / "out/training.jsonl").read_text().splitlines()]
+
+
+class StopsAt(Progress):
+    """A progress sink that interrupts the trainer, as Ctrl-C would, after one step's metric."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+
+    def metric(self, step, **figures):
+        if step == self.step:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("method", ["qlora", "lora"])
+def test_an_interrupted_run_resumes_to_the_same_weights(inputs, tmp_path, method):
+    params = PARAMS.model_copy(update={"method": method, "dropout": 0.1})
+    train_cpu(*inputs, params, space(tmp_path / "whole"))
+    with pytest.raises(KeyboardInterrupt):
+        train_cpu(*inputs, params, space(tmp_path / "cut", StopsAt(5)))
+    assert not (tmp_path / "cut/out/adapter_model.safetensors").exists()
+    train_cpu(*inputs, params, space(tmp_path / "cut"))
+    whole, cut = (load_file(tmp_path / f"{name}/out/adapter_model.safetensors") for name in ("whole", "cut"))
+    assert whole.keys() == cut.keys()
+    assert all(torch.equal(whole[k], cut[k]) for k in whole)
+    assert [s["loss"] for s in steps(tmp_path / "whole")] == [s["loss"] for s in steps(tmp_path / "cut")]
+
+
+def test_it_learns_and_adapts_only_the_upper_layers(inputs, tmp_path):
+    train_cpu(*inputs, PARAMS.model_copy(update={"epochs": 12}), space(tmp_path))
+    history = steps(tmp_path)
+    assert history[-1]["loss"] < 0.6 * history[0]["loss"]
+    layers = {key.split(".layers.")[1].split(".")[0] for key in load_file(tmp_path / "out/adapter_model.safetensors")}
+    assert layers == {"2", "3"}
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    assert summary["steps"] == history[-1]["step"] == len(history)
+
+
+def test_the_loss_of_a_step_does_not_depend_on_how_it_is_cut(inputs, tmp_path):
+    cuts = [{"micro_batch": 4, "accumulate": 1}, {"micro_batch": 1, "accumulate": 4}]
+    first = []
+    for i, cut in enumerate(cuts):
+        train_cpu(*inputs, PARAMS.model_copy(update={"method": "lora", "max_steps": 1, **cut}), space(tmp_path / str(i)))
+        first += steps(tmp_path / str(i))
+    assert first[0]["loss"] == pytest.approx(first[1]["loss"], rel=1e-5)
+    assert first[0]["grad_norm"] == pytest.approx(first[1]["grad_norm"], rel=1e-4)
+
+
+def test_activation_checkpointing_gives_the_same_step(inputs, tmp_path):
+    for name in ("none", "full"):
+        train_cpu(*inputs, PARAMS.model_copy(update={"max_steps": 2, "activation_checkpointing": name}), space(tmp_path / name))
+    without, recomputed = (steps(tmp_path / n)[-1] for n in ("none", "full"))
+    assert without["loss"] == pytest.approx(recomputed["loss"], rel=1e-5)
+
+
+def test_qlora_really_holds_nf4_weights(inputs):
+    model = load_model(inputs[0].uri, PARAMS)
+    kinds = {type(m).__name__ for m in model.modules()}
+    assert "Linear4bit" in kinds
+    packed = [p for p in model.parameters() if p.dtype == torch.uint8]
+    assert len(packed) == 4 * 7
+
+
+def test_the_schedule_warms_up_then_falls_to_zero():
+    params = TrainConfig(lr=1.0, warmup=0.1)
+    rates = [learning_rate(step, 100, params) for step in range(100)]
+    assert rates[:3] == pytest.approx([0.1, 0.2, 0.3])
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[-1] < 0.001
+
+
+def test_bad_input_is_refused_before_any_training(inputs, tmp_path):
+    with pytest.raises(ConfigError, match=r"train.upper_layers: 9; expected at most the model's 4 layers"):
+        train_cpu(*inputs, PARAMS.model_copy(update={"upper_layers": 9}), space(tmp_path / "a"))
+    with pytest.raises(ConfigError, match=r"train.max_steps: 9999; expected at most"):
+        train_cpu(*inputs, PARAMS.model_copy(update={"max_steps": 9999}), space(tmp_path / "b"))
+    with pytest.raises(DataError, match=r"tokens; expected at most train.pack_length=32"):
+        train_cpu(*inputs, PARAMS.model_copy(update={"pack_length": 32}), space(tmp_path / "c"))
