@@ -44,7 +44,9 @@ def best(nbytes: int, act: Callable[[], object]) -> float:
 def reads(model: Path, limit: int) -> dict[str, float]:
     """preadv of shards that lie in the page cache, one thread and several, each into a buffer that it uses again."""
     files = [(os.open(file, os.O_RDONLY), file.stat().st_size) for file in sorted(model.glob("*.safetensors"))]
-    chunks = [(fd, at, min(_CHUNK, size - at)) for fd, size in files for at in range(0, size, _CHUNK)][: max(1, limit // _CHUNK)]
+    chunks = [(fd, at, min(_CHUNK, size - at)) for fd, size in files for at in range(0, size, _CHUNK)][
+        : max(1, limit // _CHUNK)
+    ]
     nbytes = sum(length for _, _, length in chunks)
 
     buffers = [memoryview(bytearray(_CHUNK)) for _ in range(_THREADS)]
@@ -56,7 +58,9 @@ def reads(model: Path, limit: int) -> dict[str, float]:
     found = {}
     with ThreadPoolExecutor(_THREADS) as pool:
         for threads in (1, _THREADS):
-            found[f"page_cache_read_{threads}_threads"] = best(nbytes, lambda n=threads: list(pool.map(read, range(n), [n] * n)))
+            found[f"page_cache_read_{threads}_threads"] = best(
+                nbytes, lambda n=threads: list(pool.map(read, range(n), [n] * n))
+            )
     for fd, _ in files:
         os.close(fd)
     return found
@@ -83,7 +87,10 @@ def writes(work: Path, limit: int) -> dict[str, float]:
     with ThreadPoolExecutor(_THREADS) as pool:
         try:
             total = each * _THREADS
-            return {"write": best(total, lambda: all_files(False)), "write_and_fsync": best(total, lambda: all_files(True))}
+            return {
+                "write": best(total, lambda: all_files(False)),
+                "write_and_fsync": best(total, lambda: all_files(True)),
+            }
         finally:
             for file in files:
                 file.unlink(missing_ok=True)
@@ -97,7 +104,9 @@ def copies(limit: int) -> dict[str, float]:
     for kind in ("pinned", "pageable"):
         host = torch.ones(_CHUNK, dtype=torch.uint8, pin_memory=kind == "pinned")
         for name, target, source in (("host_to_device", device, host), ("device_to_host", host, device)):
-            found[f"{name}_{kind}"] = best(times * _CHUNK, lambda target=target, source=source: copy(target, source, times))
+            found[f"{name}_{kind}"] = best(
+                times * _CHUNK, lambda target=target, source=source: copy(target, source, times)
+            )
     return found
 
 

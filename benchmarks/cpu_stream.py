@@ -21,12 +21,16 @@ from benchmarks.synthetic import SHAPES, prepare
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="everything is written here; models stay for the next run")
+    parser.add_argument(
+        "--work", type=Path, required=True, help="everything is written here; models stay for the next run"
+    )
     parser.add_argument("--shape", choices=SHAPES, default="3gb")
     parser.add_argument("--peer-shape", choices=SHAPES, default="slice")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--peer-pairs", type=int, default=3)
-    parser.add_argument("--peer-python", type=Path, help="a Python with llmcompressor; without it that peer is left out")
+    parser.add_argument(
+        "--peer-python", type=Path, help="a Python with llmcompressor; without it that peer is left out"
+    )
     parser.add_argument("--format", default="nvfp4a16")
     parser.add_argument("--compile", choices=("on", "auto"), default="on")
     args = parser.parse_args()
@@ -46,7 +50,9 @@ class Bench:
     def figures(self) -> Figures:
         cold = self._ours(self._whole, 1) if self._args.compile == "on" else {}
         say(f"kernels compiled in {cold.get('warm_up_s')} s")
-        whole = interleaved({f"{n}_core": lambda n=n: self._ours(self._whole, n) for n in self._counts()}, self._args.pairs)
+        whole = interleaved(
+            {f"{n}_core": lambda n=n: self._ours(self._whole, n) for n in self._counts()}, self._args.pairs
+        )
         peers = {"ours": lambda: self._ours(self._slice, 1), "eager_torch": lambda: self._ours(self._slice, 1, "off")}
         if self._args.peer_python:
             peers["llmcompressor_without_adapter"] = self._llmcompressor
@@ -63,7 +69,16 @@ class Bench:
         return [n for n in (1, 2) if n <= len(self._cores)]
 
     def _ours(self, folder: Path, cores: int, compiled: str | None = None) -> Figures:
-        command = [sys.executable, "-m", "benchmarks.ours", folder / "model", "--adapter", folder / "adapter", "--out", self._out()]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.ours",
+            folder / "model",
+            "--adapter",
+            folder / "adapter",
+            "--out",
+            self._out(),
+        ]
         command += ["--compile", compiled or self._args.compile]
         for setting in (f"format={self._args.format}", "device=cpu", f"workers={cores}"):
             command += ["--set", setting]

@@ -34,7 +34,9 @@ def prepare(size: str, work: Path, tokenizer: Path, device: str) -> Path:
             torch.cuda.empty_cache()  # what runs next wants the GPU
         config = json.loads((folder / "config.json").read_text())
         ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
-        (folder / "config.json").write_text(json.dumps({**config, **ids, "max_position_embeddings": CONTEXT[size]}, indent=1))
+        (folder / "config.json").write_text(
+            json.dumps({**config, **ids, "max_position_embeddings": CONTEXT[size]}, indent=1)
+        )
         (folder / "generation_config.json").write_text(json.dumps(ids))
         for file in sorted(tokenizer.iterdir(), reverse=True):  # tokenizer.json last but for tokenizer_config.json
             if file.name != "tokenizer.json":

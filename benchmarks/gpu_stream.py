@@ -25,13 +25,17 @@ ROUTES = ("documented", "shortest")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="everything is written here; the model stays for the next run")
+    parser.add_argument(
+        "--work", type=Path, required=True, help="everything is written here; the model stays for the next run"
+    )
     parser.add_argument("--memory-work", type=Path, help="a folder in memory, for output only")
     parser.add_argument("--shape", choices=SHAPES, default="8b")
     parser.add_argument("--format", choices=("nvfp4a16", "nvfp4"), default="nvfp4a16")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--compile", nargs="+", choices=("auto", "on", "off"), default=["auto", "on"], help="`ours` is with the first")
+    parser.add_argument(
+        "--compile", nargs="+", choices=("auto", "on", "off"), default=["auto", "on"], help="`ours` is with the first"
+    )
     parser.add_argument("--workers", type=int, nargs="*", default=[], help="other numbers of workers to try, once each")
     parser.add_argument("--routes", nargs="*", choices=ROUTES, default=ROUTES)
     args = parser.parse_args()
@@ -49,14 +53,24 @@ class Bench:
 
     def figures(self) -> Figures:
         ceilings = self._or_error("ceilings", self._ceilings)
-        cold = self._or_error("cold", lambda: self._ours(self._work / "out", compiled="on")) if "on" in self._args.compile else {}
+        cold = (
+            self._or_error("cold", lambda: self._ours(self._work / "out", compiled="on"))
+            if "on" in self._args.compile
+            else {}
+        )
         runs = {"ours": lambda: self._ours(self._work / "out")}
         if self._args.memory_work:
             runs["ours_into_memory"] = lambda: self._ours(self._args.memory_work.resolve() / "slipway-out")
-        runs |= {f"ours_compile_{mode}": lambda mode=mode: self._ours(self._work / "out", compiled=mode) for mode in self._args.compile[1:]}
+        runs |= {
+            f"ours_compile_{mode}": lambda mode=mode: self._ours(self._work / "out", compiled=mode)
+            for mode in self._args.compile[1:]
+        }
         ours = self._or_error("ours", lambda: interleaved(runs, self._args.repeats))
         peers = {route: self._or_error(route, lambda route=route: self._peer(route)) for route in self._args.routes}
-        tried = {f"{n}_workers": self._or_error(f"{n}_workers", lambda n=n: self._ours(self._work / "out", n)) for n in self._args.workers}
+        tried = {
+            f"{n}_workers": self._or_error(f"{n}_workers", lambda n=n: self._ours(self._work / "out", n))
+            for n in self._args.workers
+        }
         return {
             "format": self._args.format, "shape": self._args.shape, "input_gb": gb(self._folder), **ours, "other_workers": tried,
             "compile_s": cold.get("warm_up_s"), "peft_and_modelopt": peers, "ceilings_gb_per_s": ceilings,
@@ -94,20 +108,39 @@ class Bench:
 
     def _ours(self, out: Path, workers: int | None = None, compiled: str | None = None) -> Figures:
         shutil.rmtree(out, ignore_errors=True)
-        command = [sys.executable, "-m", "benchmarks.ours", self._folder / "model", "--adapter", self._folder / "adapter", "--out", out]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.ours",
+            self._folder / "model",
+            "--adapter",
+            self._folder / "adapter",
+            "--out",
+            out,
+        ]
         command += ["--compile", compiled or self._args.compile[0]]
         command += ["--calibration", self._folder / "calibration.jsonl"] if self._args.format == "nvfp4" else []
         settings = {"format": self._args.format, "device": self._args.device}
         for key, value in {**settings, **({"workers": workers} if workers else {})}.items():
             command += ["--set", f"{key}={value}"]
         try:
-            return run([*map(str, command)], self._work / "log", env={"TORCHINDUCTOR_CACHE_DIR": str(self._work / "kernels")})
+            return run(
+                [*map(str, command)], self._work / "log", env={"TORCHINDUCTOR_CACHE_DIR": str(self._work / "kernels")}
+            )
         finally:
             shutil.rmtree(out, ignore_errors=True)
 
     def _peer(self, route: str) -> Figures:
         work = self._work / "peer"
-        command = [sys.executable, "-m", "benchmarks.peer_modelopt", route, self._folder / "model", self._folder / "adapter", work]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.peer_modelopt",
+            route,
+            self._folder / "model",
+            self._folder / "adapter",
+            work,
+        ]
         try:
             return run([*map(str, command), "--format", self._args.format], self._work / "log")
         finally:

@@ -31,14 +31,24 @@ class RunFailedError(Exception):
 
 
 def run(
-    command: Sequence[str], log: Path, *, cores: Sequence[int] | None = None, env: Mapping[str, str] | None = None, timeout: float = 3600
+    command: Sequence[str],
+    log: Path,
+    *,
+    cores: Sequence[int] | None = None,
+    env: Mapping[str, str] | None = None,
+    timeout: float = 3600,
 ) -> Figures:
     """Run `command`, pinned to `cores`; the figures of its last line of output, which is JSON, and what it took as a process."""
     pinned = ["taskset", "-c", ",".join(map(str, cores)), *command] if cores else list(command)
     before, start = gpu_used_gb(), time.monotonic()
     with log.open("a") as errors, GpuPeak() as gpu:
         process = subprocess.Popen(
-            pinned, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True, env={**os.environ, **_paths(), **(env or {})}
+            pinned,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, **_paths(), **(env or {})},
         )
         try:
             peaks = _watch(process.pid, process, start + timeout)
@@ -142,7 +152,9 @@ def say(text: str) -> None:
 
 def emit(name: str, figures: Figures) -> None:
     """The one line of a benchmark, and the same in `$OUT/NAME.json` where OUT is set."""
-    line = json.dumps({"benchmark": name, "command": " ".join(sys.orig_argv[1:]), **commit(), "machine": machine(), **figures})
+    line = json.dumps(
+        {"benchmark": name, "command": " ".join(sys.orig_argv[1:]), **commit(), "machine": machine(), **figures}
+    )
     if os.environ.get("OUT"):
         (Path(os.environ["OUT"]) / f"{name}.json").write_text(line + "\n")
     print(line, flush=True)
@@ -153,7 +165,9 @@ def commit() -> Figures:
     ran = subprocess.run(["git", "-C", ROOT, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True)
     if ran.returncode:
         return {"commit": os.environ.get("COMMIT", "unknown")}
-    changed = subprocess.run(["git", "-C", ROOT, "status", "--porcelain", "-uno"], capture_output=True, text=True).stdout
+    changed = subprocess.run(
+        ["git", "-C", ROOT, "status", "--porcelain", "-uno"], capture_output=True, text=True
+    ).stdout
     return {"commit": ran.stdout.strip() + ("+changes" if changed.strip() else "")}
 
 

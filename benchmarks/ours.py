@@ -64,7 +64,9 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--adapter", type=Path)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--layers", type=int, help="decoder layers of the model that config.json in --documents describes")
+    parser.add_argument(
+        "--layers", type=int, help="decoder layers of the model that config.json in --documents describes"
+    )
     parser.add_argument("--documents", type=Path, help="directory of that config.json")
     parser.add_argument("--calibration", type=Path)
     parser.add_argument("--compile", choices=("auto", "on", "off"), default="auto")
@@ -97,7 +99,11 @@ class Lines(Progress):
         if event["event"] == "progress":
             keys = ("gb_per_s", "eta_s", "tensor", "anon_gb")
             figures = " ".join(f"{key}={event[key]}" for key in keys if key in event)
-            print(f"{event['what']} {event['done'] / 1e9:.1f} of {event['total'] / 1e9:.1f} GB {figures}", file=sys.stderr, flush=True)
+            print(
+                f"{event['what']} {event['done'] / 1e9:.1f} of {event['total'] / 1e9:.1f} GB {figures}",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 def gpu_figures() -> dict[str, float]:

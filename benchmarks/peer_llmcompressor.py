@@ -17,7 +17,9 @@ def main(model: str, out: str) -> None:
     torch.set_num_threads(1)
     with contextlib.redirect_stdout(sys.stderr):
         start, cpu = time.monotonic(), time.process_time()
-        model_free_ptq(model, out, scheme="NVFP4A16", ignore=["lm_head", "re:.*embed_tokens.*"], max_workers=1, device="cpu")
+        model_free_ptq(
+            model, out, scheme="NVFP4A16", ignore=["lm_head", "re:.*embed_tokens.*"], max_workers=1, device="cpu"
+        )
         spent = {"call_s": round(time.monotonic() - start, 2), "call_cpu_s": round(time.process_time() - cpu, 2)}
     print(json.dumps({**spent, "llmcompressor": version("llmcompressor")}))
 

@@ -54,7 +54,9 @@ def main() -> None:
     args = parser.parse_args()
     tokenizer = AutoTokenizer.from_pretrained(args.model)
     texts = chats(tokenizer, args.rows) if args.rows else language_reference()
-    calibration, held_out = (sequences(tokenizer, text, n) for text, n in zip(texts, (args.tokens, args.held_out), strict=True))
+    calibration, held_out = (
+        sequences(tokenizer, text, n) for text, n in zip(texts, (args.tokens, args.held_out), strict=True)
+    )
     for figures in measure(args.model, calibration, held_out):
         print(json.dumps(figures))
 

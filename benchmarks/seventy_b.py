@@ -28,7 +28,9 @@ def main() -> None:
     parser.add_argument("--format", choices=("nvfp4a16", "nvfp4"), default="nvfp4a16")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--compile", nargs="+", choices=("on", "auto", "off"), default=["auto"], help="a run each")
-    parser.add_argument("--set", action="append", default=[], dest="settings", help="any key of the quantize section, key=value")
+    parser.add_argument(
+        "--set", action="append", default=[], dest="settings", help="any key of the quantize section, key=value"
+    )
     args = parser.parse_args()
     emit(f"seventy_b_{args.format}", measure(args))
 
@@ -69,7 +71,9 @@ def once(args: argparse.Namespace, folder: Path, work: Path, compiled: str) -> F
         shutil.rmtree(out, ignore_errors=True)
     before, whole = found["warm_up_s"], found["seconds"]
     parts = {"start_and_imports": found["process_s"] - found["call_s"], "headers_and_plan": found["call_s"] - whole}
-    return found | {"parts_s": {k: round(v, 1) for k, v in {**parts, "kernels": before, "pass": whole - before}.items()}}
+    return found | {
+        "parts_s": {k: round(v, 1) for k, v in {**parts, "kernels": before, "pass": whole - before}.items()}
+    }
 
 
 if __name__ == "__main__":

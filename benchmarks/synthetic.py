@@ -63,11 +63,15 @@ def layer_tensors(shape: Shape, layer: int, random: torch.Generator) -> dict[str
     """One decoder layer, bf16, on the generator's device."""
     prefix, device = f"model.layers.{layer}", random.device
     made = {
-        f"{prefix}.{name}.weight": (torch.randn(size, generator=random, device=device) / size[1] ** 0.5).to(torch.bfloat16)
+        f"{prefix}.{name}.weight": (torch.randn(size, generator=random, device=device) / size[1] ** 0.5).to(
+            torch.bfloat16
+        )
         for name, size in shape.linears().items()
     }
     norms = ("input_layernorm", "post_attention_layernorm")
-    return made | {f"{prefix}.{name}.weight": torch.ones(shape.hidden, dtype=torch.bfloat16, device=device) for name in norms}
+    return made | {
+        f"{prefix}.{name}.weight": torch.ones(shape.hidden, dtype=torch.bfloat16, device=device) for name in norms
+    }
 
 
 def write_model(shape: Shape, out: Path, device: str = "cpu", layers_a_shard: int = 8) -> int:
@@ -75,11 +79,15 @@ def write_model(shape: Shape, out: Path, device: str = "cpu", layers_a_shard: in
     out.mkdir(parents=True, exist_ok=True)
     random = torch.Generator(device).manual_seed(0)
     ends = {
-        "model.embed_tokens.weight": torch.randn(shape.vocab, shape.hidden, generator=random, device=device).mul_(0.02).to(torch.bfloat16)
+        "model.embed_tokens.weight": torch.randn(shape.vocab, shape.hidden, generator=random, device=device)
+        .mul_(0.02)
+        .to(torch.bfloat16)
     }
     ends["model.norm.weight"] = torch.ones(shape.hidden, dtype=torch.bfloat16, device=device)
     if not shape.tied:
-        ends["lm_head.weight"] = torch.randn(shape.vocab, shape.hidden, generator=random, device=device).mul_(0.02).to(torch.bfloat16)
+        ends["lm_head.weight"] = (
+            torch.randn(shape.vocab, shape.hidden, generator=random, device=device).mul_(0.02).to(torch.bfloat16)
+        )
     shards = [ends] + [{} for _ in range(-(-shape.layers // layers_a_shard))]
     weight_map, total = {}, 0
     for i in range(len(shards)):
@@ -91,7 +99,9 @@ def write_model(shape: Shape, out: Path, device: str = "cpu", layers_a_shard: in
         save_file(tensors, out / file, {"format": "pt"})
         weight_map |= dict.fromkeys(tensors, file)
         total += sum(t.nbytes for t in tensors.values())
-    (out / "model.safetensors.index.json").write_text(json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map}))
+    (out / "model.safetensors.index.json").write_text(
+        json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map})
+    )
     (out / "config.json").write_text(json.dumps(shape.config(), indent=1))
     return total
 
@@ -120,9 +130,13 @@ def write_calibration(shape: Shape, folder: Path, rows: int = 128, length: int =
     tokenizer = Tokenizer(WordLevel(vocab, unk_token="0"))
     tokenizer.pre_tokenizer = WhitespaceSplit()
     tokenizer.save(str(folder / "model" / "tokenizer.json"))
-    (folder / "model" / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "0"}))
+    (folder / "model" / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "0"})
+    )
     ids = torch.randint(shape.vocab, (rows, length), generator=torch.Generator().manual_seed(2)).tolist()
-    (folder / "calibration.jsonl").write_text("".join(json.dumps({"text": " ".join(map(str, row))}) + "\n" for row in ids))
+    (folder / "calibration.jsonl").write_text(
+        "".join(json.dumps({"text": " ".join(map(str, row))}) + "\n" for row in ids)
+    )
 
 
 def prepare(name: str, work: Path, device: str = "cpu", *, stored_layers: int | None = None) -> Path:

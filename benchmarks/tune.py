@@ -35,7 +35,9 @@ STEPS = 7
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="everything is written here; the model stays for the next run")
+    parser.add_argument(
+        "--work", type=Path, required=True, help="everything is written here; the model stays for the next run"
+    )
     parser.add_argument("--tokenizer", type=Path, required=True, help="a folder with SmolLM2's tokenizer")
     parser.add_argument("--size", choices=MODELS, default="8b")
     parser.add_argument("--target", default="dgx-h100", help="whose memory is the limit")
@@ -53,12 +55,18 @@ class Bench:
         self._args, self._work = args, args.work.resolve()
         self._folder = prepare(args.size, self._work, args.tokenizer, "cuda" if torch.cuda.is_available() else "cpu")
         say("the model is there")
-        layers = ["layers.model=models/llama-3.1-8b", "layers.train=train/nemo-qlora", f"layers.target=targets/{args.target}"]
+        layers = [
+            "layers.model=models/llama-3.1-8b",
+            "layers.train=train/nemo-qlora",
+            f"layers.target=targets/{args.target}",
+        ]
         self._config = load_config(ROOT / "conf", [*layers, *overrides(args.size, self._folder)])
 
     def figures(self) -> Figures:
         tuned = self._tune()
-        best = {k: tuned["best"][k] for k in ("pack_length", "micro_batch", "activation_checkpointing", "attention", "loss")}
+        best = {
+            k: tuned["best"][k] for k in ("pack_length", "micro_batch", "activation_checkpointing", "attention", "loss")
+        }
         runs: Figures = {}
         for name, changes in {"tuned": best, "untuned": {}}.items() if self._args.confirm_s else ():
             runs[name] = self._run(name, self._config.train.model_copy(update=changes))
@@ -79,7 +87,9 @@ class Bench:
         ran = subprocess.run(command, cwd=self._work, stdout=subprocess.PIPE, text=True, timeout=args.budget_s + 90)
         if ran.returncode:
             log = self._work / "tune" / "log.txt"
-            raise SystemExit(f"slipway tune ended with {ran.returncode}: {ran.stdout}\n{log.read_text()[-3000:] if log.exists() else ''}")
+            raise SystemExit(
+                f"slipway tune ended with {ran.returncode}: {ran.stdout}\n{log.read_text()[-3000:] if log.exists() else ''}"
+            )
         found: dict[str, Any] = json.loads(ran.stdout)
         keep("tune", {"tune": found | {"command_s": round(time.monotonic() - start, 1)}})
         return found | {"command_s": round(time.monotonic() - start, 1)}
@@ -99,7 +109,9 @@ class Bench:
         with (work / "log.txt").open("wb") as log:
             command = ["automodel", str(work / "recipe.yaml"), "--nproc-per-node", "1"]
             try:
-                code = subprocess.run(command, cwd=work, stdout=log, stderr=log, timeout=self._args.confirm_s).returncode
+                code = subprocess.run(
+                    command, cwd=work, stdout=log, stderr=log, timeout=self._args.confirm_s
+                ).returncode
             except subprocess.TimeoutExpired:
                 code = -1
         said = TrainingLog(work / "ckpt" / "training.jsonl", work / "log.txt")

@@ -47,7 +47,9 @@ def attempt(configure: Callable[[], Config], flow: Callable[[Config], Any], *, a
     except SlipwayError as err:
         error = err
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; run again to go on: finished stages are reused, training resumes from its last checkpoint\n")
+        sys.stderr.write(
+            "interrupted; run again to go on: finished stages are reused, training resumes from its last checkpoint\n"
+        )
         return INTERRUPTED
     show(summary, error, as_json=as_json)
     return error.exit_code if error else 0

@@ -38,14 +38,26 @@ def finetune_and_ship(config: Config = DEFAULT) -> State[None]:
 
         candidate = engine(run, quantized, config.engine, of="candidate")
         quality = {
-            "base": evaluate(run, engine(run, base, config.engine, of="base"), data, config.evaluate, of="base", speed=False),
-            "merged": evaluate(run, engine(run, merged, config.engine, of="merged"), data, config.evaluate, of="merged", speed=True),
+            "base": evaluate(
+                run, engine(run, base, config.engine, of="base"), data, config.evaluate, of="base", speed=False
+            ),
+            "merged": evaluate(
+                run, engine(run, merged, config.engine, of="merged"), data, config.evaluate, of="merged", speed=True
+            ),
             "candidate": evaluate(run, candidate, data, config.evaluate, of="candidate", speed=True),
         }
         if champion := rival(candidate, config.deploy):
             quality["champion"] = evaluate(run, champion.engine, data, config.evaluate, of="champion", speed=True)
 
-        verdict = gate(run, quality["candidate"], quality["merged"], quality["base"], quality.get("champion"), quantized, config.gate)
+        verdict = gate(
+            run,
+            quality["candidate"],
+            quality["merged"],
+            quality["base"],
+            quality.get("champion"),
+            quantized,
+            config.gate,
+        )
         card = report(run, candidate, verdict, adapter, quality)
         promote(run, candidate, verdict, data, card, config.deploy)
     if run.summary.all_reused():

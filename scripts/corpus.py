@@ -80,7 +80,9 @@ def read_home(path: Path) -> Home:
     doc = yaml.safe_load(path.read_text())
     plain = {"area": "areas", "floor": "floors", "zone": "zones", "timer_name": "timer_names", "timer_command": "timer_commands",
              "search_query": "search_queries"}  # fmt: skip
-    lists: dict[str, SlotList] = {name: TextSlotList.from_strings(doc[key], allow_template=False, name=name) for name, key in plain.items()}
+    lists: dict[str, SlotList] = {
+        name: TextSlotList.from_strings(doc[key], allow_template=False, name=name) for name, key in plain.items()
+    }
     names = [(name, name, {"domain": domain}) for name, domain in doc["names"].items()]
     lists["name"] = TextSlotList.from_tuples(names, allow_template=False, name="name")
     return Home(doc["system"], lists, doc["numbers"])
@@ -149,7 +151,9 @@ class Draw:
         return check_required_context(self._block.requires_context, dict(context), allow_missing_keys=True)
 
 
-def sentences(template: Template, count: int, seed: int, intents: Intents, home: Home) -> Iterator[tuple[str, dict[str, Any]]]:
+def sentences(
+    template: Template, count: int, seed: int, intents: Intents, home: Home
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Up to `count` distinct sentences of a template with the slots they were made from, the blocks taken in turn."""
     digest = hashlib.sha256(f"{seed}:{template.id}".encode()).digest()
     rng = random.Random(int.from_bytes(digest[:8], "big"))  # noqa: S311 (variety, not secrecy)
@@ -161,7 +165,12 @@ def sentences(template: Template, count: int, seed: int, intents: Intents, home:
             text = re.sub(r"\s+", " ", draw.text(root)).strip()
         except LookupError:  # the home has no device for this block
             continue
-        if text in seen or AWKWARD.search(text) or OWN_AREA.search(text) or MUST_SAY.get(template.intent, "") not in text:
+        if (
+            text in seen
+            or AWKWARD.search(text)
+            or OWN_AREA.search(text)
+            or MUST_SAY.get(template.intent, "") not in text
+        ):
             continue
         seen.add(text)
         answer = {"intent": template.intent, **draw.slots}

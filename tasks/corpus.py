@@ -22,10 +22,20 @@ def reproduce(config: DataConfig) -> bool:
         return False
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # dvc.yaml says `python`
     done = subprocess.run(
-        [sys.executable, "-m", "dvc", "repro"], cwd=ROOT, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "dvc", "repro"],
+        cwd=ROOT,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode == 0:
         return True
     said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-8:])
     kind = StageError if "acquire lock" in said else DataError
-    raise kind("dvc repro", said, "data up to date with dvc.yaml", "run `dvc repro` in the project's root and read what it says")
+    raise kind(
+        "dvc repro",
+        said,
+        "data up to date with dvc.yaml",
+        "run `dvc repro` in the project's root and read what it says",
+    )

@@ -29,7 +29,9 @@ def promote(
             announce(run, "promote", kept.model_copy(update={"reused": True}), why)
             return Completed(name="Held", message=why, data=kept)
         note = line.say if run.bars.live else get_run_logger().info
-        release = deploy.promote(engine, verdict, data, card, params, model=run.config.model.name, runs=run.ids(), note=note)
+        release = deploy.promote(
+            engine, verdict, data, card, params, model=run.config.model.name, runs=run.ids(), note=note
+        )
         tracking.set_champion(run.config, engine.digest)
         why = f"{release.name} serves this engine already" if release.reused else f"{release.name} serves"
         line.say(why)

@@ -12,4 +12,6 @@ from tasks.stage import HOUR, Run, stage_task
 
 @stage_task("engine", timeout_s=2 * HOUR, run_name="engine {of}")
 def engine(run: Run, checkpoint: Checkpoint | Quantized, params: EngineConfig, of: str) -> State[Engine]:
-    return run.make("engine", Engine, {"checkpoint": checkpoint}, params, label=f"engine {of}", extra=engine_fingerprint(params))
+    return run.make(
+        "engine", Engine, {"checkpoint": checkpoint}, params, label=f"engine {of}", extra=engine_fingerprint(params)
+    )

@@ -11,6 +11,8 @@ from tasks.stage import HOUR, Run, stage_task
 
 
 @stage_task("evaluate", timeout_s=4 * HOUR, run_name="evaluate {of}")
-def evaluate(run: Run, engine: Engine, data: Dataset, params: EvaluateConfig, of: str, *, speed: bool) -> State[Evaluation]:
+def evaluate(
+    run: Run, engine: Engine, data: Dataset, params: EvaluateConfig, of: str, *, speed: bool
+) -> State[Evaluation]:
     full = EvaluateParams(**params.model_dump(), speed=speed)
     return run.make("evaluate", Evaluation, {"engine": engine, "data": data}, full, label=f"evaluate {of}")

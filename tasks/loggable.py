@@ -25,7 +25,15 @@ def numbers(summary: Mapping[str, Any]) -> dict[str, float]:
 
 def small_files(artifact: Artifact) -> list[Path]:
     """What is worth reading in MLflow: per-item results and verdicts whole, of the others the summary and the card."""
-    names = ("summary.json", "card.md", "serve.json", "virtual.json", "adapter_config.json", "training.jsonl", "proof.json")
+    names = (
+        "summary.json",
+        "card.md",
+        "serve.json",
+        "virtual.json",
+        "adapter_config.json",
+        "training.jsonl",
+        "proof.json",
+    )
     whole = isinstance(artifact, Evaluation | Verdict)
     files = [p for p in sorted(artifact.path.iterdir()) if p.is_file() and (whole or p.name in names)]
     return [p for p in files if p.stat().st_size <= SMALL_FILE]

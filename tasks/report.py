@@ -15,7 +15,9 @@ from tasks.stage import MINUTE, Run, stage_task
 
 
 @stage_task("report", timeout_s=10 * MINUTE)
-def report(run: Run, engine: Engine, verdict: Verdict, adapter: Adapter, quality: Mapping[str, Evaluation]) -> State[str]:
+def report(
+    run: Run, engine: Engine, verdict: Verdict, adapter: Adapter, quality: Mapping[str, Evaluation]
+) -> State[str]:
     """The model card as Markdown; everything else is left in the UIs."""
     from slipway.report.run_report import run_report  # matplotlib takes seconds to import
 
@@ -27,7 +29,9 @@ def report(run: Run, engine: Engine, verdict: Verdict, adapter: Adapter, quality
     run.summary.quality = {n: {"metrics": m, "speed": record.speeds().get(n, [])} for n, m in record.metrics().items()}
     run.summary.gate = record.judged
     run.tracker.report(card, document.linked, document.plots, ui.figures(run.summary.quality))
-    ui.table("quality", ui.quality_rows(run.summary.quality), "Quality as served, share of test items with intervals; speed")
+    ui.table(
+        "quality", ui.quality_rows(run.summary.quality), "Quality as served, share of test items with intervals; speed"
+    )
     ui.table("gate", ui.gate_rows(record.judged), f"Gate: {record.judged['outcome']}")
     ui.markdown("run-report", document.inline, "What this run did")
     for name in ("mlflow", "model"):

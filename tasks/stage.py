@@ -94,7 +94,9 @@ class Run:
             )  # fmt: skip
             tracked.made(made)
             line.say(_outcome(made))
-        self.summary.stages.append(Record(label, made.reused, made.why, made.seconds, made.peak_rss, made.artifact.digest))
+        self.summary.stages.append(
+            Record(label, made.reused, made.why, made.seconds, made.peak_rss, made.artifact.digest)
+        )
         return Completed(name="Cached" if made.reused else "Completed", message=_outcome(made), data=made.artifact)
 
 

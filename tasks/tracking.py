@@ -62,7 +62,13 @@ class Tracker:
         from mlflow.entities import Dataset as Entity
         from mlflow.entities import DatasetInput, InputTag
 
-        entity = Entity(Path(raw).stem, digest[:DIGEST_CHARS], "local", json.dumps({"uri": data.uri}), profile=json.dumps(data.summary))
+        entity = Entity(
+            Path(raw).stem,
+            digest[:DIGEST_CHARS],
+            "local",
+            json.dumps({"uri": data.uri}),
+            profile=json.dumps(data.summary),
+        )
         tags = {"mlflow.data.context": "training", "artifact": data.digest, "dvc": revision or "not versioned"}
         self.client.log_inputs(self.parent, [DatasetInput(entity, [InputTag(k, v) for k, v in tags.items()])])
         self.tags({"slipway.data_digest": digest, "slipway.data_revision": revision or "not versioned"})
@@ -212,14 +218,21 @@ def _mlflow() -> Any:
 def external_model(tracker: Tracker, artifact: Artifact, run_id: str) -> str:
     """The MLflow model id that stands for these bytes; made once per digest."""
     mlflow = _mlflow()
-    found = tracker.client.search_logged_models([tracker.experiment], f"tags.digest = '{artifact.digest}'", max_results=1)
+    found = tracker.client.search_logged_models(
+        [tracker.experiment], f"tags.digest = '{artifact.digest}'", max_results=1
+    )
     if found:
         return str(found[0].model_id)
     tags = {"uri": mask(artifact.uri), "digest": artifact.digest, "kind": artifact.kind}
     params = {k: str(v) for k, v in numbers(artifact.summary).items()}
     name = f"{artifact.kind}-{artifact.digest[:12]}"
     model = mlflow.create_external_model(
-        name=name, source_run_id=run_id, tags=tags, params=params, model_type=artifact.kind, experiment_id=tracker.experiment
+        name=name,
+        source_run_id=run_id,
+        tags=tags,
+        params=params,
+        model_type=artifact.kind,
+        experiment_id=tracker.experiment,
     )
     return str(model.model_id)
 
@@ -239,10 +252,14 @@ def register(tracker: Tracker, engine: Engine, verdict: Verdict, card: str) -> s
     if not version:
         model_id = tracker.models.get(engine.digest) or external_model(tracker, engine, tracker.parent)
         tags = {"digest": engine.digest, "uri": mask(engine.uri), "gate": outcome}
-        made = client.create_model_version(name, f"models:/{model_id}", tracker.parent, tags, description=shorter(card), model_id=model_id)
+        made = client.create_model_version(
+            name, f"models:/{model_id}", tracker.parent, tags, description=shorter(card), model_id=model_id
+        )
         return str(made.version)
     client.set_model_version_tag(name, version, "gate", outcome)
-    client.update_model_version(name, version, description=shorter(card))  # judged again: the card tells the last verdict
+    client.update_model_version(
+        name, version, description=shorter(card)
+    )  # judged again: the card tells the last verdict
     return version
 
 

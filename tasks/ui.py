@@ -38,7 +38,11 @@ class ProgressArtifact:
         if self._id.int:
             update_progress_artifact(self._id, progress=percent, description=describe(event))
         else:
-            self._id = _uuid(create_progress_artifact(progress=percent, key=key(self._label, "progress"), description=describe(event)))
+            self._id = _uuid(
+                create_progress_artifact(
+                    progress=percent, key=key(self._label, "progress"), description=describe(event)
+                )
+            )
 
 
 def key(*parts: str) -> str:
@@ -64,10 +68,18 @@ def quality_rows(quality: dict[str, Any]) -> list[dict[str, Any]]:
     """One row a served model; speed at the highest concurrency measured."""
     rows = []
     for name, q in quality.items():
-        row = {"model": name, "items": q["metrics"]["n"], **{k: share(q["metrics"][k]) for k in ("exact_match", "intent_accuracy")}}
+        row = {
+            "model": name,
+            "items": q["metrics"]["n"],
+            **{k: share(q["metrics"][k]) for k in ("exact_match", "intent_accuracy")},
+        }
         if q["speed"]:
             fast = max(q["speed"], key=lambda s: s["concurrency"])
-            row |= {"TTFT p50, ms": round(fast["ttft_ms"]["p50"], 1), "tokens/s": round(fast["tokens_per_s"], 1), "at": fast["concurrency"]}
+            row |= {
+                "TTFT p50, ms": round(fast["ttft_ms"]["p50"], 1),
+                "tokens/s": round(fast["tokens_per_s"], 1),
+                "at": fast["concurrency"],
+            }
         rows.append(row)
     return rows
 
@@ -87,4 +99,6 @@ def _uuid(value: Any) -> UUID:
 
 def figures(quality: dict[str, Any]) -> dict[str, float]:
     """`candidate.exact_match`: what a table of runs in MLflow compares."""
-    return {f"{n}.{k}": q["metrics"][k]["value"] for n, q in quality.items() for k in ("exact_match", "intent_accuracy")}
+    return {
+        f"{n}.{k}": q["metrics"][k]["value"] for n, q in quality.items() for k in ("exact_match", "intent_accuracy")
+    }

@@ -30,7 +30,9 @@ def results(tmp_path_factory):
 
 
 def run(name, options):
-    ran = subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *options], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    ran = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", *options], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
     assert ran.returncode == 0, ran.stderr[-3000:]
     assert len(ran.stdout.splitlines()) == 1
     return json.loads(ran.stdout)
@@ -53,7 +55,14 @@ def test_cpu_stream_has_ours_and_the_eager_peer(results):
 
 def test_gpu_stream_has_the_peer_by_phases(results):
     found = results["gpu_stream"]
-    assert found["peft_and_modelopt"]["documented"]["phases_s"].keys() == {"load", "merge", "save", "load_again", "quantize", "export"}
+    assert found["peft_and_modelopt"]["documented"]["phases_s"].keys() == {
+        "load",
+        "merge",
+        "save",
+        "load_again",
+        "quantize",
+        "export",
+    }
     assert found["times_faster"]["documented"].keys() == {"ours", "ours_compile_off"}
 
 

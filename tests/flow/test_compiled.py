@@ -7,10 +7,14 @@ from slipway.quantization.compiled import Kernels
 from tests.support.pico import pico_adapter, pico_model
 from tests.support.streaming import calibration_rows, files, quantized
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's compiler imports what torch deprecates
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:`torch.jit:DeprecationWarning"
+)  # torch's compiler imports what torch deprecates
 
 
-@pytest.mark.parametrize("asked", [{"format": "nvfp4a16"}, {"format": "nvfp4", "kv_cache": "fp8"}, {"format": "fp8-dynamic"}], ids=str)
+@pytest.mark.parametrize(
+    "asked", [{"format": "nvfp4a16"}, {"format": "nvfp4", "kv_cache": "fp8"}, {"format": "fp8-dynamic"}], ids=str
+)
 def test_compiled_equals_eager(tmp_path, asked):
     base = pico_model(tmp_path / "base", layers=2, shards=2)
     adapter = pico_adapter(tmp_path / "adapter", layers=range(2), rank=12, alpha=7)

@@ -21,9 +21,19 @@ from tests.support.write_whole import write_whole
 LAYOUT = LAYOUTS["compressed-tensors"]
 TOKENS = tuple(tuple((7 * row + 5 * i * i) % 96 for i in range(24)) for row in range(3))
 PRESETS = {"nvfp4": "NVFP4", "nvfp4a16": "NVFP4A16", "mxfp4": "MXFP4A16", "fp8": "FP8", "fp8-dynamic": "FP8_DYNAMIC"}
-MIXED = {"self_attn.o_proj": "fp8", "mlp.down_proj": "mxfp4", "layers.0.*.q_proj": "fp8-dynamic", "layers.0.*.k_proj": "fp8-dynamic"}
+MIXED = {
+    "self_attn.o_proj": "fp8",
+    "mlp.down_proj": "mxfp4",
+    "layers.0.*.q_proj": "fp8-dynamic",
+    "layers.0.*.k_proj": "fp8-dynamic",
+}
 MIXED |= {"layers.0.*.v_proj": "fp8-dynamic"}
-CASES = [(name, fmt) for name in ("pico", "qwen2", "mixtral", "qwen3_moe") for fmt in PRESETS if fmt != "mxfp4" or name == "pico"]
+CASES = [
+    (name, fmt)
+    for name in ("pico", "qwen2", "mixtral", "qwen3_moe")
+    for fmt in PRESETS
+    if fmt != "mxfp4" or name == "pico"
+]
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +83,9 @@ def decoded(out, model):
                       and args(preset_name_to_scheme(p, []).input_activations) == args(scheme.input_activations))  # fmt: skip
         fmt = FORMATS[names[preset]]
         places = LAYOUT.places(module, fmt, TensorInfo(original.dtype, tuple(original.shape)))
-        found[name] = LAYOUT.decode(fmt, {role: stored[place.name] for role, place in places.items()}).to(torch.bfloat16)
+        found[name] = LAYOUT.decode(fmt, {role: stored[place.name] for role, place in places.items()}).to(
+            torch.bfloat16
+        )
     return found
 
 
@@ -83,7 +95,9 @@ def test_the_document_says_what_the_preset_of_that_name_says(models, written, fm
     preset = preset_name_to_scheme(PRESETS[fmt], ["Linear"])
     (group,) = config.config_groups.values()
     assert group.targets == ["Linear"] and config.ignore == ["lm_head", "model.embed_tokens"]
-    assert args(group.weights) == args(preset.weights) and args(group.input_activations) == args(preset.input_activations)
+    assert args(group.weights) == args(preset.weights) and args(group.input_activations) == args(
+        preset.input_activations
+    )
     assert group.format == config.format and config.quantization_status.value == "compressed"
 
 
@@ -120,21 +134,27 @@ def same_weights(theirs, ours):
 def test_transformers_loads_it_and_runs(models, written, fmt):
     """Through the library's own quantizer: every tensor has a place, weights are ours, keys and values have scales."""
     out = written("pico", fmt)
-    dtype = torch.float32 if fmt.startswith("fp8") else torch.bfloat16  # a model in bf16 rounds FP8's scales when it is loaded
+    dtype = (
+        torch.float32 if fmt.startswith("fp8") else torch.bfloat16
+    )  # a model in bf16 rounds FP8's scales when it is loaded
     network, info = AutoModelForCausalLM.from_pretrained(out, dtype=dtype, output_loading_info=True)
     assert {kind: list(names) for kind, names in info.items() if names} == {}
     with torch.inference_mode():
         logits = network(torch.tensor([TOKENS[0]])).logits
     assert bool(logits.isfinite().all())
     state = network.state_dict()
-    assert [n for n, weight in decoded(out, models["pico"]).items() if not torch.equal(state[n].to(torch.bfloat16), weight)] == []
+    assert [
+        n for n, weight in decoded(out, models["pico"]).items() if not torch.equal(state[n].to(torch.bfloat16), weight)
+    ] == []
     assert ("model.layers.0.self_attn.k_scale" in state) == (fmt in ("nvfp4", "fp8"))
 
 
 @pytest.mark.parametrize("name", ["qwen2", "mixtral"])
 def test_equal_to_its_own_conversion_of_what_modelopt_writes(tmp_path, models, written, name):
     export(Job("nvfp4", models[name], tmp_path / "theirs", TOKENS))
-    theirs = ModelOptNvfp4Converter(ignore=["re:.*lm_head", "re:.*embed_tokens", "re:.*gate$"], targets=["re:.*proj$", "re:.*w[123]$"])
+    theirs = ModelOptNvfp4Converter(
+        ignore=["re:.*lm_head", "re:.*embed_tokens", "re:.*gate$"], targets=["re:.*proj$", "re:.*w[123]$"]
+    )
     converted, ours = theirs.process(tensors(tmp_path / "theirs")), tensors(written(name, "nvfp4"))
     kv = {n for n in ours if n.endswith(("k_scale", "v_scale"))}
     assert converted.keys() == ours.keys() - kv

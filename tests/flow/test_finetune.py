@@ -23,7 +23,9 @@ from tests.support.pico import pico_model
 @pytest.fixture(autouse=True)
 def automodel(monkeypatch):
     """The lab's trainer is what this machine calls `automodel`."""
-    monkeypatch.setenv("PATH", f"{TRAINER.parent}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv(
+        "PATH", f"{TRAINER.parent}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    )
 
 
 @pytest.fixture

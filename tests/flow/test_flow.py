@@ -29,7 +29,16 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # MLflow's and Prefect's own, about their dependencies
 ]
 STAGES = ["fetch", "prepare", "train", "merge", "quantize"]
-STAGES += ["engine candidate", "engine base", "evaluate base", "engine merged", "evaluate merged", "evaluate candidate", "gate", "promote"]
+STAGES += [
+    "engine candidate",
+    "engine base",
+    "evaluate base",
+    "engine merged",
+    "evaluate merged",
+    "evaluate candidate",
+    "gate",
+    "promote",
+]
 
 
 @dataclass
@@ -60,7 +69,9 @@ class World:
         state = flow(self.config(**more), return_state=True)
         summary = json.loads((self.folder / "store" / "last-run.json").read_text())
         with get_client(sync_client=True) as client:
-            runs = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id])))
+            runs = client.read_task_runs(
+                flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
+            )
         return Outcome(state, summary, {r.name: r.state for r in runs if r.state}, self.parents()[0])
 
     def client(self) -> MlflowClient:
@@ -143,7 +154,9 @@ def test_mlflow_keeps_the_run_its_stages_and_where_they_came_from(world: World, 
     assert parent.info.status == "FINISHED"
     assert set(children) == set(STAGES)
     assert parent.data.params["train.rank"] == "4"
-    assert {"slipway.git_commit", "slipway.environment", "slipway.data_digest", "slipway.data_revision"} <= set(parent.data.tags)
+    assert {"slipway.git_commit", "slipway.environment", "slipway.data_digest", "slipway.data_revision"} <= set(
+        parent.data.tags
+    )
     assert any(name.startswith("system/") for name in parent.data.metrics)
     assert parent.inputs.dataset_inputs[0].dataset.digest == parent.data.tags["slipway.data_digest"]
     loss = world.client().get_metric_history(children["train"].info.run_id, "loss")
@@ -169,7 +182,9 @@ def test_the_second_run_reuses_everything_and_says_why(world: World, first: Outc
     assert {n: s.name for n, s in second.tasks.items()} == {**dict.fromkeys(STAGES, "Cached"), "report": "Completed"}
     assert "same inputs" in (second.tasks["train"].message or "")
     assert second.summary["endpoint"] == first.summary["endpoint"]
-    assert {r.data.tags["slipway.reused"] for n, r in world.children(second.mlflow).items() if n != "promote"} == {"true"}
+    assert {r.data.tags["slipway.reused"] for n, r in world.children(second.mlflow).items() if n != "promote"} == {
+        "true"
+    }
     assert len(world.client().search_model_versions("name = 'pico'")) == 1
 
 
@@ -223,6 +238,8 @@ def test_rollback_moves_the_alias_back_and_promotion_by_hand_forward(world: Worl
 
 
 def test_without_mlflow_nothing_starts(world: World, changed: Outcome) -> None:
-    state = finetune_and_ship(world.config(**{"tracking.uri": f"http://127.0.0.1:{free_port()}", "train.seed": 6}), return_state=True)
+    state = finetune_and_ship(
+        world.config(**{"tracking.uri": f"http://127.0.0.1:{free_port()}", "train.seed": 6}), return_state=True
+    )
     with pytest.raises(ResourceError, match=r"MLflow.*make up"):
         state.result()

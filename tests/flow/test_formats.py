@@ -6,7 +6,9 @@ import torch
 from slipway.quantization.compiled import Kernels
 from slipway.quantization.formats import FORMATS
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch's compiler imports what torch deprecates
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:`torch.jit:DeprecationWarning"
+)  # torch's compiler imports what torch deprecates
 
 _ALL = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(torch.bfloat16)
 _FINITE = _ALL[_ALL.isfinite()]  # 65280, subnormals among them

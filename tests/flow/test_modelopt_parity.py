@@ -52,7 +52,8 @@ def amaxes(models):
 def theirs(models, tmp_path_factory):
     root = tmp_path_factory.mktemp("theirs")
     jobs = [
-        Job(fmt, models[name], root / f"{name}-{fmt}", TOKENS if calibrated(fmt) else (), kv_cache=calibrated(fmt)) for name, fmt in CASES
+        Job(fmt, models[name], root / f"{name}-{fmt}", TOKENS if calibrated(fmt) else (), kv_cache=calibrated(fmt))
+        for name, fmt in CASES
     ]
     jobs += [Job("nvfp4", models[mixed_model(name)], root / name, TOKENS, **rules) for name, rules in MIXED.items()]
     jobs += [Job("mxfp4", models["pico"], root / "mxfp4")]
@@ -75,12 +76,16 @@ def test_equal_to_modelopt_bit_for_bit(tmp_path, models, theirs, amaxes, name, f
 
 @pytest.mark.parametrize("name", MIXED)
 def test_mixtures_and_what_stays_in_bf16(tmp_path, models, theirs, amaxes, name):
-    ours = write_whole(models[mixed_model(name)], tmp_path / "ours", "nvfp4", amaxes=amaxes[mixed_model(name)][0], **MIXED[name])
+    ours = write_whole(
+        models[mixed_model(name)], tmp_path / "ours", "nvfp4", amaxes=amaxes[mixed_model(name)][0], **MIXED[name]
+    )
     assert differences(ours, theirs / name) == []
 
 
 @pytest.mark.parametrize("name", ["llama_tied", "qwen2", "mixtral"])
-@pytest.mark.parametrize("layout, fmt", [("modelopt", "nvfp4a16"), ("modelopt", "fp8-dynamic"), ("compressed-tensors", "nvfp4a16")])
+@pytest.mark.parametrize(
+    "layout, fmt", [("modelopt", "nvfp4a16"), ("modelopt", "fp8-dynamic"), ("compressed-tensors", "nvfp4a16")]
+)
 def test_streamed_equals_whole(tmp_path, models, name, layout, fmt):
     seal(models[name], "checkpoint", "k", {})
     (tmp_path / "streamed").mkdir()
@@ -93,7 +98,10 @@ def test_streamed_equals_whole(tmp_path, models, name, layout, fmt):
 
 def test_input_and_kv_scales_are_among_what_is_compared(theirs):
     names = tensors(theirs / "llama-nvfp4")
-    assert sum(name.endswith("input_scale") for name in names) == 21 and sum(name.endswith(("k_scale", "v_scale")) for name in names) == 6
+    assert (
+        sum(name.endswith("input_scale") for name in names) == 21
+        and sum(name.endswith(("k_scale", "v_scale")) for name in names) == 6
+    )
     document = json.loads((theirs / "llama-nvfp4" / "hf_quant_config.json").read_text())
     assert document["quantization"]["kv_cache_quant_algo"] == "FP8"
 

@@ -55,7 +55,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch, prefect_test_harness(server_startup_timeout=180):
         patch.chdir(folder)  # MLflow on a database keeps its files under the working directory
         patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-        patch.setenv("PATH", os.pathsep.join([str(TRAINER.parent), str(Path(sys.executable).parent), os.environ["PATH"]]))
+        patch.setenv(
+            "PATH", os.pathsep.join([str(TRAINER.parent), str(Path(sys.executable).parent), os.environ["PATH"]])
+        )
         yield folder
 
 

@@ -7,8 +7,23 @@ from importlib.metadata import PackageNotFoundError, version
 
 import slipway
 
-NEEDED = ["modelopt.torch.quantization", "modelopt.torch.export", "peft", "pytest", "pytest_timeout", "safetensors", "tokenizers", "triton"]
-BENCHMARKS = ["benchmarks.gpu_stream", "benchmarks.seventy_b", "benchmarks.ceilings", "benchmarks.peer_modelopt", "benchmarks.ours"]
+NEEDED = [
+    "modelopt.torch.quantization",
+    "modelopt.torch.export",
+    "peft",
+    "pytest",
+    "pytest_timeout",
+    "safetensors",
+    "tokenizers",
+    "triton",
+]
+BENCHMARKS = [
+    "benchmarks.gpu_stream",
+    "benchmarks.seventy_b",
+    "benchmarks.ceilings",
+    "benchmarks.peer_modelopt",
+    "benchmarks.ours",
+]
 PACKAGES = [
     "torch",
     "triton",
@@ -22,7 +37,15 @@ PACKAGES = [
     "typer",
     "rich",
 ]
-ELSEWHERE = {"prefect", "mlflow", "dvc", "httpx", "gguf", "bitsandbytes", "matplotlib"}  # what no quantizing process imports
+ELSEWHERE = {
+    "prefect",
+    "mlflow",
+    "dvc",
+    "httpx",
+    "gguf",
+    "bitsandbytes",
+    "matplotlib",
+}  # what no quantizing process imports
 
 
 def main() -> int:

@@ -90,7 +90,9 @@ class Run:
         """The stage, with one SIGTERM to the worker after step INTERRUPTED."""
         base, data = self._at(Checkpoint), self._at(Dataset)
         params = FinetuneConfig(train=self.config.train, model=self.config.model, target=self.config.target)
-        refs = {name: {"uri": a.uri, "kind": a.kind, "digest": a.digest} for name, a in (("base", base), ("data", data))}
+        refs = {
+            name: {"uri": a.uri, "kind": a.kind, "digest": a.digest} for name, a in (("base", base), ("data", data))
+        }
         job = self._job("train_nemo", refs, params.model_dump(mode="json"))
         command = [sys.executable, "-P", "-m", "slipway", "stage", "train_nemo", str(job)]
         progress, deadline, told = job.parent / "progress.jsonl", time.monotonic() + self.timeout, 0
@@ -102,9 +104,13 @@ class Run:
                 stage.send_signal(signal.SIGTERM)
         self._watch(progress, told, None)
         if stage.returncode:
-            raise SystemExit(f"finetune ended with {stage.returncode}; the end of its log:\n{tail(job.parent / 'nemo' / 'log.txt')}")
+            raise SystemExit(
+                f"finetune ended with {stage.returncode}; the end of its log:\n{tail(job.parent / 'nemo' / 'log.txt')}"
+            )
         summary = self._at(Adapter).summary
-        return {"training": summary} | {name: summary[name] for name in ("steps", "tokens_per_s", "memory_gib", "attempts")}
+        return {"training": summary} | {
+            name: summary[name] for name in ("steps", "tokens_per_s", "memory_gib", "attempts")
+        }
 
     def resumed(self) -> Doc:
         """Interrupted once, no step missing, and every learning rate is the full run's."""
@@ -115,7 +121,9 @@ class Run:
         checks = {
             "two_attempts": self._at(Adapter).summary["attempts"] == 2,
             "every_step": [line["step"] for line in lines] == list(range(STEPS)),
-            "schedule": all(math.isclose(line["lr"], lr, rel_tol=0.01) for line, lr in zip(lines, expected, strict=True)),
+            "schedule": all(
+                math.isclose(line["lr"], lr, rel_tol=0.01) for line, lr in zip(lines, expected, strict=True)
+            ),
             "finite": all(math.isfinite(line["loss"]) and math.isfinite(line["grad_norm"]) for line in lines),
         }
         figures = {
@@ -136,19 +144,38 @@ class Run:
             "--format", "nvfp4a16", "--out", str(out), "--json",
         ]  # fmt: skip
         ran = subprocess.run(command, cwd=self.work, stdout=subprocess.PIPE, text=True, timeout=150, check=True)
-        return {"quantized": json.loads(ran.stdout), "quantized_gb": round(sum(f.stat().st_size for f in out.iterdir()) / 1e9, 3)}
+        return {
+            "quantized": json.loads(ran.stdout),
+            "quantized_gb": round(sum(f.stat().st_size for f in out.iterdir()) / 1e9, 3),
+        }
 
     def _config(self) -> Config:
         batch = ["train.global_batch=4", f"train.max_steps={STEPS}", "train.validate_every=1000", "train.epochs=50"]
-        words = ["layers.train=train/nemo-qlora", "layers.model=models/llama-3.1-8b", *overrides(self.size, self.folder), *batch]
+        words = [
+            "layers.train=train/nemo-qlora",
+            "layers.model=models/llama-3.1-8b",
+            *overrides(self.size, self.folder),
+            *batch,
+        ]
         config = load_config(ROOT / "conf", words)
-        gpu = {"gpus": 1, "gpu_memory_gb": torch.cuda.get_device_properties(0).total_memory / 1e9} if self.device == "cuda" else {"gpus": 0}
+        gpu = (
+            {"gpus": 1, "gpu_memory_gb": torch.cuda.get_device_properties(0).total_memory / 1e9}
+            if self.device == "cuda"
+            else {"gpus": 0}
+        )
         return config.model_copy(update={"target": TargetConfig(name="here", **gpu)})
 
     def _job(self, stage: str, inputs: Doc, params: Doc) -> Path:
         work = self.store.root / "work" / f"{stage}-{self.key}"
         work.mkdir(parents=True)
-        job = {"stage": stage, "key": self.key, "inputs": inputs, "params": params, "extra": {}, "store": str(self.store.root)}
+        job = {
+            "stage": stage,
+            "key": self.key,
+            "inputs": inputs,
+            "params": params,
+            "extra": {},
+            "store": str(self.store.root),
+        }
         (work / "job.json").write_text(json.dumps(job | {"cache": str(self.work / "cache")}))
         return work / "job.json"
 

@@ -15,7 +15,9 @@ from tests.support.pico import pico_adapter, pico_model
 
 @pytest.mark.parametrize("compiled", ["off", "on"])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("name", ["model.layers.2.mlp.down_proj.weight", "model.layers.1.self_attn.v_proj.weight", "lm_head.weight"])
+@pytest.mark.parametrize(
+    "name", ["model.layers.2.mlp.down_proj.weight", "model.layers.1.self_attn.v_proj.weight", "lm_head.weight"]
+)
 def test_named(tmp_path, compiled, value, name):
     model, adapter = pico_model(tmp_path / "model", tied=False), pico_adapter(tmp_path / "adapter", targets=("v_proj",))
     tensors = load_file(model / "model.safetensors")
@@ -23,4 +25,6 @@ def test_named(tmp_path, compiled, value, name):
     save_file(tensors, model / "model.safetensors", {"format": "pt"})
     assert not torch.isfinite(tensors[name]).all()
     with pytest.raises(CheckpointError, match=name):
-        quantize_directory(model, adapter, None, tmp_path / "out", QuantizeConfig(device="cuda", compile=compiled), Progress())
+        quantize_directory(
+            model, adapter, None, tmp_path / "out", QuantizeConfig(device="cuda", compile=compiled), Progress()
+        )

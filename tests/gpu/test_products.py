@@ -32,7 +32,12 @@ def test_cpu_is_cuda(shape, rank):
 def test_bands_are_the_whole(device, rank, band):
     a, b = (factor.to(device) for factor in factors((4096, 14336), rank))
     whole = torch.mm(b, a)
-    assert sum(differing(torch.mm(rows, a), part) for rows, part in zip(b.split(band)[:4], whole.split(band), strict=False)) == 0
+    assert (
+        sum(
+            differing(torch.mm(rows, a), part) for rows, part in zip(b.split(band)[:4], whole.split(band), strict=False)
+        )
+        == 0
+    )
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -41,7 +46,9 @@ def test_merged_in_bands_is_merged_whole(tmp_path, device, rows):
     """One row alone is a matrix-vector product to a BLAS, which sums in another order than a matrix product."""
     random = torch.Generator().manual_seed(rows)
     (tmp_path / "adapter").mkdir()
-    save_file({"head.weight": torch.randn(rows, 131072, generator=random).to(torch.bfloat16)}, tmp_path / "model.safetensors")
+    save_file(
+        {"head.weight": torch.randn(rows, 131072, generator=random).to(torch.bfloat16)}, tmp_path / "model.safetensors"
+    )
     a, b = torch.randn(256, 131072, generator=random), torch.randn(rows, 256, generator=random)
     names = {"base_model.model.head.lora_A.weight": a, "base_model.model.head.lora_B.weight": b}
     save_file(names, tmp_path / "adapter" / "adapter_model.safetensors")
@@ -54,7 +61,9 @@ def test_merged_in_bands_is_merged_whole(tmp_path, device, rows):
 
 def factors(shape, rank):
     random = torch.Generator().manual_seed(rank)
-    return torch.randn(rank, shape[1], generator=random) / shape[1] ** 0.5, torch.randn(shape[0], rank, generator=random) * 0.01
+    return torch.randn(rank, shape[1], generator=random) / shape[1] ** 0.5, torch.randn(
+        shape[0], rank, generator=random
+    ) * 0.01
 
 
 def differing(x, y):

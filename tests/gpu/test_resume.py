@@ -43,7 +43,19 @@ def test_resumed_is_undisturbed(inputs, undisturbed, tmp_path, after):
 
 def start(inputs, out):
     """One worker, many small shards, each flushed: slow enough to be caught in the middle."""
-    command = [sys.executable, "-m", "slipway", "quantize", inputs[0], "--adapter", inputs[1], "--out", out, "--format", "fp8-dynamic"]
+    command = [
+        sys.executable,
+        "-m",
+        "slipway",
+        "quantize",
+        inputs[0],
+        "--adapter",
+        inputs[1],
+        "--out",
+        out,
+        "--format",
+        "fp8-dynamic",
+    ]
     for setting in ("device=cuda", "workers=1", "max_shard_gb=0.01"):
         command += ["--set", setting]
     return subprocess.Popen([*map(str, command)], cwd=ROOT)

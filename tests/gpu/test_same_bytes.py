@@ -28,7 +28,11 @@ def inputs(request, tmp_path_factory):
         model = adversarial_model(root / "model")
         adapter = attention_adapter(root / "adapter") if request.param.endswith("merged") else None
     rows = root / "rows.jsonl"
-    rows.write_text("".join(json.dumps({"text": f"{i} bottles of beer on the wall, {i} bottles of beer. " * 3}) + "\n" for i in range(8)))
+    rows.write_text(
+        "".join(
+            json.dumps({"text": f"{i} bottles of beer on the wall, {i} bottles of beer. " * 3}) + "\n" for i in range(8)
+        )
+    )
     return model, adapter, rows
 
 
@@ -40,7 +44,9 @@ def made(request, inputs, tmp_path_factory):
     calibration = rows if FORMATS[fmt].activations == "static" else None
     layout = "compressed-tensors" if fmt == "mxfp4" else "modelopt"
     for way, (device, mode) in WAYS.items():
-        params = QuantizeConfig(format=fmt, layout=layout, device=device, compile=mode, calibration=CALIBRATION, max_shard_gb=0.05)
+        params = QuantizeConfig(
+            format=fmt, layout=layout, device=device, compile=mode, calibration=CALIBRATION, max_shard_gb=0.05
+        )
         figures = quantize_directory(model, adapter, calibration, root / way, params, Progress())
         assert figures["device"] == device and figures["kernels"] == ("compiled" if mode == "on" else "eager: as asked")
     return fmt, root

@@ -17,7 +17,11 @@ ROOT = Path(__file__).resolve().parents[2]
 def nemo_lab() -> Mapping[str, str]:
     """What the environment of a process must say for `automodel` to be NVIDIA's, on the CPU."""
     up = subprocess.run(
-        [ROOT / "infra/lab/nemo/up"], env={**os.environ, "PYTHON": sys.executable}, capture_output=True, text=True, check=False
+        [ROOT / "infra/lab/nemo/up"],
+        env={**os.environ, "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if up.returncode == 4:
         pytest.skip(f"lab nemo: not run: {up.stderr.strip()}")

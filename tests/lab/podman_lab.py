@@ -43,7 +43,9 @@ class PodmanLab:
         return "arm64" if os.uname().machine == "aarch64" else "amd64"
 
     def target(self, host: str | None = None, **more: Any) -> TargetConfig:
-        return TargetConfig(name="lab", arch=self.arch, runner=DockerConfig(kind="docker", host=host or self.host), **more)
+        return TargetConfig(
+            name="lab", arch=self.arch, runner=DockerConfig(kind="docker", host=host or self.host), **more
+        )
 
     def runner(self, host: str | None = None, **more: Any) -> DockerRunner:
         target = self.target(host)
@@ -62,7 +64,11 @@ class PodmanLab:
             (work / folder).mkdir(parents=True, exist_ok=True)
         write_recipe(work / "job" / "recipe.yaml", "/ckpt", "/data/train.jsonl", max_steps=max_steps)
         write_rows(work / "data" / "train.jsonl")
-        mounts = (Mount(work / "job", "/job"), Mount(work / "data", "/data"), Mount(work / "ckpt", "/ckpt", read_only=False))
+        mounts = (
+            Mount(work / "job", "/job"),
+            Mount(work / "data", "/data"),
+            Mount(work / "ckpt", "/ckpt", read_only=False),
+        )
         return Job(
             name, ("automodel", "/job/recipe.yaml", "--nproc-per-node", "1"), work, mounts=mounts, stop_s=20,
             env={"TRAINER_STEP_S": str(step_s), "TRAINER_BUFFER": "1", **env}, labels={"slipway.run": "r1", "slipway.stage": "train_nemo"},
@@ -82,11 +88,15 @@ def podman_lab() -> Iterator[PodmanLab]:
         pytest.skip(f"lab podman: not run: {up.stderr.strip()}")
     assert up.returncode == 0, up.stderr
     try:
-        told = subprocess.run(["bash", "-c", f". {folder}/env && env -0"], env=env, capture_output=True, text=True, check=True).stdout
+        told = subprocess.run(
+            ["bash", "-c", f". {folder}/env && env -0"], env=env, capture_output=True, text=True, check=True
+        ).stdout
         env = dict(pair.split("=", 1) for pair in told.split("\0") if "=" in pair)
         repository = f"{env['LAB_REGISTRY']}/lab/trainer"
         subprocess.run([sys.executable, INFRA / "image" / "rootfs", folder / "rootfs"], env=env, check=True)
-        subprocess.run([INFRA / "image" / "build", folder / "rootfs", repository], env=env, check=True, capture_output=True)
+        subprocess.run(
+            [INFRA / "image" / "build", folder / "rootfs", repository], env=env, check=True, capture_output=True
+        )
         image = ImageConfig(repository=repository, tag="1")
         yield PodmanLab(folder, env, image.model_copy(update={"digests": read_digests(image)}))
     finally:

@@ -25,7 +25,20 @@ from tests.lab.trainer_run import TRAINER, steps_logged, write_recipe, write_row
 SCRIPTS = Path(__file__).parents[2] / "infra" / "lab" / "slurm"
 IMAGE = ImageConfig(repository="registry.lab:5000/lab/trainer", tag="1", digests={"amd64": "sha256:" + "a" * 64})
 # python with what the trainer needs, and the trainer; nothing else of this machine is in the image
-ROOT = ["/usr", "/lib", "/lib64", "/bin", "/sbin", "/etc", "/proc", "/sys", "/dev", sys.base_prefix, sys.prefix, str(TRAINER)]
+ROOT = [
+    "/usr",
+    "/lib",
+    "/lib64",
+    "/bin",
+    "/sbin",
+    "/etc",
+    "/proc",
+    "/sys",
+    "/dev",
+    sys.base_prefix,
+    sys.prefix,
+    str(TRAINER),
+]
 
 
 @dataclass(frozen=True)
@@ -47,7 +60,14 @@ class SlurmLab:
         return [line.split()[0] for line in lines if line.split()[1].startswith(f"{name}.")]
 
     def runner(self, nodes: int = 1, container: bool = True, gpus: int = 0, **more: Any) -> SlurmRunner:
-        params: dict[str, Any] = {"kind": "slurm", "container": container, "poll_s": 0.25, "lease_s": 6, "patience_s": 60, **more}
+        params: dict[str, Any] = {
+            "kind": "slurm",
+            "container": container,
+            "poll_s": 0.25,
+            "lease_s": 6,
+            "patience_s": 60,
+            **more,
+        }
         target = TargetConfig(name="lab", nodes=nodes, gpus=gpus, gpu_memory_gb=1 if gpus else None)
         return SlurmRunner(SlurmConfig(**params), target, IMAGE)
 
@@ -75,9 +95,20 @@ class Work:
             (work / folder).mkdir(parents=True, exist_ok=True)
         if not (work / "job" / "recipe.yaml").exists():
             write_rows(work / "data" / "train.jsonl")
-            write_recipe(work / "job" / "recipe.yaml", "/ckpt", "/data/train.jsonl", max_steps=self.max_steps, every=self.every)
-        env = {"TRAINER_STEP_S": str(self.step_s), "TRAINER_SAVE_S": str(self.save_s), "TRAINER_BUFFER": "1", "OMP_NUM_THREADS": "1"}
-        mounts = (Mount(work / "data", "/data"), Mount(work / "job", "/job"), Mount(self.checkpoints, "/ckpt", read_only=False))
+            write_recipe(
+                work / "job" / "recipe.yaml", "/ckpt", "/data/train.jsonl", max_steps=self.max_steps, every=self.every
+            )
+        env = {
+            "TRAINER_STEP_S": str(self.step_s),
+            "TRAINER_SAVE_S": str(self.save_s),
+            "TRAINER_BUFFER": "1",
+            "OMP_NUM_THREADS": "1",
+        }
+        mounts = (
+            Mount(work / "data", "/data"),
+            Mount(work / "job", "/job"),
+            Mount(self.checkpoints, "/ckpt", read_only=False),
+        )
         argv = argv or ("automodel", "/job/recipe.yaml", "--nproc-per-node", "1")
         labels = {"slipway.run": "lab", "slipway.stage": "train_nemo"}
         return Job(self.name, argv, work, {**env, **self.env, **more}, mounts, labels, stop_s=self.stop_s)
@@ -86,9 +117,16 @@ class Work:
         """The same job without a container: host paths, and the trainer on PATH."""
         job = self.job()
         recipe = job.work / "job" / "recipe.yaml"
-        recipe.write_text(recipe.read_text().replace("/ckpt", str(self.checkpoints)).replace("/data/", f"{job.work}/data/"))
+        recipe.write_text(
+            recipe.read_text().replace("/ckpt", str(self.checkpoints)).replace("/data/", f"{job.work}/data/")
+        )
         path = f"{TRAINER}:{Path(sys.executable).parent}:{os.environ['PATH']}"
-        return replace(job, argv=argv or ("automodel", str(recipe), "--nproc-per-node", "1"), mounts=(), env={**job.env, "PATH": path})
+        return replace(
+            job,
+            argv=argv or ("automodel", str(recipe), "--nproc-per-node", "1"),
+            mounts=(),
+            env={**job.env, "PATH": path},
+        )
 
     def steps(self) -> list[int]:
         return steps_logged(self.checkpoints) if (self.checkpoints / "training.jsonl").exists() else []

@@ -70,7 +70,9 @@ def make_engine(store: Store, seed: int) -> Engine:
 
 def ship(store: Store, candidate: Engine, data: Dataset, params: DeployConfig) -> Release:
     evaluation = put(store, Evaluation, "evaluate", candidate.key, {"items.jsonl": candidate.digest}, engine=candidate)
-    verdict = put(store, Verdict, "gate", candidate.key, {"verdict.json": {"outcome": "pass", "rules": []}}, candidate=evaluation)
+    verdict = put(
+        store, Verdict, "gate", candidate.key, {"verdict.json": {"outcome": "pass", "rules": []}}, candidate=evaluation
+    )
     return promote(candidate, verdict, data, "# Card\n", params, model="pico")
 
 
@@ -97,7 +99,9 @@ def test_a_promotion_and_its_rollback_with_the_real_engine(
     assert [second.name in " ".join(p.info["cmdline"]) for p in served] == [False]
 
 
-def test_a_released_engine_is_an_artifact_of_its_own(store: Store, engines: list[Engine], data: Dataset, params: DeployConfig) -> None:
+def test_a_released_engine_is_an_artifact_of_its_own(
+    store: Store, engines: list[Engine], data: Dataset, params: DeployConfig
+) -> None:
     """The champion can be evaluated again from its release, after the store is gone."""
     release = ship(store, engines[0], data, params)
     assert release.engine.digest == engines[0].digest

@@ -34,7 +34,9 @@ class Lab:
     shell: dict[str, str]
 
     def sh(self, *command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(command, cwd=ROOT, env=self.shell, capture_output=True, text=True, timeout=900, check=False)
+        return subprocess.run(
+            command, cwd=ROOT, env=self.shell, capture_output=True, text=True, timeout=900, check=False
+        )
 
     def api(self, path: str, body: Any) -> Any:
         connection = http.client.HTTPConnection(HOST, self.services.prefect_port, timeout=30)
@@ -88,10 +90,14 @@ def test_the_form_is_the_whole_config_with_defaults(lab: Lab) -> None:
     assert schema["definitions"]["TrainConfig"]["properties"]["method"]["enum"] == ["qlora", "lora", "sft"]
     fields = [f for d in schema["definitions"].values() for f in d.get("properties", {}).values()]
     assert len(fields) > 70
-    assert all("description" in f or "$ref" in f for f in fields)  # a section whose words are its class's own has them there
+    assert all(
+        "description" in f or "$ref" in f for f in fields
+    )  # a section whose words are its class's own has them there
     assert all("description" in d for d in schema["definitions"].values())
     default = schema["properties"]["config"]["default"]
-    assert default["gate"]["floors"] == load_config(Path("conf")).gate.floors  # the shipped layer, not the class default
+    assert (
+        default["gate"]["floors"] == load_config(Path("conf")).gate.floors
+    )  # the shipped layer, not the class default
     assert default["gate"]["floors"]["exact_match"] != GateConfig().floors["exact_match"]
     assert default["tracking"]["uri"] == lab.services.mlflow_url
 
@@ -115,11 +121,18 @@ def test_retraining_is_scheduled_and_silent_runs_are_crashed(lab: Lab) -> None:
 def test_the_literal_command_runs_the_flow_to_its_end(lab: Lab) -> None:
     config = small_config(lab.folder, lab.services.mlflow_url, free_port())
     try:
-        ran = lab.sh("prefect", "deployment", "run", "finetune-and-ship", "-p", f"config={config.model_dump_json()}", "--watch")
+        ran = lab.sh(
+            "prefect", "deployment", "run", "finetune-and-ship", "-p", f"config={config.model_dump_json()}", "--watch"
+        )
         assert ran.returncode == 0, ran.stdout + ran.stderr + (lab.services.data / "worker.log").read_text()[-4000:]
         (run,) = lab.api(
             "/flow_runs/filter",
-            {"flow_runs": {"deployment_id": {"any_": [lab.deployment()["id"]]}, "state": {"type": {"any_": ["COMPLETED"]}}}},
+            {
+                "flow_runs": {
+                    "deployment_id": {"any_": [lab.deployment()["id"]]},
+                    "state": {"type": {"any_": ["COMPLETED"]}},
+                }
+            },
         )
         assert run["parameters"]["config"]["model"]["name"] == "pico"
         assert deploy.status(config.deploy).healthy

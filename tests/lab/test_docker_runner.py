@@ -54,7 +54,9 @@ def log_has(job, text):
 
 def whole_log(lab, job):
     """From where the container began, the job's log is its output, byte for byte."""
-    said = subprocess.run(["podman", "logs", job.name], env=lab.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=True).stdout
+    said = subprocess.run(
+        ["podman", "logs", job.name], env=lab.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=True
+    ).stdout
     assert job.log.read_bytes()[json.loads((job.work / "docker.json").read_text())["log_from"] :] == said and said
 
 
@@ -65,8 +67,13 @@ def test_a_job_trains_with_its_mounts_variables_and_labels(lab, tmp_path):
     assert (ended.state, ended.code) == (State.DONE, 0) and 0.1 < ended.seconds < 60
     assert steps_logged(tmp_path / "ckpt") == list(range(12)) and (tmp_path / "ckpt" / "LATEST" / "model").is_dir()
     (made,) = json.loads(lab.podman("inspect", job.name))
-    assert made["Config"]["Labels"].items() >= {"slipway.job": job.name, "slipway.run": "r1", "slipway.stage": "train_nemo"}.items()
-    assert {"HF_HUB_OFFLINE=1", "TRANSFORMERS_OFFLINE=1", "HF_DATASETS_OFFLINE=1", "TRAINER_BUFFER=1"} <= set(made["Config"]["Env"])
+    assert (
+        made["Config"]["Labels"].items()
+        >= {"slipway.job": job.name, "slipway.run": "r1", "slipway.stage": "train_nemo"}.items()
+    )
+    assert {"HF_HUB_OFFLINE=1", "TRANSFORMERS_OFFLINE=1", "HF_DATASETS_OFFLINE=1", "TRAINER_BUFFER=1"} <= set(
+        made["Config"]["Env"]
+    )
     assert made["ImageDigest"] == lab.image.digests[lab.arch]
     assert {u["Name"]: u["Hard"] for u in made["HostConfig"]["Ulimits"]}["RLIMIT_STACK"] == 64 << 20
     assert made["Config"]["StopTimeout"] == 20 and made["Config"]["WorkingDir"] == "/tmp"
@@ -82,7 +89,9 @@ def test_read_only_mounts_are_read_only_and_memory_is_shared(lab, tmp_path):
     mounts = (Mount(tmp_path / "data", "/data"), Mount(tmp_path, "/ckpt", read_only=False))
     runner, job = lab.runner(), Job("readonly", (*SH, script), tmp_path, mounts=mounts)
     assert follow(runner, job, lambda: None).code == 0
-    assert str(Path("/proc/self/ns/ipc").readlink()) in job.log.read_text()  # --ipc=host; podman's inspect says otherwise
+    assert (
+        str(Path("/proc/self/ns/ipc").readlink()) in job.log.read_text()
+    )  # --ipc=host; podman's inspect says otherwise
     assert (tmp_path / "y").exists() and not (tmp_path / "data" / "x").exists()
     runner.forget(job)
 
@@ -104,7 +113,9 @@ def test_checkpoints_belong_to_a_submitter_who_is_not_root(lab, tmp_path, monkey
 def test_an_exit_code_and_a_kill_are_told_apart(lab, tmp_path):
     runner, job = lab.runner(), lab.training(tmp_path / "a", "exit-7", TRAINER_DIE="2:7")
     ended = follow(runner, job, lambda: None)
-    assert (ended.state, ended.code, ended.reason) == (State.FAILED, 7, "exit code 7") and log_has(job, "told to die after step 2")
+    assert (ended.state, ended.code, ended.reason) == (State.FAILED, 7, "exit code 7") and log_has(
+        job, "told to die after step 2"
+    )
     runner.forget(job)
     job = lab.training(tmp_path / "b", "killed", step_s=0.5)
     runner.submit(job)
@@ -163,7 +174,9 @@ def orchestrator(lab, job, tmp_path):
     doc = {"name": job.name, "argv": job.argv, "work": str(job.work), "env": dict(job.env)}
     doc["mounts"] = [(str(m.source), m.target, m.read_only) for m in job.mounts]
     (tmp_path / "order.json").write_text(json.dumps([doc, lab.target().model_dump(), lab.image.model_dump()]))
-    return subprocess.Popen([sys.executable, "-c", ORCHESTRATOR, tmp_path / "order.json"], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", ORCHESTRATOR, tmp_path / "order.json"], stdout=subprocess.PIPE, text=True
+    )
 
 
 def killed(process):
@@ -300,12 +313,20 @@ def test_digests_come_from_an_index_and_from_a_single_image(lab):
 
 def test_slipway_pin_writes_what_the_registry_has(lab, tmp_path):
     file = tmp_path / "images.yaml"
-    file.write_text(f'description: Images\ntrainer:\n  repository: {lab.image.repository}\n  tag: "1"  # ours\n  digests: {{}}\n')
+    file.write_text(
+        f'description: Images\ntrainer:\n  repository: {lab.image.repository}\n  tag: "1"  # ours\n  digests: {{}}\n'
+    )
     said = subprocess.run(
-        [sys.executable, "-m", "slipway", "pin", "--conf", tmp_path, "--json"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "slipway", "pin", "--conf", tmp_path, "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert json.loads(said.stdout) == {"trainer": lab.image.digests}
-    assert all(f"    {arch}: {digest}\n" in file.read_text() for arch, digest in lab.image.digests.items()) and "# ours" in file.read_text()
+    assert (
+        all(f"    {arch}: {digest}\n" in file.read_text() for arch, digest in lab.image.digests.items())
+        and "# ours" in file.read_text()
+    )
 
 
 def test_an_index_digest_is_no_pin(lab, tmp_path):
@@ -338,7 +359,9 @@ def test_a_registry_with_a_password(lab, tmp_path, monkeypatch):
                    input="secret", env=lab.env, text=True, check=True, capture_output=True)  # fmt: skip
     with pytest.raises(ConfigError, match="the registry has no 1"):
         read_digests(image)
-    lab.podman("push", "-q", "--authfile", str(tmp_path / "config.json"), reference(lab), f"docker://{locked}/trainer:1")
+    lab.podman(
+        "push", "-q", "--authfile", str(tmp_path / "config.json"), reference(lab), f"docker://{locked}/trainer:1"
+    )
     assert set(read_digests(image)) == {lab.arch}
 
 
@@ -392,7 +415,9 @@ def test_an_engine_that_stays_away_fails_the_follower_and_not_the_job(lab, tmp_p
 
 @pytest.fixture
 def ssh_host(lab, monkeypatch):
-    up = subprocess.run([INFRA / "podman" / "ssh-up", lab.folder], env=lab.env, capture_output=True, text=True, check=False)
+    up = subprocess.run(
+        [INFRA / "podman" / "ssh-up", lab.folder], env=lab.env, capture_output=True, text=True, check=False
+    )
     if up.returncode == 4:
         pytest.skip(f"lab podman: ssh: not run: {up.stderr.strip()}")
     assert up.returncode == 0, up.stderr

@@ -74,7 +74,9 @@ def data(store: Store) -> Dataset:
         for i in range(8)
     ]  # fmt: skip
     text = "".join(json.dumps(r) + "\n" for r in rows)
-    return put(store, Dataset, "data", lambda out: [(out / f"{split}.jsonl").write_text(text) for split in ("train", "test")])
+    return put(
+        store, Dataset, "data", lambda out: [(out / f"{split}.jsonl").write_text(text) for split in ("train", "test")]
+    )
 
 
 def make_engine(store: Store, checkpoint: Checkpoint | Quantized, key: str) -> Engine:
@@ -100,7 +102,9 @@ def tokens_of(made: Engine, log: Path, prompt: list[int], count: int) -> list[in
 def prompt_of(model_dir: Path) -> list[int]:
     """Token ids of the chat prompt, by transformers."""
     tokenizer = AutoTokenizer.from_pretrained(model_dir)
-    return list(tokenizer.apply_chat_template([{"role": "user", "content": SAID}], add_generation_prompt=True)["input_ids"])
+    return list(
+        tokenizer.apply_chat_template([{"role": "user", "content": SAID}], add_generation_prompt=True)["input_ids"]
+    )
 
 
 def transformers_says(model_dir: Path, prompt: list[int], count: int) -> list[int]:
@@ -130,7 +134,9 @@ def test_equal_weights_give_equal_bytes(store: Store, base: Checkpoint, served: 
     assert not (store.root / "work" / "again" / "model").exists()
 
 
-def test_a_virtual_checkpoint_is_served_as_its_materialized_twin(store: Store, base: Checkpoint, served: Engine) -> None:
+def test_a_virtual_checkpoint_is_served_as_its_materialized_twin(
+    store: Store, base: Checkpoint, served: Engine
+) -> None:
     adapter = put(store, Adapter, "adapter", pico_adapter)
 
     def virtual(out: Path) -> None:
@@ -236,7 +242,9 @@ def test_a_busy_port_is_named(served: Engine, busy: int, tmp_path: Path) -> None
         serving.start(served, "127.0.0.1", busy, tmp_path / "log")
 
 
-def test_a_port_taken_in_between_is_named_too(served: Engine, busy: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_taken_in_between_is_named_too(
+    served: Engine, busy: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     looks = iter([True])
     real = serving._can_bind
     monkeypatch.setattr(serving, "_can_bind", lambda host, port: next(looks, False) or real(host, port))

@@ -140,7 +140,9 @@ print(made.artifact.uri)
 
 def test_a_container_whose_followers_were_killed_is_listed_and_adopted(in_container, podman_lab):
     stage = in_container(epochs=200)
-    config = Config.model_validate({"store": {"root": str(stage.store.root)}, "target": stage.params.target.model_dump()})
+    config = Config.model_validate(
+        {"store": {"root": str(stage.store.root)}, "target": stage.params.target.model_dump()}
+    )
     argv = [sys.executable, "-c", ORCHESTRATOR, str(stage.store.root), stage.params.model_dump_json()]
     first = subprocess.Popen(argv)
     work = wait_for(lambda: next((stage.store.root / "work").glob("train_nemo-*/nemo/ckpt/LATEST"), None)).parents[2]

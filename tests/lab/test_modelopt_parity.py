@@ -41,11 +41,16 @@ def test_the_fetched_model_speaks(model):
 
 def test_equal_to_modelopt_bit_for_bit(tmp_path, model):
     tokenizer = AutoTokenizer.from_pretrained(model.path)
-    tokens = tuple(tuple(tokenizer(text).input_ids) for text in ("The capital of France is Paris.", "for i in range(10):\n    print(i)"))
+    tokens = tuple(
+        tuple(tokenizer(text).input_ids)
+        for text in ("The capital of France is Paris.", "for i in range(10):\n    print(i)")
+    )
     inputs, kv = input_amaxes(model.path, tokens)
     static, formats = ("nvfp4", "fp8"), ("nvfp4", "nvfp4a16", "fp8", "fp8-dynamic")
     theirs = {fmt: tmp_path / f"theirs-{fmt}" for fmt in formats}
-    export(*(Job(fmt, model.path, theirs[fmt], tokens if fmt in static else (), kv_cache=fmt in static) for fmt in formats))
+    export(
+        *(Job(fmt, model.path, theirs[fmt], tokens if fmt in static else (), kv_cache=fmt in static) for fmt in formats)
+    )
     for fmt in formats:
         ours = write_whole(model.path, tmp_path / f"ours-{fmt}", fmt, amaxes=inputs, kv=kv if fmt in static else {})
         assert differences(ours, theirs[fmt]) == []

@@ -46,7 +46,14 @@ def upstream(nemo_lab, tmp_path_factory):
         (root / f"{name}.yaml").write_text(to_yaml(request(CONF, *words, None, ["train.max_steps=100"]).recipe))
     (root / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     pico_model(root / "model")
-    script = [sys.executable, "-P", "tests/lab/nemo/recipes.py", str(root), str(root / "rows.jsonl"), str(root / "model")]
+    script = [
+        sys.executable,
+        "-P",
+        "tests/lab/nemo/recipes.py",
+        str(root),
+        str(root / "rows.jsonl"),
+        str(root / "model"),
+    ]
     env = {**os.environ, **nemo_lab, "HF_HUB_OFFLINE": "1"}
     ran = subprocess.run(script, env=env, capture_output=True, text=True, timeout=120)
     assert ran.returncode == 0, ran.stderr[-2000:]

@@ -71,9 +71,18 @@ def test_a_failure_keeps_its_code_and_accounting_agrees_with_the_controller(
     runner, job = slurm_lab.runner(), Work(tmp_path, f"fails{abs(code)}", env={"TRAINER_DIE": die}).job()
     runner.submit(job)
     outcome = ended(runner, job)
-    assert (outcome.state, outcome.code, outcome.reason) == (State.FAILED, code, "FAILED, exit code 7" if code == 7 else "FAILED, signal 9")
+    assert (outcome.state, outcome.code, outcome.reason) == (
+        State.FAILED,
+        code,
+        "FAILED, exit code 7" if code == 7 else "FAILED, signal 9",
+    )
     controller, accounting = by_controller(int(slurm_id(job))), by_accounting(int(slurm_id(job)))
-    assert controller is not None and accounting is not None and controller.outcome is not None and accounting.outcome is not None
+    assert (
+        controller is not None
+        and accounting is not None
+        and controller.outcome is not None
+        and accounting.outcome is not None
+    )
     assert controller.state == accounting.state == "FAILED"
     # sacct shows 137 as `9`, the controller as 137: what the job's own script wrote counts
     assert (controller.outcome.code, accounting.outcome.code) == ((7, 7) if code == 7 else (137, 9))
@@ -98,7 +107,9 @@ def test_cancel_saves_first_and_nothing_comes_back(slurm_lab: SlurmLab, tmp_path
     assert by_controller(int(slurm_id(job))).outcome is not None  # ended, not requeued
 
 
-def test_a_waiting_job_is_cancelled_at_once_and_scancel_by_somebody_is_seen(slurm_lab: SlurmLab, tmp_path: Path) -> None:
+def test_a_waiting_job_is_cancelled_at_once_and_scancel_by_somebody_is_seen(
+    slurm_lab: SlurmLab, tmp_path: Path
+) -> None:
     runner, job = slurm_lab.runner(extra=["--begin=now+1hour"]), Work(tmp_path, "waits", stop_s=300).job()
     runner.submit(job)
     assert runner.poll(job) is None
@@ -137,7 +148,15 @@ def test_a_preempted_job_saves_comes_back_and_finishes(slurm_lab: SlurmLab, tmp_
 def test_a_dead_node_daemon_leaves_no_second_writer(slurm_lab: SlurmLab, tmp_path: Path) -> None:
     """kill -9 of slurmd: Slurm requeues the job to the other node while the first attempt's processes live and write."""
     work, runner = Work(tmp_path, "orphaned", max_steps=60, every=10, step_s=0.3, save_s=0.1), slurm_lab.runner()
-    argv = ("bash", "-c", 'TRAINER_TOKEN=$SLIPWAY_FENCE exec automodel "$@"', "stamped", "/job/recipe.yaml", "--nproc-per-node", "1")
+    argv = (
+        "bash",
+        "-c",
+        'TRAINER_TOKEN=$SLIPWAY_FENCE exec automodel "$@"',
+        "stamped",
+        "/job/recipe.yaml",
+        "--nproc-per-node",
+        "1",
+    )
     plain = work.job(argv, TRAINER_STAMPS="/stamps/writes")
     (tmp_path / "stamps").mkdir()
     job = replace(plain, mounts=(*plain.mounts, Mount(tmp_path / "stamps", "/stamps", read_only=False)))
@@ -229,7 +248,9 @@ def test_a_controller_that_is_down_for_a_while_loses_nothing(slurm_lab: SlurmLab
     job, late = work.job(), Work(tmp_path, "late", max_steps=4).job()
     runner.submit(job)
     wait_for(work.steps)
-    slurm_lab.part("slurmctld", "stop")  # as for an upgrade; killed, it forgets what it had not saved and holds what runs
+    slurm_lab.part(
+        "slurmctld", "stop"
+    )  # as for an upgrade; killed, it forgets what it had not saved and holds what runs
     try:
         submitting = threading.Thread(target=runner.submit, args=(late,))
         submitting.start()
@@ -246,7 +267,9 @@ def test_a_controller_that_is_down_for_a_while_loses_nothing(slurm_lab: SlurmLab
     assert slurm_lab.job_ids("never") == []
 
 
-def test_without_accounting_the_controller_s_word_counts(slurm_lab: SlurmLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_accounting_the_controller_s_word_counts(
+    slurm_lab: SlurmLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(slurm_runner, "SETTLE_S", 1.0)
     runner, job = slurm_lab.runner(), Work(tmp_path, "unaccounted", env={"TRAINER_DIE": "1:5"}).job()
     slurm_lab.part("slurmdbd", "stop")
@@ -265,7 +288,9 @@ def test_without_a_container_the_node_s_own_trainer_runs(slurm_lab: SlurmLab, tm
     assert work.finished()
 
 
-def test_a_time_limit_stops_saves_requeues_and_the_job_finishes(slurm_lab: SlurmLab, limited: tuple[Work, SlurmRunner, Job]) -> None:
+def test_a_time_limit_stops_saves_requeues_and_the_job_finishes(
+    slurm_lab: SlurmLab, limited: tuple[Work, SlurmRunner, Job]
+) -> None:
     work, runner, job = limited
     assert ended(runner, job, 150).state is State.DONE
     assert work.finished()

@@ -15,7 +15,9 @@ from tests.support.pico import HIDDEN, INTERMEDIATE, LAYERS, TARGETS, pico_model
 
 
 def train(recipe, **env):
-    return subprocess.run([sys.executable, AUTOMODEL, recipe], env={**os.environ, **env}, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, AUTOMODEL, recipe], env={**os.environ, **env}, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.fixture
@@ -25,7 +27,11 @@ def rows(tmp_path):
 
 def test_it_learns_and_ends_at_the_last_step(tmp_path, rows):
     ckpt = tmp_path / "ckpt"
-    done = train(write_recipe(tmp_path / "r.yaml", str(ckpt), rows, max_steps=20, validation_dataset={"path_or_dataset_id": rows}))
+    done = train(
+        write_recipe(
+            tmp_path / "r.yaml", str(ckpt), rows, max_steps=20, validation_dataset={"path_or_dataset_id": rows}
+        )
+    )
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in (ckpt / "training.jsonl").read_text().splitlines()]
     assert [x["step"] for x in lines] == list(range(20))
@@ -39,7 +45,9 @@ def test_an_interrupted_run_resumed_equals_the_whole_one(tmp_path, rows):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert train(write_recipe(tmp_path / "w.yaml", str(whole), rows)).returncode == 0
     recipe = write_recipe(tmp_path / "c.yaml", str(cut), rows)
-    running = subprocess.Popen([sys.executable, AUTOMODEL, recipe], env={**os.environ, "TRAINER_STEP_S": "0.15", "TRAINER_BUFFER": "1"})
+    running = subprocess.Popen(
+        [sys.executable, AUTOMODEL, recipe], env={**os.environ, "TRAINER_STEP_S": "0.15", "TRAINER_BUFFER": "1"}
+    )
     while not (cut / "training.jsonl").exists() or len(steps_logged(cut)) < 2:
         time.sleep(0.02)
     running.send_signal(signal.SIGTERM)
@@ -71,7 +79,9 @@ def test_the_adapter_has_the_shapes_of_the_base(tmp_path, rows):
     assert done.returncode == 0, done.stderr
     adapter = load_file(tmp_path / "ckpt" / "LATEST" / "model" / "adapter_model.safetensors")
     prefix = "base_model.model.model.layers.3.mlp.down_proj"
-    assert adapter[f"{prefix}.lora_A.weight"].shape == (4, INTERMEDIATE) and adapter[f"{prefix}.lora_B.weight"].shape == (HIDDEN, 4)
+    assert adapter[f"{prefix}.lora_A.weight"].shape == (4, INTERMEDIATE) and adapter[
+        f"{prefix}.lora_B.weight"
+    ].shape == (HIDDEN, 4)
     assert len(adapter) == 2 * LAYERS * len(TARGETS)
     config = json.loads((tmp_path / "ckpt" / "LATEST" / "model" / "adapter_config.json").read_text())
     assert config["r"] == 4 and len(config["target_modules"]) == LAYERS * len(TARGETS)
@@ -81,4 +91,6 @@ def test_told_to_die_it_dies(tmp_path, rows):
     recipe = write_recipe(tmp_path / "r.yaml", str(tmp_path / "ckpt"), rows)
     assert train(recipe, TRAINER_DIE="5:7").returncode == 7
     assert train(recipe, TRAINER_DIE="5:-9").returncode == -9
-    assert train(write_recipe(tmp_path / "x.yaml", str(tmp_path / "c2"), str(tmp_path / "absent.jsonl"))).returncode == 1
+    assert (
+        train(write_recipe(tmp_path / "x.yaml", str(tmp_path / "c2"), str(tmp_path / "absent.jsonl"))).returncode == 1
+    )

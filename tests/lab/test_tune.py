@@ -31,7 +31,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(lab: Any, folder: Path, *argv: object, seconds: float = 150) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([str(ROOT / "tests/lab/nemo/always"), str(ROOT / "tests/lab/nemo"), str(ROOT / "src")])
     env = {**os.environ, **lab, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}
-    return subprocess.run([sys.executable, "-P", *map(str, argv)], cwd=folder, env=env, capture_output=True, text=True, timeout=seconds)
+    return subprocess.run(
+        [sys.executable, "-P", *map(str, argv)], cwd=folder, env=env, capture_output=True, text=True, timeout=seconds
+    )
 
 
 def test_a_setting_reached_in_place_is_the_one_set_up(nemo_lab: Any, model: Path, tmp_path: Path) -> None:

@@ -15,14 +15,21 @@ AUTOMODEL = TRAINER / "automodel"
 def write_rows(path: Path, count: int = 64) -> Path:
     devices = ("lamp", "fan", "radio", "heater")
     rows = [
-        {"messages": [{"role": "user", "content": f"switch {d} {i} on"}, {"role": "assistant", "content": f'{{"on":"{d}"}}'}]}
+        {
+            "messages": [
+                {"role": "user", "content": f"switch {d} {i} on"},
+                {"role": "assistant", "content": f'{{"on":"{d}"}}'},
+            ]
+        }
         for i, d in ((i, devices[i % 4]) for i in range(count))
     ]
     path.write_text("".join(json.dumps(r) + "\n" for r in rows))
     return path
 
 
-def write_recipe(path: Path, checkpoints: str, data: str | None = None, *, max_steps: int = 12, every: int = 4, **more: Any) -> Path:
+def write_recipe(
+    path: Path, checkpoints: str, data: str | None = None, *, max_steps: int = 12, every: int = 4, **more: Any
+) -> Path:
     """A recipe with the keys the trainer reads, as the renderer of `slipway recipe` names them."""
     recipe: dict[str, Any] = {
         "recipe": "TrainFinetuneRecipeForNextTokenPrediction", "seed": 1,

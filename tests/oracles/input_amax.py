@@ -40,7 +40,9 @@ def _note(found: Amaxes, key: Any, value: torch.Tensor) -> None:
     found[key] = torch.maximum(found[key], amax) if key in found else amax
 
 
-def input_amaxes(model_dir: Path, tokens: Iterable[Sequence[int]]) -> tuple[Amaxes, dict[tuple[str, str], torch.Tensor]]:
+def input_amaxes(
+    model_dir: Path, tokens: Iterable[Sequence[int]]
+) -> tuple[Amaxes, dict[tuple[str, str], torch.Tensor]]:
     """Of every weight's input, by the checkpoint's names, and of rotated keys and of values, by (attention, k or v)."""
     model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.bfloat16, experts_implementation="eager")
     found: Amaxes = {}
@@ -70,7 +72,14 @@ def _watch_experts(module: torch.nn.Module, found: Amaxes, layer: str) -> None:
 @contextmanager
 def _watched_attention(names: dict[torch.nn.Module, str], kv: dict[Any, torch.Tensor]) -> Iterator[None]:
     def watching(attend: Any) -> Any:
-        def watched(module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        def watched(
+            module: torch.nn.Module,
+            query: torch.Tensor,
+            key: torch.Tensor,
+            value: torch.Tensor,
+            *args: Any,
+            **kwargs: Any,
+        ) -> Any:
             _note(kv, (names[module], "k"), key)
             _note(kv, (names[module], "v"), value)
             return attend(module, query, key, value, *args, **kwargs)

@@ -95,7 +95,10 @@ def _rules(job: dict) -> list[dict]:
 
     rules = []
     for pattern, fmt in job["others"].items():
-        rules += [{**_quantizers(fmt, kind), "quantizer_name": f"*{pattern}*{kind}_quantizer*"} for kind in ("weight", "input")]
+        rules += [
+            {**_quantizers(fmt, kind), "quantizer_name": f"*{pattern}*{kind}_quantizer*"}
+            for kind in ("weight", "input")
+        ]
     rules += [{"quantizer_name": f"*{pattern}.*", "enable": False} for pattern in job["exclude"]]
     return rules + (mtq.FP8_KV_CFG["quant_cfg"] if job["kv_cache"] else [])
 
@@ -106,7 +109,9 @@ def main(jobs: list[dict]) -> None:
     from transformers import AutoModelForCausalLM
 
     for job in jobs:
-        model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.bfloat16, experts_implementation="eager").to(job["device"])
+        model = AutoModelForCausalLM.from_pretrained(
+            job["model"], dtype=torch.bfloat16, experts_implementation="eager"
+        ).to(job["device"])
         config = copy.deepcopy(_configs()[job["format"]])
         config["quant_cfg"] += _rules(job)
 

@@ -31,7 +31,9 @@ def rows(count: int, columns: int, random: torch.Generator) -> torch.Tensor:
     made[4::8] = made[4::8] * apart[4::8]
     made[5::8] = made[5::8] * (torch.arange(columns) // 16 % 2)
     made[6::8] = (_TIES_FP8[torch.randint(8, (count, columns), generator=random)] * sign * scale)[6::8]
-    near = fp4.to(torch.bfloat16).view(torch.int16) + torch.randint(-1, 2, (count, columns), generator=random).to(torch.int16)
+    near = fp4.to(torch.bfloat16).view(torch.int16) + torch.randint(-1, 2, (count, columns), generator=random).to(
+        torch.int16
+    )
     made[7::8] = (near.view(torch.bfloat16).float() * sign * scale)[7::8] / 4
     made = made.clamp(-_TOP, _TOP)
     made[0, 0] = _TOP
@@ -48,13 +50,17 @@ def adversarial_model(out: Path, seed: int = 5) -> Path:
         "self_attn.o_proj": (HIDDEN, HIDDEN), "mlp.gate_proj": (INTERMEDIATE, HIDDEN), "mlp.up_proj": (INTERMEDIATE, HIDDEN),
         "mlp.down_proj": (HIDDEN, INTERMEDIATE),
     }  # fmt: skip
-    tensors = {"model.embed_tokens.weight": rows(vocab, HIDDEN, random), "model.norm.weight": torch.ones(HIDDEN, dtype=torch.bfloat16)}
+    tensors = {
+        "model.embed_tokens.weight": rows(vocab, HIDDEN, random),
+        "model.norm.weight": torch.ones(HIDDEN, dtype=torch.bfloat16),
+    }
     tensors["lm_head.weight"] = rows(vocab, HIDDEN, random)
     for layer in range(LAYERS):
         prefix = f"model.layers.{layer}"
         tensors |= {f"{prefix}.{name}.weight": rows(*shape, random) for name, shape in shapes.items()}
         tensors |= {
-            f"{prefix}.{name}.weight": torch.ones(HIDDEN, dtype=torch.bfloat16) for name in ("input_layernorm", "post_attention_layernorm")
+            f"{prefix}.{name}.weight": torch.ones(HIDDEN, dtype=torch.bfloat16)
+            for name in ("input_layernorm", "post_attention_layernorm")
         }
     tensors["model.layers.1.self_attn.o_proj.weight"] *= 2.0**40
     tensors["model.layers.2.self_attn.o_proj.weight"] *= 2.0**-120  # its scalar is subnormal
@@ -82,6 +88,12 @@ def attention_adapter(out: Path, rank: int = 16, seed: int = 6) -> Path:
             tensors[f"{module}.lora_A.weight"] = torch.randn(rank, HIDDEN, generator=random) / HIDDEN**0.5
             tensors[f"{module}.lora_B.weight"] = torch.randn(count, rank, generator=random) * 0.1
     save_file(tensors, out / "adapter_model.safetensors", {"format": "pt"})
-    config = {"peft_type": "LORA", "r": rank, "lora_alpha": 1.5 * rank, "target_modules": ["q_proj", "k_proj", "v_proj"], "bias": "none"}
+    config = {
+        "peft_type": "LORA",
+        "r": rank,
+        "lora_alpha": 1.5 * rank,
+        "target_modules": ["q_proj", "k_proj", "v_proj"],
+        "bias": "none",
+    }
     (out / "adapter_config.json").write_text(json.dumps(config))
     return out

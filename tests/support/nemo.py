@@ -28,7 +28,9 @@ def pico_params(layers: int = 2, vocabulary: int = 384, **train: Any) -> Finetun
         "backend": "nemo", "method": "lora", "rank": 4, "alpha": 8, "pack_length": 512, "global_batch": 2, "lr": 1e-4, "epochs": 3,
         "checkpoint_every": 2, **train,
     }  # fmt: skip
-    model = ModelConfig(name="pico", source="directory", directory="/pico", layers=layers, vocabulary=vocabulary, **SHAPE)
+    model = ModelConfig(
+        name="pico", source="directory", directory="/pico", layers=layers, vocabulary=vocabulary, **SHAPE
+    )
     return FinetuneConfig(train=TrainConfig.model_validate(settings), model=model, target=TargetConfig())
 
 

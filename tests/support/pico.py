@@ -29,15 +29,27 @@ _TEMPLATE = (
 
 
 def pico_model(
-    out: Path, *, seed: int = 0, shards: int = 1, tied: bool = True, dtype: torch.dtype = torch.bfloat16, layers: int = LAYERS
+    out: Path,
+    *,
+    seed: int = 0,
+    shards: int = 1,
+    tied: bool = True,
+    dtype: torch.dtype = torch.bfloat16,
+    layers: int = LAYERS,
 ) -> Path:
     """Write a complete HF model directory to `out` (made when absent) and return it."""
     out.mkdir(parents=True, exist_ok=True)
     vocab = write_tokenizer(out)
     config = pico_config(vocab, tied=tied, layers=layers)
     (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    (out / "generation_config.json").write_text(json.dumps({"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}) + "\n")
-    _save(out, {name: tensor.to(dtype) for name, tensor in pico_tensors(vocab, seed=seed, tied=tied, layers=layers).items()}, shards)
+    (out / "generation_config.json").write_text(
+        json.dumps({"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}) + "\n"
+    )
+    _save(
+        out,
+        {name: tensor.to(dtype) for name, tensor in pico_tensors(vocab, seed=seed, tied=tied, layers=layers).items()},
+        shards,
+    )
     return out
 
 
@@ -100,7 +112,9 @@ def pico_adapter(
         module = name.removesuffix(".weight")
         if module.rsplit(".", 1)[-1] in targets and int(module.split(".")[2]) in layers:
             r = next((r for end, r in (rank_of or {}).items() if module.endswith(end)), rank)
-            tensors[f"base_model.model.{module}.lora_A.weight"] = torch.randn((r, shape[1]), generator=random) / math.sqrt(shape[1])
+            tensors[f"base_model.model.{module}.lora_A.weight"] = torch.randn(
+                (r, shape[1]), generator=random
+            ) / math.sqrt(shape[1])
             tensors[f"base_model.model.{module}.lora_B.weight"] = 0.1 * torch.randn((shape[0], r), generator=random)
     save_file({**tensors, **(extra or {})}, out / "adapter_model.safetensors", {"format": "pt"})
     document = {

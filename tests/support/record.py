@@ -56,8 +56,12 @@ def record(tmp_path: Path, *, timed: bool = True, rules: list[dict[str, Any]] | 
     data = put(store, Dataset, "prepare", "data", {"card.md": "# data\n", "summary.json": figures}, base=base)
     curve = "".join(json.dumps({"step": s, "loss": 3.0 / s, "lr": 1e-3}) + "\n" for s in range(1, 121))
     summary = {"steps": 120, "val_loss": 0.21, "tokens_per_s": 93.4}
-    adapter = put(store, Adapter, "train", "adapter", {"training.jsonl": curve, "summary.json": summary}, base=base, data=data)
-    merged = put(store, Checkpoint, "merge", "merged", {"summary.json": {"logit_error": 0.02}}, base=base, adapter=adapter)
+    adapter = put(
+        store, Adapter, "train", "adapter", {"training.jsonl": curve, "summary.json": summary}, base=base, data=data
+    )
+    merged = put(
+        store, Checkpoint, "merge", "merged", {"summary.json": {"logit_error": 0.02}}, base=base, adapter=adapter
+    )
     quantized = put(
         store,
         Quantized,
@@ -85,4 +89,6 @@ def record(tmp_path: Path, *, timed: bool = True, rules: list[dict[str, Any]] | 
     verdict = {"outcome": outcome, "rules": rules, "skipped": ["exact_match against champion: there is none yet"],
                "finetuning_gain": effects, "quantization_cost": cost, "confidence": 0.95}  # fmt: skip
     judged = put(store, Verdict, "gate", "v", {"verdict.json": verdict}, quantized=quantized, **made)
-    return Record(Config(), engine, judged, adapter, made, {"git commit": "abc1234", "MLflow run": "http://127.0.0.1:5000/#/x"})
+    return Record(
+        Config(), engine, judged, adapter, made, {"git commit": "abc1234", "MLflow run": "http://127.0.0.1:5000/#/x"}
+    )

@@ -93,7 +93,15 @@ def bundle(out: Path, *, program: str | None = None, slots: int = 2) -> Path:
     script.write_text(f"#!{sys.executable}\n" + (program or Path(__file__).read_text()))
     script.chmod(0o755)
     (out / "model.gguf").write_bytes(b"GGUF")
-    serve = ServeConfig(model="model.gguf", server="llama-server", context=512, slots=slots, threads=1, build="scripted", cpu=cpu_digest())
+    serve = ServeConfig(
+        model="model.gguf",
+        server="llama-server",
+        context=512,
+        slots=slots,
+        threads=1,
+        build="scripted",
+        cpu=cpu_digest(),
+    )
     (out / SERVE).write_text(serve.model_dump_json())
     return out
 

@@ -28,11 +28,19 @@ FEW = CalibrationConfig(samples=6, length=24, micro_batch=1)
 def config(*, sequences: CalibrationConfig = FEW, **params: Any) -> QuantizeConfig:
     """Quick, and the same whatever the machine: two threads, eager, on the CPU."""
     layout = LAYOUT_OF.get(params.get("format", ""), "modelopt")
-    return QuantizeConfig(**{"device": "cpu", "compile": "off", "workers": 2, "layout": layout, "calibration": sequences, **params})
+    return QuantizeConfig(
+        **{"device": "cpu", "compile": "off", "workers": 2, "layout": layout, "calibration": sequences, **params}
+    )
 
 
 def quantized(
-    model: Path, out: Path, *, adapter: Path | None = None, calibration: Path | None = None, progress: Progress | None = None, **params: Any
+    model: Path,
+    out: Path,
+    *,
+    adapter: Path | None = None,
+    calibration: Path | None = None,
+    progress: Progress | None = None,
+    **params: Any,
 ) -> Path:
     """Quantize `model` as `config(**params)` says, on the rows of `calibration`."""
     quantize_directory(model, adapter, calibration, out, config(**params), progress or Progress())
@@ -47,7 +55,10 @@ def same(one: Path, other: Path) -> bool:
     """Whether two model directories hold the same tensors, bit for bit, however they are cut into shards."""
 
     def raw(folder: Path) -> dict[str, Any]:
-        return {n: (t.dtype, tuple(t.shape), t.reshape(-1).view(torch.uint8).numpy().tobytes()) for n, t in tensors(folder).items()}
+        return {
+            n: (t.dtype, tuple(t.shape), t.reshape(-1).view(torch.uint8).numpy().tobytes())
+            for n, t in tensors(folder).items()
+        }
 
     return raw(one) == raw(other)
 
@@ -59,7 +70,9 @@ def calibration_rows(file: Path, *, rows: int = 40, seed: int = 0) -> Path:
     def sentence() -> str:
         return " ".join("".join(choose.choices("abcdefgh", k=choose.randint(1, 6))) for _ in range(6))
 
-    lines = [{"text": sentence()} if i % 3 else {"messages": [{"role": "user", "content": sentence()}]} for i in range(rows)]
+    lines = [
+        {"text": sentence()} if i % 3 else {"messages": [{"role": "user", "content": sentence()}]} for i in range(rows)
+    ]
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     return file
 
@@ -69,7 +82,9 @@ def numbers_tokenizer(model: Path, vocabulary: int) -> Path:
     tokenizer = Tokenizer(models.WordLevel({str(i): i for i in range(vocabulary)}, unk_token="0"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.save(str(model / "tokenizer.json"))
-    (model / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "0"}))
+    (model / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "0"})
+    )
     return model
 
 

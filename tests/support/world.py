@@ -11,13 +11,30 @@ from slipway.config.load import Config, load_config
 from tests.support.pico import pico_model
 
 ROOT = Path(__file__).resolve().parents[2]
-WORDINGS = ["switch the {} on please", "could you start my {}", "I want {} running now", "make our {} go", "please activate {}"]
-OFF = ["shut down the {}", "I am done with {} for today", "stop our {} right away", "would you kill that {}", "no more {} thanks"]
+WORDINGS = [
+    "switch the {} on please",
+    "could you start my {}",
+    "I want {} running now",
+    "make our {} go",
+    "please activate {}",
+]
+OFF = [
+    "shut down the {}",
+    "I am done with {} for today",
+    "stop our {} right away",
+    "would you kill that {}",
+    "no more {} thanks",
+]
 DEVICES = ["lamp", "fan", "radio", "heater"]
 
 
 def write_rows(path: Path) -> Path:
-    rows = [row(w.format(d), intent, d) for intent, wordings in (("On", WORDINGS), ("Off", OFF)) for w in wordings for d in DEVICES]
+    rows = [
+        row(w.format(d), intent, d)
+        for intent, wordings in (("On", WORDINGS), ("Off", OFF))
+        for w in wordings
+        for d in DEVICES
+    ]
     path.write_text("".join(json.dumps(r) + "\n" for r in rows))
     return path
 

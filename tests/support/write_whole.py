@@ -34,7 +34,11 @@ def write_whole(
     tied = json.loads((model / "config.json").read_text()).get("tie_word_embeddings", False)
     if tied:
         source.pop("lm_head.weight", None)
-    chosen = {name: _format(fusion.module(name), fmt, exclude, others or {}) for name in source if _is_weight(name, source[name])}
+    chosen = {
+        name: _format(fusion.module(name), fmt, exclude, others or {})
+        for name in source
+        if _is_weight(name, source[name])
+    }
     formats = {name: found for name, found in chosen.items() if found}
     kept = [fusion.module(name) for name, found in chosen.items() if found is None] + (["lm_head"] if tied else [])
     scheme = Scheme({fusion.module(name): found for name, found in formats.items()}, kept, bool(kv), "0")
@@ -59,7 +63,9 @@ def _is_weight(name: str, tensor: torch.Tensor) -> bool:
 
 
 def _format(module: str, default: str, exclude: tuple[str, ...], others: Mapping[str, str]) -> Format | None:
-    if any(fnmatchcase(module, pattern) for pattern in KEPT) or any(fnmatchcase(module, f"*{pattern}") for pattern in exclude):
+    if any(fnmatchcase(module, pattern) for pattern in KEPT) or any(
+        fnmatchcase(module, f"*{pattern}") for pattern in exclude
+    ):
         return None
     return FORMATS[next((name for pattern, name in others.items() if fnmatchcase(module, f"*{pattern}")), default)]
 
@@ -81,7 +87,9 @@ def _weights(weights: Mapping[str, torch.Tensor], fmt: Format, layout: str) -> d
     return written
 
 
-def _inputs(group: list[str], source: Mapping[str, torch.Tensor], fmt: Format, layout: str, amaxes: Mapping[str, torch.Tensor]):
+def _inputs(
+    group: list[str], source: Mapping[str, torch.Tensor], fmt: Format, layout: str, amaxes: Mapping[str, torch.Tensor]
+):
     known = [amaxes[name] for name in group if name in amaxes]
     if fmt.activations != "static" or not known:
         return {}

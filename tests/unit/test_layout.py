@@ -26,7 +26,9 @@ def test_no_module_at_the_root_shadows_a_library() -> None:
     """A top-level module or package of ours named like an installed distribution's would be imported in its place."""
     installed = set(importlib.metadata.packages_distributions()) | set(sys.stdlib_module_names)
     ours = {p.parent.name for p in ROOT.glob("*/__init__.py")} | {p.stem for p in ROOT.glob("*.py")}
-    ours |= {p.stem for p in (ROOT / "flows").glob("*.py") if p.stem != "__init__"}  # Prefect puts a flow's folder on the path
+    ours |= {
+        p.stem for p in (ROOT / "flows").glob("*.py") if p.stem != "__init__"
+    }  # Prefect puts a flow's folder on the path
     assert ours
     assert ours & (installed - {"slipway"}) == set()
 
@@ -46,19 +48,27 @@ def test_every_module_lies_in_a_room_that_says_what_it_is_for() -> None:
     assert {p.name for p in source.iterdir() if p.is_file()} == {"__init__.py", "__main__.py", "errors.py", "py.typed"}
     rooms = {p.parent for p in source.rglob("*.py")} - {source}
     sentences = {str(room.relative_to(source)): ast.parse((room / "__init__.py").read_text()).body for room in rooms}
-    assert {name: len(body) for name, body in sentences.items() if not (len(body) == 1 and isinstance(body[0], ast.Expr))} == {}
+    assert {
+        name: len(body) for name, body in sentences.items() if not (len(body) == 1 and isinstance(body[0], ast.Expr))
+    } == {}
     assert [name for name in sentences if name.count("/") > 1] == []
 
 
 def test_stage_tasks_stay_small() -> None:
     shared = {"stage", "tracking", "ui", "pipeline", "provenance", "reachable", "loggable"}
-    long = {p.name: n for p in (ROOT / "tasks").glob("*.py") if p.stem not in shared and (n := len(p.read_text().splitlines())) > 40}
+    long = {
+        p.name: n
+        for p in (ROOT / "tasks").glob("*.py")
+        if p.stem not in shared and (n := len(p.read_text().splitlines())) > 40
+    }
     assert long == {}
 
 
 def test_the_orchestrator_needs_no_torch() -> None:
     """Every slipway module that tasks and flows import at their top, imported alone in a fresh process."""
-    modules = sorted({m for room in ("tasks", "flows") for p in (ROOT / room).glob("*.py") for m in _slipway_imports(p)})
+    modules = sorted(
+        {m for room in ("tasks", "flows") for p in (ROOT / room).glob("*.py") for m in _slipway_imports(p)}
+    )
     assert "slipway.pipeline.ensure" in modules
     code = f"import sys, json, importlib\nfor m in {modules!r}: importlib.import_module(m)\nprint(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -56,7 +56,9 @@ def find_stack(model: Any) -> Stack:
     found = [path for path in outer if len(lists[path]) == count]
     if len(found) != 1:
         seen = ", ".join(f"{path} of {len(lists[path])}" for path in outer) or "none"
-        raise CheckpointError(f"decoder {type(root).__name__}", f"lists of modules: {seen}", f"one list of {count} decoder layers", UNFIT)
+        raise CheckpointError(
+            f"decoder {type(root).__name__}", f"lists of modules: {seen}", f"one list of {count} decoder layers", UNFIT
+        )
     owner = root.get_submodule(found[0].rpartition(".")[0])
     return Stack(owner, f"{prefix}.{found[0]}" if prefix else found[0], list(lists[found[0]]))
 
@@ -76,7 +78,10 @@ def record(stack: Stack, rows: torch.Tensor) -> tuple[torch.Tensor, list[Call], 
             except _HandedOther:
                 continue
     raise CheckpointError(
-        f"decoder {type(stack.decoder).__name__}", "does not hand each layer's output on to the next", "a plain stack of layers", UNFIT
+        f"decoder {type(stack.decoder).__name__}",
+        "does not hand each layer's output on to the next",
+        "a plain stack of layers",
+        UNFIT,
     )
 
 
@@ -139,7 +144,9 @@ class _Recorder:
             if index != len(self.calls) or hidden is not self.hidden:
                 raise _HandedOther
             if kwargs.get("past_key_values") is not None:
-                raise CheckpointError(f"decoder layer {index}", "called with a cache", "a layer that keeps no state", UNFIT)
+                raise CheckpointError(
+                    f"decoder layer {index}", "called with a cache", "a layer that keeps no state", UNFIT
+                )
             self.calls.append(Call(args, kwargs))
             if len(self.calls) == self._count:
                 raise _Done

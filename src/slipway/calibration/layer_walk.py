@@ -31,7 +31,9 @@ from slipway.calibration.observers import Observer, Watch
 from slipway.errors import CheckpointError
 from slipway.weights.shards import TensorInfo, TensorSource, natural
 
-Head = Callable[[torch.Tensor], torch.Tensor]  # hidden states [..., T, H] after the last layer -> logits [..., T, vocabulary]
+Head = Callable[
+    [torch.Tensor], torch.Tensor
+]  # hidden states [..., T, H] after the last layer -> logits [..., T, vocabulary]
 
 
 class HiddenStates:
@@ -61,7 +63,12 @@ class LayerWalk:
     """
 
     def __init__(
-        self, model_dir: Path, source: TensorSource, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.bfloat16
+        self,
+        model_dir: Path,
+        source: TensorSource,
+        *,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.bfloat16,
     ) -> None:
         """Builds the model without weights; reads names and shapes only. Raises CheckpointError when it cannot be walked."""
         self.device, self._source = torch.device(device), source
@@ -76,7 +83,9 @@ class LayerWalk:
         self._origins: list[dict[str, Origin]] = []
         self.layers = self._specs(parts)
 
-    def embed(self, tokens: torch.Tensor, *, micro_batch: int = 8, keep: str | torch.device | None = None) -> HiddenStates:
+    def embed(
+        self, tokens: torch.Tensor, *, micro_batch: int = 8, keep: str | torch.device | None = None
+    ) -> HiddenStates:
         """Tokens int64 [N, T], every one real (no padding) -> the states before the first layer.
 
         `micro_batch` rows run at a time; `keep` is the device that states rest on between layers, by default that of the walk.
@@ -99,7 +108,13 @@ class LayerWalk:
             yield self._stack.layers[layer.index]
 
     def run(
-        self, layer: LayerSpec, module: nn.Module, states: HiddenStates, observer: Observer | None = None, *, advance: bool = True
+        self,
+        layer: LayerSpec,
+        module: nn.Module,
+        states: HiddenStates,
+        observer: Observer | None = None,
+        *,
+        advance: bool = True,
     ) -> None:
         """Every micro-batch through the module; `advance` replaces the states by the outputs."""
         for i, output in enumerate(self.outputs(layer, module, states, observer)):
@@ -190,6 +205,8 @@ def _call(layer: LayerSpec, module: nn.Module, hidden: torch.Tensor, call: Call)
     version = None if hidden.is_inference() else hidden._version  # made in inference mode: nothing counts its changes
     result = module(hidden, *call.args, **call.kwargs)
     if version is not None and hidden._version != version:
-        raise CheckpointError(f"decoder layer {layer.module}", "changes its input in place", "a layer that leaves its input alone", UNFIT)
+        raise CheckpointError(
+            f"decoder layer {layer.module}", "changes its input in place", "a layer that leaves its input alone", UNFIT
+        )
     output: torch.Tensor = result[0] if isinstance(result, tuple) else result
     return output

@@ -27,7 +27,12 @@ from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.conversion_mapping import get_model_conversion_mapping
-from transformers.core_model_loading import WeightConverter, WeightRenaming, convert_and_load_state_dict_in_model, rename_source_key
+from transformers.core_model_loading import (
+    WeightConverter,
+    WeightRenaming,
+    convert_and_load_state_dict_in_model,
+    rename_source_key,
+)
 from transformers.modeling_utils import LoadStateDictConfig
 from transformers.utils import logging
 
@@ -108,7 +113,9 @@ class ModuleWeights:
             found |= self._trace(group, infos)
         landed = {name for origin in found.values() for names in origin.slices for name in names}
         if lost := [name for name in infos if name not in landed]:
-            raise CheckpointError(f"tensor {lost[0]}", "lands in no parameter of the model", "one that it is loaded into", _FIT)
+            raise CheckpointError(
+                f"tensor {lost[0]}", "lands in no parameter of the model", "one that it is loaded into", _FIT
+            )
         return found
 
     def _trace(self, names: Sequence[str], infos: Mapping[str, TensorInfo]) -> dict[str, Origin]:
@@ -133,13 +140,18 @@ class ModuleWeights:
 
     def _load(self, weights: Mapping[str, torch.Tensor], device: torch.device) -> None:
         config = LoadStateDictConfig(
-            device_map={"": device}, dtype=self.dtype, dtype_plan=self.model._get_dtype_plan(self.dtype), weight_mapping=self._mapping
+            device_map={"": device},
+            dtype=self.dtype,
+            dtype_plan=self.model._get_dtype_plan(self.dtype),
+            weight_mapping=self._mapping,
         )
         with _quiet():
             info, _ = convert_and_load_state_dict_in_model(self.model, dict(weights), config, None)
         wrong: list[Any] = [*info.mismatched_keys, *info.unexpected_keys, *info.conversion_errors.items()]
         if wrong:
-            raise CheckpointError("weights of the model", wrong[0], "tensors that fit the architecture of config.json", _FIT)
+            raise CheckpointError(
+                "weights of the model", wrong[0], "tensors that fit the architecture of config.json", _FIT
+            )
         tensors = self._tensors()
         for group in self._tied:
             real = next((tensors[path] for path in group if not tensors[path].is_meta), None)
@@ -151,10 +163,15 @@ class ModuleWeights:
         """A product of real and meta tensors is not an error but garbage: torch does not check."""
         tensors = self._tensors()
         if missing := sorted(path for path in needed if tensors[path].is_meta):
-            raise CheckpointError(f"parameter {missing[0]}", "no tensor of the checkpoint gives its value", "a complete model", _FIT)
+            raise CheckpointError(
+                f"parameter {missing[0]}", "no tensor of the checkpoint gives its value", "a complete model", _FIT
+            )
 
     def _tensors(self) -> dict[str, torch.Tensor]:
-        return {**dict(self.model.named_parameters(remove_duplicate=False)), **dict(self.model.named_buffers(remove_duplicate=False))}
+        return {
+            **dict(self.model.named_parameters(remove_duplicate=False)),
+            **dict(self.model.named_buffers(remove_duplicate=False)),
+        }
 
     def _restore(self, before: Mapping[str, torch.Tensor]) -> None:
         """Also undoes what a forward did to buffers: rotary frequencies that follow the length of a row."""
@@ -170,7 +187,9 @@ def _empty_model(model_dir: Path, dtype: torch.dtype) -> Any:
         _refuse_quantized(model_dir, config)
         with _parameters_on_meta():
             model = AutoModelForCausalLM.from_config(config, dtype=dtype, experts_implementation="eager")
-        model.apply(model._init_weights)  # buffers as from_pretrained makes them: in fp32, rounded once, not in `dtype` throughout
+        model.apply(
+            model._init_weights
+        )  # buffers as from_pretrained makes them: in fp32, rounded once, not in `dtype` throughout
     except (ValueError, KeyError, OSError) as err:
         raise CheckpointError(
             f"model {model_dir}",
@@ -184,7 +203,10 @@ def _empty_model(model_dir: Path, dtype: torch.dtype) -> Any:
 def _refuse_quantized(model_dir: Path, config: Any) -> None:
     if getattr(config, "quantization_config", None):
         raise CheckpointError(
-            f"quantization_config of {model_dir}", config.quantization_config, "none: weights in floating point", "start from bf16 weights"
+            f"quantization_config of {model_dir}",
+            config.quantization_config,
+            "none: weights in floating point",
+            "start from bf16 weights",
         )
 
 

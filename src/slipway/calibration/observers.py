@@ -28,7 +28,16 @@ from slipway.calibration.module_weights import Origin
 
 _PRODUCTS: dict[Any, int] = {  # function -> which argument is its first factor
     **dict.fromkeys(
-        (torch.matmul, torch.mm, torch.bmm, torch.Tensor.matmul, torch.Tensor.__matmul__, torch.Tensor.mm, torch.Tensor.bmm), 0
+        (
+            torch.matmul,
+            torch.mm,
+            torch.bmm,
+            torch.Tensor.matmul,
+            torch.Tensor.__matmul__,
+            torch.Tensor.mm,
+            torch.Tensor.bmm,
+        ),
+        0,
     ),
     **dict.fromkeys((torch.addmm, torch.baddbmm, torch.Tensor.addmm, torch.Tensor.baddbmm), 1),
 }
@@ -64,7 +73,10 @@ class MatmulWatch(TorchFunctionMode):
     """While active, tells `tell(names, x, expert)` of every product with a parameter of `module`."""
 
     def __init__(
-        self, module: nn.Module, origins: Mapping[str, Origin], tell: Callable[[tuple[str, ...], torch.Tensor, int | None], None]
+        self,
+        module: nn.Module,
+        origins: Mapping[str, Origin],
+        tell: Callable[[tuple[str, ...], torch.Tensor, int | None], None],
     ) -> None:
         """`origins` by the name of the parameter within `module`."""
         super().__init__()
@@ -73,8 +85,12 @@ class MatmulWatch(TorchFunctionMode):
         for path, parameter in module.named_parameters():
             if parameter.dim() > 1 and path in origins:
                 begin = int(parameter.storage_offset())
-                extent = 1 + sum((n - 1) * int(step) for n, step in zip(parameter.shape, parameter.stride(), strict=True))
-                self._spans[parameter.untyped_storage().data_ptr()].append(_Span(begin, begin + extent, parameter, origins[path]))
+                extent = 1 + sum(
+                    (n - 1) * int(step) for n, step in zip(parameter.shape, parameter.stride(), strict=True)
+                )
+                self._spans[parameter.untyped_storage().data_ptr()].append(
+                    _Span(begin, begin + extent, parameter, origins[path])
+                )
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -100,7 +116,9 @@ class MatmulWatch(TorchFunctionMode):
         count = weight.shape[0] if weight.dim() > 2 else 1
         for i, part in enumerate(x.expand(count, *x.shape[-2:]) if weight.dim() > 2 else [x]):
             expert = first + i
-            self._tell(span.origin.slices[expert], part.reshape(-1, x.shape[-1]), expert if span.origin.stacked else None)
+            self._tell(
+                span.origin.slices[expert], part.reshape(-1, x.shape[-1]), expert if span.origin.stacked else None
+            )
         return True
 
     def _find(self, weight: torch.Tensor) -> _Span | None:
@@ -133,7 +151,9 @@ def attention_watch(tell: Callable[[torch.Tensor, torch.Tensor], None]) -> Itera
     def get_interface(name: str, default: Callable[..., Any]) -> Callable[..., Any]:
         attend = choose(name, default)
 
-        def observed(module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        def observed(
+            module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *args: Any, **kwargs: Any
+        ) -> Any:
             tell(key, value)
             return attend(module, query, key, value, *args, **kwargs)
 

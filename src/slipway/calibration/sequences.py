@@ -36,7 +36,10 @@ def calibration_tokens(file: Path, model_dir: Path, params: CalibrationConfig) -
     found = min(len(ids), wanted) // params.length
     if found == 0:
         raise DataError(
-            f"calibration file {file}", f"{len(ids)} tokens", f"{params.length} or more", "add rows, or lower calibration.length"
+            f"calibration file {file}",
+            f"{len(ids)} tokens",
+            f"{params.length} or more",
+            "add rows, or lower calibration.length",
         )
     return torch.tensor(ids[: found * params.length]).view(found, params.length)
 
@@ -55,7 +58,9 @@ def _tokenizer(model_dir: Path) -> Any:
 
 def _texts(file: Path, tokenizer: Any) -> Iterator[str]:
     if not file.is_file():
-        raise DataError("calibration file", f"{file} does not exist", "JSONL with `messages` or `text`", "check --calibration")
+        raise DataError(
+            "calibration file", f"{file} does not exist", "JSONL with `messages` or `text`", "check --calibration"
+        )
     with file.open("rb") as lines:  # only a line feed ends a line: JSON strings may hold other separators
         for number, line in enumerate(lines, 1):
             if line.strip():
@@ -67,7 +72,9 @@ def _text(where: str, line: bytes, tokenizer: Any) -> str:
         row = json.loads(line.decode("utf-8-sig"))
         text = row["text"] if "text" in row else tokenizer.apply_chat_template(row["messages"], tokenize=False)
     except (ValueError, KeyError, TypeError, TemplateError) as err:
-        raise DataError(where, f"{type(err).__name__}: {err}", "JSON with `messages` or `text`", "mend the line") from err
+        raise DataError(
+            where, f"{type(err).__name__}: {err}", "JSON with `messages` or `text`", "mend the line"
+        ) from err
     if not isinstance(text, str):
         raise DataError(where, f"text is {type(text).__name__}", "a string", "mend the line")
     return text

@@ -23,7 +23,9 @@ app = typer.Typer(
     help="Fine-tune a language model and ship it, as one tracked, resumable pipeline.", epilog=EXIT_CODES,
 )  # fmt: skip
 
-Overrides = Annotated[list[str] | None, typer.Argument(help="Config overrides, `section.key=value`.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Config overrides, `section.key=value`.", show_default=False)
+]
 Conf = Annotated[Path, typer.Option(help="Folder with base.yaml and its layers.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
@@ -48,20 +50,27 @@ def stage(
     typer.echo(execute(name, job))
 
 
-@app.command(epilog="Example: `slipway quantize models/llama-8b --adapter adapters/support --format nvfp4a16 --out out/llama-8b-nvfp4`")
+@app.command(
+    epilog="Example: `slipway quantize models/llama-8b --adapter adapters/support --format nvfp4a16 --out out/llama-8b-nvfp4`"
+)
 def quantize(
     model: Annotated[Path, typer.Argument(help="Hugging Face model directory (safetensors in bf16, fp16 or fp32).")],
     out: Annotated[Path, typer.Option(help="New directory; an unfinished one is gone on with.")],
-    adapter: Annotated[Path | None, typer.Option(help="PEFT LoRA adapter, merged on the way.", show_default=False)] = None,
+    adapter: Annotated[
+        Path | None, typer.Option(help="PEFT LoRA adapter, merged on the way.", show_default=False)
+    ] = None,
     fmt: Annotated[str, typer.Option("--format", help="nvfp4, nvfp4a16, mxfp4, fp8 or fp8-dynamic.")] = "nvfp4a16",
     method: Annotated[str, typer.Option(help="max, mse or gptq.")] = "max",
     layout: Annotated[str, typer.Option(help="modelopt or compressed-tensors.")] = "modelopt",
     calibration: Annotated[
         Path | None,
-        typer.Option(help="JSONL with `messages` or `text`: for nvfp4, fp8, mse, gptq, --set kv_cache=fp8.", show_default=False),
+        typer.Option(
+            help="JSONL with `messages` or `text`: for nvfp4, fp8, mse, gptq, --set kv_cache=fp8.", show_default=False
+        ),
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Any key of the quantize section, `key=value`.", show_default=False)
+        list[str] | None,
+        typer.Option("--set", help="Any key of the quantize section, `key=value`.", show_default=False),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -70,7 +79,9 @@ def quantize(
 
     given = {"format": fmt, "method": method, "layout": layout}
     with live("quantize") as progress:
-        figures = quantize_directory(model, adapter, calibration, out, section("quantize", given, settings or []), progress)
+        figures = quantize_directory(
+            model, adapter, calibration, out, section("quantize", given, settings or []), progress
+        )
     views.show_json(figures) if as_json else views.show_figures(out, figures)
 
 
@@ -80,7 +91,10 @@ def merge(
     adapter: Annotated[Path, typer.Argument(help="PEFT LoRA adapter.")],
     out: Annotated[Path, typer.Option(help="New directory; an unfinished one is gone on with.")],
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="memory_budget_gb, workers, device or max_shard_gb, `key=value`.", show_default=False)
+        list[str] | None,
+        typer.Option(
+            "--set", help="memory_budget_gb, workers, device or max_shard_gb, `key=value`.", show_default=False
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -92,21 +106,35 @@ def merge(
     views.show_json(figures) if as_json else views.show_figures(out, figures)
 
 
-@app.command(epilog="Example: `slipway tune --model llama-3.1-8b --method qlora --target dgx-h100 --out conf/train/tuned.yaml`")
+@app.command(
+    epilog="Example: `slipway tune --model llama-3.1-8b --method qlora --target dgx-h100 --out conf/train/tuned.yaml`"
+)
 def tune(
     overrides: Overrides = None,
     model: Annotated[str, typer.Option(help="Row of conf/models/.")] = "llama-3.1-8b",
-    method: Annotated[str, typer.Option(help="qlora or lora: conf/train/nemo-METHOD.yaml; what it says is the baseline.")] = "qlora",
+    method: Annotated[
+        str, typer.Option(help="qlora or lora: conf/train/nemo-METHOD.yaml; what it says is the baseline.")
+    ] = "qlora",
     target: Annotated[str, typer.Option(help="Row of conf/targets/: whose memory, and whose runner.")] = "dgx-h100",
     budget_s: Annotated[float, typer.Option(help="Seconds of everything, start-up included.")] = 300.0,
-    model_dir: Annotated[Path | None, typer.Option(help="Model directory, instead of model.directory.", show_default=False)] = None,
+    model_dir: Annotated[
+        Path | None, typer.Option(help="Model directory, instead of model.directory.", show_default=False)
+    ] = None,
     data: Annotated[
         Path | None, typer.Option(help="Training rows, for their lengths; default: synthetic ones.", show_default=False)
     ] = None,
-    here: Annotated[bool, typer.Option("--here", help="Probe on this machine's GPU, within the target's memory.")] = False,
-    python: Annotated[Path | None, typer.Option(help="With --here: the Python that has NeMo.", show_default=False)] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the fastest setting as a train row.", show_default=False)] = None,
-    work: Annotated[Path, typer.Option(help="Folder of the probes; on a container's or a cluster's machine too.")] = Path(".slipway/tune"),
+    here: Annotated[
+        bool, typer.Option("--here", help="Probe on this machine's GPU, within the target's memory.")
+    ] = False,
+    python: Annotated[
+        Path | None, typer.Option(help="With --here: the Python that has NeMo.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the fastest setting as a train row.", show_default=False)
+    ] = None,
+    work: Annotated[
+        Path, typer.Option(help="Folder of the probes; on a container's or a cluster's machine too.")
+    ] = Path(".slipway/tune"),
     conf: Conf = Path("conf"),
     as_json: AsJson = False,
 ) -> None:
@@ -132,9 +160,13 @@ def config(overrides: Overrides = None, conf: Conf = Path("conf"), as_json: AsJs
 def recipe(
     overrides: Overrides = None,
     model: Annotated[str, typer.Option(help="A row of conf/models.")] = "smollm2-135m",
-    method: Annotated[str | None, typer.Option(help="qlora, lora or sft.", show_default="qlora, or the method of --train")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="qlora, lora or sft.", show_default="qlora, or the method of --train")
+    ] = None,
     target: Annotated[str, typer.Option(help="A row of conf/targets.")] = "spark",
-    train: Annotated[str | None, typer.Option(help="A row of conf/train.", show_default="the one for method and target")] = None,
+    train: Annotated[
+        str | None, typer.Option(help="A row of conf/train.", show_default="the one for method and target")
+    ] = None,
     conf: Conf = Path("conf"),
     as_json: AsJson = False,
 ) -> None:
@@ -158,7 +190,9 @@ def status(overrides: Overrides = None, conf: Conf = Path("conf"), as_json: AsJs
 
 @app.command(epilog="Example: `slipway promote` or `slipway promote .slipway/verdict/3f9c...`")
 def promote(
-    verdict: Annotated[Path | None, typer.Argument(help="Verdict artifact; default: the newest in the store.", show_default=False)] = None,
+    verdict: Annotated[
+        Path | None, typer.Argument(help="Verdict artifact; default: the newest in the store.", show_default=False)
+    ] = None,
     conf: Conf = Path("conf"),
     as_json: AsJson = False,
 ) -> None:
@@ -209,8 +243,12 @@ def build_engine(conf: Conf = Path("conf")) -> None:
 
 @app.command(epilog="Example: `slipway pin` or `slipway pin nemo-automodel --tag 26.10.00`")
 def pin(
-    images: Annotated[list[str] | None, typer.Argument(help="Rows of conf/images.yaml; default: all.", show_default=False)] = None,
-    tag: Annotated[str | None, typer.Option(help="Move the row to this tag first; default: the tag it has.", show_default=False)] = None,
+    images: Annotated[
+        list[str] | None, typer.Argument(help="Rows of conf/images.yaml; default: all.", show_default=False)
+    ] = None,
+    tag: Annotated[
+        str | None, typer.Option(help="Move the row to this tag first; default: the tag it has.", show_default=False)
+    ] = None,
     conf: Conf = Path("conf"),
     as_json: AsJson = False,
 ) -> None:

@@ -28,7 +28,12 @@ def _json(as_json: bool) -> list[str]:
 
 def _flow(name: str, arguments: Sequence[str]) -> int:
     if not Path("flows", f"{name}.py").is_file():
-        raise ConfigError("working directory", Path.cwd(), f"the project's root, which holds flows/{name}.py", "cd there, then run again")
+        raise ConfigError(
+            "working directory",
+            Path.cwd(),
+            f"the project's root, which holds flows/{name}.py",
+            "cd there, then run again",
+        )
     process = subprocess.Popen([sys.executable, "-m", f"flows.{name}", *arguments], env=_environment())
     while True:
         try:

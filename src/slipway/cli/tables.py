@@ -30,7 +30,9 @@ def stage_table(stages: list[dict[str, Any]]) -> Table:
         memory = human_bytes(s["peak_rss"]) if s["peak_rss"] else ""
         mark = "[cyan]reused[/]" if s["reused"] else "[green]made[/]"
         seconds = f"{s['seconds']:.1f}" if s["seconds"] else ""
-        table.add_row(s["stage"], mark, seconds, memory, s["digest"][:12], escape(s["why"]) if s["why"] != "made" else "")
+        table.add_row(
+            s["stage"], mark, seconds, memory, s["digest"][:12], escape(s["why"]) if s["why"] != "made" else ""
+        )
     return table
 
 
@@ -40,7 +42,11 @@ def quality_table(quality: dict[str, Any]) -> Table:
     for name, q in quality.items():
         fast = max(q["speed"], key=lambda s: s["concurrency"], default=None)
         speed = (
-            [f"{fast['ttft_ms']['p50']:.0f} ms", f"{fast['itl_ms']['p50']:.1f} ms", f"{fast['tokens_per_s']:.0f} at {fast['concurrency']}"]
+            [
+                f"{fast['ttft_ms']['p50']:.0f} ms",
+                f"{fast['itl_ms']['p50']:.1f} ms",
+                f"{fast['tokens_per_s']:.0f} at {fast['concurrency']}",
+            ]
             if fast
             else []
         )

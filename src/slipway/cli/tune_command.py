@@ -36,7 +36,9 @@ def run_tune(config: Config, options: TuneOptions, *, as_json: bool) -> dict[str
     """Tune, show each probe on stderr, write the row; returns what a program reads."""
     console = Console(stderr=True)
     model = _model(config, options)
-    request = Request(config, model, _emptied(options.work), options.data, options.budget_s, options.here, options.python)
+    request = Request(
+        config, model, _emptied(options.work), options.data, options.budget_s, options.here, options.python
+    )
     with table(console) as look:
         found = tune(request, look)
     ranks = max(1, parallelism(config.train, config.target).data)
@@ -53,7 +55,9 @@ def run_tune(config: Config, options: TuneOptions, *, as_json: bool) -> dict[str
 def _emptied(work: Path) -> Path:
     """A new folder, or one that a search used before; never another one's files."""
     if work.exists() and any(work.iterdir()) and not (work / OURS).exists():
-        raise ConfigError("--work", f"{work} is not empty", "a new folder, or one of a former `slipway tune`", "choose another")
+        raise ConfigError(
+            "--work", f"{work} is not empty", "a new folder, or one of a former `slipway tune`", "choose another"
+        )
     if work.exists():
         shutil.rmtree(work)
     work.mkdir(parents=True)
@@ -64,5 +68,7 @@ def _emptied(work: Path) -> Path:
 def _model(config: Config, options: TuneOptions) -> Path:
     given = options.model_dir or (Path(config.model.directory) if config.model.directory else None)
     if given is None or not (given / "config.json").is_file():
-        raise ConfigError("--model-dir", given, "a Hugging Face model directory", "download the model, or make one of random weights")
+        raise ConfigError(
+            "--model-dir", given, "a Hugging Face model directory", "download the model, or make one of random weights"
+        )
     return given.resolve()

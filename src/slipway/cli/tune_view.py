@@ -14,7 +14,13 @@ from slipway.training.tuning.setting import Result
 
 COLUMNS = ("packs", "recompute", "attention", "loss", "tokens/s", "+-", "GiB reserved", "steps", "seconds", "")
 STYLES = {"ok": "", "slower": "dim", "oom": "yellow", "too_big": "yellow", "error": "red"}
-WORDS = {"ok": "", "slower": "given up: slower", "oom": "does not fit", "too_big": "above the target's memory", "error": "died"}
+WORDS = {
+    "ok": "",
+    "slower": "given up: slower",
+    "oom": "does not fit",
+    "too_big": "above the target's memory",
+    "error": "died",
+}
 
 
 @contextmanager
@@ -63,7 +69,11 @@ def cells(r: Result) -> tuple[str, ...]:
 def line(r: Result) -> str:
     """`2 x 4096, none, sdpa, masked: 7,190 tokens/s +- 90, 31.8 GiB, 3 steps in 6 s`."""
     _, _, _, _, speed, spread, memory, steps, seconds, said = cells(r)
-    measured = f"{speed} tokens/s +- {spread}, {memory or '?'} GiB, {steps} steps in {seconds} s" if speed else f"after {seconds} s"
+    measured = (
+        f"{speed} tokens/s +- {spread}, {memory or '?'} GiB, {steps} steps in {seconds} s"
+        if speed
+        else f"after {seconds} s"
+    )
     return f"{r.setting}: {', '.join(part for part in (measured, said) if part)}"
 
 

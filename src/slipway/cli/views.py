@@ -35,7 +35,8 @@ def show_figures(out: Path, figures: dict[str, Any]) -> None:
     table = _table("figure", "value", title=str(out))
     for name, value in figures.items():
         table.add_row(
-            name.replace("_", " "), human_bytes(value) if name == "bytes" else f"{value:,.4g}" if isinstance(value, float) else str(value)
+            name.replace("_", " "),
+            human_bytes(value) if name == "bytes" else f"{value:,.4g}" if isinstance(value, float) else str(value),
         )
     Console().print(table)
 
@@ -84,7 +85,9 @@ def show_status(found: dict[str, Any]) -> None:
     releases = _table("release", "engine", "made", "state", "endpoint", title=f"target {found['target']}")
     for row in found["releases"]:
         releases.add_row(row["name"], row["engine"][:12], row["created"], row["state"], row.get("url") or "")
-    console.print(releases if found["releases"] else f"target {found['target']}: no release yet; `slipway run` makes one")
+    console.print(
+        releases if found["releases"] else f"target {found['target']}: no release yet; `slipway run` makes one"
+    )
     store = _table("artifacts", "count", "size", title=found["store"])
     for kind, row in found["artifacts"].items():
         store.add_row(kind, str(row["count"]), human_bytes(row["bytes"]))
@@ -92,7 +95,12 @@ def show_status(found: dict[str, Any]) -> None:
     if found["training"]:
         jobs = _table("training", "where", "state", "steps saved")
         for row in found["training"]:
-            jobs.add_row(row["name"], row["where"], row["state"] if row["followed"] else f"{row['state']}, unfollowed", str(row["saved"]))
+            jobs.add_row(
+                row["name"],
+                row["where"],
+                row["state"] if row["followed"] else f"{row['state']}, unfollowed",
+                str(row["saved"]),
+            )
         console.print(jobs)
     for left in found["leftovers"]:
         console.print(f"[yellow]left over[/] {escape(left['what'])}: {escape(left['advice'])}", highlight=False)

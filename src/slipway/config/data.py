@@ -13,15 +13,22 @@ class DataConfig(Section):
     """Raw rows -> validated, deduplicated, balanced -> splits by template."""
 
     raw: str = Field(
-        "data/raw/home.jsonl", description="Chat JSONL with `messages`, your own or the default corpus, whose splits DVC versions."
+        "data/raw/home.jsonl",
+        description="Chat JSONL with `messages`, your own or the default corpus, whose splits DVC versions.",
     )
-    system: str | None = Field(None, description="System prompt put before every row that has none; null leaves rows as they are.")
+    system: str | None = Field(
+        None, description="System prompt put before every row that has none; null leaves rows as they are."
+    )
     label_key: str | None = Field(
         "intent",
         description="Key of the assistant's JSON that names the class to balance and to score; null: answers are free text and rows may name a `label`.",
     )
-    test_fraction: float = Field(0.15, gt=0, lt=0.5, description="Share of templates held out for the test set, per label.")
-    val_fraction: float = Field(0.05, ge=0, lt=0.5, description="Share of templates held out for validation, per label.")
+    test_fraction: float = Field(
+        0.15, gt=0, lt=0.5, description="Share of templates held out for the test set, per label."
+    )
+    val_fraction: float = Field(
+        0.05, ge=0, lt=0.5, description="Share of templates held out for validation, per label."
+    )
     per_label: int = Field(90, ge=1, description="Most training rows kept per label, rows.")
     val_per_label: int = Field(4, ge=1, description="Most validation rows kept per label, rows.")
     test_per_label: int = Field(10, ge=1, description="Most test rows kept per label, rows.")
@@ -31,8 +38,11 @@ class DataConfig(Section):
         le=1,
         description="Rows with one answer whose word-bigram Jaccard similarity (0 to 1) reaches this are near duplicates.",
     )
-    max_tokens: int = Field(512, ge=16, description="Longest row allowed with its chat template, tokens of the base model.")
+    max_tokens: int = Field(
+        512, ge=16, description="Longest row allowed with its chat template, tokens of the base model."
+    )
     seed: int = Field(17, description="Seed of every random choice in the data half.")
     license: str | None = Field(
-        None, description="SPDX licence of your data, for the data card; null: that of the default corpus, else `not stated`."
+        None,
+        description="SPDX licence of your data, for the data card; null: that of the default corpus, else `not stated`.",
     )

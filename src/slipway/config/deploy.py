@@ -18,7 +18,9 @@ class DeployConfig(Section):
     kind: Literal["local"] = Field("local", description="Transport: `local` runs the engine on this machine.")
     root: str = Field(".slipway/targets/local", description="Folder of releases, pointer and logs.")
     host: str = Field("127.0.0.1", description="Address the engine listens on.")
-    ports: tuple[int, int] = Field((8091, 8099), description="First and last port to use, inclusive; a new engine takes a free one.")
+    ports: tuple[int, int] = Field(
+        (8091, 8099), description="First and last port to use, inclusive; a new engine takes a free one."
+    )
     start_timeout_s: float = Field(120, gt=0, description="Longest wait for a new engine's health, seconds.")
     smoke_requests: int = Field(3, ge=1, description="Test rows asked of the new engine before the switch.")
     keep_releases: int = Field(3, ge=2, description="Releases kept on the target, the serving one included.")

@@ -18,7 +18,8 @@ class EngineConfig(Section):
     package: str = Field("llama-cpp-python", description="PyPI source package that vendors llama.cpp.")
     version: str = Field("0.3.36", description="Version of that package.")
     sha256: str = Field(
-        "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e", description="sha256 of the package's source archive, hex."
+        "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e",
+        description="sha256 of the package's source archive, hex.",
     )
     build_jobs: int = Field(2, ge=1, description="Compiler processes at a time.")
     context: int = Field(1024, ge=128, description="Context per slot, tokens.")

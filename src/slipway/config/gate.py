@@ -14,7 +14,9 @@ from slipway.config.train import TrainConfig as TrainConfig
 class NonInferiority(Section):
     """The candidate may be worse than the reference by less than `margin`."""
 
-    against: Literal["champion", "merged"] = Field(description="Reference: the serving release, or the unquantized merge.")
+    against: Literal["champion", "merged"] = Field(
+        description="Reference: the serving release, or the unquantized merge."
+    )
     metric: Literal["exact_match", "intent_accuracy"] = Field(description="Per-item metric compared in pairs.")
     margin: float = Field(gt=0, lt=1, description="Largest loss accepted, share of items.")
 

@@ -15,5 +15,6 @@ class ImageConfig(Section):
     repository: str = Field(description="Registry and repository.")
     tag: str = Field(description="Tag the digests were read from.")
     digests: dict[Literal["amd64", "arm64"], str] = Field(
-        default_factory=dict, description="Architecture -> `sha256:...` of that image's manifest; `slipway pin` reads them."
+        default_factory=dict,
+        description="Architecture -> `sha256:...` of that image's manifest; `slipway pin` reads them.",
     )

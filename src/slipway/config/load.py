@@ -58,7 +58,9 @@ def load_config(conf: Path = Path("conf"), overrides: Sequence[str] = ()) -> Con
     try:
         given = OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides)))
     except (OmegaConfBaseException, YAMLError) as err:
-        raise ConfigError("override", " ".join(overrides), "key=value with a dotted key", "see `slipway run --help`") from err
+        raise ConfigError(
+            "override", " ".join(overrides), "key=value with a dotted key", "see `slipway run --help`"
+        ) from err
     assert isinstance(given, dict)
     layers: dict[str, str] = {**base.pop("layers", {}), **(given.pop("layers", None) or {})}
     sections = [{section: _read(conf / f"{name}.yaml")} for section, name in layers.items()]
@@ -106,7 +108,9 @@ def _explain(err: ValidationError, source: str) -> ConfigError:
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(key.rsplit(".", 1)[-1], _keys_beside(key), 1)
         hint = f"did you mean {near[0]}?" if near else "`slipway config --help` lists the keys"
-        return ConfigError(f"config key {key}", f"unknown, in {source}{more}", f"one of {', '.join(_keys_beside(key))}", hint)
+        return ConfigError(
+            f"config key {key}", f"unknown, in {source}{more}", f"one of {', '.join(_keys_beside(key))}", hint
+        )
     if first["type"] == "value_error":  # a rule about several keys, in its own words
         said = f"{first['msg'].removeprefix('Value error, ')}, in {source}{more}"
         return ConfigError(f"config section {key}", said, "keys that go together", "change one of them")

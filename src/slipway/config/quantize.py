@@ -33,13 +33,17 @@ class QuantizeConfig(Section):
         description="`max`: scales from largest magnitudes, ModelOpt's rule bit for bit; `mse`: block scales searched for the least "
         "squared error (FP4); `gptq`: also rounded so that outputs on calibration data change least.",
     )
-    layout: Literal["modelopt", "compressed-tensors"] = Field("modelopt", description="Names and config documents that the runtime reads.")
+    layout: Literal["modelopt", "compressed-tensors"] = Field(
+        "modelopt", description="Names and config documents that the runtime reads."
+    )
     kv_cache: Literal["none", "fp8"] = Field("none", description="`fp8`: scales for an FP8 KV cache, from calibration.")
     exclude: list[str] = Field(
-        ["lm_head"], description="Modules kept in bf16: shell patterns on module names. Embeddings, routers and norms are always kept."
+        ["lm_head"],
+        description="Modules kept in bf16: shell patterns on module names. Embeddings, routers and norms are always kept.",
     )
     rules: dict[str, str] = Field(
-        default_factory=dict, description="Mixed precision: shell pattern on module names -> format or `bf16`; the first match wins."
+        default_factory=dict,
+        description="Mixed precision: shell pattern on module names -> format or `bf16`; the first match wins.",
     )
     max_bits: float | None = Field(
         None,
@@ -49,11 +53,15 @@ class QuantizeConfig(Section):
         "stays at or below this many bits per quantized parameter; null: off.",
     )
     calibration: CalibrationConfig = Field(default_factory=CalibrationConfig, description="Calibration data.")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the arithmetic runs; `auto`: the GPU when there is one.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where the arithmetic runs; `auto`: the GPU when there is one."
+    )
     compile: Switch = Field(
         "auto",
         description="Compile the arithmetic; `auto`: on a CPU above 1 GB of weights, when a compiler is there. The bytes are the same.",
     )
     memory_budget_gb: float = Field(4.0, gt=0, description="Weights in flight on the device that computes, GB.")
-    workers: int | None = Field(None, ge=1, description="Threads that read, compute and write; null: the cores, at most 16.")
+    workers: int | None = Field(
+        None, ge=1, description="Threads that read, compute and write; null: the cores, at most 16."
+    )
     max_shard_gb: float = Field(4.0, gt=0, description="Largest shard written, GB.")

@@ -19,7 +19,9 @@ class DockerConfig(Section):
     """Training in a container of a docker engine, which sees the store and the model under the same paths as this machine."""
 
     kind: Literal["docker"] = Field(description="A container, through the engine's API.")
-    host: str | None = Field(None, description="Engine: `unix://`, `tcp://` or `ssh://user@host`; null: DOCKER_HOST, else this machine's.")
+    host: str | None = Field(
+        None, description="Engine: `unix://`, `tcp://` or `ssh://user@host`; null: DOCKER_HOST, else this machine's."
+    )
     image: str = Field("nemo-automodel", description="Key of conf/images.yaml.")
     gpus: bool = Field(True, description="Ask the engine for the target's GPUs.")
 
@@ -29,12 +31,16 @@ class SlurmConfig(Section):
 
     kind: Literal["slurm"] = Field(description="sbatch, squeue, sacct and scancel.")
     image: str = Field("nemo-automodel", description="Key of conf/images.yaml.")
-    container: bool = Field(True, description="Pyxis: --container-image and --container-mounts; off: what the nodes have installed.")
+    container: bool = Field(
+        True, description="Pyxis: --container-image and --container-mounts; off: what the nodes have installed."
+    )
     partition: str | None = Field(None, description="Partition; null: the cluster's default.")
     account: str | None = Field(None, description="Account; null: the user's default.")
     qos: str | None = Field(None, description="Quality of service; null: the default.")
     time_limit: str = Field("04:00:00", description="Time limit of one attempt, HH:MM:SS.")
-    signal_s: int = Field(300, ge=1, description="Seconds before the time limit at which the job is told to save and stop.")
+    signal_s: int = Field(
+        300, ge=1, description="Seconds before the time limit at which the job is told to save and stop."
+    )
     lease_s: float = Field(
         120,
         gt=0,

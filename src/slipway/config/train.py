@@ -37,53 +37,83 @@ class TrainConfig(Section):
     """Fine-tuning recipe, for both trainers. A key that only one reads says so, and is refused for the other."""
 
     backend: Literal["cpu", "nemo"] = Field(
-        "cpu", description="Who trains: `cpu` is the embedded trainer (peft, bitsandbytes); `nemo` is NeMo AutoModel on the target's GPUs."
+        "cpu",
+        description="Who trains: `cpu` is the embedded trainer (peft, bitsandbytes); `nemo` is NeMo AutoModel on the target's GPUs.",
     )
     method: Literal["qlora", "lora", "sft"] = Field(
-        "qlora", description="`qlora`: base in NF4 (bitsandbytes); `lora`: base in bf16 (fp32 on the CPU); `sft`: every weight, NeMo only."
+        "qlora",
+        description="`qlora`: base in NF4 (bitsandbytes); `lora`: base in bf16 (fp32 on the CPU); `sft`: every weight, NeMo only.",
     )
     rank: int = Field(16, ge=1, description="LoRA rank.")
     alpha: float = Field(32, gt=0, description="LoRA alpha; the product is scaled by alpha/rank.")
     dropout: float = Field(
-        0.0, ge=0, lt=1, description="LoRA dropout; above 0 NeMo cannot fuse the adapters of an MLP, which saves memory."
+        0.0,
+        ge=0,
+        lt=1,
+        description="LoRA dropout; above 0 NeMo cannot fuse the adapters of an MLP, which saves memory.",
     )
-    targets: list[str] = Field([*ATTENTION_PROJECTIONS, *MLP_PROJECTIONS], description="Linear modules adapted, by name.")
+    targets: list[str] = Field(
+        [*ATTENTION_PROJECTIONS, *MLP_PROJECTIONS], description="Linear modules adapted, by name."
+    )
     upper_layers: int = Field(
-        18, ge=1, description="CPU: adapt only this many layers, counted from the top; lower ones run without gradients."
+        18,
+        ge=1,
+        description="CPU: adapt only this many layers, counted from the top; lower ones run without gradients.",
     )
     epochs: float = Field(1.0, gt=0, description="Passes over the training split.")
     max_steps: int | None = Field(None, ge=1, description="Stop after this many optimizer steps; null: epochs decide.")
-    pack_length: int = Field(512, ge=16, description="Tokens per packed sequence; the longest sample NeMo sees. NeMo's default: 2048.")
+    pack_length: int = Field(
+        512, ge=16, description="Tokens per packed sequence; the longest sample NeMo sees. NeMo's default: 2048."
+    )
     packing: Literal["neat", "thd", "none"] = Field(
-        "neat", description="NeMo: how samples share a sequence. `neat` keeps them apart in every setting, `thd` does not, `none` pads."
+        "neat",
+        description="NeMo: how samples share a sequence. `neat` keeps them apart in every setting, `thd` does not, `none` pads.",
     )
     truncate: bool = Field(False, description="NeMo: cut samples at pack_length; off: a longer sample is an error.")
     micro_batch: int = Field(1, ge=1, description="Packed sequences per forward pass of one GPU.")
     accumulate: int = Field(2, ge=1, description="CPU: forward passes per optimizer step.")
     global_batch: int = Field(
-        32, ge=1, description="NeMo: packed sequences per optimizer step over all GPUs; accumulation follows, so the target may change."
+        32,
+        ge=1,
+        description="NeMo: packed sequences per optimizer step over all GPUs; accumulation follows, so the target may change.",
     )
     lr: float = Field(1.0e-3, gt=0, description="Peak learning rate. NeMo's default: 1e-4.")
     warmup: float = Field(0.05, ge=0, lt=1, description="Share of steps that warm up linearly.")
     weight_decay: float = Field(0.0, ge=0, description="AdamW weight decay. NeMo's default: 0.01.")
     grad_clip: float = Field(1.0, gt=0, description="Gradient norm clip.")
     activation_checkpointing: Literal["none", "selective", "full"] = Field(
-        "none", description="What the backward pass recomputes; `selective` (NeMo) keeps the expensive results. NeMo's default: full."
+        "none",
+        description="What the backward pass recomputes; `selective` (NeMo) keeps the expensive results. NeMo's default: full.",
     )
-    attention: Literal["sdpa", "flash_attention_2", "eager"] = Field("sdpa", description="NeMo: attention implementation.")
+    attention: Literal["sdpa", "flash_attention_2", "eager"] = Field(
+        "sdpa", description="NeMo: attention implementation."
+    )
     loss: Literal["masked", "fused_linear", "chunked"] = Field(
-        "masked", description="NeMo: cross entropy over whole logits, fused with the head (cut-cross-entropy), or 512 tokens at a time."
+        "masked",
+        description="NeMo: cross entropy over whole logits, fused with the head (cut-cross-entropy), or 512 tokens at a time.",
     )
-    strategy: Literal["fsdp2", "ddp"] = Field("fsdp2", description="NeMo: weights sharded over the data-parallel GPUs, or whole on each.")
+    strategy: Literal["fsdp2", "ddp"] = Field(
+        "fsdp2", description="NeMo: weights sharded over the data-parallel GPUs, or whole on each."
+    )
     tensor_parallel: int = Field(1, ge=1, description="NeMo: GPUs that share each matrix. Not with qlora.")
-    context_parallel: int = Field(1, ge=1, description="NeMo: GPUs that share each sequence. Not with qlora, nor with packing.")
+    context_parallel: int = Field(
+        1, ge=1, description="NeMo: GPUs that share each sequence. Not with qlora, nor with packing."
+    )
     pipeline_parallel: int = Field(1, ge=1, description="NeMo: stages the layers are cut into. Not with qlora.")
     expert_parallel: int = Field(1, ge=1, description="NeMo: GPUs that share the experts of each layer.")
-    sequence_parallel: bool = Field(False, description="NeMo: norms and residuals are cut along the sequence too, with tensor_parallel.")
-    validate_every: int | None = Field(None, ge=1, description="NeMo: steps between validations; null: with every checkpoint only.")
+    sequence_parallel: bool = Field(
+        False, description="NeMo: norms and residuals are cut along the sequence too, with tensor_parallel."
+    )
+    validate_every: int | None = Field(
+        None, ge=1, description="NeMo: steps between validations; null: with every checkpoint only."
+    )
     checkpoint_every: int = Field(50, ge=1, description="Optimizer steps between checkpoints.")
-    keep_checkpoints: int = Field(2, ge=1, description="Complete checkpoints kept; NeMo keeps the best besides. NeMo's default: 3.")
-    timeout_minutes: int = Field(10, ge=1, description="NeMo: longest wait of one GPU for another, load of the model included, minutes.")
+    keep_checkpoints: int = Field(
+        2, ge=1, description="Complete checkpoints kept; NeMo keeps the best besides. NeMo's default: 3."
+    )
+    timeout_minutes: int = Field(
+        10, ge=1, description="NeMo: longest wait of one GPU for another, load of the model included, minutes."
+    )
     threads: int | None = Field(None, ge=1, description="CPU: threads; null: all cores.")
     seed: int = Field(17, description="Seed of order, initialisation and dropout.")
 
@@ -98,7 +128,9 @@ class TrainConfig(Section):
         for key in _CPU_ONLY if self.backend == "nemo" else _NEMO_ONLY:
             value, default = getattr(self, key), type(self).model_fields[key].default
             if value != default:
-                raise ValueError(f"train.{key}={value} would not be read: train.backend is {self.backend}; leave it at {default}")
+                raise ValueError(
+                    f"train.{key}={value} would not be read: train.backend is {self.backend}; leave it at {default}"
+                )
         if self.backend == "cpu" and self.method == "sft":
             raise ValueError("train.method=sft needs train.backend=nemo; the embedded trainer fine-tunes adapters only")
         if self.backend == "cpu" and self.activation_checkpointing == "selective":

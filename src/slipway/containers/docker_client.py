@@ -25,7 +25,14 @@ T = TypeVar("T")
 CALL_S = 20.0  # seconds until a call without an answer counts as unreachable
 PULL_S = 900.0  # a registry may be silent for a while in the middle of a pull
 LINK_S = 15  # seconds after which a cut ssh link is given up
-LOST = (requests.RequestException, urllib3.exceptions.HTTPError, paramiko.SSHException, OSError, EOFError, DockerException)
+LOST = (
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,
+    paramiko.SSHException,
+    OSError,
+    EOFError,
+    DockerException,
+)
 
 
 class UnreachableError(Exception):
@@ -143,5 +150,7 @@ def address(host: str | None) -> Engine:
     """The engine of this address. Raises ConfigError for one that docker does not understand."""
     engine = Engine(host)
     if not engine.host.startswith(("unix://", "http+unix://", "tcp://", "ssh://", "http://", "https://")):
-        raise ConfigError("docker host", engine.host, "unix://, tcp:// or ssh://", "correct target.runner.host or DOCKER_HOST")
+        raise ConfigError(
+            "docker host", engine.host, "unix://, tcp:// or ssh://", "correct target.runner.host or DOCKER_HOST"
+        )
     return engine

@@ -37,7 +37,9 @@ def pinned(image: ImageConfig, arch: str) -> str:
             "`slipway pin` reads it from the registry",
         )
     if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
-        raise ConfigError(f"image {image.repository}", digest, "sha256: and 64 hex digits", "`slipway pin` reads it from the registry")
+        raise ConfigError(
+            f"image {image.repository}", digest, "sha256: and 64 hex digits", "`slipway pin` reads it from the registry"
+        )
     return f"{image.repository}@{digest}"
 
 
@@ -47,7 +49,9 @@ def check_before_pull(image: ImageConfig, arch: str) -> None:
     registry = Registry(image.repository)
     found = registry.manifest(reference.partition("@")[2])
     if found.media_type in INDEXES:
-        raise ConfigError(f"image {reference}", "an index of several architectures", f"the image for {arch}", "`slipway pin` reads it")
+        raise ConfigError(
+            f"image {reference}", "an index of several architectures", f"the image for {arch}", "`slipway pin` reads it"
+        )
     _refuse_other(reference, _architecture(registry, found), arch, "in the registry")
 
 
@@ -69,11 +73,18 @@ def read_digests(image: ImageConfig) -> dict[str, str]:
     digests: dict[str, str] = {}
     for arch, digest in entries:
         if arch in ARCHITECTURES and arch not in digests:
-            _refuse_other(f"{image.repository}@{digest}", _architecture(registry, registry.manifest(digest)), arch, "in the registry")
+            _refuse_other(
+                f"{image.repository}@{digest}",
+                _architecture(registry, registry.manifest(digest)),
+                arch,
+                "in the registry",
+            )
             digests[arch] = digest
     if not digests:
         names = ", ".join(arch for arch, _ in entries) or "none"
-        raise ConfigError(f"image {image.repository}:{image.tag}", f"for {names}", "amd64 or arm64", "choose another tag")
+        raise ConfigError(
+            f"image {image.repository}:{image.tag}", f"for {names}", "amd64 or arm64", "choose another tag"
+        )
     return digests
 
 
@@ -124,7 +135,10 @@ def _written(text: str, name: str, tag: str, digests: dict[str, str]) -> str:
     written = "\n".join([*lines[:start], *row, *lines[end:]]) + "\n"
     if _row(written, name) != {**_row(text, name), "tag": tag, "digests": digests}:
         raise ConfigError(
-            f"row {name} of conf/images.yaml", "not one key a line", "one key a line", f"write its digests by hand: {digests}"
+            f"row {name} of conf/images.yaml",
+            "not one key a line",
+            "one key a line",
+            f"write its digests by hand: {digests}",
         )
     return written
 

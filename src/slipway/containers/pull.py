@@ -27,7 +27,10 @@ def have_image(engine: Engine, info: dict[str, Any], image: ImageConfig, arch: s
     machine = images.architecture(info["Architecture"])
     if machine != arch:
         raise ConfigError(
-            f"machine {engine.host}", machine, f"{arch}, the target's architecture", "choose the target's row that fits, or its host"
+            f"machine {engine.host}",
+            machine,
+            f"{arch}, the target's architecture",
+            "choose the target's row that fits, or its host",
         )
     found = engine.insist(lambda c: _inspect(c, reference), ANSWER_S)
     if found is None:
@@ -35,7 +38,9 @@ def have_image(engine: Engine, info: dict[str, Any], image: ImageConfig, arch: s
         _pull(engine, reference, log)
         found = engine.insist(lambda c: _inspect(c, reference), ANSWER_S)
     if found is None:
-        raise ResourceError(f"image {reference}", f"not on {engine.host} after the pull", "the image", "pull it there by hand and look")
+        raise ResourceError(
+            f"image {reference}", f"not on {engine.host} after the pull", "the image", "pull it there by hand and look"
+        )
     images.refuse_other_on_machine(reference, found["Architecture"], arch, engine.host)
     return reference
 
@@ -58,7 +63,10 @@ def _pull(engine: Engine, reference: str, log: Path) -> None:
         raise _refused(engine, reference, str(err.explanation)) from err
     except (UnreachableError, *LOST) as err:
         raise ResourceError(
-            f"image {reference}", f"the pull on {engine.host} broke off: {err}", "the image", "run again: layers pulled so far are kept"
+            f"image {reference}",
+            f"the pull on {engine.host} broke off: {err}",
+            "the image",
+            "run again: layers pulled so far are kept",
         ) from err
 
 
@@ -86,7 +94,13 @@ def _say(log: Path, text: str) -> None:
 def _refused(engine: Engine | None, reference: str, said: str) -> ConfigError | ResourceError:
     where = f" on {engine.host}" if engine else ""
     if "no space left" in said:
-        return ResourceError(f"image {reference}", f"no space left{where}", "room for the image", "`docker system df` there, free some")
+        return ResourceError(
+            f"image {reference}", f"no space left{where}", "room for the image", "`docker system df` there, free some"
+        )
     if "not found" in said or "manifest unknown" in said:
-        return ConfigError(f"image {reference}", said, "an image that the registry has", "`slipway pin` reads its digests")
-    return ResourceError(f"image {reference}", f"the pull{where} failed: {said}", "the image", "mend what it says, then again")
+        return ConfigError(
+            f"image {reference}", said, "an image that the registry has", "`slipway pin` reads its digests"
+        )
+    return ResourceError(
+        f"image {reference}", f"the pull{where} failed: {said}", "the image", "mend what it says, then again"
+    )

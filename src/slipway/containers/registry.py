@@ -55,7 +55,12 @@ class Registry:
         headers, raw = self._get(f"manifests/{reference}", ", ".join(INDEXES + MANIFESTS), reference)
         digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
         if reference.startswith("sha256:") and digest != reference:
-            raise ResourceError(f"manifest of {self.repository}", digest, reference, "the registry or a proxy sent other bytes: try again")
+            raise ResourceError(
+                f"manifest of {self.repository}",
+                digest,
+                reference,
+                "the registry or a proxy sent other bytes: try again",
+            )
         body = self._json(raw)
         return Document(body.get("mediaType") or headers.get_content_type(), digest, body)
 
@@ -63,14 +68,21 @@ class Registry:
         """A JSON blob."""
         _, raw = self._get(f"blobs/{digest}", "*/*", digest)
         if f"sha256:{hashlib.sha256(raw).hexdigest()}" != digest:
-            raise ResourceError(f"blob of {self.repository}", "other bytes", digest, "the registry or a proxy sent other bytes: try again")
+            raise ResourceError(
+                f"blob of {self.repository}",
+                "other bytes",
+                digest,
+                "the registry or a proxy sent other bytes: try again",
+            )
         return self._json(raw)
 
     def _json(self, raw: bytes) -> dict[str, Any]:
         try:
             return dict(json.loads(raw))
         except ValueError as err:
-            raise ResourceError(f"answer of {self.host}", raw[:80], "JSON", "is this address a container registry?") from err
+            raise ResourceError(
+                f"answer of {self.host}", raw[:80], "JSON", "is this address a container registry?"
+            ) from err
 
     def _get(self, path: str, accept: str, wanted: str) -> tuple[HTTPMessage, bytes]:
         url = f"{self._scheme}://{self.host}/v2/{self.name}/{path}"
@@ -106,7 +118,10 @@ class Registry:
         realm = urllib.parse.urlsplit(said.get("realm", ""))
         if realm.scheme != "https" and not (realm.scheme == "http" and _LOOPBACK.match(realm.netloc)):
             raise ResourceError(
-                f"registry {self.host}", f"sends to {said.get('realm')} for a token", "an https address", "check the registry"
+                f"registry {self.host}",
+                f"sends to {said.get('realm')} for a token",
+                "an https address",
+                "check the registry",
             )
         query = {"service": said.get("service"), "scope": said.get("scope", f"repository:{self.name}:pull")}
         asked = urllib.parse.urlencode({k: v for k, v in query.items() if v})
@@ -125,16 +140,26 @@ class Registry:
     def _refused(self, code: int, wanted: str) -> ConfigError | ResourceError:
         thing = f"image {self.repository}"
         if code in (401, 403):
-            return ResourceError(thing, f"{self.host} refuses ({code})", "read access", f"`docker login {self.host}`, then again")
+            return ResourceError(
+                thing, f"{self.host} refuses ({code})", "read access", f"`docker login {self.host}`, then again"
+            )
         if code == 404:
             return ConfigError(
-                thing, f"the registry has no {wanted}", "a tag or digest it has", "correct conf/images.yaml, then `slipway pin`"
+                thing,
+                f"the registry has no {wanted}",
+                "a tag or digest it has",
+                "correct conf/images.yaml, then `slipway pin`",
             )
         return ResourceError(f"registry {self.host}", f"answers {code}", "200", "try again later")
 
     def _silent(self, host: str, err: OSError) -> ResourceError:
         reason = getattr(err, "reason", err)
-        return ResourceError(f"registry {host}", f"cannot be reached: {reason}", "an answer", "check the network and the name, then again")
+        return ResourceError(
+            f"registry {host}",
+            f"cannot be reached: {reason}",
+            "an answer",
+            "check the network and the name, then again",
+        )
 
 
 def split(repository: str) -> tuple[str, str]:

@@ -28,7 +28,10 @@ def quantile(ordered: Sequence[int], q: float) -> int:
 
 
 def card(
-    splits: Mapping[str, Sequence[Row]], lengths: Mapping[str, Sequence[int]], counts: Mapping[str, int], about: Mapping[str, str]
+    splits: Mapping[str, Sequence[Row]],
+    lengths: Mapping[str, Sequence[int]],
+    counts: Mapping[str, int],
+    about: Mapping[str, str],
 ) -> str:
     """Markdown: origin, rows and token lengths of each split, what was removed, labels, and one row as an example."""
     example = splits["test"][0]["messages"]
@@ -37,7 +40,10 @@ def card(
         _table(("", ""), about.items()),
         "## Splits",
         "Whole templates (wordings) are held out: no template, text or near duplicate is in two splits.",
-        _table(("split", "rows", "templates", "tokens p50", "p95", "longest"), [_split_line(n, splits[n], lengths[n]) for n in splits]),
+        _table(
+            ("split", "rows", "templates", "tokens p50", "p95", "longest"),
+            [_split_line(n, splits[n], lengths[n]) for n in splits],
+        ),
         "## Cleaning",
         _table(("", "rows"), ((name.replace("_", " "), count) for name, count in counts.items())),
         "## Labels",
@@ -50,7 +56,14 @@ def card(
 
 def _split_line(name: str, rows: Sequence[Row], lengths: Sequence[int]) -> tuple[object, ...]:
     ordered = sorted(lengths) or [0]
-    return name, len(rows), len({r["template"] for r in rows}), quantile(ordered, 0.50), quantile(ordered, 0.95), ordered[-1]
+    return (
+        name,
+        len(rows),
+        len({r["template"] for r in rows}),
+        quantile(ordered, 0.50),
+        quantile(ordered, 0.95),
+        ordered[-1],
+    )
 
 
 def _label_lines(splits: Mapping[str, Sequence[Row]]) -> list[tuple[object, ...]]:

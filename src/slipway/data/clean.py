@@ -35,7 +35,10 @@ def clean(lines: Sequence[Line], config: DataConfig) -> Cleaned:
     kept = _apart(agreed, config.near_duplicate)
     if not kept:
         raise DataError(
-            "data", f"no row left of {len(lines)}", "texts with one answer each", "look for one prompt answered in several ways"
+            "data",
+            f"no row left of {len(lines)}",
+            "texts with one answer each",
+            "look for one prompt answered in several ways",
         )
     return Cleaned(
         kept,

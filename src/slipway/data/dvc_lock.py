@@ -24,9 +24,13 @@ def locked_stage(root: Path, out: Path) -> dict[str, Any] | None:
         return None
     try:
         stages = yaml.safe_load(file.read_text())["stages"].values()
-        return next((s for s in stages if any((root / o["path"]).resolve() == out.resolve() for o in s.get("outs", ()))), None)
+        return next(
+            (s for s in stages if any((root / o["path"]).resolve() == out.resolve() for o in s.get("outs", ()))), None
+        )
     except (yaml.YAMLError, KeyError, TypeError, AttributeError) as err:
-        raise DataError(f"{file}", f"unreadable: {type(err).__name__}", "the file that DVC writes", "restore it with git") from err
+        raise DataError(
+            f"{file}", f"unreadable: {type(err).__name__}", "the file that DVC writes", "restore it with git"
+        ) from err
 
 
 def locked_digest(root: Path, out: Path) -> str | None:
@@ -43,7 +47,9 @@ def _added(out: Path) -> list[dict[str, Any]]:
     try:
         return list(yaml.safe_load(file.read_text())["outs"])
     except (yaml.YAMLError, KeyError, TypeError) as err:
-        raise DataError(f"{file}", f"unreadable: {type(err).__name__}", "the file that `dvc add` writes", "run `dvc add` again") from err
+        raise DataError(
+            f"{file}", f"unreadable: {type(err).__name__}", "the file that `dvc add` writes", "run `dvc add` again"
+        ) from err
 
 
 def digest_now(path: Path) -> str:

@@ -57,4 +57,7 @@ class NearIndex:
         return ordered[: len(grams) - ceil(self._threshold * len(grams) - 1e-9) + 1]
 
     def _near(self, a: frozenset[Bigram], b: frozenset[Bigram]) -> bool:
-        return min(len(a), len(b)) >= self._threshold * max(len(a), len(b)) - 1e-9 and jaccard(a, b) >= self._threshold - 1e-9
+        return (
+            min(len(a), len(b)) >= self._threshold * max(len(a), len(b)) - 1e-9
+            and jaccard(a, b) >= self._threshold - 1e-9
+        )

@@ -70,7 +70,12 @@ def check_file(path: Path, label_key: str | None, *, empty_ok: bool = False) -> 
         else:
             bad.append(Rejected(path.name, number, reason))
     if not good and not bad and not empty_ok:
-        raise DataError(f"data file {path}", "empty", "chat JSONL, one row a line", "write rows into it, or point data.raw elsewhere")
+        raise DataError(
+            f"data file {path}",
+            "empty",
+            "chat JSONL, one row a line",
+            "write rows into it, or point data.raw elsewhere",
+        )
     return good, bad
 
 
@@ -82,7 +87,10 @@ def refuse(bad: Sequence[Rejected], good: int, kept_at: Path | None = None) -> N
     more = f"\n  and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
     listed = f" (all are listed in {kept_at})" if kept_at else ""
     raise DataError(
-        "data", f"{len(bad)} bad of {len(bad) + good} rows:{shown}{more}\n", "every row sound", f"mend or delete these lines{listed}"
+        "data",
+        f"{len(bad)} bad of {len(bad) + good} rows:{shown}{more}\n",
+        "every row sound",
+        f"mend or delete these lines{listed}",
     )
 
 
@@ -93,11 +101,17 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
                 if text.strip():
                     yield number, text
     except FileNotFoundError as err:
-        raise DataError("data file", path, "an existing JSONL file", "run `dvc repro`, or point data.raw at your file") from err
+        raise DataError(
+            "data file", path, "an existing JSONL file", "run `dvc repro`, or point data.raw at your file"
+        ) from err
     except UnicodeDecodeError as err:
-        raise DataError(f"data file {path}", f"byte {err.start} is not UTF-8", "UTF-8 text", "save the file as UTF-8") from err
+        raise DataError(
+            f"data file {path}", f"byte {err.start} is not UTF-8", "UTF-8 text", "save the file as UTF-8"
+        ) from err
     except OSError as err:
-        raise DataError(f"data file {path}", err.strerror, "a readable file", "check the path and its permissions") from err
+        raise DataError(
+            f"data file {path}", err.strerror, "a readable file", "check the path and its permissions"
+        ) from err
 
 
 def _parse(text: str, label_key: str | None) -> tuple[Row, str | None]:

@@ -41,7 +41,9 @@ def split(rows: Sequence[Row], config: DataConfig) -> Splits:
     place = assign(rows, config)
     parts = {name: [row for row in rows if place[row["template"]] == name] for name in NAMES}
     one_label = len({row["label"] for row in rows}) == 1
-    train_cap, val_cap, test_cap = (len(rows),) * 3 if one_label else (config.per_label, config.val_per_label, config.test_per_label)
+    train_cap, val_cap, test_cap = (
+        (len(rows),) * 3 if one_label else (config.per_label, config.val_per_label, config.test_per_label)
+    )
     test = balance(parts["test"], test_cap, config.seed)
     clear_val = _unlike(parts["val"], test, config)
     val = balance(clear_val, val_cap, config.seed)
@@ -76,7 +78,9 @@ def assign(rows: Iterable[Row], config: DataConfig) -> dict[str, str]:
         tests = max(1, _round(config.test_fraction * len(ordered))) if len(ordered) > 1 else 0
         vals = min(_round(config.val_fraction * len(ordered)), len(ordered) - tests - 1)
         held = _hold_out(ordered, shapes, tests + vals)
-        place |= dict.fromkeys(ordered, "train") | dict.fromkeys(held[tests:], "val") | dict.fromkeys(held[:tests], "test")
+        place |= (
+            dict.fromkeys(ordered, "train") | dict.fromkeys(held[tests:], "val") | dict.fromkeys(held[:tests], "test")
+        )
     return place
 
 
@@ -108,7 +112,10 @@ def prove(splits: Splits, threshold: float) -> None:
     for name in ("train", "test"):
         if not splits[name]:
             raise DataError(
-                f"{name} split", "empty", "rows of labels with two templates or more", "add rows with other wordings, or set `template`"
+                f"{name} split",
+                "empty",
+                "rows of labels with two templates or more",
+                "add rows with other wordings, or set `template`",
             )
     for seen, held in (("train", "test"), ("train", "val"), ("val", "test")):
         for what, key in (("template", lambda r: r["template"]), ("text", normalised)):
@@ -123,7 +130,9 @@ def prove(splits: Splits, threshold: float) -> None:
 
 
 def _leak(seen: str, held: str, what: str) -> DataError:
-    return DataError(f"leak between {seen} and {held}", what, "splits that share nothing", "run prepare again from the raw rows")
+    return DataError(
+        f"leak between {seen} and {held}", what, "splits that share nothing", "run prepare again from the raw rows"
+    )
 
 
 def _unlike(rows: Iterable[Row], held: Sequence[Row], config: DataConfig) -> list[Row]:

@@ -17,11 +17,17 @@ def token_lengths(rows: Sequence[Row], model: Path) -> list[int]:
         tokenizer = AutoTokenizer.from_pretrained(str(model), local_files_only=True)
     except (OSError, ValueError) as err:
         raise CheckpointError(
-            f"model directory {model}", str(err).splitlines()[0], "a tokenizer beside the weights", "copy its files there"
+            f"model directory {model}",
+            str(err).splitlines()[0],
+            "a tokenizer beside the weights",
+            "copy its files there",
         ) from err
     if not tokenizer.chat_template:
         raise CheckpointError(
-            f"tokenizer in {model}", "no chat template", "an instruct model", "use one, or add chat_template.jinja to the directory"
+            f"tokenizer in {model}",
+            "no chat template",
+            "an instruct model",
+            "use one, or add chat_template.jinja to the directory",
         )
     texts = [tokenizer.apply_chat_template(row["messages"], tokenize=False) for row in rows]
     return [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]] if texts else []

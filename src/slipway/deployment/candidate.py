@@ -12,7 +12,14 @@ from slipway.store.artifacts import MANIFEST, Adapter, Dataset, Engine, Evaluati
 from slipway.store.lineage import lineage
 from slipway.store.store import A, load, verify
 
-SECTION_OF = {"fetch": "model", "train": "train", "merge": "merge", "quantize": "quantize", "engine": "engine", "gate": "gate"}
+SECTION_OF = {
+    "fetch": "model",
+    "train": "train",
+    "merge": "merge",
+    "quantize": "quantize",
+    "engine": "engine",
+    "gate": "gate",
+}
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,9 @@ def candidate_of(verdict: Verdict, config: Config) -> Candidate:
     Raises SlipwayError when the bytes of an ancestor are gone.
     """
     inputs = verdict.manifest["provenance"]["inputs"]
-    quality = {name: _load(Evaluation, inputs[name]) for name in ("base", "merged", "candidate", "champion") if name in inputs}
+    quality = {
+        name: _load(Evaluation, inputs[name]) for name in ("base", "merged", "candidate", "champion") if name in inputs
+    }
     served = quality["candidate"].manifest["provenance"]["inputs"]
     engine = _load(Engine, served["engine"])
     ancestors = lineage(engine)

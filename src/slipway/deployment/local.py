@@ -35,7 +35,9 @@ class LocalTarget:
         p, path = self._params, self.releases.dir(name)
         port = serving.free_port(p.host, *p.ports)
         self.releases.write(name, ENDPOINT, json.dumps({"url": None, "port": port}))
-        server = serving.start(path / "engine", p.host, port, path / "engine.log", detach=True, timeout_s=p.start_timeout_s)
+        server = serving.start(
+            path / "engine", p.host, port, path / "engine.log", detach=True, timeout_s=p.start_timeout_s
+        )
         self.releases.write(name, ENDPOINT, json.dumps({"url": server.url, **server.model_dump()}, indent=1) + "\n")
         return server
 
@@ -53,7 +55,12 @@ class LocalTarget:
         """Ask the release's own smoke prompts: every answer must have text. Whether it is JSON is reported, not required."""
         server = self.server(name)
         if server is None:
-            raise EngineError(f"release {name}", "its engine died", "an engine to ask", f"read {self.releases.dir(name) / 'engine.log'}")
+            raise EngineError(
+                f"release {name}",
+                "its engine died",
+                "an engine to ask",
+                f"read {self.releases.dir(name) / 'engine.log'}",
+            )
         rows = [json.loads(line) for line in (self.releases.dir(name) / "smoke.jsonl").read_text().splitlines()]
         with ChatClient(server.url, server.model, SMOKE_TIMEOUT_S) as client:
             return [_ask(client, row, name) for row in rows]
@@ -74,7 +81,9 @@ class LocalTarget:
             argv = process.info["cmdline"] or []
             if str(port) in argv and any(a.startswith(f"{engine}/") for a in argv):
                 created, log = process.info["create_time"], str(self.releases.dir(name) / "engine.log")
-                return Server(pid=process.pid, create_time=created, host=self._params.host, port=port, model="", log=log)
+                return Server(
+                    pid=process.pid, create_time=created, host=self._params.host, port=port, model="", log=log
+                )
         return None
 
     def _endpoint(self, name: str) -> dict[str, Any]:
@@ -86,7 +95,10 @@ def _ask(client: ChatClient, row: dict[str, Any], name: str) -> dict[str, Any]:
     answer = client.ask(row["messages"][:-1], SMOKE_TOKENS)
     if not answer.text.strip():
         raise EngineError(
-            f"release {name}", f"empty answer to test row {row['id']}", "text", "read its engine.log; evaluate the engine again"
+            f"release {name}",
+            f"empty answer to test row {row['id']}",
+            "text",
+            "read its engine.log; evaluate the engine again",
         )
     return {"id": row["id"], "answer": answer.text, "json": _is_json(answer.text), "seconds": round(answer.seconds, 3)}
 

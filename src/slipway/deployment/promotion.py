@@ -129,7 +129,10 @@ def _passed(verdict: Verdict, engine: Engine) -> dict[str, Any]:
         raise GateError(f"verdict {verdict.digest[:12]}", doc["outcome"], "pass", "nothing was promoted: see its rules")
     if engine.digest not in {a.digest for a in lineage(verdict)}:
         raise DataError(
-            f"verdict {verdict.digest[:12]}", "does not lead to this engine", f"one on engine {engine.digest[:12]}", "gate this engine"
+            f"verdict {verdict.digest[:12]}",
+            "does not lead to this engine",
+            f"one on engine {engine.digest[:12]}",
+            "gate this engine",
         )
     return doc
 

@@ -83,7 +83,10 @@ class Releases:
                 if time.monotonic() > deadline:
                     held = (self.root / "lock").read_text()
                     raise ResourceError(
-                        f"target {self.root}", f"busy: {held}", f"to be free within {timeout_s:.0f} s", "let that end, then run again"
+                        f"target {self.root}",
+                        f"busy: {held}",
+                        f"to be free within {timeout_s:.0f} s",
+                        "let that end, then run again",
                     ) from None
             time.sleep(LOCK_POLL_S)
 
@@ -95,7 +98,9 @@ class Releases:
         return sorted(p.name for p in self._folder.glob("[0-9]*-*")) if self._folder.is_dir() else []
 
     def read(self, name: str) -> Release:
-        return Release.model_validate_json((self.dir(name) / "release.json").read_text()).model_copy(update={"path": str(self.dir(name))})
+        return Release.model_validate_json((self.dir(name) / "release.json").read_text()).model_copy(
+            update={"path": str(self.dir(name))}
+        )
 
     def current(self) -> str | None:
         """Name of the release that the pointer names, None when there is none."""
@@ -143,7 +148,9 @@ class Releases:
         if problem is None and (found := load(Engine, path).digest) != digest:
             problem = f"digest {found[:12]}"
         if problem:
-            raise CheckpointError(f"engine {path.parent.name}", problem, f"intact bytes of digest {digest[:12]}", "run the pipeline again")
+            raise CheckpointError(
+                f"engine {path.parent.name}", problem, f"intact bytes of digest {digest[:12]}", "run the pipeline again"
+            )
 
     def write(self, name: str, document: str, text: str) -> None:
         with disk_full_is_named(self.dir(name)):

@@ -42,13 +42,20 @@ def read_serve(bundle: Path) -> ServeConfig:
     except FileNotFoundError:
         raise EngineError(f"engine {bundle}", f"no {SERVE}", "an engine bundle", "run the engine stage") from None
     except ValidationError as err:
-        raise EngineError(f"engine {file}", err.errors()[0]["msg"], "a serve config", "run the engine stage again") from err
+        raise EngineError(
+            f"engine {file}", err.errors()[0]["msg"], "a serve config", "run the engine stage again"
+        ) from err
     for name in (serve.model, serve.server):
         if not (bundle / name).is_file():
-            raise EngineError(f"engine {bundle}", f"{name} is missing", "a complete bundle", "run the engine stage again")
+            raise EngineError(
+                f"engine {bundle}", f"{name} is missing", "a complete bundle", "run the engine stage again"
+            )
     if serve.cpu != cpu_digest():
         raise EngineError(
-            f"engine {bundle}", f"compiled for CPU {serve.cpu}", f"this CPU, {cpu_digest()}", "run the engine stage on this machine"
+            f"engine {bundle}",
+            f"compiled for CPU {serve.cpu}",
+            f"this CPU, {cpu_digest()}",
+            "run the engine stage on this machine",
         )
     return serve
 

@@ -52,10 +52,14 @@ class ChatClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._http.close()
 
-    def ask(self, messages: Sequence[Message], max_tokens: int, *, fixed_length: bool = False, must_start: str = "") -> Answer:
+    def ask(
+        self, messages: Sequence[Message], max_tokens: int, *, fixed_length: bool = False, must_start: str = ""
+    ) -> Answer:
         """Greedy answer to `messages`. `fixed_length` goes on past the end token (llama.cpp, vLLM, TensorRT-LLM: `ignore_eos`).
         An answer that does not start with `must_start` is hung up on (finish `abandoned`): the server stops writing it.
 
@@ -99,7 +103,16 @@ class ChatClient:
         end = time.perf_counter()
         first = times[0] if times else end  # an empty answer: its end is all a user sees
         gaps = tuple(b - a for a, b in pairwise(times))
-        return Answer("".join(text), finish, usage["prompt_tokens"], usage["completion_tokens"], first - start, gaps, end - start, retries)
+        return Answer(
+            "".join(text),
+            finish,
+            usage["prompt_tokens"],
+            usage["completion_tokens"],
+            first - start,
+            gaps,
+            end - start,
+            retries,
+        )
 
     def _events(self, response: httpx.Response) -> Iterator[dict[str, Any]]:
         """The JSON payloads of a server-sent event stream, up to `[DONE]`."""
@@ -115,7 +128,9 @@ class ChatClient:
             yield event
 
     def _refused(self, status: int, body: str) -> EngineError:
-        return EngineError(f"endpoint {self._url}", f"HTTP {status}: {body[:300]}", "an answer", "read the server's log")
+        return EngineError(
+            f"endpoint {self._url}", f"HTTP {status}: {body[:300]}", "an answer", "read the server's log"
+        )
 
 
 def _strays(said: str, must_start: str) -> bool:

@@ -13,7 +13,11 @@ from slipway.system.files import sha256_bytes
 
 def engine_fingerprint(params: EngineConfig) -> dict[str, str]:
     """What, beside inputs and params, an engine is valid for; it goes into the stage key. Cheap, needs no torch."""
-    return {"arch": platform.machine(), "cpu": cpu_digest(), "engine": f"{params.kind} {params.package} {params.version}"}
+    return {
+        "arch": platform.machine(),
+        "cpu": cpu_digest(),
+        "engine": f"{params.kind} {params.package} {params.version}",
+    }
 
 
 @functools.cache

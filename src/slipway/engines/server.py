@@ -27,7 +27,9 @@ from slipway.store.artifacts import Engine
 from slipway.system import openmp
 
 HEALTH_EVERY_S = 0.1
-_NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # plain HTTP: httpx would read the system's certificates for every poll
+_NO_CERTIFICATES = ssl.SSLContext(
+    ssl.PROTOCOL_TLS_CLIENT
+)  # plain HTTP: httpx would read the system's certificates for every poll
 
 
 class Server(BaseModel):
@@ -48,7 +50,9 @@ class Server(BaseModel):
         return f"http://{self.host}:{self.port}/v1"
 
 
-def start(engine: Engine | Path, host: str, port: int, log_path: Path, *, detach: bool = False, timeout_s: float = 120) -> Server:
+def start(
+    engine: Engine | Path, host: str, port: int, log_path: Path, *, detach: bool = False, timeout_s: float = 120
+) -> Server:
     """Serve a bundle and wait until it is healthy.
 
     Raises ResourceError when the port is taken, EngineError when the process ends or is not healthy in `timeout_s`;
@@ -58,7 +62,9 @@ def start(engine: Engine | Path, host: str, port: int, log_path: Path, *, detach
     serve = read_serve(bundle)
     check_port(host, port)
     process = _spawn(command(bundle, serve, host, port), log_path, detach)
-    server = Server(pid=process.pid, create_time=process.create_time(), host=host, port=port, model=serve.alias, log=str(log_path))
+    server = Server(
+        pid=process.pid, create_time=process.create_time(), host=host, port=port, model=serve.alias, log=str(log_path)
+    )
     try:
         _await_health(server, timeout_s)
     except BaseException:
@@ -112,7 +118,9 @@ def is_running(server: Server) -> bool:
 def is_healthy(server: Server, timeout_s: float = 5) -> bool:
     """The process lives and its `/health` says ok: model loaded, ready for requests."""
     try:
-        answer = httpx.get(f"http://{server.host}:{server.port}/health", timeout=timeout_s, trust_env=False, verify=_NO_CERTIFICATES)
+        answer = httpx.get(
+            f"http://{server.host}:{server.port}/health", timeout=timeout_s, trust_env=False, verify=_NO_CERTIFICATES
+        )
     except httpx.TransportError:
         return False
     return answer.status_code == httpx.codes.OK and is_running(server)
@@ -134,13 +142,17 @@ def free_port(host: str, first: int, last: int) -> int:
     for port in range(first, last + 1):
         if _can_bind(host, port):
             return port
-    raise ResourceError("ports", f"{first}..{last} on {host} all in use", "a free one", "stop what holds them, or set deploy.ports")
+    raise ResourceError(
+        "ports", f"{first}..{last} on {host} all in use", "a free one", "stop what holds them, or set deploy.ports"
+    )
 
 
 def check_port(host: str, port: int) -> None:
     """ResourceError naming the port, and its holder when the system tells, unless the port can be bound."""
     if not _can_bind(host, port):
-        raise ResourceError(f"port {port} on {host}", f"in use by {_holder(port)}", "a free port", "stop it or choose another port")
+        raise ResourceError(
+            f"port {port} on {host}", f"in use by {_holder(port)}", "a free port", "stop it or choose another port"
+        )
 
 
 def _spawn(argv: list[str], log_path: Path, detach: bool) -> psutil.Process:
@@ -156,7 +168,9 @@ def _spawn(argv: list[str], log_path: Path, detach: bool) -> psutil.Process:
     try:
         pid = os.posix_spawn(argv[0], argv, {**os.environ, **openmp.ENVIRONMENT}, file_actions=actions, setsid=detach)
     except OSError as err:
-        raise EngineError(f"program {argv[0]}", err.strerror, "an executable for this machine", "run the engine stage again") from err
+        raise EngineError(
+            f"program {argv[0]}", err.strerror, "an executable for this machine", "run the engine stage again"
+        ) from err
     return psutil.Process(pid)
 
 
@@ -174,7 +188,10 @@ def _await_health(server: Server, timeout_s: float) -> None:
 def _died(server: Server, expected: str) -> EngineError:
     state = "not healthy yet" if is_running(server) else "died"
     return EngineError(
-        f"engine server on port {server.port}", f"{state}. Last log lines:\n{log_tail(Path(server.log))}", expected, f"read {server.log}"
+        f"engine server on port {server.port}",
+        f"{state}. Last log lines:\n{log_tail(Path(server.log))}",
+        expected,
+        f"read {server.log}",
     )
 
 
@@ -196,7 +213,9 @@ def _can_bind(host: str, port: int) -> bool:
         except OSError as err:
             if err.errno in (errno.EADDRINUSE, errno.EACCES):
                 return False
-            raise ResourceError(f"address {host}:{port}", err.strerror, "an address of this machine", "mend the host setting") from err
+            raise ResourceError(
+                f"address {host}:{port}", err.strerror, "an address of this machine", "mend the host setting"
+            ) from err
     return True
 
 
@@ -210,7 +229,9 @@ def _holder(port: int) -> str:
     """Name and pid of the listener, as far as the system tells this user."""
     try:
         pids = [
-            c.pid for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port and c.pid
+            c.pid
+            for c in psutil.net_connections("tcp")
+            if c.status == psutil.CONN_LISTEN and c.laddr and c.laddr.port == port and c.pid
         ]
         return f"{psutil.Process(pids[0]).name()} (pid {pids[0]})" if pids else "a process that this user cannot see"
     except (psutil.AccessDenied, psutil.NoSuchProcess):

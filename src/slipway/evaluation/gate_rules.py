@@ -65,11 +65,26 @@ def _floors(candidate: Evaluation, params: GateConfig) -> Iterator[Rule]:
     metrics = candidate.read_json("metrics.json")
     for name, floor in params.floors.items():
         if not isinstance(metrics.get(name), dict):
-            raise ConfigError(f"gate.floors.{name}", "not measured", f"one of {', '.join(ITEM_KEYS)}", "mend the gate's YAML")
+            raise ConfigError(
+                f"gate.floors.{name}", "not measured", f"one of {', '.join(ITEM_KEYS)}", "mend the gate's YAML"
+            )
         m = metrics[name]
         passed = m["value"] >= floor
-        reason = f"{name} {m['value']:.3f} (point estimate) is {'at least' if passed else 'below'} the floor {floor:.3f}"
-        yield Rule("floor", name, "floor", m["value"], floor, m["low"], m["high"], "pass" if passed else "fail", reason, metrics["n"])
+        reason = (
+            f"{name} {m['value']:.3f} (point estimate) is {'at least' if passed else 'below'} the floor {floor:.3f}"
+        )
+        yield Rule(
+            "floor",
+            name,
+            "floor",
+            m["value"],
+            floor,
+            m["low"],
+            m["high"],
+            "pass" if passed else "fail",
+            reason,
+            metrics["n"],
+        )
 
 
 def _non_inferiority(rule: NonInferiority, items: dict[str, Items], confidence: float) -> Rule:
@@ -79,8 +94,14 @@ def _non_inferiority(rule: NonInferiority, items: dict[str, Items], confidence: 
     needed = items_to_decide(d.gained, d.lost, d.n, rule.margin, confidence) if outcome == "inconclusive" else None
     reason = f"{rule.metric} differs from {rule.against} by {d.value:+.3f} ({d.low:+.3f} to {d.high:+.3f}), margin {rule.margin:.3f}"
     if outcome == "inconclusive":
-        reason += f": {d.n} items cannot tell, about {needed} would" if needed else f": {d.n} items cannot tell, it sits on the margin"
-    return Rule("non_inferiority", rule.metric, rule.against, d.value, -rule.margin, d.low, d.high, outcome, reason, d.n, needed)
+        reason += (
+            f": {d.n} items cannot tell, about {needed} would"
+            if needed
+            else f": {d.n} items cannot tell, it sits on the margin"
+        )
+    return Rule(
+        "non_inferiority", rule.metric, rule.against, d.value, -rule.margin, d.low, d.high, outcome, reason, d.n, needed
+    )
 
 
 def _bits(quantized: Quantized, params: GateConfig) -> Iterator[Rule]:
@@ -89,7 +110,12 @@ def _bits(quantized: Quantized, params: GateConfig) -> Iterator[Rule]:
         return
     bits = quantized.summary.get("bits_per_parameter")
     if bits is None:
-        raise DataError(f"summary of {quantized.uri}", "no bits_per_parameter", "the figure that quantize writes", "run quantize again")
+        raise DataError(
+            f"summary of {quantized.uri}",
+            "no bits_per_parameter",
+            "the figure that quantize writes",
+            "run quantize again",
+        )
     passed = bits <= limit
     reason = f"{bits:.2f} bits per quantized parameter {'are within' if passed else 'exceed'} {limit:.2f}"
     outcome: Outcome = "pass" if passed else "fail"

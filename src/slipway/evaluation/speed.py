@@ -22,7 +22,9 @@ from slipway.system.progress import Progress
 OUTPUT_TOKENS = 32
 
 
-def measure(client: ChatClient, rows: Sequence[Row], concurrency: Sequence[int], requests: int, progress: Progress) -> list[dict[str, Any]]:
+def measure(
+    client: ChatClient, rows: Sequence[Row], concurrency: Sequence[int], requests: int, progress: Progress
+) -> list[dict[str, Any]]:
     """One entry a concurrency, milliseconds and per-second rates; raises EngineError when the engine stops answering."""
     prompts = cycle([row["messages"][:-1] for row in rows])
     found = []

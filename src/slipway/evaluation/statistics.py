@@ -101,7 +101,9 @@ def mcnemar_exact(gained: int, lost: int) -> float:
     return min(1.0, 2 * tail / (1 << n))
 
 
-def items_to_decide(gained: int, lost: int, n: int, margin: float, confidence: float = 0.95, power: float = 0.8) -> int | None:
+def items_to_decide(
+    gained: int, lost: int, n: int, margin: float, confidence: float = 0.95, power: float = 0.8
+) -> int | None:
     """Items at which a non-inferiority test with one-sided level `confidence` decides with probability `power`,
     if discordance and difference stay as observed; None when the difference sits on the margin and no number would do.
 
@@ -122,7 +124,12 @@ def items_to_decide(gained: int, lost: int, n: int, margin: float, confidence: f
 
 def _check_counts(name: str, count: int, n: int) -> None:
     if n <= 0 or not 0 <= count <= n:
-        raise DataError(f"count of {name}", f"{count} of {n} items", "0 <= count <= items, and at least one item", "check the test split")
+        raise DataError(
+            f"count of {name}",
+            f"{count} of {n} items",
+            "0 <= count <= items, and at least one item",
+            "check the test split",
+        )
 
 
 def _z(level: float) -> float:

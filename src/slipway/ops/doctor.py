@@ -70,7 +70,9 @@ def check(config: Config) -> list[Check]:
 def python(version: tuple[int, ...]) -> Check:
     found = ".".join(map(str, version))
     if version[:2] < PYTHON:
-        return Check("python", "fail", found, f"use python {'.'.join(map(str, PYTHON))} or newer: `make PYTHON=python3.11 setup`")
+        return Check(
+            "python", "fail", found, f"use python {'.'.join(map(str, PYTHON))} or newer: `make PYTHON=python3.11 setup`"
+        )
     return Check("python", "ok", f"{found} on {platform.machine()}", "")
 
 
@@ -80,7 +82,14 @@ def packages() -> list[Check]:
     for extra, requirements in installed.extras().items():
         missing, others = installed.wrong(requirements)
         if extra in OPTIONAL_EXTRAS and missing and not others:
-            checks.append(Check(f"packages: {extra}", "ok", f"not installed: {', '.join(missing)}", "not needed to ship on this machine"))
+            checks.append(
+                Check(
+                    f"packages: {extra}",
+                    "ok",
+                    f"not installed: {', '.join(missing)}",
+                    "not needed to ship on this machine",
+                )
+            )
         elif missing or others:
             found = "; ".join([*([f"missing: {', '.join(missing)}"] if missing else []), *others])
             lock = "requirements-test.lock" if extra == "test" else "requirements.lock"
@@ -92,7 +101,12 @@ def packages() -> list[Check]:
 
 def torch(gpus: list[str], build: tuple[str, str | None] | None) -> Check:
     if build is None:
-        return Check("torch build", "fail", "not installed", "`pip install -r requirements.lock`, or run stages on another machine")
+        return Check(
+            "torch build",
+            "fail",
+            "not installed",
+            "`pip install -r requirements.lock`, or run stages on another machine",
+        )
     version, cuda = build
     found = f"{version}, {f'CUDA {cuda}' if cuda else 'CPU only'}"
     if gpus and not cuda:
@@ -111,8 +125,15 @@ def engine(params: EngineConfig, cache: Path) -> list[Check]:
     except ResourceError as err:
         return [Check("engine tools", "fail", str(err.value), err.next_step)]
     build = Build(cache / "engines" / build_id(params, tools))
-    found = f"built: {build.root}" if is_complete(build) else "not built yet: the first run does it, about 8 minutes on 2 cores"
-    return [Check("engine tools", "ok", f"{tools.cxx}, {tools.cmake}", ""), Check(f"engine {params.kind}", "ok", found, "")]
+    found = (
+        f"built: {build.root}"
+        if is_complete(build)
+        else "not built yet: the first run does it, about 8 minutes on 2 cores"
+    )
+    return [
+        Check("engine tools", "ok", f"{tools.cxx}, {tools.cmake}", ""),
+        Check(f"engine {params.kind}", "ok", found, ""),
+    ]
 
 
 def disk(name: str, path: Path) -> Check:
@@ -123,11 +144,21 @@ def disk(name: str, path: Path) -> Check:
     free = shutil.disk_usage(there).free / GB
     found = f"{free:.1f} GB free for {path}"
     if not os.access(there, os.W_OK):
-        return Check(f"disk: {name}", "fail", f"{there} is not writable", f"set store.{'root' if name == 'store' else 'cache'} elsewhere")
+        return Check(
+            f"disk: {name}",
+            "fail",
+            f"{there} is not writable",
+            f"set store.{'root' if name == 'store' else 'cache'} elsewhere",
+        )
     if free < DISK_WARN:
         setting = "store.root" if name == "store" else "store.cache"
         status: Status = "fail" if free < DISK_FAIL else "warn"
-        return Check(f"disk: {name}", status, found, f"free space or set {setting} to another disk; {DISK_WARN:.0f} GB is comfortable")
+        return Check(
+            f"disk: {name}",
+            status,
+            found,
+            f"free space or set {setting} to another disk; {DISK_WARN:.0f} GB is comfortable",
+        )
     return Check(f"disk: {name}", "ok", found, "")
 
 
@@ -136,7 +167,12 @@ def memory(available: float) -> Check:
     found = f"{available / GB:.1f} GB available"
     if available / GB < MEMORY_WARN:
         status: Status = "fail" if available / GB < MEMORY_FAIL else "warn"
-        return Check("memory", status, found, f"close programs: training the embedded model peaks near {MEMORY_FAIL - 0.5:.1f} GB")
+        return Check(
+            "memory",
+            status,
+            found,
+            f"close programs: training the embedded model peaks near {MEMORY_FAIL - 0.5:.1f} GB",
+        )
     return Check("memory", "ok", found, "")
 
 
@@ -181,7 +217,9 @@ def _available_memory() -> float:
 
 
 def _prefect() -> tuple[str, int]:
-    return _address(os.environ.get("PREFECT_API_URL") or f"http://127.0.0.1:{os.environ.get('SLIPWAY_PREFECT_PORT') or 4200}")
+    return _address(
+        os.environ.get("PREFECT_API_URL") or f"http://127.0.0.1:{os.environ.get('SLIPWAY_PREFECT_PORT') or 4200}"
+    )
 
 
 def _address(uri: str) -> tuple[str, int]:

@@ -45,5 +45,7 @@ async def _only(client: Any, name: str) -> DeploymentResponse:
     if len(found) == 1:
         return found[0]  # type: ignore[no-any-return]
     if not found:
-        raise ValueError(f"deployment {name!r} is not on this server. Next: `make up` deploys it; `prefect deployment ls` lists all")
+        raise ValueError(
+            f"deployment {name!r} is not on this server. Next: `make up` deploys it; `prefect deployment ls` lists all"
+        )
     raise ValueError(f"deployment {name!r} exists for {len(found)} flows. Next: name one as <FLOW_NAME>/{name}")

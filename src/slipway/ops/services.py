@@ -50,7 +50,9 @@ class Services:
     def here() -> Services:
         root = Path(os.environ.get("SLIPWAY_ROOT") or Path.cwd()).resolve()
         if not (root / "infra/local/supervisord.conf").is_file():
-            raise ConfigError("working directory", root, "the project's root, which holds infra/local", "cd there, then run again")
+            raise ConfigError(
+                "working directory", root, "the project's root, which holds infra/local", "cd there, then run again"
+            )
         data = Path(os.environ.get("SLIPWAY_SERVICES") or root / ".slipway/services").resolve()
         return Services(root, data, _port("SLIPWAY_PREFECT_PORT", 4200), _port("SLIPWAY_MLFLOW_PORT", 5000))
 
@@ -100,8 +102,14 @@ def up(services: Services, console: Console) -> None:
             _wait(services, name, ready)
         status.update("deploying")
         deployed = _deploy(services)
-    console.print("services started" if started else "services were up already" + ("" if deployed else "; nothing to do"), highlight=False)
-    console.print(f"  Prefect  {services.prefect_url}\n  MLflow   {services.mlflow_url}\n  data     {services.data}", highlight=False)
+    console.print(
+        "services started" if started else "services were up already" + ("" if deployed else "; nothing to do"),
+        highlight=False,
+    )
+    console.print(
+        f"  Prefect  {services.prefect_url}\n  MLflow   {services.mlflow_url}\n  data     {services.data}",
+        highlight=False,
+    )
     if deployed:
         console.print(f"  deployed {DEPLOYMENT} to work pool {POOL}", highlight=False)
     if services.prefect_port != 4200:
@@ -119,7 +127,10 @@ def down(services: Services, console: Console) -> None:
     _, alive = psutil.wait_procs(family, timeout=STOP_TIMEOUT_S)
     if alive:
         raise ResourceError(
-            "services", f"still running: {[p.pid for p in alive]}", "to end when asked", f"read {services.data}/supervisord.log"
+            "services",
+            f"still running: {[p.pid for p in alive]}",
+            "to end when asked",
+            f"read {services.data}/supervisord.log",
         )
     console.print("services stopped")
 
@@ -127,7 +138,21 @@ def down(services: Services, console: Console) -> None:
 def worker(services: Services) -> None:
     """Become the worker once the server answers: supervisord starts both at the same time."""
     _wait(services, "Prefect", lambda: healthy(services.prefect_port, "/api/health"))
-    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", "local", "--limit", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "prefect",
+        "worker",
+        "start",
+        "--pool",
+        POOL,
+        "--type",
+        "process",
+        "--name",
+        "local",
+        "--limit",
+        "1",
+    ]
     os.execv(sys.executable, command)  # noqa: S606 - takes this process's place
 
 
@@ -145,10 +170,15 @@ def supervisor(services: Services) -> psutil.Process | None:
 def _start(services: Services) -> None:
     conf = services.root / "infra/local/supervisord.conf"
     command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(conf)]
-    done = subprocess.run(command, cwd=services.data, env=services.environment(), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=services.data, env=services.environment(), capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
         raise ResourceError(
-            "supervisord", (done.stderr or done.stdout).strip()[-500:], "to start", f"run it by hand: {shlex.join(command)}"
+            "supervisord",
+            (done.stderr or done.stdout).strip()[-500:],
+            "to start",
+            f"run it by hand: {shlex.join(command)}",
         )
 
 
@@ -178,7 +208,9 @@ def _wait(services: Services, name: str, ready: Callable[[], bool]) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while not ready():
         if time.monotonic() > deadline:
-            raise ResourceError(name, f"not up after {START_TIMEOUT_S:.0f} s", "a healthy service", f"read the logs in {services.data}")
+            raise ResourceError(
+                name, f"not up after {START_TIMEOUT_S:.0f} s", "a healthy service", f"read the logs in {services.data}"
+            )
         time.sleep(0.5)
 
 
@@ -193,10 +225,15 @@ def _deploy(services: Services) -> bool:
     if stamp.exists() and stamp.read_text() == digest:
         return False
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
-    done = subprocess.run(command, cwd=services.root, env=services.environment(), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=services.root, env=services.environment(), capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
         raise ResourceError(
-            "prefect deploy", (done.stdout + done.stderr).strip()[-1500:], "exit code 0", f"run it by hand: {shlex.join(command)}"
+            "prefect deploy",
+            (done.stdout + done.stderr).strip()[-1500:],
+            "exit code 0",
+            f"run it by hand: {shlex.join(command)}",
         )
     _install_automations(services)
     stamp.write_text(digest)
@@ -204,8 +241,15 @@ def _deploy(services: Services) -> bool:
 
 
 def _sources_digest(services: Services) -> str:
-    files = [services.root / "prefect.yaml", *sorted(services.root.glob("conf/**/*.yaml")), *sorted(services.root.glob("flows/*.py"))]
-    files += [*(Path(__file__).resolve().parents[1] / "config").glob("*.py"), *sorted(services.root.glob("infra/local/automations/*.json"))]
+    files = [
+        services.root / "prefect.yaml",
+        *sorted(services.root.glob("conf/**/*.yaml")),
+        *sorted(services.root.glob("flows/*.py")),
+    ]
+    files += [
+        *(Path(__file__).resolve().parents[1] / "config").glob("*.py"),
+        *sorted(services.root.glob("infra/local/automations/*.json")),
+    ]
     return sha256_bytes(canonical([[str(f), sha256_file(f)] for f in files]))
 
 
@@ -218,7 +262,10 @@ def _install_automations(services: Services) -> None:
             _api(services, "DELETE", f"/automations/{old['id']}")
         if _api(services, "POST", "/automations/", wanted) is None:
             raise ResourceError(
-                f"automation {wanted['name']}", "refused by the server", "an installed automation", f"read {services.data}/prefect.log"
+                f"automation {wanted['name']}",
+                "refused by the server",
+                "an installed automation",
+                f"read {services.data}/prefect.log",
             )
 
 
@@ -226,7 +273,9 @@ def _api(services: Services, method: str, path: str, body: Any = None) -> Any:
     """The JSON answer of Prefect's API; None when it does not answer or refuses."""
     connection = http.client.HTTPConnection(HOST, services.prefect_port, timeout=10)
     try:
-        connection.request(method, f"/api{path}", json.dumps(body) if body is not None else None, {"Content-Type": "application/json"})
+        connection.request(
+            method, f"/api{path}", json.dumps(body) if body is not None else None, {"Content-Type": "application/json"}
+        )
         answer = connection.getresponse()
         text = answer.read()
         return (json.loads(text) if text else {}) if answer.status < http.HTTPStatus.BAD_REQUEST else None
@@ -262,7 +311,11 @@ def _read_env(file: Path) -> dict[str, str]:
 def main(arguments: list[str]) -> int:
     try:
         services = Services.here()
-        actions = {"up": lambda: up(services, Console()), "down": lambda: down(services, Console()), "worker": lambda: worker(services)}
+        actions = {
+            "up": lambda: up(services, Console()),
+            "down": lambda: down(services, Console()),
+            "worker": lambda: worker(services),
+        }
         if len(arguments) != 1 or arguments[0] not in actions:
             raise ConfigError("services", " ".join(arguments), "up, down or worker", "see the module's docstring")
         actions[arguments[0]]()

@@ -45,9 +45,21 @@ def _releases(config: Config) -> list[dict[str, Any]]:
     for name in now.releases:
         release = target.releases.read(name)
         serving = now.release is not None and name == now.release.name
-        state = ("serving" if now.healthy else "not answering") if serving else ("previous" if name == now.previous else "kept")
+        state = (
+            ("serving" if now.healthy else "not answering")
+            if serving
+            else ("previous" if name == now.previous else "kept")
+        )
         url = now.url if serving else None
-        rows.append({"name": name, "engine": release.digests.get("engine", ""), "created": release.created, "state": state, "url": url})
+        rows.append(
+            {
+                "name": name,
+                "engine": release.digests.get("engine", ""),
+                "created": release.created,
+                "state": state,
+                "url": url,
+            }
+        )
     return rows
 
 
@@ -74,5 +86,7 @@ def _unfinished_work(root: Path, training: set[str]) -> list[dict[str, str]]:
     for work in sorted(root.glob("work/*/job.json")):
         alive = any(os.fspath(work.resolve()) in line for line in running)
         if not alive and f"{PREFIX}{work.parent.name}" not in training:
-            rows.append({"what": f"unfinished {work.parent.name}", "advice": f"run again to resume, or delete {work.parent}"})
+            rows.append(
+                {"what": f"unfinished {work.parent.name}", "advice": f"run again to resume, or delete {work.parent}"}
+            )
     return rows

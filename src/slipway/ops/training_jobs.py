@@ -53,7 +53,10 @@ def training_jobs(config: Config) -> tuple[list[TrainingJob], list[dict[str, str
     asked.ask_docker(*hosts)
     known = {job.name for job in jobs}
     left += [
-        {"what": f"{j.where} trains unfollowed ({j.saved} steps saved)", "advice": f"run again to adopt it, or end it: {j.stop}"}
+        {
+            "what": f"{j.where} trains unfollowed ({j.saved} steps saved)",
+            "advice": f"run again to adopt it, or end it: {j.stop}",
+        }
         for j in jobs
         if not j.followed
     ]
@@ -77,9 +80,13 @@ class Asked:
 
                     self._docker[host] = list_jobs(host)
                 except ImportError as err:
-                    self.silent.append({"what": f"containers are not listed: {err}", "advice": "`pip install 'slipway[docker]'`"})
+                    self.silent.append(
+                        {"what": f"containers are not listed: {err}", "advice": "`pip install 'slipway[docker]'`"}
+                    )
                 except ResourceError as err:
-                    self.silent.append({"what": f"{err.thing} does not answer: jobs there are not listed", "advice": err.next_step})
+                    self.silent.append(
+                        {"what": f"{err.thing} does not answer: jobs there are not listed", "advice": err.next_step}
+                    )
 
     def containers(self) -> Iterator[Any]:
         for found in self._docker.values():
@@ -92,7 +99,9 @@ class Asked:
         try:
             found = by_controller(job_id)
         except (SilentError, ResourceError) as err:
-            self.silent.append({"what": f"Slurm does not answer about job {job_id}: {err}", "advice": f"`squeue -j {job_id}` shows it"})
+            self.silent.append(
+                {"what": f"Slurm does not answer about job {job_id}: {err}", "advice": f"`squeue -j {job_id}` shows it"}
+            )
             return "unknown"
         return found.state if found and found.outcome is None else None
 
@@ -109,7 +118,9 @@ def _of_work(work: Path, target: TargetConfig, asked: Asked) -> Iterator[Trainin
         asked.ask_docker(runner.host)
         for found in asked.containers():
             if found.name == name:
-                yield TrainingJob(name, f"container {name} on {found.host}", found.state, followed, saved, f"`docker stop {name}`")
+                yield TrainingJob(
+                    name, f"container {name} on {found.host}", found.state, followed, saved, f"`docker stop {name}`"
+                )
     elif isinstance(runner, SlurmConfig) and (nemo / "slurm.json").exists():
         job_id = json.loads((nemo / "slurm.json").read_text()).get("job_id")
         if job_id and (state := asked.slurm_state(int(job_id))):

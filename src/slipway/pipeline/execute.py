@@ -34,7 +34,10 @@ def execute(name: str, job_file: Path) -> Path:
         job = json.loads(job_file.read_text())
         if job["stage"] != name:
             raise ConfigError(
-                f"job file {job_file}", f"for stage {job['stage']}", f"stage {name}", f"run `slipway stage {job['stage']} {job_file}`"
+                f"job file {job_file}",
+                f"for stage {job['stage']}",
+                f"stage {name}",
+                f"run `slipway stage {job['stage']} {job_file}`",
             )
         return _execute(job, work)
     except SlipwayError as err:
@@ -47,7 +50,9 @@ def _execute(job: dict[str, Any], work: Path) -> Path:
     try:
         params = spec.params.model_validate(job["params"])
     except ValidationError as err:
-        raise ConfigError(f"params of stage {spec.name}", err.errors()[0]["loc"], err.errors()[0]["msg"], "mend job.json") from err
+        raise ConfigError(
+            f"params of stage {spec.name}", err.errors()[0]["loc"], err.errors()[0]["msg"], "mend job.json"
+        ) from err
     store = Store(Path(job["store"]))
     inputs = {k: _input(k, spec, job["inputs"].get(k)) for k in spec.inputs}
     start = time.time()
@@ -63,7 +68,9 @@ def _input(name: str, spec: StageSpec, ref: dict[str, str] | None) -> Artifact |
     kinds = {c.kind: c for c in Artifact.__subclasses__()}
     artifact = load(kinds[ref["kind"]], Path(ref["uri"]))
     if artifact.digest != ref["digest"]:
-        raise ResourceError(f"input {name} of {spec.name}", artifact.digest[:12], ref["digest"][:12], "run the pipeline again")
+        raise ResourceError(
+            f"input {name} of {spec.name}", artifact.digest[:12], ref["digest"][:12], "run the pipeline again"
+        )
     return artifact
 
 

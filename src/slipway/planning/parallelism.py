@@ -39,4 +39,6 @@ class Parallelism:
 
 def parallelism(params: TrainConfig, target: TargetConfig) -> Parallelism:
     world = target.nodes * max(1, target.gpus)
-    return Parallelism(world, params.tensor_parallel, params.context_parallel, params.pipeline_parallel, params.expert_parallel)
+    return Parallelism(
+        world, params.tensor_parallel, params.context_parallel, params.pipeline_parallel, params.expert_parallel
+    )

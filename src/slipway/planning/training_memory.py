@@ -57,7 +57,9 @@ class MemoryPlan:
         return max(self.step, self.loading)
 
 
-def memory_plan(model: ModelConfig, params: TrainConfig, target: TargetConfig, *, trained_bytes: float = TRAINED_BYTES) -> MemoryPlan:
+def memory_plan(
+    model: ModelConfig, params: TrainConfig, target: TargetConfig, *, trained_bytes: float = TRAINED_BYTES
+) -> MemoryPlan:
     """Memory of one GPU of the target. `trained_bytes`: bytes per trained parameter, 16 where adapters are fp32."""
     gpus = parallelism(params, target)
     weights = _weights(model, params, gpus)
@@ -65,7 +67,11 @@ def memory_plan(model: ModelConfig, params: TrainConfig, target: TargetConfig, *
     if target.unified_memory:
         loading = weights + (SHARD_BYTES if params.method == "qlora" else weights)
     return MemoryPlan(
-        weights, _trained(model, params, gpus) * trained_bytes, _kept(model, params, gpus), _working(model, params, gpus), loading
+        weights,
+        _trained(model, params, gpus) * trained_bytes,
+        _kept(model, params, gpus),
+        _working(model, params, gpus),
+        loading,
     )
 
 
@@ -131,7 +137,11 @@ def _kept(model: ModelConfig, params: TrainConfig, gpus: Parallelism) -> float:
     whole_layers = params.method == "qlora" and not (params.strategy == "ddp" and gpus.world > 1)
     per_token = 2.0 * h if whole_layers or params.activation_checkpointing == "selective" else 8.0 * h
     if params.activation_checkpointing == "selective":
-        dense = 0 if params.method == "qlora" else 2 * h + queries + 2 * values + 2 * model.intermediate * max(1, model.experts_per_token)
+        dense = (
+            0
+            if params.method == "qlora"
+            else 2 * h + queries + 2 * values + 2 * model.intermediate * max(1, model.experts_per_token)
+        )
         per_token += 2 * queries + dense
     elif params.activation_checkpointing == "none":
         per_token = _layer_activations(model, gpus, sequence=params.sequence_parallel)
@@ -150,7 +160,11 @@ def _working(model: ModelConfig, params: TrainConfig, gpus: Parallelism) -> floa
     tokens = _tokens(params, gpus)
     logits = {"masked": tokens, "chunked": min(tokens, CHUNK_TOKENS), "fused_linear": 0.0}[params.loss]
     layer = _layer_activations(model, gpus, sequence=params.sequence_parallel) * tokens
-    masks = 0.0 if params.attention == "flash_attention_2" else 2.0 * params.micro_batch * (params.pack_length / gpus.context) ** 2
+    masks = (
+        0.0
+        if params.attention == "flash_attention_2"
+        else 2.0 * params.micro_batch * (params.pack_length / gpus.context) ** 2
+    )
     return max(LOGIT_BYTES * model.vocabulary * logits, layer) + masks
 
 

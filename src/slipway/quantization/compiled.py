@@ -21,7 +21,12 @@ import torch.fx.experimental._config
 Mode = Literal["auto", "on", "off"]
 F = TypeVar("F", bound=Callable[..., Any])
 WORTH_COMPILING = 1_000_000_000  # bytes of weights; below it the eager run ends before the compiler has started
-_SAME_BITS = ("emulate_precision_casts", "eager_numerics.division_rounding", "eager_numerics.disable_ftz", "emulate_divison_rounding")
+_SAME_BITS = (
+    "emulate_precision_casts",
+    "eager_numerics.division_rounding",
+    "eager_numerics.disable_ftz",
+    "emulate_divison_rounding",
+)
 
 
 class Kernels:
@@ -54,7 +59,10 @@ class Kernels:
             copies = [own[id(tensor)] for tensor in tensors]
             results.append([_raw(found) for found in (*_tensors(way(*copies)), *copies)])
         if not all(map(torch.equal, *results)):
-            self.compiled, self.why = False, f"eager: compiled {getattr(function, '__qualname__', function)} rounds otherwise here"
+            self.compiled, self.why = (
+                False,
+                f"eager: compiled {getattr(function, '__qualname__', function)} rounds otherwise here",
+            )
 
 
 def _tensors(result: Any) -> list[torch.Tensor]:

@@ -47,7 +47,10 @@ class CompressedTensors:
         """Raises ConfigError for stacked experts."""
         if len(info.shape) != 2:
             raise ConfigError(
-                f"weight of {module}", f"shape {list(info.shape)}", f"[O, I] in the layout {self.name}", "use the layout modelopt"
+                f"weight of {module}",
+                f"shape {list(info.shape)}",
+                f"[O, I] in the layout {self.name}",
+                "use the layout modelopt",
             )
         names = _NAMES[_COMPRESSION[fmt.name]]
         places = {role: Place(f"{module}.{names[role]}", output) for role, output in fmt.outputs(info).items()}
@@ -80,7 +83,8 @@ class CompressedTensors:
         compressions = {_COMPRESSION[fmt.name] for fmt, _ in formats}
         config = {
             "config_groups": {
-                f"group_{i}": _group(fmt, _targets(modules) if len(formats) > 1 else ["Linear"]) for i, (fmt, modules) in enumerate(formats)
+                f"group_{i}": _group(fmt, _targets(modules) if len(formats) > 1 else ["Linear"])
+                for i, (fmt, modules) in enumerate(formats)
             },
             "format": compressions.pop() if len(compressions) == 1 else "mixed-precision",
             "global_compression_ratio": None,
@@ -100,7 +104,10 @@ def _divides(fmt: Format) -> bool:
 def _targets(modules: Sequence[str]) -> list[str]:
     """Modules by name; all experts of a layer by a pattern, since vLLM asks for them by names of its own."""
     experts = {fusion.container(module) for module in modules} - {None}
-    return sorted([module for module in modules if not fusion.container(module)] + [f"re:{re.escape(str(name))}[.]" for name in experts])
+    return sorted(
+        [module for module in modules if not fusion.container(module)]
+        + [f"re:{re.escape(str(name))}[.]" for name in experts]
+    )
 
 
 def _group(fmt: Format, targets: list[str]) -> dict[str, Any]:

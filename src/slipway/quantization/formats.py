@@ -25,7 +25,9 @@ from slipway.errors import ConfigError
 from slipway.quantization import fp4, fp8, mxfp4
 from slipway.weights.shards import TensorInfo
 
-Role = Literal["weight", "scale", "scalar", "input"]  # codes; scales of blocks or channels; the weight's fp32 scalar; input_scale
+Role = Literal[
+    "weight", "scale", "scalar", "input"
+]  # codes; scales of blocks or channels; the weight's fp32 scalar; input_scale
 Sharing = Literal["fused", "experts", "none"]  # whose weights have one scalar, see `fusion`
 
 
@@ -81,11 +83,19 @@ class _WithoutScalars:
         return torch.ones_like(amax, dtype=torch.float32)
 
     def input_scale(self, amax: torch.Tensor) -> torch.Tensor:
-        raise ConfigError(f"input scale of {self.name}", f"amax {amax.tolist()}", "a format with static activations", "use nvfp4 or fp8")
+        raise ConfigError(
+            f"input scale of {self.name}",
+            f"amax {amax.tolist()}",
+            "a format with static activations",
+            "use nvfp4 or fp8",
+        )
 
     def stacked(self) -> Format:
         raise ConfigError(
-            f"format {self.name}", "experts stacked in one tensor", "a layout that a runtime loads: there is none", "use nvfp4 or fp8"
+            f"format {self.name}",
+            "experts stacked in one tensor",
+            "a layout that a runtime loads: there is none",
+            "use nvfp4 or fp8",
         )
 
 
@@ -188,7 +198,10 @@ class Fp8Dynamic(_WithoutScalars):
     scalar: bool = False
 
     def outputs(self, info: TensorInfo) -> dict[Role, TensorInfo]:
-        return {"weight": TensorInfo(torch.float8_e4m3fn, info.shape), "scale": TensorInfo(torch.float32, info.shape[:-1])}
+        return {
+            "weight": TensorInfo(torch.float8_e4m3fn, info.shape),
+            "scale": TensorInfo(torch.float32, info.shape[:-1]),
+        }
 
     def encode(self, rows: torch.Tensor, scale: torch.Tensor) -> dict[Role, torch.Tensor]:  # noqa: ARG002
         scales = fp8.channel_scales(rows)
@@ -198,4 +211,6 @@ class Fp8Dynamic(_WithoutScalars):
         return outputs["weight"].float() * outputs["scale"].unsqueeze(-1)
 
 
-FORMATS: dict[str, Format] = {fmt.name: fmt for fmt in (Nvfp4("nvfp4", "static"), Nvfp4("nvfp4a16", "none"), Mxfp4(), Fp8(), Fp8Dynamic())}
+FORMATS: dict[str, Format] = {
+    fmt.name: fmt for fmt in (Nvfp4("nvfp4", "static"), Nvfp4("nvfp4a16", "none"), Mxfp4(), Fp8(), Fp8Dynamic())
+}

@@ -47,7 +47,11 @@ def nearest_scale(ratio: torch.Tensor) -> torch.Tensor:
 def encode(x: torch.Tensor) -> torch.Tensor:
     """E2M1 codes, uint8 of x's shape, of fp32 values. torch.round takes ties to even, in each binade of the grid."""
     a = x.abs()
-    low, middle, high = torch.round(a * 2), torch.round(a) + 2, torch.round(a / 2) + 4  # steps of 0.5 below 2, of 1 below 4, of 2 above
+    low, middle, high = (
+        torch.round(a * 2),
+        torch.round(a) + 2,
+        torch.round(a / 2) + 4,
+    )  # steps of 0.5 below 2, of 1 below 4, of 2 above
     index = torch.where(a < 2, low, torch.where(a < 4, middle, high)).clamp(max=7)
     return (index + torch.where(x < 0, 8.0, 0.0)).to(torch.uint8)
 
@@ -56,7 +60,11 @@ def pack(codes: torch.Tensor) -> torch.Tensor:
     """uint8 [..., I] -> uint8 [..., I/2], I a multiple of 8: eight codes are one 64-bit word, whose even bytes take the odd nibbles."""
     word = codes.contiguous().view(torch.int64)
     word = word | (word >> 4)
-    return (word & 0xFF | (word >> 8) & 0xFF00 | (word >> 16) & 0xFF0000 | (word >> 24) & 0xFF000000).to(torch.int32).view(torch.uint8)
+    return (
+        (word & 0xFF | (word >> 8) & 0xFF00 | (word >> 16) & 0xFF0000 | (word >> 24) & 0xFF000000)
+        .to(torch.int32)
+        .view(torch.uint8)
+    )
 
 
 def unpack(packed: torch.Tensor) -> torch.Tensor:

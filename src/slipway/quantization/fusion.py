@@ -35,7 +35,10 @@ def container(name: str) -> str | None:
 
 def groups(weights: Iterable[str], sharing: Sharing) -> list[list[str]]:
     """Weights that share a scalar, in the order of `weights`; the rest alone."""
-    return _grouped(weights, lambda name: _family(name) if sharing == "fused" or (sharing == "experts" and container(name)) else name)
+    return _grouped(
+        weights,
+        lambda name: _family(name) if sharing == "fused" or (sharing == "experts" and container(name)) else name,
+    )
 
 
 def input_groups(weights: Iterable[str]) -> list[list[str]]:

@@ -51,7 +51,9 @@ def round_weight(weight: torch.Tensor, hessian: torch.Tensor, grid: Grid, dampin
     """
     rows, columns = weight.shape
     if columns % grid.block:
-        raise CheckpointError("weight", f"{columns} input features", f"a multiple of {grid.block}", "exclude it from quantization")
+        raise CheckpointError(
+            "weight", f"{columns} input features", f"a multiple of {grid.block}", "exclude it from quantization"
+        )
     order = _order(hessian, grid.block)
     factor = damped_cholesky_(hessian[order.unsqueeze(1), order], damping)
     exact = weight[:, order].float()

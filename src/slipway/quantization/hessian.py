@@ -47,7 +47,9 @@ class Moments:
         if not torch.isfinite(diagonal).all():
             raise CheckpointError(f"calibration inputs of {self.name}", "NaN or Inf", "finite activations", _LOOK)
         if not diagonal.any():
-            raise CheckpointError(f"calibration inputs of {self.name}", f"all zero over {self.tokens} tokens", "activations", _LOOK)
+            raise CheckpointError(
+                f"calibration inputs of {self.name}", f"all zero over {self.tokens} tokens", "activations", _LOOK
+            )
 
 
 def damped_cholesky_(hessian: torch.Tensor, damping: float = DAMPING) -> torch.Tensor:
@@ -65,10 +67,14 @@ def damped_cholesky_(hessian: torch.Tensor, damping: float = DAMPING) -> torch.T
         if not failed.item() and torch.isfinite(factor.diagonal()).all():
             return factor
         damping, added = 10 * damping, damping
-    raise CheckpointError("Hessian", f"not positive definite, mean diagonal {mean.item():.3g}", "X^T X of finite inputs", _LOOK)
+    raise CheckpointError(
+        "Hessian", f"not positive definite, mean diagonal {mean.item():.3g}", "X^T X of finite inputs", _LOOK
+    )
 
 
-def compensated(weight: torch.Tensor, hessian: torch.Tensor, drift: torch.Tensor, damping: float = DAMPING) -> torch.Tensor:
+def compensated(
+    weight: torch.Tensor, hessian: torch.Tensor, drift: torch.Tensor, damping: float = DAMPING
+) -> torch.Tensor:
     """W' fp32 [O, I]: the weight that makes of the quantized network's inputs what `weight` makes of the bf16 network's."""
     weight = weight.float()
     factor = damped_cholesky_(hessian.clone(), damping)

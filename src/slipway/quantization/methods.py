@@ -29,7 +29,9 @@ Encoder = Callable[[Format], Encode]
 def encoder(method: Method, kernels: Kernels, importance: torch.Tensor | None = None) -> Encoder:
     """For weights whose inputs have E[x_i^2] `importance` [I], or None when nothing is known of them; `max` does not ask."""
     if method == "gptq":
-        raise ConfigError("quantize.method", "gptq without calibration data", "calibration data", "give --calibration FILE")
+        raise ConfigError(
+            "quantize.method", "gptq without calibration data", "calibration data", "give --calibration FILE"
+        )
 
     def choose(fmt: Format) -> Encode:
         if method == "max" or not isinstance(fmt, Nvfp4):

@@ -59,7 +59,9 @@ class ModelOpt:
         return value.transpose(-1, -2).contiguous() if value.dim() == 3 else value
 
     def decode(self, fmt: Format, stored: Mapping[Role, torch.Tensor]) -> torch.Tensor:
-        rows = {role: value.transpose(-1, -2).flatten(0, 1) if value.dim() == 3 else value for role, value in stored.items()}
+        rows = {
+            role: value.transpose(-1, -2).flatten(0, 1) if value.dim() == 3 else value for role, value in stored.items()
+        }
         return fmt.decode(rows, stored.get("scalar", torch.ones(())))
 
     def kv_scale(self, attention: str, which: Literal["k", "v"], amax: torch.Tensor) -> tuple[str, torch.Tensor]:
@@ -83,7 +85,9 @@ class ModelOpt:
 
 def _suffix(fmt: Format, role: Role) -> str:
     if role == "scalar":
-        return "weight_scale_2" if "scale" in fmt.outputs(TensorInfo(torch.bfloat16, (1, fmt.block))) else "weight_scale"
+        return (
+            "weight_scale_2" if "scale" in fmt.outputs(TensorInfo(torch.bfloat16, (1, fmt.block))) else "weight_scale"
+        )
     return {"weight": "weight", "scale": "weight_scale", "input": "input_scale"}[role]
 
 
@@ -95,7 +99,10 @@ def _quantization(scheme: Scheme) -> dict[str, Any]:
     """The keys that depend on the formats: one for all, or each layer's."""
     layers = _layers(scheme)
     if len(scheme.by_format()) > 1:
-        return {"quant_algo": "MIXED_PRECISION", "quantized_layers": {name: _algorithm(fmt) for name, fmt in layers.items()}}
+        return {
+            "quant_algo": "MIXED_PRECISION",
+            "quantized_layers": {name: _algorithm(fmt) for name, fmt in layers.items()},
+        }
     return {**_algorithm(next(iter(layers.values()))), "exclude_modules": sorted(summarize(scheme.kept, list(layers)))}
 
 
@@ -117,7 +124,10 @@ def _groups(scheme: Scheme) -> dict[str, Any]:
     layers = _layers(scheme)
     return {
         "config_groups": {
-            f"group_{i}": {**_group(fmt), "targets": sorted(name for name, its in layers.items() if its.name == fmt.name)}
+            f"group_{i}": {
+                **_group(fmt),
+                "targets": sorted(name for name, its in layers.items() if its.name == fmt.name),
+            }
             for i, fmt in enumerate(formats)
         },
         "quantized_layers": {name: _algorithm(fmt) for name, fmt in layers.items()},

@@ -47,6 +47,8 @@ def stored(powers: torch.Tensor) -> torch.Tensor:
 def dequantize(packed: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
     """fp32 [O, I]."""
     e = scales.int()
-    power = torch.where(e > 0, e << _MANTISSA_BITS, 1 << (_MANTISSA_BITS - 1)).view(torch.float32)  # 2^-127 is subnormal
+    power = torch.where(e > 0, e << _MANTISSA_BITS, 1 << (_MANTISSA_BITS - 1)).view(
+        torch.float32
+    )  # 2^-127 is subnormal
     values = fp4.decode(fp4.unpack(packed)).reshape(packed.shape[0], -1, BLOCK)
     return (values * power.unsqueeze(-1)).flatten(1)

@@ -34,7 +34,9 @@ def search(weight: torch.Tensor, g: torch.Tensor, importance: torch.Tensor | Non
 
 def _loss(blocks: torch.Tensor, codes: torch.Tensor, g: torch.Tensor, importance: torch.Tensor | None) -> torch.Tensor:
     """[O, I/16] for blocks [O, I/16, 16] and the bytes [O, I/16] of their scales."""
-    unit = codes.view(torch.float8_e4m3fn).float().unsqueeze(-1) * torch.where(g > 0, g, 1.0)  # a group of zeros has g = 0
+    unit = codes.view(torch.float8_e4m3fn).float().unsqueeze(-1) * torch.where(
+        g > 0, g, 1.0
+    )  # a group of zeros has g = 0
     error = blocks - nearest(blocks / unit) * unit
     if importance is None:
         return error.square().sum(-1)

@@ -27,15 +27,23 @@ def model_card(record: Record, template: Path | None = None) -> str:
         return Template(text).substitute(fields)
     except (KeyError, ValueError) as err:
         known = ", ".join(sorted(fields))
-        raise ConfigError(f"model card template {template or TEMPLATE}", err, f"fields among {known}", "mend the template") from err
+        raise ConfigError(
+            f"model card template {template or TEMPLATE}", err, f"fields among {known}", "mend the template"
+        ) from err
 
 
 def _template() -> str:
     """From the working directory (a clone's root), the installed package, or the clone that the package runs from."""
-    here = (Path("mlflow") / TEMPLATE, Path(str(resources.files("slipway"))) / TEMPLATE, Path(__file__).parents[3] / "mlflow" / TEMPLATE)
+    here = (
+        Path("mlflow") / TEMPLATE,
+        Path(str(resources.files("slipway"))) / TEMPLATE,
+        Path(__file__).parents[3] / "mlflow" / TEMPLATE,
+    )
     found = next((p for p in here if p.is_file()), None)
     if found is None:
-        raise ConfigError("model card template", "not found", f"one of {', '.join(map(str, here))}", "run from the project's root")
+        raise ConfigError(
+            "model card template", "not found", f"one of {', '.join(map(str, here))}", "run from the project's root"
+        )
     return found.read_text()
 
 
@@ -100,5 +108,7 @@ def _limits(record: Record) -> list[str]:
         limits.append(
             f"The base was dequantized from {quantization}: the cost of quantization is against those weights, not the original ones."
         )
-    limits += [f"Gate rule {r['rule']} {r['metric']}: {r['reason']}." for r in record.judged["rules"] if r["outcome"] != "pass"]
+    limits += [
+        f"Gate rule {r['rule']} {r['metric']}: {r['reason']}." for r in record.judged["rules"] if r["outcome"] != "pass"
+    ]
     return limits

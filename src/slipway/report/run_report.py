@@ -43,7 +43,9 @@ def loss_curve(record: Record) -> bytes:
     figure, axes = _figure(1)
     axes[0].plot([s["step"] for s in steps], [s["loss"] for s in steps], color=BLUE, linewidth=1.2)
     if (held_out := record.adapter.summary.get("val_loss")) is not None:
-        axes[0].axhline(held_out, color=ORANGE, linestyle="--", linewidth=1, label=f"validation, at the end: {held_out:.3f}")
+        axes[0].axhline(
+            held_out, color=ORANGE, linestyle="--", linewidth=1, label=f"validation, at the end: {held_out:.3f}"
+        )
         axes[0].legend(frameon=False)
     axes[0].set(xlabel="optimizer step", ylabel="loss, nats per completion token", ylim=(0, None), title="Training")
     return _png(figure)

@@ -22,9 +22,16 @@ def runner_for(target: TargetConfig, image: ImageConfig | None) -> Runner:
         try:
             from slipway.runners.docker import DockerRunner
         except ImportError as err:
-            raise ResourceError("python package docker", str(err), "docker and paramiko", "`pip install 'slipway[docker]'`") from err
+            raise ResourceError(
+                "python package docker", str(err), "docker and paramiko", "`pip install 'slipway[docker]'`"
+            ) from err
         if image is None:
-            raise ConfigError("target.runner.image", params.image, "a row of conf/images.yaml", "add it, and pin it with `slipway pin`")
+            raise ConfigError(
+                "target.runner.image",
+                params.image,
+                "a row of conf/images.yaml",
+                "add it, and pin it with `slipway pin`",
+            )
         return DockerRunner(params, target, image)
     from slipway.runners.slurm import SlurmRunner
 
@@ -36,4 +43,8 @@ def described(target: TargetConfig) -> str:
     params = target.runner
     if isinstance(params, LocalRunConfig):
         return f"process on {platform.node()}"
-    return f"docker at {params.host or os.environ.get('DOCKER_HOST') or 'this machine'}" if isinstance(params, DockerConfig) else "slurm"
+    return (
+        f"docker at {params.host or os.environ.get('DOCKER_HOST') or 'this machine'}"
+        if isinstance(params, DockerConfig)
+        else "slurm"
+    )

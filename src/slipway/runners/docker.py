@@ -33,7 +33,9 @@ RACES = 20
 class DockerRunner:
     """Containers of the pinned image. Raises ConfigError for an image that is not pinned or of another architecture."""
 
-    def __init__(self, params: DockerConfig, target: TargetConfig, image: ImageConfig, *, patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self, params: DockerConfig, target: TargetConfig, image: ImageConfig, *, patience_s: float = PATIENCE_S
+    ) -> None:
         self._params, self._target, self._image, self._patience_s = params, target, image, patience_s
         self._engine: Engine = address(params.host)
         self._logs: dict[str, ContainerLog] = {}
@@ -58,7 +60,10 @@ class DockerRunner:
                 return False
             time.sleep(0.1)  # the name was taken meanwhile: by the same job elsewhere, or one being removed
         raise ResourceError(
-            f"container {job.name}", "its name is taken, yet no such container is found", "a free name", "`docker ps -a`, then again"
+            f"container {job.name}",
+            "its name is taken, yet no such container is found",
+            "a free name",
+            "`docker ps -a`, then again",
         )
 
     def poll(self, job: Job) -> Outcome | None:
@@ -119,7 +124,12 @@ class DockerRunner:
 
         found = self._engine.insist(get, ANSWER_S)
         if found and found.labels.get(containers.JOB) != job.name:
-            raise ConfigError(f"container {job.name}", "not Slipway's", "a free name", f"`docker rm {job.name}` or rename it, then again")
+            raise ConfigError(
+                f"container {job.name}",
+                "not Slipway's",
+                "a free name",
+                f"`docker rm {job.name}` or rename it, then again",
+            )
         return found
 
     def _create(self, job: Job, spec: containers.Specification) -> str | None:

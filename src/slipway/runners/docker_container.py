@@ -72,9 +72,14 @@ def _mounts(job: Job, engine: Engine) -> list[Mount]:
     for mount in job.mounts:
         if not engine.remote and not mount.source.exists():
             raise ConfigError(
-                f"mount {mount.target} of {job.name}", mount.source, "an existing path", "make the artifact again, or mend the path"
+                f"mount {mount.target} of {job.name}",
+                mount.source,
+                "an existing path",
+                "make the artifact again, or mend the path",
             )
-    return [Mount(target=m.target, source=str(m.source.resolve()), type="bind", read_only=m.read_only) for m in job.mounts]
+    return [
+        Mount(target=m.target, source=str(m.source.resolve()), type="bind", read_only=m.read_only) for m in job.mounts
+    ]
 
 
 def has_ended(state: dict[str, Any]) -> bool:
@@ -125,7 +130,12 @@ def refusal(err: APIError, job: Job, engine: Engine) -> SlipwayError:
     said = str(err.explanation).strip()
     where = f"container {job.name} on {engine.host}"
     if "could not select device driver" in said or "nvidia" in said.lower():
-        return ResourceError(where, said, "a GPU", "install nvidia-container-toolkit there, `nvidia-ctk runtime configure`, restart docker")
+        return ResourceError(
+            where,
+            said,
+            "a GPU",
+            "install nvidia-container-toolkit there, `nvidia-ctk runtime configure`, restart docker",
+        )
     for mount in job.mounts:
         if str(mount.source) in said and re.search(r"does not exist|no such file", said):
             return ConfigError(
@@ -159,7 +169,12 @@ def list_jobs(host: str | None = None) -> list[Listed]:
     now = datetime.now(UTC).timestamp()
     listed = [
         Listed(
-            c["Labels"][JOB], c["State"], c["Labels"].get(RUN, ""), c["Labels"].get(STAGE, ""), engine.host, round(now - c["Created"], 1)
+            c["Labels"][JOB],
+            c["State"],
+            c["Labels"].get(RUN, ""),
+            c["Labels"].get(STAGE, ""),
+            engine.host,
+            round(now - c["Created"], 1),
         )
         for c in found
     ]

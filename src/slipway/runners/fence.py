@@ -146,7 +146,9 @@ def rotate(checkpoints: Path, name: str, check: Callable[[], None]) -> None:
 
 def _mend(checkpoints: Path) -> None:
     """Finish, or clear away, a rotation that died on the way."""
-    for fresh in sorted(checkpoints.parent.glob(f"{checkpoints.name}.fresh-*"), key=lambda p: p.stat().st_mtime, reverse=True):
+    for fresh in sorted(
+        checkpoints.parent.glob(f"{checkpoints.name}.fresh-*"), key=lambda p: p.stat().st_mtime, reverse=True
+    ):
         if checkpoints.exists():
             shutil.rmtree(fresh)  # moved nothing yet: the original is still in its place
         else:
@@ -174,7 +176,12 @@ class Holder:
 
     def __init__(self, fence: Path, epoch: int, node: int, lease_s: float) -> None:
         self._fence, self._epoch, self._node, self._lease_s = fence, epoch, node, lease_s
-        self._good, self._newest, self._stop, self._termed = clock(), epoch, False, False  # written by the beating thread, but the last
+        self._good, self._newest, self._stop, self._termed = (
+            clock(),
+            epoch,
+            False,
+            False,
+        )  # written by the beating thread, but the last
         self._to_guard = self._guard = -1
 
     def run(self, command: list[str]) -> int:
@@ -187,7 +194,9 @@ class Holder:
         self._start_guard()
         mark = self._mark()
         try:
-            child = subprocess.Popen(command, env={**os.environ, MARK: mark}, start_new_session=True, preexec_fn=die_with_parent)
+            child = subprocess.Popen(
+                command, env={**os.environ, MARK: mark}, start_new_session=True, preexec_fn=die_with_parent
+            )
         except OSError as err:
             code = self._say(f"{command[0]} cannot be started: {err.strerror}", 127)
         else:

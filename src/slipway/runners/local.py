@@ -82,7 +82,9 @@ class LocalRunner:
         if alive(job):
             return None
         started = float(_record(job).get("create_time", time.time()))
-        return Outcome(State.LOST, None, "ended, and the process that started it did not see how", time.time() - started)
+        return Outcome(
+            State.LOST, None, "ended, and the process that started it did not see how", time.time() - started
+        )
 
 
 def _record(job: Job) -> dict[str, float]:

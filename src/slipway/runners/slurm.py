@@ -103,7 +103,9 @@ class SlurmRunner:
             with suppress(ResourceError):  # it ended in this moment
                 insist(self._params.patience_s, "scancel", str(_read(job)["job_id"]))
             ended = self._wait(job)
-        self._told[job.name] = Outcome(State.CANCELLED, ended.code, f"cancelled ({ended.reason})", ended.seconds, ended.peak_rss)
+        self._told[job.name] = Outcome(
+            State.CANCELLED, ended.code, f"cancelled ({ended.reason})", ended.seconds, ended.peak_rss
+        )
         return self._told[job.name]
 
     def forget(self, job: Job) -> None:
@@ -158,7 +160,9 @@ class SlurmRunner:
         settled = time.monotonic() - watch.ended_at > SETTLE_S
         with suppress(SilentError):
             told = by_accounting(job_id)
-            if told and told.outcome and (now is None or told.state.split()[0] == now.state.split()[0]):  # else: of the attempt before
+            if (
+                told and told.outcome and (now is None or told.state.split()[0] == now.state.split()[0])
+            ):  # else: of the attempt before
                 return _exactly(job, told.outcome)
             settled = settled or (told is None and accounting_is_off())
         if not settled:

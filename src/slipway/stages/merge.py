@@ -41,7 +41,12 @@ def merge(base: Checkpoint, adapter: Adapter, params: MergeConfig, space: Worksp
 
 
 def _prove(
-    base: Checkpoint, adapter: Adapter, source: TensorSource, merged: MergedSource, lora: LoraAdapter, params: MergeConfig
+    base: Checkpoint,
+    adapter: Adapter,
+    source: TensorSource,
+    merged: MergedSource,
+    lora: LoraAdapter,
+    params: MergeConfig,
 ) -> dict[str, Any]:
     proof: dict[str, Any] = {
         "convention": "bf16(fp32(W) + fp32(scaling * (B @ A)))",

@@ -67,12 +67,19 @@ def prepare(base: Checkpoint, params: PrepareParams, space: Workspace) -> None:
 
     source, config = Path(params.source), params.config
     if (now := digest_now(source)) != params.digest:
-        raise DataError(f"data {source}", f"digest {now[:12]}", f"{params.digest[:12]} as planned", "the data changed meanwhile: run again")
+        raise DataError(
+            f"data {source}",
+            f"digest {now[:12]}",
+            f"{params.digest[:12]} as planned",
+            "the data changed meanwhile: run again",
+        )
     parts, counts = _read_splits(source, config) if source.is_dir() else _make_splits(source, config, space.work)
     lengths = {name: token_lengths(rows, base.path) for name, rows in parts.items()}
     _refuse_long(parts, lengths, config, space.work)
     if over := counts.get("over_per_label", 0):
-        space.progress.note(f"{over} rows left out to balance labels (data.per_label, data.val_per_label, data.test_per_label)")
+        space.progress.note(
+            f"{over} rows left out to balance labels (data.per_label, data.val_per_label, data.test_per_label)"
+        )
     for name, rows in parts.items():
         write_rows(space.out / f"{name}.jsonl", rows)
         space.progress.note(f"{name}: {len(rows)} rows, {sum(lengths[name])} tokens")
@@ -84,16 +91,28 @@ def _made_with(root: Path, splits: Path, config: DataConfig) -> bool:
     stage = locked_stage(root, splits)
     if stage is None:
         return False
-    recorded = {key: value for doc in stage.get("params", {}).values() for key, value in doc.items() if key in DataConfig.model_fields}
+    recorded = {
+        key: value
+        for doc in stage.get("params", {}).values()
+        for key, value in doc.items()
+        if key in DataConfig.model_fields
+    }
     return DataConfig.model_validate(recorded).model_dump(exclude=NOT_DATA) == config.model_dump(exclude=NOT_DATA)
 
 
 def _tracked(splits: Path, root: Path) -> str:
     if not splits.is_dir():
-        raise DataError("data splits", f"{splits} is missing", "the splits of dvc.lock", "run `dvc repro` (or `dvc pull` from your remote)")
+        raise DataError(
+            "data splits",
+            f"{splits} is missing",
+            "the splits of dvc.lock",
+            "run `dvc repro` (or `dvc pull` from your remote)",
+        )
     now, locked = digest_now(splits), locked_digest(root, splits)
     if now != locked:
-        raise DataError(f"data splits {splits}", f"digest {now}", f"{locked} as in dvc.lock", "run `dvc repro`, and commit dvc.lock")
+        raise DataError(
+            f"data splits {splits}", f"digest {now}", f"{locked} as in dvc.lock", "run `dvc repro`, and commit dvc.lock"
+        )
     return now
 
 
@@ -113,7 +132,9 @@ def _make_splits(raw: Path, config: DataConfig, work: Path) -> tuple[dict[str, l
     return {name: splits[name] for name in NAMES}, {**cleaned.counts, **splits.counts}
 
 
-def _refuse_long(parts: Mapping[str, Sequence[Row]], lengths: Mapping[str, Sequence[int]], config: DataConfig, work: Path) -> None:
+def _refuse_long(
+    parts: Mapping[str, Sequence[Row]], lengths: Mapping[str, Sequence[int]], config: DataConfig, work: Path
+) -> None:
     bad = [
         Rejected(f"{name}.jsonl", i, f"row {row['id']!r} has {n} tokens, more than data.max_tokens={config.max_tokens}")
         for name, rows in parts.items()
@@ -131,10 +152,25 @@ def _refuse(bad: Sequence[Rejected], good: int, work: Path) -> None:
 
 
 def _describe(
-    parts: Mapping[str, Sequence[Row]], lengths: Mapping[str, Sequence[int]], counts: Mapping[str, int], params: PrepareParams, out: Path
+    parts: Mapping[str, Sequence[Row]],
+    lengths: Mapping[str, Sequence[int]],
+    counts: Mapping[str, int],
+    params: PrepareParams,
+    out: Path,
 ) -> None:
     tracked = "not tracked by DVC" if params.revision is None else params.revision
-    about = {"source": Path(params.source).name, "digest": params.digest, "DVC revision": tracked, "licence": params.license}
+    about = {
+        "source": Path(params.source).name,
+        "digest": params.digest,
+        "DVC revision": tracked,
+        "licence": params.license,
+    }
     (out / "card.md").write_text(card(parts, lengths, counts, about))
-    figures = {**summarise(parts, lengths), **counts, "license": params.license, "source_digest": params.digest, "source_revision": tracked}
+    figures = {
+        **summarise(parts, lengths),
+        **counts,
+        "license": params.license,
+        "source_digest": params.digest,
+        "source_revision": tracked,
+    }
     (out / "summary.json").write_text(json.dumps(figures, indent=1) + "\n")

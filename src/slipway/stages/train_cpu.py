@@ -52,7 +52,12 @@ def load_model(directory: str, params: TrainConfig) -> PeftModel:
     """The base with fresh LoRA modules on its upper layers: NF4 weights for QLoRA, fp32 for LoRA; fp32 compute."""
     layers = AutoConfig.from_pretrained(directory).num_hidden_layers
     if params.upper_layers > layers:
-        raise ConfigError("train.upper_layers", params.upper_layers, f"at most the model's {layers} layers", "lower train.upper_layers")
+        raise ConfigError(
+            "train.upper_layers",
+            params.upper_layers,
+            f"at most the model's {layers} layers",
+            "lower train.upper_layers",
+        )
     nf4 = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32)
     model = AutoModelForCausalLM.from_pretrained(
         directory,

@@ -51,7 +51,14 @@ def train_nemo(base: Checkpoint, data: Dataset, params: FinetuneConfig, space: W
     poll_s = 0.2 if isinstance(params.target.runner, LocalRunConfig) else 2.0
     with stopped_by_sigterm():
         ended = run_to_end(
-            runner, job, layout.checkpoints, planned.steps, watch.look, space.progress.note, through=described(params.target), poll_s=poll_s
+            runner,
+            job,
+            layout.checkpoints,
+            planned.steps,
+            watch.look,
+            space.progress.note,
+            through=described(params.target),
+            poll_s=poll_s,
         )
     _keep(layout, planned, log, ended, space)
 
@@ -97,7 +104,9 @@ def _keep(layout: Layout, planned: Planned, log: TrainingLog, ended: Ended, spac
     saved = latest(layout.checkpoints)
     if saved is None or saved.step != planned.steps - 1:
         found = saved.path.name if saved else "none"
-        raise StageError("last checkpoint", found, f"the one of step {planned.steps - 1}", f"look into {layout.checkpoints}")
+        raise StageError(
+            "last checkpoint", found, f"the one of step {planned.steps - 1}", f"look into {layout.checkpoints}"
+        )
     trained = check_adapter(saved.model, layout.base, layout.params.train)
     for name in (WEIGHTS, CONFIG):
         shutil.copyfile(saved.model / name, space.out / name)

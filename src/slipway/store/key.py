@@ -72,7 +72,9 @@ def _source(name: str) -> Path:
     for file in (module.with_suffix(".py"), module / "__init__.py"):
         if file.is_file():
             return file
-    raise SlipwayError(f"import slipway.{name}", "no such file", "a module of slipway", "reinstall slipway: its code is not complete")
+    raise SlipwayError(
+        f"import slipway.{name}", "no such file", "a module of slipway", "reinstall slipway: its code is not complete"
+    )
 
 
 def _slipway_imports(file: Path) -> Iterator[str]:

@@ -21,7 +21,15 @@ from typing import Any, TypeVar
 
 from slipway.errors import SlipwayError
 from slipway.store.artifacts import MANIFEST, Artifact
-from slipway.system.files import canonical, disk_full_is_named, fsync_directory, fsync_tree, sha256_bytes, sha256_file, write_atomic
+from slipway.system.files import (
+    canonical,
+    disk_full_is_named,
+    fsync_directory,
+    fsync_tree,
+    sha256_bytes,
+    sha256_file,
+    write_atomic,
+)
 
 A = TypeVar("A", bound=Artifact)
 
@@ -81,7 +89,14 @@ def seal(path: Path, kind: str, key: str, provenance: Mapping[str, Any]) -> None
     """Write the manifest of a finished directory, last, with everything before it on the disk."""
     files = list_files(path)
     fsync_tree(path)
-    doc = {"schema": 1, "kind": kind, "key": key, "digest": digest_of(kind, files), "files": files, "provenance": provenance}
+    doc = {
+        "schema": 1,
+        "kind": kind,
+        "key": key,
+        "digest": digest_of(kind, files),
+        "files": files,
+        "provenance": provenance,
+    }
     write_atomic(path / MANIFEST, json.dumps(doc, indent=1, sort_keys=True) + "\n")
 
 

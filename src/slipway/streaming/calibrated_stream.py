@@ -32,13 +32,24 @@ from slipway.quantization.methods import Encoder, adapted, encoder
 from slipway.streaming import tensor_plan as planning
 from slipway.streaming.budget import Budget
 from slipway.streaming.loader import Loaded, Loader
-from slipway.streaming.stream import Job, require_budget, stream, unfinished, warm_up, worker_pool, write_codes, write_weights
+from slipway.streaming.stream import (
+    Job,
+    require_budget,
+    stream,
+    unfinished,
+    warm_up,
+    worker_pool,
+    write_codes,
+    write_weights,
+)
 from slipway.streaming.tensor_plan import Plan, Unit
 
 _WEIGHTS = dict[str, torch.Tensor]
 
 
-def stream_layers(job: Job, plan: Plan, tokens: torch.Tensor, model_dir: Path, params: QuantizeConfig, workers: int) -> None:
+def stream_layers(
+    job: Job, plan: Plan, tokens: torch.Tensor, model_dir: Path, params: QuantizeConfig, workers: int
+) -> None:
     """Make every unit of a plan, with calibration on `tokens` int64 [N, T]."""
     walk = LayerWalk(model_dir, job.source, device=job.device, dtype=walk_dtype(job.device, params.method))
     units = plan.units(job.source)
@@ -89,7 +100,12 @@ class _LayerPass:
         return [self._by_first[name] for name in layer.names if name in self._by_first]
 
     def layer(
-        self, layer: LayerSpec, weights: Mapping[str, Loaded], exact: HiddenStates, carried: HiddenStates | None, pool: ThreadPoolExecutor
+        self,
+        layer: LayerSpec,
+        weights: Mapping[str, Loaded],
+        exact: HiddenStates,
+        carried: HiddenStates | None,
+        pool: ThreadPoolExecutor,
     ) -> None:
         units = self.units(layer)
         merged = {name: loaded.weight for name, loaded in weights.items()}
@@ -117,7 +133,9 @@ class _LayerPass:
         loader: Loader = self._local.loader
         return loader.load(name)
 
-    def _write_all(self, units: Sequence[Unit], weights: Mapping[str, Loaded], seen: LayerInputs, pool: ThreadPoolExecutor) -> None:
+    def _write_all(
+        self, units: Sequence[Unit], weights: Mapping[str, Loaded], seen: LayerInputs, pool: ThreadPoolExecutor
+    ) -> None:
         @torch.no_grad()
         def write(unit: Unit) -> None:
             self._write(unit, weights, encoder(self._params.method, self._job.kernels, seen.importance(unit.weights)))
@@ -165,10 +183,14 @@ class _LayerPass:
         with self._walk.load(layer, {**merged, **rounded}) as module:
             self._walk.run(layer, module, carried)
 
-    def _adapt(self, layer: LayerSpec, unit: Unit, weights: _WEIGHTS, exact: Sequence[torch.Tensor], carried: HiddenStates) -> _WEIGHTS:
+    def _adapt(
+        self, layer: LayerSpec, unit: Unit, weights: _WEIGHTS, exact: Sequence[torch.Tensor], carried: HiddenStates
+    ) -> _WEIGHTS:
         """The unit as rounded and written; nothing when no token comes by in the quantized network."""
         assert unit.fmt
-        paired = fusion.container(unit.name) is None  # routing may send other tokens to an expert of the quantized model
+        paired = (
+            fusion.container(unit.name) is None
+        )  # routing may send other tokens to an expert of the quantized model
         moments = Moments(unit.name, weights[unit.name].shape[1], self._job.device, drift=paired)
         inputs = LayerInputs(layer.linears, frozenset([unit.name]), squares=False)
         with self._walk.load(layer, weights) as module:
@@ -198,7 +220,9 @@ class _LayerPass:
         for name in unit.weights:
             places = planning.places(name, unit, self._job.source, self._job.layout)
             stored: dict[Role, torch.Tensor] = {
-                role: self._job.writer.read(place.name).to(self._job.device) for role, place in places.items() if role != "input"
+                role: self._job.writer.read(place.name).to(self._job.device)
+                for role, place in places.items()
+                if role != "input"
             }
             weight = self._job.layout.decode(unit.fmt, stored).to(walk_dtype(self._job.device, self._params.method))
             info = self._job.source.info(name)

@@ -36,5 +36,7 @@ def workers(params: QuantizeConfig) -> int:
 
 def _device(wanted: str) -> torch.device:
     if wanted == "cuda" and not torch.cuda.is_available():
-        raise ResourceError("quantize.device", "cuda, but torch sees no GPU", "a GPU", "use --device cpu, or look at `slipway doctor`")
+        raise ResourceError(
+            "quantize.device", "cuda, but torch sees no GPU", "a GPU", "use --device cpu, or look at `slipway doctor`"
+        )
     return torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")

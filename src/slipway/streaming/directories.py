@@ -30,7 +30,9 @@ def quantize_directory(
         return export(Model(source, model, identity, calibration), out, params, progress)
 
 
-def merge_directory(model: Path, adapter: Path, out: Path, params: QuantizeConfig, progress: Progress) -> dict[str, Any]:
+def merge_directory(
+    model: Path, adapter: Path, out: Path, params: QuantizeConfig, progress: Progress
+) -> dict[str, Any]:
     """`model` + `adapter` -> a bf16 model directory `out`. Run again after a crash, it goes on. Returns figures."""
     source, identity = _open(model, adapter)
     _require_free(out, model)
@@ -58,4 +60,6 @@ def _require_free(out: Path, model: Path) -> None:
     if out.exists() and not out.is_dir():
         raise ConfigError("--out", f"{out} is a file", "a new or unfinished directory", "choose another")
     if out.exists() and not (out / NAME).exists() and any(out.iterdir()):
-        raise ConfigError("--out", f"{out} is not empty", "a new or unfinished directory", "choose another, or delete it")
+        raise ConfigError(
+            "--out", f"{out} is not empty", "a new or unfinished directory", "choose another, or delete it"
+        )

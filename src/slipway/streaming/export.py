@@ -76,7 +76,11 @@ def export(model: Model, out: Path, params: QuantizeConfig, progress: Progress) 
         "bits_per_parameter": round(bits, 4),
         "relative_weight_mse": error.relative,
         **({"rounded_by_mse_instead": len(error.without_gptq)} if error.without_gptq else {}),
-        **({} if tokens is None else {"calibration_tokens": tokens.numel(), "calibration_sha256": sha256_bytes(bytes(bytes_of(tokens)))}),
+        **(
+            {}
+            if tokens is None
+            else {"calibration_tokens": tokens.numel(), "calibration_sha256": sha256_bytes(bytes(bytes_of(tokens)))}
+        ),
         **figures,
     }
 
@@ -135,7 +139,9 @@ def _pass(
         meter = Meter(what, total, work.progress)
         job = Job(model.source, layout, writer, work.device, work.kernels, meter, error)
         if tokens is None:
-            stream(job, units, work.workers, Budget(params.memory_budget_gb * 1e9), encoder(params.method, work.kernels))
+            stream(
+                job, units, work.workers, Budget(params.memory_budget_gb * 1e9), encoder(params.method, work.kernels)
+            )
         else:
             stream_layers(job, plan, tokens, model.directory, params, work.workers)
         before, passed = meter.seconds()

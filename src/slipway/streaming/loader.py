@@ -20,7 +20,10 @@ from slipway.quantization.compiled import Kernels
 from slipway.weights.lora import add_product
 from slipway.weights.shards import LowRank, Recipe, TensorInfo, WeightSource
 
-CPU_BAND, GPU_BAND = 1 << 18, 1 << 24  # weights a band: 0.5 MB of bf16 and its fp32 product stay in a core's L2; 32 MB keeps PCIe busy
+CPU_BAND, GPU_BAND = (
+    1 << 18,
+    1 << 24,
+)  # weights a band: 0.5 MB of bf16 and its fp32 product stay in a core's L2; 32 MB keeps PCIe busy
 _SMALL = 1 << 18  # elements of a product
 _FEW = 18  # rows of a band
 
@@ -100,13 +103,21 @@ class Loader:
         info, recipe = self._source.info(name), self._recipe(name)
         out = self._empty(info.shape)
         rows = out.reshape(-1, info.shape[-1]) if info.shape else out.reshape(1, 1)
-        amaxes = [self._band(rows, begin, recipe) for begin in range(0, rows.shape[0], band_rows(rows.shape[1], self._device))]
+        amaxes = [
+            self._band(rows, begin, recipe) for begin in range(0, rows.shape[0], band_rows(rows.shape[1], self._device))
+        ]
         with self._turn:
-            amax = torch.stack(amaxes).amax().to(torch.bfloat16).float() if amaxes else torch.zeros((), device=self._device)
+            amax = (
+                torch.stack(amaxes).amax().to(torch.bfloat16).float()
+                if amaxes
+                else torch.zeros((), device=self._device)
+            )
             finite = torch.isfinite(amax)
         if not finite:
             self._source.read(name)  # the careful way: it names which of base, adapter and sum is not finite
-            raise CheckpointError(f"tensor {name}", f"largest magnitude {float(amax)}", "finite values", "use an undamaged file")
+            raise CheckpointError(
+                f"tensor {name}", f"largest magnitude {float(amax)}", "finite values", "use an undamaged file"
+            )
         return Loaded(out, amax)
 
     def _recipe(self, name: str) -> Recipe:
@@ -120,7 +131,9 @@ class Loader:
         """(first row, rows) of the bands of a run of a tensor's rows; one empty band if there are none."""
         (first, count), shape = rows, self._source.info(name).shape
         step = band_rows(shape[-1] if shape else 1, self._device)
-        return [(begin, min(step, first + count - begin)) for begin in range(first, first + count, step)] or [(first, 0)]
+        return [(begin, min(step, first + count - begin)) for begin in range(first, first + count, step)] or [
+            (first, 0)
+        ]
 
     def band(self, name: str, begin: int, count: int) -> torch.Tensor:
         """Rows `begin` to `begin + count` of a tensor that is passed on: merged in bf16, or as stored when it is not floating."""
@@ -144,7 +157,9 @@ class Loader:
         with self._turn:
             stored = host
             if copied:
-                stored = target if recipe.info.dtype == torch.bfloat16 else torch.empty_like(target, dtype=recipe.info.dtype)
+                stored = (
+                    target if recipe.info.dtype == torch.bfloat16 else torch.empty_like(target, dtype=recipe.info.dtype)
+                )
                 stored.copy_(host, non_blocking=True)
                 copied.record()
             if not recipe.updates:
@@ -194,8 +209,12 @@ def _product(update: LowRank, begin: int, count: int) -> torch.Tensor:
     if update.a.device.type == "cuda" and (count < _FEW or count * update.a.shape[1] < _SMALL):
         update = LowRank(update.a.cpu(), update.b.cpu(), update.scaling)
     rows = len(update.b)
-    first = begin if count > 1 or rows == 1 else min(begin, rows - 2)  # BLAS sums a single row in another order: give it a second
-    product = torch.mm(update.b[first : first + max(count, min(2, rows))], update.a)[begin - first : begin - first + count]
+    first = (
+        begin if count > 1 or rows == 1 else min(begin, rows - 2)
+    )  # BLAS sums a single row in another order: give it a second
+    product = torch.mm(update.b[first : first + max(count, min(2, rows))], update.a)[
+        begin - first : begin - first + count
+    ]
     return product if update.scaling == 1 else product.mul_(update.scaling)
 
 

@@ -96,7 +96,11 @@ def _importance(
 
 
 def _ladder(
-    source: WeightSource, unit: Sequence[str], plan: Plan, upper: Sequence[Format], sums: Mapping[str, Mapping[str, tuple[float, float]]]
+    source: WeightSource,
+    unit: Sequence[str],
+    plan: Plan,
+    upper: Sequence[Format],
+    sums: Mapping[str, Mapping[str, tuple[float, float]]],
 ) -> Ladder:
     def rung(fmt: Format) -> Rung:
         squared, reference = (sum(sums[name][fmt.name][i] for name in unit) for i in range(2))

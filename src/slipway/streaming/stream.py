@@ -93,7 +93,10 @@ def warm_up(job: Job, units: Iterable[Unit]) -> None:
     band, scale = weight.to(torch.bfloat16), torch.full((), 0.0017, device=job.device)
     formats = {unit.fmt.name: unit.fmt for unit in units if unit.fmt}.values()
     out = band.clone() if job.device.type == "cpu" else band  # as the loader calls it
-    trials: list[tuple[Callable[..., Any], list[torch.Tensor]]] = [(largest, [band]), (add_product, [band, product, out])]
+    trials: list[tuple[Callable[..., Any], list[torch.Tensor]]] = [
+        (largest, [band]),
+        (add_product, [band, product, out]),
+    ]
     trials += [(fmt.encode, [band, scale]) for fmt in formats]
 
     def try_all() -> None:
@@ -186,7 +189,9 @@ def _in_turn(job: Job, encode: Encode, rows: torch.Tensor, scale: torch.Tensor) 
         return encode(rows, scale)
 
 
-def write_codes(job: Job, unit: Unit, name: str, fmt: Format, bands: Iterable[Mapping[Role, torch.Tensor]], scale: torch.Tensor) -> None:
+def write_codes(
+    job: Job, unit: Unit, name: str, fmt: Format, bands: Iterable[Mapping[Role, torch.Tensor]], scale: torch.Tensor
+) -> None:
     """Write what rounding made of one weight, from the first band of rows to the last, and its scalar."""
     places, info = planning.places(name, unit, job.source, job.layout), job.source.info(name)
     shapes = fmt.outputs(experts.logical(info)) if len(info.shape) == 3 else {}
@@ -205,7 +210,9 @@ def _pass_on(job: Job, unit: Unit, loader: Loader) -> None:
     job.meter.advance(unit.nbytes, unit.name)
 
 
-def _measure(error: WeightError, name: str, weight: torch.Tensor, fmt: Format, encode: Encode, scale: torch.Tensor) -> None:
+def _measure(
+    error: WeightError, name: str, weight: torch.Tensor, fmt: Format, encode: Encode, scale: torch.Tensor
+) -> None:
     """Relative squared error of the first rows: enough of them to know it within a percent."""
     rows = weight[: max(1, _SAMPLED // weight.shape[1])]
     error.add(name, rows, fmt.decode(encode(rows, scale), scale))

@@ -84,7 +84,13 @@ def _passed_on(name: str, info: TensorInfo) -> list[Unit]:
     begins = range(0, rows, step) or range(1)
     nbytes = info.nbytes // max(rows, 1)
     return [
-        Unit((name,), None, nbytes * min(step, rows - begin), (begin, min(step, rows - begin)), part_key(name, i, len(begins)))
+        Unit(
+            (name,),
+            None,
+            nbytes * min(step, rows - begin),
+            (begin, min(step, rows - begin)),
+            part_key(name, i, len(begins)),
+        )
         for i, begin in enumerate(begins)
     ]
 
@@ -99,7 +105,13 @@ def parts(units: Sequence[Unit], source: TensorSource) -> dict[str, list[int]]:
 
 
 def make_plan(
-    source: TensorSource, fmt: Format, exclude: Iterable[str], rules: Mapping[str, str] | None = None, *, tied: bool, hidden: int = 0
+    source: TensorSource,
+    fmt: Format,
+    exclude: Iterable[str],
+    rules: Mapping[str, str] | None = None,
+    *,
+    tied: bool,
+    hidden: int = 0,
 ) -> Plan:
     """Sort tensors into quantized and kept. `rules`: shell pattern on module names -> format name or `bf16`, the first match wins;
     `hidden`: features of the model, to tell how stacked experts lie.
@@ -145,7 +157,9 @@ def kv_outputs(source: TensorSource, layout: Layout) -> dict[str, TensorInfo]:
     """The KV scales of every attention. Raises CheckpointError when keys have no projection of their own to name them by."""
     keys = [name for name in source.names() if name.endswith(".k_proj.weight")]
     if not keys:
-        raise CheckpointError("quantize.kv_cache", "fp8, but no k_proj in this model", "attention with a k_proj", "use kv_cache=none")
+        raise CheckpointError(
+            "quantize.kv_cache", "fp8, but no k_proj in this model", "attention with a k_proj", "use kv_cache=none"
+        )
     one = torch.ones(())
     attentions = [name for key in keys if (name := attention_of([key]))]
     scales = [layout.kv_scale(name, which, one) for name in attentions for which in KV]
@@ -182,7 +196,9 @@ def _require_matches(patterns: Mapping[str, str], modules: Sequence[str]) -> Non
                 f"modules are like {modules[0]}" if modules else "look at the model: it has no matrices",
             )
         if value != BF16 and value not in FORMATS:
-            raise ConfigError(f"quantize.rules[{pattern}]", value, f"bf16 or one of {', '.join(FORMATS)}", "mend the rule")
+            raise ConfigError(
+                f"quantize.rules[{pattern}]", value, f"bf16 or one of {', '.join(FORMATS)}", "mend the rule"
+            )
 
 
 def _require_block(name: str, info: TensorInfo, fmt: Format) -> None:

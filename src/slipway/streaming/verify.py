@@ -20,8 +20,15 @@ def check_bits(written: TensorSource, source: TensorSource, plan: Plan, layout: 
     bits = parameters = 0.0
     for name, fmt in plan.formats.items():
         info = experts.as_rows(source.info(name))
-        stored = [written.info(place.name) for role, place in layout.places(module(name), fmt, info).items() if role not in _SCALARS]
-        found, channels = 8 * sum(t.nbytes for t in stored), 32 * info.numel / info.shape[-1] if fmt.name == "fp8-dynamic" else 0
+        stored = [
+            written.info(place.name)
+            for role, place in layout.places(module(name), fmt, info).items()
+            if role not in _SCALARS
+        ]
+        found, channels = (
+            8 * sum(t.nbytes for t in stored),
+            32 * info.numel / info.shape[-1] if fmt.name == "fp8-dynamic" else 0,
+        )
         if abs(found - channels - fmt.bits * info.numel) > 0.01 * info.numel:
             raise CheckpointError(
                 f"tensor {name}, labelled {fmt.name}", f"{found / info.numel:.3f} bits per parameter", f"{fmt.bits}",

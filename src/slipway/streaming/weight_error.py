@@ -13,7 +13,9 @@ class WeightError:
 
     squared: dict[str, float] = field(default_factory=dict)
     reference: dict[str, float] = field(default_factory=dict)
-    without_gptq: list[str] = field(default_factory=list)  # weights that `gptq` could not round: no inputs, or stacked experts
+    without_gptq: list[str] = field(
+        default_factory=list
+    )  # weights that `gptq` could not round: no inputs, or stacked experts
 
     def add(self, name: str, exact: torch.Tensor, rounded: torch.Tensor) -> None:
         self.reference[name] = float(exact.float().square().sum(dtype=torch.float64))

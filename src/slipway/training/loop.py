@@ -57,7 +57,10 @@ class Schedule:
         steps = [micros[i : i + params.accumulate] for i in range(0, len(micros), params.accumulate)]
         if params.max_steps and params.max_steps > len(steps):
             raise ConfigError(
-                "train.max_steps", params.max_steps, f"at most {len(steps)}, all that {params.epochs} epochs hold", "raise train.epochs"
+                "train.max_steps",
+                params.max_steps,
+                f"at most {len(steps)}, all that {params.epochs} epochs hold",
+                "raise train.epochs",
             )
         steps = steps[: params.max_steps]
         tokens = sum(len(rows[i].tokens) for step in steps for micro in step for p in micro for i in p)
@@ -112,13 +115,17 @@ class Loop:
             line = self._step(step)
             self.history.append(line)
             progress.metric(**line)  # type: ignore[arg-type]
-            progress.update("train", step + 1, self.schedule.steps, "step", loss=line["loss"], tokens_per_s=self.tokens_per_s)
+            progress.update(
+                "train", step + 1, self.schedule.steps, "step", loss=line["loss"], tokens_per_s=self.tokens_per_s
+            )
             if (step + 1) % self.params.checkpoint_every == 0 and step + 1 < self.schedule.steps:
                 checkpoints.save(step + 1, self._state())
 
     def _step(self, step: int) -> dict[str, float]:
         started = time.monotonic()
-        batches = [collate([[self.rows[i] for i in p] for p in micro], self.pad) for micro in self.schedule.micros[step]]
+        batches = [
+            collate([[self.rows[i] for i in p] for p in micro], self.pad) for micro in self.schedule.micros[step]
+        ]
         labels = sum(b.label_tokens for b in batches)
         rate = learning_rate(step, self.schedule.steps, self.params)
         for group in self.optimizer.param_groups:

@@ -112,4 +112,11 @@ def collate(packs: Sequence[Sequence[Example]], pad: int) -> Batch:
     real = (documents >= 0)[:, None, :]
     mask = (same & causal & real) | torch.eye(width, dtype=torch.bool)
     everyone = [e for p in packs for e in p]
-    return Batch(ids, positions, mask[:, None], labels, sum(len(e.tokens) for e in everyone), sum(e.label_tokens for e in everyone))
+    return Batch(
+        ids,
+        positions,
+        mask[:, None],
+        labels,
+        sum(len(e.tokens) for e in everyone),
+        sum(e.label_tokens for e in everyone),
+    )

@@ -18,7 +18,9 @@ def check_adapter(directory: Path, base: Checkpoint, params: TrainConfig) -> int
     adapter = LoraAdapter(directory)
     updates = adapter.land(open_checkpoint(base))
     if not updates:
-        raise AdapterError(f"adapter {directory / WEIGHTS}", "no tensors", "a LoRA pair for each module in train.targets", _AGAIN)
+        raise AdapterError(
+            f"adapter {directory / WEIGHTS}", "no tensors", "a LoRA pair for each module in train.targets", _AGAIN
+        )
     if adapter.config["r"] != params.rank:
         raise AdapterError(f"r of {directory / CONFIG}", adapter.config["r"], f"train.rank={params.rank}", _AGAIN)
     return sum(adapter.read(name).numel() for name in adapter.names())

@@ -43,10 +43,14 @@ def is_virtual(artifact: Artifact) -> bool:
 def _referred(cls: type[Artifact], ref: dict[str, str]) -> Artifact:
     path = Path(ref["uri"])
     if not path.exists():
-        raise CheckpointError(f"{cls.kind} {path}", "missing", "the artifact that a virtual checkpoint was merged from", _AGAIN)
+        raise CheckpointError(
+            f"{cls.kind} {path}", "missing", "the artifact that a virtual checkpoint was merged from", _AGAIN
+        )
     artifact = load(cls, path)
     if artifact.digest != ref["digest"]:
-        raise CheckpointError(f"{cls.kind} {path}", f"digest {artifact.digest[:12]}", f"digest {ref['digest'][:12]}", _AGAIN)
+        raise CheckpointError(
+            f"{cls.kind} {path}", f"digest {artifact.digest[:12]}", f"digest {ref['digest'][:12]}", _AGAIN
+        )
     return artifact
 
 

@@ -49,4 +49,6 @@ def check_reference(path: Path) -> None:
         if stat.st_size != want["size"]:
             raise CheckpointError(f"shard {file}", f"{stat.st_size} bytes", f"{want['size']} bytes", _FETCH)
         if max(stat.st_mtime_ns, stat.st_ctime_ns) > sealed and sha256_file(file) != want["sha256"]:
-            raise CheckpointError(f"shard {file}", "other bytes than when it was fetched", f"sha256 {want['sha256']}", _FETCH)
+            raise CheckpointError(
+                f"shard {file}", "other bytes than when it was fetched", f"sha256 {want['sha256']}", _FETCH
+            )

@@ -42,7 +42,10 @@ class GgufSource:
         self._reader = gguf.GGUFReader(file)
         if (arch := self.field("general.architecture")) != "llama":
             raise CheckpointError(
-                f"GGUF {file}", f"architecture {arch}", "llama", "convert it with another tool and use model.source=directory"
+                f"GGUF {file}",
+                f"architecture {arch}",
+                "llama",
+                "convert it with another tool and use model.source=directory",
             )
         self._tensors = {hf_name(tensor.name): tensor for tensor in self._reader.tensors}
 
@@ -62,7 +65,9 @@ class GgufSource:
 
     def read(self, name: str) -> torch.Tensor:
         tensor = self._tensors[name]
-        weight = torch.from_numpy(gguf.dequantize(tensor.data, tensor.tensor_type).copy()).reshape(self.info(name).shape)
+        weight = torch.from_numpy(gguf.dequantize(tensor.data, tensor.tensor_type).copy()).reshape(
+            self.info(name).shape
+        )
         if name.endswith(("q_proj.weight", "k_proj.weight")):
             heads = self.field("llama.attention.head_count" if "q_proj" in name else "llama.attention.head_count_kv")
             weight = weight.reshape(heads, -1, 2, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
@@ -94,7 +99,9 @@ def hf_config(source: GgufSource) -> dict[str, Any]:
         "head_dim": hidden // heads,
         "hidden_act": "silu",
         "max_position_embeddings": source.field("llama.context_length"),
-        "rms_norm_eps": float(f"{source.field('llama.attention.layer_norm_rms_epsilon'):.7g}"),  # GGUF keeps an fp32 of 1e-05
+        "rms_norm_eps": float(
+            f"{source.field('llama.attention.layer_norm_rms_epsilon'):.7g}"
+        ),  # GGUF keeps an fp32 of 1e-05
         "rope_theta": source.field("llama.rope.freq_base"),
         "rope_parameters": {"rope_type": "default", "rope_theta": source.field("llama.rope.freq_base")},
         "attention_bias": False,

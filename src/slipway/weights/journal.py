@@ -59,7 +59,10 @@ def _take(path: Path, file: IO[str]) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise ResourceError(
-            f"unfinished work in {path.parent}", "in use by another process", "one process at a time", "wait for it to end, or stop it"
+            f"unfinished work in {path.parent}",
+            "in use by another process",
+            "one process at a time",
+            "wait for it to end, or stop it",
         ) from None
 
 

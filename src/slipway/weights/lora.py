@@ -27,13 +27,28 @@ from slipway.weights.shards import LowRank, Shards, TensorSource
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _PREFIX = "base_model.model."
 _PAIR = re.compile(r"(?P<module>.+)\.lora_(?P<side>[AB])\.weight")
-_HANDLED = {"r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "fan_in_fan_out", "modules_to_save", "bias"}
+_HANDLED = {
+    "r",
+    "lora_alpha",
+    "use_rslora",
+    "rank_pattern",
+    "alpha_pattern",
+    "fan_in_fan_out",
+    "modules_to_save",
+    "bias",
+}
 _WITHOUT_EFFECT_ON_A_MERGE = {
     "alora_invocation_string", "auto_mapping", "base_model_name_or_path", "corda_config", "eva_config", "exclude_modules", "inference_mode",
     "init_lora_weights", "layers_pattern", "layers_to_transform", "loftq_config", "lora_dropout", "lora_ga_config", "megatron_core",
     "peft_type", "peft_version", "qalora_group_size", "revision", "runtime_config", "target_modules", "task_type",
 }  # fmt: skip
-_CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")  # initialisations that subtract from the base weights
+_CHANGES_THE_BASE = (
+    "pissa",
+    "olora",
+    "corda",
+    "loftq",
+    "lora_ga",
+)  # initialisations that subtract from the base weights
 _REFIT = "check that this adapter was trained on this base model"
 _RETRAIN = "merge it with PEFT itself and use the result as model.directory, or train without it"
 
@@ -79,14 +94,21 @@ class LoraAdapter:
             match = _PAIR.fullmatch(name.removeprefix(_PREFIX))
             target = f"{match['module']}.weight" if match else self._saved_target(name)
             if target not in bases:
-                raise AdapterError(f"adapter tensor {name}", f"lands on {target}, which the base does not have", "a base tensor", _REFIT)
+                raise AdapterError(
+                    f"adapter tensor {name}",
+                    f"lands on {target}, which the base does not have",
+                    "a base tensor",
+                    _REFIT,
+                )
             if match is None:
                 self._check_shape(name, target, self._shards.info(name).shape, base)
                 updates[target] = Update(replacement=name)
             elif match["side"] == "A":
                 updates[target] = self._pair(match["module"], name, target, base)
             elif name.replace(".lora_B.", ".lora_A.") not in self._shards:
-                raise AdapterError(f"adapter tensor {name}", "has no lora_A beside it", "a pair of lora_A and lora_B", _REFIT)
+                raise AdapterError(
+                    f"adapter tensor {name}", "has no lora_A beside it", "a pair of lora_A and lora_B", _REFIT
+                )
         return updates
 
     def _pair(self, module: str, a: str, target: str, base: TensorSource) -> Update:
@@ -96,7 +118,12 @@ class LoraAdapter:
         shape_a, shape_b = self._shards.info(a).shape, self._shards.info(b).shape
         rank = self.rank(module)
         if len(shape_a) != 2 or len(shape_b) != 2 or shape_a[0] != rank or shape_b[1] != rank:
-            raise AdapterError(f"adapter tensor {a}", f"{list(shape_a)} with lora_B {list(shape_b)}", f"rank {rank} by {CONFIG}", _REFIT)
+            raise AdapterError(
+                f"adapter tensor {a}",
+                f"{list(shape_a)} with lora_B {list(shape_b)}",
+                f"rank {rank} by {CONFIG}",
+                _REFIT,
+            )
         delta = (shape_b[0], shape_a[1])
         self._check_shape(a, target, delta[::-1] if self.config.get("fan_in_fan_out") else delta, base)
         return Update(a, b, self.scaling(module))
@@ -111,14 +138,22 @@ class LoraAdapter:
         module = target.rsplit(".", 1)[0]
         if any(module == kept or module.endswith(f".{kept}") for kept in self.config.get("modules_to_save") or ()):
             return target
-        raise AdapterError(f"adapter tensor {name}", "neither lora_A, lora_B nor in modules_to_save", "a LoRA pair of a Linear", _RETRAIN)
+        raise AdapterError(
+            f"adapter tensor {name}",
+            "neither lora_A, lora_B nor in modules_to_save",
+            "a LoRA pair of a Linear",
+            _RETRAIN,
+        )
 
     def rank(self, module: str) -> int:
         return int(_by_pattern(self.config.get("rank_pattern"), module, self.config["r"]))
 
     def scaling(self, module: str) -> float:
         """s of the module, by PEFT's rules (peft/tuners/lora/layer.py, update_layer)."""
-        alpha, rank = float(_by_pattern(self.config.get("alpha_pattern"), module, self.config["lora_alpha"])), self.rank(module)
+        alpha, rank = (
+            float(_by_pattern(self.config.get("alpha_pattern"), module, self.config["lora_alpha"])),
+            self.rank(module),
+        )
         return alpha / math.sqrt(rank) if self.config.get("use_rslora") else alpha / rank
 
     def apply(self, weight: torch.Tensor, update: Update) -> torch.Tensor:
@@ -167,7 +202,9 @@ def _read_config(directory: Path) -> dict[str, Any]:
     try:
         config = json.loads(file.read_text())
     except FileNotFoundError:
-        raise AdapterError(f"adapter {directory}", f"no {CONFIG}", "a PEFT adapter", "point at the directory PEFT saved") from None
+        raise AdapterError(
+            f"adapter {directory}", f"no {CONFIG}", "a PEFT adapter", "point at the directory PEFT saved"
+        ) from None
     except ValueError as err:
         raise AdapterError(f"adapter config {file}", err, "JSON", "copy the file again") from err
     _refuse(file, config)
@@ -185,7 +222,9 @@ def _refuse(file: Path, config: Any) -> None:
         raise AdapterError(f"bias of {file}", config["bias"], "none: trained biases are not merged", _RETRAIN)
     init = str(config.get("init_lora_weights")).lower()
     if init.startswith(_CHANGES_THE_BASE):
-        raise AdapterError(f"init_lora_weights of {file}", init, "an initialisation that leaves the base as it is", _RETRAIN)
+        raise AdapterError(
+            f"init_lora_weights of {file}", init, "an initialisation that leaves the base as it is", _RETRAIN
+        )
     for key, value in config.items():
         if value and key not in _HANDLED | _WITHOUT_EFFECT_ON_A_MERGE:
             raise AdapterError(f"{key} of {file}", value, "off: Slipway does not merge it", _RETRAIN)

@@ -40,15 +40,24 @@ def prove_layers(base: TensorSource, merged: MergedSource, adapter: LoraAdapter,
         differing = int((weight.view(torch.int16) != merged.read(name).view(torch.int16)).sum())
         if differing:
             value = f"{differing} of {weight.numel()} values differ from PEFT's merge"
-            raise CheckpointError(f"merge proof of {name}", value, "bit-equal", "report this with the versions of torch and peft")
+            raise CheckpointError(
+                f"merge proof of {name}", value, "bit-equal", "report this with the versions of torch and peft"
+            )
     return names
 
 
-def peft_merge(base: TensorSource, merged: MergedSource, adapter: LoraAdapter, names: Sequence[str]) -> dict[str, torch.Tensor]:
+def peft_merge(
+    base: TensorSource, merged: MergedSource, adapter: LoraAdapter, names: Sequence[str]
+) -> dict[str, torch.Tensor]:
     """bf16 tensors of `names` as PEFT merges them into an fp32 base: it reads the adapter's config, patterns included, itself."""
     skeleton = torch.nn.Module()
     for name in names:
-        _plant(skeleton, name.removesuffix(".weight"), base.read(name).float(), transposed=bool(adapter.config.get("fan_in_fan_out")))
+        _plant(
+            skeleton,
+            name.removesuffix(".weight"),
+            base.read(name).float(),
+            transposed=bool(adapter.config.get("fan_in_fan_out")),
+        )
     config = PeftConfig.from_pretrained(str(adapter.directory))
     inject_adapter_in_model(config, skeleton, "default")
     result = {}
@@ -69,7 +78,11 @@ def _plant(root: torch.nn.Module, path: str, weight: torch.Tensor, *, transposed
         if not hasattr(root, part):
             root.add_module(part, torch.nn.Module())
         root = root.get_submodule(part)
-    linear = Conv1D(weight.shape[1], weight.shape[0]) if transposed else torch.nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+    linear = (
+        Conv1D(weight.shape[1], weight.shape[0])
+        if transposed
+        else torch.nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+    )
     linear.weight.data = weight
     root.add_module(leaf, linear)
 

@@ -42,12 +42,18 @@ def require_model(directory: Path, *, tokenizer: bool = True) -> None:
         raise CheckpointError(f"model directory {directory}", "no config.json", "a Hugging Face model", _POINT_AT)
     if not (directory / INDEX).exists() and not (directory / SINGLE).exists():
         raise CheckpointError(f"model directory {directory}", "no safetensors", f"{SINGLE} or {INDEX}", _POINT_AT)
-    if tokenizer and not any((directory / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
-        raise CheckpointError(f"model directory {directory}", "no tokenizer", "tokenizer.json or tokenizer.model", _POINT_AT)
+    if tokenizer and not any(
+        (directory / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")
+    ):
+        raise CheckpointError(
+            f"model directory {directory}", "no tokenizer", "tokenizer.json or tokenizer.model", _POINT_AT
+        )
     config = _read_config(directory / "config.json")
     if "quantization_config" in config:
         method = config["quantization_config"].get("quant_method")
-        raise CheckpointError(f"model directory {directory}", f"already quantized ({method})", "bf16, fp16 or fp32 weights", _POINT_AT)
+        raise CheckpointError(
+            f"model directory {directory}", f"already quantized ({method})", "bf16, fp16 or fp32 weights", _POINT_AT
+        )
 
 
 def _read_config(file: Path) -> dict[str, Any]:

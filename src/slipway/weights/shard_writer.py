@@ -52,13 +52,21 @@ def _layout(tensors: Mapping[str, TensorInfo]) -> tuple[bytes, dict[str, int], i
         begins[name] = at
         at += info.nbytes
     entries = {
-        name: {"dtype": LABELS[info.dtype], "shape": list(info.shape), "data_offsets": [begins[name], begins[name] + info.nbytes]}
+        name: {
+            "dtype": LABELS[info.dtype],
+            "shape": list(info.shape),
+            "data_offsets": [begins[name], begins[name] + info.nbytes],
+        }
         for name, info in ordered
     }
     header = json.dumps({"__metadata__": {"format": "pt"}, **entries}, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
     start = 8 + len(header)
-    return len(header).to_bytes(8, "little") + header, {name: start + begin for name, begin in begins.items()}, start + at
+    return (
+        len(header).to_bytes(8, "little") + header,
+        {name: start + begin for name, begin in begins.items()},
+        start + at,
+    )
 
 
 def _require_space(out: Path, size: int) -> None:
@@ -135,9 +143,15 @@ class ShardWriter:
         parts: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         self._out, self._plan, self._journal = out, dict(plan), journal
-        self._parts = {key: part for name, info in plan.items() for key, part in _cut(name, (parts or {}).get(name, [info.nbytes]))}
+        self._parts = {
+            key: part for name, info in plan.items() for key, part in _cut(name, (parts or {}).get(name, [info.nbytes]))
+        }
         shards = split(plan, max_bytes)
-        files = [SINGLE] if len(shards) == 1 else [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
+        files = (
+            [SINGLE]
+            if len(shards) == 1
+            else [f"model-{i:05d}-of-{len(shards):05d}.safetensors" for i in range(1, len(shards) + 1)]
+        )
         self._shards = [_Shard(out / file, tensors) for file, tensors in zip(files, shards, strict=True)]
         self._of = {name: shard for shard in self._shards for name in shard.tensors}
         for key, part in self._parts.items():
@@ -230,7 +244,9 @@ class ShardWriter:
         """Write the index. Raises CheckpointError while planned tensors are missing."""
         missing = [key for key in self._parts if key not in self.digests]
         if missing:
-            raise CheckpointError("checkpoint to write", f"{len(missing)} tensors missing, first {min(missing)}", "every tensor", _BUG)
+            raise CheckpointError(
+                "checkpoint to write", f"{len(missing)} tensors missing, first {min(missing)}", "every tensor", _BUG
+            )
         for shard in self._shards:
             if shard.fd >= 0:  # a former run finished it
                 shard.publish()
@@ -245,7 +261,9 @@ class ShardWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
         closed = False
         try:
             if kind is None:

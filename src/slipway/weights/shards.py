@@ -125,7 +125,9 @@ class Shards:
         files = {file: read_header(directory / file) for file in sorted(set(weight_map.values()))}
         for name, file in weight_map.items():
             if name not in files[file][0]:
-                raise CheckpointError(f"tensor {name}", f"not in {directory / file}", f"to be there: {INDEX} says so", _FETCH_AGAIN)
+                raise CheckpointError(
+                    f"tensor {name}", f"not in {directory / file}", f"to be there: {INDEX} says so", _FETCH_AGAIN
+                )
         metadata = next(iter(files.values()))[1]
         return cls({name: files[file][0][name] for name, file in weight_map.items()}, metadata)
 
@@ -171,7 +173,12 @@ class Shards:
             while left:
                 got = os.preadv(f.fileno(), [left], at)
                 if got == 0:
-                    raise CheckpointError(f"tensor {name} in {place.file}", f"ends {len(left)} bytes early", "a whole tensor", _FETCH_AGAIN)
+                    raise CheckpointError(
+                        f"tensor {name} in {place.file}",
+                        f"ends {len(left)} bytes early",
+                        "a whole tensor",
+                        _FETCH_AGAIN,
+                    )
                 left, at = left[got:], at + got
 
     def recipe(self, name: str) -> Recipe:
@@ -179,7 +186,9 @@ class Shards:
 
     def _place(self, name: str) -> _Place:
         if name not in self._places:
-            raise CheckpointError(f"tensor {name}", "not in the checkpoint", "a tensor of that name", "check that model and adapter fit")
+            raise CheckpointError(
+                f"tensor {name}", "not in the checkpoint", "a tensor of that name", "check that model and adapter fit"
+            )
         return self._places[name]
 
 
@@ -203,7 +212,9 @@ def require_finite(thing: str, tensor: torch.Tensor) -> None:
     low, high = torch.aminmax(tensor.float() if tensor.dtype.itemsize == 1 else tensor)  # both propagate NaN
     if not (torch.isfinite(low) and torch.isfinite(high)):
         bad = int((~torch.isfinite(tensor.float())).sum())
-        raise CheckpointError(thing, f"{bad} of {tensor.numel()} values are NaN or Inf", "finite values", "use an undamaged file")
+        raise CheckpointError(
+            thing, f"{bad} of {tensor.numel()} values are NaN or Inf", "finite values", "use an undamaged file"
+        )
 
 
 def read_header(file: Path) -> tuple[dict[str, _Place], dict[str, str]]:
@@ -213,7 +224,10 @@ def read_header(file: Path) -> tuple[dict[str, _Place], dict[str, str]]:
         length = int.from_bytes(f.read(8), "little")
         if size < 8 or length > min(size - 8, _MAX_HEADER):
             raise CheckpointError(
-                f"shard {file}", f"header of {length} bytes in a file of {size}", "a header within the file", _FETCH_AGAIN
+                f"shard {file}",
+                f"header of {length} bytes in a file of {size}",
+                "a header within the file",
+                _FETCH_AGAIN,
             )
         header = _parse(file, f.read(length))
     metadata = header.pop("__metadata__", {})
@@ -228,7 +242,9 @@ def _parse(file: Path, raw: bytes) -> dict[str, Any]:
     except ValueError as err:
         raise CheckpointError(f"header of shard {file}", err, "JSON", _FETCH_AGAIN) from err
     if not isinstance(header, dict) or not all(isinstance(v, dict) for v in header.values()):
-        raise CheckpointError(f"header of shard {file}", "not a mapping of tensors", "a safetensors header", _FETCH_AGAIN)
+        raise CheckpointError(
+            f"header of shard {file}", "not a mapping of tensors", "a safetensors header", _FETCH_AGAIN
+        )
     return header
 
 
@@ -238,7 +254,9 @@ def _place(file: Path, name: str, entry: dict[str, Any], start: int) -> _Place:
         info = TensorInfo(DTYPES[label], shape)
         fits = end - begin == info.nbytes and min((0, begin, *shape)) >= 0
     except (KeyError, TypeError, ValueError) as err:
-        raise CheckpointError(f"tensor {name} in {file}", f"header entry {entry}", "known dtype, shape and offsets", _FETCH_AGAIN) from err
+        raise CheckpointError(
+            f"tensor {name} in {file}", f"header entry {entry}", "known dtype, shape and offsets", _FETCH_AGAIN
+        ) from err
     if not fits:
         expected = f"{info.nbytes} bytes for {label} {list(shape)}"
         raise CheckpointError(f"tensor {name} in {file}", f"bytes {begin} to {end}", expected, _FETCH_AGAIN)
@@ -249,7 +267,9 @@ def _check_layout(file: Path, places: Mapping[str, _Place], start: int, size: in
     at = start
     for name, place in sorted(places.items(), key=lambda item: (item[1].offset, item[1].info.nbytes)):
         if place.offset != at:
-            raise CheckpointError(f"tensor {name} in {file}", f"starts at byte {place.offset}", f"byte {at}", _FETCH_AGAIN)
+            raise CheckpointError(
+                f"tensor {name} in {file}", f"starts at byte {place.offset}", f"byte {at}", _FETCH_AGAIN
+            )
         at += place.info.nbytes
     if at != size:
         raise CheckpointError(f"shard {file}", f"{size} bytes", f"{at} bytes, by its header", _FETCH_AGAIN)
@@ -262,5 +282,7 @@ def _read_index(file: Path) -> dict[str, str]:
     except (ValueError, KeyError, TypeError, AttributeError) as err:
         raise CheckpointError(f"index {file}", f"unreadable: {err}", "JSON with weight_map", _FETCH_AGAIN) from err
     if not weight_map or not well_formed:
-        raise CheckpointError(f"index {file}", "a weight_map that is empty or leaves the directory", "tensor -> file", _FETCH_AGAIN)
+        raise CheckpointError(
+            f"index {file}", "a weight_map that is empty or leaves the directory", "tensor -> file", _FETCH_AGAIN
+        )
     return weight_map

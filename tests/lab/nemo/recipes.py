@@ -31,7 +31,11 @@ def read(file):
         "validation": list(cfg.validation_dataloaders), "loss": type(cfg.loss_fn.build()).__name__, "optimizer": type(cfg.optimizer).__name__,
     }  # fmt: skip
     ways = parse_distributed_section(cfg.distributed.to_dict())
-    seen |= {"strategy": type(ways["strategy_config"]).__name__, "recompute": ways["activation_checkpointing"], "experts": ways["ep_size"]}
+    seen |= {
+        "strategy": type(ways["strategy_config"]).__name__,
+        "recompute": ways["activation_checkpointing"],
+        "experts": ways["ep_size"],
+    }
     if cfg.get("peft", None):
         matcher = ModuleMatcher(cfg.get("peft").instantiate().target_modules)
         names = [f"model.layers.0.{part}" for part in ("self_attn.q_proj", "mlp.down_proj", "mlp.experts")]

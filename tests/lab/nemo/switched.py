@@ -19,11 +19,20 @@ LOSS = {"_target_": "nemo_automodel.components.loss.masked_ce.MaskedCrossEntropy
 
 def setting(mode, document):
     size = document["packed_sequence"]["packed_sequence_size"]
-    return {"checkpointing": mode, "pack_length": size, "micro_batch": 1, "attention": "sdpa", "loss": LOSS, "accumulate": 1}
+    return {
+        "checkpointing": mode,
+        "pack_length": size,
+        "micro_batch": 1,
+        "attention": "sdpa",
+        "loss": LOSS,
+        "accumulate": 1,
+    }
 
 
 def tree(probe):
-    modules = [(name, type(m).__name__, getattr(m, "gradient_checkpointing", None)) for name, m in probe._model.named_modules()]
+    modules = [
+        (name, type(m).__name__, getattr(m, "gradient_checkpointing", None)) for name, m in probe._model.named_modules()
+    ]
     return modules, probe._model.config.use_cache
 
 

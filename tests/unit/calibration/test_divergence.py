@@ -26,16 +26,22 @@ def states(hidden):
 
 def test_definition(monkeypatch):
     other = HIDDEN + 0.1 * torch.randn(HIDDEN.shape, generator=GENERATOR)
-    a, b, following = (t[:, :-1].flatten(0, 1) if t.dim() == 3 else t[:, 1:].flatten() for t in (head(HIDDEN), head(other), TOKENS))
+    a, b, following = (
+        t[:, :-1].flatten(0, 1) if t.dim() == 3 else t[:, 1:].flatten() for t in (head(HIDDEN), head(other), TOKENS)
+    )
     kl = functional.kl_div(b.log_softmax(-1), a.log_softmax(-1), log_target=True, reduction="batchmean").item()
     whole = divergence(head, states(HIDDEN), states(other), TOKENS)
     assert whole.predictions == 15 and 0 < whole.agreement == (a.argmax(-1) == b.argmax(-1)).float().mean() < 1
     assert whole.kl == pytest.approx(kl, rel=1e-5) and whole.kl > 0.01
-    assert whole.reference_perplexity == pytest.approx(math.exp(functional.cross_entropy(a, following).item()), rel=1e-5)
+    assert whole.reference_perplexity == pytest.approx(
+        math.exp(functional.cross_entropy(a, following).item()), rel=1e-5
+    )
     assert whole.perplexity == pytest.approx(math.exp(functional.cross_entropy(b, following).item()), rel=1e-5)
     monkeypatch.setattr(module, "_BYTES", 4 * 32 * 2 * 2)  # two positions at a time
     parts = divergence(head, states(HIDDEN), states(other), TOKENS)
-    assert parts.kl == pytest.approx(whole.kl, rel=1e-6) and parts.perplexity == pytest.approx(whole.perplexity, rel=1e-6)
+    assert parts.kl == pytest.approx(whole.kl, rel=1e-6) and parts.perplexity == pytest.approx(
+        whole.perplexity, rel=1e-6
+    )
 
 
 def test_a_stream_does_not_diverge_from_itself():

@@ -82,13 +82,19 @@ def test_bits_of_the_ordinary_model_and_every_linear_seen(model_dir, name):
     linears = {name for layer in walk.layers for name in layer.linears}
     assert linears == {name for names, _ in seen.linears for name in names}
     source = Shards.open(model_dir(name))
-    matrices = {n for n in source.names() if len(source.info(n).shape) > 1 and ".norm" not in n and not n.endswith("bias")}
+    matrices = {
+        n for n in source.names() if len(source.info(n).shape) > 1 and ".norm" not in n and not n.endswith("bias")
+    }
     assert linears == matrices - set(walk.embed_names) - set(walk.head_names)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_inputs_and_keys_and_values_are_those_of_the_ordinary_model(model_dir, name):
-    model, hooked, inside = ordinary(model_dir(name), torch.float32), defaultdict(list), f"{find_path(model_dir(name))}."
+    model, hooked, inside = (
+        ordinary(model_dir(name), torch.float32),
+        defaultdict(list),
+        f"{find_path(model_dir(name))}.",
+    )
     for path, module in model.named_modules():
         if isinstance(module, nn.Linear) and path.startswith(inside):
             module.register_forward_hook(lambda _, args, __, path=path: hooked[path].append(args[0].flatten(0, -2)))
@@ -144,7 +150,10 @@ def expert_inputs(seen, tensors, name, experts, expert, x):
         weights = [f"{experts}.gate_up_proj", f"{experts}.down_proj"]
         both = x @ tensors[weights[0]][expert].float() + tensors[f"{weights[0]}_bias"][expert].float()
         gate, up = both[:, ::2].clamp(max=7.0), both[:, 1::2].clamp(-7.0, 7.0)
-        return (seen.of((weights[0],), expert),), (seen.of((weights[1],), expert), (up + 1) * gate * torch.sigmoid(1.702 * gate))
+        return (seen.of((weights[0],), expert),), (
+            seen.of((weights[1],), expert),
+            (up + 1) * gate * torch.sigmoid(1.702 * gate),
+        )
     pair = tuple(f"{experts}.{expert}.{part}.weight" for part in UP[name])
     gate, up = (x @ tensors[part].float().T for part in pair)
     return (seen.of(pair),), (seen.of((f"{experts}.{expert}.{DOWN[name]}.weight",)), nn.functional.silu(gate) * up)
@@ -157,7 +166,9 @@ def by_first(x):
 @pytest.mark.parametrize("name", ["mixtral", "gpt_oss"])
 def test_an_expert_without_tokens_is_not_reported(model_dir, name):
     seen = Inputs()
-    walk, _, _ = walked(model_dir(name), TOKENS[:1, :2], observer=seen)  # two tokens, two experts each: at most four of six
+    walk, _, _ = walked(
+        model_dir(name), TOKENS[:1, :2], observer=seen
+    )  # two tokens, two experts each: at most four of six
     experts = {key for key in seen.linears if "experts" in key[0][0] and "layers.0." in key[0][0]}
     assert 2 * 2 <= len(experts) <= 2 * 4
     assert name == "gpt_oss" or {n for names, _ in experts for n in names} < set(walk.layers[0].linears)
@@ -189,7 +200,9 @@ def test_two_streams_share_tokens_but_not_states(model_dir):
     assert all(a is b for a, b in zip(plain.values, rounded.values, strict=True))
     for layer in walk.layers:
         weights = {name: Shards.open(model_dir("llama")).read(name) for name in layer.names}
-        with walk.load(layer, {name: weight.to(torch.float8_e4m3fn).to(torch.bfloat16) for name, weight in weights.items()}) as module:
+        with walk.load(
+            layer, {name: weight.to(torch.float8_e4m3fn).to(torch.bfloat16) for name, weight in weights.items()}
+        ) as module:
             walk.run(layer, module, rounded)
         with walk.load(layer, weights) as module:
             before = list(plain.values)
@@ -233,7 +246,10 @@ def test_head_takes_a_part_of_the_positions(model_dir):
 
 def test_tensors_of_no_part_are_unused(model_dir, tmp_path):
     tensors = load_file(model_dir("llama") / "model.safetensors")
-    extra = {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(8), "model.layers.3.mlp.up_proj.weight": torch.ones(2, 2)}
+    extra = {
+        "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(8),
+        "model.layers.3.mlp.up_proj.weight": torch.ones(2, 2),
+    }
     directory = copy(model_dir("llama"), tmp_path, tensors | extra)
     walk, _, _ = walked(directory)
     assert set(walk.unused) == set(extra) and len(walk.layers[0].names) == 9
@@ -254,7 +270,10 @@ def test_missing_and_unfit_weights_are_refused_by_name(model_dir, tmp_path):
     walk, source = LayerWalk(directory, Shards.open(directory)), Shards.open(directory)
     weights = {name: source.read(name) for name in walk.layers[0].names}
     query = "model.layers.0.self_attn.q_proj"
-    with refused(rf"{query}\.bias"), walk.load(walk.layers[0], {n: w for n, w in weights.items() if n != f"{query}.bias"}):
+    with (
+        refused(rf"{query}\.bias"),
+        walk.load(walk.layers[0], {n: w for n, w in weights.items() if n != f"{query}.bias"}),
+    ):
         pass
     with refused(rf"{query}\.weight"), walk.load(walk.layers[0], weights | {f"{query}.weight": torch.ones(3, 3)}):
         pass

@@ -77,7 +77,9 @@ def test_a_row_that_is_none_is_named_by_file_and_line(tmp_path, model, line):
 
 
 def test_too_few_tokens_and_a_missing_file_are_named(tmp_path, model):
-    with pytest.raises(DataError, match=r"calibration file .*rows\.jsonl: 4 tokens; expected 16 or more.*calibration\.length"):
+    with pytest.raises(
+        DataError, match=r"calibration file .*rows\.jsonl: 4 tokens; expected 16 or more.*calibration\.length"
+    ):
         drawn(tmp_path, model, GOOD)
     with pytest.raises(DataError, match=r"calibration file .*rows\.jsonl: 0 tokens"):
         drawn(tmp_path, model, b"")

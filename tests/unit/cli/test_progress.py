@@ -8,7 +8,16 @@ from rich.console import Console
 from slipway.cli.progress import Bars, LiveProgress, describe, human_bytes
 from slipway.cli.tables import show_run
 
-EVENT = {"t": 1.0, "event": "progress", "what": "train", "done": 40, "total": 120, "unit": "steps", "loss": 0.3124, "tokens_per_s": 1240.4}
+EVENT = {
+    "t": 1.0,
+    "event": "progress",
+    "what": "train",
+    "done": 40,
+    "total": 120,
+    "unit": "steps",
+    "loss": 0.3124,
+    "tokens_per_s": 1240.4,
+}
 SUMMARY: dict[str, Any] = {
     "stages": [
         {"stage": "fetch", "reused": True, "why": "same inputs", "seconds": 0.0, "peak_rss": 0, "digest": "ab" * 32},
@@ -33,7 +42,10 @@ STREAMED = {
 
 
 def test_a_pass_over_weights_says_bytes_speed_what_is_left_memory_and_where_it_is() -> None:
-    assert describe(STREAMED) == "quantize 1.2 GB/16.1 GB, 0.421 GB/s, ETA 0:35, 1.52 GB memory, model.layers.3.mlp.up_proj"
+    assert (
+        describe(STREAMED)
+        == "quantize 1.2 GB/16.1 GB, 0.421 GB/s, ETA 0:35, 1.52 GB memory, model.layers.3.mlp.up_proj"
+    )
     assert describe({**STREAMED, "total": None}).startswith("quantize 1.2 GB, 0.421 GB/s")
 
 

@@ -29,7 +29,9 @@ def test_yaml_reads_on_and_off_as_booleans_and_they_are_taken(said, meant):
 
 @pytest.mark.parametrize("file", sorted(CONF.glob("*/*.yaml")), ids=str)
 def test_every_layer_loads(file):
-    section = {"models": "model", "formats": "quantize", "gates": "gate", "targets": "target"}.get(file.parent.name, file.parent.name)
+    section = {"models": "model", "formats": "quantize", "gates": "gate", "targets": "target"}.get(
+        file.parent.name, file.parent.name
+    )
     load_config(CONF, [f"layers.{section}={file.parent.name}/{file.stem}"])
 
 
@@ -42,7 +44,10 @@ def test_every_layer_loads(file):
         ("train.rank=0", r"config key train.rank: 0.*greater than or equal to 1"),
         ("layers.quantize=formats/fp9", r"config layer: conf/formats/fp9.yaml.*did you mean conf/formats/fp8.yaml\?"),
         ("model.source=directory", r"config section model: model.directory is empty"),
-        ("train.tensor_parallel=2", r"config section train: train.tensor_parallel=2 would not be read: train.backend is cpu"),
+        (
+            "train.tensor_parallel=2",
+            r"config section train: train.tensor_parallel=2 would not be read: train.backend is cpu",
+        ),
     ],
 )
 def test_bad_input_names_key_value_and_next_step(override, said):

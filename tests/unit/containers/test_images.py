@@ -55,7 +55,9 @@ IMAGE = ImageConfig(repository="nvcr.io/nvidia/x", tag="1")
 
 def test_an_index_gives_a_digest_per_architecture_and_its_attestations_none(shelf):
     amd, arm, s390 = shelf.image("amd64"), shelf.image("arm64"), shelf.image("s390x")
-    shelf.index("1", [("amd64", "linux", amd), ("unknown", "unknown", s390), ("s390x", "linux", s390), ("arm64", "linux", arm)])
+    shelf.index(
+        "1", [("amd64", "linux", amd), ("unknown", "unknown", s390), ("s390x", "linux", s390), ("arm64", "linux", arm)]
+    )
     assert images.read_digests(IMAGE) == {"amd64": amd, "arm64": arm}
 
 
@@ -124,10 +126,17 @@ def test_pins_are_written_and_all_other_text_is_kept(conf, shelf):
     assert images.pin(conf, []) == {"first": {"arm64": shelf.arm}, "second": {"amd64": shelf.amd, "arm64": shelf.arm}}
     text = (conf / "images.yaml").read_text()
     doc = yaml.safe_load(text)
-    assert doc["first"]["digests"] == {"arm64": shelf.arm} and doc["second"]["digests"] == {"amd64": shelf.amd, "arm64": shelf.arm}
+    assert doc["first"]["digests"] == {"arm64": shelf.arm} and doc["second"]["digests"] == {
+        "amd64": shelf.amd,
+        "arm64": shelf.arm,
+    }
     assert doc["second"]["tag"] == "1" and "sha256:old" not in text
     kept = [line for line in text.splitlines() if "digests" not in line and "sha256" not in line]
-    assert kept == [line for line in CONF.replace("tag: 1", 'tag: "1"').splitlines() if "digests" not in line and "sha256" not in line]
+    assert kept == [
+        line
+        for line in CONF.replace("tag: 1", 'tag: "1"').splitlines()
+        if "digests" not in line and "sha256" not in line
+    ]
     images.pin(conf, [])
     assert (conf / "images.yaml").read_text() == text
 
@@ -136,7 +145,9 @@ def test_one_row_is_moved_to_a_tag(conf, shelf):
     images.pin(conf, ["first"], "1")
     doc = yaml.safe_load((conf / "images.yaml").read_text())
     assert doc["first"]["tag"] == "1" and set(doc["first"]["digests"]) == {"amd64", "arm64"}
-    assert doc["second"]["digests"] == {"arm64": "sha256:old"} and "# moved monthly" in (conf / "images.yaml").read_text()
+    assert (
+        doc["second"]["digests"] == {"arm64": "sha256:old"} and "# moved monthly" in (conf / "images.yaml").read_text()
+    )
 
 
 def test_a_row_that_cannot_be_edited_or_is_not_there_leaves_the_file(conf):

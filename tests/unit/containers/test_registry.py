@@ -25,11 +25,19 @@ class Scripted(BaseHTTPRequestHandler):
         if path.startswith("/cdn/"):
             return self.say(200, self.server.blobs[path.removeprefix("/cdn/")])
         if self.server.realm and self.headers.get("Authorization") != "Bearer t0":
-            return self.say(401, {}, {"WWW-Authenticate": f'Bearer realm="{self.server.realm}",service="lab",scope="repository:a/b:pull"'})
+            return self.say(
+                401,
+                {},
+                {"WWW-Authenticate": f'Bearer realm="{self.server.realm}",service="lab",scope="repository:a/b:pull"'},
+            )
         name = path.rpartition("/")[2]
         if "/blobs/" in path and name in self.server.blobs:
             return self.say(307, {}, {"Location": f"/cdn/{name}"})
-        return self.say(200, self.server.manifests[name]) if name in self.server.manifests else self.say(self.server.otherwise, {})
+        return (
+            self.say(200, self.server.manifests[name])
+            if name in self.server.manifests
+            else self.say(self.server.otherwise, {})
+        )
 
     def say(self, code, body, headers=None):
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -65,7 +73,11 @@ def test_a_token_is_fetched_without_a_password_and_used(server):
     server.manifests["1"] = {"mediaType": INDEX, "manifests": []}
     found = Registry(f"{server.host}/a/b").manifest("1")
     assert found.media_type == INDEX and found.digest == digest(json.dumps(server.manifests["1"]).encode())
-    assert [(p, a) for p, _, a in server.seen] == [("/v2/a/b/manifests/1", None), ("/token", None), ("/v2/a/b/manifests/1", "Bearer t0")]
+    assert [(p, a) for p, _, a in server.seen] == [
+        ("/v2/a/b/manifests/1", None),
+        ("/token", None),
+        ("/v2/a/b/manifests/1", "Bearer t0"),
+    ]
     assert server.seen[1][1] == "service=lab&scope=repository%3Aa%2Fb%3Apull"
 
 

@@ -44,7 +44,13 @@ def test_each_kind_of_duplicate_is_removed_and_counted() -> None:
         DataConfig(),
     )
     assert [row["id"] for row in cleaned.rows] == ["line-1", "line-4"]
-    expected = {"raw_rows": 6, "exact_duplicates": 1, "conflicting_answers": 2, "near_duplicates": 1, "prepared_rows": 2}
+    expected = {
+        "raw_rows": 6,
+        "exact_duplicates": 1,
+        "conflicting_answers": 2,
+        "near_duplicates": 1,
+        "prepared_rows": 2,
+    }
     assert cleaned.counts == expected
 
 

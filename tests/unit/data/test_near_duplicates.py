@@ -33,7 +33,9 @@ def test_the_index_finds_exactly_what_comparing_all_pairs_finds(threshold: float
         index.add(r)
     hits = 0
     for r in rows[150:]:
-        near = (k for k in rows[:150] if _same_answer(k, r) and jaccard(bigrams(prompt(k)), bigrams(prompt(r))) >= threshold)
+        near = (
+            k for k in rows[:150] if _same_answer(k, r) and jaccard(bigrams(prompt(k)), bigrams(prompt(r))) >= threshold
+        )
         expected = next(near, None)
         assert index.find(r) is expected
         hits += expected is not None
@@ -45,7 +47,10 @@ def _same_answer(a: Row, b: Row) -> bool:
 
 
 def test_near_texts_with_different_answers_are_no_duplicates() -> None:
-    on, off = row("turn on the kitchen light over there", '{"intent":"On"}'), row("turn on the kitchen light over here", '{"intent":"Off"}')
+    on, off = (
+        row("turn on the kitchen light over there", '{"intent":"On"}'),
+        row("turn on the kitchen light over here", '{"intent":"Off"}'),
+    )
     index = NearIndex([on, off], 0.5)
     index.add(on)
     assert index.find(off) is None

@@ -12,12 +12,17 @@ from slipway.errors import DataError
 
 def row(label: str, template: str, n: int, text: str | None = None) -> Row:
     content = text or f"{label} {template} say {n} twice {n}"
-    messages = [{"role": "user", "content": content}, {"role": "assistant", "content": f'{{"intent":"{label}","n":{n}}}'}]
+    messages = [
+        {"role": "user", "content": content},
+        {"role": "assistant", "content": f'{{"intent":"{label}","n":{n}}}'},
+    ]
     return {"id": f"{label}-{template}-{n}", "messages": messages, "label": label, "template": f"{label}-{template}"}
 
 
 def corpus(templates: dict[str, int], per_template: int = 6) -> list[Row]:
-    return [row(label, f"t{t}", n) for label, count in templates.items() for t in range(count) for n in range(per_template)]
+    return [
+        row(label, f"t{t}", n) for label, count in templates.items() for t in range(count) for n in range(per_template)
+    ]
 
 
 CONFIG = DataConfig(test_fraction=0.2, val_fraction=0.1, per_label=30, val_per_label=3, test_per_label=4)
@@ -25,7 +30,10 @@ CONFIG = DataConfig(test_fraction=0.2, val_fraction=0.1, per_label=30, val_per_l
 
 def test_every_label_that_can_has_test_templates() -> None:
     splits = split(corpus({"a": 20, "b": 10, "c": 2, "d": 1}), CONFIG)
-    templates = {name: Counter(t.split("-")[0] for t in {r["template"] for r in splits[name]}) for name in ("train", "val", "test")}
+    templates = {
+        name: Counter(t.split("-")[0] for t in {r["template"] for r in splits[name]})
+        for name in ("train", "val", "test")
+    }
     assert templates["test"] == {"a": 4, "b": 2, "c": 1}
     assert templates["val"] == {"a": 2, "b": 1}
     assert templates["train"] == {"a": 14, "b": 7, "c": 1, "d": 1}
@@ -90,8 +98,14 @@ def test_training_rows_that_resemble_test_rows_are_dropped_and_counted() -> None
     ("change", "message"),
     [
         ({"template": "a-t1"}, "leak between train and test: 1 shared templates, such as 'a-t1'"),
-        ({"messages": row("b", "x", 9, "a t1 say 1 twice 1")["messages"]}, "leak between train and test: 1 shared texts"),
-        ({"messages": row("a", "x", 1, "a t1 say 1 twice twice 1")["messages"]}, "leaked is a near duplicate of a-t1-1"),
+        (
+            {"messages": row("b", "x", 9, "a t1 say 1 twice 1")["messages"]},
+            "leak between train and test: 1 shared texts",
+        ),
+        (
+            {"messages": row("a", "x", 1, "a t1 say 1 twice twice 1")["messages"]},
+            "leaked is a near duplicate of a-t1-1",
+        ),
     ],
     ids=["template", "text", "near duplicate"],
 )

@@ -79,9 +79,15 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def data(store: Store) -> Dataset:
-    turns = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}, {"role": "assistant", "content": JSON_ANSWER}]
+    turns = [
+        {"role": "system", "content": "s"},
+        {"role": "user", "content": "u"},
+        {"role": "assistant", "content": JSON_ANSWER},
+    ]
     with store.create(Dataset, "d", {}) as out:
-        (out / "test.jsonl").write_text("".join(json.dumps({"id": f"t{i}", "messages": turns, "label": "l"}) + "\n" for i in range(7)))
+        (out / "test.jsonl").write_text(
+            "".join(json.dumps({"id": f"t{i}", "messages": turns, "label": "l"}) + "\n" for i in range(7))
+        )
     return load(Dataset, store.dir("dataset", "d"))
 
 
@@ -89,9 +95,13 @@ def data(store: Store) -> Dataset:
 def ship(store: Store, data: Dataset, params: DeployConfig) -> Ship:
     """Promote an engine that behaves as told."""
 
-    def promote_engine(note: Callable[[str], None] = lambda _: None, config: DeployConfig = params, **model: Any) -> Release:
+    def promote_engine(
+        note: Callable[[str], None] = lambda _: None, config: DeployConfig = params, **model: Any
+    ) -> Release:
         engine = make_engine(store, {"answer": JSON_ANSWER, **model})
-        return promote(engine, make_verdict(store, engine), data, "# Card\n", config, model="m", runs={"mlflow": "r1"}, note=note)
+        return promote(
+            engine, make_verdict(store, engine), data, "# Card\n", config, model="m", runs={"mlflow": "r1"}, note=note
+        )
 
     return promote_engine
 
@@ -103,7 +113,9 @@ def make_engine(store: Store, model: dict[str, Any]) -> Engine:
         (out / "model.gguf").write_text(text)
         (out / "server").write_text(SERVER)
         (out / "server").chmod(0o755)
-        serve = ServeConfig(model="model.gguf", server="server", context=256, slots=1, threads=1, build="b", cpu=cpu_digest())
+        serve = ServeConfig(
+            model="model.gguf", server="server", context=256, slots=1, threads=1, build="b", cpu=cpu_digest()
+        )
         (out / "serve.json").write_text(serve.model_dump_json())
     return load(Engine, store.dir("engine", key))
 
@@ -124,7 +136,9 @@ def running(params: DeployConfig) -> list[int]:
     """Pids of every engine process of this target, recorded or not."""
     found = []
     for process in psutil.process_iter(["cmdline", "status"]):
-        if process.info["status"] != psutil.STATUS_ZOMBIE and any(a.startswith(f"{params.root}/") for a in process.info["cmdline"] or []):
+        if process.info["status"] != psutil.STATUS_ZOMBIE and any(
+            a.startswith(f"{params.root}/") for a in process.info["cmdline"] or []
+        ):
             found.append(process.pid)
     return found
 
@@ -201,7 +215,9 @@ def test_rollback_twice_steps_back_twice_then_says_there_is_no_more(ship: Ship, 
     assert third.name != fourth.name
 
 
-def test_an_engine_that_was_rolled_back_from_is_known_until_it_is_promoted_again(ship: Ship, params: DeployConfig) -> None:
+def test_an_engine_that_was_rolled_back_from_is_known_until_it_is_promoted_again(
+    ship: Ship, params: DeployConfig
+) -> None:
     first, second = ship().engine, ship(v=2).engine
     assert not was_withdrawn(params, second)
     rollback(params)
@@ -262,14 +278,18 @@ def test_a_first_promotion_that_fails_leaves_no_pointer(ship: Ship, params: Depl
 
 def test_a_busy_port_range_is_named(ship: Ship, params: DeployConfig) -> None:
     first = ship()
-    one_port = params.model_copy(update={"ports": (json.loads((Path(first.path) / "endpoint.json").read_text())["port"],) * 2})
+    one_port = params.model_copy(
+        update={"ports": (json.loads((Path(first.path) / "endpoint.json").read_text())["port"],) * 2}
+    )
     with pytest.raises(ResourceError, match=f"{one_port.ports[0]}.*in use"):
         ship(config=one_port, v=2)
     serves(params, first)
 
 
 @pytest.mark.parametrize("call", ["link", "replace"])
-def test_a_full_disk_leaves_the_champion(ship: Ship, params: DeployConfig, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+def test_a_full_disk_leaves_the_champion(
+    ship: Ship, params: DeployConfig, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
     """ENOSPC from the operating system's call: while staging, and while recording after the switch."""
     first = ship()
 
@@ -288,7 +308,9 @@ def test_a_full_disk_leaves_the_champion(ship: Ship, params: DeployConfig, monke
     assert on_disk(params) == [first.name]
 
 
-def test_files_are_copied_where_links_cannot_be_made(ship: Ship, params: DeployConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_are_copied_where_links_cannot_be_made(
+    ship: Ship, params: DeployConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def other_device(source: Path, to: Path) -> None:
         raise OSError(errno.EXDEV, "Invalid cross-device link")
 
@@ -310,7 +332,9 @@ def test_a_damaged_engine_is_refused(store: Store, data: Dataset, params: Deploy
 
 
 @pytest.mark.parametrize("outcome", ["fail", "inconclusive"])
-def test_without_a_passed_gate_nothing_is_promoted(store: Store, data: Dataset, params: DeployConfig, outcome: str) -> None:
+def test_without_a_passed_gate_nothing_is_promoted(
+    store: Store, data: Dataset, params: DeployConfig, outcome: str
+) -> None:
     engine = make_engine(store, {"answer": "2"})
     with pytest.raises(GateError, match=outcome):
         promote(engine, make_verdict(store, engine, outcome), data, "", params, model="m")
@@ -334,7 +358,9 @@ def test_concurrent_promotions_take_turns(ship: Ship, params: DeployConfig) -> N
     serves(params, max(made, key=lambda r: r.name))
 
 
-def test_a_promotion_that_waited_too_long_names_the_one_at_work(store: Store, data: Dataset, params: DeployConfig) -> None:
+def test_a_promotion_that_waited_too_long_names_the_one_at_work(
+    store: Store, data: Dataset, params: DeployConfig
+) -> None:
     engine = make_engine(store, {"answer": "1"})
     with (
         Releases(Path(params.root)).lock("promotion of abc", 0),
@@ -370,7 +396,9 @@ def test_a_promotion_killed_at_any_step_leaves_something_serving_and_the_next_on
 
 
 @pytest.mark.parametrize("step", ["started", "switched", "recorded"])
-def test_a_killed_rollback_is_finished_or_undone_by_the_next_operation(ship: Ship, params: DeployConfig, step: str) -> None:
+def test_a_killed_rollback_is_finished_or_undone_by_the_next_operation(
+    ship: Ship, params: DeployConfig, step: str
+) -> None:
     first, second = ship(), ship(v=2)
 
     def die(note: str) -> None:

@@ -47,14 +47,22 @@ def test_a_lost_connection_is_tried_again_and_counted() -> None:
 
 
 def test_a_stream_without_an_end_is_not_an_answer() -> None:
-    with scripted() as (url, asked), ChatClient(url, "m", 5, retries=1) as client, pytest.raises(EngineError, match="2 attempts") as err:
+    with (
+        scripted() as (url, asked),
+        ChatClient(url, "m", 5, retries=1) as client,
+        pytest.raises(EngineError, match="2 attempts") as err,
+    ):
         client.ask(user("cut"), 4)
     assert "without a finish reason" in str(err.value)
     assert len(asked) == 2
 
 
 def test_a_refusal_is_not_tried_again() -> None:
-    with scripted() as (url, asked), ChatClient(url, "m", 5) as client, pytest.raises(EngineError, match=r"HTTP 400.*too long"):
+    with (
+        scripted() as (url, asked),
+        ChatClient(url, "m", 5) as client,
+        pytest.raises(EngineError, match=r"HTTP 400.*too long"),
+    ):
         client.ask(user("refuse"), 4)
     assert len(asked) == 1
 

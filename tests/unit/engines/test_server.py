@@ -52,7 +52,8 @@ def test_a_reused_pid_is_never_stopped() -> None:
 def test_a_server_that_ignores_term_is_killed(tmp_path: Path) -> None:
     source = Path(scripted_server.__file__).read_text()
     stubborn = source.replace(
-        "def main() -> None:\n", "def main() -> None:\n    import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "def main() -> None:\n",
+        "def main() -> None:\n    import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n",
     )
     server = serving.start(bundle(tmp_path / "b", program=stubborn), HOST, a_port(), tmp_path / "log")
     assert serving.stop(server, grace_s=0.2)

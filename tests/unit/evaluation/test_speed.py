@@ -19,7 +19,10 @@ def test_percentiles_of_one_and_of_none() -> None:
 
 
 def test_figures_have_units_of_milliseconds_and_seconds() -> None:
-    answers = [Answer("a b c", "length", 5, 3, 0.010, (0.002, 0.004), 0.016, 0), Answer("d e", "length", 5, 2, 0.030, (0.006,), 0.036, 1)]
+    answers = [
+        Answer("a b c", "length", 5, 3, 0.010, (0.002, 0.004), 0.016, 0),
+        Answer("d e", "length", 5, 2, 0.030, (0.006,), 0.036, 1),
+    ]
     run = figures(2, answers, 0.5)
     assert run == {
         "concurrency": 2, "requests": 2, "output_tokens": OUTPUT_TOKENS, "ttft_ms": {"p50": 20.0, "p95": 29.0},

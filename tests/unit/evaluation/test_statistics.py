@@ -40,13 +40,16 @@ def test_wilson_refuses_impossible_counts(successes: int, n: int) -> None:
         (1, 7, 21, 0.95, -0.517, -0.026),  # Fagerland, Lydersen, Laake (2014), Stat. Med. 33:2850-2875: airway study
     ],
 )
-def test_tango_gives_the_published_intervals(gained: int, lost: int, n: int, confidence: float, low: float, high: float) -> None:
+def test_tango_gives_the_published_intervals(
+    gained: int, lost: int, n: int, confidence: float, low: float, high: float
+) -> None:
     found = paired_difference(gained, lost, n, confidence)
     assert (found.low, found.high) == pytest.approx((low, high), abs=6e-4)
 
 
 @pytest.mark.parametrize(
-    ("gained", "lost", "n"), [(0, 0, 30), (5, 0, 30), (0, 12, 40), (9, 3, 32), (20, 22, 42), (40, 20, 160), (2, 300, 1000)]
+    ("gained", "lost", "n"),
+    [(0, 0, 30), (5, 0, 30), (0, 12, 40), (9, 3, 32), (20, 22, 42), (40, 20, 160), (2, 300, 1000)],
 )
 def test_tango_agrees_with_the_score_equation_solved_by_brute_force(gained: int, lost: int, n: int) -> None:
     """The restricted likelihood is maximised numerically, not by the closed-form quadratic."""
@@ -56,7 +59,9 @@ def test_tango_agrees_with_the_score_equation_solved_by_brute_force(gained: int,
             cells = ((gained, q + d), (lost, q), (n - gained - lost, 1 - 2 * q - d))
             return -sum(k * log(max(p, 1e-300)) for k, p in cells if k)
 
-        q = minimize_scalar(minus_log_likelihood, bounds=(max(0.0, -d), (1 - d) / 2), method="bounded", options={"xatol": 1e-13}).x
+        q = minimize_scalar(
+            minus_log_likelihood, bounds=(max(0.0, -d), (1 - d) / 2), method="bounded", options={"xatol": 1e-13}
+        ).x
         return (gained - lost - n * d) / sqrt(n * (2 * q + d * (1 - d)))
 
     found = paired_difference(gained, lost, n, 0.95)
@@ -80,7 +85,9 @@ def test_tango_covers_at_its_level(p_gained: float, p_lost: float) -> None:
     for gained, lost in product(range(n + 1), repeat=2):
         if gained + lost > n:
             continue
-        chance = comb(n, gained) * comb(n - gained, lost) * p_gained**gained * p_lost**lost * rest ** (n - gained - lost)
+        chance = (
+            comb(n, gained) * comb(n - gained, lost) * p_gained**gained * p_lost**lost * rest ** (n - gained - lost)
+        )
         if chance > 1e-7:
             found = paired_difference(gained, lost, n, 0.90)
             covered += chance * (found.low <= p_gained - p_lost <= found.high)

@@ -37,7 +37,16 @@ def free() -> int:
 def test_every_subject_is_checked_and_whoever_is_not_well_gets_advice(tmp_path: Path) -> None:
     found = check(Config(store=StoreConfig(root=str(tmp_path), cache=str(tmp_path / "cache"))))
     names = " ".join(c.name for c in found)
-    for subject in ("python", "packages: train", "torch build", "GPU", "engine tools", "disk: store", "disk: cache", "memory"):
+    for subject in (
+        "python",
+        "packages: train",
+        "torch build",
+        "GPU",
+        "engine tools",
+        "disk: store",
+        "disk: cache",
+        "memory",
+    ):
         assert subject in names
     for subject in ("Prefect", "MLflow", "deploy ports"):
         assert subject in names
@@ -69,7 +78,9 @@ def test_packages_name_what_is_missing_and_what_is_old(monkeypatch: pytest.Monke
 
     wanted = [Requirement("peft>=0.21"), Requirement("numpy"), Requirement("torch>=2.11")]
     monkeypatch.setattr(installed, "VERSION", version)
-    monkeypatch.setattr(installed, "extras", lambda: {"train": wanted, "test": [Requirement("pytest")], "data": [Requirement("numpy")]})
+    monkeypatch.setattr(
+        installed, "extras", lambda: {"train": wanted, "test": [Requirement("pytest")], "data": [Requirement("numpy")]}
+    )
     train, test, data = doctor.packages()
     assert (train.status, train.found) == ("fail", "missing: torch; peft 0.20.0, needs >=0.21")
     assert "requirements.lock" in train.advice
@@ -94,7 +105,9 @@ def test_extras_are_those_of_pyproject() -> None:
         ([], None, "fail", "not installed"),
     ],
 )
-def test_torch_build_must_suit_the_machine(gpus: list[str], build: tuple[str, str | None] | None, status: str, said: str) -> None:
+def test_torch_build_must_suit_the_machine(
+    gpus: list[str], build: tuple[str, str | None] | None, status: str, said: str
+) -> None:
     found = doctor.torch(gpus, build)
     assert found.status == status
     assert said in found.found
@@ -170,7 +183,8 @@ def test_a_free_port_is_well(free: int) -> None:
 def test_a_stranger_on_the_port_is_not_well(tmp_path: Path, free: int) -> None:
     """A web server that knows nothing of /api/health."""
     server = subprocess.Popen(
-        [sys.executable, "-m", "http.server", "-b", "127.0.0.1", str(free), "-d", str(tmp_path)], stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "http.server", "-b", "127.0.0.1", str(free), "-d", str(tmp_path)],
+        stderr=subprocess.DEVNULL,
     )
     try:
         while not doctor._reachable("127.0.0.1", free):

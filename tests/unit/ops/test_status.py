@@ -15,7 +15,9 @@ from tests.support.nemo import pico_params
 
 @pytest.fixture
 def config(tmp_path):
-    return Config.model_validate({"store": {"root": str(tmp_path / "store")}, "deploy": {"root": str(tmp_path / "target")}})
+    return Config.model_validate(
+        {"store": {"root": str(tmp_path / "store")}, "deploy": {"root": str(tmp_path / "target")}}
+    )
 
 
 def test_an_empty_store_has_nothing_to_say(config):
@@ -39,4 +41,6 @@ def test_training_is_shown_with_what_is_saved_and_who_follows(config, tmp_path, 
     shown = capsys.readouterr().out
     assert "running, unfollowed" in shown and f"process {process.pid} trains unfollowed (10 steps saved)" in shown
     assert f"unfinished {work.name}" not in shown, "nobody is told to delete the folder of a job that runs"
-    assert [row["what"] for row in overview(config)["leftovers"]] == [f"unfinished {work.name}"], "once it ended, it is said"
+    assert [row["what"] for row in overview(config)["leftovers"]] == [f"unfinished {work.name}"], (
+        "once it ended, it is said"
+    )

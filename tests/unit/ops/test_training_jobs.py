@@ -40,7 +40,12 @@ def test_a_followed_job_is_listed_and_no_leftover(tmp_path, sleeper):
     for record in (folder / "process.json", folder / "nemo" / "process.json"):
         record.write_text(json.dumps(sleeper))
     (job,), left = training_jobs(config(tmp_path))
-    assert (job.name, job.state, job.followed, job.saved) == ("slipway-train_nemo-0123456789abcdef", "running", True, 10)
+    assert (job.name, job.state, job.followed, job.saved) == (
+        "slipway-train_nemo-0123456789abcdef",
+        "running",
+        True,
+        10,
+    )
     assert left == []
 
 
@@ -60,7 +65,9 @@ def test_an_ended_job_and_a_folder_of_another_version_are_none(tmp_path, sleeper
     assert training_jobs(config(tmp_path)) == ([], [])
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # docker leaves the socket of a refused connection open
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # docker leaves the socket of a refused connection open
 def test_an_engine_and_a_controller_that_do_not_answer_are_said_so(tmp_path, monkeypatch):
     monkeypatch.setattr("slipway.runners.docker_container.ANSWER_S", 0.1)
     monkeypatch.setenv("PATH", str(tmp_path))

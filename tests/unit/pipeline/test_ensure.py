@@ -55,7 +55,14 @@ def test_a_killed_stage_is_an_error_that_names_the_signal(tmp_path):
     params = ModelConfig(source="directory", directory=str(pico_model(tmp_path / "model")))
     with pytest.raises(StageError, match=r"stage fetch: signal 9 after .*killed for memory"):
         ensure(
-            "fetch", {}, params, output=Checkpoint, store=Store(tmp_path / "s"), cache=tmp_path, runner=Killed(), on_event=lambda e: None
+            "fetch",
+            {},
+            params,
+            output=Checkpoint,
+            store=Store(tmp_path / "s"),
+            cache=tmp_path,
+            runner=Killed(),
+            on_event=lambda e: None,
         )
 
 
@@ -97,10 +104,15 @@ def test_errors_survive_json():
 
 
 def test_the_cli_prints_one_error_and_the_documented_exit_code():
-    done = subprocess.run([sys.executable, "-m", "slipway", "config", "train.lrr=1"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "slipway", "config", "train.lrr=1"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 2
     assert "train.lrr" in done.stderr and "did you mean lr?" in done.stderr and "Traceback" not in done.stderr
     as_json = subprocess.run(
-        [sys.executable, "-m", "slipway", "config", "train.lrr=1", "--json"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "slipway", "config", "train.lrr=1", "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert json.loads(as_json.stdout)["error"]["type"] == "ConfigError"

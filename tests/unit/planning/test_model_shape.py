@@ -30,10 +30,13 @@ def test_the_shipped_rows_describe_their_models(tmp_path, model, config):
 
 
 @pytest.mark.parametrize(
-    ("key", "name"), [("layers", "num_hidden_layers"), ("intermediate", "intermediate_size"), ("vocabulary", "vocab_size")]
+    ("key", "name"),
+    [("layers", "num_hidden_layers"), ("intermediate", "intermediate_size"), ("vocabulary", "vocab_size")],
 )
 def test_another_model_is_named_with_both_values(tmp_path, key, name):
-    with pytest.raises(ConfigError, match=rf"model.{key}: {getattr(LLAMA_8B, key)}; expected 7, as .*config.json has it"):
+    with pytest.raises(
+        ConfigError, match=rf"model.{key}: {getattr(LLAMA_8B, key)}; expected 7, as .*config.json has it"
+    ):
         check_shape(LLAMA_8B, directory(tmp_path, LLAMA | {name: 7}))
 
 

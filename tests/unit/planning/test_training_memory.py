@@ -5,7 +5,13 @@ import pytest
 from slipway.config.model import ModelConfig
 from slipway.config.target import TargetConfig
 from slipway.config.train import TrainConfig
-from slipway.planning.training_memory import adapter_parameters, capacity, embedding_parameters, layer_parameters, memory_plan
+from slipway.planning.training_memory import (
+    adapter_parameters,
+    capacity,
+    embedding_parameters,
+    layer_parameters,
+    memory_plan,
+)
 from tests.support.shapes import LLAMA_8B, LLAMA_70B, MIXTURE
 
 GIB = 2**30
@@ -53,7 +59,9 @@ def test_the_shape_has_as_many_parameters_as_the_row_says(model):
 def test_adapter_parameters_of_every_projection():
     per_layer = 16 * (2 * (4096 + 4096) + 2 * (4096 + 1024) + 3 * (4096 + 14336))
     assert adapter_parameters(LLAMA_8B, nemo()) == 32 * per_layer == 41_943_040
-    assert adapter_parameters(MIXTURE, nemo()) == 48 * 16 * (2 * (2048 + 4096) + 2 * (2048 + 512)), "experts carry no adapter"
+    assert adapter_parameters(MIXTURE, nemo()) == 48 * 16 * (2 * (2048 + 4096) + 2 * (2048 + 512)), (
+        "experts carry no adapter"
+    )
 
 
 def test_more_gpus_take_less_of_each_but_ddp_keeps_whole_weights():
@@ -74,7 +82,10 @@ def test_parallel_ways_cut_what_they_share():
 
 
 def test_losses_that_write_no_logits_save_them():
-    plans = {loss: memory_plan(LLAMA_8B, nemo(loss=loss, pack_length=8192), H100) for loss in ("masked", "chunked", "fused_linear")}
+    plans = {
+        loss: memory_plan(LLAMA_8B, nemo(loss=loss, pack_length=8192), H100)
+        for loss in ("masked", "chunked", "fused_linear")
+    }
     assert plans["masked"].working - plans["fused_linear"].working > 10e9
     assert plans["fused_linear"].working <= plans["chunked"].working < plans["masked"].working
 
@@ -88,7 +99,12 @@ def test_loading_counts_twice_where_cpu_and_gpu_share_memory():
 
 @pytest.mark.parametrize(
     ("keys", "gpus", "per_token"),
-    [({"method": "qlora"}, 1, 2), ({"method": "qlora"}, 8, 2), ({"method": "qlora", "strategy": "ddp"}, 8, 8), ({"method": "lora"}, 1, 8)],
+    [
+        ({"method": "qlora"}, 1, 2),
+        ({"method": "qlora"}, 8, 2),
+        ({"method": "qlora", "strategy": "ddp"}, 8, 8),
+        ({"method": "lora"}, 1, 8),
+    ],
 )
 def test_full_recomputation_keeps_layer_inputs_or_those_of_their_parts(keys, gpus, per_token):
     plan = memory_plan(LLAMA_70B, nemo(**keys), H100.model_copy(update={"gpus": gpus}))

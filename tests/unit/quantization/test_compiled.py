@@ -46,4 +46,6 @@ def test_compiled_code_that_gives_other_bits_is_not_used(monkeypatch, wrong):
     found = Kernels(CPU, "on", 0)
     found.try_out(plus_one, [torch.ones(3), torch.zeros(3)])
     assert found.compiled is (wrong is None)
-    assert wrong is None or (found(plus_one) is plus_one and found.why == "eager: compiled plus_one rounds otherwise here")
+    assert wrong is None or (
+        found(plus_one) is plus_one and found.why == "eager: compiled plus_one rounds otherwise here"
+    )

@@ -18,10 +18,18 @@ def places(fmt):
 
 
 def test_names_and_shapes():
-    nvfp4 = {"weight": ("m.weight_packed", (8, 32)), "scale": ("m.weight_scale", (8, 4)), "scalar": ("m.weight_global_scale", (1,))}
+    nvfp4 = {
+        "weight": ("m.weight_packed", (8, 32)),
+        "scale": ("m.weight_scale", (8, 4)),
+        "scalar": ("m.weight_global_scale", (1,)),
+    }
     assert places("nvfp4a16") == nvfp4 and places("nvfp4") == {**nvfp4, "input": ("m.input_global_scale", (1,))}
     assert places("mxfp4") == {"weight": ("m.weight_packed", (8, 32)), "scale": ("m.weight_scale", (8, 2))}
-    assert places("fp8") == {"weight": ("m.weight", (8, 64)), "scalar": ("m.weight_scale", (1,)), "input": ("m.input_scale", (1,))}
+    assert places("fp8") == {
+        "weight": ("m.weight", (8, 64)),
+        "scalar": ("m.weight_scale", (1,)),
+        "input": ("m.input_scale", (1,)),
+    }
     assert places("fp8-dynamic") == {"weight": ("m.weight", (8, 64)), "scale": ("m.weight_scale", (8, 1))}
 
 
@@ -31,7 +39,11 @@ def test_what_is_stored_has_the_planned_shape_and_decodes(name):
     weight = torch.randn(INFO.shape, generator=torch.Generator().manual_seed(2)).to(torch.bfloat16)
     scale = fmt.scale(weight.abs().amax())
     values = fmt.encode(weight, scale)
-    roles = {**values, **({"scalar": scale} if fmt.scalar else {}), **({"input": torch.tensor(0.5)} if fmt.activations == "static" else {})}
+    roles = {
+        **values,
+        **({"scalar": scale} if fmt.scalar else {}),
+        **({"input": torch.tensor(0.5)} if fmt.activations == "static" else {}),
+    }
     stored = {role: LAYOUT.store(fmt, role, value) for role, value in roles.items()}
     planned = LAYOUT.places("m", fmt, INFO)
     assert {role: TensorInfo(t.dtype, tuple(t.shape)) for role, t in stored.items()} == {

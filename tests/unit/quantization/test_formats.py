@@ -58,7 +58,9 @@ def test_a_band_of_rows_is_a_band_of_the_whole(name):
         assert torch.equal(raw(torch.cat([band[role] for band in bands])), raw(tensor))
 
 
-@pytest.mark.parametrize("name, mse", [("nvfp4", 0.009), ("nvfp4a16", 0.009), ("mxfp4", 0.0137), ("fp8", 0.0007), ("fp8-dynamic", 0.0007)])
+@pytest.mark.parametrize(
+    "name, mse", [("nvfp4", 0.009), ("nvfp4a16", 0.009), ("mxfp4", 0.0137), ("fp8", 0.0007), ("fp8-dynamic", 0.0007)]
+)
 def test_the_error_is_that_of_the_format(name, mse):
     fmt, w = FORMATS[name], weight(64, 256)
     scale = fmt.scale(w.abs().amax())

@@ -16,7 +16,24 @@ def codes(*values):
 def test_the_grid_encodes_to_itself():
     assert codes(*fp4.E2M1) == [0, 1, 2, 3, 4, 5, 6, 7]
     assert codes(*(-v for v in fp4.E2M1[1:])) == [9, 10, 11, 12, 13, 14, 15]
-    assert fp4.decode(torch.arange(16, dtype=torch.uint8)).tolist() == [0, 0.5, 1, 1.5, 2, 3, 4, 6, 0, -0.5, -1, -1.5, -2, -3, -4, -6]
+    assert fp4.decode(torch.arange(16, dtype=torch.uint8)).tolist() == [
+        0,
+        0.5,
+        1,
+        1.5,
+        2,
+        3,
+        4,
+        6,
+        0,
+        -0.5,
+        -1,
+        -1.5,
+        -2,
+        -3,
+        -4,
+        -6,
+    ]
 
 
 def test_ties_go_to_the_even_code():
@@ -26,7 +43,15 @@ def test_ties_go_to_the_even_code():
 
 
 def test_next_to_a_tie_the_nearer_wins():
-    for tie, below, above in ((0.25, 0, 1), (0.75, 1, 2), (1.25, 2, 3), (1.75, 3, 4), (2.5, 4, 5), (3.5, 5, 6), (5.0, 6, 7)):
+    for tie, below, above in (
+        (0.25, 0, 1),
+        (0.75, 1, 2),
+        (1.25, 2, 3),
+        (1.75, 3, 4),
+        (2.5, 4, 5),
+        (3.5, 5, 6),
+        (5.0, 6, 7),
+    ):
         value = torch.tensor(tie)
         down, up = torch.nextafter(value, torch.tensor(0.0)), torch.nextafter(value, torch.tensor(9.0))
         assert codes(float(down), float(up)) == [below, above]
@@ -38,7 +63,9 @@ def test_signed_zero_and_saturation():
 
 
 def test_low_nibble_is_the_even_column():
-    assert fp4.pack(torch.tensor([[1, 2, 15, 0, 0, 7, 8, 15]], dtype=torch.uint8)).tolist() == [[0x21, 0x0F, 0x70, 0xF8]]
+    assert fp4.pack(torch.tensor([[1, 2, 15, 0, 0, 7, 8, 15]], dtype=torch.uint8)).tolist() == [
+        [0x21, 0x0F, 0x70, 0xF8]
+    ]
     packed = torch.arange(256, dtype=torch.uint8).reshape(2, 128)
     assert torch.equal(fp4.pack(fp4.unpack(packed)), packed)
 
@@ -69,7 +96,14 @@ def test_a_zero_weight_stays_zero():
 
 @pytest.mark.parametrize(
     "ratio, scale",
-    [(1, 448.0), (2**9, 0.875), (2**16, 2**-7), (2**17, 2**-8), (2**18, 2**-9), (2**30, 2**-9)],  # 3.5, 1.75, 0.875 subnormal steps
+    [
+        (1, 448.0),
+        (2**9, 0.875),
+        (2**16, 2**-7),
+        (2**17, 2**-8),
+        (2**18, 2**-9),
+        (2**30, 2**-9),
+    ],  # 3.5, 1.75, 0.875 subnormal steps
 )
 def test_small_blocks_have_subnormal_scales_and_a_floor(ratio, scale):
     weight = torch.zeros(1, 32, dtype=torch.bfloat16)

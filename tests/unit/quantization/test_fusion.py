@@ -2,7 +2,11 @@
 
 from slipway.quantization import fusion
 
-DENSE = [f"model.layers.{i}.{m}.weight" for i in (0, 1) for m in ("mlp.gate_proj", "mlp.up_proj", "self_attn.k_proj", "self_attn.o_proj")]
+DENSE = [
+    f"model.layers.{i}.{m}.weight"
+    for i in (0, 1)
+    for m in ("mlp.gate_proj", "mlp.up_proj", "self_attn.k_proj", "self_attn.o_proj")
+]
 DENSE += ["model.layers.0.self_attn.q_proj.weight", "lm_head.weight"]
 LISTED = [f"l.0.mlp.experts.{e}.{m}.weight" for e in (0, 1) for m in ("down_proj", "gate_proj", "up_proj")]
 MIXTRAL = [f"l.0.block_sparse_moe.experts.{e}.{m}.weight" for e in (0, 10) for m in ("w1", "w2", "w3")]
@@ -19,7 +23,12 @@ def test_none_shares_when_told_so_and_only_experts_for_fp8():
     assert fusion.groups(DENSE + LISTED, "none") == [[name] for name in DENSE + LISTED]
     assert fusion.groups(DENSE, "experts") == [[name] for name in DENSE]
     assert fusion.groups(LISTED, "experts") == [[LISTED[0]], LISTED[1:3], [LISTED[3]], LISTED[4:]]
-    assert fusion.groups(MIXTRAL, "experts") == [[MIXTRAL[0], MIXTRAL[2]], [MIXTRAL[1]], [MIXTRAL[3], MIXTRAL[5]], [MIXTRAL[4]]]
+    assert fusion.groups(MIXTRAL, "experts") == [
+        [MIXTRAL[0], MIXTRAL[2]],
+        [MIXTRAL[1]],
+        [MIXTRAL[3], MIXTRAL[5]],
+        [MIXTRAL[4]],
+    ]
 
 
 def test_inputs_are_shared_over_the_experts_of_a_layer():
@@ -34,7 +43,11 @@ def test_a_unit_is_what_a_runtime_runs_in_one_format():
 
 
 def test_phi_has_fused_projections_of_its_own_that_are_no_experts():
-    names = ["model.layers.0.mlp.gate_up_proj.weight", "model.layers.0.mlp.down_proj.weight", "model.layers.0.self_attn.qkv_proj.weight"]
+    names = [
+        "model.layers.0.mlp.gate_up_proj.weight",
+        "model.layers.0.mlp.down_proj.weight",
+        "model.layers.0.self_attn.qkv_proj.weight",
+    ]
     assert fusion.groups(names, "fused") == fusion.units(names) == [[name] for name in names]
     assert fusion.container("model.layers.0.mlp.gate_up_proj") is None
 

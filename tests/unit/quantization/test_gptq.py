@@ -38,7 +38,9 @@ def textbook(weight, hessian, grid):
     """The GPTQ paper's algorithm 1 in float64, one column at a time, no lazy batches; columns in act-order by blocks."""
     rows, features, block = *weight.shape, grid.block
     h = hessian.double() + DAMPING * hessian.diagonal().double().mean() * torch.eye(features, dtype=torch.float64)
-    groups = sorted(range(features // block), key=lambda b: -float(hessian.diagonal()[b * block : (b + 1) * block].double().sum()))
+    groups = sorted(
+        range(features // block), key=lambda b: -float(hessian.diagonal()[b * block : (b + 1) * block].double().sum())
+    )
     order = [i for b in groups for i in sorted(range(b * block, (b + 1) * block), key=lambda i: -float(hessian[i, i]))]
     inverse = torch.linalg.cholesky(torch.linalg.inv(h[order][:, order]), upper=True)
     w, values, scales = weight.double()[:, order], torch.zeros(rows, features), torch.zeros(rows, features // block)
@@ -77,7 +79,11 @@ def damage(weight, w_hat, x):
 
 def nearest_rounding(weight, grid):
     blocks = weight.float().reshape(-1, grid.block)
-    unit = grid.units(grid.scales(blocks)[:, :1]) if isinstance(grid, Nvfp4Grid | Mxfp4Grid) else grid.s.expand(len(weight)).unsqueeze(1)
+    unit = (
+        grid.units(grid.scales(blocks)[:, :1])
+        if isinstance(grid, Nvfp4Grid | Mxfp4Grid)
+        else grid.s.expand(len(weight)).unsqueeze(1)
+    )
     return (grid.nearest(blocks.reshape(len(unit), -1) / unit) * unit).reshape(weight.shape)
 
 
@@ -93,7 +99,9 @@ def test_outputs_err_less_than_by_rounding_to_nearest(kind):
 def test_searching_scales_beats_one_scale_and_scales_found_beforehand():
     weight, x = weights(), inputs()
     h, g = x.T @ x, scalar(weight)
-    searched, one = (damage(weight, dequantized(round_weight(weight, h, grid), grid), x) for grid in (Nvfp4Grid(g), MaxOnly(g)))
+    searched, one = (
+        damage(weight, dequantized(round_weight(weight, h, grid), grid), x) for grid in (Nvfp4Grid(g), MaxOnly(g))
+    )
     s = search(weight, g, h.diagonal())
     beforehand = damage(weight, fp4.dequantize(fp4.round_to(weight, s, g), s, g), x)
     assert searched < 0.9 * one and searched < 0.6 * beforehand
@@ -139,7 +147,12 @@ def test_packed_bytes_decode_to_the_values():
     weight, x = weights(), inputs()
     g, grid = scalar(weight), Nvfp4Grid(scalar(weight))
     packed, scales = quantize(weight, g, x.T @ x)
-    assert packed.dtype == torch.uint8 and packed.shape == (40, 128) and scales.dtype == torch.float8_e4m3fn and scales.shape == (40, 16)
+    assert (
+        packed.dtype == torch.uint8
+        and packed.shape == (40, 128)
+        and scales.dtype == torch.float8_e4m3fn
+        and scales.shape == (40, 16)
+    )
     assert torch.equal(fp4.dequantize(packed, scales, g), dequantized(round_weight(weight, x.T @ x, grid), grid))
 
 
@@ -206,7 +219,9 @@ def test_fewer_tokens_than_features_and_duplicated_inputs():
     x[:, 7] = x[:, 3]
     grid = Nvfp4Grid(scalar(weight))
     w_hat = dequantized(round_weight(weight, x.T @ x, grid), grid)
-    assert torch.isfinite(w_hat).all() and damage(weight, w_hat, x) < 0.2 * damage(weight, nearest_rounding(weight, grid), x)
+    assert torch.isfinite(w_hat).all() and damage(weight, w_hat, x) < 0.2 * damage(
+        weight, nearest_rounding(weight, grid), x
+    )
 
 
 def test_more_damping_where_rounding_left_the_hessian_indefinite():
@@ -220,7 +235,9 @@ def test_more_damping_where_rounding_left_the_hessian_indefinite():
         damped_cholesky_(-h)
 
 
-@pytest.mark.parametrize("value, words", [(float("nan"), "NaN or Inf"), (float("inf"), "NaN or Inf"), (0.0, "all zero over 4 tokens")])
+@pytest.mark.parametrize(
+    "value, words", [(float("nan"), "NaN or Inf"), (float("inf"), "NaN or Inf"), (0.0, "all zero over 4 tokens")]
+)
 def test_inputs_to_learn_nothing_from_are_refused_by_name(value, words):
     moments = Moments("model.layers.0.self_attn.q_proj", 32)
     moments.add(torch.full((4, 32), value))

@@ -15,7 +15,11 @@ KERNELS = Kernels(torch.device("cpu"), "off", 0)
 def problem(seed=0, rows=24, columns=64):
     random = torch.Generator().manual_seed(seed)
     weight = torch.randn(rows, columns, generator=random).to(torch.bfloat16)
-    x = torch.randn(512, columns, generator=random) * torch.linspace(0.1, 3, columns) @ torch.randn(columns, columns, generator=random)
+    x = (
+        torch.randn(512, columns, generator=random)
+        * torch.linspace(0.1, 3, columns)
+        @ torch.randn(columns, columns, generator=random)
+    )
     return weight, x
 
 
@@ -50,7 +54,9 @@ def test_mse_searches_scales_by_importance_when_there_is_one():
         scales = scale_search.search(weight, scale, given)
         assert torch.equal(found["scale"].view(torch.uint8), scales.view(torch.uint8))
         assert torch.equal(found["weight"], fp4.round_to(weight, scales, scale))
-    assert not equal(encoder("mse", KERNELS)(fmt)(weight, scale), encoder("mse", KERNELS, importance)(fmt)(weight, scale))
+    assert not equal(
+        encoder("mse", KERNELS)(fmt)(weight, scale), encoder("mse", KERNELS, importance)(fmt)(weight, scale)
+    )
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -58,12 +64,16 @@ def test_gptq_changes_outputs_less_than_max_in_the_layout_of_the_format(name):
     (weight, x), fmt = problem(), FORMATS[name]
     scale = fmt.scale(weight.abs().amax())
     plain, found = fmt.encode(weight, scale), adapted(fmt, weight.float(), scale, x.T @ x)
-    assert {role: (t.dtype, t.shape) for role, t in found.items()} == {role: (t.dtype, t.shape) for role, t in plain.items()}
+    assert {role: (t.dtype, t.shape) for role, t in found.items()} == {
+        role: (t.dtype, t.shape) for role, t in plain.items()
+    }
     errors = [float(((fmt.decode(codes, scale) - weight.float()) @ x.T).square().sum()) for codes in (found, plain)]
     assert errors[0] < 0.7 * errors[1]
     if name.startswith("nvfp4"):
         packed, scales = gptq.quantize(weight.float(), scale, x.T @ x)
-        assert torch.equal(found["weight"], packed) and torch.equal(found["scale"].view(torch.uint8), scales.view(torch.uint8))
+        assert torch.equal(found["weight"], packed) and torch.equal(
+            found["scale"].view(torch.uint8), scales.view(torch.uint8)
+        )
 
 
 def test_gptq_wants_calibration():

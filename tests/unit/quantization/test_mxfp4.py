@@ -57,7 +57,13 @@ def test_the_exponent_agrees_with_exact_arithmetic():
 
 
 def test_the_ends_of_the_range():
-    for amax, stored in ((0.0, 0), (2.0**-133, 0), (6 * 2.0**-127, 0), (6 * 2.0**-126, 1), (float(torch.finfo(torch.bfloat16).max), 253)):
+    for amax, stored in (
+        (0.0, 0),
+        (2.0**-133, 0),
+        (6 * 2.0**-127, 0),
+        (6 * 2.0**-126, 1),
+        (float(torch.finfo(torch.bfloat16).max), 253),
+    ):
         assert int(mxfp4.quantize(row(amax, -amax))[1]) == stored
     tiny = row(2.0**-127, -(2.0**-128), 2.0**-130, 6 * 2.0**-127)
     assert mxfp4.dequantize(*mxfp4.quantize(tiny)).tolist()[0][:4] == [2.0**-127, -(2.0**-128), 0, 6 * 2.0**-127]

@@ -38,7 +38,11 @@ def test_as_good_as_trying_every_scale(kind):
     weight, blocks = weights(), curvature()
     diagonal = blocks.diagonal(dim1=1, dim2=2).flatten()
     importance = {"plain": None, "diagonal": diagonal, "blocks": blocks}[kind]
-    metric = {"plain": torch.eye(16).expand(4, 16, 16), "diagonal": torch.diag_embed(diagonal.reshape(4, 16)), "blocks": blocks}[kind]
+    metric = {
+        "plain": torch.eye(16).expand(4, 16, 16),
+        "diagonal": torch.diag_embed(diagonal.reshape(4, 16)),
+        "blocks": blocks,
+    }[kind]
     got = errors(weight, search(weight, G, importance), metric)
     every = torch.stack([errors(weight, s.expand(24, 4), metric) for s in EVERY_SCALE])
     rule = errors(weight, fp4.block_scales(weight, G), metric)
@@ -54,12 +58,30 @@ def test_neighbours_are_the_bytes_around():
     got = neighbours(scales, WIDE).float()
     assert got.shape == (3, len(WIDE)) and (got[:, 0] == scales.float()).all()
     assert torch.equal(got[:, : len(NEAR)], neighbours(scales).float())
-    assert sorted(got[0].tolist()) == [0.5, 0.5625, 0.625, 0.6875, 0.75, 0.8125, 0.875, 0.9375, 1, 1.125, 1.25, 1.375, 1.5, 1.625, 1.75]
+    assert sorted(got[0].tolist()) == [
+        0.5,
+        0.5625,
+        0.625,
+        0.6875,
+        0.75,
+        0.8125,
+        0.875,
+        0.9375,
+        1,
+        1.125,
+        1.25,
+        1.375,
+        1.5,
+        1.625,
+        1.75,
+    ]
     assert got[1].min() == 2.0**-9 and got[2].max() == 448  # no zero, no NaN
 
 
 def test_a_block_whose_largest_value_belongs_on_four():
-    row = torch.tensor([4.0, 3, 3, 3, 3, 3, 3, 3, -3, -3, -3, -3, 2, 2, 1, 0.5])  # exact when s * g = 1, not when it is 4/6
+    row = torch.tensor(
+        [4.0, 3, 3, 3, 3, 3, 3, 3, -3, -3, -3, -3, 2, 2, 1, 0.5]
+    )  # exact when s * g = 1, not when it is 4/6
     weight = (row * 64 * G).to(torch.bfloat16).unsqueeze(0)
     s = search(weight, G)
     assert s.float().item() == 64 and fp4.block_scales(weight, G).float().item() == 44

@@ -30,4 +30,6 @@ def test_what_a_runtime_fuses_has_one_format(formats, kept, match):
 
 
 def test_layers_may_differ():
-    require_one_format_a_unit(scheme({"l.0.a.q_proj": "nvfp4", "l.1.a.q_proj": "fp8", "l.0.a.o_proj": "fp8"}, ["l.2.a.q_proj", "lm_head"]))
+    require_one_format_a_unit(
+        scheme({"l.0.a.q_proj": "nvfp4", "l.1.a.q_proj": "fp8", "l.0.a.o_proj": "fp8"}, ["l.2.a.q_proj", "lm_head"])
+    )

@@ -22,7 +22,9 @@ def test_there_and_back(name):
     values = fmt.encode(rows, scale)
     stored = {role: layout.store(fmt, role, values[role].reshape(its.shape)) for role, its in fmt.outputs(info).items()}
     places = layout.places("x.experts.gate_up_proj", fmt, info)
-    assert {role: TensorInfo(t.dtype, tuple(t.shape)) for role, t in stored.items()} == {role: places[role].info for role in stored}
+    assert {role: TensorInfo(t.dtype, tuple(t.shape)) for role, t in stored.items()} == {
+        role: places[role].info for role in stored
+    }
     assert torch.equal(layout.decode(fmt, {**stored, "scalar": scale}), fmt.decode(values, scale))
 
 

@@ -15,7 +15,9 @@ from slipway.runners.local import LocalRunner
 from slipway.runners.slurm import SlurmRunner
 from slipway.training.nemo.params import finetune_config, in_container
 
-IMAGE = ImageConfig(repository="registry.example/nemo", tag="1", digests={"amd64": "sha256:" + "1" * 64, "arm64": "sha256:" + "2" * 64})
+IMAGE = ImageConfig(
+    repository="registry.example/nemo", tag="1", digests={"amd64": "sha256:" + "1" * 64, "arm64": "sha256:" + "2" * 64}
+)
 
 
 def target(runner):
@@ -27,7 +29,9 @@ def test_a_row_names_its_runner():
     assert isinstance(runner_for(TargetConfig(), None), LocalRunner)
     assert isinstance(runner_for(docker, IMAGE), DockerRunner)
     assert isinstance(runner_for(slurm, IMAGE), SlurmRunner)
-    assert [in_container(t) for t in (TargetConfig(), docker, slurm, target(SlurmConfig(kind="slurm", container=False)))] == [
+    assert [
+        in_container(t) for t in (TargetConfig(), docker, slurm, target(SlurmConfig(kind="slurm", container=False)))
+    ] == [
         False,
         True,
         True,
@@ -54,7 +58,11 @@ def test_one_config_sends_training_to_a_spark():
     assert params.image and params.image.repository.endswith("nemo-automodel")
 
 
-NEMO = ("layers.train=train/nemo-qlora", "layers.target=targets/spark", f"images.nemo-automodel.digests.arm64=sha256:{'2' * 64}")
+NEMO = (
+    "layers.train=train/nemo-qlora",
+    "layers.target=targets/spark",
+    f"images.nemo-automodel.digests.arm64=sha256:{'2' * 64}",
+)
 
 
 def test_the_default_and_a_pinned_image_pass():
@@ -65,10 +73,19 @@ def test_the_default_and_a_pinned_image_pass():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("layers.train=train/nemo-sft",), r"train\.method: sft; expected qlora or lora: the pipeline merges an adapter"),
+        (
+            ("layers.train=train/nemo-sft",),
+            r"train\.method: sft; expected qlora or lora: the pipeline merges an adapter",
+        ),
         (("train.tensor_parallel=2",), "qlora with"),
-        (("target.runner.image=other", "images.other.repository=reg.io/a", "images.other.tag=v1"), r"reg\.io/a.*digest.*slipway pin"),
-        (("target.runner.image=nemo",), r"target\.runner\.image: nemo; expected a row of conf/images\.yaml \(nemo-automodel\)"),
+        (
+            ("target.runner.image=other", "images.other.repository=reg.io/a", "images.other.tag=v1"),
+            r"reg\.io/a.*digest.*slipway pin",
+        ),
+        (
+            ("target.runner.image=nemo",),
+            r"target\.runner\.image: nemo; expected a row of conf/images\.yaml \(nemo-automodel\)",
+        ),
     ],
 )
 def test_what_cannot_end_well_is_refused_before_any_work(words, said):

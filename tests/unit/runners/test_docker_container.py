@@ -25,14 +25,22 @@ def test_a_container_is_described_as_nvidia_asks_for(tmp_path):
     mounts = (Mount(tmp_path, "/data"), Mount(tmp_path, "/ckpt", read_only=False))
     target = TargetConfig(gpus=2, runner=DOCKER)
     config, host = specification(tmp_path, target=target, mounts=mounts, env={"A": "b"}, labels={"slipway.run": "r"})
-    assert config["image"] == "x@sha256:1" and config["name"] == "train-1" and config["command"] == ["automodel", "/job/recipe.yaml"]
     assert (
-        config["environment"].items() >= {"A": "b", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}.items()
+        config["image"] == "x@sha256:1"
+        and config["name"] == "train-1"
+        and config["command"] == ["automodel", "/job/recipe.yaml"]
+    )
+    assert (
+        config["environment"].items()
+        >= {"A": "b", "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}.items()
     )
     assert config["labels"] == {"slipway.run": "r", "slipway.job": "train-1"}
     assert config["stop_timeout"] == 91 and config["stop_signal"] == "SIGTERM" and config["working_dir"] == "/tmp"
     assert host["ipc_mode"] == "host" and host["init"] and "shm_size" not in host
-    assert host["ulimits"] == [{"Name": "memlock", "Soft": -1, "Hard": -1}, {"Name": "stack", "Soft": 67108864, "Hard": 67108864}]
+    assert host["ulimits"] == [
+        {"Name": "memlock", "Soft": -1, "Hard": -1},
+        {"Name": "stack", "Soft": 67108864, "Hard": 67108864},
+    ]
     assert host["device_requests"] == [DeviceRequest(count=2, capabilities=[["gpu"]])]
     assert [(m["Source"], m["Target"], m["ReadOnly"]) for m in host["mounts"]] == [
         (str(tmp_path), "/data", True),
@@ -49,7 +57,8 @@ def test_gpus_are_asked_for_only_where_the_target_has_some(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("uid", "options", "user"), [(0, [], None), (1000, [], "1000:100"), (1000, ["name=rootless"], None), (1000, None, "1000:100")]
+    ("uid", "options", "user"),
+    [(0, [], None), (1000, [], "1000:100"), (1000, ["name=rootless"], None), (1000, None, "1000:100")],
 )
 def test_files_belong_to_the_submitter(tmp_path, monkeypatch, uid, options, user):
     monkeypatch.setattr(os, "getuid", lambda: uid)
@@ -65,7 +74,12 @@ def test_a_missing_path_is_refused_here_and_left_to_the_engine_there(tmp_path):
     assert specification(tmp_path, mounts=mounts, engine=FAR)[1]["mounts"][0]["Source"].endswith("absent")
 
 
-STATE = {"Status": "exited", "StartedAt": "2026-11-23T18:55:22.774400961Z", "FinishedAt": "2026-11-23T18:55:24.27440096+00:00", "Error": ""}
+STATE = {
+    "Status": "exited",
+    "StartedAt": "2026-11-23T18:55:22.774400961Z",
+    "FinishedAt": "2026-11-23T18:55:24.27440096+00:00",
+    "Error": "",
+}
 
 
 @pytest.mark.parametrize(
@@ -81,11 +95,20 @@ STATE = {"Status": "exited", "StartedAt": "2026-11-23T18:55:22.774400961Z", "Fin
 )
 def test_an_end_is_told_in_the_runners_words(code, oom, state, seen, words):
     ended = containers.outcome({**STATE, "ExitCode": code, "OOMKilled": oom})
-    assert (ended.state, ended.code) == (state, seen) and words in ended.reason and ended.seconds == pytest.approx(1.5, abs=1e-3)
+    assert (
+        (ended.state, ended.code) == (state, seen)
+        and words in ended.reason
+        and ended.seconds == pytest.approx(1.5, abs=1e-3)
+    )
 
 
 def test_a_container_that_never_ran_has_no_negative_time():
-    assert containers.outcome({**STATE, "FinishedAt": "0001-01-01T00:00:00Z", "ExitCode": 127, "Error": "no such file"}).seconds == 0
+    assert (
+        containers.outcome(
+            {**STATE, "FinishedAt": "0001-01-01T00:00:00Z", "ExitCode": 127, "Error": "no such file"}
+        ).seconds
+        == 0
+    )
     assert not containers.has_ended({"Status": "created"}) and not containers.has_ended({"Status": "paused"})
 
 
@@ -95,7 +118,11 @@ def refused(explanation, tmp_path, status=500, **job):
 
 def test_refusals_name_what_to_do(tmp_path):
     no_gpu = refused('could not select device driver "" with capabilities: [[gpu]]', tmp_path)
-    assert isinstance(no_gpu, ResourceError) and "nvidia-container-toolkit" in str(no_gpu) and "ssh://user@spark" in str(no_gpu)
+    assert (
+        isinstance(no_gpu, ResourceError)
+        and "nvidia-container-toolkit" in str(no_gpu)
+        and "ssh://user@spark" in str(no_gpu)
+    )
     mounts = (Mount(tmp_path / "d", "/data"),)
     gone = refused(f"invalid mount config: bind source path does not exist: {tmp_path / 'd'}", tmp_path, mounts=mounts)
     assert isinstance(gone, ConfigError) and f"{tmp_path / 'd'} is not on ssh://user@spark" in str(gone)

@@ -38,14 +38,26 @@ class Attempts:
         return take(self.fence, token, self.checkpoints, 1, lease)
 
     def hold(self, epoch: int, *command: str, lease: float = LEASE, node: int = 0) -> subprocess.Popen[bytes]:
-        argv = [sys.executable, fence.__file__, "hold", str(self.fence), str(epoch), str(node), str(lease), "--", *command]
+        argv = [
+            sys.executable,
+            fence.__file__,
+            "hold",
+            str(self.fence),
+            str(epoch),
+            str(node),
+            str(lease),
+            "--",
+            *command,
+        ]
         self.started.append(subprocess.Popen(argv, stderr=subprocess.PIPE))
         return self.started[-1]
 
     def write(self, token: str, out: Path | None = None, lease: float = LEASE) -> subprocess.Popen[bytes]:
         """Take the directory, then append stamps to `out` (default: the log in it) until killed."""
         epoch = self.take(token, lease)
-        return self.hold(epoch, sys.executable, "-c", WRITER, str(out or self.checkpoints / "training.jsonl"), token, lease=lease)
+        return self.hold(
+            epoch, sys.executable, "-c", WRITER, str(out or self.checkpoints / "training.jsonl"), token, lease=lease
+        )
 
     def stamps(self) -> list[dict[str, object]]:
         file = self.checkpoints / "training.jsonl"
@@ -126,7 +138,9 @@ def test_a_killed_holder_takes_its_whole_tree_along(attempts: Attempts) -> None:
         "import subprocess, sys, time; "
         f"subprocess.Popen([sys.executable, '-c', {WRITER!r}, *sys.argv[1:]], start_new_session=True); time.sleep(60)"
     )
-    first = attempts.hold(attempts.take("1"), sys.executable, "-c", nested, str(attempts.checkpoints / "training.jsonl"), "1")
+    first = attempts.hold(
+        attempts.take("1"), sys.executable, "-c", nested, str(attempts.checkpoints / "training.jsonl"), "1"
+    )
     wait(attempts.stamps)
     mark = f"{fence._identity(attempts.fence)}:1"
     assert len(marked(mark)) == 2
@@ -155,11 +169,11 @@ def test_a_writer_that_stood_still_writes_into_a_directory_nobody_reads(attempts
         os.kill(pid, signal.SIGSTOP)
     here = os.uname().nodename
     moved = attempts.checkpoints.parent / "fenced" / "1-by-2"
-    argv = (
-        f"from slipway.runners import fence; fence.marked = lambda mark: []; import sys; fence.main(sys.argv[1:])  # not on {here}: no kill"
-    )
+    argv = f"from slipway.runners import fence; fence.marked = lambda mark: []; import sys; fence.main(sys.argv[1:])  # not on {here}: no kill"
     subprocess.run(
-        [sys.executable, "-c", argv, "take", str(attempts.fence), "2", str(attempts.checkpoints), "1", str(LEASE)], check=True, timeout=20
+        [sys.executable, "-c", argv, "take", str(attempts.fence), "2", str(attempts.checkpoints), "1", str(LEASE)],
+        check=True,
+        timeout=20,
     )
     before = len((moved / "training.jsonl").read_text().splitlines())
     attempts.hold(2, sys.executable, "-c", WRITER, str(attempts.checkpoints / "training.jsonl"), "2")
@@ -189,7 +203,11 @@ def test_a_holder_that_cannot_write_its_lease_kills(attempts: Attempts) -> None:
     attempts.fence.rename(attempts.fence.with_name("lost"))
     began = time.monotonic()
     try:
-        wait(lambda: not [p for p in fence.descendants(first.pid) if "elsewhere" in Path(f"/proc/{p}/cmdline").read_text()])
+        wait(
+            lambda: (
+                not [p for p in fence.descendants(first.pid) if "elsewhere" in Path(f"/proc/{p}/cmdline").read_text()]
+            )
+        )
         assert time.monotonic() - began < LEASE
     finally:
         attempts.fence.with_name("lost").rename(attempts.fence)

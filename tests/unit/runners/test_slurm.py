@@ -24,7 +24,9 @@ def job(tmp_path: Path) -> Job:
 
 
 def runner(patience_s: float = 0.0) -> SlurmRunner:
-    return SlurmRunner(SlurmConfig(kind="slurm", container=False, poll_s=0, patience_s=patience_s), TargetConfig(), None)
+    return SlurmRunner(
+        SlurmConfig(kind="slurm", container=False, poll_s=0, patience_s=patience_s), TargetConfig(), None
+    )
 
 
 def recorded(job: Job, **record: object) -> Path:
@@ -34,7 +36,9 @@ def recorded(job: Job, **record: object) -> Path:
     return file
 
 
-def test_silence_is_waited_out_then_said_and_the_job_stays_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, job: Job) -> None:
+def test_silence_is_waited_out_then_said_and_the_job_stays_known(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, job: Job
+) -> None:
     slurm_says(monkeypatch, tmp_path, scontrol=DOWN)
     file = recorded(job, job_id=7)
     patient = runner(patience_s=60)
@@ -45,7 +49,9 @@ def test_silence_is_waited_out_then_said_and_the_job_stays_known(monkeypatch: py
     assert json.loads(file.read_text())["job_id"] == 7
 
 
-def test_a_submission_of_unknown_fate_is_not_repeated_in_silence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, job: Job) -> None:
+def test_a_submission_of_unknown_fate_is_not_repeated_in_silence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, job: Job
+) -> None:
     """The record has a name and no id: without an answer about the name there is no second sbatch."""
     slurm_says(monkeypatch, tmp_path, squeue=DOWN, sbatch="8\n")
     file = recorded(job)
@@ -57,7 +63,9 @@ def test_a_submission_of_unknown_fate_is_not_repeated_in_silence(monkeypatch: py
     assert json.loads(file.read_text()) == {"name": "slipway-x.ab", "job_id": 8}
 
 
-def test_a_job_that_slurm_forgot_ends_by_its_own_record_or_is_lost(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, job: Job) -> None:
+def test_a_job_that_slurm_forgot_ends_by_its_own_record_or_is_lost(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, job: Job
+) -> None:
     monkeypatch.setattr(slurm_runner, "SETTLE_S", -1.0)
     slurm_says(monkeypatch, tmp_path, scontrol=GONE, sacct="")
     recorded(job, job_id=7)
@@ -70,7 +78,9 @@ def test_a_job_that_slurm_forgot_ends_by_its_own_record_or_is_lost(monkeypatch: 
     assert (own.state, own.code, own.reason) == (State.FAILED, -11, "FAILED, signal 11")
 
 
-def test_accounting_that_speaks_of_the_attempt_before_is_not_believed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, job: Job) -> None:
+def test_accounting_that_speaks_of_the_attempt_before_is_not_believed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, job: Job
+) -> None:
     ended = "JobId=7 JobState=COMPLETED Reason=None RunTime=00:00:09 ExitCode=0:0\n"
     slurm_says(monkeypatch, tmp_path, scontrol=ended, sacct="7|PREEMPTED|0:0|5|None|\n")
     recorded(job, job_id=7)

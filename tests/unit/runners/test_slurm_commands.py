@@ -58,11 +58,11 @@ def test_accounting_keeps_reason_and_code(
     assert found.outcome.peak_rss == int(3.5 * 1024**3)
 
 
-@pytest.mark.parametrize("state", ["PENDING", "RUNNING", "COMPLETING", "REQUEUED", "REQUEUE_HOLD", "SUSPENDED", "RESIZING", "SPECIAL_EXIT"])
+@pytest.mark.parametrize(
+    "state", ["PENDING", "RUNNING", "COMPLETING", "REQUEUED", "REQUEUE_HOLD", "SUSPENDED", "RESIZING", "SPECIAL_EXIT"]
+)
 def test_a_job_that_may_go_on_has_no_outcome(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, state: str) -> None:
-    shown = (
-        f"JobId=7 JobName=x.ab UserId=u(1) Requeue=1 JobState={state} Reason=BeginTime Dependency=(null) RunTime=1-02:03:04 ExitCode=0:0\n"
-    )
+    shown = f"JobId=7 JobName=x.ab UserId=u(1) Requeue=1 JobState={state} Reason=BeginTime Dependency=(null) RunTime=1-02:03:04 ExitCode=0:0\n"
     slurm_says(monkeypatch, tmp_path, scontrol=shown, sacct=f"7|{state}|0:0|5|None|\n")
     for found in (by_controller(7), by_accounting(7)):
         assert found is not None
@@ -78,7 +78,9 @@ def test_the_controller_s_record_is_read(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert found.outcome.seconds == 86400 + 2 * 3600 + 3 * 60 + 4
 
 
-def test_a_forgotten_job_and_a_cluster_without_accounts_are_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_forgotten_job_and_a_cluster_without_accounts_are_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     slurm_says(
         monkeypatch,
         tmp_path,
@@ -91,7 +93,9 @@ def test_a_forgotten_job_and_a_cluster_without_accounts_are_none(monkeypatch: py
     assert by_accounting(7) is None
 
 
-@pytest.mark.parametrize(("kind", "off"), [("accounting_storage/none", True), ("(null)", True), ("accounting_storage/slurmdbd", False)])
+@pytest.mark.parametrize(
+    ("kind", "off"), [("accounting_storage/none", True), ("(null)", True), ("accounting_storage/slurmdbd", False)]
+)
 def test_whether_accounts_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str, off: bool) -> None:
     slurm_says(monkeypatch, tmp_path, scontrol=f"AccountingStorageTRES = cpu\nAccountingStorageType   = {kind}\n")
     assert accounting_is_off() is off

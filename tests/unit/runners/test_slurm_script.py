@@ -25,7 +25,16 @@ ARGV = ("python3", "/job/start.py", "--", "automodel", "/job/recipe.yaml", "--np
 def job(tmp_path: Path) -> Job:
     mounts = (Mount(Path("/models/x"), "/models/x"), Mount(tmp_path / "ckpt", "/ckpt", read_only=False))
     labels = {"slipway.run": "r1", "slipway.stage": "train_nemo"}
-    return Job("slipway-train_nemo-1", ARGV, tmp_path, {"HF_HUB_OFFLINE": "1", "SAID": "it's $5"}, mounts, labels, processes=8, stop_s=240)
+    return Job(
+        "slipway-train_nemo-1",
+        ARGV,
+        tmp_path,
+        {"HF_HUB_OFFLINE": "1", "SAID": "it's $5"},
+        mounts,
+        labels,
+        processes=8,
+        stop_s=240,
+    )
 
 
 def slurm(**more: Any) -> SlurmConfig:
@@ -37,7 +46,9 @@ def target(**more: Any) -> TargetConfig:
 
 
 def test_options_come_from_the_row(job: Job) -> None:
-    params = slurm(partition="batch", account="llm", qos="high", time_limit="08:00:00", signal_s=600, extra=["--exclusive"])
+    params = slurm(
+        partition="batch", account="llm", qos="high", time_limit="08:00:00", signal_s=600, extra=["--exclusive"]
+    )
     found = options(job, params, target(nodes=2), "slipway-train_nemo-1.ab12")
     assert found == [
         "--job-name=slipway-train_nemo-1.ab12",
@@ -86,7 +97,8 @@ def test_an_image_that_is_not_pinned_is_refused(job: Job) -> None:
 def test_mounts_are_read_only_unless_said_and_the_fence_is_among_them(job: Job) -> None:
     found = container(job, slurm(), target(), IMAGE)
     assert (
-        f"--container-mounts=/models/x:/models/x:ro,{job.work}/ckpt:/ckpt,{job.work}/fence:/fence,{job.work}/fence.py:/fence.py:ro" in found
+        f"--container-mounts=/models/x:/models/x:ro,{job.work}/ckpt:/ckpt,{job.work}/fence:/fence,{job.work}/fence.py:/fence.py:ro"
+        in found
     )
     assert "--no-container-mount-home" in found
     assert container(job, slurm(container=False), target(), None) == []
@@ -114,7 +126,9 @@ def test_the_script_is_bash_and_lies_beside_its_fence(job: Job, nodes: int, insi
     head = text.splitlines()
     assert head[0] == "#!/bin/bash"
     first = next(i for i, line in enumerate(head) if i and not line.startswith("#SBATCH"))
-    assert not [line for line in head[first:] if line.startswith("#SBATCH")]  # sbatch stops reading at the first command
+    assert not [
+        line for line in head[first:] if line.startswith("#SBATCH")
+    ]  # sbatch stops reading at the first command
     assert ("is_host" in text) == ("NodeAddr" in text) == (nodes > 1)
     assert (job.work / "fence.py").read_text().startswith('"""One writer')
 
@@ -126,7 +140,9 @@ def test_a_variable_reaches_the_step_as_it_is(job: Job) -> None:
     at = next(i for i, line in enumerate(lines) if line.startswith("srun "))
     step = "\n".join(lines[at + 1 : at + 3]).strip().removesuffix("&")
     step = step.replace('exec python3 "$script" hold "$fence" "$epoch" "$SLURM_NODEID" "$lease" -- ', "")
-    said = subprocess.run(["bash", "-uc", f"work=. epoch=1 lease=1; {step}"], capture_output=True, text=True, check=True)
+    said = subprocess.run(
+        ["bash", "-uc", f"work=. epoch=1 lease=1; {step}"], capture_output=True, text=True, check=True
+    )
     assert said.stdout == "it's $5"
 
 

@@ -93,5 +93,7 @@ def test_rows_are_compact_json_intent_first_with_the_system_prompt(home: Home, m
 
 def test_other_package_versions_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(corpus, "PINS", {"hassil": "3.0.0"})
-    with pytest.raises(SystemExit, match=r"package hassil: 3\.12\.1; expected 3\.0\.0\. Next: pip install hassil==3\.0\.0"):
+    with pytest.raises(
+        SystemExit, match=r"package hassil: 3\.12\.1; expected 3\.0\.0\. Next: pip install hassil==3\.0\.0"
+    ):
         corpus.check_pins()

@@ -20,7 +20,10 @@ from tests.support.scripted_server import bundle
 
 def row(at: int, label: str, ask: str | None = None) -> Row:
     """A row whose question the scripted server answers rightly, unless `ask` says otherwise."""
-    messages = [{"role": "user", "content": ask or label}, {"role": "assistant", "content": json.dumps({"intent": label})}]
+    messages = [
+        {"role": "user", "content": ask or label},
+        {"role": "assistant", "content": json.dumps({"intent": label})},
+    ]
     return {"id": f"r{at}", "messages": messages, "label": label, "template": f"t{at}"}
 
 
@@ -93,9 +96,19 @@ def test_speed_is_measured_apart_from_quality(tmp_path: Path) -> None:
 
 
 def test_the_order_of_keys_and_spaces_does_not_matter_types_do() -> None:
-    want = {"id": "a", "label": "On", "template": "t", "messages": [{"role": "assistant", "content": '{"intent":"On","level":1}'}]}
+    want = {
+        "id": "a",
+        "label": "On",
+        "template": "t",
+        "messages": [{"role": "assistant", "content": '{"intent":"On","level":1}'}],
+    }
     assert score(want, ' {"level": 1, "intent": "On"}\n', "intent")["exact_match"]
-    for other in ('{"intent":"On","level":"1"}', '{"intent":"On","level":true}', '{"intent":"On"}', '{"intent":"On","level":1,"x":0}'):
+    for other in (
+        '{"intent":"On","level":"1"}',
+        '{"intent":"On","level":true}',
+        '{"intent":"On"}',
+        '{"intent":"On","level":1,"x":0}',
+    ):
         scored = score(want, other, "intent")
         assert (scored["exact_match"], scored["intent_correct"]) == (False, True)
     assert not score(want, '{"level":1}', "intent")["intent_correct"]

@@ -27,7 +27,9 @@ from tests.support.pico import HEADS, HIDDEN, INTERMEDIATE, KV_HEADS, pico_model
 GPT2_BYTES = [chr(c) for c in (*range(33, 127), *range(161, 173), *range(174, 256), *range(256, 324))]
 TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *GPT2_BYTES, "he", "ll", "hell", "Ġhell"]
 MERGES = ["h e", "l l", "he ll", "Ġ hell"]
-TEMPLATE = "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+)
 
 
 def write_gguf(path, arch="llama"):
@@ -183,7 +185,9 @@ def test_a_touched_but_unchanged_reference_is_fine(tmp_path, directory):
     assert open_checkpoint(artifact).names()
 
 
-@pytest.mark.parametrize("change", [lambda shard: shard.unlink(), lambda shard: shard.write_bytes(shard.read_bytes() + b"0")])
+@pytest.mark.parametrize(
+    "change", [lambda shard: shard.unlink(), lambda shard: shard.write_bytes(shard.read_bytes() + b"0")]
+)
 def test_a_reference_that_is_gone_or_longer_is_named(tmp_path, directory, change):
     artifact = fetched(tmp_path, params_for(directory))
     shard = directory / "model-00002-of-00002.safetensors"

@@ -34,7 +34,9 @@ def evaluation(store: Store, key: str, right: str, ids: list[str] | None = None)
     return load(Evaluation, store.dir("evaluation", key))
 
 
-def judge(tmp_path: Path, params: GateConfig, bits: float | None = 4.5, ids: list[str] | None = None, **right: str) -> Verdict:
+def judge(
+    tmp_path: Path, params: GateConfig, bits: float | None = 4.5, ids: list[str] | None = None, **right: str
+) -> Verdict:
     store = Store(tmp_path / "store")
     made = {k: evaluation(store, k, v, ids if k == "merged" else None) for k, v in right.items()}
     with store.create(Quantized, "q", {}) as out:
@@ -75,7 +77,9 @@ def test_a_floor_is_on_the_point_estimate(tmp_path: Path) -> None:
 
 def test_a_missed_floor_fails_and_names_the_figures(tmp_path: Path) -> None:
     verdict = judge(tmp_path, rules(floors=FLOORS), candidate="1" * 79 + "0" * 21, merged="1" * 100, base="0" * 100)
-    with pytest.raises(GateError, match=r"fail: exact_match 0\.790 \(point estimate\) is below the floor 0\.800") as raised:
+    with pytest.raises(
+        GateError, match=r"fail: exact_match 0\.790 \(point estimate\) is below the floor 0\.800"
+    ) as raised:
         require_pass(verdict)
     assert raised.value.exit_code == 3
 
@@ -112,7 +116,13 @@ def test_one_failed_rule_outweighs_an_inconclusive_one(tmp_path: Path) -> None:
 
 
 def test_gain_and_cost_are_two_numbers_with_intervals(tmp_path: Path) -> None:
-    verdict = judge(tmp_path, rules(floors=FLOORS), candidate="i" * 4 + "1" * 96, merged="1" * 98 + "0" * 2, base="0" * 90 + "i" * 10)
+    verdict = judge(
+        tmp_path,
+        rules(floors=FLOORS),
+        candidate="i" * 4 + "1" * 96,
+        merged="1" * 98 + "0" * 2,
+        base="0" * 90 + "i" * 10,
+    )
     doc = verdict.read_json("verdict.json")
     assert doc["finetuning_gain"]["exact_match"]["value"] == pytest.approx(0.98)
     assert doc["quantization_cost"]["exact_match"]["value"] == pytest.approx(0.02)  # 4 lost, 2 won back
@@ -143,7 +153,14 @@ def test_a_quantized_checkpoint_that_does_not_say_its_bits_is_refused(tmp_path: 
 )
 def test_items_that_do_not_pair_are_named(tmp_path: Path, merged: str, ids: list[str] | None, named: str) -> None:
     with pytest.raises(DataError, match=named):
-        judge(tmp_path, rules(non_inferiority=[against("merged", 0.1)]), ids=ids, candidate="111", merged=merged, base="000")
+        judge(
+            tmp_path,
+            rules(non_inferiority=[against("merged", 0.1)]),
+            ids=ids,
+            candidate="111",
+            merged=merged,
+            base="000",
+        )
 
 
 def test_an_unknown_metric_and_an_empty_gate_are_config_errors(tmp_path: Path) -> None:

@@ -74,7 +74,12 @@ def test_the_proof_says_what_was_proved(tmp_path, base, adapter):
     assert (proof["base"], proof["adapter"]) == (base.digest, adapter.digest)
     assert len(proof["bit_equal_to_peft"]) == 3
     logits = proof["logits"]
-    assert logits["tokens"] == 16 and 0 < logits["mean_abs"] < 0.05 and 0 <= logits["kl"] < 1e-3 and logits["top1_agreement"] > 0.9
+    assert (
+        logits["tokens"] == 16
+        and 0 < logits["mean_abs"] < 0.05
+        and 0 <= logits["kl"] < 1e-3
+        and logits["top1_agreement"] > 0.9
+    )
     assert artifact.summary["updated_tensors"] == 28 and artifact.summary["logits_kl"] == logits["kl"]
 
 
@@ -114,7 +119,9 @@ def test_sampling_is_even():
 def test_compare_by_hand():
     want, got = torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, torch.log(torch.tensor(3.0))]])
     figures = merge_proof.compare(want, got)  # p = (1/2, 1/2), q = (1/4, 3/4)
-    assert figures["kl"] == pytest.approx(0.5 * (torch.log(torch.tensor(2.0)) + torch.log(torch.tensor(2 / 3))).item(), abs=1e-6)
+    assert figures["kl"] == pytest.approx(
+        0.5 * (torch.log(torch.tensor(2.0)) + torch.log(torch.tensor(2 / 3))).item(), abs=1e-6
+    )
     assert figures["max_abs"] == pytest.approx(1.0986, abs=1e-4) and figures["top1_agreement"] == 0.0
 
 
@@ -146,5 +153,8 @@ def test_the_config_says_bf16_whatever_the_base_was(tmp_path, adapter):
     config = json.loads((base.path / "config.json").read_text())
     (base.path / "config.json").write_text(json.dumps({**config, "torch_dtype": "float32"}))
     plain = run(tmp_path, base, adapter, materialize=True)
-    assert (plain.read_json("config.json")["dtype"], "torch_dtype" in plain.read_json("config.json")) == ("bfloat16", False)
+    assert (plain.read_json("config.json")["dtype"], "torch_dtype" in plain.read_json("config.json")) == (
+        "bfloat16",
+        False,
+    )
     assert {t.dtype for t in load_file(plain.path / "model.safetensors").values()} == {torch.bfloat16}

@@ -14,7 +14,14 @@ from slipway.store.artifacts import Checkpoint
 from slipway.system.progress import Progress
 from tests.support.pico import write_tokenizer
 
-WORDINGS = ["switch the {} on please", "could you start my {}", "I want {} running now", "make our {} go", "{} on", "please activate {}"]
+WORDINGS = [
+    "switch the {} on please",
+    "could you start my {}",
+    "I want {} running now",
+    "make our {} go",
+    "{} on",
+    "please activate {}",
+]
 DEVICES = ["lamp", "fan", "radio", "heater", "tv"]
 
 
@@ -97,7 +104,10 @@ BAD = [
     ({"messages": [{"role": "user"}]}, "messages[0] is not {role, content}"),
     ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role is 'tool'"),
     ({"messages": [{"role": "assistant", "content": "x"}]}, "messages[0].role assistant cannot follow the start"),
-    ({"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]}, "messages[1].role user cannot follow user"),
+    (
+        {"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]},
+        "messages[1].role user cannot follow user",
+    ),
     ({"messages": [{"role": "user", "content": "a"}]}, "the last message is the user's, expected the assistant's"),
     (row("   ", {"intent": "On"}), "messages[0].content is '   ', expected text"),
     (row("lamp", "sure"), "the assistant's content is no JSON object"),
@@ -110,7 +120,9 @@ BAD = [
 
 
 @pytest.mark.parametrize(("bad", "reason"), BAD, ids=[reason for _, reason in BAD])
-def test_a_bad_row_is_named_by_file_line_and_reason(tmp_path: Path, run: Callable[..., Path], bad: Any, reason: str) -> None:
+def test_a_bad_row_is_named_by_file_line_and_reason(
+    tmp_path: Path, run: Callable[..., Path], bad: Any, reason: str
+) -> None:
     rows = good_rows()
     rows[0]["id"] = "first"
     with pytest.raises(DataError) as err:
@@ -165,7 +177,9 @@ def test_data_that_changed_since_planning_is_refused(tmp_path: Path, base: Check
         prepare(base, params, space)
 
 
-def test_a_base_without_tokenizer_or_template_is_refused(tmp_path: Path, base: Checkpoint, run: Callable[..., Path]) -> None:
+def test_a_base_without_tokenizer_or_template_is_refused(
+    tmp_path: Path, base: Checkpoint, run: Callable[..., Path]
+) -> None:
     source = write(tmp_path / "mine.jsonl", good_rows())
     (base.path / "chat_template.jinja").unlink()
     with pytest.raises(CheckpointError, match="no chat template"):
@@ -195,7 +209,10 @@ def _project(root: Path, per_label: int = 3) -> tuple[DataConfig, PrepareParams]
     write(raw, good_rows())
     splits.mkdir()
     for name, held in (("train", "a"), ("val", "b"), ("test", "c")):
-        rows = [row(f"{held} {d}", {"intent": "On", "name": d}, id=f"{held}{d}", label="On", template=held) for d in DEVICES[:3]]
+        rows = [
+            row(f"{held} {d}", {"intent": "On", "name": d}, id=f"{held}{d}", label="On", template=held)
+            for d in DEVICES[:3]
+        ]
         write(splits / f"{name}.jsonl", rows)
     (splits / "counts.json").write_text('{"raw_rows": 9}')
     lock = {

@@ -69,7 +69,12 @@ def test_virtual_equals_materialized_equals_the_command_line(tmp_path, base, vir
 def test_the_summary_and_the_files_of_the_artifact(tmp_path, base, data):
     out = run(tmp_path, base, data, format="nvfp4", kv_cache="fp8")
     summary = sealed(Quantized, out).summary
-    assert (summary["format"], summary["method"], summary["layout"], summary["quantized_tensors"]) == ("nvfp4", "max", "modelopt", 14)
+    assert (summary["format"], summary["method"], summary["layout"], summary["quantized_tensors"]) == (
+        "nvfp4",
+        "max",
+        "modelopt",
+        14,
+    )
     assert summary["bits_per_parameter"] == 4.5 and summary["relative_weight_mse"] == pytest.approx(0.009, rel=0.1)
     assert summary["bytes"] == (out / "model.safetensors").stat().st_size and summary["calibration_tokens"] == 144
     assert {file.name for file in out.iterdir()} == {

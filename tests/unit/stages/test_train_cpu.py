@@ -16,16 +16,24 @@ from slipway.system.progress import Progress
 from slipway.training.loop import learning_rate
 from tests.support.pico import pico_model
 
-PARAMS = TrainConfig(rank=4, alpha=8, upper_layers=2, epochs=2, pack_length=256, accumulate=1, lr=5e-3, checkpoint_every=2, threads=1)
+PARAMS = TrainConfig(
+    rank=4, alpha=8, upper_layers=2, epochs=2, pack_length=256, accumulate=1, lr=5e-3, checkpoint_every=2, threads=1
+)
 
 
 def write_rows(path, count):
     messages = [
-        [{"role": "user", "content": f"turn on lamp {i}"}, {"role": "assistant", "content": json.dumps({"intent": "On", "lamp": i})}]
+        [
+            {"role": "user", "content": f"turn on lamp {i}"},
+            {"role": "assistant", "content": json.dumps({"intent": "On", "lamp": i})},
+        ]
         for i in range(count)
     ]
     path.write_text(
-        "".join(json.dumps({"id": str(i), "messages": m, "label": "On", "template": str(i)}) + "\n" for i, m in enumerate(messages))
+        "".join(
+            json.dumps({"id": str(i), "messages": m, "label": "On", "template": str(i)}) + "\n"
+            for i, m in enumerate(messages)
+        )
     )
 
 
@@ -90,7 +98,9 @@ def test_the_loss_of_a_step_does_not_depend_on_how_it_is_cut(inputs, tmp_path):
     cuts = [{"micro_batch": 4, "accumulate": 1}, {"micro_batch": 1, "accumulate": 4}]
     first = []
     for i, cut in enumerate(cuts):
-        train_cpu(*inputs, PARAMS.model_copy(update={"method": "lora", "max_steps": 1, **cut}), space(tmp_path / str(i)))
+        train_cpu(
+            *inputs, PARAMS.model_copy(update={"method": "lora", "max_steps": 1, **cut}), space(tmp_path / str(i))
+        )
         first += steps(tmp_path / str(i))
     assert first[0]["loss"] == pytest.approx(first[1]["loss"], rel=1e-5)
     assert first[0]["grad_norm"] == pytest.approx(first[1]["grad_norm"], rel=1e-4)
@@ -98,7 +108,11 @@ def test_the_loss_of_a_step_does_not_depend_on_how_it_is_cut(inputs, tmp_path):
 
 def test_activation_checkpointing_gives_the_same_step(inputs, tmp_path):
     for name in ("none", "full"):
-        train_cpu(*inputs, PARAMS.model_copy(update={"max_steps": 2, "activation_checkpointing": name}), space(tmp_path / name))
+        train_cpu(
+            *inputs,
+            PARAMS.model_copy(update={"max_steps": 2, "activation_checkpointing": name}),
+            space(tmp_path / name),
+        )
     without, recomputed = (steps(tmp_path / n)[-1] for n in ("none", "full"))
     assert without["loss"] == pytest.approx(recomputed["loss"], rel=1e-5)
 

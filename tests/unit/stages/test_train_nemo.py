@@ -29,7 +29,9 @@ from tests.support.pico import pico_model
 @pytest.fixture(autouse=True)
 def automodel(monkeypatch):
     """The lab's trainer is what this machine calls `automodel`."""
-    monkeypatch.setenv("PATH", f"{TRAINER.parent}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv(
+        "PATH", f"{TRAINER.parent}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    )
 
 
 @pytest.fixture
@@ -64,7 +66,10 @@ def test_an_adapter_comes_with_its_log_recipe_and_summary(go):
     assert {p.name for p in out.iterdir()} == {
         "adapter_model.safetensors", "adapter_config.json", "training.jsonl", "recipe.yaml", "summary.json",
     }  # fmt: skip
-    config, summary = json.loads((out / "adapter_config.json").read_text()), json.loads((out / "summary.json").read_text())
+    config, summary = (
+        json.loads((out / "adapter_config.json").read_text()),
+        json.loads((out / "summary.json").read_text()),
+    )
     assert config["base_model_name_or_path"] == "pico" and config["r"] == 4
     recipe, steps = yaml.safe_load((out / "recipe.yaml").read_text()), summary["steps"]
     assert recipe["step_scheduler"]["max_steps"] == recipe["lr_scheduler"]["lr_decay_steps"] == steps
@@ -100,7 +105,8 @@ def test_a_damaged_adapter_is_not_taken(go, inputs, tmp_path):
     file = copy / "adapter_model.safetensors"
     whole = file.read_bytes()
     assert (
-        check_adapter(copy, inputs["base"], pico_params().train) == json.loads((out / "summary.json").read_text())["trainable_parameters"]
+        check_adapter(copy, inputs["base"], pico_params().train)
+        == json.loads((out / "summary.json").read_text())["trainable_parameters"]
     )
     file.write_bytes(whole[:-100])
     with pytest.raises(AdapterError, match="adapter_model"):
@@ -129,11 +135,19 @@ def test_the_key_covers_what_decides_the_bytes_and_not_how_the_machine_is_reache
     def target(**change):
         return one.target.model_copy(update=change)
 
-    image = ImageConfig(repository="nvcr.io/nvidia/nemo-automodel", tag="26.10.00", digests={"amd64": "sha256:" + "1" * 64})
-    same = {key(), key(target=target(runner=SlurmConfig(kind="slurm", container=False))), key(target=target(reserve_gb=9.0, name="other"))}
+    image = ImageConfig(
+        repository="nvcr.io/nvidia/nemo-automodel", tag="26.10.00", digests={"amd64": "sha256:" + "1" * 64}
+    )
+    same = {
+        key(),
+        key(target=target(runner=SlurmConfig(kind="slurm", container=False))),
+        key(target=target(reserve_gb=9.0, name="other")),
+    }
     assert len(same) == 1
     other = image.model_copy(update={"digests": {"amd64": "sha256:" + "2" * 64}})
     different = [key(), key(image=image), key(image=other), key(target=target(gpus=2)), key(train=pico_params(lr=0.5).train),
                  key(target=target(arch="arm64")), key(model=ModelConfig(name="x"))]  # fmt: skip
     assert len(set(different)) == len(different)
-    assert key(image=image) == key(image=image.model_copy(update={"tag": "latest"})), "a tag is only where the digest was read"
+    assert key(image=image) == key(image=image.model_copy(update={"tag": "latest"})), (
+        "a tag is only where the digest was read"
+    )

@@ -9,9 +9,15 @@ def test_lineage_reaches_everything_once_nearest_first(tmp_path: Path) -> None:
     run = record(tmp_path)
     found = lineage(run.engine, run.verdict)
     assert [a.role for a in found[:3]] == ["engine", "verdict", "checkpoint"]
-    assert {"candidate", "merged", "base", "merged.engine", "base.engine", "checkpoint.merged", "checkpoint.merged.adapter"} <= {
-        a.role for a in found
-    }
+    assert {
+        "candidate",
+        "merged",
+        "base",
+        "merged.engine",
+        "base.engine",
+        "checkpoint.merged",
+        "checkpoint.merged.adapter",
+    } <= {a.role for a in found}
     assert len({a.digest for a in found}) == len(found) == 12
     nearest = digests(run.engine, run.verdict)
     assert nearest["engine"] == run.engine.digest

@@ -72,13 +72,16 @@ def test_scales_are_those_of_hooks_on_the_ordinary_model(tmp_path, families, nam
     inputs, kv = input_amaxes(model, tokens.tolist())
     out = quantized(model, tmp_path / "out", format=fmt, kv_cache="fp8", calibration=lines)
     assert same(out, write_whole(model, tmp_path / "whole", fmt, amaxes=inputs, kv=kv))
-    assert any(key.endswith("input_scale") for key in tensors(out)) and any(key.endswith("v_scale") for key in tensors(out))
+    assert any(key.endswith("input_scale") for key in tensors(out)) and any(
+        key.endswith("v_scale") for key in tensors(out)
+    )
 
 
 def test_the_adapter_is_seen_by_calibration(tmp_path, base, rows):
     adapter = pico_adapter(tmp_path / "adapter", layers=range(3), alpha=64)
     plain, merged = (
-        tensors(quantized(base, tmp_path / f"{i}", format="nvfp4", adapter=a, calibration=rows)) for i, a in enumerate((None, adapter))
+        tensors(quantized(base, tmp_path / f"{i}", format="nvfp4", adapter=a, calibration=rows))
+        for i, a in enumerate((None, adapter))
     )
     later = "model.layers.2.self_attn.q_proj.input_scale"
     assert not torch.equal(plain[later], merged[later])
@@ -145,13 +148,18 @@ def test_experts_are_rounded_too_and_twice_the_same(tmp_path, families, name, me
 
 @pytest.mark.parametrize("fmt, method", [("nvfp4", "max"), ("nvfp4", "mse"), ("nvfp4a16", "gptq"), ("fp8", "gptq")])
 def test_a_second_run_writes_the_same_bytes(tmp_path, base, rows, fmt, method):
-    one, two = (quantized(base, tmp_path / i, format=fmt, method=method, calibration=rows, kv_cache="fp8") for i in ("one", "two"))
+    one, two = (
+        quantized(base, tmp_path / i, format=fmt, method=method, calibration=rows, kv_cache="fp8")
+        for i in ("one", "two")
+    )
     assert files(one) == files(two)
 
 
 def test_what_calibration_is_drawn_from_matters(tmp_path, base, rows):
     sequences = [CalibrationConfig(samples=6, length=24, micro_batch=1, seed=seed) for seed in (1, 2)]
-    one, two = (quantized(base, tmp_path / str(s.seed), format="nvfp4", calibration=rows, sequences=s) for s in sequences)
+    one, two = (
+        quantized(base, tmp_path / str(s.seed), format="nvfp4", calibration=rows, sequences=s) for s in sequences
+    )
     assert not same(one, two)
 
 
@@ -196,14 +204,17 @@ def test_only_one_layers_weights_are_loaded_at_a_time(tmp_path, base, rows, monk
 def test_a_group_that_exceeds_the_budget_is_named(tmp_path, base, rows, monkeypatch):
     monkeypatch.setattr(loader, "CPU_BAND", 640)
     with pytest.raises(
-        ResourceError, match=r"memory_budget_gb: 0\.000 GB; expected at least .* for the fused group of model\.layers\.0\.mlp\.gate_proj"
+        ResourceError,
+        match=r"memory_budget_gb: 0\.000 GB; expected at least .* for the fused group of model\.layers\.0\.mlp\.gate_proj",
     ):
         quantized(base, tmp_path / "out", format="nvfp4", calibration=rows, memory_budget_gb=2e-5)
 
 
 def test_attention_that_does_not_show_its_keys_has_no_kv_scales(tmp_path, base, rows, monkeypatch):
     monkeypatch.setattr(layered.LayerInputs, "attention", lambda *_: None)
-    with pytest.raises(CheckpointError, match=r"calibration of model\.layers\.0\.self_attn: largest of k: 0\.0.*kv_cache=none"):
+    with pytest.raises(
+        CheckpointError, match=r"calibration of model\.layers\.0\.self_attn: largest of k: 0\.0.*kv_cache=none"
+    ):
         quantized(base, tmp_path / "out", kv_cache="fp8", calibration=rows)
 
 

@@ -42,7 +42,11 @@ def rows(tmp_path_factory):
 def recorded(folder):
     """Tensors that the journal has, a last line cut short aside."""
     journal = folder / NAME
-    lines = [line for line in journal.read_text().splitlines(keepends=True) if line.endswith("\n")] if journal.exists() else []
+    lines = (
+        [line for line in journal.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        if journal.exists()
+        else []
+    )
     return {json.loads(line)["tensor"] for line in lines[1:]}
 
 
@@ -71,7 +75,9 @@ def killed_everywhere(tmp_path, work, whole, units=lambda name: name, every=1):
         had = recorded(out)
         written = go_on(work, out)
         assert files(out) == whole, f"step {step}"
-        assert {units(name) for name in written} == {units(name) for name in written - had}, f"step {step} wrote finished tensors again"
+        assert {units(name) for name in written} == {units(name) for name in written - had}, (
+            f"step {step} wrote finished tensors again"
+        )
         shutil.rmtree(out)
         step += every
     assert files(out) == whole
@@ -80,7 +86,13 @@ def killed_everywhere(tmp_path, work, whole, units=lambda name: name, every=1):
 
 def fused(name):
     """Tensors of one unit have one name here."""
-    for member, unit in (("q_proj", "qkv"), ("k_proj", "qkv"), ("v_proj", "qkv"), ("gate_proj", "gate_up"), ("up_proj", "gate_up")):
+    for member, unit in (
+        ("q_proj", "qkv"),
+        ("k_proj", "qkv"),
+        ("v_proj", "qkv"),
+        ("gate_proj", "gate_up"),
+        ("up_proj", "gate_up"),
+    ):
         name = name.replace(member, unit)
     return name if "#" in name else name.partition(".weight")[0]
 
@@ -109,7 +121,14 @@ def test_merge_killed_at_any_step_goes_on(tmp_path, base, adapter):
 
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(tmp_path, rows):
     """Calibrated, by GPTQ: a layer that was finished is run, not rounded, again. Every attempt gets a little further."""
-    want = {"format": "nvfp4", "method": "gptq", "kv_cache": "fp8", "calibration": rows, "workers": 1, "max_shard_gb": 2e-5}
+    want = {
+        "format": "nvfp4",
+        "method": "gptq",
+        "kv_cache": "fp8",
+        "calibration": rows,
+        "workers": 1,
+        "max_shard_gb": 2e-5,
+    }
 
     base = pico_model(tmp_path / "base", layers=2)
 
@@ -166,7 +185,9 @@ def test_a_full_disk_is_one_clear_error_and_the_work_goes_on_from_there(tmp_path
 
 
 def test_a_full_disk_that_is_known_of_beforehand_costs_no_work(tmp_path, monkeypatch, base):
-    monkeypatch.setattr("slipway.weights.shard_writer.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 1000))
+    monkeypatch.setattr(
+        "slipway.weights.shard_writer.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(1, 1, 1000)
+    )
     with pytest.raises(ResourceError, match=r"disk of .*0\.00 GB free; expected 0\.00 GB for the checkpoint"):
         quantized(base, tmp_path / "out")
     monkeypatch.undo()
@@ -260,7 +281,9 @@ def test_nothing_is_written_over(tmp_path, base, adapter):
 
 def slipway(*args, **env):
     """(exit code, stdout, stderr) of the command line."""
-    ran = subprocess.run([sys.executable, "-m", "slipway", *map(str, args)], capture_output=True, text=True, env={**os.environ, **env})
+    ran = subprocess.run(
+        [sys.executable, "-m", "slipway", *map(str, args)], capture_output=True, text=True, env={**os.environ, **env}
+    )
     return ran.returncode, ran.stdout, ran.stderr
 
 
@@ -269,15 +292,36 @@ QUICK = ("--set", "device=cpu", "--set", "compile=off")
 
 def test_the_command_line_quantizes(tmp_path, base, adapter, rows):
     out = tmp_path / "out"
-    calibrated = ("--set", "calibration.length=24", "--set", "calibration.samples=6", "--set", "calibration.micro_batch=1")
+    calibrated = (
+        "--set",
+        "calibration.length=24",
+        "--set",
+        "calibration.samples=6",
+        "--set",
+        "calibration.micro_batch=1",
+    )
     code, printed, said = slipway(
-        "quantize", base, "--adapter", adapter, "--format", "nvfp4", "--calibration", rows, "--out", out, "--json", *QUICK, *calibrated
+        "quantize",
+        base,
+        "--adapter",
+        adapter,
+        "--format",
+        "nvfp4",
+        "--calibration",
+        rows,
+        "--out",
+        out,
+        "--json",
+        *QUICK,
+        *calibrated,
     )
     assert code == 0, said
     figures = json.loads(printed)
     assert figures["format"] == "nvfp4" and figures["calibration_tokens"] == 144
     assert same(out, quantized(base, tmp_path / "here", adapter=adapter, format="nvfp4", calibration=rows))
-    assert re.search(r"quantize [\d.]+ k?B/123\.3 kB, [\d.e-]+ GB/s, ETA \d+:\d\d, [\d.]+ GB memory, model\.", said)  # no terminal
+    assert re.search(
+        r"quantize [\d.]+ k?B/123\.3 kB, [\d.e-]+ GB/s, ETA \d+:\d\d, [\d.]+ GB memory, model\.", said
+    )  # no terminal
 
 
 def test_the_command_line_merges_and_says_what_is_wrong_with_exit_codes(tmp_path, base, adapter):

@@ -72,7 +72,9 @@ def whole(merged, rows, tmp_path_factory):
     def of(fmt, layout):
         if (fmt, layout) not in made:
             inputs = {"amaxes": seen[0], "kv": seen[1]} if fmt in CALIBRATED else {}
-            made[fmt, layout] = write_whole(merged, tmp_path_factory.mktemp("whole") / "out", fmt, layout=layout, **inputs)
+            made[fmt, layout] = write_whole(
+                merged, tmp_path_factory.mktemp("whole") / "out", fmt, layout=layout, **inputs
+            )
         return made[fmt, layout]
 
     return of
@@ -84,7 +86,9 @@ def needs(fmt, rows):
 
 @pytest.mark.parametrize("fmt, layout", CASES)
 @pytest.mark.parametrize("workers, band, shard_gb", [(1, 1, 4.0), (4, 3 * HIDDEN, 2e-5), (2, 1 << 18, 6e-6)])
-def test_streamed_equals_whole(tmp_path, monkeypatch, base, adapter, merged, whole, rows, fmt, layout, workers, band, shard_gb):
+def test_streamed_equals_whole(
+    tmp_path, monkeypatch, base, adapter, merged, whole, rows, fmt, layout, workers, band, shard_gb
+):
     """Base and adapter merged on the way into many shards, and the plain merge into one: the bytes of PEFT's merge quantized whole."""
     monkeypatch.setattr(loader, "CPU_BAND", band)
     monkeypatch.setattr(planning, "PIECE", 100 * band)
@@ -103,9 +107,13 @@ def document(folder):
 
 
 @pytest.mark.parametrize("workers, band, shard_gb", [(1, 1, 4.0), (4, 3 * HIDDEN, 3e-5)])
-def test_merged_is_pefts_merge_in_fp32_rounded_once(tmp_path, monkeypatch, base, adapter, merged, workers, band, shard_gb):
+def test_merged_is_pefts_merge_in_fp32_rounded_once(
+    tmp_path, monkeypatch, base, adapter, merged, workers, band, shard_gb
+):
     monkeypatch.setattr(loader, "CPU_BAND", band)
-    figures = merge_directory(base, adapter, tmp_path / "out", config(workers=workers, max_shard_gb=shard_gb), Progress())
+    figures = merge_directory(
+        base, adapter, tmp_path / "out", config(workers=workers, max_shard_gb=shard_gb), Progress()
+    )
     assert same(tmp_path / "out", merged) and figures["bytes"] > figures["seconds"] >= 0
     assert torch.equal(ordinary(tmp_path / "out").lm_head.weight, ordinary(base).lm_head.weight)
     assert not (tmp_path / "out" / NAME).exists()
@@ -134,7 +142,9 @@ def test_every_byte_of_the_base_is_fetched_once(tmp_path, monkeypatch, base, ada
     assert len(factors) == 28 and set(factors.values()) == {2}
 
 
-@pytest.mark.parametrize("fmt, bits", [("nvfp4a16", 4.5), ("mxfp4", 4.25), ("fp8-dynamic", 8 + 4 / 9), ("nvfp4", 4.5), ("fp8", 8.0)])
+@pytest.mark.parametrize(
+    "fmt, bits", [("nvfp4a16", 4.5), ("mxfp4", 4.25), ("fp8-dynamic", 8 + 4 / 9), ("nvfp4", 4.5), ("fp8", 8.0)]
+)
 def test_bits_on_disk_are_the_formats(tmp_path, base, rows, fmt, bits):
     out = quantized(base, tmp_path / "out", format=fmt, **needs(fmt, rows))
     plan = make_plan(Shards.open(base), FORMATS[fmt], ["lm_head"], tied=True)
@@ -143,8 +153,15 @@ def test_bits_on_disk_are_the_formats(tmp_path, base, rows, fmt, bits):
 
 
 def test_the_summary_says_what_was_done(tmp_path, base, rows):
-    figures = standalone.quantize_directory(base, None, rows, tmp_path / "out", config(format="nvfp4", max_shard_gb=2e-5), Progress())
-    assert (figures["format"], figures["method"], figures["layout"], figures["quantized_tensors"]) == ("nvfp4", "max", "modelopt", 14)
+    figures = standalone.quantize_directory(
+        base, None, rows, tmp_path / "out", config(format="nvfp4", max_shard_gb=2e-5), Progress()
+    )
+    assert (figures["format"], figures["method"], figures["layout"], figures["quantized_tensors"]) == (
+        "nvfp4",
+        "max",
+        "modelopt",
+        14,
+    )
     assert figures["bytes"] == sum(file.stat().st_size for file in (tmp_path / "out").glob("*.safetensors"))
     assert figures["bits_per_parameter"] == 4.5 and figures["relative_weight_mse"] == pytest.approx(0.009, rel=0.1)
     assert figures["calibration_tokens"] == 6 * 24 and len(figures["calibration_sha256"]) == 64
@@ -157,7 +174,10 @@ def test_tokenizer_and_configs_are_beside_the_weights(tmp_path, base):
     for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
         assert (out / name).read_bytes() == (base / name).read_bytes()
     written = json.loads((out / "config.json").read_text())
-    assert written["hidden_size"] == 64 and written["quantization_config"]["ignore"] == ["lm_head", "model.embed_tokens"]
+    assert written["hidden_size"] == 64 and written["quantization_config"]["ignore"] == [
+        "lm_head",
+        "model.embed_tokens",
+    ]
     assert json.loads((out / "hf_quant_config.json").read_text())["quantization"]["quant_algo"] == "W4A16_NVFP4"
 
 
@@ -165,7 +185,12 @@ def test_what_is_not_quantized_is_written_as_it_is(tmp_path, base):
     query = "model.layers.0.self_attn.q_proj"
     out = quantized(base, tmp_path / "out", exclude=["lm_head", "*.down_proj", "model.layers.0.self_attn.[qkv]_proj"])
     got, source = tensors(out), tensors(base)
-    for name in (f"{query}.weight", "model.layers.1.mlp.down_proj.weight", "model.embed_tokens.weight", "model.norm.weight"):
+    for name in (
+        f"{query}.weight",
+        "model.layers.1.mlp.down_proj.weight",
+        "model.embed_tokens.weight",
+        "model.norm.weight",
+    ):
         assert torch.equal(got[name], source[name]) and f"{name}_scale" not in got
     ignored = json.loads((out / "config.json").read_text())["quantization_config"]["ignore"]
     assert {query, "model.layers.0.self_attn.v_proj", "model.layers.1.mlp.down_proj"} <= set(ignored)
@@ -200,7 +225,10 @@ def test_a_config_that_leaves_the_tie_out_is_read_by_what_is_stored(base):
 def test_other_floats_are_rounded_to_bf16_first(tmp_path, dtype):
     exact = pico_model(tmp_path / "exact", dtype=dtype, layers=1)
     rounded = pico_model(tmp_path / "rounded", dtype=dtype, layers=1)
-    save_file({n: t.to(torch.bfloat16) for n, t in load_file(rounded / "model.safetensors").items()}, rounded / "model.safetensors")
+    save_file(
+        {n: t.to(torch.bfloat16) for n, t in load_file(rounded / "model.safetensors").items()},
+        rounded / "model.safetensors",
+    )
     assert same(*(quantized(model, tmp_path / f"out-{model.name}") for model in (exact, rounded)))
 
 
@@ -212,7 +240,9 @@ def test_rules_mix_formats_and_the_first_match_wins(tmp_path, base, rows):
         for name in ("0.self_attn.o_proj", "1.self_attn.o_proj", "1.mlp.down_proj", "1.mlp.up_proj")
     ]
     assert dtypes == [torch.bfloat16, torch.float8_e4m3fn, torch.uint8, torch.uint8]
-    scales = [f"model.layers.1.{name}.input_scale" in got for name in ("self_attn.o_proj", "mlp.down_proj", "mlp.up_proj")]
+    scales = [
+        f"model.layers.1.{name}.input_scale" in got for name in ("self_attn.o_proj", "mlp.down_proj", "mlp.up_proj")
+    ]
     assert scales == [True, False, True]
 
 
@@ -233,7 +263,11 @@ def replaced(tmp_path, name, tensor, **params):
 
 
 def published(folder):
-    return [file.name for file in folder.glob("*") if file.suffix == ".safetensors" or file.name == INDEX] if folder.exists() else []
+    return (
+        [file.name for file in folder.glob("*") if file.suffix == ".safetensors" or file.name == INDEX]
+        if folder.exists()
+        else []
+    )
 
 
 UP = "model.layers.0.mlp.up_proj.weight"
@@ -279,7 +313,9 @@ def test_a_shard_cut_short_is_named(tmp_path, base, monkeypatch):
     with pytest.raises(CheckpointError, match=r"model\.safetensors: ends \d+ bytes early"):
         quantized(model, tmp_path / "out")
     monkeypatch.undo()
-    with pytest.raises(CheckpointError, match=r"shard .*model\.safetensors: \d+ bytes; expected \d+ bytes, by its header"):
+    with pytest.raises(
+        CheckpointError, match=r"shard .*model\.safetensors: \d+ bytes; expected \d+ bytes, by its header"
+    ):
         quantized(model, tmp_path / "again")
     assert not published(tmp_path / "out")
 
@@ -288,7 +324,10 @@ QUERY = "model.layers.0.self_attn.q_proj"
 REFUSED = [
     ({"exclude": ["lm_head", "*.dwn_proj"]}, r"quantize pattern: \*\.dwn_proj"),
     ({"rules": {"*.o_proj": "fp9"}}, r"quantize\.rules\[\*\.o_proj\]: fp9; expected bf16 or one of nvfp4"),
-    ({"rules": {"*.q_proj": "bf16"}}, r"formats of .*model\.layers\.0\.self_attn\.q_proj: bf16, nvfp4a16; expected one"),
+    (
+        {"rules": {"*.q_proj": "bf16"}},
+        r"formats of .*model\.layers\.0\.self_attn\.q_proj: bf16, nvfp4a16; expected one",
+    ),
     ({"rules": {"*.up_proj": "fp8-dynamic"}, "layout": "compressed-tensors"}, r"fp8-dynamic, nvfp4a16; expected one"),
     ({"format": "mxfp4", "layout": "modelopt"}, r"layout modelopt: format mxfp4"),
     ({"format": "nvfp4"}, r"calibration data: none; expected rows .*input scales of nvfp4.*--calibration"),
@@ -308,7 +347,8 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(tmp_path, bas
 def test_blocks_that_do_not_divide_are_refused_by_name(tmp_path):
     odd = replaced(tmp_path, f"{QUERY}.weight", torch.ones(64, 72, dtype=torch.bfloat16))
     with pytest.raises(
-        CheckpointError, match=rf"{QUERY}.weight: 72 input features; expected a multiple of 16.*add {QUERY} to quantize.exclude"
+        CheckpointError,
+        match=rf"{QUERY}.weight: 72 input features; expected a multiple of 16.*add {QUERY} to quantize.exclude",
     ):
         quantized(odd, tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -336,7 +376,11 @@ def test_weights_that_lie_inputs_first_are_refused(tmp_path):
 
 
 def test_integers_scalars_and_empty_tensors_are_passed_on(tmp_path):
-    odd = {"model.count": torch.tensor(7), "model.ids": torch.arange(6).reshape(2, 3), "model.none": torch.ones(0, 4, dtype=torch.bfloat16)}
+    odd = {
+        "model.count": torch.tensor(7),
+        "model.ids": torch.arange(6).reshape(2, 3),
+        "model.none": torch.ones(0, 4, dtype=torch.bfloat16),
+    }
     model = pico_model(tmp_path / "base", layers=1)
     save_file({**load_file(model / "model.safetensors"), **odd}, model / "model.safetensors")
     got = tensors(quantized(model, tmp_path / "out"))
@@ -358,7 +402,9 @@ def test_a_budget_of_bits_raises_what_loses_most(tmp_path, base, rows):
 def test_a_calibrated_pass_goes_on_only_on_the_device_it_began_on(tmp_path, monkeypatch, fmt):
     """Scales come out of a network's matmuls, whose last bits differ by device; all other bytes are the same everywhere."""
     model, rows, out = pico_model(tmp_path / "model"), tmp_path / "rows.jsonl", tmp_path / "out"
-    rows.write_text("".join(json.dumps({"text": f"{i} green bottles hanging on the wall. " * 4}) + "\n" for i in range(8)))
+    rows.write_text(
+        "".join(json.dumps({"text": f"{i} green bottles hanging on the wall. " * 4}) + "\n" for i in range(8))
+    )
     params = QuantizeConfig(format=fmt, calibration={"samples": 2, "length": 32}, device="cpu")
     calibration = rows if fmt == "nvfp4" else None
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

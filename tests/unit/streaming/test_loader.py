@@ -34,7 +34,9 @@ def merged(tmp_path, base, **adapter):
 
 
 @pytest.mark.parametrize("band", [1, 64, 5 * 64, 1 << 18])
-@pytest.mark.parametrize("adapter", [{"alpha": 8}, {"alpha": 7, "rank": 6}, {"rank": 33, "alpha": 100, "config": {"use_rslora": True}}])
+@pytest.mark.parametrize(
+    "adapter", [{"alpha": 8}, {"alpha": 7, "rank": 6}, {"rank": 33, "alpha": 100, "config": {"use_rslora": True}}]
+)
 def test_any_band_gives_the_bits_of_the_whole(tmp_path, monkeypatch, base, band, adapter):
     """A scaling that is a power of two goes into the factors, others are a step of their own."""
     monkeypatch.setattr(loader, "CPU_BAND", band)
@@ -61,12 +63,16 @@ def test_vectors_scalars_and_integers(tmp_path):
     source = Shards.open(tmp_path)
     assert load(source).load("v").weight.tolist() == [1.0] * 5
     assert load(source).load("s").weight.item() == -2 and load(source).load("s").amax.item() == 2
-    assert torch.equal(load(source).band("i", 1, 1), values["i"][1:]) and load(source).band("i", 1, 1).dtype == torch.int64
+    assert (
+        torch.equal(load(source).band("i", 1, 1), values["i"][1:]) and load(source).band("i", 1, 1).dtype == torch.int64
+    )
 
 
 def test_updates_are_added_one_after_the_other_and_rounded_after_each(base):
     random = torch.Generator().manual_seed(0)
-    updates = [LowRank(torch.randn(4, 64, generator=random), torch.randn(128, 4, generator=random), s) for s in (0.3, 2.0)]
+    updates = [
+        LowRank(torch.randn(4, 64, generator=random), torch.randn(128, 4, generator=random), s) for s in (0.3, 2.0)
+    ]
 
     class Twice:
         names, info, read = base.names, base.info, base.read
@@ -82,7 +88,9 @@ def test_updates_are_added_one_after_the_other_and_rounded_after_each(base):
 
 def test_a_replaced_tensor_is_the_adapters(tmp_path, base):
     norm = torch.full((64,), 0.1)
-    source = merged(tmp_path, base, config={"modules_to_save": ["norm"]}, extra={"base_model.model.model.norm.weight": norm})
+    source = merged(
+        tmp_path, base, config={"modules_to_save": ["norm"]}, extra={"base_model.model.model.norm.weight": norm}
+    )
     assert torch.equal(load(source).load("model.norm.weight").weight, norm.to(torch.bfloat16))
 
 

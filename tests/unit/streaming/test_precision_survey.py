@@ -31,22 +31,30 @@ def model(tmp_path):
 @pytest.fixture
 def rows(tmp_path):
     file = tmp_path / "rows.jsonl"
-    file.write_text("".join(json.dumps({"text": f"{i} green bottles hanging on the wall. " * 4}) + "\n" for i in range(8)))
+    file.write_text(
+        "".join(json.dumps({"text": f"{i} green bottles hanging on the wall. " * 4}) + "\n" for i in range(8))
+    )
     return file
 
 
 def run(tmp_path, model, rows=None, adapter=None, **params):
     out = tmp_path / "out"
-    return quantize_directory(model, adapter, rows, out, QuantizeConfig(calibration=CALIBRATION, **params), Progress()), out
+    return quantize_directory(
+        model, adapter, rows, out, QuantizeConfig(calibration=CALIBRATION, **params), Progress()
+    ), out
 
 
 def chosen(out):
-    return {module: row["chosen"] for row in json.loads((out / "precision.json").read_text()) for module in row["modules"]}
+    return {
+        module: row["chosen"] for row in json.loads((out / "precision.json").read_text()) for module in row["modules"]
+    }
 
 
 @pytest.mark.parametrize("layout, upper", [("modelopt", "bf16"), ("compressed-tensors", "fp8-dynamic")])
 def test_without_calibration(tmp_path, model, layout, upper):
-    figures, out = run(tmp_path, model, layout=layout, max_bits=5.5, adapter=pico_adapter(tmp_path / "adapter", targets=["q_proj"]))
+    figures, out = run(
+        tmp_path, model, layout=layout, max_bits=5.5, adapter=pico_adapter(tmp_path / "adapter", targets=["q_proj"])
+    )
     found = chosen(out)
     assert found[BAD] == upper and 4.5 <= figures["bits_per_parameter"] <= 5.6
     assert {found[f"model.layers.0.self_attn.{m}_proj"] for m in "qkv"} == {found["model.layers.0.self_attn.q_proj"]}
@@ -60,7 +68,9 @@ def test_errors_are_those_of_the_format(tmp_path, model):
         fmt = FORMATS[name]
         scale = fmt.scale(weight.abs().amax())
         error = weight.float() - fmt.decode(fmt.encode(weight, scale), scale)
-        assert row["errors"][name] == pytest.approx(float(error.square().sum() / weight.float().square().sum()), rel=1e-5)
+        assert row["errors"][name] == pytest.approx(
+            float(error.square().sum() / weight.float().square().sum()), rel=1e-5
+        )
     assert row["errors"]["bf16"] == 0.0
 
 
@@ -69,7 +79,10 @@ def test_with_calibration_the_upper_rung_has_input_scales(tmp_path, model, rows)
     fp8 = [module for module, fmt in chosen(out).items() if fmt == "fp8"]
     tensors = load_file(out / "model.safetensors")
     assert fp8 and figures["calibration_tokens"] == 128
-    assert all(tensors[f"{m}.input_scale"].dtype == torch.float32 and tensors[f"{m}.weight"].dtype == torch.float8_e4m3fn for m in fp8)
+    assert all(
+        tensors[f"{m}.input_scale"].dtype == torch.float32 and tensors[f"{m}.weight"].dtype == torch.float8_e4m3fn
+        for m in fp8
+    )
     document = json.loads((out / "hf_quant_config.json").read_text())["quantization"]
     assert document["quant_algo"] == "MIXED_PRECISION"
 

@@ -66,7 +66,8 @@ def test_no_more_than_the_budget_is_in_flight(tmp_path, monkeypatch, base, group
 def test_a_group_larger_than_the_budget_is_refused_with_the_number_to_set(tmp_path, monkeypatch, base):
     monkeypatch.setattr(loader, "CPU_BAND", 64)
     with pytest.raises(
-        ResourceError, match=r"memory_budget_gb: .*expected at least .* GB, for the fused group of model\.layers\.0\.mlp\.gate_proj"
+        ResourceError,
+        match=r"memory_budget_gb: .*expected at least .* GB, for the fused group of model\.layers\.0\.mlp\.gate_proj",
     ):
         quantized(base, tmp_path / "out", memory_budget_gb=(GROUP - 1) / 1e9)
     large = [Unit(("a.weight",), object(), 3_000_000_000)]
@@ -186,7 +187,8 @@ def large(tmp_path_factory):
     small = tensors(folder)
     (folder / "model.safetensors").unlink()
     shards = [
-        {n: weight.roll(j, 0) for j, n in enumerate(names[i::4])} | ({"model.norm.weight": small["model.norm.weight"]} if not i else {})
+        {n: weight.roll(j, 0) for j, n in enumerate(names[i::4])}
+        | ({"model.norm.weight": small["model.norm.weight"]} if not i else {})
         for i in range(4)
     ]
     for i, shard in enumerate(shards, 1):

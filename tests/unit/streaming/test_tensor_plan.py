@@ -67,8 +67,15 @@ def test_what_no_runtime_wants_quantized_never_is(module):
 def test_the_first_matching_rule_wins_and_exclusions_come_before_rules():
     rules = {"*.0.*o_proj": "fp8-dynamic", "*o_proj": "bf16", "*.down_proj": "fp8-dynamic"}
     plan = planned(llama(), exclude=["lm_head", "*.1.*down_proj"], rules=rules)
-    chosen = {name: plan.formats[f"model.layers.{name}.weight"].name for name in ("0.self_attn.o_proj", "0.mlp.down_proj", "0.mlp.up_proj")}
-    assert chosen == {"0.self_attn.o_proj": "fp8-dynamic", "0.mlp.down_proj": "fp8-dynamic", "0.mlp.up_proj": "nvfp4a16"}
+    chosen = {
+        name: plan.formats[f"model.layers.{name}.weight"].name
+        for name in ("0.self_attn.o_proj", "0.mlp.down_proj", "0.mlp.up_proj")
+    }
+    assert chosen == {
+        "0.self_attn.o_proj": "fp8-dynamic",
+        "0.mlp.down_proj": "fp8-dynamic",
+        "0.mlp.up_proj": "nvfp4a16",
+    }
     assert {"model.layers.1.self_attn.o_proj", "model.layers.1.mlp.down_proj"} <= set(plan.kept)
 
 
@@ -102,12 +109,21 @@ def test_large_tensors_are_passed_on_in_pieces_that_make_up_the_whole(monkeypatc
     source = Headers({"embed.weight": (2500, 64), "small.weight": (3, 64), "none.weight": (0, 64), "one": ()})
     units = planned(source, exclude=[], rules={"*": "bf16"}).units(source)
     pieces = [unit for unit in units if unit.name == "embed.weight"]
-    assert [unit.rows for unit in pieces] == [(0, 1000), (1000, 1000), (2000, 500)] and len({unit.key for unit in pieces}) == 3
+    assert [unit.rows for unit in pieces] == [(0, 1000), (1000, 1000), (2000, 500)] and len(
+        {unit.key for unit in pieces}
+    ) == 3
     assert sum(unit.nbytes for unit in pieces) == 2500 * 128
-    assert parts(units, source) == {"embed.weight": [128_000, 128_000, 64_000], "small.weight": [384], "none.weight": [0], "one": [2]}
+    assert parts(units, source) == {
+        "embed.weight": [128_000, 128_000, 64_000],
+        "small.weight": [384],
+        "none.weight": [0],
+        "one": [2],
+    }
 
 
-@pytest.mark.parametrize("fmt, layout", [(fmt, layout) for fmt in FORMATS for layout in LAYOUTS if (fmt, layout) != ("mxfp4", "modelopt")])
+@pytest.mark.parametrize(
+    "fmt, layout", [(fmt, layout) for fmt in FORMATS for layout in LAYOUTS if (fmt, layout) != ("mxfp4", "modelopt")]
+)
 def test_outputs_are_all_there_is_and_floats_are_bf16(fmt, layout):
     source = llama()
     plan = planned(Headers({name: info.shape for name, info in source.infos.items()}, torch.float32), fmt)
@@ -119,7 +135,9 @@ def test_outputs_are_all_there_is_and_floats_are_bf16(fmt, layout):
 
 
 def test_stacked_experts_are_planned_as_they_lie():
-    source = llama(**{"model.layers.0.mlp.experts.gate_up_proj": (4, 64, 96), "model.layers.0.mlp.experts.down_proj": (4, 48, 64)})
+    source = llama(
+        **{"model.layers.0.mlp.experts.gate_up_proj": (4, 64, 96), "model.layers.0.mlp.experts.down_proj": (4, 48, 64)}
+    )
     found = outputs(planned(source).units(source), source, LAYOUT)
     assert found["model.layers.0.mlp.experts.gate_up_proj"].shape == (4, 32, 96)
     assert found["model.layers.0.mlp.experts.gate_up_proj_weight_scale"].shape == (4, 4, 96)
@@ -133,7 +151,8 @@ def test_stacked_experts_are_planned_as_they_lie():
 def test_blocks_that_do_not_divide_are_named_with_the_way_out(fmt, width, block):
     odd = llama(**{"model.layers.1.mlp.down_proj.weight": (64, width)})
     with pytest.raises(
-        CheckpointError, match=rf"model\.layers\.1\.mlp\.down_proj\.weight: {width} input.*multiple of {block}.*exclude.*fp8"
+        CheckpointError,
+        match=rf"model\.layers\.1\.mlp\.down_proj\.weight: {width} input.*multiple of {block}.*exclude.*fp8",
     ):
         planned(odd, fmt)
     assert planned(odd, "fp8").linears

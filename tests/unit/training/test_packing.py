@@ -15,7 +15,10 @@ def directory(tmp_path_factory):
 
 
 def row(question: str, answer: str) -> dict:
-    return {"id": question, "messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+    return {
+        "id": question,
+        "messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}],
+    }
 
 
 def test_the_completion_is_the_answer_and_its_end_of_turn(directory):
@@ -42,13 +45,21 @@ def test_labels_positions_and_mask_of_two_documents_by_hand():
     assert batch.input_ids.tolist() == [[5, 6, 7, 8, 9], [4, 3, 0, 0, 0]]
     assert batch.positions[0].tolist() == [0, 1, 2, 0, 1]
     assert batch.labels.tolist() == [[6, 7, IGNORE, 9, IGNORE], [3, IGNORE, IGNORE, IGNORE, IGNORE]]
-    assert batch.mask[0, 0].int().tolist() == [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 1, 1]]
+    assert batch.mask[0, 0].int().tolist() == [
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0],
+        [1, 1, 1, 0, 0],
+        [0, 0, 0, 1, 0],
+        [0, 0, 0, 1, 1],
+    ]
     assert batch.mask[1, 0, 2:].int().tolist() == [[0, 0, 1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 0, 1]]
     assert (batch.tokens, batch.label_tokens) == (7, 4)
 
 
 def logits(model, batch):
-    return model(input_ids=batch.input_ids, attention_mask=batch.mask, position_ids=batch.positions, use_cache=False).logits
+    return model(
+        input_ids=batch.input_ids, attention_mask=batch.mask, position_ids=batch.positions, use_cache=False
+    ).logits
 
 
 @torch.no_grad()
@@ -68,5 +79,7 @@ def test_the_leak_probe_can_fail(directory):
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, attn_implementation="sdpa").eval()
     batch = collate([[Example([9, 9, 9], 1), Example([5, 6], 1)]], 0)
     leaking = torch.ones(5, 5, dtype=torch.bool).tril()[None, None]
-    seen = model(input_ids=batch.input_ids, attention_mask=leaking, position_ids=batch.positions, use_cache=False).logits
+    seen = model(
+        input_ids=batch.input_ids, attention_mask=leaking, position_ids=batch.positions, use_cache=False
+    ).logits
     assert not torch.allclose(seen[0, 3:], logits(model, batch)[0, 3:], atol=1e-3)

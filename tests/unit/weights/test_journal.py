@@ -67,7 +67,9 @@ def test_a_journal_whose_first_line_was_cut_is_a_new_one(file):
     assert json.loads(file.read_text()) == {**JOB, "base": "other"}
 
 
-@pytest.mark.parametrize("key, value", [("what", "merge"), ("tool", "slipway 2"), ("base", "c"), ("rules", {}), ("adapter", "new")])
+@pytest.mark.parametrize(
+    "key, value", [("what", "merge"), ("tool", "slipway 2"), ("base", "c"), ("rules", {}), ("adapter", "new")]
+)
 def test_another_job_is_refused_by_the_key_that_differs_and_nothing_is_lost(file, key, value):
     before = file.read_bytes()
     with pytest.raises(ConfigError, match=rf"unfinished work in .*made with {key} = .*expected {key} = .*delete"):

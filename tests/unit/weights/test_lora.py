@@ -86,8 +86,18 @@ def test_fan_in_fan_out_is_peft_s_merge_into_a_conv1d(tmp_path):
     """W stored [in, out] = [4, 6], as GPT-2 stores it."""
     save_file({"h.0.c_attn.weight": torch.randn(4, 6)}, tmp_path / "model.safetensors")
     prefix = "base_model.model.h.0.c_attn.lora_"
-    save_file({f"{prefix}A.weight": torch.randn(2, 4), f"{prefix}B.weight": torch.randn(6, 2)}, tmp_path / "adapter_model.safetensors")
-    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 3, "fan_in_fan_out": True, "target_modules": ["c_attn"], "inference_mode": True}
+    save_file(
+        {f"{prefix}A.weight": torch.randn(2, 4), f"{prefix}B.weight": torch.randn(6, 2)},
+        tmp_path / "adapter_model.safetensors",
+    )
+    config = {
+        "peft_type": "LORA",
+        "r": 2,
+        "lora_alpha": 3,
+        "fan_in_fan_out": True,
+        "target_modules": ["c_attn"],
+        "inference_mode": True,
+    }
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
     base, lora = Shards.open(tmp_path), LoraAdapter(tmp_path)
     source = MergedSource(base, lora)
@@ -146,7 +156,9 @@ def test_every_adapter_tensor_must_land(tmp_path, name, tensor, message):
 
 def test_nan_is_named(tmp_path):
     adapter = LoraAdapter(pico_adapter(tmp_path, extra={f"{Q0}.lora_A.weight": torch.full((4, HIDDEN), float("nan"))}))
-    with pytest.raises(AdapterError, match=r"layers\.0\.self_attn\.q_proj\.lora_A\.weight .*256 of 256 values are NaN or Inf"):
+    with pytest.raises(
+        AdapterError, match=r"layers\.0\.self_attn\.q_proj\.lora_A\.weight .*256 of 256 values are NaN or Inf"
+    ):
         adapter.read(f"{Q0}.lora_A.weight")
 
 
@@ -157,7 +169,9 @@ def test_saved_head_of_a_tied_model_lands_nowhere(tmp_path):
         merged(pico_model(tmp_path / "base"), adapter)
 
 
-@pytest.mark.parametrize("gone, message", [("adapter_config.json", "no adapter_config.json"), ("adapter_model.safetensors", "missing")])
+@pytest.mark.parametrize(
+    "gone, message", [("adapter_config.json", "no adapter_config.json"), ("adapter_model.safetensors", "missing")]
+)
 def test_a_missing_file_is_named(tmp_path, gone, message):
     (pico_adapter(tmp_path) / gone).unlink()
     with pytest.raises(AdapterError, match=message):

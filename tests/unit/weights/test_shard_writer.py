@@ -36,7 +36,11 @@ def test_the_library_reads_it_back_whatever_the_order_of_writing(tmp_path, max_b
     got = {name: tensor for file in tmp_path.glob("*.safetensors") for name, tensor in load_file(file).items()}
     assert got.keys() == tensors.keys()
     for name, tensor in tensors.items():
-        assert got[name].dtype == tensor.dtype and got[name].shape == tensor.shape and got[name].tolist() == tensor.tolist()
+        assert (
+            got[name].dtype == tensor.dtype
+            and got[name].shape == tensor.shape
+            and got[name].tolist() == tensor.tolist()
+        )
     assert Shards.open(tmp_path).names() == sorted(tensors)
 
 
@@ -89,7 +93,8 @@ def test_a_missing_tensor_is_named_and_nothing_is_published(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name, tensor", [("nope", torch.ones(1)), ("a.weight_scale_2", torch.ones(2)), ("a.weight_scale_2", torch.tensor(1))]
+    "name, tensor",
+    [("nope", torch.ones(1)), ("a.weight_scale_2", torch.ones(2)), ("a.weight_scale_2", torch.tensor(1))],
 )
 def test_what_is_not_in_the_plan_is_refused(tmp_path, name, tensor):
     with (
@@ -227,6 +232,9 @@ def test_more_bytes_than_planned_and_a_tensor_twice_are_refused(tmp_path):
     tensors = tensors_of_all_kinds()
     with pytest.raises(CheckpointError, match=r"a\.weight to write: 0 \+ 13 bytes; expected 12, once"), ShardWriter(tmp_path, plan_of(tensors), 1e9) as writer:  # fmt: skip
         writer.append("a.weight", memoryview(bytes(13)))
-    with pytest.raises(CheckpointError, match=r"a\.weight to write"), ShardWriter(tmp_path, plan_of(tensors), 1e9) as writer:
+    with (
+        pytest.raises(CheckpointError, match=r"a\.weight to write"),
+        ShardWriter(tmp_path, plan_of(tensors), 1e9) as writer,
+    ):
         writer.write("a.weight", tensors["a.weight"])
         writer.write("a.weight", tensors["a.weight"])

@@ -70,7 +70,9 @@ def test_any_flipped_bit_of_a_header_is_an_error_or_shows_in_names_and_dtypes(tm
         except CheckpointError:
             refused += 1
         else:
-            assert bit >= 64 and (set(source.names()) != set(seen) or any(source.info(n) != seen[n] for n in seen) or _blank(good, bit))
+            assert bit >= 64 and (
+                set(source.names()) != set(seen) or any(source.info(n) != seen[n] for n in seen) or _blank(good, bit)
+            )
     assert refused > 600
 
 
@@ -110,7 +112,8 @@ def test_a_tensor_missing_from_its_shard_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[]", "{}", '{"weight_map": {}}', '{"weight_map": {"a": "../b.safetensors"}}', '{"weight_map": {"a": 1}}']
+    "text",
+    ["{", "[]", "{}", '{"weight_map": {}}', '{"weight_map": {"a": "../b.safetensors"}}', '{"weight_map": {"a": 1}}'],
 )
 def test_a_bad_index_is_named(tmp_path, text):
     (tmp_path / INDEX).write_text(text)

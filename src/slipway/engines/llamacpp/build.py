@@ -99,8 +99,14 @@ def find_tools() -> Tools:
     names = [os.environ["CXX"]] if "CXX" in os.environ else ["c++", "g++", "clang++"]
     cxx = next((found for name in names if (found := shutil.which(name))), None)
     if cmake and cxx and (ninja or make):
-        return Tools(cmake, cxx, ("-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}") if ninja else ("-G", "Unix Makefiles"))
-    missing = [name for name, found in (("cmake", cmake), (" or ".join(names), cxx), ("ninja or make", ninja or make)) if not found]
+        return Tools(
+            cmake, cxx, ("-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}") if ninja else ("-G", "Unix Makefiles")
+        )
+    missing = [
+        name
+        for name, found in (("cmake", cmake), (" or ".join(names), cxx), ("ninja or make", ninja or make))
+        if not found
+    ]
     raise ResourceError(
         "tools to build llama.cpp", f"{', '.join(missing)} not found", "cmake, a C++ compiler, ninja or make",
         "install a compiler (Debian: apt-get install build-essential) and `pip install cmake ninja`",
@@ -112,7 +118,9 @@ def _make(build: Build, params: EngineConfig, tools: Tools, cache: Path, progres
     tmp = build.root.parent / ".building"  # one name: what a killed build left is cleared by the next
     shutil.rmtree(tmp, ignore_errors=True)
     try:
-        progress.note(f"building llama.cpp of {params.package} {params.version}, once for this machine: several minutes")
+        progress.note(
+            f"building llama.cpp of {params.package} {params.version}, once for this machine: several minutes"
+        )
         source = extract(archive, tmp / "source")
         compile_server(source, tmp / "build", tools, params, build.root.with_name(f"{build.id}.log"), progress)
         _install(source, tmp / "build", tmp / "done", params, tools)
@@ -129,18 +137,36 @@ def extract(archive: Path, into: Path) -> Path:
             members = [m for m in tar if m.name.split("/")[1:3] == ["vendor", "llama.cpp"]]
             tar.extractall(into, members, filter="data")
     except (tarfile.TarError, EOFError, zlib.error) as err:
-        raise ResourceError(f"archive {archive}", err, "a source archive", f"delete {archive.parent} and run again") from err
+        raise ResourceError(
+            f"archive {archive}", err, "a source archive", f"delete {archive.parent} and run again"
+        ) from err
     found = list(into.glob("*/vendor/llama.cpp/CMakeLists.txt"))
     if not found:
-        raise ResourceError(f"archive {archive}", "no vendor/llama.cpp in it", "llama.cpp's source", "check engine.package and its version")
+        raise ResourceError(
+            f"archive {archive}",
+            "no vendor/llama.cpp in it",
+            "llama.cpp's source",
+            "check engine.package and its version",
+        )
     return found[0].parent
 
 
-def compile_server(source: Path, build: Path, tools: Tools, params: EngineConfig, log: Path, progress: Progress) -> None:
+def compile_server(
+    source: Path, build: Path, tools: Tools, params: EngineConfig, log: Path, progress: Progress
+) -> None:
     """Configure, then compile with `build_jobs` processes; compiler output goes to `log`."""
-    stamp = (f"-DLLAMA_BUILD_COMMIT={params.package}-{params.version}", "-DLLAMA_BUILD_NUMBER=0")  # not the commit of a git tree around us
+    stamp = (
+        f"-DLLAMA_BUILD_COMMIT={params.package}-{params.version}",
+        "-DLLAMA_BUILD_NUMBER=0",
+    )  # not the commit of a git tree around us
     compiler = f"-DCMAKE_CXX_COMPILER={tools.cxx}"
-    _logged([tools.cmake, "-S", str(source), "-B", str(build), *tools.generator, compiler, *FLAGS, *stamp], log, "w", params, progress)
+    _logged(
+        [tools.cmake, "-S", str(source), "-B", str(build), *tools.generator, compiler, *FLAGS, *stamp],
+        log,
+        "w",
+        params,
+        progress,
+    )
     jobs = ["--target", "llama-server", "--parallel", str(params.build_jobs)]
     _logged([tools.cmake, "--build", str(build), *jobs], log, "a", params, progress)
 
@@ -155,7 +181,9 @@ def _logged(argv: list[str], log: Path, mode: str, params: EngineConfig, progres
         for line in run.stdout:
             out.write(line)
             if step := _STEP.match(line):
-                progress.update("build llama.cpp", int(step[1]), int(step[2] or 100), "%" if step[2] is None else "steps")
+                progress.update(
+                    "build llama.cpp", int(step[1]), int(step[2] or 100), "%" if step[2] is None else "steps"
+                )
     if run.returncode != 0:
         raise build_failure(log, params)
 
@@ -164,7 +192,9 @@ def build_failure(log: Path, params: EngineConfig) -> EngineError | ResourceErro
     """What a failed build's log says: full disk, out of memory, or the first compiler errors."""
     lines = log.read_text(errors="replace").strip().splitlines()
     if any("No space left on device" in line for line in lines):
-        return ResourceError("disk", f"full while building llama.cpp in {log.parent}", "about 1 GB", "free space or set store.cache")
+        return ResourceError(
+            "disk", f"full while building llama.cpp in {log.parent}", "about 1 GB", "free space or set store.cache"
+        )
     told = [line for line in lines if re.search(r"\berror\b|Error:|Killed", line, re.IGNORECASE)][:8] or lines[-12:]
     killed = any("Killed" in line for line in told)
     hint = (

@@ -17,13 +17,27 @@ def convert(build: Build, model: Path, out: Path, outtype: str) -> None:
     `outtype` (f16, bf16) is for tensors that are not quantized. The directory's name goes into the file's metadata:
     give it one that does not change from run to run.
     """
-    argv = [sys.executable, str(build.converter), str(model), "--outfile", str(out), "--outtype", outtype, "--model-name", model.name]
+    argv = [
+        sys.executable,
+        str(build.converter),
+        str(model),
+        "--outfile",
+        str(out),
+        "--outtype",
+        outtype,
+        "--model-name",
+        model.name,
+    ]
     offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(argv, capture_output=True, text=True, errors="replace", env={**os.environ, **offline}, check=False)
+    done = subprocess.run(
+        argv, capture_output=True, text=True, errors="replace", env={**os.environ, **offline}, check=False
+    )
     if done.returncode == 0 and out.exists():
         return
     if "No space left on device" in done.stderr:
-        raise ResourceError("disk", f"full while converting to {out}", "room for the model", "free space, then run again")
+        raise ResourceError(
+            "disk", f"full while converting to {out}", "room for the model", "free space, then run again"
+        )
     cause = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
     last = "\n".join((done.stderr or done.stdout).strip().splitlines()[-6:])
     raise EngineError(

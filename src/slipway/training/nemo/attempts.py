@@ -81,7 +81,9 @@ def run_to_end(
         _raise_preflight(output)
         idle = 0 if done > began.done else idle + 1
         failed = ended.state in (State.FAILED, State.OUT_OF_MEMORY)
-        hopeless = (failed and failed_at == done) or (done == began.done and (_MEMORY.search(output) or _DISK.search(output)))
+        hopeless = (failed and failed_at == done) or (
+            done == began.done and (_MEMORY.search(output) or _DISK.search(output))
+        )
         if ended.state is State.CANCELLED or hopeless or idle >= IDLE:
             raise _gave_up(job, ended, done, steps, output)
         failed_at = done if failed else None
@@ -148,7 +150,10 @@ def _gave_up(job: Job, ended: Outcome, done: int, steps: int, output: str) -> Sl
     cause = f"{ended.state.value}: {ended.reason or 'exit 0'}, {done} of {steps} steps saved"
     if ended.state is State.OUT_OF_MEMORY or _MEMORY.search(output):
         return ResourceError(
-            "training job", f"out of memory ({cause}). Last output:\n{last}", "a recipe that fits the target", _LESS_MEMORY
+            "training job",
+            f"out of memory ({cause}). Last output:\n{last}",
+            "a recipe that fits the target",
+            _LESS_MEMORY,
         )
     if _DISK.search(output):
         where = job.work / "ckpt"
@@ -158,7 +163,9 @@ def _gave_up(job: Job, ended: Outcome, done: int, steps: int, output: str) -> Sl
         )  # fmt: skip
     if ended.state is State.CANCELLED:
         return StageError("training job", cause, "the last step", "run again to resume from the last checkpoint")
-    return StageError("training job", f"{cause}. Last output:\n{last}", f"step {steps}", f"read {job.log}; run again to resume")
+    return StageError(
+        "training job", f"{cause}. Last output:\n{last}", f"step {steps}", f"read {job.log}; run again to resume"
+    )
 
 
 def _raise_preflight(output: str) -> None:
@@ -168,7 +175,9 @@ def _raise_preflight(output: str) -> None:
             try:
                 raise SlipwayError.from_json(json.loads(text))
             except (ValueError, KeyError) as err:
-                raise ConfigError("preflight's line", text.strip(), "JSON", "report it: the job's output was mixed up") from err
+                raise ConfigError(
+                    "preflight's line", text.strip(), "JSON", "report it: the job's output was mixed up"
+                ) from err
 
 
 def _since(file: Path, offset: int) -> str:

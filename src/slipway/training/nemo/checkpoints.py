@@ -31,7 +31,11 @@ class Saved:
 def complete(root: Path) -> list[Saved]:
     """Complete checkpoints, oldest first."""
     names = ((_NAME.fullmatch(p.name), p) for p in root.glob("epoch_*_step_*"))
-    found = [Saved(int(m[1]), p) for m, p in names if m and p.is_dir() and not p.is_symlink() and not (p / INCOMPLETE).exists()]
+    found = [
+        Saved(int(m[1]), p)
+        for m, p in names
+        if m and p.is_dir() and not p.is_symlink() and not (p / INCOMPLETE).exists()
+    ]
     return sorted(found, key=lambda s: s.step)
 
 

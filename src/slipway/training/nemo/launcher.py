@@ -29,7 +29,9 @@ NOT_BY_TORCHRUN = {"TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGINT,SIGHUP,SIGQUIT"}
 def main(argv: list[str]) -> int:
     command = argv[argv.index("--") + 1 :]
     wants = json.loads(Path(__file__).with_name("preflight.json").read_text())
-    problem = missing_program(command[0]) or gpus(wants["gpus"]) or unreadable(wants["read"]) or no_room(**wants["write"])
+    problem = (
+        missing_program(command[0]) or gpus(wants["gpus"]) or unreadable(wants["read"]) or no_room(**wants["write"])
+    )
     if problem:
         print(FAILED, json.dumps(problem), file=sys.stderr, flush=True)  # noqa: T201 (the job's output is the channel)
         return EXIT_CODE
@@ -39,7 +41,12 @@ def main(argv: list[str]) -> int:
 def missing_program(name: str) -> dict[str, str] | None:
     if shutil.which(name):
         return None
-    return _problem("training command", f"{name} is not installed", "NeMo AutoModel's", "use its image, or install nemo-automodel there")
+    return _problem(
+        "training command",
+        f"{name} is not installed",
+        "NeMo AutoModel's",
+        "use its image, or install nemo-automodel there",
+    )
 
 
 def gpus(wanted: int) -> dict[str, str] | None:
@@ -70,7 +77,12 @@ def unreadable(files: list[str]) -> dict[str, str] | None:
             with open(file, "rb") as f:  # noqa: PTH123 (the bare call tells why it failed)
                 f.read(1)
         except OSError as err:
-            return _problem(f"file {file} in the job", err.strerror or str(err), "readable", "look at the job's mounts and permissions")
+            return _problem(
+                f"file {file} in the job",
+                err.strerror or str(err),
+                "readable",
+                "look at the job's mounts and permissions",
+            )
     return None
 
 
@@ -84,7 +96,12 @@ def no_room(checkpoints: str, free_bytes: int) -> dict[str, str] | None:
     free = shutil.disk_usage(checkpoints).free
     if free >= free_bytes:
         return None
-    return _problem(name, f"{free / 1e9:.1f} GB free", f"{free_bytes / 1e9:.1f} GB for checkpoints", "free space, or move store.root")
+    return _problem(
+        name,
+        f"{free / 1e9:.1f} GB free",
+        f"{free_bytes / 1e9:.1f} GB for checkpoints",
+        "free space, or move store.root",
+    )
 
 
 def _problem(thing: str, value: str, expected: str, next_step: str) -> dict[str, str]:

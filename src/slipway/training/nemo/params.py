@@ -28,7 +28,9 @@ class FinetuneConfig(Section):
     train: TrainConfig = Field(description="The recipe's settings.")
     model: ModelConfig = Field(description="The base model and its shape.")
     target: TargetConfig = Field(description="The machine.")
-    image: ImageConfig | None = Field(None, description="The container that trains; null: NeMo as installed on the target.")
+    image: ImageConfig | None = Field(
+        None, description="The container that trains; null: NeMo as installed on the target."
+    )
 
     def key_document(self) -> dict[str, Any]:
         """What decides the adapter's bytes: recipe, model, the number and kind of GPUs, and the image's digest.
@@ -39,7 +41,12 @@ class FinetuneConfig(Section):
         return {
             "train": self.train.model_dump(mode="json"),
             "model": self.model.model_dump(mode="json"),
-            "target": {"arch": target.arch, "nodes": target.nodes, "gpus": target.gpus, "compute_capability": target.compute_capability},
+            "target": {
+                "arch": target.arch,
+                "nodes": target.nodes,
+                "gpus": target.gpus,
+                "compute_capability": target.compute_capability,
+            },
             "image": image_digest(self),
         }
 
@@ -71,6 +78,8 @@ def finetune_config(config: Config) -> FinetuneConfig:
         name = config.target.runner.image
         if name not in config.images:
             rows = ", ".join(config.images) or "none"
-            raise ConfigError("target.runner.image", name, f"a row of conf/images.yaml ({rows})", "name one of them, or add the row")
+            raise ConfigError(
+                "target.runner.image", name, f"a row of conf/images.yaml ({rows})", "name one of them, or add the row"
+            )
         image = config.images[name]
     return FinetuneConfig(train=config.train, model=config.model, target=config.target, image=image)

@@ -75,7 +75,11 @@ def render(model: ModelConfig, params: TrainConfig, target: TargetConfig, paths:
 def to_yaml(recipe: Doc) -> str:
     """The recipe as YAML in reading order, under a header that says what it is."""
     counted = "max_steps" in recipe["step_scheduler"]
-    note = "" if counted else "# Steps and warm-up are filled in when the data have been counted; as it stands, epochs end the run.\n"
+    note = (
+        ""
+        if counted
+        else "# Steps and warm-up are filled in when the data have been counted; as it stands, epochs end the run.\n"
+    )
     header = f"# Fine-tuning recipe for {VERSION}, rendered by slipway: automodel RECIPE --nproc-per-node GPUS\n{note}"
     body: str = yaml.safe_dump(recipe, sort_keys=False, default_flow_style=False, width=140)
     return header + body
@@ -104,7 +108,11 @@ def _schedule(params: TrainConfig, steps: int | None) -> Doc:
 def _model(model: ModelConfig, params: TrainConfig, paths: Paths) -> Doc:
     """NeMo has model code of its own for mixtures of experts, whose attention is Transformer Engine's where that is installed;
     that one takes no packed mask, so the choice is written out."""
-    backend = {"_target_": "nemo_automodel.components.models.common.BackendConfig", "attn": params.attention, "linear": "torch"}
+    backend = {
+        "_target_": "nemo_automodel.components.models.common.BackendConfig",
+        "attn": params.attention,
+        "linear": "torch",
+    }
     return {
         "_target_": "nemo_automodel.NeMoAutoModelForCausalLM.from_pretrained",
         "pretrained_model_name_or_path": paths.model,

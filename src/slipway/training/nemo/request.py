@@ -39,22 +39,38 @@ class Requested:
     def to_json(self) -> dict[str, Any]:
         plan = memory_plan(self.config.model, self.config.train, self.config.target)
         memory = {"step": plan.step, "loading": plan.loading, "room": capacity(self.config.target)}
-        return {"train_row": self.row, "memory_gb": {k: v and round(v / 1e9, 2) for k, v in memory.items()}, "recipe": self.recipe}
+        return {
+            "train_row": self.row,
+            "memory_gb": {k: v and round(v / 1e9, 2) for k, v in memory.items()},
+            "recipe": self.recipe,
+        }
 
 
-def request(conf: Path, model: str, method: str | None, target: str, row: str | None, overrides: Sequence[str]) -> Requested:
+def request(
+    conf: Path, model: str, method: str | None, target: str, row: str | None, overrides: Sequence[str]
+) -> Requested:
     """Raises ConfigError for an unknown name, listing those there are, and for what is refused."""
-    layers = [f"layers.model=models/{_known(conf, 'models', model)}", f"layers.target=targets/{_known(conf, 'targets', target)}"]
+    layers = [
+        f"layers.model=models/{_known(conf, 'models', model)}",
+        f"layers.target=targets/{_known(conf, 'targets', target)}",
+    ]
     if row is None:
         wanted = method or "qlora"
         if wanted not in METHODS:
             raise _unknown("--method", wanted, METHODS)
-        others = [word for word in overrides if not word.startswith("train.")]  # they belong to the row that is still to be chosen
+        others = [
+            word for word in overrides if not word.startswith("train.")
+        ]  # they belong to the row that is still to be chosen
         row = choose_row(conf, wanted, load_config(conf, [*layers, *others]))
     layers.append(f"layers.train=train/{_known(conf, 'train', row)}")
     config = load_config(conf, [*layers, *overrides])
     if method and config.train.method != method:
-        raise ConfigError("--method", method, f"{config.train.method}, the method of train/{row}", "leave one of --method and --train out")
+        raise ConfigError(
+            "--method",
+            method,
+            f"{config.train.method}, the method of train/{row}",
+            "leave one of --method and --train out",
+        )
     return Requested(config, row, make(config))
 
 
@@ -93,4 +109,9 @@ def _known(conf: Path, folder: str, name: str) -> str:
 
 def _unknown(thing: str, value: str, names: Sequence[str]) -> ConfigError:
     near = difflib.get_close_matches(value, names, 1)
-    return ConfigError(thing, value, f"one of {', '.join(names) or 'none'}", f"did you mean {near[0]}?" if near else "choose one of them")
+    return ConfigError(
+        thing,
+        value,
+        f"one of {', '.join(names) or 'none'}",
+        f"did you mean {near[0]}?" if near else "choose one of them",
+    )

@@ -34,7 +34,9 @@ class DataFacts:
 def refuse(model: ModelConfig, params: TrainConfig, target: TargetConfig, data: DataFacts | None) -> None:
     """Raises ConfigError for the first thing that would fail, train wrongly or not fit. `data` None: what does not need it."""
     if params.backend != "nemo":
-        raise ConfigError("train.backend", params.backend, "nemo", "choose a train row of NeMo's, or train with `slipway run`")
+        raise ConfigError(
+            "train.backend", params.backend, "nemo", "choose a train row of NeMo's, or train with `slipway run`"
+        )
     gpus = parallelism(params, target)
     _quantized(params)
     _strategy(params)
@@ -90,10 +92,15 @@ def _sizes(model: ModelConfig, gpus: Parallelism) -> None:
         )  # fmt: skip
     if model.kv_heads % gpus.tensor:
         raise ConfigError(
-            "train.tensor_parallel", gpus.tensor, f"a divisor of the model's {model.kv_heads} key and value heads", "lower it to one"
+            "train.tensor_parallel",
+            gpus.tensor,
+            f"a divisor of the model's {model.kv_heads} key and value heads",
+            "lower it to one",
         )
     if gpus.pipeline > model.layers:
-        raise ConfigError("train.pipeline_parallel", gpus.pipeline, f"at most the model's {model.layers} layers", "lower it")
+        raise ConfigError(
+            "train.pipeline_parallel", gpus.pipeline, f"at most the model's {model.layers} layers", "lower it"
+        )
 
 
 def _pipeline(params: TrainConfig) -> None:
@@ -112,7 +119,9 @@ def _pipeline(params: TrainConfig) -> None:
 
 def _experts(model: ModelConfig, params: TrainConfig, gpus: Parallelism) -> None:
     if gpus.expert > 1 and not model.experts:
-        raise ConfigError("train.expert_parallel", gpus.expert, f"1: {model.name} is dense", "set train.expert_parallel=1")
+        raise ConfigError(
+            "train.expert_parallel", gpus.expert, f"1: {model.name} is dense", "set train.expert_parallel=1"
+        )
     if not model.experts:
         return
     replicas = gpus.data * gpus.context * gpus.tensor
@@ -170,13 +179,17 @@ def _data(params: TrainConfig, gpus: Parallelism, data: DataFacts) -> None:
             f"set train.pack_length={data.longest} or more, drop the sample (data.max_tokens), or allow the cut with train.truncate=true",
         )  # fmt: skip
     if data.label_tokens == 0:
-        raise ConfigError("training split", "no token to learn", "assistant turns in the rows", "check the rows' `messages`")
+        raise ConfigError(
+            "training split", "no token to learn", "assistant turns in the rows", "check the rows' `messages`"
+        )
     if params.max_steps:
         _enough(params, gpus, data.sequences or data.rows, params.max_steps)
 
 
 def _enough(params: TrainConfig, gpus: Parallelism, sequences: int, wanted: int) -> None:
-    per_epoch = steps_per_epoch(sequences, global_batch=params.global_batch, micro_batch=params.micro_batch, ranks=gpus.data)
+    per_epoch = steps_per_epoch(
+        sequences, global_batch=params.global_batch, micro_batch=params.micro_batch, ranks=gpus.data
+    )
     held = total_steps(per_epoch, params.epochs, None) if per_epoch else 0
     if wanted > held:
         way_out = f"raise train.epochs to {-(-wanted // per_epoch)}, or " if per_epoch else ""
@@ -209,20 +222,32 @@ def _way_out(model: ModelConfig, params: TrainConfig, target: TargetConfig, room
         other = params.model_copy(update=change)
         gpus = parallelism(other, target)
         sound = other.method != "qlora" or not (model.experts or gpus.model > 1)
-        if sound and not (other.loss != "masked" and gpus.pipeline > 1) and memory_plan(model, other, target).peak <= room:
+        if (
+            sound
+            and not (other.loss != "masked" and gpus.pipeline > 1)
+            and memory_plan(model, other, target).peak <= room
+        ):
             words = " ".join(f"train.{key}={value}" for key, value in change.items() if value != getattr(params, key))
             return f"set {words}, or choose a target with more memory or more GPUs"
-    return "choose a target with more memory or more GPUs (conf/targets), with train.strategy=fsdp2 to share the weights"
+    return (
+        "choose a target with more memory or more GPUs (conf/targets), with train.strategy=fsdp2 to share the weights"
+    )
 
 
 def _changes(params: TrainConfig) -> Iterator[dict[str, Any]]:
     """Less memory, from what changes nothing about the result to what changes the method."""
-    least = {"activation_checkpointing": "full", "micro_batch": 1, "loss": params.loss if params.loss != "masked" else "chunked"}
+    least = {
+        "activation_checkpointing": "full",
+        "micro_batch": 1,
+        "loss": params.loss if params.loss != "masked" else "chunked",
+    }
     yield from ({"activation_checkpointing": how} for how in ("selective", "full"))
     yield {"activation_checkpointing": "full", "micro_batch": 1}
     yield least
     if params.strategy == "ddp":
         yield from ({"strategy": "fsdp2"}, {"strategy": "fsdp2", **least})
-    yield from ({**least, "pack_length": params.pack_length // part} for part in (2, 4, 8) if params.pack_length // part >= 512)
+    yield from (
+        {**least, "pack_length": params.pack_length // part} for part in (2, 4, 8) if params.pack_length // part >= 512
+    )
     lighter = ("lora", "qlora") if params.method == "sft" else ("qlora",)
     yield from ({"method": method, **rest} for method in lighter for rest in ({}, least))

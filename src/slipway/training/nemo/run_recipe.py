@@ -37,7 +37,9 @@ def plan(layout: Layout) -> Planned:
     check_shape(params.model, layout.base.path)
     lengths = token_lengths(read_rows(layout.data.path / "train.jsonl"), layout.base.path)
     found = sequences(params.train, lengths)
-    refuse(params.model, params.train, params.target, DataFacts(len(lengths), max(lengths), sum(lengths), sequences=found))
+    refuse(
+        params.model, params.train, params.target, DataFacts(len(lengths), max(lengths), sum(lengths), sequences=found)
+    )
     steps = run_steps(params, found)
     doc = recipe.render(params.model, params.train, params.target, layout.paths(), steps=steps)
     recipe.check(doc)

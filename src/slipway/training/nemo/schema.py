@@ -49,7 +49,9 @@ def _check_section(name: str, section: Any, rule: Doc) -> None:
             raise _unknown(f"{name}.{key}", [f"{name}.{k}" for k in keys], _fate(rule, key))
         choices = keys[key].get("choices")
         if choices and value not in choices:
-            raise ConfigError(f"recipe key {name}.{key}", value, f"one of {', '.join(map(str, choices))}", "choose one of them")
+            raise ConfigError(
+                f"recipe key {name}.{key}", value, f"one of {', '.join(map(str, choices))}", "choose one of them"
+            )
     for key in (key for key, what in keys.items() if what.get("required") and key not in section):
         raise ConfigError(f"recipe key {name}.{key}", "missing", "a value", "add it")
 
@@ -61,7 +63,9 @@ def _variant(name: str, section: Doc, rule: Doc) -> dict[str, Any]:
     chosen = str(section.get(rule["by"], rule.get("default", ""))).rsplit(".", 1)[-1]
     variants: dict[str, dict[str, Any]] = rule["variants"]
     if chosen not in variants:
-        raise _unknown(f"{name}.{rule['by']}={chosen}", [f"{name}.{rule['by']}={v}" for v in variants], "it could not be checked")
+        raise _unknown(
+            f"{name}.{rule['by']}={chosen}", [f"{name}.{rule['by']}={v}" for v in variants], "it could not be checked"
+        )
     return variants[chosen]
 
 
@@ -78,4 +82,6 @@ def _unknown(key: str, known: Iterable[str], fate: str) -> ConfigError:
     names = sorted(known)
     near = difflib.get_close_matches(key, names, 1)
     hint = f"did you mean {near[0]}?" if near else "remove it"
-    return ConfigError(f"recipe key {key}", f"unknown ({fate})", f"one of {', '.join(n.rsplit('.', 1)[-1] for n in names)}", hint)
+    return ConfigError(
+        f"recipe key {key}", f"unknown ({fate})", f"one of {', '.join(n.rsplit('.', 1)[-1] for n in names)}", hint
+    )

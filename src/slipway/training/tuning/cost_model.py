@@ -25,7 +25,12 @@ from dataclasses import dataclass, field
 from slipway.training.tuning.setting import Result, Setting
 
 PASSES = {"none": 2.0, "selective": 2.5, "full": 3.0}
-UNSEEN = {"flash_attention_2": 1.3, "eager": 0.7, "chunked": 1.0, "fused_linear": 1.02}  # speed against what was measured
+UNSEEN = {
+    "flash_attention_2": 1.3,
+    "eager": 0.7,
+    "chunked": 1.0,
+    "fused_linear": 1.02,
+}  # speed against what was measured
 Activations = Callable[[Setting], float]
 
 
@@ -52,7 +57,11 @@ class SpeedModel:
         self._factors = {}
         for kind in ("checkpointing", "attention", "loss"):
             for value in {getattr(r.setting, kind) for r in seen}:
-                ratios = [r.tokens_per_s / self._expected(r.setting, without=kind) for r in seen if getattr(r.setting, kind) == value]
+                ratios = [
+                    r.tokens_per_s / self._expected(r.setting, without=kind)
+                    for r in seen
+                    if getattr(r.setting, kind) == value
+                ]
                 self._factors[value] = math.exp(sum(map(math.log, ratios)) / len(ratios))
 
     def expected(self, setting: Setting) -> float:
@@ -63,7 +72,9 @@ class SpeedModel:
         a, b, c = self._fit
         seconds = sum(x * k for x, k in zip(_columns(setting), (a, b, c), strict=True))
         kinds = [kind for kind in ("checkpointing", "attention", "loss") if kind != without]
-        factor = math.prod(self._factors.get(value, UNSEEN.get(value, 1.0)) for value in (getattr(setting, kind) for kind in kinds))
+        factor = math.prod(
+            self._factors.get(value, UNSEEN.get(value, 1.0)) for value in (getattr(setting, kind) for kind in kinds)
+        )
         return factor * setting.tokens * self.filled(setting.pack_length) / seconds
 
     def _seconds(self, result: Result) -> float:
@@ -124,7 +135,9 @@ class MemoryModel:
         if found := self._ratios.get(_mode(setting)):
             return found
         known = [ratio for ratio in self._ratios.values() if ratio > 0]
-        return math.exp(sum(map(math.log, known)) / len(known) / 2) if known else 1.0  # half way: another mode errs otherwise
+        return (
+            math.exp(sum(map(math.log, known)) / len(known) / 2) if known else 1.0
+        )  # half way: another mode errs otherwise
 
 
 def _mode(setting: Setting) -> tuple[str, str]:

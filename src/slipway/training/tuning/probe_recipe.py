@@ -21,7 +21,10 @@ from nemo_automodel._transformers.kernel_patches import _patch_attention
 from nemo_automodel._transformers.model_init import resolve_sdpa_method
 from nemo_automodel.components.config.loader import ConfigNode
 from nemo_automodel.components.distributed.activation_checkpointing import unwrap_checkpoint_wrapper
-from nemo_automodel.components.distributed.model_parallelizer import _parallelize_unsharded_fsdp2, get_model_parallelizer
+from nemo_automodel.components.distributed.model_parallelizer import (
+    _parallelize_unsharded_fsdp2,
+    get_model_parallelizer,
+)
 from nemo_automodel.components.utils.model_utils import _supports_seq_lens
 from nemo_automodel.recipes._typed_config import RecipeConfig
 from nemo_automodel.recipes.llm.train_ft import TrainFinetuneRecipeForNextTokenPrediction, _maybe_downgrade_loss_fn
@@ -38,7 +41,9 @@ class ProbeRecipe:
     def __init__(self, document: Doc, limit: int) -> None:
         self._document = document
         if torch.cuda.is_available():
-            torch.cuda.set_per_process_memory_fraction(min(1.0, limit / torch.cuda.get_device_properties(0).total_memory))
+            torch.cuda.set_per_process_memory_fraction(
+                min(1.0, limit / torch.cuda.get_device_properties(0).total_memory)
+            )
         self._recipe = TrainFinetuneRecipeForNextTokenPrediction(ConfigNode(copy.deepcopy(document)))
         self._recipe.setup()
         if self._recipe.dist_env.world_size != 1 or self._recipe.pp_enabled:
@@ -51,7 +56,10 @@ class ProbeRecipe:
 
     def facts(self) -> Doc:
         """What the search should know: resident bytes, the device and what it has installed."""
-        there = {"flash_attention_2": is_flash_attn_2_available(), "fused_linear": find_spec("cut_cross_entropy") is not None}
+        there = {
+            "flash_attention_2": is_flash_attn_2_available(),
+            "fused_linear": find_spec("cut_cross_entropy") is not None,
+        }
         resident = torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
         return {
             "device": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu", "resident_bytes": resident,
@@ -85,7 +93,10 @@ class ProbeRecipe:
         """Bytes since `apply`: of tensors, and reserved by the allocator, which is what must fit."""
         if not torch.cuda.is_available():
             return {"allocated_bytes": 0, "reserved_bytes": 0}
-        return {"allocated_bytes": torch.cuda.max_memory_allocated(), "reserved_bytes": torch.cuda.max_memory_reserved()}
+        return {
+            "allocated_bytes": torch.cuda.max_memory_allocated(),
+            "reserved_bytes": torch.cuda.max_memory_reserved(),
+        }
 
     def release(self) -> None:
         """Give back what a step left: gradients of a step that died, batches, the allocator's cache."""
@@ -145,9 +156,15 @@ class ProbeRecipe:
             tokenizer=self._recipe.tokenizer, dp_rank=0, dp_world_size=1, supports_seq_lens=_supports_seq_lens(self._model),
             packing_contract=self._recipe._configure_packing(),
         )  # fmt: skip
-        batches = [batch for batch in itertools.islice(loader, setting["accumulate"] * 4) if len(batch["labels"]) == setting["micro_batch"]]
+        batches = [
+            batch
+            for batch in itertools.islice(loader, setting["accumulate"] * 4)
+            if len(batch["labels"]) == setting["micro_batch"]
+        ]
         if len(batches) < setting["accumulate"]:
-            raise ValueError(f"the probe data make {len(batches)} micro-batches of {setting['micro_batch']} x {setting['pack_length']}")
+            raise ValueError(
+                f"the probe data make {len(batches)} micro-batches of {setting['micro_batch']} x {setting['pack_length']}"
+            )
         whole = itertools.cycle(batches)
         self._batches = iter(lambda: list(itertools.islice(whole, setting["accumulate"])), None)
 

@@ -48,11 +48,17 @@ class ProcessProber:
     def launch(self) -> None:
         """Submit the job; `start` waits for it."""
         self._begun = time.monotonic()
-        for old in (*self._job.work.glob("request-*.json"), *self._job.work.glob("result-*.json"), self._job.work / "ready.json"):
+        for old in (
+            *self._job.work.glob("request-*.json"),
+            *self._job.work.glob("result-*.json"),
+            self._job.work / "ready.json",
+        ):
             old.unlink(missing_ok=True)
         self._lives += 1
         self._job = replace(self._job, name=f"{self._name}-{self._lives}")
-        write_atomic(self._job.work / "recipe.json", json.dumps({"recipe": self._recipe, "limit_bytes": int(self._limit)}))
+        write_atomic(
+            self._job.work / "recipe.json", json.dumps({"recipe": self._recipe, "limit_bytes": int(self._limit)})
+        )
         self._asked, self._alive = 0, True
         self._runner.submit(self._job)
 
@@ -64,10 +70,19 @@ class ProcessProber:
         if ready is None or "error" in ready:
             self._end()
             why = ready["error"] if ready else "it ended, or took too long, before the model was loaded"
-            raise StageError("probe process", f"{why}. Last output:\n{self._tail()}", "a loaded model", f"read {self._job.log}")
+            raise StageError(
+                "probe process", f"{why}. Last output:\n{self._tail()}", "a loaded model", f"read {self._job.log}"
+            )
         losses = tuple(name for name in self._losses if name not in ready["absent"])
         seconds = time.monotonic() - self._begun
-        return Machine(ready["device"], ready["resident_bytes"], seconds, tuple(ready["attentions"]), losses, tuple(ready["absent"]))
+        return Machine(
+            ready["device"],
+            ready["resident_bytes"],
+            seconds,
+            tuple(ready["attentions"]),
+            losses,
+            tuple(ready["absent"]),
+        )
 
     def probe(self, setting: Setting, best_low: float) -> Result:
         begun = time.monotonic()
@@ -118,7 +133,11 @@ class ProcessProber:
         return "" if ended.reason == "cancelled" else f"the probe process died: {ended.reason}"
 
     def _tail(self) -> str:
-        return "\n".join(self._job.log.read_text(errors="replace").strip().splitlines()[-15:]) if self._job.log.exists() else ""
+        return (
+            "\n".join(self._job.log.read_text(errors="replace").strip().splitlines()[-15:])
+            if self._job.log.exists()
+            else ""
+        )
 
 
 def result(setting: Setting, answer: Mapping[str, Any]) -> Result:

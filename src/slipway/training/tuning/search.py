@@ -20,7 +20,9 @@ HOPE = 1.25  # a setting may be this much faster than expected
 SAME = 1.01  # within this, the one with less memory is taken
 ROOM = 1.03  # memory may be overestimated by this much
 STEPS = 3  # timed, after one that is not
-STEP_BASELINES = 4  # a timed step holds at least the tokens of this many micro-batches of the baseline: others accumulate
+STEP_BASELINES = (
+    4  # a timed step holds at least the tokens of this many micro-batches of the baseline: others accumulate
+)
 LENGTHS = (512, 1024, 2048, 4096, 8192, 16384)
 MICRO_BATCHES = (1, 2, 4, 8)
 CHECKPOINTING = ("none", "selective", "full")
@@ -134,13 +136,19 @@ class Search:
         plain = [s for s in hopeful if self._tried(s)]
         if plain:
             return max(plain, key=self._speed.expected)
-        untried = [s for s in open_ if not self._tried(s) and sum(not self._known(v) for v in (s.attention, s.loss)) == 1]
+        untried = [
+            s for s in open_ if not self._tried(s) and sum(not self._known(v) for v in (s.attention, s.loss)) == 1
+        ]
         return max(untried, key=lambda s: (self._likeness(s), self._speed.expected(s)), default=None)
 
     def _open(self) -> Iterable[Setting]:
         done = {r.setting for r in self._results}
         broken = self._broken()
-        return (s for s in self._space.settings if s not in done and not {s.attention, s.loss} & broken and not self._dominated(s))
+        return (
+            s
+            for s in self._space.settings
+            if s not in done and not {s.attention, s.loss} & broken and not self._dominated(s)
+        )
 
     def _dominated(self, setting: Setting) -> bool:
         """It needs at least what something needed that did not fit."""
@@ -155,7 +163,9 @@ class Search:
 
     def _broken(self) -> set[str]:
         """Attentions and losses that only ever failed."""
-        return {v for r in self._results if r.status == "error" for v in (r.setting.attention, r.setting.loss)} - self._working()
+        return {
+            v for r in self._results if r.status == "error" for v in (r.setting.attention, r.setting.loss)
+        } - self._working()
 
     def _working(self) -> set[str]:
         return {v for r in self._results if r.tokens_per_s for v in (r.setting.attention, r.setting.loss)}
@@ -197,7 +207,12 @@ class Search:
         )
         hopeful = sum(self._fits(s) and self._speed.expected(s) * HOPE > self._best() for s in left)
         unfit = big + len(self._space.settings) - done - len(left) - broken
-        counts = {"expected not to fit": unfit, "expected slower": len(left) - big - hopeful, "not reached": hopeful, "not working": broken}
+        counts = {
+            "expected not to fit": unfit,
+            "expected slower": len(left) - big - hopeful,
+            "not reached": hopeful,
+            "not working": broken,
+        }
         return {why: count for why, count in counts.items() if count}
 
 

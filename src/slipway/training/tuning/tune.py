@@ -73,19 +73,29 @@ def tune(request: Request, look: Callable[[Result], None]) -> Found:
 
 
 def search(
-    prober: Prober, config: Config, lengths: list[int], limit: float, deadline: float, look: Callable[[Result], None], most: int
+    prober: Prober,
+    config: Config,
+    lengths: list[int],
+    limit: float,
+    deadline: float,
+    look: Callable[[Result], None],
+    most: int,
 ) -> Found:
     """The search itself, on any prober. `deadline`: on time.monotonic()'s clock."""
     model, params, baseline = config.model, config.train, setting_of(config.train)
     machine = prober.start()
-    speed = SpeedModel(2e9 * (model.active_b or model.parameters_b), 4.0 * model.hidden * model.layers, lambda n: filled(lengths, n))
+    speed = SpeedModel(
+        2e9 * (model.active_b or model.parameters_b), 4.0 * model.hidden * model.layers, lambda n: filled(lengths, n)
+    )
     memory = MemoryModel(machine.resident, lambda s: activations(model, params, config.target, s))
     inside = space(baseline, machine, limit, max(lengths), most)
     return Search(prober, machine, inside, speed, memory, deadline=deadline, look=look).run(baseline)
 
 
 def setting_of(params: TrainConfig) -> Setting:
-    return Setting(params.pack_length, params.micro_batch, params.activation_checkpointing, params.attention, params.loss)
+    return Setting(
+        params.pack_length, params.micro_batch, params.activation_checkpointing, params.attention, params.loss
+    )
 
 
 def tuned(params: TrainConfig, setting: Setting, ranks: int) -> TrainConfig:
@@ -104,7 +114,15 @@ def row(found: Found, config: Config, ranks: int) -> str:
     """A layer of conf/train/: the tuned row as YAML, with what was measured."""
     best, base = found.best, found.baseline
     params = tuned(config.train, best.setting, ranks)
-    named = {"backend", *NEMO_DEFAULTS, "micro_batch", "attention", "loss", "global_batch", *params.model_dump(exclude_defaults=True)}
+    named = {
+        "backend",
+        *NEMO_DEFAULTS,
+        "micro_batch",
+        "attention",
+        "loss",
+        "global_batch",
+        *params.model_dump(exclude_defaults=True),
+    }
     document = {
         "description": f"{config.model.name} {params.method} on {config.target.name}: {best.tokens_per_s:,.0f} tokens/s a GPU at "
         f"{best.reserved / 1e9:.1f} GB, {found.gain:.2f} times {base.setting} ({base.tokens_per_s:,.0f}); by slipway tune on {found.machine.device}",
@@ -147,12 +165,18 @@ def _limit(config: Config) -> float:
     params, target = config.train, config.target
     if params.backend != "nemo" or params.packing != "neat":
         raise ConfigError(
-            "train", f"backend {params.backend}, packing {params.packing}", "backend nemo, packing neat", "tune a row of conf/train/nemo-*"
+            "train",
+            f"backend {params.backend}, packing {params.packing}",
+            "backend nemo, packing neat",
+            "tune a row of conf/train/nemo-*",
         )
     shared = params.tensor_parallel * params.context_parallel * params.pipeline_parallel * params.expert_parallel
     if shared > 1:
         raise ConfigError(
-            "train", f"a replica over {shared} GPUs", "one that fits one GPU: probes run on one", "tune with data parallelism only"
+            "train",
+            f"a replica over {shared} GPUs",
+            "one that fits one GPU: probes run on one",
+            "tune with data parallelism only",
         )
     if (limit := capacity(target)) is None:
         raise ConfigError("target.gpu_memory_gb", "null", "a target with a GPU", "choose another --target")
@@ -180,7 +204,10 @@ def _lengths(request: Request) -> list[int]:
     lengths, fits = token_lengths(read_rows(request.work / ROWS), request.model), request.config.train.pack_length
     if max(lengths) > fits:
         raise ConfigError(
-            "train.pack_length", fits, f"at least the longest sample, {max(lengths)} tokens", f"set train.pack_length={max(lengths)}"
+            "train.pack_length",
+            fits,
+            f"at least the longest sample, {max(lengths)} tokens",
+            f"set train.pack_length={max(lengths)}",
         )
     return lengths
 
@@ -203,7 +230,9 @@ def _prober(request: Request, limit: float, deadline: float) -> Iterator[Process
     check(recipe)
     runner = LocalRunner() if request.here else runner_for(config.target, finetune_config(config).image)
     job = probe_job(work, (Mount(request.model, SEEN_MODEL),), container=inside, python=python, env=env)
-    prober = ProcessProber(runner, job, recipe, LOSSES, limit=limit, step_tokens=step_tokens(setting_of(config.train)), deadline=deadline)
+    prober = ProcessProber(
+        runner, job, recipe, LOSSES, limit=limit, step_tokens=step_tokens(setting_of(config.train)), deadline=deadline
+    )
     try:
         yield prober
     finally:

@@ -39,14 +39,27 @@ class Checkpoints:
             return named.resolve()
         return max((p for p in self._all() if _complete(p)), key=_step, default=None)
 
-    def save(self, epoch: int, step: int, pairs: Pairs, state: dict[str, Any], recipe: dict[str, Any], losses: dict[str, float]) -> Path:
+    def save(
+        self,
+        epoch: int,
+        step: int,
+        pairs: Pairs,
+        state: dict[str, Any],
+        recipe: dict[str, Any],
+        losses: dict[str, float],
+    ) -> Path:
         path = self._reserve(f"epoch_{epoch}_step_{step}")
         _write(path / "losses.json", json.dumps(losses))
         _write(path / "step_scheduler.json", json.dumps(state))
         (path / "model").mkdir()
-        save_file({f"base_model.model.{k}.weight": v for k, v in pairs.weights.items()}, path / "model" / "adapter_model.safetensors")
+        save_file(
+            {f"base_model.model.{k}.weight": v for k, v in pairs.weights.items()},
+            path / "model" / "adapter_model.safetensors",
+        )
         time.sleep(self._save_s)  # an interrupted save leaves the directory marked, as a slow disk would
-        _write(path / "model" / "adapter_config.json", json.dumps(self._adapter_config(pairs), indent=2, sort_keys=True))
+        _write(
+            path / "model" / "adapter_config.json", json.dumps(self._adapter_config(pairs), indent=2, sort_keys=True)
+        )
         (path / "optim").mkdir()
         save_file(pairs.momentum, path / "optim" / "state.safetensors")
         _write(path / "config.yaml", yaml.safe_dump(recipe, sort_keys=False))

@@ -29,7 +29,9 @@ def module_shapes(model_dir: str | None, patterns: str | list[str]) -> dict[str,
     if model_dir is None:
         return dict(FALLBACK)
     directory = Path(model_dir)
-    json.loads((directory / "config.json").read_text())  # a model that cannot be read ends the job here, as NeMo's load does
+    json.loads(
+        (directory / "config.json").read_text()
+    )  # a model that cannot be read ends the job here, as NeMo's load does
     wanted = [patterns] if isinstance(patterns, str) else list(patterns)
     found = {}
     for file in sorted(directory.glob("*.safetensors")):

@@ -41,7 +41,9 @@ def job(tmp_path):
 
 def go(job, steps=12, look=lambda: None, runner=None, through=""):
     notes = []
-    ended = run_to_end(runner or LocalRunner(), job, job.work / "ckpt", steps, look, notes.append, through=through, poll_s=0.02)
+    ended = run_to_end(
+        runner or LocalRunner(), job, job.work / "ckpt", steps, look, notes.append, through=through, poll_s=0.02
+    )
     return ended, notes
 
 
@@ -108,7 +110,9 @@ def test_time_limit_preemption_and_a_lost_node_are_resumed(job):
 
 def test_the_same_failure_at_the_same_step_twice_is_an_error_with_the_last_words(job):
     one = job(TRAINER_DIE="5:3")
-    with pytest.raises(StageError, match=r"(?s)exit code 3, 4 of 12 steps saved.*told to die after step 5 with 3.*run again to resume"):
+    with pytest.raises(
+        StageError, match=r"(?s)exit code 3, 4 of 12 steps saved.*told to die after step 5 with 3.*run again to resume"
+    ):
         go(one)
     assert len([x for x in one.log.read_text().splitlines() if "told to die" in x]) == 2
 
@@ -134,7 +138,13 @@ def test_a_disk_that_fills_up_is_named_at_once(job):
 
 
 def test_the_preflights_own_error_is_raised(job):
-    problem = {"type": "ResourceError", "thing": "GPUs visible to the job", "value": "0", "expected": "1", "next_step": "look"}
+    problem = {
+        "type": "ResourceError",
+        "thing": "GPUs visible to the job",
+        "value": "0",
+        "expected": "1",
+        "next_step": "look",
+    }
     with pytest.raises(ResourceError, match="GPUs visible to the job: 0; expected 1"):
         go(ends_with(job(), f"import sys; print({FAILED!r}, {json.dumps(problem)!r}); sys.exit(78)"))
     ended, _ = go(job())

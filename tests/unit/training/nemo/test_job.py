@@ -34,8 +34,12 @@ def layout(tmp_path):
     base, data = store.find(Checkpoint, "base"), dataset_of(store)
 
     def make(runner=None, gpus=0, **train):
-        target = TargetConfig(name="t", gpus=gpus, gpu_memory_gb=80 if gpus else None, **({"runner": runner} if runner else {}))
-        return Layout(base, data, tmp_path / "train_nemo-abc" / "nemo", pico_params(**train).model_copy(update={"target": target}))
+        target = TargetConfig(
+            name="t", gpus=gpus, gpu_memory_gb=80 if gpus else None, **({"runner": runner} if runner else {})
+        )
+        return Layout(
+            base, data, tmp_path / "train_nemo-abc" / "nemo", pico_params(**train).model_copy(update={"target": target})
+        )
 
     return make
 

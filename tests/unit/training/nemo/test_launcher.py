@@ -40,7 +40,12 @@ def entry(tmp_path):
     started = []
 
     def start(*command, **wishes):
-        wants = {"gpus": 0, "read": [str(tmp_path / "data")], "write": {"checkpoints": str(tmp_path / "ckpt"), "free_bytes": 0}, **wishes}
+        wants = {
+            "gpus": 0,
+            "read": [str(tmp_path / "data")],
+            "write": {"checkpoints": str(tmp_path / "ckpt"), "free_bytes": 0},
+            **wishes,
+        }
         (tmp_path / "preflight.json").write_text(json.dumps(wants))
         argv = [sys.executable, "-S", str(tmp_path / "start.py"), "--", *command]
         with (tmp_path / "log.txt").open("w") as output:
@@ -77,7 +82,11 @@ def test_the_exit_code_is_the_commands(entry):
 
 def test_no_gpu_is_said_before_anything_runs(entry):
     problem = refused(*entry(sys.executable, "-c", "raise SystemExit('ran')", gpus=1000))
-    assert problem["thing"] == "GPUs visible to the job" and problem["expected"].startswith("1000") and "nvidia-smi" in problem["next_step"]
+    assert (
+        problem["thing"] == "GPUs visible to the job"
+        and problem["expected"].startswith("1000")
+        and "nvidia-smi" in problem["next_step"]
+    )
 
 
 def test_a_mount_that_cannot_be_read_a_folder_that_cannot_be_written_and_a_full_disk(entry, tmp_path):

@@ -13,11 +13,17 @@ def said(step, loss=2.0, prefix="2026-11-23 18:58:53 | INFO | root | "):
 
 
 def exact(step, loss=2.0, **more):
-    return json.dumps({"step": step, "epoch": 0, "loss": loss, "tps": 210.365, "num_tokens_per_step": 982, **more}) + "\n"
+    return (
+        json.dumps({"step": step, "epoch": 0, "loss": loss, "tps": 210.365, "num_tokens_per_step": 982, **more}) + "\n"
+    )
 
 
 def log(tmp_path):
-    return TrainingLog(tmp_path / "training.jsonl", tmp_path / "log.txt"), tmp_path / "training.jsonl", tmp_path / "log.txt"
+    return (
+        TrainingLog(tmp_path / "training.jsonl", tmp_path / "log.txt"),
+        tmp_path / "training.jsonl",
+        tmp_path / "log.txt",
+    )
 
 
 def test_steps_are_heard_at_once_and_told_once(tmp_path):

@@ -80,19 +80,29 @@ def test_a_shipped_combination_renders_and_is_known_to_upstream(model, method, t
 )
 def test_the_worked_70b_examples_differ_only_where_meant(file, target, row):
     example = flat(yaml.safe_load((CONTRACTS / f"{file}.yaml").read_text()))
-    config = load_config(CONF, ["layers.model=models/llama-3.3-70b", f"layers.train=train/{row}", f"layers.target=targets/{target}"])
+    config = load_config(
+        CONF, ["layers.model=models/llama-3.3-70b", f"layers.train=train/{row}", f"layers.target=targets/{target}"]
+    )
     ours = flat(render(config.model, config.train, config.target, PATHS, steps=500))
     different = {key for key in example.keys() | ours.keys() if example.get(key) != ours.get(key)}
     assert different == DELIBERATE.keys() - ({"distributed.ep_size"} if row.endswith("ddp") else set())
 
 
 def test_every_adapted_module_is_a_pattern_over_the_whole_name():
-    assert rendered(targets=["q_proj", "*.layers.3.*_proj"])["peft"]["target_modules"] == ["*.q_proj", "*.layers.3.*_proj"]
+    assert rendered(targets=["q_proj", "*.layers.3.*_proj"])["peft"]["target_modules"] == [
+        "*.q_proj",
+        "*.layers.3.*_proj",
+    ]
 
 
 def test_the_schedule_is_that_of_the_full_run():
     document = rendered(steps=200, warmup=0.1, lr=2e-4, epochs=1.5)
-    assert document["lr_scheduler"] == {"lr_decay_style": "cosine", "lr_warmup_steps": 20, "lr_decay_steps": 200, "min_lr": 2e-6}
+    assert document["lr_scheduler"] == {
+        "lr_decay_style": "cosine",
+        "lr_warmup_steps": 20,
+        "lr_decay_steps": 200,
+        "min_lr": 2e-6,
+    }
     assert (document["step_scheduler"]["max_steps"], document["step_scheduler"]["num_epochs"]) == (200, 2)
 
 
@@ -103,7 +113,9 @@ def test_uncounted_data_leave_the_end_to_epochs():
     assert document["step_scheduler"]["num_epochs"] == 3
     assert "filled in when the data have been counted" in to_yaml(document)
     assert "filled in" not in to_yaml(rendered(steps=None, max_steps=7))
-    with pytest.raises(ConfigError, match=r"train.epochs: 0.5; expected whole epochs while the steps of the data are not counted"):
+    with pytest.raises(
+        ConfigError, match=r"train.epochs: 0.5; expected whole epochs while the steps of the data are not counted"
+    ):
         rendered(steps=None, epochs=0.5)
 
 

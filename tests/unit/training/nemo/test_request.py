@@ -54,14 +54,20 @@ def test_a_machine_without_containers_sees_its_own_paths():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--model", "lama-3.3-70b"], r"conf/models: lama-3.3-70b; expected one of llama-3.1-8b, .*did you mean llama-3.3-70b\?"),
+        (
+            ["--model", "lama-3.3-70b"],
+            r"conf/models: lama-3.3-70b; expected one of llama-3.1-8b, .*did you mean llama-3.3-70b\?",
+        ),
         (["--target", "sparc"], r"conf/targets: sparc.*did you mean spark\?"),
         (["--train", "nemo-lroa"], r"conf/train: nemo-lroa.*did you mean nemo-lora\?"),
         (["--method", "lore"], r"--method: lore; expected one of qlora, lora, sft.*did you mean lora\?"),
         (["train.thraeds=2"], r"train.thraeds: unknown.*did you mean threads\?"),
         (["train.threads=2"], r"train.threads=2 would not be read: train.backend is nemo"),
         (["--train", "qlora-cpu"], r"train.backend: cpu; expected nemo"),
-        (["--model", "llama-3.3-70b", "--method", "sft", "--target", "spark"], r"memory for sft of llama-3.3-70b-instruct"),
+        (
+            ["--model", "llama-3.3-70b", "--method", "sft", "--target", "spark"],
+            r"memory for sft of llama-3.3-70b-instruct",
+        ),
     ],
 )
 def test_a_refusal_names_thing_choices_and_next_step(words, said):

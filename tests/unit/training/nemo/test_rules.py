@@ -106,7 +106,12 @@ def test_packing_that_leaks_across_documents(attention):
     assert "no document sees another" in said
     assert "train.packing=neat" in said
     for cure in ({"packing": "neat"}, {"activation_checkpointing": "full"}):
-        refuse(ModelConfig(), nemo(**({"packing": "thd", "activation_checkpointing": "none", "attention": attention} | cure)), DGX, None)
+        refuse(
+            ModelConfig(),
+            nemo(**({"packing": "thd", "activation_checkpointing": "none", "attention": attention} | cure)),
+            DGX,
+            None,
+        )
 
 
 def test_a_sample_longer_than_a_sequence():
@@ -124,7 +129,9 @@ def test_more_steps_than_the_data_hold():
     assert "at most 10: all that 2 epochs of 160 sequences hold" in said
     assert "train.epochs to 3" in said
     refuse(LLAMA_8B, nemo(max_steps=11, epochs=3), DGX, FACTS)
-    assert "at most 0" in refusal(data=DataFacts(4, 10, 40, sequences=4), max_steps=1), "less than one sequence for each GPU"
+    assert "at most 0" in refusal(data=DataFacts(4, 10, 40, sequences=4), max_steps=1), (
+        "less than one sequence for each GPU"
+    )
 
 
 def test_rows_bound_the_steps_while_sequences_are_not_counted():

@@ -17,7 +17,9 @@ CONTRACTS = Path("tests/contracts/nemo")
 
 
 def recipe(**keys):
-    return render(ModelConfig(), TrainConfig(backend="nemo", **keys), TargetConfig(gpus=1), container_paths("pico"), steps=10)
+    return render(
+        ModelConfig(), TrainConfig(backend="nemo", **keys), TargetConfig(gpus=1), container_paths("pico"), steps=10
+    )
 
 
 @pytest.mark.parametrize("file", sorted(CONTRACTS.glob("*.yaml")), ids=lambda f: f.stem)
@@ -28,7 +30,9 @@ def test_the_worked_examples_pass(file):
 def test_the_schema_holds_every_key_of_the_contract_read_from_upstream():
     contract = json.loads((CONTRACTS / "automodel_config_keys.json").read_text())
     known = schema()
-    sections = [name for name, keys in contract.items() if isinstance(keys, dict) and not name.startswith("_") and name in known]
+    sections = [
+        name for name, keys in contract.items() if isinstance(keys, dict) and not name.startswith("_") and name in known
+    ]
     assert len(sections) >= 18
     for name in sections:
         rule = known[name]
@@ -48,7 +52,11 @@ def test_the_schema_holds_every_key_of_the_contract_read_from_upstream():
     ("place", "key", "said"),
     [
         ("quantization", "bnb_4bit_quant_typ", r"ignore it silently.*did you mean quantization.bnb_4bit_quant_type\?"),
-        ("", "quantisation", r"recipe key quantisation: unknown \(upstream would ignore it silently\).*did you mean quantization\?"),
+        (
+            "",
+            "quantisation",
+            r"recipe key quantisation: unknown \(upstream would ignore it silently\).*did you mean quantization\?",
+        ),
         ("", "rng", r"recipe key rng: unknown \(upstream would ignore it silently\)"),
         ("dist_env", "timeout", r"ignore it silently.*did you mean dist_env.timeout_minutes\?"),
         ("clip_grad_norm", "max", r"ignore it silently"),
@@ -73,7 +81,12 @@ def test_an_unknown_key_is_named_with_what_upstream_would_do(place, key, said):
 @pytest.mark.parametrize(
     ("place", "key", "value", "said"),
     [
-        ("distributed", "strategy", "fsdp", r"distributed.strategy=fsdp: unknown.*did you mean distributed.strategy=fsdp2\?"),
+        (
+            "distributed",
+            "strategy",
+            "fsdp",
+            r"distributed.strategy=fsdp: unknown.*did you mean distributed.strategy=fsdp2\?",
+        ),
         ("distributed", "activation_checkpointing", "half", r"half; expected one of True, False, full, selective"),
         ("packed_sequence", "packing_strategy", "greedy", r"packing_strategy=greedy: unknown"),
         ("loss_fn", "_target_", "nemo_automodel.components.loss.mask.MaskedCE", r"_target_=MaskedCE: unknown"),
@@ -87,7 +100,9 @@ def test_a_value_that_is_no_choice_is_refused(place, key, value, said):
         check(document)
 
 
-@pytest.mark.parametrize(("place", "key"), [("", "recipe"), ("model", "pretrained_model_name_or_path"), ("dataset", "path_or_dataset_id")])
+@pytest.mark.parametrize(
+    ("place", "key"), [("", "recipe"), ("model", "pretrained_model_name_or_path"), ("dataset", "path_or_dataset_id")]
+)
 def test_a_missing_key_is_named(place, key):
     document = recipe()
     del (document[place] if place else document)[key]
@@ -98,5 +113,7 @@ def test_a_missing_key_is_named(place, key):
 def test_ddp_takes_no_fsdp_key():
     document = recipe(strategy="ddp")
     document["distributed"]["sequence_parallel"] = False
-    with pytest.raises(ConfigError, match=r"distributed.sequence_parallel: unknown \(upstream would stop with ValueError\)"):
+    with pytest.raises(
+        ConfigError, match=r"distributed.sequence_parallel: unknown \(upstream would stop with ValueError\)"
+    ):
         check(document)

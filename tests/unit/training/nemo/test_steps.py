@@ -21,7 +21,15 @@ def test_only_the_emptiest_bin_is_asked():
 
 @pytest.mark.parametrize(
     ("sequences", "batch", "micro", "ranks", "steps"),
-    [(6, 2, 1, 1, 3), (7, 2, 1, 1, 4), (7, 4, 2, 1, 2), (9, 8, 1, 8, 1), (17, 16, 1, 8, 1), (24, 16, 1, 8, 2), (7, 8, 1, 8, 0)],
+    [
+        (6, 2, 1, 1, 3),
+        (7, 2, 1, 1, 4),
+        (7, 4, 2, 1, 2),
+        (9, 8, 1, 8, 1),
+        (17, 16, 1, 8, 1),
+        (24, 16, 1, 8, 2),
+        (7, 8, 1, 8, 0),
+    ],
 )
 def test_steps_of_an_epoch(sequences, batch, micro, ranks, steps):
     assert steps_per_epoch(sequences, global_batch=batch, micro_batch=micro, ranks=ranks) == steps

@@ -62,7 +62,14 @@ def prober(work: Path, *words: str, probe_timeout_s: float = 20.0) -> ProcessPro
     script.write_text(PROCESS)
     job = Job("tune", (sys.executable, str(script), str(work), *words), work, stop_s=2.0)
     return ProcessProber(
-        LocalRunner(), job, {"recipe": "x"}, LOSSES, limit=100, step_tokens=8192, start_timeout_s=20, probe_timeout_s=probe_timeout_s
+        LocalRunner(),
+        job,
+        {"recipe": "x"},
+        LOSSES,
+        limit=100,
+        step_tokens=8192,
+        start_timeout_s=20,
+        probe_timeout_s=probe_timeout_s,
     )
 
 
@@ -80,7 +87,12 @@ def test_it_says_what_the_machine_is(tmp_path: Path) -> None:
         machine = made.start()
     finally:
         made.close()
-    assert (machine.device, machine.resident, machine.attentions, machine.losses) == ("toy", 3, ("sdpa", "eager"), ("masked", "chunked"))
+    assert (machine.device, machine.resident, machine.attentions, machine.losses) == (
+        "toy",
+        3,
+        ("sdpa", "eager"),
+        ("masked", "chunked"),
+    )
 
 
 def test_a_setting_is_timed_over_the_work_asked_for(running: ProcessProber) -> None:
@@ -163,7 +175,9 @@ def test_in_a_container_it_sees_its_folder_and_this_package_and_no_path_of_this_
 def test_the_probe_loop_needs_nothing_but_the_standard_library() -> None:
     """It runs in NVIDIA's container, where this package is only mounted."""
     code = "import sys, slipway.training.tuning.probe; print([m for m in sys.modules if m.split('.')[0] in ('pydantic', 'torch', 'rich', 'numpy', 'psutil')])"
-    ran = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True, env={**os.environ})
+    ran = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True, env={**os.environ}
+    )
     assert ran.stdout.strip() == "[]"
 
 

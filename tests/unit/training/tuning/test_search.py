@@ -88,7 +88,9 @@ class SimulatedH100:
         return Result(setting, status, found.mean, found.low, found.high, rows, each, peak, peak, wall)
 
 
-def search(machine: SimulatedH100, *, budget_s: float = 300.0, activation_error: float = 1.0, most: int = 16384) -> Found:
+def search(
+    machine: SimulatedH100, *, budget_s: float = 300.0, activation_error: float = 1.0, most: int = 16384
+) -> Found:
     """Against the wall clock of the simulation. `activation_error`: the planner is wrong by this factor."""
     found = machine.start()
 
@@ -100,7 +102,14 @@ def search(machine: SimulatedH100, *, budget_s: float = 300.0, activation_error:
     memory = MemoryModel(found.resident, activations)
     inside = space(UNTUNED, found, machine.limit, max(lengths), most)
     return Search(
-        machine, found, inside, speed, memory, deadline=budget_s - found.seconds, look=lambda _: None, clock=lambda: machine.seconds
+        machine,
+        found,
+        inside,
+        speed,
+        memory,
+        deadline=budget_s - found.seconds,
+        look=lambda _: None,
+        clock=lambda: machine.seconds,
     ).run(UNTUNED)
 
 
@@ -220,7 +229,10 @@ def test_rates_are_bounded_and_two_agreeing_steps_do_not_prove_much() -> None:
 
 
 def test_fit_recovers_what_made_the_data() -> None:
-    rows = [([t, 1.0, t * s], 3e-5 * t + 0.2 + 4e-9 * t * s) for t, s in [(2048.0, 2048), (4096.0, 4096), (8192.0, 2048), (1024.0, 1024)]]
+    rows = [
+        ([t, 1.0, t * s], 3e-5 * t + 0.2 + 4e-9 * t * s)
+        for t, s in [(2048.0, 2048), (4096.0, 4096), (8192.0, 2048), (1024.0, 1024)]
+    ]
     assert non_negative(rows, 20000) == pytest.approx((3e-5, 0.2, 4e-9), rel=0.02)
 
 
@@ -253,7 +265,9 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
         (["layers.train=train/nemo-lora", "train.tensor_parallel=2"], "a replica over 2 GPUs"),
     ],
 )
-def test_what_one_gpu_cannot_show_is_refused_before_anything_starts(words: list[str], said: str, tmp_path: Path) -> None:
+def test_what_one_gpu_cannot_show_is_refused_before_anything_starts(
+    words: list[str], said: str, tmp_path: Path
+) -> None:
     (tmp_path / "config.json").write_text("{}")
     config = load_config(ROOT / "conf", ["layers.target=targets/dgx-h100", *words])
     with pytest.raises(ConfigError, match=said):

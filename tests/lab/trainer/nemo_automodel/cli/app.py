@@ -75,13 +75,18 @@ class Training:
         self.epoch_len = math.ceil(len(self.train) / self.batch)
         epochs = steps.get("num_epochs")
         self.max_steps = int(steps.get("max_steps") or self.epoch_len * int(epochs or 10))
-        self.end = min(self.max_steps, self.epoch_len * int(epochs)) if epochs and "dataset" in recipe else self.max_steps
+        self.end = (
+            min(self.max_steps, self.epoch_len * int(epochs)) if epochs and "dataset" in recipe else self.max_steps
+        )
         self.every = int(steps.get("ckpt_every_steps") or 100)
         self.epoch_saves = bool(steps.get("save_checkpoint_every_epoch", True)) and "dataset" in recipe
         self.validates = bool(steps.get("validate_on_checkpoint", True))
         options = recipe["checkpoint"]
         self.files = Checkpoints(
-            Path(options["checkpoint_dir"]), options.get("max_recent_checkpoints"), str(self.directory), _seconds("TRAINER_SAVE_S")
+            Path(options["checkpoint_dir"]),
+            options.get("max_recent_checkpoints"),
+            str(self.directory),
+            _seconds("TRAINER_SAVE_S"),
         )
         self.step, self.decay = 0, int(recipe.get("lr_scheduler", {}).get("lr_decay_steps") or self.max_steps)
         self.stopped = False
@@ -94,7 +99,11 @@ class Training:
             log.info("Loading checkpoint from %s", found)
 
     def run(self) -> None:
-        metrics = Metrics(self.files.root / "training.jsonl", int(os.environ.get("TRAINER_BUFFER", "100"))) if self.writes else None
+        metrics = (
+            Metrics(self.files.root / "training.jsonl", int(os.environ.get("TRAINER_BUFFER", "100")))
+            if self.writes
+            else None
+        )
         while self.step < self.end and not self.stopped:
             figures = self.train_step()
             if metrics:
@@ -176,7 +185,13 @@ def _now() -> str:
 
 def _stamp(what: str, step: int) -> None:
     if file := os.environ.get("TRAINER_STAMPS"):
-        line = {"token": os.environ.get("TRAINER_TOKEN", ""), "pid": os.getpid(), "time": time.time(), "what": what, "step": step}
+        line = {
+            "token": os.environ.get("TRAINER_TOKEN", ""),
+            "pid": os.getpid(),
+            "time": time.time(),
+            "what": what,
+            "step": step,
+        }
         with Path(file).open("a") as f:
             f.write(json.dumps(line) + "\n")
 
@@ -195,7 +210,9 @@ def main() -> int:
     parser.add_argument("config", type=Path)
     parser.add_argument("--nproc-per-node", type=int, default=1)
     given = parser.parse_args()
-    logging.basicConfig(format="%(asctime)s | %(levelname)s | %(name)s | %(message)s", datefmt="%Y-%m-%d %H:%M:%S", level=logging.INFO)
+    logging.basicConfig(
+        format="%(asctime)s | %(levelname)s | %(name)s | %(message)s", datefmt="%Y-%m-%d %H:%M:%S", level=logging.INFO
+    )
     recipe = yaml.safe_load(given.config.read_text())
     if "recipe" not in recipe:
         log.error("YAML config must specify a recipe target.")
