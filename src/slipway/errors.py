@@ -6,11 +6,11 @@ Exit codes of `slipway` (the CLI documents the same table):
 |---|---|
 | 0 | done |
 | 1 | a bug in Slipway: please report it |
-| 2 | bad input: config, data, checkpoint or adapter |
+| 2 | bad input: config, data, checkpoint, adapter, or a damaged record of Slipway's own |
 | 3 | the gate did not pass: nothing was promoted |
 | 4 | the machine lacks something: disk, memory, port, compiler, service |
 | 5 | a stage or an engine died |
-| 130 | interrupted |
+| 129, 130, 143 | ended by SIGHUP, by Ctrl-C (SIGINT), by SIGTERM |
 """
 
 from __future__ import annotations
@@ -62,6 +62,12 @@ class CheckpointError(SlipwayError):
 
 class AdapterError(SlipwayError):
     """An adapter does not fit its base, or uses a feature that cannot be merged."""
+
+    exit_code = 2
+
+
+class StateError(SlipwayError):
+    """A file that Slipway wrote and needs is not what was written: damaged, replaced, or not readable."""
 
     exit_code = 2
 

@@ -15,8 +15,9 @@ from slipway.cli import views
 from slipway.cli.progress import live
 from slipway.config.load import load_config, section
 
-EXIT_CODES = """Exit codes: 0 done; 1 a bug in Slipway; 2 bad input (config, data, checkpoint, adapter); 3 the gate did not pass;
-4 the machine lacks something (disk, memory, port, compiler, service); 5 a stage or an engine died; 130 interrupted."""
+EXIT_CODES = """Exit codes: 0 done; 1 a bug in Slipway; 2 bad input (config, data, checkpoint, adapter) or a damaged record;
+3 the gate did not pass; 4 the machine lacks something (disk, memory, port, compiler, service); 5 a stage or an engine died;
+129, 130, 143 ended by SIGHUP, Ctrl-C, SIGTERM."""
 
 app = typer.Typer(
     name="slipway", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown",
