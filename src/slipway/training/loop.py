@@ -1,7 +1,7 @@
 """The optimizer loop of the embedded trainer: schedule, steps, checkpoints, resume.
 
-Loss of a step = sum of completion-token cross entropies / completion tokens of the step, over all its micro-batches: the
-same value however the step is cut. Learning rate: linear warm-up, then cosine to zero (SGDR without restarts,
+Loss of a step = sum of completion-token cross entropies / completion tokens of the step, over all its micro-batches:
+the same value however the step is cut. Learning rate: linear warm-up, then cosine to zero (SGDR without restarts,
 arXiv:1608.03983).
 """
 
@@ -29,7 +29,8 @@ from slipway.training.packing import IGNORE, Batch, Example, collate, pack
 
 @dataclass(frozen=True)
 class Schedule:
-    """Which rows each optimizer step sees: `micros[step][micro][pack]` is a list of row indices. A pure function of rows, params, seed."""
+    """Which rows each optimizer step sees: `micros[step][micro][pack]` is a list of row indices. A pure function of
+    rows, params, seed."""
 
     micros: list[list[list[list[int]]]]
     tokens: int
@@ -68,7 +69,8 @@ class Schedule:
 
 
 class Checkpoints:
-    """`step_000050/` directories: written to a temporary name, fsynced, renamed; only complete ones have the final name."""
+    """`step_000050/` directories: written to a temporary name, fsynced, renamed; only complete ones have the final
+    name."""
 
     def __init__(self, root: Path, keep: int) -> None:
         self.root, self.keep = root, keep
@@ -142,8 +144,15 @@ class Loop:
         self.optimizer.step()
         tokens, seconds = sum(b.tokens for b in batches), time.monotonic() - started
         self.tokens_per_s = 0.8 * self.tokens_per_s + 0.2 * tokens / seconds if self.tokens_per_s else tokens / seconds
-        return {"step": step + 1, "loss": loss, "lr": rate, "grad_norm": float(norm), "tokens": tokens, "label_tokens": labels,
-                "tokens_per_s": round(tokens / seconds, 1)}  # fmt: skip
+        return {
+            "step": step + 1,
+            "loss": loss,
+            "lr": rate,
+            "grad_norm": float(norm),
+            "tokens": tokens,
+            "label_tokens": labels,
+            "tokens_per_s": round(tokens / seconds, 1),
+        }
 
     def _state(self) -> dict[str, Any]:
         return {

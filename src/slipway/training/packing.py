@@ -44,7 +44,8 @@ class Batch:
 
 
 def tokenize(rows: Sequence[dict[str, Any]], tokenizer: Any, longest: int) -> list[Example]:
-    """Apply the model's chat template. Raises DataError when a row is longer than a pack or its prompt is not a prefix of it."""
+    """Apply the model's chat template. Raises DataError when a row is longer than a pack or its prompt is not a prefix
+    of it."""
     examples = []
     for row in rows:
         prompt = _ids(tokenizer, row["messages"][:-1], add_generation_prompt=True)

@@ -28,7 +28,10 @@ ATTEMPT = "attempt.json"
 TAIL = 15  # lines of the job's output shown with an error
 _MEMORY = re.compile(r"OutOfMemoryError|CUDA out of memory|CUDA error: out of memory|CUDNN_STATUS_ALLOC_FAILED")
 _DISK = re.compile(r"No space left on device|Disk quota exceeded")
-_LESS_MEMORY = "`slipway tune` finds what fits; or lower train.pack_length, train.micro_batch=1, or train.activation_checkpointing=full"
+_LESS_MEMORY = (
+    "`slipway tune` finds what fits; or lower train.pack_length, train.micro_batch=1, or "
+    "train.activation_checkpointing=full"
+)
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,9 @@ def run_to_end(
 ) -> Ended:
     """Submit, adopt or resume until `steps` steps are saved. Raises StageError, or the preflight's own error.
 
-    An interrupted caller stops the job, which saves; when the machine cannot be reached the job lives on, to be adopted. It may
-    live on while somebody submits it `through` another runner: then it is refused, for two would write one checkpoint folder.
+    An interrupted caller stops the job, which saves; when the machine cannot be reached the job lives on, to be
+    adopted. It may live on while somebody submits it `through` another runner: then it is refused, for two would write
+    one checkpoint folder.
     """
     if steps_done(checkpoints) >= steps and not Attempt.pending(job):
         return Ended(0, 0.0)  # all was there; only what comes after was not done
@@ -92,7 +96,8 @@ def run_to_end(
 
 @dataclass(frozen=True)
 class Attempt:
-    """Where the job's log and checkpoints stood when an attempt was submitted, and through whom; kept on disk for whoever adopts it."""
+    """Where the job's log and checkpoints stood when an attempt was submitted, and through whom; kept on disk for
+    whoever adopts it."""
 
     file: Path
     logged: int
@@ -112,9 +117,12 @@ class Attempt:
         found = cls(file, **json.loads(file.read_text()))
         if found.through != through:
             raise ConfigError(
-                "target.runner", through, f"{found.through}: this training was started there, and nobody saw it end",
-                f"go back to it and run again; or make sure by `slipway status` that it ended, delete {file}, and run again",
-            )  # fmt: skip
+                "target.runner",
+                through,
+                f"{found.through}: this training was started there, and nobody saw it end",
+                f"go back to it and run again; or make sure by `slipway status` that it ended, delete {file}, and "
+                "run again",
+            )
         return found
 
     def close(self) -> None:
@@ -158,9 +166,11 @@ def _gave_up(job: Job, ended: Outcome, done: int, steps: int, output: str) -> Sl
     if _DISK.search(output):
         where = job.work / "ckpt"
         return ResourceError(
-            "training job", f"disk full ({cause}). Last output:\n{last}", "room for checkpoints",
+            "training job",
+            f"disk full ({cause}). Last output:\n{last}",
+            "room for checkpoints",
             f"free space at {where} where the job runs, or lower train.keep_checkpoints; then run again to resume",
-        )  # fmt: skip
+        )
     if ended.state is State.CANCELLED:
         return StageError("training job", cause, "the last step", "run again to resume from the last checkpoint")
     return StageError(

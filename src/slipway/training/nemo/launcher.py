@@ -1,7 +1,9 @@
-"""What a training job runs first, where it runs: looks before the model loads, then starts the command and passes SIGTERM on.
+"""What a training job runs first, where it runs: looks before the model loads, then starts the command and passes
+SIGTERM on.
 
 Copied beside the recipe and run by any python3 (>= 3.10): nothing but the standard library. `preflight.json` beside it:
-`gpus` this node must show, `read` files that must be readable, `checkpoints` the folder to write to, `free_bytes` there.
+`gpus` this node must show, `read` files that must be readable, `checkpoints` the folder to write to, `free_bytes`
+there.
 
 SIGTERM must reach the processes that train and save, not the launcher above them: torchrun would give its workers 30
 seconds and kill them. The command is started with SIGTERM ignored, which torchrun keeps and NeMo's workers replace by
@@ -57,9 +59,11 @@ def gpus(wanted: int) -> dict[str, str] | None:
     if found >= wanted:
         return None
     return _problem(
-        "GPUs visible to the job", str(found), f"{wanted}, as the target says",
+        "GPUs visible to the job",
+        str(found),
+        f"{wanted}, as the target says",
         "look at the container's GPU request and the driver there (`nvidia-smi`), or set target.gpus",
-    )  # fmt: skip
+    )
 
 
 def _visible_gpus() -> int:
@@ -109,8 +113,8 @@ def _problem(thing: str, value: str, expected: str, next_step: str) -> dict[str,
 
 
 def run(command: list[str]) -> int:
-    """Start the command, pass SIGTERM to whoever trains, return its exit code: 128 + signal when it was killed, 143 when it was
-    stopped before it could save anything."""
+    """Start the command, pass SIGTERM to whoever trains, return its exit code: 128 + signal when it was killed, 143
+    when it was stopped before it could save anything."""
     unsaved: list[bool] = []
     with subprocess.Popen(command, env={**os.environ, **NOT_BY_TORCHRUN}, preexec_fn=_ignore_sigterm) as child:
         signal.signal(signal.SIGTERM, lambda *_: unsaved.append(not stop(child.pid)))

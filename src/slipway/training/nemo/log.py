@@ -21,7 +21,8 @@ from typing import Any
 from slipway.system.files import write_atomic
 
 _SAID = re.compile(
-    r"step (?P<step>\d+) \| epoch (?P<epoch>\d+) \| loss (?P<loss>\S+) \| grad_norm (?P<grad_norm>\S+) \| lr (?P<lr>\S+) \| "
+    r"step (?P<step>\d+) \| epoch (?P<epoch>\d+) \| loss (?P<loss>\S+) \| grad_norm (?P<grad_norm>\S+) \| lr "
+    r"(?P<lr>\S+) \| "
     r"mem (?P<mem>\S+) GiB \| tps (?P<tps>[^\s(]+)\(\S+/gpu\) \| num_label_tokens (?P<num_label_tokens>\d+)"
 )
 _WHOLE = ("step", "epoch", "num_label_tokens")

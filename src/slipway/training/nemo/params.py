@@ -35,7 +35,8 @@ class FinetuneConfig(Section):
     def key_document(self) -> dict[str, Any]:
         """What decides the adapter's bytes: recipe, model, the number and kind of GPUs, and the image's digest.
 
-        How jobs reach the machine (host, partition, time limit) is left out: the same run goes on through another runner.
+        How jobs reach the machine (host, partition, time limit) is left out: the same run goes on through another
+        runner.
         """
         target = self.target
         return {
@@ -65,9 +66,12 @@ def refuse_sft(params: TrainConfig) -> None:
     """Full fine-tuning ends with a whole model, which the stages after this one do not take. Raises ConfigError."""
     if params.method == "sft":
         raise ConfigError(
-            "train.method", "sft", "qlora or lora: the pipeline merges an adapter, and sft makes none",
-            "use train.method=lora, or train with `slipway recipe --method sft` by hand and ship the result as model.directory",
-        )  # fmt: skip
+            "train.method",
+            "sft",
+            "qlora or lora: the pipeline merges an adapter, and sft makes none",
+            "use train.method=lora, or train with `slipway recipe --method sft` by hand and ship the result as "
+            "model.directory",
+        )
 
 
 def finetune_config(config: Config) -> FinetuneConfig:

@@ -1,8 +1,8 @@
 """The NeMo AutoModel 0.7.0 recipe of a model, a train row and a target, as data.
 
-Every value that upstream defaults badly is written out: epochs (upstream 10), time-out (1 minute), checkpoints kept (all),
-packing (`thd`, which leaks across documents in some settings), long samples (dropped without a word by `neat`). The seed stands at
-the top, where the recipe reads it; upstream's examples write `rng.seed`, which nothing reads.
+Every value that upstream defaults badly is written out: epochs (upstream 10), time-out (1 minute), checkpoints kept
+(all), packing (`thd`, which leaks across documents in some settings), long samples (dropped without a word by `neat`).
+The seed stands at the top, where the recipe reads it; upstream's examples write `rng.seed`, which nothing reads.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ CHECKPOINTING: dict[str, bool | str] = {"none": False, "selective": "selective",
 
 @dataclass(frozen=True)
 class Paths:
-    """Model directory, data files and checkpoint directory, as the job sees them. `validation` is None where there is none."""
+    """Model directory, data files and checkpoint directory, as the job sees them. `validation` is None where there is
+    none."""
 
     model: str
     train: str
@@ -64,12 +65,16 @@ def render(model: ModelConfig, params: TrainConfig, target: TargetConfig, paths:
         "dataloader": {**_loader(), "shuffle": True, "num_workers": 0},
         **({"validation_dataloader": _loader()} if paths.validation else {}),
         "optimizer": {
-            "_target_": "torch.optim.AdamW", "lr": params.lr, "betas": [0.9, 0.999], "eps": 1.0e-8, "weight_decay": params.weight_decay,
+            "_target_": "torch.optim.AdamW",
+            "lr": params.lr,
+            "betas": [0.9, 0.999],
+            "eps": 1.0e-8,
+            "weight_decay": params.weight_decay,
         },
         "lr_scheduler": _rates(params, steps or params.max_steps),
         "clip_grad_norm": {"max_norm": params.grad_clip},
         "checkpoint": _checkpoint(params, paths, adapter),
-    }  # fmt: skip
+    }
 
 
 def to_yaml(recipe: Doc) -> str:
@@ -88,9 +93,11 @@ def to_yaml(recipe: Doc) -> str:
 def _schedule(params: TrainConfig, steps: int | None) -> Doc:
     if steps is None and params.epochs != int(params.epochs):
         raise ConfigError(
-            "train.epochs", params.epochs, "whole epochs while the steps of the data are not counted",
+            "train.epochs",
+            params.epochs,
+            "whole epochs while the steps of the data are not counted",
             "set train.max_steps, or a whole number of epochs",
-        )  # fmt: skip
+        )
     return {
         "global_batch_size": params.global_batch,
         "local_batch_size": params.micro_batch,
@@ -106,8 +113,8 @@ def _schedule(params: TrainConfig, steps: int | None) -> Doc:
 
 
 def _model(model: ModelConfig, params: TrainConfig, paths: Paths) -> Doc:
-    """NeMo has model code of its own for mixtures of experts, whose attention is Transformer Engine's where that is installed;
-    that one takes no packed mask, so the choice is written out."""
+    """NeMo has model code of its own for mixtures of experts, whose attention is Transformer Engine's where that is
+    installed; that one takes no packed mask, so the choice is written out."""
     backend = {
         "_target_": "nemo_automodel.components.models.common.BackendConfig",
         "attn": params.attention,
@@ -163,8 +170,8 @@ def _distributed(params: TrainConfig) -> Doc:
 
 
 def _chat(params: TrainConfig, path: str) -> Doc:
-    """Loss on the last answer and its end of turn only, the embedded trainer's objective: upstream would also train on earlier
-    answers, which the data hold as given, and on the role header, which the template writes."""
+    """Loss on the last answer and its end of turn only, the embedded trainer's objective: upstream would also train on
+    earlier answers, which the data hold as given, and on the role header, which the template writes."""
     return {
         "_target_": "nemo_automodel.components.datasets.llm.ChatDataset",
         "path_or_dataset_id": path,
@@ -188,7 +195,8 @@ def _loader() -> Doc:
 
 
 def _rates(params: TrainConfig, steps: int | None) -> Doc:
-    """Linear warm-up from a tenth of the peak, then cosine to a hundredth. The end is the full run's: a resumed part keeps it."""
+    """Linear warm-up from a tenth of the peak, then cosine to a hundredth. The end is the full run's: a resumed part
+    keeps it."""
     counted = {"lr_warmup_steps": round(params.warmup * steps), "lr_decay_steps": steps} if steps else {}
     return {"lr_decay_style": "cosine", **counted, "min_lr": float(f"{params.lr / 100:.6g}")}
 

@@ -34,7 +34,10 @@ class Requested:
         gpus = parallelism(config.train, config.target)
         plan, room = memory_plan(config.model, config.train, config.target), capacity(config.target)
         limit = f" of {room / 1e9:.0f}" if room else ""
-        return f"train/{self.row} on {gpus.world} GPU(s) of {config.target.name}: about {plan.peak / 1e9:.0f}{limit} GB on each"
+        return (
+            f"train/{self.row} on {gpus.world} GPU(s) of {config.target.name}: about {plan.peak / 1e9:.0f}{limit} "
+            "GB on each"
+        )
 
     def to_json(self) -> dict[str, Any]:
         plan = memory_plan(self.config.model, self.config.train, self.config.target)

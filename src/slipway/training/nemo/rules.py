@@ -1,7 +1,7 @@
 """What is refused before anything starts, each with its reason and the way out.
 
-Upstream notices some of these deep inside a job that waited for its GPUs (QLoRA with tensor parallelism), and others never
-(documents that see each other, samples that are dropped, adapters that match nothing).
+Upstream notices some of these deep inside a job that waited for its GPUs (QLoRA with tensor parallelism), and others
+never (documents that see each other, samples that are dropped, adapters that match nothing).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from slipway.training.nemo.steps import steps_per_epoch, total_steps
 
 @dataclass(frozen=True)
 class DataFacts:
-    """The training split as the trainer sees it. Tokens count the chat template; `longest` is that of one sample; `sequences`
-    is the number of packed sequences an epoch makes, at most `rows` where it is None."""
+    """The training split as the trainer sees it. Tokens count the chat template; `longest` is that of one sample;
+    `sequences` is the number of packed sequences an epoch makes, at most `rows` where it is None."""
 
     rows: int
     longest: int
@@ -32,7 +32,8 @@ class DataFacts:
 
 
 def refuse(model: ModelConfig, params: TrainConfig, target: TargetConfig, data: DataFacts | None) -> None:
-    """Raises ConfigError for the first thing that would fail, train wrongly or not fit. `data` None: what does not need it."""
+    """Raises ConfigError for the first thing that would fail, train wrongly or not fit. `data` None: what does not need
+    it."""
     if params.backend != "nemo":
         raise ConfigError(
             "train.backend", params.backend, "nemo", "choose a train row of NeMo's, or train with `slipway run`"
@@ -56,10 +57,12 @@ def _quantized(params: TrainConfig) -> None:
     used += ["sequence_parallel=true"] * params.sequence_parallel
     if params.method == "qlora" and used:
         raise ConfigError(
-            "train.method", f"qlora with {', '.join(used)}",
+            "train.method",
+            f"qlora with {', '.join(used)}",
             "data parallelism only: NF4 weights are not cut across GPUs, upstream fails on them long after the start",
-            "use train.method=lora, or take the parallel sizes back to 1 (each GPU holds an NF4 copy, or FSDP2 its share)",
-        )  # fmt: skip
+            "use train.method=lora, or take the parallel sizes back to 1 (each GPU holds an NF4 copy, or FSDP2 its "
+            "share)",
+        )
 
 
 def _strategy(params: TrainConfig) -> None:
@@ -67,9 +70,11 @@ def _strategy(params: TrainConfig) -> None:
     for way in ways:
         if params.strategy == "ddp" and getattr(params, way) > 1:
             raise ConfigError(
-                "train.strategy", f"ddp with {way}={getattr(params, way)}", "ddp alone: every GPU holds the whole model",
+                "train.strategy",
+                f"ddp with {way}={getattr(params, way)}",
+                "ddp alone: every GPU holds the whole model",
                 f"use train.strategy=fsdp2, or train.{way}=1",
-            )  # fmt: skip
+            )
     if params.sequence_parallel and params.tensor_parallel == 1:
         raise ConfigError(
             "train.sequence_parallel",
@@ -79,17 +84,21 @@ def _strategy(params: TrainConfig) -> None:
         )
     if params.context_parallel > 1 and params.packing != "none":
         raise ConfigError(
-            "train.context_parallel", f"{params.context_parallel} with packing={params.packing}",
-            "whole documents on a GPU: packed sequences are not cut", "set train.packing=none, or train.context_parallel=1",
-        )  # fmt: skip
+            "train.context_parallel",
+            f"{params.context_parallel} with packing={params.packing}",
+            "whole documents on a GPU: packed sequences are not cut",
+            "set train.packing=none, or train.context_parallel=1",
+        )
 
 
 def _sizes(model: ModelConfig, gpus: Parallelism) -> None:
     if not gpus.data:
         raise ConfigError(
-            "parallel sizes", f"tensor {gpus.tensor} x context {gpus.context} x pipeline {gpus.pipeline} = {gpus.model}",
-            f"a divisor of the target's {gpus.world} GPUs", "change train.*_parallel, or target.nodes and target.gpus",
-        )  # fmt: skip
+            "parallel sizes",
+            f"tensor {gpus.tensor} x context {gpus.context} x pipeline {gpus.pipeline} = {gpus.model}",
+            f"a divisor of the target's {gpus.world} GPUs",
+            "change train.*_parallel, or target.nodes and target.gpus",
+        )
     if model.kv_heads % gpus.tensor:
         raise ConfigError(
             "train.tensor_parallel",
@@ -107,14 +116,18 @@ def _pipeline(params: TrainConfig) -> None:
     stages = params.pipeline_parallel
     if stages > 1 and params.micro_batch < stages:
         raise ConfigError(
-            "train.micro_batch", params.micro_batch, f"at least pipeline_parallel={stages}, to keep every stage busy",
+            "train.micro_batch",
+            params.micro_batch,
+            f"at least pipeline_parallel={stages}, to keep every stage busy",
             f"set train.micro_batch={stages}, or fewer stages",
-        )  # fmt: skip
+        )
     if stages > 1 and params.loss != "masked":
         raise ConfigError(
-            "train.loss", f"{params.loss} with pipeline_parallel={stages}", "masked: stages hand on logits, not hidden states",
+            "train.loss",
+            f"{params.loss} with pipeline_parallel={stages}",
+            "masked: stages hand on logits, not hidden states",
             "set train.loss=masked",
-        )  # fmt: skip
+        )
 
 
 def _experts(model: ModelConfig, params: TrainConfig, gpus: Parallelism) -> None:
@@ -127,15 +140,19 @@ def _experts(model: ModelConfig, params: TrainConfig, gpus: Parallelism) -> None
     replicas = gpus.data * gpus.context * gpus.tensor
     if model.experts % gpus.expert or replicas % gpus.expert:
         raise ConfigError(
-            "train.expert_parallel", gpus.expert, f"a divisor of {model.experts} experts and of the {replicas} GPUs of a pipeline stage",
+            "train.expert_parallel",
+            gpus.expert,
+            f"a divisor of {model.experts} experts and of the {replicas} GPUs of a pipeline stage",
             "choose such a number",
-        )  # fmt: skip
+        )
     if params.method == "qlora":
         raise ConfigError(
-            "train.method", f"qlora for a mixture of {model.experts} experts",
-            "lora: bitsandbytes quantizes linear modules, and the experts are none; they would stay in bf16, 2 bytes a weight",
+            "train.method",
+            f"qlora for a mixture of {model.experts} experts",
+            "lora: bitsandbytes quantizes linear modules, and the experts are none; they would stay in bf16, 2 bytes "
+            "a weight",
             "use train.method=lora with train.expert_parallel over the GPUs of a node",
-        )  # fmt: skip
+        )
     if params.attention == "flash_attention_2":
         raise ConfigError(
             "train.attention",
@@ -146,20 +163,24 @@ def _experts(model: ModelConfig, params: TrainConfig, gpus: Parallelism) -> None
     mlp = [name for name in params.targets if name in MLP_PROJECTIONS]
     if params.method == "lora" and mlp:
         raise ConfigError(
-            "train.targets", ", ".join(mlp), "attention projections: experts are no linear modules, upstream would skip them silently",
+            "train.targets",
+            ", ".join(mlp),
+            "attention projections: experts are no linear modules, upstream would skip them silently",
             "set train.targets=[q_proj,k_proj,v_proj,o_proj]",
-        )  # fmt: skip
+        )
 
 
 def _packing(params: TrainConfig) -> None:
-    """With `thd` nothing but the positions says where a document ends; model code reads that only while it keeps no key cache, which is
-    what recomputation switches off."""
+    """With `thd` nothing but the positions says where a document ends; model code reads that only while it keeps no key
+    cache, which is what recomputation switches off."""
     if params.packing == "thd" and params.activation_checkpointing == "none":
         raise ConfigError(
-            "train.packing", f"thd with activation_checkpointing=none and {params.attention}",
-            "packing in which no document sees another: here each attends to those before it in its sequence, without a word",
+            "train.packing",
+            f"thd with activation_checkpointing=none and {params.attention}",
+            "packing in which no document sees another: here each attends to those before it in its sequence, "
+            "without a word",
             "set train.packing=neat, or train.activation_checkpointing=full",
-        )  # fmt: skip
+        )
 
 
 def _batch(params: TrainConfig, gpus: Parallelism) -> None:
@@ -167,17 +188,22 @@ def _batch(params: TrainConfig, gpus: Parallelism) -> None:
     if params.global_batch % together:
         near = max(together, round(params.global_batch / together) * together)
         raise ConfigError(
-            "train.global_batch", params.global_batch,
-            f"a multiple of micro_batch {params.micro_batch} x {gpus.data} data-parallel GPUs = {together}", f"set train.global_batch={near}",
-        )  # fmt: skip
+            "train.global_batch",
+            params.global_batch,
+            f"a multiple of micro_batch {params.micro_batch} x {gpus.data} data-parallel GPUs = {together}",
+            f"set train.global_batch={near}",
+        )
 
 
 def _data(params: TrainConfig, gpus: Parallelism, data: DataFacts) -> None:
     if data.longest > params.pack_length and not params.truncate:
         raise ConfigError(
-            "train.pack_length", params.pack_length, f"at least the longest sample, {data.longest} tokens: none is cut or dropped silently",
-            f"set train.pack_length={data.longest} or more, drop the sample (data.max_tokens), or allow the cut with train.truncate=true",
-        )  # fmt: skip
+            "train.pack_length",
+            params.pack_length,
+            f"at least the longest sample, {data.longest} tokens: none is cut or dropped silently",
+            f"set train.pack_length={data.longest} or more, drop the sample (data.max_tokens), or allow the cut with "
+            "train.truncate=true",
+        )
     if data.label_tokens == 0:
         raise ConfigError(
             "training split", "no token to learn", "assistant turns in the rows", "check the rows' `messages`"
@@ -194,9 +220,11 @@ def _enough(params: TrainConfig, gpus: Parallelism, sequences: int, wanted: int)
     if wanted > held:
         way_out = f"raise train.epochs to {-(-wanted // per_epoch)}, or " if per_epoch else ""
         raise ConfigError(
-            "train.max_steps", wanted, f"at most {held}: all that {params.epochs:g} epochs of {sequences} sequences hold",
+            "train.max_steps",
+            wanted,
+            f"at most {held}: all that {params.epochs:g} epochs of {sequences} sequences hold",
             f"{way_out}lower train.max_steps or train.global_batch",
-        )  # fmt: skip
+        )
 
 
 def _memory(model: ModelConfig, params: TrainConfig, target: TargetConfig) -> None:
@@ -205,15 +233,18 @@ def _memory(model: ModelConfig, params: TrainConfig, target: TargetConfig) -> No
     if room is None or plan.peak <= room:
         return
     parts = (
-        f"{plan.loading / 1e9:.0f} GB while the model loads" if plan.loading > plan.step else
-        f"{plan.step / 1e9:.0f} GB: weights {plan.weights / 1e9:.0f}, trained {plan.trained / 1e9:.0f}, "
+        f"{plan.loading / 1e9:.0f} GB while the model loads"
+        if plan.loading > plan.step
+        else f"{plan.step / 1e9:.0f} GB: weights {plan.weights / 1e9:.0f}, trained {plan.trained / 1e9:.0f}, "
         f"activations {plan.kept / 1e9:.0f}, logits and work {plan.working / 1e9:.0f}"
-    )  # fmt: skip
+    )
     raise ConfigError(
-        f"memory for {params.method} of {model.name} ({model.parameters_b:g}B)", parts,
-        f"at most {room / 1e9:.0f} GB on a GPU of {target.name} ({target.gpu_memory_gb:g} GB less {target.reserve_gb:g} GB reserve)",
+        f"memory for {params.method} of {model.name} ({model.parameters_b:g}B)",
+        parts,
+        f"at most {room / 1e9:.0f} GB on a GPU of {target.name} ({target.gpu_memory_gb:g} GB less "
+        f"{target.reserve_gb:g} GB reserve)",
         _way_out(model, params, target, room),
-    )  # fmt: skip
+    )
 
 
 def _way_out(model: ModelConfig, params: TrainConfig, target: TargetConfig, room: float) -> str:

@@ -1,7 +1,7 @@
 """The recipe of one run: refused early, counted out on the data, rendered and checked.
 
-The learning rate's schedule is the full run's from the first attempt on: its steps stand in the recipe, which an attempt
-that resumes reads again unchanged.
+The learning rate's schedule is the full run's from the first attempt on: its steps stand in the recipe, which an
+attempt that resumes reads again unchanged.
 """
 
 from __future__ import annotations
@@ -53,12 +53,15 @@ def sequences(params: TrainConfig, lengths: list[int]) -> int:
 
 
 def run_steps(params: FinetuneConfig, found: int) -> int:
-    """Optimizer steps that NeMo will make of `found` sequences. Raises DataError when there is not one for every GPU's share."""
+    """Optimizer steps that NeMo will make of `found` sequences. Raises DataError when there is not one for every GPU's
+    share."""
     train, ranks = params.train, parallelism(params.train, params.target).data
     per_epoch = steps_per_epoch(found, global_batch=train.global_batch, micro_batch=train.micro_batch, ranks=ranks)
     if not per_epoch:
         raise DataError(
-            "training split", f"{found} sequences of up to {train.pack_length} tokens for {ranks} data-parallel GPUs",
-            "at least one for each", "add data, lower train.pack_length, or use fewer GPUs",
-        )  # fmt: skip
+            "training split",
+            f"{found} sequences of up to {train.pack_length} tokens for {ranks} data-parallel GPUs",
+            "at least one for each",
+            "add data, lower train.pack_length, or use fewer GPUs",
+        )
     return total_steps(per_epoch, train.epochs, train.max_steps)

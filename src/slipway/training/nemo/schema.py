@@ -1,7 +1,8 @@
 """Every key of a recipe against what nemo-automodel 0.7.0 reads (`nemo_schema.json`), before anything starts.
 
-Upstream stops at an unknown key in most sections, minutes after the container started; at the top level, in `quantization` and in a
-few others it reads on as if nothing had been said. Here both are errors, and the second kind says so.
+Upstream stops at an unknown key in most sections, minutes after the container started; at the top level, in
+`quantization` and in a few others it reads on as if nothing had been said. Here both are errors, and the second kind
+says so.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ def schema() -> dict[str, Any]:
 
 
 def check(recipe: Doc) -> None:
-    """Raises ConfigError for a section or key that upstream does not know, a value that is no choice, or a missing key."""
+    """Raises ConfigError for a section or key that upstream does not know, a value that is no choice, or a missing
+    key."""
     known = schema()
     for name, section in recipe.items():
         rule = known.get("dataset" if name.startswith("validation_dataset") else name)
@@ -70,7 +72,8 @@ def _variant(name: str, section: Doc, rule: Doc) -> dict[str, Any]:
 
 
 def _fate(rule: Doc, key: str) -> str:
-    """What upstream would do with an unknown key. One of another variant of `packed_sequence` is dropped like any other."""
+    """What upstream would do with an unknown key. One of another variant of `packed_sequence` is dropped like any
+    other."""
     elsewhere = any(key in keys for keys in rule.get("variants", {}).values())
     unknown = str(rule["unknown"])
     if unknown == "ignored":

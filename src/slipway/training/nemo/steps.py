@@ -3,7 +3,8 @@
 packs  = bins of its greedy knapsack: longest sample first, into the emptiest bin when it fits there, else a new bin
          (components/datasets/llm/neat_packing.py, greedy_knapsack)
 loader = ceil(floor(packs / dp) / micro)     its sampler drops what does not divide by the ranks, its loader does not
-epoch  = ceil(loader / accumulate)           accumulate = global / (micro * dp)   (components/training/step_scheduler.py)
+epoch  = ceil(loader / accumulate)           accumulate = global / (micro * dp)
+(components/training/step_scheduler.py)
 """
 
 from __future__ import annotations

@@ -4,14 +4,15 @@ Time of one micro-batch of T = pack_length x micro_batch tokens, S = pack_length
 
     t = p (a T + b + c T S)        p: passes over the weights, 2 without recomputation, 3 with full, 2.5 with selective
 
-a: seconds a token in the Linears; b: seconds a pass that do not depend on T (NF4 weights are dequantized in each pass); c:
-attention under a dense mask. a, b, c >= 0 minimise the squared relative error over probes and one prior guess. What a mode of
-recomputation, an attention implementation or a loss does beyond that is one factor each, the mean ratio seen.
+a: seconds a token in the Linears; b: seconds a pass that do not depend on T (NF4 weights are dequantized in each pass);
+c: attention under a dense mask. a, b, c >= 0 minimise the squared relative error over probes and one prior guess. What
+a mode of recomputation, an attention implementation or a loss does beyond that is one factor each, the mean ratio seen.
 
     memory = resident + r activations(setting)
 
-resident is measured when the model is loaded, `activations` is the planner's estimate, and r the ratio seen for that mode, at
-least what an out-of-memory showed. Left out: fragmentation (probes report what was reserved), anything across GPUs.
+resident is measured when the model is loaded, `activations` is the planner's estimate, and r the ratio seen for that
+mode, at least what an out-of-memory showed. Left out: fragmentation (probes report what was reserved), anything across
+GPUs.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ Activations = Callable[[Setting], float]
 
 @dataclass
 class SpeedModel:
-    """Tokens a second of a setting. `flops_per_token`: of one forward pass through the Linears. `filled(S)`: share of a pack
-    that is not padding."""
+    """Tokens a second of a setting. `flops_per_token`: of one forward pass through the Linears. `filled(S)`: share of a
+    pack that is not padding."""
 
     flops_per_token: float
     attention_flops: float  # per token and token of context, one forward pass
@@ -82,8 +83,8 @@ class SpeedModel:
         return result.setting.tokens * self.filled(result.setting.pack_length) / result.tokens_per_s
 
     def _prior(self, seen: Sequence[Result]) -> list[tuple[list[float], float]]:
-        """Pseudo-observations from the first probe: a third of its time does not depend on T, attention at a quarter of the
-        Linears' efficiency. They weigh a tenth of a probe each, enough to decide what the probes leave open."""
+        """Pseudo-observations from the first probe: a third of its time does not depend on T, attention at a quarter of
+        the Linears' efficiency. They weigh a tenth of a probe each, enough to decide what the probes leave open."""
         first = seen[0]
         (at, bt, ct), total = _columns(first.setting), self._seconds(first)
         share = 4 * self.attention_flops / self.flops_per_token * first.setting.pack_length
@@ -145,8 +146,8 @@ def _mode(setting: Setting) -> tuple[str, str]:
 
 
 def filled(lengths: Sequence[int], pack_length: int) -> float:
-    """Share of tokens that are not padding when documents of these lengths are packed as NeMo's `neat` does: longest first, each
-    into the emptiest pack that has room, else a new one."""
+    """Share of tokens that are not padding when documents of these lengths are packed as NeMo's `neat` does: longest
+    first, each into the emptiest pack that has room, else a new one."""
     packs: list[int] = []  # a heap
     for length in sorted((n for n in lengths if n <= pack_length), reverse=True):
         if packs and packs[0] + length <= pack_length:

@@ -1,13 +1,15 @@
 """The probe process of `slipway tune`: one NeMo recipe set up once, its own training step timed under many settings.
 
-`python -m slipway.training.tuning.probe DIR` reads `DIR/recipe.json` (a rendered recipe and the bytes it may take), sets it up, writes `ready.json`, then answers
-`request-N.json` with `result-N.json` until `request-N.json` says `quit` or none comes for `IDLE_S` seconds. Files, because they
-work alike for a process, a container and a Slurm job. A request is a setting (`pack_length`, `micro_batch`, `checkpointing`,
-`attention`, `loss` as a recipe section) with `steps`, `accumulate` and `best_low`.
+`python -m slipway.training.tuning.probe DIR` reads `DIR/recipe.json` (a rendered recipe and the bytes it may take),
+sets it up, writes `ready.json`, then answers `request-N.json` with `result-N.json` until `request-N.json` says `quit`
+or none comes for `IDLE_S` seconds. Files, because they work alike for a process, a container and a Slurm job. A request
+is a setting (`pack_length`, `micro_batch`, `checkpointing`, `attention`, `loss` as a recipe section) with `steps`,
+`accumulate` and `best_low`.
 
-What is timed is `_run_train_optim_step` of the recipe: forward, backward, gradient clip, optimizer. Between settings the model
-stays; its checkpoint wrappers are taken off and put on by NeMo's own functions, as its setup does for one GPU. Peaks are of the
-steps alone. Standard library, torch and NeMo only, so that the package can be mounted into NVIDIA's container.
+What is timed is `_run_train_optim_step` of the recipe: forward, backward, gradient clip, optimizer. Between settings
+the model stays; its checkpoint wrappers are taken off and put on by NeMo's own functions, as its setup does for one
+GPU. Peaks are of the steps alone. Standard library, torch and NeMo only, so that the package can be mounted into
+NVIDIA's container.
 """
 
 from __future__ import annotations
@@ -80,7 +82,8 @@ def probe(recipe: Any, request: Doc) -> Doc:
 
 
 def _timed(recipe: Any, request: Doc, found: Doc) -> None:
-    """One step that is not counted (kernels, allocator), then `steps`, fewer when it is clearly slower than the best."""
+    """One step that is not counted (kernels, allocator), then `steps`, fewer when it is clearly slower than the
+    best."""
     first = time.monotonic()
     recipe.step()
     found["first_s"] = time.monotonic() - first

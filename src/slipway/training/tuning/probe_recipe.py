@@ -2,8 +2,8 @@
 
 After `setup()` on one GPU the recipe differs between settings in five places only, each put back by NeMo's own code:
 checkpoint wrappers (`_parallelize_unsharded_fsdp2`), the SDPA backends allowed with and without recomputation
-(`resolve_sdpa_method`, `_patch_attention`), the model's attention dispatch key, the loss module, and the packed batches.
-Anything else of the step is the recipe's. Written against nemo-automodel 0.7.0.
+(`resolve_sdpa_method`, `_patch_attention`), the model's attention dispatch key, the loss module, and the packed
+batches. Anything else of the step is the recipe's. Written against nemo-automodel 0.7.0.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ MODES: dict[str, bool | str] = {"none": False, "selective": "selective", "full":
 
 
 class ProbeRecipe:
-    """One recipe on one GPU. `document` is a rendered recipe, `limit` the bytes it may take there; `apply` changes it to a setting,
-    `step` runs one optimizer step."""
+    """One recipe on one GPU. `document` is a rendered recipe, `limit` the bytes it may take there; `apply` changes it
+    to a setting, `step` runs one optimizer step."""
 
     def __init__(self, document: Doc, limit: int) -> None:
         self._document = document
@@ -62,10 +62,12 @@ class ProbeRecipe:
         }
         resident = torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
         return {
-            "device": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu", "resident_bytes": resident,
+            "device": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu",
+            "resident_bytes": resident,
             "attentions": ["sdpa", *(["flash_attention_2"] if there["flash_attention_2"] else []), "eager"],
-            "absent": [name for name, found in there.items() if not found], "torch": torch.__version__,
-        }  # fmt: skip
+            "absent": [name for name, found in there.items() if not found],
+            "torch": torch.__version__,
+        }
 
     def apply(self, setting: Doc) -> None:
         """Change to a setting; the next `step` runs it. Raises what NeMo raises when it cannot."""
@@ -116,7 +118,8 @@ class ProbeRecipe:
             self._model.set_attn_implementation(name)
 
     def _checkpointing(self, mode: str) -> None:
-        """Take every wrapper off, then what setup does on one GPU: wrappers by the mode, and SDPA backends that suit it."""
+        """Take every wrapper off, then what setup does on one GPU: wrappers by the mode, and SDPA backends that suit
+        it."""
         model, mesh = self._model, self._recipe.mesh_context
         unwrap(model)
         if getattr(model, "is_gradient_checkpointing", False):
@@ -153,9 +156,12 @@ class ProbeRecipe:
         if self._samples is None:
             self._samples = list(config.dataset_config.build(tokenizer=self._recipe.tokenizer))
         loader = replace(config, dataset_config=Tokenized(self._samples)).build(
-            tokenizer=self._recipe.tokenizer, dp_rank=0, dp_world_size=1, supports_seq_lens=_supports_seq_lens(self._model),
+            tokenizer=self._recipe.tokenizer,
+            dp_rank=0,
+            dp_world_size=1,
+            supports_seq_lens=_supports_seq_lens(self._model),
             packing_contract=self._recipe._configure_packing(),
-        )  # fmt: skip
+        )
         batches = [
             batch
             for batch in itertools.islice(loader, setting["accumulate"] * 4)
@@ -163,7 +169,8 @@ class ProbeRecipe:
         ]
         if len(batches) < setting["accumulate"]:
             raise ValueError(
-                f"the probe data make {len(batches)} micro-batches of {setting['micro_batch']} x {setting['pack_length']}"
+                f"the probe data make {len(batches)} micro-batches of {setting['micro_batch']} x "
+                f"{setting['pack_length']}"
             )
         whole = itertools.cycle(batches)
         self._batches = iter(lambda: list(itertools.islice(whole, setting["accumulate"])), None)
@@ -189,7 +196,8 @@ def unwrap(model: torch.nn.Module) -> None:
 
 
 def real_tokens(batch: Doc) -> int:
-    """Tokens of documents in a batch, padding left out; where documents are not marked, up to the last label of each row."""
+    """Tokens of documents in a batch, padding left out; where documents are not marked, up to the last label of each
+    row."""
     marks = batch.get("_packed_seq_ids", batch.get("attention_mask"))
     if marks is not None and marks.ndim == 2:
         return int((marks > 0).sum())

@@ -1,7 +1,8 @@
-"""The prober that drives the real recipe: one job (process, container, Slurm job) that loads the model once and answers requests.
+"""The prober that drives the real recipe: one job (process, container, Slurm job) that loads the model once and answers
+requests.
 
-Requests and results are files in the job's folder (`slipway.training.tuning.probe`). A job that dies takes only its setting with it: that becomes
-a row, and the next probe starts a new job.
+Requests and results are files in the job's folder (`slipway.training.tuning.probe`). A job that dies takes only its
+setting with it: that becomes a row, and the next probe starts a new job.
 """
 
 from __future__ import annotations
@@ -28,13 +29,23 @@ Clock = Callable[[], float]
 
 
 class ProcessProber:
-    """Probes through `runner`. `recipe` is rendered for the paths as the job sees them; `losses` maps names to recipe sections.
-    `deadline`, on time.monotonic()'s clock, ends a probe that takes much longer than thought (kernels are compiled)."""
+    """Probes through `runner`. `recipe` is rendered for the paths as the job sees them; `losses` maps names to recipe
+    sections. `deadline`, on time.monotonic()'s clock, ends a probe that takes much longer than thought (kernels are
+    compiled)."""
 
     def __init__(
-        self, runner: Runner, job: Job, recipe: Mapping[str, Any], losses: Mapping[str, Mapping[str, Any]], *,
-        limit: float, step_tokens: int, deadline: float = math.inf, start_timeout_s: float = 300.0, probe_timeout_s: float = 120.0,
-    ) -> None:  # fmt: skip
+        self,
+        runner: Runner,
+        job: Job,
+        recipe: Mapping[str, Any],
+        losses: Mapping[str, Mapping[str, Any]],
+        *,
+        limit: float,
+        step_tokens: int,
+        deadline: float = math.inf,
+        start_timeout_s: float = 300.0,
+        probe_timeout_s: float = 120.0,
+    ) -> None:
         self._runner, self._job, self._recipe, self._losses, self._limit = runner, job, recipe, losses, limit
         self._name, self._step_tokens, self._start_timeout_s, self._probe_timeout_s = (
             job.name,
@@ -93,10 +104,15 @@ class ProcessProber:
                 return Result(setting, "error", seconds=time.monotonic() - begun, reason=str(err.value).splitlines()[0])
         self._asked += 1
         request = {
-            "pack_length": setting.pack_length, "micro_batch": setting.micro_batch, "checkpointing": setting.checkpointing,
-            "attention": setting.attention, "loss": dict(self._losses[setting.loss]), "steps": STEPS, "best_low": best_low,
+            "pack_length": setting.pack_length,
+            "micro_batch": setting.micro_batch,
+            "checkpointing": setting.checkpointing,
+            "attention": setting.attention,
+            "loss": dict(self._losses[setting.loss]),
+            "steps": STEPS,
+            "best_low": best_low,
             "accumulate": -(-self._step_tokens // setting.tokens),
-        }  # fmt: skip
+        }
         write_atomic(self._job.work / f"request-{self._asked}.json", json.dumps(request))
         answer = self._wait(f"result-{self._asked}.json", self._probe_timeout_s)
         if answer is None:
@@ -144,14 +160,23 @@ def result(setting: Setting, answer: Mapping[str, Any]) -> Result:
     """What a probe wrote, as a value."""
     timed = answer["seconds"]
     return Result(
-        setting, answer["status"], answer.get("tokens_per_s", 0.0), answer.get("low", 0.0), answer.get("high", 0.0), len(timed),
-        sum(timed) / len(timed) if timed else 0.0, answer["allocated_bytes"], answer["reserved_bytes"], answer["wall_s"],
+        setting,
+        answer["status"],
+        answer.get("tokens_per_s", 0.0),
+        answer.get("low", 0.0),
+        answer.get("high", 0.0),
+        len(timed),
+        sum(timed) / len(timed) if timed else 0.0,
+        answer["allocated_bytes"],
+        answer["reserved_bytes"],
+        answer["wall_s"],
         answer.get("reason", ""),
-    )  # fmt: skip
+    )
 
 
 def probe_job(work: Path, mounts: tuple[Mount, ...], *, container: bool, python: str, env: Mapping[str, str]) -> Job:
-    """The job of a probe process: in a container with this package mounted beside NVIDIA's, or with a Python of this machine."""
+    """The job of a probe process: in a container with this package mounted beside NVIDIA's, or with a Python of this
+    machine."""
     own = (Mount(work, SEES, read_only=False), Mount(PACKAGE, CODE))
     sees, code = (SEES, str(Path(CODE).parent)) if container else (str(work), str(PACKAGE.parent))
     path = ":".join(p for p in (code, env.get("PYTHONPATH", "")) if p)

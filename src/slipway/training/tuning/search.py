@@ -1,9 +1,11 @@
 """Throughput search: the fastest setting of a recipe that fits the target's memory, from a few short probes.
 
 1. Probe the recipe as it is: the baseline, and the first point of both models (`tune_model`).
-2. Of the settings expected to fit, probe the one expected to be fastest; correct the models with what it did. One that does not
+2. Of the settings expected to fit, probe the one expected to be fastest; correct the models with what it did. One that
+does not
    fit teaches the memory model; one that dies is a row. A probe stops as soon as it is clearly slower than the best.
-3. Stop when nothing left is expected to beat the best even with `HOPE`, then try each attention and loss not tried yet on the
+3. Stop when nothing left is expected to beat the best even with `HOPE`, then try each attention and loss not tried yet
+on the
    best, and go on from there if one helps. The budget, in seconds with start-up, ends it at any time.
 """
 
@@ -61,12 +63,17 @@ class Found:
 
 
 def space(baseline: Setting, machine: Machine, limit: float, least: int, most: int) -> Space:
-    """Every setting on this machine with packs between `least` (the longest document) and `most` (the model's context) tokens."""
+    """Every setting on this machine with packs between `least` (the longest document) and `most` (the model's context)
+    tokens."""
     lengths = sorted({n for n in (*LENGTHS, baseline.pack_length) if least <= n <= most})
     found = [
         Setting(n, m, mode, attention, loss)
-        for n in lengths for m in MICRO_BATCHES for mode in CHECKPOINTING for attention in machine.attentions for loss in machine.losses
-    ]  # fmt: skip
+        for n in lengths
+        for m in MICRO_BATCHES
+        for mode in CHECKPOINTING
+        for attention in machine.attentions
+        for loss in machine.losses
+    ]
     return Space(tuple(dict.fromkeys((baseline, *found))), limit)
 
 
@@ -97,7 +104,8 @@ class Search:
         self._longest_change = 2.0
 
     def run(self, baseline: Setting) -> Found:
-        """Probe until nothing better is expected or the deadline is near. Raises nothing of its own: the baseline decides."""
+        """Probe until nothing better is expected or the deadline is near. Raises nothing of its own: the baseline
+        decides."""
         start = self._clock()
         first = self._probe(baseline)
         found = Found(self._machine, first, self._results)
@@ -130,7 +138,8 @@ class Search:
         return result
 
     def _next(self) -> Setting | None:
-        """The most promising setting of those that may win, else the best with an attention or a loss nobody has tried."""
+        """The most promising setting of those that may win, else the best with an attention or a loss nobody has
+        tried."""
         open_ = [s for s in self._open() if self._fits(s)]
         hopeful = [s for s in open_ if self._speed.expected(s) * HOPE > self._best()]
         plain = [s for s in hopeful if self._tried(s)]
@@ -153,10 +162,12 @@ class Search:
     def _dominated(self, setting: Setting) -> bool:
         """It needs at least what something needed that did not fit."""
         return any(
-            r.status in ("oom", "too_big") and _rest(r.setting) == _rest(setting)
-            and r.setting.pack_length <= setting.pack_length and r.setting.micro_batch <= setting.micro_batch
+            r.status in ("oom", "too_big")
+            and _rest(r.setting) == _rest(setting)
+            and r.setting.pack_length <= setting.pack_length
+            and r.setting.micro_batch <= setting.micro_batch
             for r in self._results
-        )  # fmt: skip
+        )
 
     def _fits(self, setting: Setting) -> bool:
         return self._memory.expected(setting) <= self._space.limit * ROOM
@@ -189,7 +200,8 @@ class Search:
         return max((r.low for r in self._results if r.status == "ok"), default=0.0)
 
     def _cost(self, setting: Setting) -> float:
-        """Seconds the next probe may take: its steps at the speed expected, and what a change of setting has taken at most."""
+        """Seconds the next probe may take: its steps at the speed expected, and what a change of setting has taken at
+        most."""
         return (STEPS + 1) * max(step_tokens(self._space.settings[0]), setting.tokens) / self._speed.expected(
             setting
         ) / 0.8 + self._longest_change

@@ -33,8 +33,9 @@ class Setting:
 
 @dataclass(frozen=True)
 class Result:
-    """`ok`: timed to its end. `slower`: stopped, clearly slower than the best. `oom`: did not fit the device. `too_big`: ran, but
-    above the target's memory. `error`: `reason` says why. Rates in non-padding tokens a second, memory in bytes as reserved."""
+    """`ok`: timed to its end. `slower`: stopped, clearly slower than the best. `oom`: did not fit the device.
+    `too_big`: ran, but above the target's memory. `error`: `reason` says why. Rates in non-padding tokens a second,
+    memory in bytes as reserved."""
 
     setting: Setting
     status: Status
@@ -51,8 +52,8 @@ class Result:
 
 @dataclass(frozen=True)
 class Machine:
-    """What the prober found when the model was loaded. `resident`: bytes of the loaded model; `seconds`: it took to get there;
-    `absent`: attentions and losses that are not installed there."""
+    """What the prober found when the model was loaded. `resident`: bytes of the loaded model; `seconds`: it took to get
+    there; `absent`: attentions and losses that are not installed there."""
 
     device: str
     resident: int
@@ -69,4 +70,5 @@ class Prober(Protocol):
         """Load the model; raises StageError when it cannot."""
 
     def probe(self, setting: Setting, best_low: float) -> Result:
-        """Time a setting, giving it up once it is clearly slower than `best_low`. Never raises for what the setting does."""
+        """Time a setting, giving it up once it is clearly slower than `best_low`. Never raises for what the setting
+        does."""

@@ -1,8 +1,9 @@
 """How fast a setting is, from a few timed steps, and when to stop timing it.
 
-rate r = n / t per step, n non-padding tokens and t seconds of one optimizer step. With k steps, mean m and standard deviation s
-of the rates, [m - z s / sqrt(k), m + z s / sqrt(k)] bounds the true rate; s is at least 2% of m, because two or three steps in a
-row agree better than they should. A setting whose upper bound lies below the best lower bound so far is clearly slower.
+rate r = n / t per step, n non-padding tokens and t seconds of one optimizer step. With k steps, mean m and standard
+deviation s of the rates, [m - z s / sqrt(k), m + z s / sqrt(k)] bounds the true rate; s is at least 2% of m, because
+two or three steps in a row agree better than they should. A setting whose upper bound lies below the best lower bound
+so far is clearly slower.
 
 Standard library only: it runs in the orchestrator and, mounted, in the training container.
 """

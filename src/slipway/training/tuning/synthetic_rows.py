@@ -1,7 +1,8 @@
 """Chat rows for probes when there are no data yet: random common words, document lengths as instruction data have them.
 
-Lengths are log-normal, median 220 tokens, a tenth above 620, none above 1,900: most samples are short, some are long, and packs of
-2048 tokens still take every one. Words of one token each in common vocabularies, so that lengths come out nearly as asked.
+Lengths are log-normal, median 220 tokens, a tenth above 620, none above 1,900: most samples are short, some are long,
+and packs of 2048 tokens still take every one. Words of one token each in common vocabularies, so that lengths come out
+nearly as asked.
 """
 
 from __future__ import annotations
@@ -12,7 +13,27 @@ from pathlib import Path
 from slipway.data.rows import write_rows
 
 MEDIAN_LOG, SPREAD_LOG, LONGEST = 5.4, 0.8, 1900
-WORDS = ("the", "of", "and", "to", "in", "is", "that", "for", "it", "was", "on", "are", "as", "with", "his", "they", "at", "be", "this")  # fmt: skip
+WORDS = (
+    "the",
+    "of",
+    "and",
+    "to",
+    "in",
+    "is",
+    "that",
+    "for",
+    "it",
+    "was",
+    "on",
+    "are",
+    "as",
+    "with",
+    "his",
+    "they",
+    "at",
+    "be",
+    "this",
+)
 
 
 def write_synthetic(file: Path, tokens: int, seed: int = 0, longest: int = LONGEST) -> None:

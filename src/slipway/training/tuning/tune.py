@@ -1,4 +1,5 @@
-"""`slipway tune`: from a config to a train row with the fastest setting that fits, through a search over real probe runs."""
+"""`slipway tune`: from a config to a train row with the fastest setting that fits, through a search over real probe
+runs."""
 
 from __future__ import annotations
 
@@ -39,8 +40,8 @@ SEEN_MODEL, ROWS = "/models/probe", "train.jsonl"
 
 @dataclass(frozen=True)
 class Request:
-    """What to tune. `work`: an empty folder. `data`: training rows, or None for synthetic ones. `here`: probe with `python` on
-    this machine, held to the target's memory, instead of through the target's runner."""
+    """What to tune. `work`: an empty folder. `data`: training rows, or None for synthetic ones. `here`: probe with
+    `python` on this machine, held to the target's memory, instead of through the target's runner."""
 
     config: Config
     model: Path
@@ -56,8 +57,8 @@ class Request:
 
 
 def tune(request: Request, look: Callable[[Result], None]) -> Found:
-    """Search on the machine; `look` sees each probe. Raises ConfigError for what cannot be probed on one GPU, StageError when the
-    model does not load or the recipe as it stands does not run."""
+    """Search on the machine; `look` sees each probe. Raises ConfigError for what cannot be probed on one GPU,
+    StageError when the model does not load or the recipe as it stands does not run."""
     deadline, limit = time.monotonic() + request.budget_s, _limit(request.config)
     _write_rows(request)
     with _prober(request, limit, deadline) as prober:
@@ -66,9 +67,11 @@ def tune(request: Request, look: Callable[[Result], None]) -> Found:
         found = search(prober, request.config, lengths, limit, deadline, look, _context(request.model))
     if found.baseline.status != "ok":
         raise StageError(
-            "the recipe as it stands", f"{found.baseline.status} {found.baseline.reason}".strip(), f"a run within {limit / 1e9:.0f} GB",
+            "the recipe as it stands",
+            f"{found.baseline.status} {found.baseline.reason}".strip(),
+            f"a run within {limit / 1e9:.0f} GB",
             "lower train.pack_length, or set train.activation_checkpointing=full",
-        )  # fmt: skip
+        )
     return found
 
 
@@ -99,14 +102,18 @@ def setting_of(params: TrainConfig) -> Setting:
 
 
 def tuned(params: TrainConfig, setting: Setting, ranks: int) -> TrainConfig:
-    """The row with this setting, and as many tokens in an optimizer step as before, to the nearest whole number of forward passes."""
+    """The row with this setting, and as many tokens in an optimizer step as before, to the nearest whole number of
+    forward passes."""
     step = setting.micro_batch * ranks
     tokens = params.global_batch * params.pack_length
     changes = {
-        "pack_length": setting.pack_length, "micro_batch": setting.micro_batch, "activation_checkpointing": setting.checkpointing,
-        "attention": setting.attention, "loss": setting.loss,
+        "pack_length": setting.pack_length,
+        "micro_batch": setting.micro_batch,
+        "activation_checkpointing": setting.checkpointing,
+        "attention": setting.attention,
+        "loss": setting.loss,
         "global_batch": step * max(1, round(tokens / (setting.pack_length * step))),
-    }  # fmt: skip
+    }
     return TrainConfig.model_validate(params.model_dump() | changes)
 
 
@@ -124,20 +131,30 @@ def row(found: Found, config: Config, ranks: int) -> str:
         *params.model_dump(exclude_defaults=True),
     }
     document = {
-        "description": f"{config.model.name} {params.method} on {config.target.name}: {best.tokens_per_s:,.0f} tokens/s a GPU at "
-        f"{best.reserved / 1e9:.1f} GB, {found.gain:.2f} times {base.setting} ({base.tokens_per_s:,.0f}); by slipway tune on {found.machine.device}",
+        "description": f"{config.model.name} {params.method} on {config.target.name}: {best.tokens_per_s:,.0f} "
+        "tokens/s a GPU at "
+        f"{best.reserved / 1e9:.1f} GB, {found.gain:.2f} times {base.setting} ({base.tokens_per_s:,.0f}); by slipway "
+        f"tune on {found.machine.device}",
         **{name: value for name, value in params.model_dump().items() if name in named},
-    }  # fmt: skip
+    }
     return yaml.safe_dump(document, sort_keys=False, width=1000)
 
 
 def report(found: Found) -> dict[str, Any]:
     """What a program reads."""
     return {
-        "device": found.machine.device, "start_s": round(found.machine.seconds, 1), "probing_s": round(found.seconds - found.machine.seconds, 1),
-        "total_s": round(found.seconds, 1), "gain": round(found.gain, 3), "baseline": _result(found.baseline), "best": _result(found.best),
-        "probes": [_result(r) for r in found.results], "never_probed": found.skipped, "absent": list(found.machine.absent), "ended": found.ended,
-    }  # fmt: skip
+        "device": found.machine.device,
+        "start_s": round(found.machine.seconds, 1),
+        "probing_s": round(found.seconds - found.machine.seconds, 1),
+        "total_s": round(found.seconds, 1),
+        "gain": round(found.gain, 3),
+        "baseline": _result(found.baseline),
+        "best": _result(found.best),
+        "probes": [_result(r) for r in found.results],
+        "never_probed": found.skipped,
+        "absent": list(found.machine.absent),
+        "ended": found.ended,
+    }
 
 
 def activations(model: ModelConfig, params: TrainConfig, target: TargetConfig, setting: Setting) -> float:
@@ -153,11 +170,21 @@ def one_gpu(target: TargetConfig) -> TargetConfig:
 def _result(r: Result) -> dict[str, Any]:
     s = r.setting
     return {
-        "pack_length": s.pack_length, "micro_batch": s.micro_batch, "activation_checkpointing": s.checkpointing, "attention": s.attention,
-        "loss": s.loss, "status": r.status, "tokens_per_s": round(r.tokens_per_s), "low": round(r.low), "high": round(r.high), "steps": r.steps,
-        "allocated_gib": round(r.allocated / 2**30, 2), "reserved_gib": round(r.reserved / 2**30, 2), "seconds": round(r.seconds, 1),
+        "pack_length": s.pack_length,
+        "micro_batch": s.micro_batch,
+        "activation_checkpointing": s.checkpointing,
+        "attention": s.attention,
+        "loss": s.loss,
+        "status": r.status,
+        "tokens_per_s": round(r.tokens_per_s),
+        "low": round(r.low),
+        "high": round(r.high),
+        "steps": r.steps,
+        "allocated_gib": round(r.allocated / 2**30, 2),
+        "reserved_gib": round(r.reserved / 2**30, 2),
+        "seconds": round(r.seconds, 1),
         **({"reason": r.reason} if r.reason else {}),
-    }  # fmt: skip
+    }
 
 
 def _limit(config: Config) -> float:
@@ -183,9 +210,11 @@ def _limit(config: Config) -> float:
     least = memory_plan(config.model, params, one_gpu(target)).weights
     if least > limit:
         raise ConfigError(
-            "model", f"{least / 1e9:.0f} GB of weights", f"at most {limit / 1e9:.0f} GB, what one GPU of {target.name} may use: probes run on one",
+            "model",
+            f"{least / 1e9:.0f} GB of weights",
+            f"at most {limit / 1e9:.0f} GB, what one GPU of {target.name} may use: probes run on one",
             "use --method qlora, or a larger target",
-        )  # fmt: skip
+        )
     return limit
 
 
