@@ -1,6 +1,8 @@
-"""Models of random weights to fine-tune: Llama-3.1-8B's shape, and a tiny one of the same kind for machines without a GPU.
+"""Models of random weights to fine-tune: Llama-3.1-8B's shape, and a tiny one of the same kind for machines without a
+GPU.
 
-The tokenizer is SmolLM2's, out of the folder named by `--tokenizer` (tests/gpu/carry.py makes one), so the vocabulary is 49,152.
+The tokenizer is SmolLM2's, out of the folder named by `--tokenizer` (tests/gpu/carry.py makes one), so the vocabulary
+is 49,152.
 """
 
 from __future__ import annotations
@@ -49,7 +51,13 @@ def overrides(size: str, folder: Path) -> list[str]:
     """The model section of this shape and the untuned pack length, as words of a command line."""
     s = MODELS[size]
     return [
-        f"model.directory={folder}", f"model.parameters_b={parameters(s) / 1e9:.6f}", f"model.layers={s.layers}", f"model.hidden={s.hidden}",
-        f"model.intermediate={s.intermediate}", f"model.heads={s.heads}", f"model.kv_heads={s.kv_heads}", f"model.vocabulary={s.vocab}",
+        f"model.directory={folder}",
+        f"model.parameters_b={parameters(s) / 1e9:.6f}",
+        f"model.layers={s.layers}",
+        f"model.hidden={s.hidden}",
+        f"model.intermediate={s.intermediate}",
+        f"model.heads={s.heads}",
+        f"model.kv_heads={s.kv_heads}",
+        f"model.vocabulary={s.vocab}",
         f"train.pack_length={PACK_LENGTH[size]}",
-    ]  # fmt: skip
+    ]

@@ -1,7 +1,9 @@
-"""What every benchmark needs: a run in a process of its own with its peak memory, medians of interleaved runs, and where it ran.
+"""What every benchmark needs: a run in a process of its own with its peak memory, medians of interleaved runs, and
+where it ran.
 
-Memory is read from /proc of the process while it lives: RssAnon sampled (what it holds), VmHWM (all it ever had mapped at once,
-its files' pages and CUDA's host mappings included). GPU memory is what nvidia-smi says is used, less what was used before.
+Memory is read from /proc of the process while it lives: RssAnon sampled (what it holds), VmHWM (all it ever had mapped
+at once, its files' pages and CUDA's host mappings included). GPU memory is what nvidia-smi says is used, less what was
+used before.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ def run(
     env: Mapping[str, str] | None = None,
     timeout: float = 3600,
 ) -> Figures:
-    """Run `command`, pinned to `cores`; the figures of its last line of output, which is JSON, and what it took as a process."""
+    """Run `command`, pinned to `cores`; the figures of its last line of output, which is JSON, and what it took as a
+    process."""
     pinned = ["taskset", "-c", ",".join(map(str, cores)), *command] if cores else list(command)
     before, start = gpu_used_gb(), time.monotonic()
     with log.open("a") as errors, GpuPeak() as gpu:
@@ -129,7 +132,8 @@ def gpu_used_gb() -> float | None:
 
 
 def interleaved(runs: Mapping[str, Callable[[], Figures]], times: int) -> dict[str, Figures]:
-    """Each run `times` times, in turn, so that a machine that drifts drifts for all; medians, and every run's figures."""
+    """Each run `times` times, in turn, so that a machine that drifts drifts for all; medians, and every run's
+    figures."""
     seen: dict[str, list[Figures]] = {name: [] for name in runs}
     for i in range(times):
         for name, make in runs.items():
@@ -139,7 +143,8 @@ def interleaved(runs: Mapping[str, Callable[[], Figures]], times: int) -> dict[s
 
 
 def median(runs: Sequence[Figures]) -> Figures:
-    """Medians of the numbers; other figures of the first run; `runs` says how many and `gb_per_s_runs` each one's speed."""
+    """Medians of the numbers; other figures of the first run; `runs` says how many and `gb_per_s_runs` each one's
+    speed."""
     numbers = {k: statistics.median(run[k] for run in runs) for k, v in runs[0].items() if isinstance(v, int | float)}
     speeds = {"gb_per_s_runs": [run["gb_per_s"] for run in runs]} if "gb_per_s" in runs[0] else {}
     return {**runs[0], **numbers, **speeds, "runs": len(runs)}

@@ -2,9 +2,10 @@
 
 `python -m benchmarks.tune --work DIR --tokenizer DIR`, some 8 minutes on an H100, of which tuning at most `--budget-s`.
 
-`tune` is the search's own report: the untuned recipe (packs of 2048, full recompute) is its first probe. `entry_point` runs both
-recipes as a user would (`automodel recipe.yaml --nproc-per-node 1`), the same data, as many tokens a step: tokens a second as NeMo
-logs them, median of the steps after the first two, and the largest memory it logs. The gain there is what tuning is worth.
+`tune` is the search's own report: the untuned recipe (packs of 2048, full recompute) is its first probe. `entry_point`
+runs both recipes as a user would (`automodel recipe.yaml --nproc-per-node 1`), the same data, as many tokens a step:
+tokens a second as NeMo logs them, median of the steps after the first two, and the largest memory it logs. The gain
+there is what tuning is worth.
 """
 
 from __future__ import annotations
@@ -79,16 +80,40 @@ class Bench:
     def _tune(self) -> Figures:
         args = self._args
         command = [
-            sys.executable, "-P", "-m", "slipway", "tune", "--model", "llama-3.1-8b", "--method", "qlora", "--target", args.target, "--here",
-            "--model-dir", str(self._folder), "--work", str(self._work / "tune"), "--out", str(self._work / "tuned.yaml"), "--python", args.python,
-            "--budget-s", str(args.budget_s), "--conf", str(ROOT / "conf"), "--json", *overrides(args.size, self._folder),
-        ]  # fmt: skip
+            sys.executable,
+            "-P",
+            "-m",
+            "slipway",
+            "tune",
+            "--model",
+            "llama-3.1-8b",
+            "--method",
+            "qlora",
+            "--target",
+            args.target,
+            "--here",
+            "--model-dir",
+            str(self._folder),
+            "--work",
+            str(self._work / "tune"),
+            "--out",
+            str(self._work / "tuned.yaml"),
+            "--python",
+            args.python,
+            "--budget-s",
+            str(args.budget_s),
+            "--conf",
+            str(ROOT / "conf"),
+            "--json",
+            *overrides(args.size, self._folder),
+        ]
         start = time.monotonic()
         ran = subprocess.run(command, cwd=self._work, stdout=subprocess.PIPE, text=True, timeout=args.budget_s + 90)
         if ran.returncode:
             log = self._work / "tune" / "log.txt"
             raise SystemExit(
-                f"slipway tune ended with {ran.returncode}: {ran.stdout}\n{log.read_text()[-3000:] if log.exists() else ''}"
+                f"slipway tune ended with {ran.returncode}: "
+                f"{ran.stdout}\n{log.read_text()[-3000:] if log.exists() else ''}"
             )
         found: dict[str, Any] = json.loads(ran.stdout)
         keep("tune", {"tune": found | {"command_s": round(time.monotonic() - start, 1)}})
@@ -120,9 +145,12 @@ class Bench:
         if len(steps) < 4:
             return {"code": code, "steps": len(steps), "log": (work / "log.txt").read_text(errors="replace")[-1500:]}
         return {
-            "tokens_per_s": round(statistics.median(s["tps"] for s in steps[2:])), "allocated_gib": max(s["mem"] for s in steps),
-            "steps": len(steps), "code": code, "seconds": round(time.monotonic() - start, 1),
-        }  # fmt: skip
+            "tokens_per_s": round(statistics.median(s["tps"] for s in steps[2:])),
+            "allocated_gib": max(s["mem"] for s in steps),
+            "steps": len(steps),
+            "code": code,
+            "seconds": round(time.monotonic() - start, 1),
+        }
 
 
 def keep(name: str, figures: Figures) -> None:

@@ -1,14 +1,16 @@
 """Write the default raw corpus: smart-home sentences and the JSON intents they mean.
 
-The sentences are drawn from the human-written English templates of `home-assistant-intents` (Apache-2.0), walked at random
-with the names and numbers of `home.yaml`. Every sentence is then read back by `hassil`: it is kept when its first reading
-and every other reading give the very slots that it was made from. Same packages and seed, same bytes, on any machine.
+The sentences are drawn from the human-written English templates of `home-assistant-intents` (Apache-2.0), walked at
+random with the names and numbers of `home.yaml`. Every sentence is then read back by `hassil`: it is kept when its
+first reading and every other reading give the very slots that it was made from. Same packages and seed, same bytes, on
+any machine.
 
 Of 42 intents 24 are used. Left out: those with fewer than four templates, where holding wordings out would hold most of
-the intent out (HassBroadcast, HassCancelAllTimers, HassGetCurrentDate, HassGetCurrentTime, HassLawnMowerStartMowing, the
-list and shopping list intents, HassMediaPlayerMute and -Unmute, HassNevermind, HassVacuumReturnToBase, HassVacuumStart);
-HassVacuumCleanArea, whose templates share no wording; HassLawnMowerDock, whose wordings (`stop <name>`) others share, so
-that only the kind of device tells them apart; and HassRespond, small talk without slots. Numbers are in digits.
+the intent out (HassBroadcast, HassCancelAllTimers, HassGetCurrentDate, HassGetCurrentTime, HassLawnMowerStartMowing,
+the list and shopping list intents, HassMediaPlayerMute and -Unmute, HassNevermind, HassVacuumReturnToBase,
+HassVacuumStart); HassVacuumCleanArea, whose templates share no wording; HassLawnMowerDock, whose wordings (`stop
+<name>`) others share, so that only the kind of device tells them apart; and HassRespond, small talk without slots.
+Numbers are in digits.
 
     python -m scripts.corpus --out data/raw/home.jsonl --seed 17
 """
@@ -37,16 +39,39 @@ from hassil.util import check_required_context
 
 PINS = {"hassil": "3.12.1", "home-assistant-intents": "2026.10.27"}  # other versions make other bytes
 INTENTS = (
-    "HassCancelTimer", "HassClimateGetTemperature", "HassClimateSetFanMode", "HassClimateSetTemperature", "HassDecreaseTimer",
-    "HassFanSetSpeed", "HassGetState", "HassGetWeather", "HassIncreaseTimer", "HassLightSet", "HassMediaNext",
-    "HassMediaPause", "HassMediaPrevious", "HassMediaSearchAndPlay", "HassMediaUnpause", "HassPauseTimer", "HassSetPosition",
-    "HassSetVolume", "HassSetVolumeRelative", "HassStartTimer", "HassTimerStatus", "HassTurnOff", "HassTurnOn", "HassUnpauseTimer",
-)  # fmt: skip
+    "HassCancelTimer",
+    "HassClimateGetTemperature",
+    "HassClimateSetFanMode",
+    "HassClimateSetTemperature",
+    "HassDecreaseTimer",
+    "HassFanSetSpeed",
+    "HassGetState",
+    "HassGetWeather",
+    "HassIncreaseTimer",
+    "HassLightSet",
+    "HassMediaNext",
+    "HassMediaPause",
+    "HassMediaPrevious",
+    "HassMediaSearchAndPlay",
+    "HassMediaUnpause",
+    "HassPauseTimer",
+    "HassSetPosition",
+    "HassSetVolume",
+    "HassSetVolumeRelative",
+    "HassStartTimer",
+    "HassTimerStatus",
+    "HassTurnOff",
+    "HassTurnOn",
+    "HassUnpauseTimer",
+)
 # Legal by the templates, said by nobody: `the our shutters`, `which lights are my on`
 AWKWARD = re.compile(
-    r"\b(the|my|our|an?) (the|my|our|an?|all|every|each|any|some|on|off|out|open|opening|closed|closing|shut|shutting|locked|unlocked|securely)\b"
+    r"\b(the|my|our|an?) "
+    r"(the|my|our|an?|all|every|each|any|some|on|off|out|open|opening|closed|closing|shut|shutting"
+    r"|locked|unlocked|securely)\b"
 )
-# `how warm is it in here`: where the speaker stands is known to the device and not to the text, so no model could answer it
+# `how warm is it in here`: where the speaker stands is known to the device and not to the text, so no model could
+# answer it
 OWN_AREA = re.compile(r"\bhere\b|\b(this|the|my|our) (room|space|area|place)\b")
 # `turn down the kitchen to 30` sets its lights, `turn the kitchen down to 30` its volume: too fine a point to teach
 MUST_SAY = {"HassSetVolume": "volume"}
@@ -78,8 +103,14 @@ class Template:
 
 def read_home(path: Path) -> Home:
     doc = yaml.safe_load(path.read_text())
-    plain = {"area": "areas", "floor": "floors", "zone": "zones", "timer_name": "timer_names", "timer_command": "timer_commands",
-             "search_query": "search_queries"}  # fmt: skip
+    plain = {
+        "area": "areas",
+        "floor": "floors",
+        "zone": "zones",
+        "timer_name": "timer_names",
+        "timer_command": "timer_commands",
+        "search_query": "search_queries",
+    }
     lists: dict[str, SlotList] = {
         name: TextSlotList.from_strings(doc[key], allow_template=False, name=name) for name, key in plain.items()
     }
@@ -107,7 +138,8 @@ def templates(intents: Intents) -> Iterator[Template]:
 
 
 class Draw:
-    """One random walk through a template; collects the slots on its way. Only `random()` is used: its stream is pinned by Python."""
+    """One random walk through a template; collects the slots on its way. Only `random()` is used: its stream is pinned
+    by Python."""
 
     def __init__(self, rng: random.Random, intents: Intents, home: Home, block: IntentData) -> None:
         self._rng, self._intents, self._home, self._block = rng, intents, home, block

@@ -1,9 +1,10 @@
-"""Write requirements.lock (what `make ship` installs) and requirements-test.lock (what `make test` adds) from this environment.
+"""Write requirements.lock (what `make ship` installs) and requirements-test.lock (what `make test` adds) from this
+environment.
 
     python -m scripts.lock
 
-Each line is an exact version that plain pip honours. Build tags such as torch's `+cpu` are left out, so that pip takes the
-build that its index offers for the machine.
+Each line is an exact version that plain pip honours. Build tags such as torch's `+cpu` are left out, so that pip takes
+the build that its index offers for the machine.
 """
 
 from __future__ import annotations

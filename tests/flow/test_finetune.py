@@ -1,4 +1,5 @@
-"""Stage `train_nemo` in its own process, with the lab's trainer as `automodel`: stopped, killed, adopted, and its adapter merged."""
+"""Stage `train_nemo` in its own process, with the lab's trainer as `automodel`: stopped, killed, adopted, and its
+adapter merged."""
 
 import json
 import os
@@ -42,18 +43,31 @@ def inputs(tmp_path, store):
 
 def make(store, inputs, params, events=None):
     return ensure(
-        "train_nemo", inputs, params, output=Adapter, store=store, cache=store.root / "cache", runner=LocalRunner(),
-        on_event=(events if events is not None else []).append, stop_s=30,
-    )  # fmt: skip
+        "train_nemo",
+        inputs,
+        params,
+        output=Adapter,
+        store=store,
+        cache=store.root / "cache",
+        runner=LocalRunner(),
+        on_event=(events if events is not None else []).append,
+        stop_s=30,
+    )
 
 
 def test_the_adapter_goes_through_our_merge(store, inputs):
     adapter = make(store, inputs, pico_params()).artifact
     params = MergeConfig(max_logit_error=10, proof_layers=1, proof_tokens=8)
     merged = ensure(
-        "merge", {"base": inputs["base"], "adapter": adapter}, params, output=Checkpoint, store=store, cache=store.root, runner=LocalRunner(),
+        "merge",
+        {"base": inputs["base"], "adapter": adapter},
+        params,
+        output=Checkpoint,
+        store=store,
+        cache=store.root,
+        runner=LocalRunner(),
         on_event=lambda e: None,
-    )  # fmt: skip
+    )
     assert merged.artifact.summary["updated_tensors"] == 14
     provenance = adapter.manifest["provenance"]
     assert provenance["inputs"]["data"]["digest"] == inputs["data"].digest and provenance["params"]["image"] is None
@@ -118,8 +132,8 @@ from slipway.runners.local import LocalRunner
 from tests.support.nemo import pico_params
 store = Store(Path(sys.argv[1]))
 inputs = {"base": store.find(Checkpoint, "base"), "data": store.find(Dataset, "data")}
-ensure("train_nemo", inputs, pico_params(max_steps=60, epochs=60), output=Adapter, store=store, cache=store.root, runner=LocalRunner(),
-       on_event=lambda e: None)
+ensure("train_nemo", inputs, pico_params(max_steps=60, epochs=60), output=Adapter, store=store, cache=store.root,
+       runner=LocalRunner(), on_event=lambda e: None)
 """
 
 

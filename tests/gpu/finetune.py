@@ -1,8 +1,9 @@
 """QLoRA of a random 8B through the real entry point, interrupted once, then merged and quantized by our own stages.
 
-`python -m tests.gpu.finetune --work DIR --tokenizer DIR [--size tiny]`. Stage `train_nemo` renders the shipped row, has a process of
-this machine run `automodel` on it, is hit by a SIGTERM to the worker in the middle, resumes by itself and verifies the end. Every
-part has a time limit and says what it found at once; the last line, and $OUT/qlora8b.json, are all figures as JSON.
+`python -m tests.gpu.finetune --work DIR --tokenizer DIR [--size tiny]`. Stage `train_nemo` renders the shipped row, has
+a process of this machine run `automodel` on it, is hit by a SIGTERM to the worker in the middle, resumes by itself and
+verifies the end. Every part has a time limit and says what it found at once; the last line, and $OUT/qlora8b.json, are
+all figures as JSON.
 """
 
 from __future__ import annotations
@@ -140,9 +141,20 @@ class Run:
         """Merged and quantized on the way, from the command line."""
         out = self.work / f"{self.size}-nvfp4a16-{os.getpid()}"
         command = [
-            sys.executable, "-P", "-m", "slipway", "quantize", str(self.folder), "--adapter", str(self._at(Adapter).path),
-            "--format", "nvfp4a16", "--out", str(out), "--json",
-        ]  # fmt: skip
+            sys.executable,
+            "-P",
+            "-m",
+            "slipway",
+            "quantize",
+            str(self.folder),
+            "--adapter",
+            str(self._at(Adapter).path),
+            "--format",
+            "nvfp4a16",
+            "--out",
+            str(out),
+            "--json",
+        ]
         ran = subprocess.run(command, cwd=self.work, stdout=subprocess.PIPE, text=True, timeout=150, check=True)
         return {
             "quantized": json.loads(ran.stdout),
@@ -197,7 +209,8 @@ class Run:
 
 
 def learning_rate(recipe: Doc, step: int) -> float:
-    """After 0-based `step`: linear from a tenth of the peak over the warm-up, then cosine to the least, over the full run."""
+    """After 0-based `step`: linear from a tenth of the peak over the warm-up, then cosine to the least, over the full
+    run."""
     top, section = recipe["optimizer"]["lr"], recipe["lr_scheduler"]
     warm, end, done = section["lr_warmup_steps"], section["lr_decay_steps"], step + 1
     if warm and done <= warm:

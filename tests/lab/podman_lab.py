@@ -1,4 +1,5 @@
-"""The container lab as a fixture: podman's Docker API, two registries, and the trainer's image, up once a session (infra/lab/podman)."""
+"""The container lab as a fixture: podman's Docker API, two registries, and the trainer's image, up once a session
+(infra/lab/podman)."""
 
 from __future__ import annotations
 
@@ -70,9 +71,14 @@ class PodmanLab:
             Mount(work / "ckpt", "/ckpt", read_only=False),
         )
         return Job(
-            name, ("automodel", "/job/recipe.yaml", "--nproc-per-node", "1"), work, mounts=mounts, stop_s=20,
-            env={"TRAINER_STEP_S": str(step_s), "TRAINER_BUFFER": "1", **env}, labels={"slipway.run": "r1", "slipway.stage": "train_nemo"},
-        )  # fmt: skip
+            name,
+            ("automodel", "/job/recipe.yaml", "--nproc-per-node", "1"),
+            work,
+            mounts=mounts,
+            stop_s=20,
+            env={"TRAINER_STEP_S": str(step_s), "TRAINER_BUFFER": "1", **env},
+            labels={"slipway.run": "r1", "slipway.stage": "train_nemo"},
+        )
 
 
 @pytest.fixture(scope="session")

@@ -57,10 +57,15 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     services = Services(ROOT, folder / "services", free_port(), free_port())
     bin_folder = str(Path(sys.executable).parent)
     shell = {
-        **os.environ, "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}", "PYTHON": sys.executable,
-        "SLIPWAY_SERVICES": str(services.data), "SLIPWAY_PREFECT_PORT": str(services.prefect_port),
-        "SLIPWAY_MLFLOW_PORT": str(services.mlflow_port), "PREFECT_API_URL": f"{services.prefect_url}/api", "PREFECT_HOME": str(folder / "home"),
-    }  # fmt: skip
+        **os.environ,
+        "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
+        "PYTHON": sys.executable,
+        "SLIPWAY_SERVICES": str(services.data),
+        "SLIPWAY_PREFECT_PORT": str(services.prefect_port),
+        "SLIPWAY_MLFLOW_PORT": str(services.mlflow_port),
+        "PREFECT_API_URL": f"{services.prefect_url}/api",
+        "PREFECT_HOME": str(folder / "home"),
+    }
     here = Lab(folder, services, shell)
     try:
         started = here.sh("infra/local/up")

@@ -1,4 +1,5 @@
-"""The docker runner against a real engine: podman's Docker API, a real registry with real indexes, a real training container."""
+"""The docker runner against a real engine: podman's Docker API, a real registry with real indexes, a real training
+container."""
 
 import hashlib
 import json
@@ -23,7 +24,8 @@ from tests.lab.podman_lab import INFRA
 from tests.lab.trainer_run import steps_logged
 
 SH = ("/bin/sh", "-c")
-# docker's client leaves the socket of a refused connection to the garbage collector, and here engines are killed at any moment
+# docker's client leaves the socket of a refused connection to the garbage collector, and here engines are killed at any
+# moment
 pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
 
 
@@ -158,7 +160,8 @@ from slipway.runners.base import Job, Mount, follow
 from slipway.config.image import ImageConfig
 from slipway.config.target import TargetConfig
 job, target, image = json.load(open(sys.argv[1]))
-job = Job(job["name"], tuple(job["argv"]), Path(job["work"]), env=job["env"], stop_s=20, labels={"slipway.run": "r1", "slipway.stage": "train_nemo"},
+job = Job(job["name"], tuple(job["argv"]), Path(job["work"]), env=job["env"], stop_s=20,
+          labels={"slipway.run": "r1", "slipway.stage": "train_nemo"},
           mounts=tuple(Mount(Path(s), t, r) for s, t, r in job["mounts"]))
 target = TargetConfig.model_validate(target)
 runner = DockerRunner(target.runner, target, ImageConfig.model_validate(image))
@@ -251,7 +254,10 @@ def test_a_container_removed_by_someone_is_lost(lab, tmp_path):
 
 def test_output_of_any_size_arrives_whole(lab, tmp_path):
     """Long lines, no newline at the end, both streams; a copy that was cut goes on where it was."""
-    code = "import sys; [print(f'{i} ' + 'x' * 200, flush=i % 100 == 0) for i in range(5000)]; sys.stdout.write('y' * 50000); sys.stdout.flush()"
+    code = (
+        "import sys; [print(f'{i} ' + 'x' * 200, flush=i % 100 == 0) for i in range(5000)]; sys.stdout.write('y' "
+        "* 50000); sys.stdout.flush()"
+    )
     runner, job = lab.runner(), Job("chatty", ("python3", "-c", code), tmp_path)
     runner.submit(job)
     end(runner, job)
@@ -330,8 +336,17 @@ def test_slipway_pin_writes_what_the_registry_has(lab, tmp_path):
 
 
 def test_an_index_digest_is_no_pin(lab, tmp_path):
-    raw = subprocess.run(["curl", "-s", "-H", "Accept: application/vnd.oci.image.index.v1+json", f"http://{lab.registry}/v2/lab/trainer/manifests/1"],
-                         capture_output=True, check=True).stdout  # fmt: skip
+    raw = subprocess.run(
+        [
+            "curl",
+            "-s",
+            "-H",
+            "Accept: application/vnd.oci.image.index.v1+json",
+            f"http://{lab.registry}/v2/lab/trainer/manifests/1",
+        ],
+        capture_output=True,
+        check=True,
+    ).stdout
     with pytest.raises(ConfigError, match="an index of several architectures"):
         with_digest(lab, f"sha256:{hashlib.sha256(raw).hexdigest()}").submit(Job("index", ("sh",), tmp_path))
 
@@ -355,8 +370,14 @@ def test_a_registry_with_a_password(lab, tmp_path, monkeypatch):
     image = ImageConfig(repository=f"{locked}/trainer", tag="1")
     with pytest.raises(ResourceError, match=rf"{locked} refuses \(401\).*docker login"):
         read_digests(image)
-    subprocess.run(["podman", "login", "--authfile", tmp_path / "config.json", "-u", "lab", "--password-stdin", locked],
-                   input="secret", env=lab.env, text=True, check=True, capture_output=True)  # fmt: skip
+    subprocess.run(
+        ["podman", "login", "--authfile", tmp_path / "config.json", "-u", "lab", "--password-stdin", locked],
+        input="secret",
+        env=lab.env,
+        text=True,
+        check=True,
+        capture_output=True,
+    )
     with pytest.raises(ConfigError, match="the registry has no 1"):
         read_digests(image)
     lab.podman(
@@ -429,7 +450,8 @@ def ssh_host(lab, monkeypatch):
 
 
 def test_an_engine_behind_ssh_whose_link_is_cut(lab, tmp_path, ssh_host):
-    """First the session is killed, then the cable is pulled for some seconds; the job trains on, its log arrives whole."""
+    """First the session is killed, then the cable is pulled for some seconds; the job trains on, its log arrives
+    whole."""
     link, host = ssh_host
     runner, job = lab.runner(host), lab.training(tmp_path, "far", max_steps=60, step_s=0.15)
     assert runner.submit(job) is False

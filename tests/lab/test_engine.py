@@ -1,4 +1,5 @@
-"""The real engine: llama.cpp converts and serves what Slipway writes. The first run on a machine builds llama-server."""
+"""The real engine: llama.cpp converts and serves what Slipway writes. The first run on a machine builds
+llama-server."""
 
 from __future__ import annotations
 
@@ -69,10 +70,17 @@ def served(store: Store, base: Checkpoint) -> Engine:
 @pytest.fixture(scope="module")
 def data(store: Store) -> Dataset:
     rows = [
-        {"id": f"r{i}", "label": "On", "template": f"t{i}", "messages": [
-            {"role": "user", "content": f"{SAID} {i}"}, {"role": "assistant", "content": '{"intent":"On"}'}]}
+        {
+            "id": f"r{i}",
+            "label": "On",
+            "template": f"t{i}",
+            "messages": [
+                {"role": "user", "content": f"{SAID} {i}"},
+                {"role": "assistant", "content": '{"intent":"On"}'},
+            ],
+        }
         for i in range(8)
-    ]  # fmt: skip
+    ]
     text = "".join(json.dumps(r) + "\n" for r in rows)
     return put(
         store, Dataset, "data", lambda out: [(out / f"{split}.jsonl").write_text(text) for split in ("train", "test")]
@@ -153,8 +161,8 @@ def test_a_virtual_checkpoint_is_served_as_its_materialized_twin(
 
 
 def dequantized(source: Path, out: Path) -> Path:
-    """An fp32 twin of a ModelOpt-layout directory, by the formats' definitions: E2M1 x E4M3 block scale x global scale; E4M3 x scale
-    of the tensor or of the channel."""
+    """An fp32 twin of a ModelOpt-layout directory, by the formats' definitions: E2M1 x E4M3 block scale x global scale;
+    E4M3 x scale of the tensor or of the channel."""
     shutil.copytree(source, out)
     tensors = load_file(source / "model.safetensors")
     e2m1 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])

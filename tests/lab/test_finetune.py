@@ -1,4 +1,5 @@
-"""Stage `train_nemo` through a real container engine and a real Slurm: the same recipe, the trainer's container, everything mounted."""
+"""Stage `train_nemo` through a real container engine and a real Slurm: the same recipe, the trainer's container,
+everything mounted."""
 
 import json
 import os
@@ -133,7 +134,8 @@ from slipway.pipeline.ensure import ensure
 from slipway.runners.local import LocalRunner
 store, params = Store(Path(sys.argv[1])), FinetuneConfig.model_validate(json.loads(sys.argv[2]))
 inputs = {"base": store.find(Checkpoint, "base"), "data": store.find(Dataset, "data")}
-made = ensure("train_nemo", inputs, params, output=Adapter, store=store, cache=store.root, runner=LocalRunner(), on_event=lambda e: None)
+made = ensure("train_nemo", inputs, params, output=Adapter, store=store, cache=store.root, runner=LocalRunner(),
+              on_event=lambda e: None)
 print(made.artifact.uri)
 """
 

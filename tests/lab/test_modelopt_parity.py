@@ -1,4 +1,5 @@
-"""The same on the real model: SmolLM2-135M fetched, quantized, and compared with nvidia-modelopt's export tensor by tensor."""
+"""The same on the real model: SmolLM2-135M fetched, quantized, and compared with nvidia-modelopt's export tensor by
+tensor."""
 
 from pathlib import Path
 

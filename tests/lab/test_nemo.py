@@ -1,4 +1,5 @@
-"""NVIDIA's own recipe class and CLI train a tiny Llama on the CPU from our rendered recipe, through the stage `finetune`."""
+"""NVIDIA's own recipe class and CLI train a tiny Llama on the CPU from our rendered recipe, through the stage
+`finetune`."""
 
 import json
 import math

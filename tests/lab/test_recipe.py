@@ -1,4 +1,5 @@
-"""Upstream's own code reads our recipes: every section, its samples, its packs. What it says is compared, not what we believe."""
+"""Upstream's own code reads our recipes: every section, its samples, its packs. What it says is compared, not what we
+believe."""
 
 import json
 import os

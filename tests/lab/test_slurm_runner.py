@@ -1,4 +1,5 @@
-"""The Slurm runner against a real Slurm of two nodes: requeues, preemption, dead daemons, lost orchestrators, one writer."""
+"""The Slurm runner against a real Slurm of two nodes: requeues, preemption, dead daemons, lost orchestrators, one
+writer."""
 
 from __future__ import annotations
 
@@ -39,7 +40,10 @@ def limited(slurm_lab: SlurmLab, tmp_path_factory: pytest.TempPathFactory) -> It
 
 def test_one_node_in_a_container_that_sees_what_is_mounted(slurm_lab: SlurmLab, tmp_path: Path) -> None:
     work, runner = Work(tmp_path, "one"), slurm_lab.runner(gpus=2)
-    check = f'test ! -e {tmp_path} && ! touch /data/x 2> /dev/null && test "$PWD" = /tmp && test "$SLURM_GPUS_ON_NODE" = 2 && exec automodel "$@"'
+    check = (
+        f'test ! -e {tmp_path} && ! touch /data/x 2> /dev/null && test "$PWD" = /tmp && test '
+        '"$SLURM_GPUS_ON_NODE" = 2 && exec automodel "$@"'
+    )
     job = work.job(("bash", "-c", check, "check", "/job/recipe.yaml", "--nproc-per-node", "1"))
     assert runner.submit(job) is False
     outcome = ended(runner, job)
@@ -146,7 +150,8 @@ def test_a_preempted_job_saves_comes_back_and_finishes(slurm_lab: SlurmLab, tmp_
 
 
 def test_a_dead_node_daemon_leaves_no_second_writer(slurm_lab: SlurmLab, tmp_path: Path) -> None:
-    """kill -9 of slurmd: Slurm requeues the job to the other node while the first attempt's processes live and write."""
+    """kill -9 of slurmd: Slurm requeues the job to the other node while the first attempt's processes live and
+    write."""
     work, runner = Work(tmp_path, "orphaned", max_steps=60, every=10, step_s=0.3, save_s=0.1), slurm_lab.runner()
     argv = (
         "bash",

@@ -1,4 +1,5 @@
-"""`slipway tune` on NeMo itself, on the CPU: settings changed in place are the real ones, and the command finds one of them."""
+"""`slipway tune` on NeMo itself, on the CPU: settings changed in place are the real ones, and the command finds one of
+them."""
 
 from __future__ import annotations
 
@@ -57,14 +58,42 @@ def test_a_setting_reached_in_place_is_the_one_set_up(nemo_lab: Any, model: Path
 def test_the_command_probes_the_real_recipe_and_writes_a_row(nemo_lab: Any, model: Path, tmp_path: Path) -> None:
     write_synthetic(tmp_path / "rows.jsonl", 3000, longest=40)
     words = {
-        "train.pack_length": 512, "model.layers": LAYERS, "model.hidden": HIDDEN, "model.intermediate": INTERMEDIATE, "model.heads": HEADS,
-        "model.kv_heads": KV_HEADS, "model.vocabulary": 384, "model.parameters_b": 0.0002, "target.gpu_memory_gb": 20,
-    }  # fmt: skip
+        "train.pack_length": 512,
+        "model.layers": LAYERS,
+        "model.hidden": HIDDEN,
+        "model.intermediate": INTERMEDIATE,
+        "model.heads": HEADS,
+        "model.kv_heads": KV_HEADS,
+        "model.vocabulary": 384,
+        "model.parameters_b": 0.0002,
+        "target.gpu_memory_gb": 20,
+    }
     ran = run(
-        nemo_lab, tmp_path, "-m", "slipway", "tune", "--method", "qlora", "--target", "dgx-h100", "--here", "--model-dir", model,
-        "--data", tmp_path / "rows.jsonl", "--work", tmp_path / "work", "--out", tmp_path / "tuned.yaml", "--budget-s", 40,
-        "--conf", ROOT / "conf", "--json", *(f"{k}={v}" for k, v in words.items()),
-    )  # fmt: skip
+        nemo_lab,
+        tmp_path,
+        "-m",
+        "slipway",
+        "tune",
+        "--method",
+        "qlora",
+        "--target",
+        "dgx-h100",
+        "--here",
+        "--model-dir",
+        model,
+        "--data",
+        tmp_path / "rows.jsonl",
+        "--work",
+        tmp_path / "work",
+        "--out",
+        tmp_path / "tuned.yaml",
+        "--budget-s",
+        40,
+        "--conf",
+        ROOT / "conf",
+        "--json",
+        *(f"{k}={v}" for k, v in words.items()),
+    )
     assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-3000:]
     found = json.loads(ran.stdout)
     assert found["probes"][0] == found["baseline"]

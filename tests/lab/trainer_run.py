@@ -32,13 +32,20 @@ def write_recipe(
 ) -> Path:
     """A recipe with the keys the trainer reads, as the renderer of `slipway recipe` names them."""
     recipe: dict[str, Any] = {
-        "recipe": "TrainFinetuneRecipeForNextTokenPrediction", "seed": 1,
-        "step_scheduler": {"global_batch_size": 8, "num_epochs": 100, "max_steps": max_steps, "ckpt_every_steps": every,
-                           "save_checkpoint_every_epoch": False},
-        "optimizer": {"lr": 1e-4}, "lr_scheduler": {"lr_warmup_steps": 1, "min_lr": 0.0},
+        "recipe": "TrainFinetuneRecipeForNextTokenPrediction",
+        "seed": 1,
+        "step_scheduler": {
+            "global_batch_size": 8,
+            "num_epochs": 100,
+            "max_steps": max_steps,
+            "ckpt_every_steps": every,
+            "save_checkpoint_every_epoch": False,
+        },
+        "optimizer": {"lr": 1e-4},
+        "lr_scheduler": {"lr_warmup_steps": 1, "min_lr": 0.0},
         "peft": {"dim": 4, "alpha": 8, "target_modules": "*_proj"},
         "checkpoint": {"checkpoint_dir": checkpoints, "max_recent_checkpoints": 3},
-    }  # fmt: skip
+    }
     if data:
         recipe["dataset"] = {"path_or_dataset_id": data}
     path.write_text(yaml.safe_dump({**recipe, **more}))

@@ -22,7 +22,8 @@ _MATMULS = {torch.nn.functional.linear, torch.Tensor.matmul, torch.bmm}
 
 
 class _Experts(TorchFunctionMode):
-    """Within the forward of stacked experts: the first matmul of an expert takes the layer's input, the second its own."""
+    """Within the forward of stacked experts: the first matmul of an expert takes the layer's input, the second its
+    own."""
 
     def __init__(self, found: Amaxes, layer: str) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """NVIDIA's own calibrate, quantize and export, in a process of its own, and the comparison with ours.
 
-`python -m tests.oracles.modelopt_oracle JSON` with a list of jobs: the import of modelopt takes longer than its work. Calibration
-runs the given token ids through the model: its quantizers only look then, so that NVFP4 needs no CUDA.
+`python -m tests.oracles.modelopt_oracle JSON` with a list of jobs: the import of modelopt takes longer than its work.
+Calibration runs the given token ids through the model: its quantizers only look then, so that NVFP4 needs no CUDA.
 """
 
 import copy

@@ -1,5 +1,5 @@
-"""A Llama of some 300 MB whose weights are what arithmetic trips over: ties of every grid, -0.0, subnormals, blocks of zeros, blocks
-2^40 apart, a projection of zeros, projections whose scalars are huge or subnormal."""
+"""A Llama of some 300 MB whose weights are what arithmetic trips over: ties of every grid, -0.0, subnormals, blocks of
+zeros, blocks 2^40 apart, a projection of zeros, projections whose scalars are huge or subnormal."""
 
 from __future__ import annotations
 
@@ -46,10 +46,14 @@ def adversarial_model(out: Path, seed: int = 5) -> Path:
     random, vocab = torch.Generator().manual_seed(seed), write_tokenizer(out)
     kv = HIDDEN * KV_HEADS // HEADS
     shapes = {
-        "self_attn.q_proj": (HIDDEN, HIDDEN), "self_attn.k_proj": (kv, HIDDEN), "self_attn.v_proj": (kv, HIDDEN),
-        "self_attn.o_proj": (HIDDEN, HIDDEN), "mlp.gate_proj": (INTERMEDIATE, HIDDEN), "mlp.up_proj": (INTERMEDIATE, HIDDEN),
+        "self_attn.q_proj": (HIDDEN, HIDDEN),
+        "self_attn.k_proj": (kv, HIDDEN),
+        "self_attn.v_proj": (kv, HIDDEN),
+        "self_attn.o_proj": (HIDDEN, HIDDEN),
+        "mlp.gate_proj": (INTERMEDIATE, HIDDEN),
+        "mlp.up_proj": (INTERMEDIATE, HIDDEN),
         "mlp.down_proj": (HIDDEN, INTERMEDIATE),
-    }  # fmt: skip
+    }
     tensors = {
         "model.embed_tokens.weight": rows(vocab, HIDDEN, random),
         "model.norm.weight": torch.ones(HIDDEN, dtype=torch.bfloat16),
@@ -68,11 +72,26 @@ def adversarial_model(out: Path, seed: int = 5) -> Path:
         tensors[f"model.layers.2.mlp.{name}.weight"].zero_()
     save_file(tensors, out / "model.safetensors", {"format": "pt"})
     config = {
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "dtype": "bfloat16", "vocab_size": vocab, "hidden_size": HIDDEN,
-        "intermediate_size": INTERMEDIATE, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS,
-        "head_dim": HIDDEN // HEADS, "hidden_act": "silu", "max_position_embeddings": 2048, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
-        "attention_bias": False, "mlp_bias": False, "tie_word_embeddings": False, "bos_token_id": 1, "eos_token_id": 2,
-    }  # fmt: skip
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "dtype": "bfloat16",
+        "vocab_size": vocab,
+        "hidden_size": HIDDEN,
+        "intermediate_size": INTERMEDIATE,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": KV_HEADS,
+        "head_dim": HIDDEN // HEADS,
+        "hidden_act": "silu",
+        "max_position_embeddings": 2048,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "attention_bias": False,
+        "mlp_bias": False,
+        "tie_word_embeddings": False,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
     (out / "config.json").write_text(json.dumps(config))
     return out
 

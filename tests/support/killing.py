@@ -27,7 +27,8 @@ _STEPS = (
 
 
 def killed_at(step: int, action: Callable[[], object]) -> bool:
-    """Run `action` in another process that is killed at its n-th step, a write half done; False if it took fewer and finished."""
+    """Run `action` in another process that is killed at its n-th step, a write half done; False if it took fewer and
+    finished."""
     status = _forked(action, lambda: _killing(step))
     assert status in (0, signal.SIGKILL)
     return status == signal.SIGKILL

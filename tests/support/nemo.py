@@ -25,9 +25,17 @@ SHAPE = {"hidden": HIDDEN, "intermediate": INTERMEDIATE, "heads": HEADS, "kv_hea
 def pico_params(layers: int = 2, vocabulary: int = 384, **train: Any) -> FinetuneConfig:
     """LoRA of the pico model by NeMo on this machine's CPU: 2 sequences a step, a checkpoint every 2 steps."""
     settings = {
-        "backend": "nemo", "method": "lora", "rank": 4, "alpha": 8, "pack_length": 512, "global_batch": 2, "lr": 1e-4, "epochs": 3,
-        "checkpoint_every": 2, **train,
-    }  # fmt: skip
+        "backend": "nemo",
+        "method": "lora",
+        "rank": 4,
+        "alpha": 8,
+        "pack_length": 512,
+        "global_batch": 2,
+        "lr": 1e-4,
+        "epochs": 3,
+        "checkpoint_every": 2,
+        **train,
+    }
     model = ModelConfig(
         name="pico", source="directory", directory="/pico", layers=layers, vocabulary=vocabulary, **SHAPE
     )

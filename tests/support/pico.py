@@ -23,7 +23,8 @@ TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 _SPECIAL = ("<unk>", "<|im_start|>", "<|im_end|>")
 _CHARACTERS = ["▁", "\n", *(chr(c) for c in range(0x21, 0x7F))]
 _TEMPLATE = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}"
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + "
+    "'\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 
@@ -55,23 +56,41 @@ def pico_model(
 
 def pico_config(vocab: int, *, tied: bool = True, layers: int = LAYERS) -> dict[str, Any]:
     return {
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "dtype": "bfloat16", "vocab_size": vocab,
-        "hidden_size": HIDDEN, "intermediate_size": INTERMEDIATE, "num_hidden_layers": layers,
-        "num_attention_heads": HEADS, "num_key_value_heads": KV_HEADS, "head_dim": HIDDEN // HEADS,
-        "hidden_act": "silu", "max_position_embeddings": 2048, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
-        "attention_bias": False, "mlp_bias": False, "tie_word_embeddings": tied,
-        "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2,
-    }  # fmt: skip
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "dtype": "bfloat16",
+        "vocab_size": vocab,
+        "hidden_size": HIDDEN,
+        "intermediate_size": INTERMEDIATE,
+        "num_hidden_layers": layers,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": KV_HEADS,
+        "head_dim": HIDDEN // HEADS,
+        "hidden_act": "silu",
+        "max_position_embeddings": 2048,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "attention_bias": False,
+        "mlp_bias": False,
+        "tie_word_embeddings": tied,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 2,
+    }
 
 
 def pico_shapes(vocab: int, *, tied: bool = True, layers: int = LAYERS) -> dict[str, tuple[int, ...]]:
     """Every tensor of the pico Llama by name."""
     kv = HIDDEN * KV_HEADS // HEADS
     linear = {
-        "self_attn.q_proj": (HIDDEN, HIDDEN), "self_attn.k_proj": (kv, HIDDEN), "self_attn.v_proj": (kv, HIDDEN),
-        "self_attn.o_proj": (HIDDEN, HIDDEN), "mlp.gate_proj": (INTERMEDIATE, HIDDEN), "mlp.up_proj": (INTERMEDIATE, HIDDEN),
+        "self_attn.q_proj": (HIDDEN, HIDDEN),
+        "self_attn.k_proj": (kv, HIDDEN),
+        "self_attn.v_proj": (kv, HIDDEN),
+        "self_attn.o_proj": (HIDDEN, HIDDEN),
+        "mlp.gate_proj": (INTERMEDIATE, HIDDEN),
+        "mlp.up_proj": (INTERMEDIATE, HIDDEN),
         "mlp.down_proj": (HIDDEN, INTERMEDIATE),
-    }  # fmt: skip
+    }
     shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (vocab, HIDDEN), "model.norm.weight": (HIDDEN,)}
     for layer in range(layers):
         prefix = f"model.layers.{layer}"
@@ -103,8 +122,8 @@ def pico_adapter(
     extra: Mapping[str, torch.Tensor] | None = None,
     rank_of: Mapping[str, int] | None = None,
 ) -> Path:
-    """Write a PEFT LoRA adapter for `pico_model`. `config` overrides keys of its config, `extra` adds or replaces tensors,
-    `rank_of` gives modules (by the end of their name) another rank."""
+    """Write a PEFT LoRA adapter for `pico_model`. `config` overrides keys of its config, `extra` adds or replaces
+    tensors, `rank_of` gives modules (by the end of their name) another rank."""
     out.mkdir(parents=True, exist_ok=True)
     random = torch.Generator().manual_seed(seed)
     tensors: dict[str, torch.Tensor] = {}
@@ -118,9 +137,18 @@ def pico_adapter(
             tensors[f"base_model.model.{module}.lora_B.weight"] = 0.1 * torch.randn((shape[0], r), generator=random)
     save_file({**tensors, **(extra or {})}, out / "adapter_model.safetensors", {"format": "pt"})
     document = {
-        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": "pico", "r": rank, "lora_alpha": alpha, "lora_dropout": 0.0,
-        "target_modules": sorted(targets), "layers_to_transform": sorted(layers), "bias": "none", "fan_in_fan_out": False, "inference_mode": True,
-    }  # fmt: skip
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": "pico",
+        "r": rank,
+        "lora_alpha": alpha,
+        "lora_dropout": 0.0,
+        "target_modules": sorted(targets),
+        "layers_to_transform": sorted(layers),
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+    }
     (out / "adapter_config.json").write_text(json.dumps({**document, **(config or {})}, indent=2) + "\n")
     return out
 
@@ -136,10 +164,16 @@ def write_tokenizer(out: Path) -> int:
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in _SPECIAL])
     tokenizer.save(str(out / "tokenizer.json"))
     config = {
-        "tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 2048, "clean_up_tokenization_spaces": False,
-        "add_bos_token": False, "add_prefix_space": False,
-        "unk_token": "<unk>", "bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "pad_token": "<|im_end|>",
-    }  # fmt: skip
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": 2048,
+        "clean_up_tokenization_spaces": False,
+        "add_bos_token": False,
+        "add_prefix_space": False,
+        "unk_token": "<unk>",
+        "bos_token": "<|im_start|>",
+        "eos_token": "<|im_end|>",
+        "pad_token": "<|im_end|>",
+    }
     (out / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
     (out / "chat_template.jinja").write_text(_TEMPLATE)
     return len(tokens)

@@ -35,17 +35,42 @@ def quality(exact: float, intent: float) -> dict[str, Any]:
 def speed(tokens_per_s: float) -> list[dict[str, Any]]:
     """Speed runs at concurrency 1 and 4."""
     return [
-        {"concurrency": c, "requests": 24, "ttft_ms": {"p50": 2800.0 * c / tokens_per_s, "p95": 3850.0 * c / tokens_per_s},
-         "itl_ms": {"p50": 9.5, "p95": 14.0}, "tokens_per_s": tokens_per_s + 8 * c, "requests_per_s": 2.0 + c / 4} for c in (1, 4)
-    ]  # fmt: skip
+        {
+            "concurrency": c,
+            "requests": 24,
+            "ttft_ms": {"p50": 2800.0 * c / tokens_per_s, "p95": 3850.0 * c / tokens_per_s},
+            "itl_ms": {"p50": 9.5, "p95": 14.0},
+            "tokens_per_s": tokens_per_s + 8 * c,
+            "requests_per_s": 2.0 + c / 4,
+        }
+        for c in (1, 4)
+    ]
 
 
 RULES = [
-    {"rule": "floor", "metric": "exact_match", "against": "floor", "value": 0.84, "expected": 0.8, "low": 0.79, "high": 0.89, "outcome": "pass",
-     "reason": "exact_match 0.840 (point estimate) is at least the floor 0.800"},
-    {"rule": "non_inferiority", "metric": "exact_match", "against": "merged", "value": -0.01, "expected": -0.08, "low": -0.09, "high": 0.02,
-     "outcome": "inconclusive", "reason": "200 items cannot tell, about 310 would"},
-]  # fmt: skip
+    {
+        "rule": "floor",
+        "metric": "exact_match",
+        "against": "floor",
+        "value": 0.84,
+        "expected": 0.8,
+        "low": 0.79,
+        "high": 0.89,
+        "outcome": "pass",
+        "reason": "exact_match 0.840 (point estimate) is at least the floor 0.800",
+    },
+    {
+        "rule": "non_inferiority",
+        "metric": "exact_match",
+        "against": "merged",
+        "value": -0.01,
+        "expected": -0.08,
+        "low": -0.09,
+        "high": 0.02,
+        "outcome": "inconclusive",
+        "reason": "200 items cannot tell, about 310 would",
+    },
+]
 
 
 def record(tmp_path: Path, *, timed: bool = True, rules: list[dict[str, Any]] | None = None) -> Record:
@@ -71,23 +96,41 @@ def record(tmp_path: Path, *, timed: bool = True, rules: list[dict[str, Any]] | 
         merged=merged,
     )
     engine = put(store, Engine, "engine", "e", {"model.gguf": "candidate"}, checkpoint=quantized)
-    engines = {"candidate": engine, "merged": put(store, Engine, "engine", "em", {"model.gguf": "merged"}, checkpoint=merged),
-               "base": put(store, Engine, "engine", "eb", {"model.gguf": "base"}, checkpoint=base)}  # fmt: skip
+    engines = {
+        "candidate": engine,
+        "merged": put(store, Engine, "engine", "em", {"model.gguf": "merged"}, checkpoint=merged),
+        "base": put(store, Engine, "engine", "eb", {"model.gguf": "base"}, checkpoint=base),
+    }
     scores = {"base": quality(0.0, 0.02), "merged": quality(0.85, 0.92), "candidate": quality(0.84, 0.91)}
     speeds = {"merged": 61.0, "candidate": 70.0}
     made = {
         name: put(
-            store, Evaluation, "evaluate", name,
-            {"metrics.json": q, "items.jsonl": "", **({"speed.json": speed(speeds[name])} if timed and name in speeds else {})}, engine=engines[name], data=data,
+            store,
+            Evaluation,
+            "evaluate",
+            name,
+            {
+                "metrics.json": q,
+                "items.jsonl": "",
+                **({"speed.json": speed(speeds[name])} if timed and name in speeds else {}),
+            },
+            engine=engines[name],
+            data=data,
         )
         for name, q in scores.items()
-    }  # fmt: skip
+    }
     effects = {m: {"value": 0.85, "low": 0.8, "high": 0.89, "p": 1e-9} for m in ("exact_match", "intent_accuracy")}
     cost = {m: {"value": 0.01, "low": -0.01, "high": 0.03, "p": 0.5} for m in effects}
     rules = RULES if rules is None else rules
     outcome = "inconclusive" if any(r["outcome"] != "pass" for r in rules) else "pass"
-    verdict = {"outcome": outcome, "rules": rules, "skipped": ["exact_match against champion: there is none yet"],
-               "finetuning_gain": effects, "quantization_cost": cost, "confidence": 0.95}  # fmt: skip
+    verdict = {
+        "outcome": outcome,
+        "rules": rules,
+        "skipped": ["exact_match against champion: there is none yet"],
+        "finetuning_gain": effects,
+        "quantization_cost": cost,
+        "confidence": 0.95,
+    }
     judged = put(store, Verdict, "gate", "v", {"verdict.json": verdict}, quantized=quantized, **made)
     return Record(
         Config(), engine, judged, adapter, made, {"git commit": "abc1234", "MLflow run": "http://127.0.0.1:5000/#/x"}

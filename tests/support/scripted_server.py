@@ -1,7 +1,7 @@
 """An OpenAI-compatible server that does what the last message says: answers, and every way to fail an engine knows.
 
-Run as a program it takes llama-server's flags that it needs. `bundle` makes an engine bundle around it, for tests of what
-happens around an engine; tests/lab runs the real one.
+Run as a program it takes llama-server's flags that it needs. `bundle` makes an engine bundle around it, for tests of
+what happens around an engine; tests/lab runs the real one.
 
     "refuse"       HTTP 400 with a reason         "cut"     half an answer, then the connection closes
     "flaky ..."    the first time, no response    "die"     the process ends

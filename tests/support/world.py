@@ -52,20 +52,45 @@ def free_port() -> int:
 
 
 def small_config(folder: Path, tracking: str, port: int, **more: Any) -> Config:
-    """conf/ with everything made small; the gate lets anything pass. The engine build is the machine's own, from its cache."""
+    """conf/ with everything made small; the gate lets anything pass. The engine build is the machine's own, from its
+    cache."""
     model, rows = folder / "model", folder / "rows.jsonl"
     if not model.exists():
         pico_model(model)
         write_rows(rows)
     settings: dict[str, Any] = {
-        "model.name": "pico", "model.source": "directory", "model.directory": model,
-        "data.raw": rows, "data.max_tokens": 1024, "data.test_fraction": 0.2, "data.val_fraction": 0.2,
-        "train.rank": 4, "train.alpha": 8, "train.upper_layers": 2, "train.epochs": 8, "train.max_steps": 4, "train.checkpoint_every": 2, "train.threads": 1,
-        "merge.max_logit_error": 10, "merge.proof_layers": 1, "merge.proof_tokens": 8,
-        "engine.threads": 1, "engine.slots": 2, "engine.context": 1024,
-        "evaluate.max_items": 4, "evaluate.max_new_tokens": 8, "evaluate.concurrency": "[1]", "evaluate.speed_requests": 4,
-        "gate.floors": "{exact_match: 0.0, intent_accuracy: 0.0}", "gate.non_inferiority": "[]", "gate.max_bits_per_parameter": "null",
-        "deploy.root": folder / "target", "deploy.ports": f"[{port},{port + 9}]", "deploy.smoke_requests": 1,
-        "store.root": folder / "store", "tracking.uri": tracking, "tracking.experiment": "test",
-    }  # fmt: skip
+        "model.name": "pico",
+        "model.source": "directory",
+        "model.directory": model,
+        "data.raw": rows,
+        "data.max_tokens": 1024,
+        "data.test_fraction": 0.2,
+        "data.val_fraction": 0.2,
+        "train.rank": 4,
+        "train.alpha": 8,
+        "train.upper_layers": 2,
+        "train.epochs": 8,
+        "train.max_steps": 4,
+        "train.checkpoint_every": 2,
+        "train.threads": 1,
+        "merge.max_logit_error": 10,
+        "merge.proof_layers": 1,
+        "merge.proof_tokens": 8,
+        "engine.threads": 1,
+        "engine.slots": 2,
+        "engine.context": 1024,
+        "evaluate.max_items": 4,
+        "evaluate.max_new_tokens": 8,
+        "evaluate.concurrency": "[1]",
+        "evaluate.speed_requests": 4,
+        "gate.floors": "{exact_match: 0.0, intent_accuracy: 0.0}",
+        "gate.non_inferiority": "[]",
+        "gate.max_bits_per_parameter": "null",
+        "deploy.root": folder / "target",
+        "deploy.ports": f"[{port},{port + 9}]",
+        "deploy.smoke_requests": 1,
+        "store.root": folder / "store",
+        "tracking.uri": tracking,
+        "tracking.experiment": "test",
+    }
     return load_config(ROOT / "conf", [f"{k}={v}" for k, v in {**settings, **more}.items()])

@@ -1,4 +1,5 @@
-"""A model quantized as a whole: every tensor in memory, no shards, bands or plans. What streaming writes must equal this."""
+"""A model quantized as a whole: every tensor in memory, no shards, bands or plans. What streaming writes must equal
+this."""
 
 import json
 from collections.abc import Mapping
@@ -29,7 +30,8 @@ def write_whole(
     exclude: tuple[str, ...] = (),
     others: Mapping[str, str] | None = None,
 ) -> Path:
-    """Quantize the model directory. `amaxes`: weight name -> the largest magnitude of its input; `kv`: (attention, k or v) -> of it."""
+    """Quantize the model directory. `amaxes`: weight name -> the largest magnitude of its input; `kv`: (attention, k or
+    v) -> of it."""
     source, place = tensors(model), LAYOUTS[layout]
     tied = json.loads((model / "config.json").read_text()).get("tie_word_embeddings", False)
     if tied:

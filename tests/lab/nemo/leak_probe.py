@@ -1,7 +1,7 @@
 """Whether a document of a pack sees another: `leak_probe.py RECIPE.yaml` prints one JSON line.
 
-The real recipe is set up, its first packed batch goes through its own forward step twice, the second time with other tokens
-in the first document. `moved`: the largest change of a logit in the other documents; 0 where nothing leaks.
+The real recipe is set up, its first packed batch goes through its own forward step twice, the second time with other
+tokens in the first document. `moved`: the largest change of a logit in the other documents; 0 where nothing leaks.
 """
 
 import json

@@ -1,4 +1,5 @@
-"""What upstream's own code makes of our recipes, as one JSON document. Arguments: folder of recipes, rows, tokenizer directory.
+"""What upstream's own code makes of our recipes, as one JSON document. Arguments: folder of recipes, rows, tokenizer
+directory.
 
 Runs with NeMo's folder first on the path (NEMO_SITE); nothing is trained.
 """
@@ -26,10 +27,16 @@ def read(file):
     """Every section through upstream's typed config, which raises for what it does not take."""
     cfg = RecipeConfig(ConfigNode(yaml.safe_load(file.read_text())))
     seen = {
-        "steps": cfg.step_scheduler.max_steps, "recent": cfg.checkpoint.max_recent_checkpoints, "decay": cfg.lr_scheduler.lr_decay_steps,
-        "packing": type(cfg.dataloader.packing).__name__, "drops": cfg.dataloader.packing.drop_long_samples, "seed": cfg.dataloader.seed,
-        "validation": list(cfg.validation_dataloaders), "loss": type(cfg.loss_fn.build()).__name__, "optimizer": type(cfg.optimizer).__name__,
-    }  # fmt: skip
+        "steps": cfg.step_scheduler.max_steps,
+        "recent": cfg.checkpoint.max_recent_checkpoints,
+        "decay": cfg.lr_scheduler.lr_decay_steps,
+        "packing": type(cfg.dataloader.packing).__name__,
+        "drops": cfg.dataloader.packing.drop_long_samples,
+        "seed": cfg.dataloader.seed,
+        "validation": list(cfg.validation_dataloaders),
+        "loss": type(cfg.loss_fn.build()).__name__,
+        "optimizer": type(cfg.optimizer).__name__,
+    }
     ways = parse_distributed_section(cfg.distributed.to_dict())
     seen |= {
         "strategy": type(ways["strategy_config"]).__name__,

@@ -1,7 +1,7 @@
 """Says, as JSON, whether a recipe whose settings were changed in place is the one that was set up with them.
 
-`python switched.py RECIPE.json`: for each mode of recomputation one recipe is set up with it; then it goes through the other
-modes and back. Compared are the module tree, `use_cache`, the loss, and every gradient, bit for bit.
+`python switched.py RECIPE.json`: for each mode of recomputation one recipe is set up with it; then it goes through the
+other modes and back. Compared are the module tree, `use_cache`, the loss, and every gradient, bit for bit.
 """
 
 import copy
@@ -60,10 +60,13 @@ def compare(mode, document):
     loss, grads = step(probe)
     wrapped = sum(kind == "CheckpointWrapper" for _, kind, _ in fresh_tree[0])
     return {
-        "tree": tree(probe) == fresh_tree, "loss": torch.equal(loss, fresh_loss), "gradients": len(grads), "wrapped": wrapped,
+        "tree": tree(probe) == fresh_tree,
+        "loss": torch.equal(loss, fresh_loss),
+        "gradients": len(grads),
+        "wrapped": wrapped,
         "same": grads.keys() == fresh.keys() and all(torch.equal(grads[n], fresh[n]) for n in grads),
         "recomputes": any(flag for _, _, flag in fresh_tree[0]),
-    }  # fmt: skip
+    }
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Checkpoints as nemo-automodel 0.7.0 writes them (components/checkpoint/lifecycle.py).
 
-    epoch_E_step_S/.incomplete    there while the save runs: reserved under a staging name, renamed, removed after LATEST moved
+    epoch_E_step_S/.incomplete    there while the save runs: reserved under a staging name, renamed, removed after
+    LATEST moved
     epoch_E_step_S/model/         adapter_model.safetensors, adapter_config.json
     epoch_E_step_S/optim/         optimizer state;  rng/, step_scheduler, losses.json, config.yaml beside it
     LATEST, LOWEST_VAL            relative symlinks, replaced in one step
@@ -111,9 +112,15 @@ class Checkpoints:
     def _adapter_config(self, pairs: Pairs) -> dict[str, Any]:
         modules = sorted({k.rpartition(".")[0] for k in pairs.weights})
         return {
-            "task_type": "CAUSAL_LM", "peft_type": "LORA", "r": pairs.rank, "lora_alpha": pairs.alpha, "use_dora": False,
-            "target_modules": modules, "bias": "none", "base_model_name_or_path": self._model,
-        }  # fmt: skip
+            "task_type": "CAUSAL_LM",
+            "peft_type": "LORA",
+            "r": pairs.rank,
+            "lora_alpha": pairs.alpha,
+            "use_dora": False,
+            "target_modules": modules,
+            "bias": "none",
+            "base_model_name_or_path": self._model,
+        }
 
 
 def _step(path: Path) -> int:

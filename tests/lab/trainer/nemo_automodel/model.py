@@ -3,10 +3,11 @@
     z(c) = sum_m  s . R_m B_m A_m E_m[c]          c: byte, z: 256 logits, s = alpha / r
     loss = mean over label bytes of  -log softmax(z(prev))[next]
 
-`A_m` (r, in_m) and `B_m` (out_m, r) are what NeMo would train on module m; `E_m` (256, in_m) and `R_m` (256, out_m) are fixed
-random maps, so a pair of any shape learns. B starts at zero, so the first loss is ln 256 = 5.545 and every later one is earned.
-Only the bytes of assistant turns are labels, as in NeMo's ChatDataset. Pairs beyond the first `TRAINED` keep their start.
-Plain SGD needs larger steps than AdamW: the recipe's learning rate is taken times `SGD_SCALE`, so 1e-4 trains.
+`A_m` (r, in_m) and `B_m` (out_m, r) are what NeMo would train on module m; `E_m` (256, in_m) and `R_m` (256, out_m) are
+fixed random maps, so a pair of any shape learns. B starts at zero, so the first loss is ln 256 = 5.545 and every later
+one is earned. Only the bytes of assistant turns are labels, as in NeMo's ChatDataset. Pairs beyond the first `TRAINED`
+keep their start. Plain SGD needs larger steps than AdamW: the recipe's learning rate is taken times `SGD_SCALE`, so
+1e-4 trains.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ FALLBACK = {f"model.layers.{i}.self_attn.{p}_proj": (64, 64) for i in range(2) f
 
 
 def module_shapes(model_dir: str | None, patterns: str | list[str]) -> dict[str, tuple[int, int]]:
-    """Module name -> (out, in) of the linear layers that the recipe's `target_modules` name, from the safetensors headers."""
+    """Module name -> (out, in) of the linear layers that the recipe's `target_modules` name, from the safetensors
+    headers."""
     if model_dir is None:
         return dict(FALLBACK)
     directory = Path(model_dir)
@@ -69,7 +71,8 @@ def read_samples(path: str) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 class Pairs:
-    """LoRA pairs with SGD momentum. `weights` are what the adapter file holds, `momentum` what the optimizer state holds."""
+    """LoRA pairs with SGD momentum. `weights` are what the adapter file holds, `momentum` what the optimizer state
+    holds."""
 
     def __init__(self, shapes: dict[str, tuple[int, int]], rank: int, alpha: float, seed: int) -> None:
         self.rank, self.alpha, self.trained = rank, alpha, list(shapes)[:TRAINED]
@@ -80,7 +83,8 @@ class Pairs:
             self.weights[f"{module}.lora_A"] = rng.uniform(-1, 1, (rank, into)).astype(np.float32) / into**0.5
             self.weights[f"{module}.lora_B"] = np.zeros((out, rank), np.float32)
             if module in self.trained:
-                self._maps[module] = tuple(rng.standard_normal((256, n)).astype(np.float32) for n in (into, out))  # type: ignore[assignment]
+                embed, read = (rng.standard_normal((256, n)).astype(np.float32) for n in (into, out))
+                self._maps[module] = (embed, read)
         self.momentum = {k: np.zeros_like(v) for k, v in self.weights.items() if k.rpartition(".")[0] in self._maps}
 
     def _pairs(self) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:

@@ -1,4 +1,5 @@
-"""Attempts at a training job: what its exit means, when it goes on, when it ends. The trainer is the lab's, in real processes."""
+"""Attempts at a training job: what its exit means, when it goes on, when it ends. The trainer is the lab's, in real
+processes."""
 
 import json
 import os

@@ -1,4 +1,5 @@
-"""The job of a training: what it mounts, what it runs, what it looks at first; as a container, under Slurm and as a process."""
+"""The job of a training: what it mounts, what it runs, what it looks at first; as a container, under Slurm and as a
+process."""
 
 import json
 import sys

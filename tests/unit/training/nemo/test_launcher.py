@@ -16,7 +16,11 @@ from slipway.training.nemo import launcher as job_entry
 
 SAVES = """
 import os, signal, sys, time
-signal.signal(signal.SIGTERM, lambda *_: (print("saved", os.environ.get("LOCAL_RANK"), flush=True), time.sleep(0.5), sys.exit(0)))
+def save(*_):
+    print("saved", os.environ.get("LOCAL_RANK"), flush=True)
+    time.sleep(0.5)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, save)
 print("ready", flush=True)
 time.sleep(60)
 """

@@ -52,8 +52,13 @@ def test_the_embedded_trainer_has_no_recipe():
 
 @pytest.mark.parametrize(
     "keys",
-    [{"tensor_parallel": 2}, {"pipeline_parallel": 2}, {"context_parallel": 2, "packing": "none"}, {"tensor_parallel": 2, "sequence_parallel": True}],
-)  # fmt: skip
+    [
+        {"tensor_parallel": 2},
+        {"pipeline_parallel": 2},
+        {"context_parallel": 2, "packing": "none"},
+        {"tensor_parallel": 2, "sequence_parallel": True},
+    ],
+)
 def test_qlora_is_data_parallel_only(keys):
     said = refusal(method="qlora", **keys)
     assert "data parallelism only" in said

@@ -174,7 +174,10 @@ def test_in_a_container_it_sees_its_folder_and_this_package_and_no_path_of_this_
 
 def test_the_probe_loop_needs_nothing_but_the_standard_library() -> None:
     """It runs in NVIDIA's container, where this package is only mounted."""
-    code = "import sys, slipway.training.tuning.probe; print([m for m in sys.modules if m.split('.')[0] in ('pydantic', 'torch', 'rich', 'numpy', 'psutil')])"
+    code = (
+        "import sys, slipway.training.tuning.probe; print([m for m in sys.modules if m.split('.')[0] in "
+        "('pydantic', 'torch', 'rich', 'numpy', 'psutil')])"
+    )
     ran = subprocess.run(
         [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True, env={**os.environ}
     )

@@ -1,4 +1,5 @@
-"""The search against a simulated H100: a physical model that passes through the points measured by hand, with noise and OOMs."""
+"""The search against a simulated H100: a physical model that passes through the points measured by hand, with noise and
+OOMs."""
 
 from __future__ import annotations
 
@@ -190,8 +191,13 @@ def test_nothing_larger_than_what_did_not_fit_is_probed() -> None:
     assert ooms
     for i, big in ooms:
         later = [r.setting for r in found.results[i + 1 :] if r.setting.checkpointing == big.checkpointing]
-        assert not any(s.pack_length >= big.pack_length and s.micro_batch >= big.micro_batch and s.loss == big.loss
-                       and s.attention == big.attention for s in later)  # fmt: skip
+        assert not any(
+            s.pack_length >= big.pack_length
+            and s.micro_batch >= big.micro_batch
+            and s.loss == big.loss
+            and s.attention == big.attention
+            for s in later
+        )
 
 
 def test_the_budget_ends_it_with_the_best_so_far() -> None:

@@ -1,18 +1,21 @@
-"""A small real training program with the file contract of nemo-automodel 0.7.0: same recipe, same files, same behaviour on SIGTERM.
+"""A small real training program with the file contract of nemo-automodel 0.7.0: same recipe, same files, same behaviour
+on SIGTERM.
 
     automodel RECIPE --nproc-per-node N            or, from a launcher:  python -m nemo_automodel.cli.app RECIPE
 
-It reads of the recipe: step_scheduler, checkpoint, model.pretrained_model_name_or_path, peft, dataset and validation_dataset
-(ChatDataset JSONL), optimizer.lr, lr_scheduler, clip_grad_norm, seed. Kept as upstream does it:
-- steps count from 0; `training.jsonl` is appended to across resumes, and **buffered: 100 records, then the file's own buffer**, so a
+It reads of the recipe: step_scheduler, checkpoint, model.pretrained_model_name_or_path, peft, dataset and
+validation_dataset (ChatDataset JSONL), optimizer.lr, lr_scheduler, clip_grad_norm, seed. Kept as upstream does it:
+- steps count from 0; `training.jsonl` is appended to across resumes, and **buffered: 100 records, then the file's own
+  buffer**, so a
   killed run loses the last ones and a short run shows none before its end. The log has one line a step, at once.
 - SIGTERM: a checkpoint at the end of the running step, then exit 0, finished or not.
 - a rerun with the same directory goes on from the latest complete checkpoint, with the LR schedule of the first run.
 - a rerun of a finished run trains nothing and exits 0.
 
-For tests, by environment: TRAINER_STEP_S (seconds a step takes), TRAINER_SAVE_S (seconds a save takes), TRAINER_DIE=STEP:CODE (exit
-with CODE after that step, or by signal for a negative one), TRAINER_BUFFER (records buffered; upstream's is 100), TRAINER_STAMPS
-(file that gets one JSON line for every write: token, pid, time, what), TRAINER_TOKEN (the token in it).
+For tests, by environment: TRAINER_STEP_S (seconds a step takes), TRAINER_SAVE_S (seconds a save takes),
+TRAINER_DIE=STEP:CODE (exit with CODE after that step, or by signal for a negative one), TRAINER_BUFFER (records
+buffered; upstream's is 100), TRAINER_STAMPS (file that gets one JSON line for every write: token, pid, time, what),
+TRAINER_TOKEN (the token in it).
 """
 
 from __future__ import annotations
@@ -138,9 +141,16 @@ class Training:
         tokens, seconds = sum(len(t) for t, _ in batch), time.monotonic() - began
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
         return {
-            "loss": loss, "grad_norm": norm, "lr": self.lr(), "mem": memory, "tps": tokens / seconds, "tps_per_gpu": tokens / seconds,
-            "mfu": 0.0, "num_tokens_per_step": tokens, "num_label_tokens": int(sum(m.sum() for _, m in batch)),
-        }  # fmt: skip
+            "loss": loss,
+            "grad_norm": norm,
+            "lr": self.lr(),
+            "mem": memory,
+            "tps": tokens / seconds,
+            "tps_per_gpu": tokens / seconds,
+            "mfu": 0.0,
+            "num_tokens_per_step": tokens,
+            "num_label_tokens": int(sum(m.sum() for _, m in batch)),
+        }
 
     def lr(self) -> float:
         """Linear warmup, then cosine from `optimizer.lr` to `min_lr` over the steps of the full run."""
@@ -153,9 +163,18 @@ class Training:
 
     def say(self, f: dict[str, float]) -> None:
         log.info(
-            "step %d | epoch %d | loss %.4f | grad_norm %.4f | lr %.2e | mem %.2f GiB | tps %.2f(%.2f/gpu) | num_label_tokens %d",
-            self.step, self.epoch, f["loss"], f["grad_norm"], f["lr"], f["mem"], f["tps"], f["tps_per_gpu"], f["num_label_tokens"],
-        )  # fmt: skip
+            "step %d | epoch %d | loss %.4f | grad_norm %.4f | lr %.2e | mem %.2f GiB | tps %.2f(%.2f/gpu) | "
+            "num_label_tokens %d",
+            self.step,
+            self.epoch,
+            f["loss"],
+            f["grad_norm"],
+            f["lr"],
+            f["mem"],
+            f["tps"],
+            f["tps_per_gpu"],
+            f["num_label_tokens"],
+        )
 
     def save(self, loss: float) -> None:
         losses = {"train_loss": loss}
