@@ -27,7 +27,8 @@ from benchmarks.measure import ROOT, Figures, emit, say
 from slipway.config.load import load_config
 from slipway.config.train import TrainConfig
 from slipway.training.nemo.log import TrainingLog
-from slipway.training.nemo.recipe import Paths, check, render, to_yaml
+from slipway.training.nemo.recipe import RecipePaths, render, to_yaml
+from slipway.training.nemo.schema import check_recipe
 from slipway.training.tuning.tune import one_gpu
 
 BASELINES_A_STEP = 4  # a step of the confirming runs: as many tokens as this many packs of the untuned recipe
@@ -125,10 +126,10 @@ class Bench:
         work.mkdir()
         tokens = BASELINES_A_STEP * self._config.train.pack_length
         batch = params.micro_batch * max(1, round(tokens / params.pack_length / params.micro_batch))
-        paths = Paths(str(self._folder), str(self._work / "tune" / "train.jsonl"), None, str(work / "ckpt"))
+        paths = RecipePaths(str(self._folder), str(self._work / "tune" / "train.jsonl"), None, str(work / "ckpt"))
         changed = params.model_copy(update={"global_batch": batch, "epochs": 50.0})
         recipe = render(self._config.model, changed, one_gpu(self._config.target), paths, steps=STEPS)
-        check(recipe)
+        check_recipe(recipe)
         (work / "recipe.yaml").write_text(to_yaml(recipe))
         start = time.monotonic()
         with (work / "log.txt").open("wb") as log:

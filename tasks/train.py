@@ -6,7 +6,7 @@ from prefect.states import State
 
 from slipway.config.load import Config
 from slipway.store.artifacts import Adapter, Checkpoint, Dataset
-from slipway.training.nemo.params import STAGE_STOP_S, finetune_config
+from slipway.training.nemo.params import STAGE_STOP_S, nemo_train_params
 from tasks.stage import HOUR, Run, stage_task
 
 DAY = 24 * HOUR
@@ -16,5 +16,5 @@ DAY = 24 * HOUR
 def train(run: Run, base: Checkpoint, data: Dataset, config: Config) -> State[Adapter]:
     inputs = {"base": base, "data": data}
     if config.train.backend == "nemo":
-        return run.make("train_nemo", Adapter, inputs, finetune_config(config), label="train", stop_s=STAGE_STOP_S)
+        return run.make("train_nemo", Adapter, inputs, nemo_train_params(config), label="train", stop_s=STAGE_STOP_S)
     return run.make("train_cpu", Adapter, inputs, config.train, label="train")

@@ -29,7 +29,7 @@ from slipway.config.target import TargetConfig
 from slipway.pipeline.execute import execute
 from slipway.store.artifacts import Adapter, Checkpoint, Dataset
 from slipway.store.store import Store, load
-from slipway.training.nemo.params import FinetuneConfig
+from slipway.training.nemo.params import NemoTrainParams
 from slipway.training.tuning.synthetic_rows import write_synthetic
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -90,7 +90,7 @@ class Run:
     def finetune(self) -> Doc:
         """The stage, with one SIGTERM to the worker after step INTERRUPTED."""
         base, data = self._at(Checkpoint), self._at(Dataset)
-        params = FinetuneConfig(train=self.config.train, model=self.config.model, target=self.config.target)
+        params = NemoTrainParams(train=self.config.train, model=self.config.model, target=self.config.target)
         refs = {
             name: {"uri": a.uri, "kind": a.kind, "digest": a.digest} for name, a in (("base", base), ("data", data))
         }

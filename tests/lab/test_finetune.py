@@ -129,10 +129,10 @@ import json, sys
 from pathlib import Path
 from slipway.store.artifacts import Adapter, Checkpoint, Dataset
 from slipway.store.store import Store
-from slipway.training.nemo.params import FinetuneConfig
+from slipway.training.nemo.params import NemoTrainParams
 from slipway.pipeline.ensure import ensure
 from slipway.runners.local import LocalRunner
-store, params = Store(Path(sys.argv[1])), FinetuneConfig.model_validate(json.loads(sys.argv[2]))
+store, params = Store(Path(sys.argv[1])), NemoTrainParams.model_validate(json.loads(sys.argv[2]))
 inputs = {"base": store.find(Checkpoint, "base"), "data": store.find(Dataset, "data")}
 made = ensure("train_nemo", inputs, params, output=Adapter, store=store, cache=store.root, runner=LocalRunner(),
               on_event=lambda e: None)

@@ -11,8 +11,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from slipway.training.nemo.recipe import to_yaml
-from slipway.training.nemo.request import request
-from slipway.training.nemo.steps import packs
+from slipway.training.nemo.request import resolve_recipe
+from slipway.training.nemo.steps import count_packs
 from slipway.training.packing import tokenize
 from tests.support.pico import pico_model
 
@@ -44,7 +44,7 @@ ROWS = [
 def upstream(nemo_lab, tmp_path_factory):
     root = tmp_path_factory.mktemp("recipes")
     for name, words in SHIPPED.items():
-        (root / f"{name}.yaml").write_text(to_yaml(request(CONF, *words, None, ["train.max_steps=100"]).recipe))
+        (root / f"{name}.yaml").write_text(to_yaml(resolve_recipe(CONF, *words, None, ["train.max_steps=100"]).recipe))
     (root / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     pico_model(root / "model")
     script = [
@@ -87,4 +87,4 @@ def test_both_trainers_learn_the_same_tokens(upstream):
 
 def test_packs_are_counted_as_upstream_makes_them(upstream):
     found = upstream[0]
-    assert found["packs"] == {str(size): packs(found["lengths"], size) for size in (1024, 2048, 8192)}
+    assert found["packs"] == {str(size): count_packs(found["lengths"], size) for size in (1024, 2048, 8192)}

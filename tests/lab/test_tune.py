@@ -15,7 +15,7 @@ import pytest
 from slipway.config.load import load_config
 from slipway.config.train import NEMO_DEFAULTS
 from slipway.data.rows import read_rows
-from slipway.training.nemo.recipe import Paths, render
+from slipway.training.nemo.recipe import RecipePaths, render
 from slipway.training.tuning.synthetic_rows import write_synthetic
 from tests.support.nemo import pico_params
 from tests.support.pico import HEADS, HIDDEN, INTERMEDIATE, KV_HEADS, pico_model
@@ -40,7 +40,7 @@ def run(lab: Any, folder: Path, *argv: object, seconds: float = 150) -> subproce
 def test_a_setting_reached_in_place_is_the_one_set_up(nemo_lab: Any, model: Path, tmp_path: Path) -> None:
     write_synthetic(tmp_path / "rows.jsonl", 400, longest=40)
     params = pico_params(LAYERS, method="qlora")
-    paths = Paths(str(model), str(tmp_path / "rows.jsonl"), None, str(tmp_path / "ckpt"))
+    paths = RecipePaths(str(model), str(tmp_path / "rows.jsonl"), None, str(tmp_path / "ckpt"))
     recipe = render(params.model, params.train, params.target, paths, steps=10)
     (tmp_path / "recipe.json").write_text(json.dumps(recipe))
     ran = run(nemo_lab, tmp_path, ROOT / "tests/lab/nemo/switched.py", tmp_path / "recipe.json")

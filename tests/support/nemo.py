@@ -13,7 +13,7 @@ from slipway.config.target import TargetConfig
 from slipway.config.train import TrainConfig
 from slipway.store.artifacts import Dataset
 from slipway.store.store import Store
-from slipway.training.nemo.params import FinetuneConfig
+from slipway.training.nemo.params import NemoTrainParams
 from tests.support.pico import HEADS, HIDDEN, INTERMEDIATE, KV_HEADS
 from tests.support.world import write_rows
 
@@ -22,7 +22,7 @@ TRAINER = Path(__file__).resolve().parents[1] / "lab" / "trainer" / "automodel"
 SHAPE = {"hidden": HIDDEN, "intermediate": INTERMEDIATE, "heads": HEADS, "kv_heads": KV_HEADS, "parameters_b": 0.0002}
 
 
-def pico_params(layers: int = 2, vocabulary: int = 384, **train: Any) -> FinetuneConfig:
+def pico_params(layers: int = 2, vocabulary: int = 384, **train: Any) -> NemoTrainParams:
     """LoRA of the pico model by NeMo on this machine's CPU: 2 sequences a step, a checkpoint every 2 steps."""
     settings = {
         "backend": "nemo",
@@ -39,7 +39,7 @@ def pico_params(layers: int = 2, vocabulary: int = 384, **train: Any) -> Finetun
     model = ModelConfig(
         name="pico", source="directory", directory="/pico", layers=layers, vocabulary=vocabulary, **SHAPE
     )
-    return FinetuneConfig(train=TrainConfig.model_validate(settings), model=model, target=TargetConfig())
+    return NemoTrainParams(train=TrainConfig.model_validate(settings), model=model, target=TargetConfig())
 
 
 def dataset_of(store: Store) -> Dataset:

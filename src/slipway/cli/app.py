@@ -173,11 +173,11 @@ def recipe(
 ) -> None:
     """Print the NeMo AutoModel recipe of a model, a method and a target; exit 2 with the reason when it is refused."""
     from slipway.training.nemo.recipe import to_yaml
-    from slipway.training.nemo.request import request
+    from slipway.training.nemo.request import resolve_recipe
 
-    found = request(conf, model, method, target, train, overrides or [])
-    views.show_json(found.to_json()) if as_json else typer.echo(to_yaml(found.recipe), nl=False)
-    Console(stderr=True).print(found.summary(), highlight=False, soft_wrap=True)
+    resolved = resolve_recipe(conf, model, method, target, train, overrides or [])
+    views.show_json(resolved.to_json()) if as_json else typer.echo(to_yaml(resolved.recipe), nl=False)
+    Console(stderr=True).print(resolved.summary(), highlight=False, soft_wrap=True)
 
 
 @app.command(epilog="Example: `slipway status --json`")

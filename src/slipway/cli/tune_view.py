@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from slipway.training.tuning.search import Found
+from slipway.training.tuning.search import SearchResult
 from slipway.training.tuning.setting import Result
 
 COLUMNS = ("packs", "recompute", "attention", "loss", "tokens/s", "+-", "GiB reserved", "steps", "seconds", "")
@@ -77,7 +77,7 @@ def line(r: Result) -> str:
     return f"{r.setting}: {', '.join(part for part in (measured, said) if part)}"
 
 
-def summary(found: Found) -> str:
+def summary(found: SearchResult) -> str:
     best, base = found.best, found.baseline
     never = ", ".join(f"{n} {why}" for why, n in found.skipped.items())
     absent = f" Not installed there: {', '.join(found.machine.absent)}." if found.machine.absent else ""

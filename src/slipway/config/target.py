@@ -67,3 +67,10 @@ class TargetConfig(Section):
     runner: LocalRunConfig | DockerConfig | SlurmConfig = Field(
         default_factory=LocalRunConfig, discriminator="kind", description="How training jobs reach it."
     )
+
+    @property
+    def in_container(self) -> bool:
+        """Whether a training job runs in a container: always with docker, under Slurm unless `runner.container` is off."""
+        if isinstance(self.runner, SlurmConfig):
+            return self.runner.container
+        return isinstance(self.runner, DockerConfig)

@@ -20,7 +20,7 @@ from slipway.errors import ResourceError
 from slipway.runners import local as local_runner
 from slipway.runners.base import Job
 from slipway.training.nemo.checkpoints import steps_done
-from slipway.training.nemo.params import FinetuneConfig
+from slipway.training.nemo.params import NemoTrainParams
 
 PREFIX = "slipway-"
 
@@ -130,7 +130,7 @@ def _of_work(work: Path, target: TargetConfig, asked: Asked) -> Iterator[Trainin
 def _target(work: Path) -> TargetConfig | None:
     """Where the stage of this folder trains; None when its job file is of another version or half gone."""
     try:
-        return FinetuneConfig.model_validate(json.loads((work / "job.json").read_text())["params"]).target
+        return NemoTrainParams.model_validate(json.loads((work / "job.json").read_text())["params"]).target
     except (OSError, ValueError, KeyError, ValidationError):
         return None
 

@@ -22,17 +22,17 @@ from slipway.system.files import sha256_bytes
 from slipway.system.progress import Progress
 from slipway.training.nemo.attempts import Ended, run_to_end, stopped_by_sigterm
 from slipway.training.nemo.checkpoints import latest
-from slipway.training.nemo.job import RECIPE, Layout, write_job
+from slipway.training.nemo.job import RECIPE, JobFiles, write_job
 from slipway.training.nemo.log import TrainingLog
-from slipway.training.nemo.params import FinetuneConfig, image_digest, refuse_sft
-from slipway.training.nemo.run_recipe import Planned, plan
+from slipway.training.nemo.params import NemoTrainParams, image_digest, refuse_sft
+from slipway.training.nemo.run_recipe import RunRecipe, run_recipe
 from slipway.weights.adapter_check import check_adapter, name_base
 from slipway.weights.lora import CONFIG, WEIGHTS
 
 OUTPUT = Adapter
 
 
-def train_nemo(base: Checkpoint, data: Dataset, params: FinetuneConfig, space: Workspace) -> None:
+def train_nemo(base: Checkpoint, data: Dataset, params: NemoTrainParams, space: Workspace) -> None:
     """Write a PEFT adapter directory with `training.jsonl`, `recipe.yaml` and `summary.json`.
 
     Raises ConfigError before any work for what NeMo would do wrong or not at all; StageError or ResourceError when
@@ -40,31 +40,31 @@ def train_nemo(base: Checkpoint, data: Dataset, params: FinetuneConfig, space: W
     """
     refuse_sft(params.train)
     runner = runner_for(params.target, params.image)
-    layout = Layout(base, data, space.work / "nemo", params)
-    planned = plan(layout)
-    job = write_job(layout, planned.text)
+    files = JobFiles(base, data, space.work / "nemo", params)
+    recipe = run_recipe(files)
+    job = write_job(files, recipe.text)
     space.progress.note(
-        f"{planned.rows} rows, {planned.tokens} tokens an epoch, {planned.steps} steps, {params.train.method} by {job.name}"
+        f"{recipe.rows} rows, {recipe.tokens} tokens an epoch, {recipe.steps} steps, {params.train.method} by {job.name}"
     )
-    log = TrainingLog(layout.checkpoints / "training.jsonl", job.log)
-    watch = Watch(log, planned.steps, space.progress)
+    log = TrainingLog(files.checkpoints / "training.jsonl", job.log)
+    follower = LogFollower(log, recipe.steps, space.progress)
     poll_s = 0.2 if isinstance(params.target.runner, LocalRunConfig) else 2.0
     with stopped_by_sigterm():
         ended = run_to_end(
             runner,
             job,
-            layout.checkpoints,
-            planned.steps,
-            watch.look,
+            files.checkpoints,
+            recipe.steps,
+            follower.look,
             space.progress.note,
             through=described(params.target),
             poll_s=poll_s,
         )
-    _keep(layout, planned, log, ended, space)
+    _keep(files, recipe, log, ended, space)
 
 
 @dataclass
-class Watch:
+class LogFollower:
     """Tells the stage's progress what the training log has that is new."""
 
     log: TrainingLog
@@ -100,29 +100,29 @@ def figures(step: dict[str, Any]) -> dict[str, float]:
     return {ours: float(step[theirs]) for theirs, ours in NAMES.items() if isinstance(step.get(theirs), int | float)}
 
 
-def _keep(layout: Layout, planned: Planned, log: TrainingLog, ended: Ended, space: Workspace) -> None:
-    saved = latest(layout.checkpoints)
-    if saved is None or saved.step != planned.steps - 1:
+def _keep(files: JobFiles, recipe: RunRecipe, log: TrainingLog, ended: Ended, space: Workspace) -> None:
+    saved = latest(files.checkpoints)
+    if saved is None or saved.step != recipe.steps - 1:
         found = saved.path.name if saved else "none"
         raise StageError(
-            "last checkpoint", found, f"the one of step {planned.steps - 1}", f"look into {layout.checkpoints}"
+            "last checkpoint", found, f"the one of step {recipe.steps - 1}", f"look into {files.checkpoints}"
         )
-    trained = check_adapter(saved.model, layout.base, layout.params.train)
+    trained = check_adapter(saved.model, files.base, files.params.train)
     for name in (WEIGHTS, CONFIG):
         shutil.copyfile(saved.model / name, space.out / name)
-    name_base(space.out / CONFIG, layout.params.model.name)
-    (space.out / RECIPE).write_text(planned.text)
-    log.write(space.out / "training.jsonl", planned.steps)
-    summary = {**_summary(log, planned, ended), "val_loss": _val_loss(saved.path), "trainable_parameters": trained}
-    summary |= {"image_digest": image_digest(layout.params), "recipe_sha256": sha256_bytes(planned.text.encode())}
+    name_base(space.out / CONFIG, files.params.model.name)
+    (space.out / RECIPE).write_text(recipe.text)
+    log.write(space.out / "training.jsonl", recipe.steps)
+    summary = {**_summary(log, recipe, ended), "val_loss": _val_loss(saved.path), "trainable_parameters": trained}
+    summary |= {"image_digest": image_digest(files.params), "recipe_sha256": sha256_bytes(recipe.text.encode())}
     (space.out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
 
 
-def _summary(log: TrainingLog, planned: Planned, ended: Ended) -> dict[str, Any]:
+def _summary(log: TrainingLog, recipe: RunRecipe, ended: Ended) -> dict[str, Any]:
     history = log.history()
     rates = sorted(s["tps"] for s in history if isinstance(s.get("tps"), int | float))
     return {
-        "steps": planned.steps,
+        "steps": recipe.steps,
         "tokens": _tokens(history),
         "train_loss": history[-1]["loss"],
         "seconds": round(ended.seconds, 1),

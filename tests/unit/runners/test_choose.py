@@ -13,7 +13,7 @@ from slipway.runners.choose import described, runner_for
 from slipway.runners.docker import DockerRunner
 from slipway.runners.local import LocalRunner
 from slipway.runners.slurm import SlurmRunner
-from slipway.training.nemo.params import finetune_config, in_container
+from slipway.training.nemo.params import nemo_train_params
 
 IMAGE = ImageConfig(
     repository="registry.example/nemo", tag="1", digests={"amd64": "sha256:" + "1" * 64, "arm64": "sha256:" + "2" * 64}
@@ -30,7 +30,7 @@ def test_a_row_names_its_runner():
     assert isinstance(runner_for(docker, IMAGE), DockerRunner)
     assert isinstance(runner_for(slurm, IMAGE), SlurmRunner)
     assert [
-        in_container(t) for t in (TargetConfig(), docker, slurm, target(SlurmConfig(kind="slurm", container=False)))
+        t.in_container for t in (TargetConfig(), docker, slurm, target(SlurmConfig(kind="slurm", container=False)))
     ] == [
         False,
         True,
@@ -53,7 +53,7 @@ def config(*words):
 
 
 def test_one_config_sends_training_to_a_spark():
-    params = finetune_config(config("layers.train=train/nemo-qlora", "layers.target=targets/spark"))
+    params = nemo_train_params(config("layers.train=train/nemo-qlora", "layers.target=targets/spark"))
     assert (params.train.backend, params.target.name, params.target.arch) == ("nemo", "spark", "arm64")
     assert params.image and params.image.repository.endswith("nemo-automodel")
 

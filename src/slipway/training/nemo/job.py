@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
-from importlib.resources import files
+from importlib import resources
 from pathlib import Path
 
 from slipway.config.target import LocalRunConfig
@@ -22,8 +22,8 @@ from slipway.planning.training_memory import adapter_parameters
 from slipway.runners.base import Job, Mount
 from slipway.store.artifacts import Checkpoint, Dataset
 from slipway.system.files import write_atomic
-from slipway.training.nemo.params import STOP_S, FinetuneConfig, in_container
-from slipway.training.nemo.recipe import Paths
+from slipway.training.nemo.params import STOP_S, NemoTrainParams
+from slipway.training.nemo.recipe import RecipePaths
 from slipway.weights.external import SOURCE
 
 RECIPE, START, PREFLIGHT = "recipe.yaml", "start.py", "preflight.json"
@@ -35,13 +35,13 @@ CHECKPOINT_BYTES = 12
 
 
 @dataclass(frozen=True)
-class Layout:
+class JobFiles:
     """Where everything is, here and as the job sees it."""
 
     base: Checkpoint
     data: Dataset
     work: Path
-    params: FinetuneConfig
+    params: NemoTrainParams
 
     @property
     def checkpoints(self) -> Path:
@@ -51,18 +51,18 @@ class Layout:
     def job(self) -> Path:
         return self.work / "job"
 
-    def paths(self) -> Paths:
+    def paths(self) -> RecipePaths:
         """As the recipe names them."""
-        inside = in_container(self.params.target)
+        inside = self.params.target.in_container
         model = f"/models/{self.params.model.name}" if inside else str(self.base.path)
         data = "/data" if inside else str(self.data.path)
         checkpoints = "/ckpt" if inside else str(self.checkpoints)
         held_out = self.data.path / "val.jsonl"
         validated = held_out.exists() and held_out.stat().st_size > 0
-        return Paths(model, f"{data}/train.jsonl", f"{data}/val.jsonl" if validated else None, checkpoints)
+        return RecipePaths(model, f"{data}/train.jsonl", f"{data}/val.jsonl" if validated else None, checkpoints)
 
     def mounts(self) -> tuple[Mount, ...]:
-        if not in_container(self.params.target):
+        if not self.params.target.in_container:
             return ()
         return (
             Mount(self.base.path, f"/models/{self.params.model.name}"),
@@ -84,34 +84,34 @@ def linked_folders(base: Path) -> list[Path]:
     return sorted(folders - {base.resolve()})
 
 
-def write_job(layout: Layout, recipe: str) -> Job:
+def write_job(files: JobFiles, recipe: str) -> Job:
     """Write the job's files and describe it. Its name is the stage key's, so whoever runs this stage finds it again."""
-    params = layout.params
-    for folder in (layout.job, layout.checkpoints):
+    params = files.params
+    for folder in (files.job, files.checkpoints):
         folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(layout.job / RECIPE, recipe)
-    write_atomic(layout.job / START, files("slipway.training.nemo").joinpath("launcher.py").read_text())
-    write_atomic(layout.job / PREFLIGHT, json.dumps(_preflight(layout)) + "\n")
-    inside = in_container(params.target)
-    seen = "/job" if inside else str(layout.job)
+    write_atomic(files.job / RECIPE, recipe)
+    write_atomic(files.job / START, resources.files("slipway.training.nemo").joinpath("launcher.py").read_text())
+    write_atomic(files.job / PREFLIGHT, json.dumps(_preflight(files)) + "\n")
+    inside = params.target.in_container
+    seen = "/job" if inside else str(files.job)
     processes = max(1, params.target.gpus)
     python = sys.executable if isinstance(params.target.runner, LocalRunConfig) else "python3"
     start = (python, f"{seen}/{START}", "--")
-    name = f"slipway-{layout.work.parent.name}"
+    name = f"slipway-{files.work.parent.name}"
     return Job(
         name=name,
         argv=(*start, "automodel", f"{seen}/{RECIPE}", "--nproc-per-node", str(processes)),
-        work=layout.work,
+        work=files.work,
         env={**OFFLINE, **QUIET},
-        mounts=layout.mounts(),
-        labels={"slipway.run": layout.work.parent.name, "slipway.stage": "train_nemo"},
+        mounts=files.mounts(),
+        labels={"slipway.run": files.work.parent.name, "slipway.stage": "train_nemo"},
         processes=processes,
         stop_s=STOP_S,
     )
 
 
-def _preflight(layout: Layout) -> dict[str, object]:
-    paths, params = layout.paths(), layout.params
+def _preflight(files: JobFiles) -> dict[str, object]:
+    paths, params = files.paths(), files.params
     keep = params.train.keep_checkpoints + 2  # the best, and the one being written
     needed = keep * CHECKPOINT_BYTES * adapter_parameters(params.model, params.train)
     return {

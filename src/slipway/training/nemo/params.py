@@ -10,7 +10,7 @@ from slipway.config.base import Section
 from slipway.config.image import ImageConfig
 from slipway.config.load import Config
 from slipway.config.model import ModelConfig
-from slipway.config.target import LocalRunConfig, SlurmConfig, TargetConfig
+from slipway.config.target import LocalRunConfig, TargetConfig
 from slipway.config.train import TrainConfig
 from slipway.errors import ConfigError
 
@@ -22,7 +22,7 @@ STOP_S = 600.0
 STAGE_STOP_S = STOP_S + 60
 
 
-class FinetuneConfig(Section):
+class NemoTrainParams(Section):
     """Fine-tuning by NeMo AutoModel on a target."""
 
     train: TrainConfig = Field(description="The recipe's settings.")
@@ -52,12 +52,7 @@ class FinetuneConfig(Section):
         }
 
 
-def in_container(target: TargetConfig) -> bool:
-    runner = target.runner
-    return runner.container if isinstance(runner, SlurmConfig) else not isinstance(runner, LocalRunConfig)
-
-
-def image_digest(params: FinetuneConfig) -> str | None:
+def image_digest(params: NemoTrainParams) -> str | None:
     """`sha256:...` of the target's architecture; None without a container or before `slipway pin`."""
     return params.image.digests.get(params.target.arch) if params.image else None
 
@@ -74,10 +69,10 @@ def refuse_sft(params: TrainConfig) -> None:
         )
 
 
-def finetune_config(config: Config) -> FinetuneConfig:
+def nemo_train_params(config: Config) -> NemoTrainParams:
     """The stage's params out of the whole config. Raises ConfigError when the target's image has no row."""
     image = None
-    if in_container(config.target):
+    if config.target.in_container:
         assert not isinstance(config.target.runner, LocalRunConfig)
         name = config.target.runner.image
         if name not in config.images:
@@ -86,4 +81,4 @@ def finetune_config(config: Config) -> FinetuneConfig:
                 "target.runner.image", name, f"a row of conf/images.yaml ({rows})", "name one of them, or add the row"
             )
         image = config.images[name]
-    return FinetuneConfig(train=config.train, model=config.model, target=config.target, image=image)
+    return NemoTrainParams(train=config.train, model=config.model, target=config.target, image=image)

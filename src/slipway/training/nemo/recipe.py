@@ -17,7 +17,6 @@ from slipway.config.model import ModelConfig
 from slipway.config.target import TargetConfig
 from slipway.config.train import TrainConfig
 from slipway.errors import ConfigError
-from slipway.training.nemo.schema import check as check
 
 Doc = dict[str, Any]
 VERSION = "nemo-automodel 0.7.0"
@@ -30,7 +29,7 @@ CHECKPOINTING: dict[str, bool | str] = {"none": False, "selective": "selective",
 
 
 @dataclass(frozen=True)
-class Paths:
+class RecipePaths:
     """Model directory, data files and checkpoint directory, as the job sees them. `validation` is None where there is
     none."""
 
@@ -40,12 +39,14 @@ class Paths:
     checkpoints: str
 
 
-def container_paths(name: str) -> Paths:
+def container_paths(name: str) -> RecipePaths:
     """Where a container finds the model called `name`, the data and the checkpoints."""
-    return Paths(f"/models/{name}", "/data/train.jsonl", "/data/val.jsonl", "/ckpt")
+    return RecipePaths(f"/models/{name}", "/data/train.jsonl", "/data/val.jsonl", "/ckpt")
 
 
-def render(model: ModelConfig, params: TrainConfig, target: TargetConfig, paths: Paths, *, steps: int | None) -> Doc:
+def render(
+    model: ModelConfig, params: TrainConfig, target: TargetConfig, paths: RecipePaths, *, steps: int | None
+) -> Doc:
     """The recipe. `steps`: optimizer steps of the whole run, counted on the data; None leaves the end to epochs or
     `train.max_steps` and the warm-up to NeMo. Raises ConfigError for part of an epoch without counted steps."""
     adapter = params.method != "sft"
@@ -112,7 +113,7 @@ def _schedule(params: TrainConfig, steps: int | None) -> Doc:
     }
 
 
-def _model(model: ModelConfig, params: TrainConfig, paths: Paths) -> Doc:
+def _model(model: ModelConfig, params: TrainConfig, paths: RecipePaths) -> Doc:
     """NeMo has model code of its own for mixtures of experts, whose attention is Transformer Engine's where that is
     installed; that one takes no packed mask, so the choice is written out."""
     backend = {
@@ -201,7 +202,7 @@ def _rates(params: TrainConfig, steps: int | None) -> Doc:
     return {"lr_decay_style": "cosine", **counted, "min_lr": float(f"{params.lr / 100:.6g}")}
 
 
-def _checkpoint(params: TrainConfig, paths: Paths, adapter: bool) -> Doc:
+def _checkpoint(params: TrainConfig, paths: RecipePaths, adapter: bool) -> Doc:
     return {
         "enabled": True,
         "checkpoint_dir": paths.checkpoints,

@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from slipway.config.load import Config, load_config
-from slipway.config.target import LocalRunConfig, SlurmConfig
 from slipway.errors import ConfigError
 from slipway.planning.model_shape import check_shape
 from slipway.planning.parallelism import parallelism
 from slipway.planning.training_memory import capacity, memory_plan
-from slipway.training.nemo.recipe import Paths, check, container_paths, render
-from slipway.training.nemo.rules import refuse
+from slipway.training.nemo.recipe import RecipePaths, container_paths, render
+from slipway.training.nemo.rules import check_rules
+from slipway.training.nemo.schema import check_recipe
 
 METHODS = ("qlora", "lora", "sft")
 
 
 @dataclass(frozen=True)
-class Requested:
+class ResolvedRecipe:
     """A recipe, the config it came from, and the train row that was chosen."""
 
     config: Config
@@ -49,9 +49,9 @@ class Requested:
         }
 
 
-def request(
+def resolve_recipe(
     conf: Path, model: str, method: str | None, target: str, row: str | None, overrides: Sequence[str]
-) -> Requested:
+) -> ResolvedRecipe:
     """Raises ConfigError for an unknown name, listing those there are, and for what is refused."""
     layers = [
         f"layers.model=models/{_known(conf, 'models', model)}",
@@ -74,16 +74,16 @@ def request(
             f"{config.train.method}, the method of train/{row}",
             "leave one of --method and --train out",
         )
-    return Requested(config, row, make(config))
+    return ResolvedRecipe(config, row, checked_recipe(config))
 
 
-def make(config: Config) -> dict[str, Any]:
+def checked_recipe(config: Config) -> dict[str, Any]:
     """The checked recipe of a config whose data are not counted. Raises ConfigError when it is refused."""
-    refuse(config.model, config.train, config.target, None)
+    check_rules(config.model, config.train, config.target, None)
     if config.model.directory:
         check_shape(config.model, Path(config.model.directory))
     recipe = render(config.model, config.train, config.target, _paths(config), steps=None)
-    check(recipe)
+    check_recipe(recipe)
     return recipe
 
 
@@ -95,12 +95,11 @@ def choose_row(conf: Path, method: str, config: Config) -> str:
     return special if (conf / "train" / f"{special}.yaml").is_file() else f"nemo-{method}"
 
 
-def _paths(config: Config) -> Paths:
-    runner = config.target.runner
-    if not (isinstance(runner, LocalRunConfig) or (isinstance(runner, SlurmConfig) and not runner.container)):
+def _paths(config: Config) -> RecipePaths:
+    if config.target.in_container:
         return container_paths(config.model.name)
     model = config.model.directory or f"models/{config.model.name}"
-    return Paths(model, "data/train.jsonl", "data/val.jsonl", "checkpoints")
+    return RecipePaths(model, "data/train.jsonl", "data/val.jsonl", "checkpoints")
 
 
 def _known(conf: Path, folder: str, name: str) -> str:

@@ -31,7 +31,7 @@ class DataFacts:
     sequences: int | None = None
 
 
-def refuse(model: ModelConfig, params: TrainConfig, target: TargetConfig, data: DataFacts | None) -> None:
+def check_rules(model: ModelConfig, params: TrainConfig, target: TargetConfig, data: DataFacts | None) -> None:
     """Raises ConfigError for the first thing that would fail, train wrongly or not fit. `data` None: what does not need
     it."""
     if params.backend != "nemo":

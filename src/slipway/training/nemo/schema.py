@@ -20,17 +20,17 @@ Doc = Mapping[str, Any]
 
 
 @functools.cache
-def schema() -> dict[str, Any]:
+def load_schema() -> dict[str, Any]:
     """Section -> its keys, what upstream does with unknown ones, and the variants that add keys."""
     text = resources.files("slipway.training.nemo").joinpath("nemo_schema.json").read_text()
     sections: dict[str, Any] = json.loads(text)["sections"]
     return sections
 
 
-def check(recipe: Doc) -> None:
+def check_recipe(recipe: Doc) -> None:
     """Raises ConfigError for a section or key that upstream does not know, a value that is no choice, or a missing
     key."""
-    known = schema()
+    known = load_schema()
     for name, section in recipe.items():
         rule = known.get("dataset" if name.startswith("validation_dataset") else name)
         if rule is None:

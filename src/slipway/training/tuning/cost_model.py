@@ -18,11 +18,11 @@ GPUs.
 from __future__ import annotations
 
 import functools
-import heapq
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from slipway.training.nemo.steps import pack_fills
 from slipway.training.tuning.setting import Result, Setting
 
 PASSES = {"none": 2.0, "selective": 2.5, "full": 3.0}
@@ -145,13 +145,8 @@ def _mode(setting: Setting) -> tuple[str, str]:
     return setting.checkpointing, setting.attention
 
 
-def filled(lengths: Sequence[int], pack_length: int) -> float:
-    """Share of tokens that are not padding when documents of these lengths are packed as NeMo's `neat` does: longest
-    first, each into the emptiest pack that has room, else a new one."""
-    packs: list[int] = []  # a heap
-    for length in sorted((n for n in lengths if n <= pack_length), reverse=True):
-        if packs and packs[0] + length <= pack_length:
-            heapq.heapreplace(packs, packs[0] + length)
-        else:
-            heapq.heappush(packs, length)
-    return sum(packs) / (len(packs) * pack_length) if packs else 0.0
+def filled_share(lengths: Sequence[int], pack_length: int) -> float:
+    """Share of tokens, 0 to 1, that are not padding when samples of these lengths are packed as NeMo's `neat` does.
+    Samples longer than a pack are left out; 0 when none fits."""
+    fills = pack_fills([n for n in lengths if n <= pack_length], pack_length)
+    return sum(fills) / (len(fills) * pack_length) if fills else 0.0

@@ -40,7 +40,7 @@ class Space:
 
 
 @dataclass
-class Found:
+class SearchResult:
     """What a search did: every probe in order, the first being the baseline, and what was never probed and why."""
 
     machine: Machine
@@ -103,12 +103,12 @@ class Search:
         self._clock = clock
         self._longest_change = 2.0
 
-    def run(self, baseline: Setting) -> Found:
+    def run(self, baseline: Setting) -> SearchResult:
         """Probe until nothing better is expected or the deadline is near. Raises nothing of its own: the baseline
         decides."""
         start = self._clock()
         first = self._probe(baseline)
-        found = Found(self._machine, first, self._results)
+        found = SearchResult(self._machine, first, self._results)
         while first.status == "ok":
             if (setting := self._next()) is None:
                 found.ended = "nothing left is expected to be faster"

@@ -25,11 +25,12 @@ from slipway.planning.training_memory import capacity, memory_plan
 from slipway.runners.base import Mount
 from slipway.runners.choose import runner_for
 from slipway.runners.local import LocalRunner
-from slipway.training.nemo.params import finetune_config, in_container
-from slipway.training.nemo.recipe import LOSSES, Paths, check, render
-from slipway.training.tuning.cost_model import MemoryModel, SpeedModel, filled
+from slipway.training.nemo.params import nemo_train_params
+from slipway.training.nemo.recipe import LOSSES, RecipePaths, render
+from slipway.training.nemo.schema import check_recipe
+from slipway.training.tuning.cost_model import MemoryModel, SpeedModel, filled_share
 from slipway.training.tuning.prober import SEES, ProcessProber, probe_job
-from slipway.training.tuning.search import Found, Search, space, step_tokens
+from slipway.training.tuning.search import Search, SearchResult, space, step_tokens
 from slipway.training.tuning.setting import Prober, Result, Setting
 from slipway.training.tuning.synthetic_rows import LONGEST, write_synthetic
 
@@ -53,10 +54,10 @@ class Request:
 
     @property
     def container(self) -> bool:
-        return not self.here and in_container(self.config.target)
+        return not self.here and self.config.target.in_container
 
 
-def tune(request: Request, look: Callable[[Result], None]) -> Found:
+def tune(request: Request, look: Callable[[Result], None]) -> SearchResult:
     """Search on the machine; `look` sees each probe. Raises ConfigError for what cannot be probed on one GPU,
     StageError when the model does not load or the recipe as it stands does not run."""
     deadline, limit = time.monotonic() + request.budget_s, _limit(request.config)
@@ -83,12 +84,14 @@ def search(
     deadline: float,
     look: Callable[[Result], None],
     most: int,
-) -> Found:
+) -> SearchResult:
     """The search itself, on any prober. `deadline`: on time.monotonic()'s clock."""
     model, params, baseline = config.model, config.train, setting_of(config.train)
     machine = prober.start()
     speed = SpeedModel(
-        2e9 * (model.active_b or model.parameters_b), 4.0 * model.hidden * model.layers, lambda n: filled(lengths, n)
+        2e9 * (model.active_b or model.parameters_b),
+        4.0 * model.hidden * model.layers,
+        lambda n: filled_share(lengths, n),
     )
     memory = MemoryModel(machine.resident, lambda s: activations(model, params, config.target, s))
     inside = space(baseline, machine, limit, max(lengths), most)
@@ -117,7 +120,7 @@ def tuned(params: TrainConfig, setting: Setting, ranks: int) -> TrainConfig:
     return TrainConfig.model_validate(params.model_dump() | changes)
 
 
-def row(found: Found, config: Config, ranks: int) -> str:
+def row(found: SearchResult, config: Config, ranks: int) -> str:
     """A layer of conf/train/: the tuned row as YAML, with what was measured."""
     best, base = found.best, found.baseline
     params = tuned(config.train, best.setting, ranks)
@@ -140,7 +143,7 @@ def row(found: Found, config: Config, ranks: int) -> str:
     return yaml.safe_dump(document, sort_keys=False, width=1000)
 
 
-def report(found: Found) -> dict[str, Any]:
+def report(found: SearchResult) -> dict[str, Any]:
     """What a program reads."""
     return {
         "device": found.machine.device,
@@ -250,14 +253,14 @@ def _context(model: Path) -> int:
 def _prober(request: Request, limit: float, deadline: float) -> Iterator[ProcessProber]:
     config, work, inside = request.config, request.work, request.container
     if inside:
-        paths, env, python = Paths(SEEN_MODEL, f"{SEES}/{ROWS}", None, f"{SEES}/ckpt"), {}, "python3"
+        paths, env, python = RecipePaths(SEEN_MODEL, f"{SEES}/{ROWS}", None, f"{SEES}/ckpt"), {}, "python3"
     else:
-        paths = Paths(str(request.model), str(work / ROWS), None, str(work / "ckpt"))
+        paths = RecipePaths(str(request.model), str(work / ROWS), None, str(work / "ckpt"))
         env, python = {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}, request.python
     params = config.train.model_copy(update={"global_batch": config.train.micro_batch, "strategy": "fsdp2"})
     recipe = render(config.model, params, one_gpu(config.target), paths, steps=100_000)
-    check(recipe)
-    runner = LocalRunner() if request.here else runner_for(config.target, finetune_config(config).image)
+    check_recipe(recipe)
+    runner = LocalRunner() if request.here else runner_for(config.target, nemo_train_params(config).image)
     job = probe_job(work, (Mount(request.model, SEEN_MODEL),), container=inside, python=python, env=env)
     prober = ProcessProber(
         runner, job, recipe, LOSSES, limit=limit, step_tokens=step_tokens(setting_of(config.train)), deadline=deadline

@@ -10,8 +10,9 @@ from slipway.config.model import ModelConfig
 from slipway.config.target import TargetConfig
 from slipway.config.train import TrainConfig
 from slipway.errors import ConfigError
-from slipway.training.nemo.recipe import CHECKPOINTING, LOSSES, Paths, check, container_paths, render, to_yaml
-from slipway.training.nemo.request import request
+from slipway.training.nemo.recipe import CHECKPOINTING, LOSSES, RecipePaths, container_paths, render, to_yaml
+from slipway.training.nemo.request import resolve_recipe
+from slipway.training.nemo.schema import check_recipe
 
 CONF, CONTRACTS = Path("conf"), Path("tests/contracts/nemo")
 PATHS = container_paths("Llama-3.3-70B-Instruct")
@@ -63,9 +64,9 @@ def flat(document, prefix=""):
 
 @pytest.mark.parametrize(("model", "method", "target", "row"), SHIPPED)
 def test_a_shipped_combination_renders_and_is_known_to_upstream(model, method, target, row):
-    found = request(CONF, model, method, target, None, [])
+    found = resolve_recipe(CONF, model, method, target, None, [])
     assert found.row == row
-    check(found.recipe)
+    check_recipe(found.recipe)
     assert yaml.safe_load(to_yaml(found.recipe)) == found.recipe
     assert ("peft" in found.recipe, "quantization" in found.recipe) == (method != "sft", method == "qlora")
 
@@ -120,9 +121,9 @@ def test_uncounted_data_leave_the_end_to_epochs():
 
 
 def test_a_run_without_validation_has_none():
-    document = render(ModelConfig(), nemo(), ONE, Paths("m", "t.jsonl", None, "c"), steps=1)
+    document = render(ModelConfig(), nemo(), ONE, RecipePaths("m", "t.jsonl", None, "c"), steps=1)
     assert not [key for key in document if key.startswith("validation")]
-    check(document)
+    check_recipe(document)
 
 
 def test_no_packing_leaves_the_section_out():
@@ -135,18 +136,18 @@ def test_no_packing_leaves_the_section_out():
 @pytest.mark.parametrize("strategy", ["fsdp2", "ddp"])
 def test_every_choice_is_known_to_upstream(loss, mode, strategy):
     document = rendered(loss=loss, activation_checkpointing=mode, strategy=strategy, attention="eager", method="sft")
-    check(document)
+    check_recipe(document)
     assert document["distributed"]["activation_checkpointing"] == CHECKPOINTING[mode]
     assert document["loss_fn"] is not LOSSES[loss], "a caller may change a recipe without changing the table"
 
 
 def test_a_pipeline_brings_its_section():
     document = rendered(method="lora", pipeline_parallel=2)
-    check(document)
+    check_recipe(document)
     assert document["distributed"]["pipeline"] == {"pp_schedule": "1f1b", "pp_microbatch_size": 1}
 
 
 def test_a_mixture_names_its_attention_backend():
-    found = request(CONF, "qwen3-30b-a3b", "lora", "dgx-h100", None, [])
+    found = resolve_recipe(CONF, "qwen3-30b-a3b", "lora", "dgx-h100", None, [])
     assert found.recipe["model"]["backend"]["attn"] == "sdpa"
     assert "backend" not in rendered()["model"]

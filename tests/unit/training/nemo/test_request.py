@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from slipway.cli.app import app
 from slipway.errors import ConfigError
-from slipway.training.nemo.request import request
+from slipway.training.nemo.request import resolve_recipe
 
 CONF = Path("conf")
 
@@ -36,18 +36,18 @@ def test_json_carries_recipe_row_and_memory():
 
 
 def test_an_override_of_the_train_section_reaches_the_row_that_is_chosen():
-    found = request(CONF, "llama-3.3-70b", "lora", "dgx-h100", None, ["train.tensor_parallel=4"])
+    found = resolve_recipe(CONF, "llama-3.3-70b", "lora", "dgx-h100", None, ["train.tensor_parallel=4"])
     assert (found.row, found.recipe["distributed"]["tp_size"]) == ("nemo-lora-fsdp2", 4)
 
 
 def test_a_named_row_brings_its_method():
-    assert "quantization" not in request(CONF, "smollm2-135m", None, "spark", "nemo-lora", []).recipe
+    assert "quantization" not in resolve_recipe(CONF, "smollm2-135m", None, "spark", "nemo-lora", []).recipe
     with pytest.raises(ConfigError, match=r"--method: qlora; expected lora, the method of train/nemo-lora"):
-        request(CONF, "smollm2-135m", "qlora", "spark", "nemo-lora", [])
+        resolve_recipe(CONF, "smollm2-135m", "qlora", "spark", "nemo-lora", [])
 
 
 def test_a_machine_without_containers_sees_its_own_paths():
-    found = request(CONF, "llama-3.1-8b", "qlora", "local", None, [])
+    found = resolve_recipe(CONF, "llama-3.1-8b", "qlora", "local", None, [])
     assert found.recipe["model"]["pretrained_model_name_or_path"] == "models/Llama-3.1-8B-Instruct"
 
 
@@ -82,4 +82,4 @@ def test_a_refusal_names_thing_choices_and_next_step(words, said):
 def test_a_directory_of_another_model_is_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"num_hidden_layers": 12}))
     with pytest.raises(ConfigError, match=r"model.layers: 32; expected 12"):
-        request(CONF, "llama-3.1-8b", "qlora", "spark", None, [f"model.directory={tmp_path}"])
+        resolve_recipe(CONF, "llama-3.1-8b", "qlora", "spark", None, [f"model.directory={tmp_path}"])

@@ -9,7 +9,7 @@ from slipway.config.model import ModelConfig
 from slipway.config.target import TargetConfig
 from slipway.config.train import TrainConfig
 from slipway.errors import ConfigError
-from slipway.training.nemo.rules import DataFacts, refuse
+from slipway.training.nemo.rules import DataFacts, check_rules
 from tests.support.shapes import LLAMA_8B, LLAMA_70B, MIXTURE
 
 CONF = Path("conf")
@@ -23,7 +23,7 @@ def nemo(**keys):
 
 def refusal(model=LLAMA_8B, target=DGX, data=None, **keys):
     with pytest.raises(ConfigError) as caught:
-        refuse(model, nemo(**keys), target, data)
+        check_rules(model, nemo(**keys), target, data)
     return str(caught.value)
 
 
@@ -42,12 +42,12 @@ def refusal(model=LLAMA_8B, target=DGX, data=None, **keys):
     ],
 )
 def test_what_works_passes(model, target, keys):
-    refuse(model, nemo(**keys), target, FACTS)
+    check_rules(model, nemo(**keys), target, FACTS)
 
 
 def test_the_embedded_trainer_has_no_recipe():
     with pytest.raises(ConfigError, match=r"train.backend: cpu; expected nemo"):
-        refuse(ModelConfig(), TrainConfig(), SPARK, None)
+        check_rules(ModelConfig(), TrainConfig(), SPARK, None)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_qlora_is_data_parallel_only(keys):
     said = refusal(method="qlora", **keys)
     assert "data parallelism only" in said
     assert "use train.method=lora" in said
-    refuse(LLAMA_8B, nemo(method="lora", micro_batch=2, **keys), DGX, None)
+    check_rules(LLAMA_8B, nemo(method="lora", micro_batch=2, **keys), DGX, None)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_packing_that_leaks_across_documents(attention):
     assert "no document sees another" in said
     assert "train.packing=neat" in said
     for cure in ({"packing": "neat"}, {"activation_checkpointing": "full"}):
-        refuse(
+        check_rules(
             ModelConfig(),
             nemo(**({"packing": "thd", "activation_checkpointing": "none", "attention": attention} | cure)),
             DGX,
@@ -123,17 +123,17 @@ def test_a_sample_longer_than_a_sequence():
     said = refusal(data=FACTS, pack_length=512)
     assert "at least the longest sample, 900 tokens" in said
     assert "train.pack_length=900" in said
-    refuse(LLAMA_8B, nemo(pack_length=512, truncate=True), DGX, FACTS)
-    refuse(LLAMA_8B, nemo(pack_length=900), DGX, FACTS)
+    check_rules(LLAMA_8B, nemo(pack_length=512, truncate=True), DGX, FACTS)
+    check_rules(LLAMA_8B, nemo(pack_length=900), DGX, FACTS)
 
 
 def test_more_steps_than_the_data_hold():
     # 160 sequences over 8 GPUs, 32 a step: 5 steps an epoch
-    refuse(LLAMA_8B, nemo(max_steps=10, epochs=2), DGX, FACTS)
+    check_rules(LLAMA_8B, nemo(max_steps=10, epochs=2), DGX, FACTS)
     said = refusal(data=FACTS, max_steps=11, epochs=2)
     assert "at most 10: all that 2 epochs of 160 sequences hold" in said
     assert "train.epochs to 3" in said
-    refuse(LLAMA_8B, nemo(max_steps=11, epochs=3), DGX, FACTS)
+    check_rules(LLAMA_8B, nemo(max_steps=11, epochs=3), DGX, FACTS)
     assert "at most 0" in refusal(data=DataFacts(4, 10, 40, sequences=4), max_steps=1), (
         "less than one sequence for each GPU"
     )
@@ -141,7 +141,7 @@ def test_more_steps_than_the_data_hold():
 
 def test_rows_bound_the_steps_while_sequences_are_not_counted():
     rows = DataFacts(1000, 900, 300_000)
-    refuse(LLAMA_8B, nemo(max_steps=32), DGX, rows)
+    check_rules(LLAMA_8B, nemo(max_steps=32), DGX, rows)
     assert "at most 32" in refusal(data=rows, max_steps=33)
 
 
@@ -154,7 +154,7 @@ def test_full_fine_tuning_beyond_the_target():
     assert "memory for sft of llama-3.3-70b-instruct (70.55B)" in said
     assert "at most 74 GB on a GPU of dgx-h100 (80 GB less 6 GB reserve)" in said
     assert "train.method=lora" in said
-    refuse(LLAMA_70B, nemo(method="sft"), DGX.model_copy(update={"nodes": 2}), None)
+    check_rules(LLAMA_70B, nemo(method="sft"), DGX.model_copy(update={"nodes": 2}), None)
 
 
 def test_the_load_peak_counts_where_memory_is_shared():
@@ -178,4 +178,4 @@ def test_the_way_out_of_a_full_memory_fits(model, target, keys):
     said = refusal(model, target, **keys)
     words = said.split("Next: set ")[1].split(",")[0].split()
     change = dict(word.removeprefix("train.").split("=") for word in words)
-    refuse(model, TrainConfig.model_validate(nemo(**keys).model_dump() | change), target, None)
+    check_rules(model, TrainConfig.model_validate(nemo(**keys).model_dump() | change), target, None)

@@ -11,7 +11,7 @@ from slipway.config.target import TargetConfig
 from slipway.config.train import TrainConfig
 from slipway.errors import ConfigError
 from slipway.training.nemo.recipe import container_paths, render
-from slipway.training.nemo.schema import check, schema
+from slipway.training.nemo.schema import check_recipe, load_schema
 
 CONTRACTS = Path("tests/contracts/nemo")
 
@@ -24,12 +24,12 @@ def recipe(**keys):
 
 @pytest.mark.parametrize("file", sorted(CONTRACTS.glob("*.yaml")), ids=lambda f: f.stem)
 def test_the_worked_examples_pass(file):
-    check(yaml.safe_load(file.read_text()))
+    check_recipe(yaml.safe_load(file.read_text()))
 
 
 def test_the_schema_holds_every_key_of_the_contract_read_from_upstream():
     contract = json.loads((CONTRACTS / "automodel_config_keys.json").read_text())
-    known = schema()
+    known = load_schema()
     sections = [
         name for name, keys in contract.items() if isinstance(keys, dict) and not name.startswith("_") and name in known
     ]
@@ -75,7 +75,7 @@ def test_an_unknown_key_is_named_with_what_upstream_would_do(place, key, said):
     document = recipe()
     (document[place] if place else document)[key] = 1
     with pytest.raises(ConfigError, match=said):
-        check(document)
+        check_recipe(document)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_value_that_is_no_choice_is_refused(place, key, value, said):
     document = recipe()
     (document[place] if place else document)[key] = value
     with pytest.raises(ConfigError, match=said):
-        check(document)
+        check_recipe(document)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_missing_key_is_named(place, key):
     document = recipe()
     del (document[place] if place else document)[key]
     with pytest.raises(ConfigError, match=rf"recipe key .*{key}: missing"):
-        check(document)
+        check_recipe(document)
 
 
 def test_ddp_takes_no_fsdp_key():
@@ -116,4 +116,4 @@ def test_ddp_takes_no_fsdp_key():
     with pytest.raises(
         ConfigError, match=r"distributed.sequence_parallel: unknown \(upstream would stop with ValueError\)"
     ):
-        check(document)
+        check_recipe(document)

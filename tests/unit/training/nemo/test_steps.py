@@ -2,21 +2,21 @@
 
 import pytest
 
-from slipway.training.nemo.steps import packs, steps_per_epoch, total_steps
+from slipway.training.nemo.steps import count_packs, steps_per_epoch, total_steps
 
 
 def test_packs_follow_the_greedy_knapsack():
-    assert packs([], 10) == 0
-    assert packs([10, 10], 10) == 2
-    assert packs([6, 4, 4, 3], 10) == 2
+    assert count_packs([], 10) == 0
+    assert count_packs([10, 10], 10) == 2
+    assert count_packs([6, 4, 4, 3], 10) == 2
     # 7 opens a bin, 6 another, 4 goes to the emptier (6+4); 3 fits neither the fullest first (7) ... it does: 7+3
-    assert packs([3, 4, 6, 7], 10) == 2
-    assert packs([5, 5, 5], 9) == 3
+    assert count_packs([3, 4, 6, 7], 10) == 2
+    assert count_packs([5, 5, 5], 9) == 3
 
 
 def test_only_the_emptiest_bin_is_asked():
     # 8, 5, 5 -> bins 8 | 5 -> 10 | then 2: the emptiest has 8, and takes it
-    assert packs([8, 5, 5, 2], 10) == 2
+    assert count_packs([8, 5, 5, 2], 10) == 2
 
 
 @pytest.mark.parametrize(

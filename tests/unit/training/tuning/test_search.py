@@ -14,8 +14,8 @@ from slipway.cli.tune_command import TuneOptions, run_tune
 from slipway.config.load import load_config
 from slipway.config.train import TrainConfig
 from slipway.errors import ConfigError
-from slipway.training.tuning.cost_model import MemoryModel, SpeedModel, filled, non_negative
-from slipway.training.tuning.search import STEPS, Found, Search, space, step_tokens
+from slipway.training.tuning.cost_model import MemoryModel, SpeedModel, filled_share, non_negative
+from slipway.training.tuning.search import STEPS, Search, SearchResult, space, step_tokens
 from slipway.training.tuning.setting import Machine, Result, Setting
 from slipway.training.tuning.step_rate import clearly_slower, rate
 from slipway.training.tuning.tune import row, tuned
@@ -57,7 +57,7 @@ class SimulatedH100:
         passes = {"none": 2.0, "selective": 2.45, "full": 3.0}[s.checkpointing]
         seconds = passes * (2.8e-5 * s.tokens + 0.135 + 5.0e-9 * s.tokens * s.pack_length)
         slow = {"sdpa": 1.0, "eager": 1.9, "flash_attention_2": 0.8}[s.attention]
-        return s.tokens * filled(documents(), s.pack_length) / seconds / slow
+        return s.tokens * filled_share(documents(), s.pack_length) / seconds / slow
 
     def memory(self, s: Setting) -> float:
         eager = 2.0e-9 * 8e9 * s.pack_length / 2048 if s.attention == "eager" else 0.0
@@ -91,7 +91,7 @@ class SimulatedH100:
 
 def search(
     machine: SimulatedH100, *, budget_s: float = 300.0, activation_error: float = 1.0, most: int = 16384
-) -> Found:
+) -> SearchResult:
     """Against the wall clock of the simulation. `activation_error`: the planner is wrong by this factor."""
     found = machine.start()
 
@@ -99,7 +99,7 @@ def search(
         return activation_error * s.tokens * {"none": 7e6, "selective": 2e6, "full": 0.6e6}[s.checkpointing]
 
     lengths = documents()
-    speed = SpeedModel(2 * 8.0e9, 4 * 4096 * 32, lambda n: filled(lengths, n))
+    speed = SpeedModel(2 * 8.0e9, 4 * 4096 * 32, lambda n: filled_share(lengths, n))
     memory = MemoryModel(found.resident, activations)
     inside = space(UNTUNED, found, machine.limit, max(lengths), most)
     return Search(
@@ -123,7 +123,9 @@ def best_of_all(machine: SimulatedH100, most: int = 16384) -> float:
 def test_the_simulation_passes_near_the_measured_points() -> None:
     machine = SimulatedH100(80e9)
     for setting, (tokens_per_s, _) in MEASURED.items():
-        assert machine.speed(setting) / filled(documents(), setting.pack_length) == pytest.approx(tokens_per_s, rel=0.2)
+        assert machine.speed(setting) / filled_share(documents(), setting.pack_length) == pytest.approx(
+            tokens_per_s, rel=0.2
+        )
 
 
 @pytest.mark.parametrize("activation_error", [0.5, 1.0, 2.0])
@@ -222,7 +224,7 @@ def test_packs_are_never_shorter_than_the_longest_document() -> None:
 def test_of_two_as_fast_the_smaller_is_taken() -> None:
     a = Result(Setting(4096, 2, "none"), "ok", 7000.0, 6900.0, 7100.0, 3, 1.0, 0, 60)
     b = Result(Setting(4096, 1, "none"), "ok", 6980.0, 6900.0, 7100.0, 3, 1.0, 0, 30)
-    assert Found(SimulatedH100(1).start(), b, [a, b]).best is b
+    assert SearchResult(SimulatedH100(1).start(), b, [a, b]).best is b
 
 
 def test_rates_are_bounded_and_two_agreeing_steps_do_not_prove_much() -> None:
@@ -243,9 +245,9 @@ def test_fit_recovers_what_made_the_data() -> None:
 
 
 def test_share_of_padding_is_that_of_neat_packing() -> None:
-    assert filled([3, 3, 2], 4) == pytest.approx(8 / 12)
-    assert filled([4, 4], 4) == 1.0
-    assert filled([9], 4) == 0.0
+    assert filled_share([3, 3, 2], 4) == pytest.approx(8 / 12)
+    assert filled_share([4, 4], 4) == 1.0
+    assert filled_share([9], 4) == 0.0
 
 
 def options(work: Path, model: Path) -> TuneOptions:
