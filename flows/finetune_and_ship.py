@@ -9,8 +9,6 @@ from prefect.states import Completed, State
 
 from flows.command import attempt, parser
 from slipway.config.load import Config, load_config
-from slipway.deployment.state import rival
-from tasks.deploy import promote
 from tasks.engine import engine
 from tasks.evaluate import evaluate
 from tasks.fetch import fetch
@@ -18,6 +16,7 @@ from tasks.gate import gate
 from tasks.merge import merge
 from tasks.pipeline import pipeline
 from tasks.prepare import prepare
+from tasks.promote import promote, rival
 from tasks.provenance import ROOT
 from tasks.quantize import quantize
 from tasks.report import report
@@ -47,7 +46,7 @@ def finetune_and_ship(config: Config = DEFAULT) -> State[None]:
             "candidate": evaluate(run, candidate, data, config.evaluate, of="candidate", speed=True),
         }
         if champion := rival(candidate, config.deploy):
-            quality["champion"] = evaluate(run, champion.engine, data, config.evaluate, of="champion", speed=True)
+            quality["champion"] = evaluate(run, champion, data, config.evaluate, of="champion", speed=True)
 
         verdict = gate(
             run,

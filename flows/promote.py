@@ -7,24 +7,20 @@ from __future__ import annotations
 
 import functools
 import sys
-from pathlib import Path
 
 from prefect import flow
 
 from flows.command import attempt, parser
 from slipway.config.load import Config, load_config
-from slipway.deployment.candidate import candidate_of, newest_verdict, read_verdict
-from tasks.deploy import promote
 from tasks.pipeline import pipeline
+from tasks.promote import judged_candidate, promote, rollback
 from tasks.report import report
-from tasks.rollback import rollback
 
 
 @flow(name="promote")
 def promote_candidate(config: Config, verdict: str | None = None) -> None:
     """Promote the candidate of this verdict directory, or of the newest one."""
-    judged = read_verdict(Path(verdict)) if verdict else newest_verdict(Path(config.store.root))
-    candidate = candidate_of(judged, config)
+    candidate = judged_candidate(config, verdict)
     with pipeline(candidate.config) as run:
         card = report(run, candidate.engine, candidate.verdict, candidate.adapter, candidate.quality)
         promote(run, candidate.engine, candidate.verdict, candidate.data, card, config.deploy, by_hand=True)

@@ -16,7 +16,7 @@ from slipway.ops.preflight import refuse_early
 from slipway.runners.local import LocalRunner
 from slipway.store.store import Store
 from slipway.system.files import write_atomic
-from tasks import ui
+from tasks import prefect_ui
 from tasks.stage import Run
 from tasks.tracking import pipeline_run
 
@@ -28,7 +28,7 @@ def pipeline(config: Config) -> Iterator[Run]:
     bars = Bars(Console(stderr=True))
     with pipeline_run(config) as tracker, bars.open():
         run = Run(config, Store(Path(config.store.root)), LocalRunner(), tracker, bars)
-        run.summary.links = {"prefect": ui.flow_run_url(), "mlflow": tracker.run_url()}
+        run.summary.links = {"prefect": prefect_ui.flow_run_url(), "mlflow": tracker.run_url()}
         try:
             yield run
         finally:

@@ -7,7 +7,7 @@ from prefect.states import State
 from slipway.config.data import DataConfig
 from slipway.stages.prepare import prepare_params
 from slipway.store.artifacts import Checkpoint, Dataset
-from tasks.corpus import reproduce
+from tasks.dvc_repro import reproduce
 from tasks.provenance import ROOT
 from tasks.stage import HOUR, Run, stage_task
 

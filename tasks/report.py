@@ -8,8 +8,9 @@ from prefect.states import Completed, State
 
 from slipway.report.model_card import model_card
 from slipway.report.record import Record
+from slipway.report.ui_rows import gate_rows, headline_figures, quality_rows
 from slipway.store.artifacts import Adapter, Engine, Evaluation, Verdict
-from tasks import tracking, ui
+from tasks import prefect_ui, tracking
 from tasks.provenance import git_commit
 from tasks.stage import MINUTE, Run, stage_task
 
@@ -28,12 +29,10 @@ def report(
     run.summary.links["model"] = run.tracker.model_url(version)
     run.summary.quality = {n: {"metrics": m, "speed": record.speeds().get(n, [])} for n, m in record.metrics().items()}
     run.summary.gate = record.judged
-    run.tracker.report(card, document.linked, document.plots, ui.figures(run.summary.quality))
-    ui.table(
-        "quality", ui.quality_rows(run.summary.quality), "Quality as served, share of test items with intervals; speed"
-    )
-    ui.table("gate", ui.gate_rows(record.judged), f"Gate: {record.judged['outcome']}")
-    ui.markdown("run-report", document.inline, "What this run did")
-    for name in ("mlflow", "model"):
-        ui.link(name, run.summary.links[name], {"mlflow": "run in MLflow", "model": "model version in MLflow"}[name])
+    run.tracker.report(card, document.linked, document.plots, headline_figures(run.summary.quality))
+    prefect_ui.table("quality", quality_rows(run.summary.quality), "Quality as served, shares with intervals; speed")
+    prefect_ui.table("gate", gate_rows(record.judged), f"Gate: {record.judged['outcome']}")
+    prefect_ui.markdown("run-report", document.inline, "What this run did")
+    prefect_ui.link("mlflow", run.summary.links["mlflow"], "run in MLflow")
+    prefect_ui.link("model", run.summary.links["model"], "model version in MLflow")
     return Completed(message=f"gate {record.judged['outcome']}; {run.config.model.name} version {version}", data=card)

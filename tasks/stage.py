@@ -22,7 +22,7 @@ from slipway.runners.base import Runner
 from slipway.store.artifacts import Artifact
 from slipway.store.store import Store
 from slipway.system.throttle import Thin
-from tasks import ui
+from tasks import prefect_ui
 from tasks.tracking import StageRun, Tracker
 
 P = ParamSpec("P")
@@ -105,7 +105,7 @@ class Listener:
 
     def __init__(self, label: str, line: Line, tracked: StageRun, *, logs: bool) -> None:
         self._line, self._tracked, self._logs = line, tracked, logs
-        self._ui = ui.ProgressArtifact(label)
+        self._ui = prefect_ui.ProgressArtifact(label)
         self._thin = Thin(LOG_EVERY_S)
 
     def __call__(self, event: dict[str, Any]) -> None:

@@ -134,7 +134,7 @@ def test_the_first_run_makes_every_stage_and_serves(world: World, first: Outcome
 
 
 def test_prefect_shows_one_task_run_a_stage(first: Outcome) -> None:
-    assert set(first.tasks) == {*STAGES, "report"}
+    assert set(first.tasks) == {*STAGES, "rival", "report"}
     assert {s.name for s in first.tasks.values()} == {"Completed"}
     assert "made in" in (first.tasks["train"].message or "")
 
@@ -179,7 +179,11 @@ def test_the_second_run_reuses_everything_and_says_why(world: World, first: Outc
     assert second.state.name == "Cached"
     assert second.reused() == dict.fromkeys(STAGES, True)
     assert all("same inputs" in s["why"] or "serves this engine already" in s["why"] for s in second.summary["stages"])
-    assert {n: s.name for n, s in second.tasks.items()} == {**dict.fromkeys(STAGES, "Cached"), "report": "Completed"}
+    assert {n: s.name for n, s in second.tasks.items()} == {
+        **dict.fromkeys(STAGES, "Cached"),
+        "rival": "Completed",
+        "report": "Completed",
+    }
     assert "same inputs" in (second.tasks["train"].message or "")
     assert second.summary["endpoint"] == first.summary["endpoint"]
     assert {r.data.tags["slipway.reused"] for n, r in world.children(second.mlflow).items() if n != "promote"} == {

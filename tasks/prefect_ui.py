@@ -17,7 +17,6 @@ from prefect.runtime import flow_run
 from prefect.utilities.urls import url_for
 
 from slipway.cli.progress import describe
-from slipway.cli.tables import share
 from slipway.system.throttle import Thin
 
 SHOWN = ("train", "quantize")
@@ -51,10 +50,12 @@ def key(*parts: str) -> str:
 
 
 def table(name: str, rows: list[dict[str, Any]], description: str) -> None:
+    """A table artifact; the keys of the first row are its columns."""
     create_table_artifact(table=rows, key=key(name), description=description)
 
 
 def markdown(name: str, text: str, description: str) -> None:
+    """A Markdown artifact."""
     create_markdown_artifact(markdown=text, key=key(name), description=description)
 
 
@@ -64,30 +65,6 @@ def link(name: str, url: str, text: str) -> None:
         create_link_artifact(link=url, link_text=text, key=key(name))
 
 
-def quality_rows(quality: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row a served model; speed at the highest concurrency measured."""
-    rows = []
-    for name, q in quality.items():
-        row = {
-            "model": name,
-            "items": q["metrics"]["n"],
-            **{k: share(q["metrics"][k]) for k in ("exact_match", "intent_accuracy")},
-        }
-        if q["speed"]:
-            fast = max(q["speed"], key=lambda s: s["concurrency"])
-            row |= {
-                "TTFT p50, ms": round(fast["ttft_ms"]["p50"], 1),
-                "tokens/s": round(fast["tokens_per_s"], 1),
-                "at": fast["concurrency"],
-            }
-        rows.append(row)
-    return rows
-
-
-def gate_rows(verdict: dict[str, Any]) -> list[dict[str, Any]]:
-    return [{k: rule[k] for k in ("rule", "metric", "against", "outcome", "reason")} for rule in verdict["rules"]]
-
-
 def flow_run_url() -> str:
     """The page of the current flow run, empty without a UI."""
     return url_for("flow-run", obj_id=flow_run.id) or "" if flow_run.id else ""
@@ -95,10 +72,3 @@ def flow_run_url() -> str:
 
 def _uuid(value: Any) -> UUID:
     return value if isinstance(value, UUID) else UUID(str(value))
-
-
-def figures(quality: dict[str, Any]) -> dict[str, float]:
-    """`candidate.exact_match`: what a table of runs in MLflow compares."""
-    return {
-        f"{n}.{k}": q["metrics"][k]["value"] for n, q in quality.items() for k in ("exact_match", "intent_accuracy")
-    }

@@ -1,0 +1,37 @@
+"""A run's quality and verdict as rows of plain values, for the tables of the Prefect UI and the run list of MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from slipway.report.markdown import METRICS, share
+
+
+def quality_rows(quality: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row a served model; latency (ms) and tokens/s at the highest concurrency measured, where speed was."""
+    rows = []
+    for name, served in quality.items():
+        metrics = served["metrics"]
+        row = {"model": name, "items": metrics["n"], **{metric: share(metrics[metric]) for metric in METRICS}}
+        if served["speed"]:
+            fastest = max(served["speed"], key=lambda speed: speed["concurrency"])
+            row |= {
+                "TTFT p50, ms": round(fastest["ttft_ms"]["p50"], 1),
+                "tokens/s": round(fastest["tokens_per_s"], 1),
+                "at": fastest["concurrency"],
+            }
+        rows.append(row)
+    return rows
+
+
+def gate_rows(verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row a rule of the gate: what it compared, how it came out and why."""
+    return [{k: rule[k] for k in ("rule", "metric", "against", "outcome", "reason")} for rule in verdict["rules"]]
+
+
+def headline_figures(quality: Mapping[str, Any]) -> dict[str, float]:
+    """`candidate.exact_match` and its like, shares from 0 to 1: what a table of runs in MLflow compares."""
+    return {
+        f"{name}.{metric}": served["metrics"][metric]["value"] for name, served in quality.items() for metric in METRICS
+    }

@@ -1,0 +1,39 @@
+"""Rows for the UIs' tables."""
+
+from __future__ import annotations
+
+from slipway.report.ui_rows import gate_rows, headline_figures, quality_rows
+from tests.support.record import RULES, quality, speed
+
+
+def test_a_row_a_served_model_with_speed_at_the_highest_concurrency() -> None:
+    served = {
+        "merged": {"metrics": quality(0.85, 0.92), "speed": []},
+        "candidate": {"metrics": quality(0.84, 0.91), "speed": speed(70.0)},
+    }
+    merged, candidate = quality_rows(served)
+    assert merged == {
+        "model": "merged",
+        "items": 200,
+        "exact_match": "85.0 % (80.0 to 90.0)",
+        "intent_accuracy": "92.0 % (87.0 to 97.0)",
+    }
+    assert (candidate["at"], candidate["tokens/s"], candidate["TTFT p50, ms"]) == (4, 102.0, 160.0)
+    assert headline_figures(served) == {
+        "merged.exact_match": 0.85,
+        "merged.intent_accuracy": 0.92,
+        "candidate.exact_match": 0.84,
+        "candidate.intent_accuracy": 0.91,
+    }
+
+
+def test_a_row_a_rule() -> None:
+    floor, non_inferiority = gate_rows({"rules": RULES})
+    assert floor == {
+        "rule": "floor",
+        "metric": "exact_match",
+        "against": "floor",
+        "outcome": "pass",
+        "reason": "exact_match 0.840 (point estimate) is at least the floor 0.800",
+    }
+    assert non_inferiority["outcome"] == "inconclusive"
