@@ -12,8 +12,6 @@ from rich.console import Console
 
 from slipway import __version__, errors
 from slipway.cli import views
-from slipway.cli.progress import live
-from slipway.config.load import load_config, section
 
 EXIT_CODES = """Exit codes: 0 done; 1 a bug in Slipway; 2 bad input (config, data, checkpoint, adapter) or a damaged record;
 3 the gate did not pass; 4 the machine lacks something (disk, memory, port, compiler, service); 5 a stage or an engine died;
@@ -35,6 +33,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")
 def run(overrides: Overrides = None, conf: Conf = Path("conf"), as_json: AsJson = False) -> None:
     """Run the whole chain: data, fine-tune, merge, quantize, engine, evaluate, gate, promote."""
     from slipway.cli.flows import run_flow
+    from slipway.config.load import load_config
 
     load_config(conf, overrides or [])
     raise typer.Exit(run_flow(conf, overrides or [], as_json))
@@ -76,6 +75,8 @@ def quantize(
     as_json: AsJson = False,
 ) -> None:
     """Quantize a model, merging an adapter on the way: one pass, bounded memory, resumable. Exit 0 only when the index is written and checked."""
+    from slipway.cli.progress import live
+    from slipway.config.load import section
     from slipway.streaming.directories import quantize_directory
 
     given = {"format": fmt, "method": method, "layout": layout}
@@ -100,6 +101,8 @@ def merge(
     as_json: AsJson = False,
 ) -> None:
     """Merge an adapter into a model in bf16: one pass, bounded memory, resumable, bit-equal to PEFT's merge in fp32."""
+    from slipway.cli.progress import live
+    from slipway.config.load import section
     from slipway.streaming.directories import merge_directory
 
     with live("merge") as progress:
@@ -141,6 +144,7 @@ def tune(
 ) -> None:
     """Find the fastest packed length, micro-batch, recomputation, attention and loss that fit the target, by short probe runs."""
     from slipway.cli.tune_command import TuneOptions, run_tune
+    from slipway.config.load import load_config
 
     layers = [f"layers.model=models/{model}", f"layers.train=train/nemo-{method}", f"layers.target=targets/{target}"]
     config = load_config(conf, [*layers, *(overrides or [])])
@@ -153,6 +157,8 @@ def tune(
 @app.command(epilog="Example: `slipway config train.epochs=2 --json`")
 def config(overrides: Overrides = None, conf: Conf = Path("conf"), as_json: AsJson = False) -> None:
     """Show the resolved config: every key, its value and what it means."""
+    from slipway.config.load import load_config
+
     resolved = load_config(conf, overrides or [])
     views.show_json(resolved.model_dump(mode="json")) if as_json else views.show_config(resolved)
 
@@ -183,6 +189,7 @@ def recipe(
 @app.command(epilog="Example: `slipway status --json`")
 def status(overrides: Overrides = None, conf: Conf = Path("conf"), as_json: AsJson = False) -> None:
     """What serves, which releases are kept, what the store holds, which training runs where, and anything left over."""
+    from slipway.config.load import load_config
     from slipway.ops.status import overview
 
     found = overview(load_config(conf, overrides or []))
@@ -214,6 +221,7 @@ def rollback(conf: Conf = Path("conf"), as_json: AsJson = False) -> None:
 @app.command(epilog="Example: `slipway stop`")
 def stop(conf: Conf = Path("conf")) -> None:
     """Stop the engine that serves on the target; its release stays and `slipway promote` or `rollback` starts one again."""
+    from slipway.config.load import load_config
     from slipway.deployment.state import stop as stop_target
 
     stop_target(load_config(conf).deploy)
@@ -226,6 +234,7 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Check python, compiler, disk, memory, ports, GPU and packages, and say what to do. Exit 4 when something must be mended."""
+    from slipway.config.load import load_config
     from slipway.ops.doctor import check
 
     checks = check(load_config(conf))
@@ -238,6 +247,7 @@ def doctor(
 def build_engine(conf: Conf = Path("conf")) -> None:
     """Build the embedded engine now (once per machine, some minutes); runs and tests then find it in the cache."""
     from slipway.cli.prebuild import prebuild
+    from slipway.config.load import load_config
 
     typer.echo(prebuild(load_config(conf)))
 

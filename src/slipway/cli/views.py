@@ -6,17 +6,20 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from slipway.cli.progress import human_bytes
-from slipway.config.load import Config
 from slipway.errors import SlipwayError
-from slipway.ops.doctor import Check
+
+if TYPE_CHECKING:  # the help of a command builds no config
+    from pydantic import BaseModel
+
+    from slipway.config.load import Config
+    from slipway.ops.doctor import Check
 
 MARKS = {"ok": "[green]ok[/]", "warn": "[yellow]warn[/]", "fail": "[red]fail[/]"}
 
@@ -49,6 +52,8 @@ def show_config(config: Config) -> None:
 
 
 def _fields(model: BaseModel, prefix: str) -> Iterator[tuple[str, Any, str]]:
+    from pydantic import BaseModel
+
     for name, field in type(model).model_fields.items():
         value = getattr(model, name)
         if isinstance(value, BaseModel):

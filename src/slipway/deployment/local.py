@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
 from slipway.config.deploy import DeployConfig
 from slipway.deployment.releases import Releases
 from slipway.engines import server as serving
-from slipway.engines.chat_client import ChatClient
 from slipway.engines.server import Server
 from slipway.errors import EngineError
+
+if TYPE_CHECKING:
+    from slipway.engines.chat_client import ChatClient
 
 ENDPOINT = "endpoint.json"
 SMOKE_TOKENS = 64
@@ -53,6 +55,8 @@ class LocalTarget:
 
     def smoke(self, name: str) -> list[dict[str, Any]]:
         """Ask the release's own smoke prompts: every answer must have text. Whether it is JSON is reported, not required."""
+        from slipway.engines.chat_client import ChatClient  # httpx: a look at the state asks nothing
+
         server = self.server(name)
         if server is None:
             raise EngineError(

@@ -8,16 +8,15 @@ a session of its own, so that it outlives the caller.
 from __future__ import annotations
 
 import errno
+import http.client
 import os
 import signal
 import socket
-import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import psutil
 from pydantic import BaseModel, ConfigDict
 
@@ -27,9 +26,6 @@ from slipway.store.artifacts import Engine
 from slipway.system import openmp
 
 HEALTH_EVERY_S = 0.1
-_NO_CERTIFICATES = ssl.SSLContext(
-    ssl.PROTOCOL_TLS_CLIENT
-)  # plain HTTP: httpx would read the system's certificates for every poll
 
 
 class Server(BaseModel):
@@ -117,13 +113,15 @@ def is_running(server: Server) -> bool:
 
 def is_healthy(server: Server, timeout_s: float = 5) -> bool:
     """The process lives and its `/health` says ok: model loaded, ready for requests."""
+    connection = http.client.HTTPConnection(server.host, server.port, timeout=timeout_s)
     try:
-        answer = httpx.get(
-            f"http://{server.host}:{server.port}/health", timeout=timeout_s, trust_env=False, verify=_NO_CERTIFICATES
-        )
-    except httpx.TransportError:
+        connection.request("GET", "/health")
+        healthy = connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
         return False
-    return answer.status_code == httpx.codes.OK and is_running(server)
+    finally:
+        connection.close()
+    return healthy and is_running(server)
 
 
 def check_alive(server: Server) -> None:

@@ -33,14 +33,14 @@ class Kernels:
     """Runs a function eagerly or compiled for `device`. `why` says in a few words which, and why."""
 
     def __init__(self, device: torch.device, mode: Mode, nbytes: int) -> None:
-        missing = _missing_compiler(device)
         if mode == "off":
             self.compiled, self.why = False, "eager: as asked"
         elif mode == "auto" and device.type == "cuda":
             self.compiled, self.why = False, "eager: on a GPU reading and writing take longer"
         elif mode == "auto" and nbytes < WORTH_COMPILING:
             self.compiled, self.why = False, "eager: small model"
-        else:
+        else:  # asked last: on CUDA the question alone imports Triton and torch._dynamo
+            missing = _missing_compiler(device)
             self.compiled, self.why = not missing, f"eager: no {missing}" if missing else "compiled"
         self._device = device
         # A GPU is fed by one thread at a time: launches of several threads only wait for the GIL between each other.

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from slipway import __version__
-from slipway.calibration.sequences import calibration_tokens
 from slipway.config.quantize import QuantizeConfig
 from slipway.errors import CheckpointError, ConfigError
 from slipway.quantization.formats import FORMATS
@@ -21,10 +20,8 @@ from slipway.quantization.mixed_precision import climb, table
 from slipway.store.key import code_digest
 from slipway.streaming import tensor_plan as planning
 from slipway.streaming.budget import Budget
-from slipway.streaming.calibrated_stream import stream_layers
 from slipway.streaming.compute import Work
 from slipway.streaming.meter import Meter
-from slipway.streaming.precision_survey import survey
 from slipway.streaming.source_model import Model, hidden_size, is_tied
 from slipway.streaming.stream import Job, stream
 from slipway.streaming.tensor_plan import Plan, make_plan
@@ -57,6 +54,8 @@ def export(model: Model, out: Path, params: QuantizeConfig, progress: Progress) 
     tokens = _tokens(model, plan, params)
     measured: list[dict[str, object]] = []
     if params.max_bits:
+        from slipway.streaming.precision_survey import survey
+
         ladders = survey(model.source, model.directory, plan, params, tokens, work)
         chosen = climb(ladders, params.max_bits)
         plan, measured = _plan(model, params, chosen), table(ladders, chosen)
@@ -116,6 +115,8 @@ def _tokens(model: Model, plan: Plan, params: QuantizeConfig) -> torch.Tensor | 
         )  # fmt: skip
     if model.calibration is None or not (needed or params.method == "mse" or params.max_bits):
         return None
+    from slipway.calibration.sequences import calibration_tokens
+
     return calibration_tokens(model.calibration, model.directory, params.calibration)
 
 
@@ -123,6 +124,9 @@ def _pass(
     what: str, model: Model, out: Path, plan: Plan, params: QuantizeConfig, work: Work, tokens: torch.Tensor | None
 ) -> tuple[dict[str, Any], WeightError]:
     """One pass over the weights; the journal stays until the caller has checked the result."""
+    # Only where a network runs, and before the clock starts: transformers takes seconds to import.
+    if tokens is not None:
+        from slipway.streaming.calibrated_stream import stream_layers
     start, error = time.monotonic(), WeightError()
     out.mkdir(parents=True, exist_ok=True)
     layout, units = LAYOUTS[params.layout], plan.units(model.source)
