@@ -17,8 +17,8 @@ from slipway.cli.tables import show_run
 from slipway.cli.views import show_error, show_json
 from slipway.config.load import Config
 from slipway.errors import SlipwayError
+from tasks.health import require_prefect
 from tasks.pipeline import summary_file
-from tasks.reachable import require_prefect
 
 INTERRUPTED = 130
 

@@ -17,7 +17,7 @@ from prefect.runtime import flow_run
 from prefect.utilities.urls import url_for
 
 from slipway.cli.progress import describe
-from slipway.system.throttle import Thin
+from slipway.system.throttle import Throttle
 
 SHOWN = ("train", "quantize")
 UPDATE_EVERY_S = 2.0
@@ -27,11 +27,11 @@ class ProgressArtifact:
     """A bar in the Prefect UI for the long stages; updated at most every two seconds, and at the end."""
 
     def __init__(self, label: str) -> None:
-        self._label, self._id, self._thin = label, UUID(int=0), Thin(UPDATE_EVERY_S)
+        self._label, self._id, self._throttle = label, UUID(int=0), Throttle(UPDATE_EVERY_S)
 
     def update(self, event: dict[str, Any]) -> None:
         total = event.get("total")
-        if self._label not in SHOWN or not total or not (self._thin.due() or event["done"] == total):
+        if self._label not in SHOWN or not total or not (self._throttle.due() or event["done"] == total):
             return
         percent = min(100.0, 100.0 * event["done"] / total)
         if self._id.int:

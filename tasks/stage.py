@@ -21,7 +21,7 @@ from slipway.pipeline.ensure import STOP_S, Made, ensure
 from slipway.runners.base import Runner
 from slipway.store.artifacts import Artifact
 from slipway.store.store import Store
-from slipway.system.throttle import Thin
+from slipway.system.throttle import Throttle
 from tasks import prefect_ui
 from tasks.tracking import StageRun, Tracker
 
@@ -106,7 +106,7 @@ class Listener:
     def __init__(self, label: str, line: Line, tracked: StageRun, *, logs: bool) -> None:
         self._line, self._tracked, self._logs = line, tracked, logs
         self._ui = prefect_ui.ProgressArtifact(label)
-        self._thin = Thin(LOG_EVERY_S)
+        self._throttle = Throttle(LOG_EVERY_S)
 
     def __call__(self, event: dict[str, Any]) -> None:
         kind = event["event"]
@@ -116,7 +116,7 @@ class Listener:
         self._line.event(event)
         if kind == "progress":
             self._ui.update(event)
-        if self._logs and (kind == "note" or self._thin.due()):
+        if self._logs and (kind == "note" or self._throttle.due()):
             get_run_logger().info(describe(event))
 
 

@@ -23,10 +23,10 @@ from slipway.config.load import Config
 from slipway.pipeline.ensure import Made
 from slipway.store.artifacts import Adapter, Artifact, Checkpoint, Dataset, Engine, Quantized, Verdict
 from slipway.system.redact import mask
-from slipway.system.throttle import Thin
+from slipway.system.throttle import Throttle
+from tasks.health import require_tracking
 from tasks.loggable import flatten, numbers, shorter, small_files
 from tasks.provenance import ROOT, command_line, environment_digest, git_commit
-from tasks.reachable import require_tracking
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -105,7 +105,7 @@ class StageRun:
     """A child run: params at the start, metrics in batches, the artifact at the end."""
 
     def __init__(self, tracker: Tracker, run_id: str) -> None:
-        self.tracker, self.run_id, self._metrics, self._thin = tracker, run_id, list[Any](), Thin(FLUSH_EVERY_S)
+        self.tracker, self.run_id, self._metrics, self._throttle = tracker, run_id, list[Any](), Throttle(FLUSH_EVERY_S)
 
     def params(self, params: Mapping[str, str]) -> None:
         from mlflow.entities import Param
@@ -125,7 +125,7 @@ class StageRun:
 
         stamp, step = int(event["t"] * 1000), int(event["step"])
         self._metrics += [Metric(k, float(v), stamp, step) for k, v in event.items() if k not in ("t", "event", "step")]
-        if self._thin.due() or len(self._metrics) > 500:
+        if self._throttle.due() or len(self._metrics) > 500:
             self.flush()
 
     def flush(self) -> None:

@@ -22,7 +22,8 @@ from slipway.deployment import promotion as deploy
 from slipway.deployment.candidate import candidate_of, read_verdict
 from slipway.engines.chat_client import ChatClient
 from slipway.errors import ConfigError, GateError, ResourceError
-from tests.support.world import free_port, small_config
+from slipway.system.ports import any_port
+from tests.support.world import small_config
 
 pytestmark = [
     pytest.mark.timeout(1800),  # the first run on a machine builds the engine
@@ -60,7 +61,7 @@ class World:
 
     folder: Path
     tracking: str
-    port: int = field(default_factory=free_port)
+    port: int = field(default_factory=any_port)
 
     def config(self, **more: Any) -> Config:
         return small_config(self.folder, self.tracking, self.port, **more)
@@ -243,7 +244,7 @@ def test_rollback_moves_the_alias_back_and_promotion_by_hand_forward(world: Worl
 
 def test_without_mlflow_nothing_starts(world: World, changed: Outcome) -> None:
     state = finetune_and_ship(
-        world.config(**{"tracking.uri": f"http://127.0.0.1:{free_port()}", "train.seed": 6}), return_state=True
+        world.config(**{"tracking.uri": f"http://127.0.0.1:{any_port()}", "train.seed": 6}), return_state=True
     )
     with pytest.raises(ResourceError, match=r"MLflow.*make up"):
         state.result()

@@ -16,13 +16,14 @@ from prefect.testing.utilities import prefect_test_harness
 
 from slipway.config.load import Config
 from slipway.errors import ConfigError, ResourceError
+from slipway.system.ports import any_port
 from tasks.fetch import fetch
 from tasks.pipeline import pipeline
 from tasks.prepare import prepare
 from tasks.train import train
 from tests.support.nemo import SHAPE, TRAINER
 from tests.support.pico import LAYERS
-from tests.support.world import free_port, small_config
+from tests.support.world import small_config
 
 pytestmark = [
     pytest.mark.timeout(600),
@@ -46,7 +47,7 @@ def nemo_config(folder: Path, **more: Any) -> Config:
         "train.pack_length": 512, "train.global_batch": 2, "train.lr": 1.0e-4, "train.weight_decay": 0.0, "train.dropout": 0.0,
         "train.epochs": 6, "train.max_steps": 12, "train.micro_batch": 1,
     }  # fmt: skip
-    return small_config(folder, f"sqlite:///{folder}/mlflow.db", free_port(), **{**shape, **settings, **more})
+    return small_config(folder, f"sqlite:///{folder}/mlflow.db", any_port(), **{**shape, **settings, **more})
 
 
 @pytest.fixture(scope="module")

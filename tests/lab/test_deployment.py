@@ -20,7 +20,8 @@ from slipway.config.gate import GateConfig
 from slipway.config.load import load_config
 from slipway.deployment import promotion as deploy
 from slipway.ops.services import DEPLOYMENT, HOST, POOL, Services, supervisor
-from tests.support.world import ROOT, free_port, small_config
+from slipway.system.ports import any_port
+from tests.support.world import ROOT, small_config
 
 pytestmark = pytest.mark.timeout(1800)  # the first run on a machine builds the engine
 
@@ -54,7 +55,7 @@ class Lab:
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     folder = tmp_path_factory.mktemp("lab")
-    services = Services(ROOT, folder / "services", free_port(), free_port())
+    services = Services(ROOT, folder / "services", any_port(), any_port())
     bin_folder = str(Path(sys.executable).parent)
     shell = {
         **os.environ,
@@ -124,7 +125,7 @@ def test_retraining_is_scheduled_and_silent_runs_are_crashed(lab: Lab) -> None:
 
 
 def test_the_literal_command_runs_the_flow_to_its_end(lab: Lab) -> None:
-    config = small_config(lab.folder, lab.services.mlflow_url, free_port())
+    config = small_config(lab.folder, lab.services.mlflow_url, any_port())
     try:
         ran = lab.sh(
             "prefect", "deployment", "run", "finetune-and-ship", "-p", f"config={config.model_dump_json()}", "--watch"

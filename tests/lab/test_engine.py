@@ -33,6 +33,7 @@ from slipway.stages.evaluate import PARTIAL, EvaluateParams, evaluate
 from slipway.stages.quantize import quantize
 from slipway.store.artifacts import Adapter, Artifact, Checkpoint, Dataset, Engine, Quantized
 from slipway.store.store import Store, load
+from slipway.system import ports
 from slipway.system.files import sha256_file
 from slipway.system.progress import Progress
 from slipway.weights.checkpoint import materialize, write_virtual
@@ -254,8 +255,8 @@ def test_a_port_taken_in_between_is_named_too(
     served: Engine, busy: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks = iter([True])
-    real = serving._can_bind
-    monkeypatch.setattr(serving, "_can_bind", lambda host, port: next(looks, False) or real(host, port))
+    real = ports.is_free
+    monkeypatch.setattr(ports, "is_free", lambda host, port: next(looks, False) or real(host, port))
     with pytest.raises(ResourceError, match=f"port {busy}"):
         serving.start(served, "127.0.0.1", busy, tmp_path / "log")
 

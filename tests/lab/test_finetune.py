@@ -54,7 +54,7 @@ class Stage:
         return self.store.find(Adapter, "adapter")
 
     def notes(self):
-        return [e["text"] for e in Tail(self.folder / "progress.jsonl").read() if e["event"] == "note"]
+        return [e["text"] for e in Tail(self.folder / "progress.jsonl").events() if e["event"] == "note"]
 
     def when_saved(self, steps, act):
         def watch():

@@ -70,7 +70,7 @@ def train(folder, params, sig=None):
         train_nemo(**inputs, params=params, space=Workspace(out, work, folder, progress))
     adapter = store.find(Adapter, "adapter")
     recipe = yaml.safe_load((adapter.path / "recipe.yaml").read_text())
-    events = list(Tail(folder / "progress.jsonl").read())
+    events = list(Tail(folder / "progress.jsonl").events())
     return Trained(adapter, events, inputs, store, recipe, (work / "nemo" / "log.txt").read_text())
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +41,6 @@ def write_rows(path: Path) -> Path:
 def row(text: str, intent: str, device: str) -> dict[str, Any]:
     answer = json.dumps({"intent": intent, "name": device}, separators=(",", ":"))
     return {"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": answer}]}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def small_config(folder: Path, tracking: str, port: int, **more: Any) -> Config:

@@ -11,7 +11,7 @@ from slipway.cli.progress import Bars, Line, describe
 from slipway.config.load import Config
 from slipway.engines.llamacpp.build import ensure_build
 from slipway.system.progress import Progress
-from slipway.system.throttle import Thin
+from slipway.system.throttle import Throttle
 
 LOG_EVERY_S = 20.0
 
@@ -21,11 +21,11 @@ class Shown(Progress):
 
     def __init__(self, line: Line, bars: Bars) -> None:
         super().__init__()
-        self._line, self._bars, self._thin = line, bars, Thin(LOG_EVERY_S)
+        self._line, self._bars, self._throttle = line, bars, Throttle(LOG_EVERY_S)
 
     def _write(self, **event: Any) -> None:
         self._line.event(event)
-        if not self._bars.live and (event["event"] == "note" or self._thin.due()):
+        if not self._bars.live and (event["event"] == "note" or self._throttle.due()):
             self._bars.console.print(describe(event), highlight=False)
 
 

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.text import Text
 
 from slipway.system.progress import Progress as Reporter
-from slipway.system.throttle import Thin
+from slipway.system.throttle import Throttle
 
 _EVENT_KEYS = ("t", "event", "what", "done", "total", "unit")
 
@@ -115,12 +115,12 @@ class LiveProgress(Reporter):
 
     def __init__(self, line: Line, console: Console, every_s: float = 10.0) -> None:
         super().__init__()
-        self._line, self._console, self._thin = line, console, Thin(every_s)
+        self._line, self._console, self._throttle = line, console, Throttle(every_s)
 
     def _write(self, **event: Any) -> None:
         if self._console.is_terminal:
             self._line.event(event)
-        elif event["event"] == "note" or self._thin.due():
+        elif event["event"] == "note" or self._throttle.due():
             self._console.print(describe(event), highlight=False, markup=False, soft_wrap=True)
 
 

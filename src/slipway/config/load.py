@@ -7,7 +7,6 @@ overrides (`train.lr=3.0e-4 layers.quantize=formats/fp8`). Unknown keys are erro
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from slipway.config.target import TargetConfig
 from slipway.config.tracking import TrackingConfig
 from slipway.config.train import TrainConfig as TrainConfig
 from slipway.errors import ConfigError
+from slipway.system.nearest import did_you_mean, nearest
 
 
 class Config(Section):
@@ -88,8 +88,8 @@ def parse(doc: Any, source: str) -> Config:
 
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], 1)
-        hint = f"did you mean {path.parent / near[0]}?" if near else "run from the project's root, or pass --conf"
+        near = nearest(path.name, [p.name for p in path.parent.glob("*.yaml")])
+        hint = f"did you mean {path.parent / near}?" if near else "run from the project's root, or pass --conf"
         raise ConfigError("config layer", path, "an existing YAML file", hint)
     try:
         doc = OmegaConf.to_container(OmegaConf.load(path))
@@ -106,8 +106,7 @@ def _explain(err: ValidationError, source: str) -> ConfigError:
     key = ".".join(str(part) for part in first["loc"]) or "config"
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(key.rsplit(".", 1)[-1], _keys_beside(key), 1)
-        hint = f"did you mean {near[0]}?" if near else "`slipway config --help` lists the keys"
+        hint = did_you_mean(key.rsplit(".", 1)[-1], _keys_beside(key), "`slipway config --help` lists the keys")
         return ConfigError(
             f"config key {key}", f"unknown, in {source}{more}", f"one of {', '.join(_keys_beside(key))}", hint
         )

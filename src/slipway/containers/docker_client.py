@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -20,6 +19,7 @@ import urllib3
 from docker.errors import APIError, DockerException
 
 from slipway.errors import ConfigError, ResourceError
+from slipway.system.retry import until_answered
 
 T = TypeVar("T")
 CALL_S = 20.0  # seconds until a call without an answer counts as unreachable
@@ -84,15 +84,10 @@ class Engine:
 
     def insist(self, call: Callable[[Any], T], patience_s: float) -> T:
         """`ask` until it answers. Raises ResourceError after `patience_s` seconds."""
-        deadline, wait = time.monotonic() + patience_s, 0.2
-        while True:
-            try:
-                return self.ask(call)
-            except UnreachableError as err:
-                if time.monotonic() + wait > deadline:
-                    raise self.gone(err, patience_s) from err
-                time.sleep(wait)
-                wait = min(2 * wait, 10.0)
+        try:
+            return until_answered(lambda: self.ask(call), UnreachableError, seconds=patience_s)
+        except UnreachableError as err:
+            raise self.gone(err, patience_s) from err
 
     def gone(self, err: UnreachableError, seconds: float) -> ResourceError:
         return ResourceError(

@@ -8,7 +8,6 @@ call that knows when its answer is cut short.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
 from io import FileIO
@@ -19,6 +18,7 @@ from docker.errors import APIError, NotFound
 
 from slipway.containers.docker_client import LOST, PULL_S, Engine, UnreachableError, close
 from slipway.system.files import disk_full_is_named
+from slipway.system.locks import lock_open_file
 
 
 class ContainerLog:
@@ -64,12 +64,10 @@ class ContainerLog:
     def _alone(self) -> FileIO | None:
         """The file, locked; None while another copy runs."""
         out = self._file.open("ab", buffering=0)
-        try:
-            fcntl.flock(out, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            out.close()
-            return None
-        return out
+        if lock_open_file(out):
+            return out
+        out.close()
+        return None
 
     def _copied(self, out: FileIO) -> int:
         return max(0, os.fstat(out.fileno()).st_size - self._start)

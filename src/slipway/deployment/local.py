@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ from slipway.deployment.releases import Releases
 from slipway.engines import server as serving
 from slipway.engines.server import Server
 from slipway.errors import EngineError
+from slipway.system import processes
+from slipway.system.ports import free_port
 
 if TYPE_CHECKING:
     from slipway.engines.chat_client import ChatClient
@@ -35,12 +38,14 @@ class LocalTarget:
         The port is written down before the process exists: should we die in between, `stop` finds the process by it.
         """
         p, path = self._params, self.releases.dir(name)
-        port = serving.free_port(p.host, *p.ports)
+        port = free_port(p.host, *p.ports)
         self.releases.write(name, ENDPOINT, json.dumps({"url": None, "port": port}))
         server = serving.start(
             path / "engine", p.host, port, path / "engine.log", detach=True, timeout_s=p.start_timeout_s
         )
-        self.releases.write(name, ENDPOINT, json.dumps({"url": server.url, **server.model_dump()}, indent=1) + "\n")
+        self.releases.write(
+            name, ENDPOINT, json.dumps({"url": server.url, **server.model_dump(exclude_none=True)}, indent=1) + "\n"
+        )
         return server
 
     def server(self, name: str) -> Server | None:
@@ -81,13 +86,13 @@ class LocalTarget:
     def _unrecorded(self, name: str, port: int) -> Server | None:
         """The process started for this release on this port whose pid was never written down: known by its command line."""
         engine = str(self.releases.dir(name) / "engine")
-        for process in psutil.process_iter(["cmdline", "create_time"]):
+        for process in psutil.process_iter(["cmdline"]):
             argv = process.info["cmdline"] or []
             if str(port) in argv and any(a.startswith(f"{engine}/") for a in argv):
-                created, log = process.info["create_time"], str(self.releases.dir(name) / "engine.log")
-                return Server(
-                    pid=process.pid, create_time=created, host=self._params.host, port=port, model="", log=log
-                )
+                log = str(self.releases.dir(name) / "engine.log")
+                with suppress(ProcessLookupError):  # it ended while we looked
+                    identity = processes.identify(process.pid).model_dump()
+                    return Server(**identity, host=self._params.host, port=port, model="", log=log)
         return None
 
     def _endpoint(self, name: str) -> dict[str, Any]:

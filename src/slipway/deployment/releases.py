@@ -12,7 +12,6 @@ Clients follow `<root>/current/endpoint.json`: the port changes with every switc
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -25,12 +24,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from slipway.errors import CheckpointError, ResourceError
+from slipway.errors import CheckpointError
 from slipway.store.artifacts import MANIFEST, Engine
 from slipway.store.store import load, verify
 from slipway.system.files import disk_full_is_named, fsync_directory, fsync_tree, write_atomic
+from slipway.system.locks import locked
 
-LOCK_POLL_S = 0.2
 TMP = ".tmp-"
 
 
@@ -65,30 +64,10 @@ class Releases:
     @contextmanager
     def lock(self, action: str, timeout_s: float) -> Iterator[None]:
         """One change of the target at a time; a second waits up to `timeout_s`, then ResourceError naming the first."""
-        with disk_full_is_named(self.root):
-            self._folder.mkdir(parents=True, exist_ok=True)
-        with (self.root / "lock").open("a+") as file:
-            self._wait(file.fileno(), timeout_s)
-            file.truncate(0)
-            file.write(f"{action} by pid {os.getpid()}")
-            file.flush()
+        with locked(self.root / "lock", timeout_s, action, of=f"target {self.root}"):
+            with disk_full_is_named(self.root):
+                self._folder.mkdir(parents=True, exist_ok=True)
             yield
-
-    def _wait(self, fd: int, timeout_s: float) -> None:
-        deadline = time.monotonic() + timeout_s
-        while True:
-            try:
-                return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    held = (self.root / "lock").read_text()
-                    raise ResourceError(
-                        f"target {self.root}",
-                        f"busy: {held}",
-                        f"to be free within {timeout_s:.0f} s",
-                        "let that end, then run again",
-                    ) from None
-            time.sleep(LOCK_POLL_S)
 
     def dir(self, name: str) -> Path:
         return self._folder / name

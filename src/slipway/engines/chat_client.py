@@ -13,13 +13,14 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
 
 from slipway.errors import EngineError
+from slipway.system.retry import until_answered
 
 Message = dict[str, str]
 
@@ -71,16 +72,21 @@ class ChatClient:
         }  # fmt: skip
         if fixed_length:
             body["ignore_eos"] = True
-        for attempt in range(self._retries + 1):
-            try:
-                return self._once(body, attempt, must_start)
-            except httpx.TransportError as err:
-                failure = err
-            time.sleep(0.1 * 2**attempt)
-        raise EngineError(
-            f"endpoint {self._url}", f"{type(failure).__name__}: {failure}", f"an answer within {self._retries + 1} attempts",
-            "read the server's log; run again: answered items are kept",
-        ) from failure  # fmt: skip
+        retries = count()
+        try:
+            return until_answered(
+                lambda: self._once(body, next(retries), must_start),
+                httpx.TransportError,
+                tries=self._retries + 1,
+                pause_s=0.1,
+            )
+        except httpx.TransportError as err:
+            raise EngineError(
+                f"endpoint {self._url}",
+                f"{type(err).__name__}: {err}",
+                f"an answer within {self._retries + 1} attempts",
+                "read the server's log; run again: answered items are kept",
+            ) from err
 
     def _once(self, body: dict[str, Any], retries: int, must_start: str) -> Answer:
         text, finish, usage, times = [], "", {"prompt_tokens": 0, "completion_tokens": 0}, []

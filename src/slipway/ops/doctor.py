@@ -20,8 +20,9 @@ from slipway.config.engine import EngineConfig
 from slipway.config.load import Config
 from slipway.engines.llamacpp.build import Build, build_id, find_tools, is_complete
 from slipway.errors import ResourceError
-from slipway.ops.services import healthy
 from slipway.system import installed
+from slipway.system.http import base_url, is_healthy, is_loopback
+from slipway.system.ports import is_free
 
 GB = 1e9
 PYTHON = (3, 11)
@@ -178,11 +179,11 @@ def memory(available: float) -> Check:
 
 def service(name: str, host: str, port: int, health: str, variable: str) -> Check:
     """A server that answers is well; so is a free port, for `make up` will take it. A stranger on the port is not."""
-    if healthy(port, health) if _local(host) else _reachable(host, port):
+    if is_healthy(f"{base_url(host, port)}{health}") if is_loopback(host) else _reachable(host, port):
         return Check(name, "ok", f"answers at {host}:{port}", "")
-    if not _local(host):
+    if not is_loopback(host):
         return Check(name, "fail", f"{host}:{port} does not answer", "start it, or mend tracking.uri")
-    if _free(host, port):
+    if is_free(host, port):
         return Check(name, "ok", f"not running; port {port} is free", "`make up` starts it")
     advice = f"see who it is with `ss -ltnp`, stop it, or choose another port: {variable}={port + 1}"
     return Check(name, "fail", f"port {port} is held by something else", advice)
@@ -191,7 +192,12 @@ def service(name: str, host: str, port: int, health: str, variable: str) -> Chec
 def deploy_ports(params: DeployConfig) -> Check:
     """A promotion needs one free port beside the serving engine's."""
     first, last = params.ports
-    free = sum(_free(params.host, p) for p in range(first, last + 1))
+    try:
+        free = sum(is_free(params.host, p) for p in range(first, last + 1))
+    except ResourceError as err:
+        return Check(
+            "deploy ports", "fail", f"{err.thing}: {err.value}", "set deploy.host to an address of this machine"
+        )
     found = f"{free} of {last - first + 1} free in {first}..{last}"
     if free == 0:
         return Check("deploy ports", "fail", found, "stop what listens there (`ss -ltnp`), or set deploy.ports")
@@ -227,23 +233,9 @@ def _address(uri: str) -> tuple[str, int]:
     return parts.hostname or "127.0.0.1", parts.port or (443 if parts.scheme == "https" else 80)
 
 
-def _local(host: str) -> bool:
-    return host in ("127.0.0.1", "localhost", "::1")
-
-
 def _reachable(host: str, port: int) -> bool:
     try:
         with socket.create_connection((host, port), timeout=5):
             return True
     except OSError:
         return False
-
-
-def _free(host: str, port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-        return True

@@ -9,13 +9,11 @@ library does not import it.
 
 from __future__ import annotations
 
-import fcntl
 import http.client
 import json
 import os
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,17 +22,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 from rich.console import Console
 
 from slipway.errors import ConfigError, ResourceError, SlipwayError
+from slipway.system import ports, processes
 from slipway.system.files import canonical, sha256_bytes, sha256_file
+from slipway.system.http import is_healthy, loopback_without_proxy
+from slipway.system.locks import locked
+from slipway.system.processes import ProcessIdentity
 
 HOST = "127.0.0.1"
 POOL = "slipway-local"
 DEPLOYMENT = "finetune-and-ship"
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 60.0
+LOCK_TIMEOUT_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Services:
         """What the services, and every command that talks to them, need; telemetry off."""
         return {
             **os.environ,
+            **loopback_without_proxy(os.environ),
             **_read_env(self.root / "mlflow/server.env"),
             "DO_NOT_TRACK": "1",
             "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{self.data}/mlflow/mlflow.db",
@@ -91,8 +94,7 @@ def up(services: Services, console: Console) -> None:
     """
     for folder in (services.data / "prefect", services.data / "mlflow/artifacts"):
         folder.mkdir(parents=True, exist_ok=True)
-    with (services.data / "lock").open("w") as lock, console.status("") as status:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(services.data / "lock", LOCK_TIMEOUT_S, "start of the services"), console.status("") as status:
         started = supervisor(services) is None
         if started:
             _require_ports(services)
@@ -122,9 +124,9 @@ def down(services: Services, console: Console) -> None:
     if process is None:
         console.print("services were down already")
         return
-    family = [process, *process.children(recursive=True)]
-    process.send_signal(signal.SIGTERM)
-    _, alive = psutil.wait_procs(family, timeout=STOP_TIMEOUT_S)
+    members = processes.family(process)
+    processes.send(process, signal.SIGTERM)
+    alive = processes.wait_ended(members, STOP_TIMEOUT_S)
     if alive:
         raise ResourceError(
             "services",
@@ -137,7 +139,7 @@ def down(services: Services, console: Console) -> None:
 
 def worker(services: Services) -> None:
     """Become the worker once the server answers: supervisord starts both at the same time."""
-    _wait(services, "Prefect", lambda: healthy(services.prefect_port, "/api/health"))
+    _wait(services, "Prefect", lambda: is_healthy(f"{services.prefect_url}/api/health"))
     command = [
         sys.executable,
         "-m",
@@ -156,15 +158,15 @@ def worker(services: Services) -> None:
     os.execv(sys.executable, command)  # noqa: S606 - takes this process's place
 
 
-def supervisor(services: Services) -> psutil.Process | None:
-    """The running supervisord of this data folder."""
-    file = services.data / "supervisord.pid"
+def supervisor(services: Services) -> ProcessIdentity | None:
+    """The running supervisord of this data folder: the pid that it wrote there, if that is a supervisord of this folder."""
     try:
-        process = psutil.Process(int(file.read_text()))
-        mine = process.environ().get("SLIPWAY_SERVICES") == str(services.data)
-        return process if mine and any("supervisord" in a for a in process.cmdline()) else None
-    except (FileNotFoundError, ValueError, psutil.Error):
+        process = processes.identify(int((services.data / "supervisord.pid").read_text()))
+    except (FileNotFoundError, ValueError, ProcessLookupError):
         return None
+    environment, argv = processes.environment(process), processes.command_line(process)
+    mine = environment.get("SLIPWAY_SERVICES") == str(services.data) and any("supervisord" in a for a in argv)
+    return process if mine and processes.is_alive(process) else None
 
 
 def _start(services: Services) -> None:
@@ -187,19 +189,14 @@ def _require_ports(services: Services) -> None:
         ("Prefect", services.prefect_port, "SLIPWAY_PREFECT_PORT"),
         ("MLflow", services.mlflow_port, "SLIPWAY_MLFLOW_PORT"),
     ):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((HOST, port))
-            except OSError as err:
-                hint = f"stop what listens there (`ss -ltnp`), or choose another: {variable}={port + 1} make up"
-                raise ResourceError(f"port {port} of {name}", f"busy ({err.strerror})", "a free port", hint) from err
+        hint = f"stop what listens there (`ss -ltnp`), or choose another: {variable}={port + 1} make up"
+        ports.require_free(HOST, port, hint, of=f"of {name}")
 
 
 def _checks(services: Services) -> dict[str, Callable[[], bool]]:
     return {
-        "Prefect": lambda: healthy(services.prefect_port, "/api/health"),
-        "MLflow": lambda: healthy(services.mlflow_port, "/health"),
+        "Prefect": lambda: is_healthy(f"{services.prefect_url}/api/health"),
+        "MLflow": lambda: is_healthy(f"{services.mlflow_url}/health"),
         "the worker": lambda: _worker_online(services),
     }
 
@@ -281,17 +278,6 @@ def _api(services: Services, method: str, path: str, body: Any = None) -> Any:
         return (json.loads(text) if text else {}) if answer.status < http.HTTPStatus.BAD_REQUEST else None
     except (OSError, http.client.HTTPException):
         return None
-    finally:
-        connection.close()
-
-
-def healthy(port: int, path: str) -> bool:
-    connection = http.client.HTTPConnection(HOST, port, timeout=5)
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().status == http.HTTPStatus.OK
-    except (OSError, http.client.HTTPException):
-        return False
     finally:
         connection.close()
 

@@ -11,8 +11,9 @@ import psutil
 from slipway.config.load import Config
 from slipway.deployment.choose import target_for
 from slipway.deployment.state import status
-from slipway.ops.services import Services, healthy
+from slipway.ops.services import Services
 from slipway.ops.training_jobs import PREFIX, training_jobs
+from slipway.system.http import is_healthy
 
 
 def overview(config: Config) -> dict[str, Any]:
@@ -34,8 +35,8 @@ def overview(config: Config) -> dict[str, Any]:
 def _services() -> list[dict[str, Any]]:
     services = Services.here()
     return [
-        {"name": "Prefect", "url": services.prefect_url, "up": healthy(services.prefect_port, "/api/health")},
-        {"name": "MLflow", "url": services.mlflow_url, "up": healthy(services.mlflow_port, "/health")},
+        {"name": "Prefect", "url": services.prefect_url, "up": is_healthy(f"{services.prefect_url}/api/health")},
+        {"name": "MLflow", "url": services.mlflow_url, "up": is_healthy(f"{services.mlflow_url}/health")},
     ]
 
 

@@ -112,7 +112,7 @@ def _of_work(work: Path, target: TargetConfig, asked: Asked) -> Iterator[Trainin
     saved = steps_done(nemo / "ckpt")
     runner = target.runner
     if isinstance(runner, LocalRunConfig) and local_runner.alive(Job(name, (), nemo)):
-        pid = json.loads((nemo / local_runner.RECORD).read_text())["pid"]
+        pid = local_runner.pid(Job(name, (), nemo))
         yield TrainingJob(name, f"process {pid}", "running", followed, saved, f"`kill {pid}`")
     elif isinstance(runner, DockerConfig):
         asked.ask_docker(runner.host)

@@ -6,12 +6,10 @@ the module `slipway.X`; its annotations say which inputs and params it takes and
 
 from __future__ import annotations
 
-import fcntl
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from slipway.store.artifacts import MANIFEST, Artifact
 from slipway.store.key import stage_key
 from slipway.store.store import Store, load
 from slipway.system.files import disk_full_is_named, write_atomic
+from slipway.system.locks import FOREVER, locked
 from slipway.system.tail import Tail
 
 STOP_S = 10.0
@@ -62,7 +61,8 @@ def ensure(
     work = store.root / "work" / f"{name}-{key[:16]}"
     with disk_full_is_named(work):
         work.mkdir(parents=True, exist_ok=True)
-        with _alone(work):
+        # A second process that wants the same key waits, however long, and then finds the artifact.
+        with locked(work.with_name(f"{work.name}.lock"), FOREVER, f"stage {name}"):
             if not force and (found := store.find(output, key)):
                 shutil.rmtree(work, ignore_errors=True)
                 return Made(found, True, f"same inputs, params and code (key {key[:12]})", 0.0, 0)
@@ -88,11 +88,11 @@ def _run(name: str, job_file: Path, runner: Runner, on_event: OnEvent, stop_s: f
     """The stage as a job: its events reach `on_event` while it runs."""
     work = job_file.parent
     tail = Tail(work / "progress.jsonl")
-    for _ in tail.read():  # events of an earlier attempt were shown then
+    for _ in tail.lines():  # events of an earlier attempt were shown then
         pass
 
     def look() -> None:
-        for event in tail.read():
+        for event in tail.events():
             on_event(event)
 
     argv = (sys.executable, "-P", "-m", "slipway", "stage", name, str(job_file))
@@ -112,11 +112,3 @@ def _result(name: str, output: type[Artifact], store: Store, key: str, work: Pat
         f"stage {name}", f"{cause} after {ended.seconds:.0f} s{hint}. Last output:\n" + "\n".join(last),
         "an artifact", f"read {work / 'log.txt'}; run again to resume",
     )  # fmt: skip
-
-
-@contextmanager
-def _alone(work: Path) -> Iterator[None]:
-    """One process at a time works on a key; a second waits, then finds the artifact made."""
-    with work.with_name(f"{work.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -7,16 +7,14 @@ import os
 import signal
 import subprocess
 import time
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
-
 from slipway.runners.base import Job, Outcome, State
-from slipway.system import openmp
+from slipway.system import openmp, processes
 from slipway.system.files import write_atomic
+from slipway.system.processes import ProcessIdentity
 
-RECORD = "process.json"
+JOB_FILE = "process.json"
 
 
 class LocalRunner:
@@ -37,8 +35,8 @@ class LocalRunner:
             )  # fmt: skip
         process.returncode = 0  # reaped by `poll`, for its peak memory; Popen must not
         self._children[job.name] = time.monotonic()
-        record = {"name": job.name, "pid": process.pid, "create_time": psutil.Process(process.pid).create_time()}
-        write_atomic(job.work / RECORD, json.dumps(record))
+        identity = processes.identify(process.pid)
+        write_atomic(job.work / JOB_FILE, json.dumps({"name": job.name, **identity.model_dump(exclude_none=True)}))
         return False
 
     def poll(self, job: Job) -> Outcome | None:
@@ -64,12 +62,12 @@ class LocalRunner:
         return self._ended[job.name]
 
     def forget(self, job: Job) -> None:
-        (job.work / RECORD).unlink(missing_ok=True)
+        (job.work / JOB_FILE).unlink(missing_ok=True)
 
     def _reap(self, job: Job) -> Outcome | None:
-        pid, seconds = _record(job)["pid"], time.monotonic() - self._children[job.name]
+        seconds = time.monotonic() - self._children[job.name]
         try:
-            done, status, usage = os.wait4(int(pid), os.WNOHANG)
+            done, status, usage = os.wait4(pid(job) or 0, os.WNOHANG)
         except ChildProcessError:
             return Outcome(State.LOST, None, "reaped by another", seconds)
         if not done:
@@ -81,27 +79,28 @@ class LocalRunner:
     def _adopted(self, job: Job) -> Outcome | None:
         if alive(job):
             return None
-        started = float(_record(job).get("create_time", time.time()))
-        return Outcome(
-            State.LOST, None, "ended, and the process that started it did not see how", time.time() - started
-        )
-
-
-def _record(job: Job) -> dict[str, float]:
-    file: Path = job.work / RECORD
-    return dict(json.loads(file.read_text())) if file.exists() else {}
+        identity = _identity(job)
+        seconds = (identity and processes.age_s(identity)) or 0.0
+        return Outcome(State.LOST, None, "ended, and the process that started it did not see how", seconds)
 
 
 def alive(job: Job) -> bool:
-    """Whether the recorded process lives: the same pid, started at the same time."""
-    record = _record(job)
-    try:
-        process = psutil.Process(int(record["pid"]))
-        return process.create_time() == record["create_time"] and process.status() != psutil.STATUS_ZOMBIE
-    except (KeyError, psutil.NoSuchProcess):
-        return False
+    """Whether the process that the job's record names still runs."""
+    identity = _identity(job)
+    return identity is not None and processes.is_alive(identity)
+
+
+def pid(job: Job) -> int | None:
+    """Pid of the job's process as recorded, running or not; None without a record."""
+    identity = _identity(job)
+    return identity.pid if identity else None
+
+
+def _identity(job: Job) -> ProcessIdentity | None:
+    file: Path = job.work / JOB_FILE
+    return ProcessIdentity.model_validate_json(file.read_text()) if file.exists() else None
 
 
 def _signal(job: Job, sig: signal.Signals) -> None:
-    with suppress(ProcessLookupError, PermissionError, KeyError):
-        os.killpg(int(_record(job)["pid"]), sig)
+    if identity := _identity(job):
+        processes.send_group(identity, sig)

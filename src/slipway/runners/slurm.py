@@ -31,6 +31,7 @@ from slipway.runners.slurm_commands import (
     find_named,
     insist,
     silent,
+    until_answers,
 )
 from slipway.system.files import write_atomic
 
@@ -115,15 +116,7 @@ class SlurmRunner:
         """Whether Slurm knows a job of the recorded name: sbatch was heard. A second one of that name is cancelled."""
         if "name" not in record:
             return False
-        deadline = time.monotonic() + self._params.patience_s
-        while True:
-            try:
-                found = find_named(str(record["name"]))
-                break
-            except SilentError as err:
-                if time.monotonic() > deadline:
-                    raise silent(str(err), self._params.patience_s) from err
-                time.sleep(min(5.0, max(0.2, self._params.poll_s)))
+        found = until_answers(lambda: find_named(str(record["name"])), self._params.patience_s)
         for extra in found[1:]:
             insist(self._params.patience_s, "scancel", str(extra.job_id))
         if found:
@@ -131,18 +124,19 @@ class SlurmRunner:
         return bool(found)
 
     def _sbatch(self, job: Job, name: str, script: str) -> None:
-        deadline, pause = time.monotonic() + self._params.patience_s, 0.5
-        while True:
-            try:
-                job_id = int(call("sbatch", "--parsable", script).strip().partition(";")[0])
-                return _write(job, {"name": name, "job_id": job_id})
-            except SilentError as err:
-                if time.monotonic() + pause > deadline:
-                    raise silent(str(err), self._params.patience_s) from err
-            time.sleep(pause)
-            pause = min(2 * pause, 15.0)
-            if self._recover(job, {"name": name}):  # the answer was lost, not the question
-                return None
+        """Submit, and write the id down."""
+        asked = False
+
+        def submit_once() -> None:
+            nonlocal asked
+            # After silence: sbatch may have been heard and only its answer lost.
+            if asked and self._recover(job, {"name": name}):
+                return
+            asked = True
+            job_id = int(call("sbatch", "--parsable", script).strip().partition(";")[0])
+            _write(job, {"name": name, "job_id": job_id})
+
+        until_answers(submit_once, self._params.patience_s)
 
     def _ask(self, job: Job, watch: _Watch) -> Outcome | None:
         """The outcome as accounting has it; as the controller or the job itself says when accounting does not come to know it."""

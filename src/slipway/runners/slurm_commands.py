@@ -11,13 +11,17 @@ from __future__ import annotations
 
 import re
 import subprocess
-import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 from slipway.errors import ResourceError
 from slipway.runners.base import Outcome, State
 from slipway.runners.fence import die_with_parent
+from slipway.system.retry import until_answered
+
+T = TypeVar("T")
 
 UNREACHABLE = (
     "Unable to contact slurm controller", "Socket timed out", "Connection refused", "Zero Bytes were transmitted",
@@ -75,15 +79,15 @@ def call(*argv: str) -> str:
 
 def insist(patience_s: float, *argv: str) -> str:
     """`call`, again and again while nobody answers, with growing pauses, for `patience_s` seconds."""
-    deadline, pause = time.monotonic() + patience_s, 0.5
-    while True:
-        try:
-            return call(*argv)
-        except SilentError as err:
-            if time.monotonic() + pause > deadline:
-                raise silent(str(err), patience_s) from err
-        time.sleep(pause)
-        pause = min(2 * pause, 15.0)
+    return until_answers(lambda: call(*argv), patience_s)
+
+
+def until_answers(question: Callable[[], T], patience_s: float) -> T:
+    """What `question` returns, asked again while it raises SilentError, with growing pauses; ResourceError after `patience_s`."""
+    try:
+        return until_answered(question, SilentError, seconds=patience_s, pause_s=0.5, longest_pause_s=15.0)
+    except SilentError as err:
+        raise silent(str(err), patience_s) from err
 
 
 def silent(said: str, seconds: float) -> ResourceError:

@@ -7,7 +7,6 @@ against the bytes, so nothing here needs to be flushed.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import threading
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from slipway.errors import ConfigError, ResourceError
+from slipway.system.locks import holder, lock_open_file
 
 NAME = "resume.jsonl"
 
@@ -55,15 +55,13 @@ class Journal:
 
 def _take(path: Path, file: IO[str]) -> None:
     """Locked until it is closed, or its process ends."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not lock_open_file(file):
         raise ResourceError(
             f"unfinished work in {path.parent}",
-            "in use by another process",
+            f"in use by {holder(path)}",
             "one process at a time",
             "wait for it to end, or stop it",
-        ) from None
+        )
 
 
 def _lines(file: Path) -> tuple[list[dict[str, Any]], int]:

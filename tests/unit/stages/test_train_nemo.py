@@ -56,7 +56,7 @@ def go(tmp_path, inputs):
             folder.mkdir(exist_ok=True)
         with Progress(tmp_path / "progress.jsonl") as progress:
             train_nemo(**inputs, params=params, space=Workspace(out, work, tmp_path, progress))
-        return out, list(Tail(tmp_path / "progress.jsonl").read())
+        return out, list(Tail(tmp_path / "progress.jsonl").events())
 
     return run
 

@@ -12,9 +12,9 @@ from slipway.config.tracking import TrackingConfig
 from slipway.errors import ResourceError
 from slipway.store.artifacts import Adapter, Verdict
 from slipway.store.store import Store
+from tasks.health import require_tracking
 from tasks.loggable import flatten, numbers, shorter, small_files
 from tasks.provenance import command_line, environment_digest, git_commit
-from tasks.reachable import require_tracking
 from tasks.tracking import alias
 
 

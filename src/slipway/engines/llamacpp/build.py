@@ -9,7 +9,6 @@ rename, so that a killed one leaves nothing that looks finished.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -18,8 +17,6 @@ import subprocess
 import sys
 import tarfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +24,7 @@ from slipway.config.engine import EngineConfig
 from slipway.engines.fingerprint import compiler_version, cpu_digest
 from slipway.errors import EngineError, ResourceError
 from slipway.system.files import canonical, disk_full_is_named, fsync_tree, sha256_bytes, write_atomic
+from slipway.system.locks import FOREVER, locked
 from slipway.system.packages import download
 from slipway.system.progress import Progress
 
@@ -76,8 +74,7 @@ def ensure_build(params: EngineConfig, cache: Path, progress: Progress) -> Build
     """
     tools = find_tools()
     build = Build(cache / "engines" / build_id(params, tools))
-    build.root.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(build.root.parent / ".lock"), disk_full_is_named(build.root):
+    with locked(build.root.parent / ".lock", FOREVER, "build of llama.cpp"), disk_full_is_named(build.root):
         if not is_complete(build):
             _make(build, params, tools, cache, progress)
     return build
@@ -216,10 +213,3 @@ def _install(source: Path, build: Path, done: Path, params: EngineConfig, tools:
            "compiler": compiler_version(tools.cxx), "flags": FLAGS}  # fmt: skip
     write_atomic(done / "BUILD.json", json.dumps(doc, indent=1) + "\n")
     fsync_tree(done)
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    with lock.open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        yield

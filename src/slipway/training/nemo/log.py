@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from slipway.system.files import write_atomic
+from slipway.system.tail import Tail
 
 _SAID = re.compile(
     r"step (?P<step>\d+) \| epoch (?P<epoch>\d+) \| loss (?P<loss>\S+) \| grad_norm (?P<grad_norm>\S+) \| lr "
@@ -28,41 +28,21 @@ _SAID = re.compile(
 _WHOLE = ("step", "epoch", "num_label_tokens")
 
 
-class Lines:
-    """Complete lines appended to a file since the last look; a half-written last line waits for its end."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self._offset = path, 0
-
-    def new(self) -> Iterator[str]:
-        if not self.path.exists():
-            return
-        with self.path.open("rb") as f:
-            if f.seek(0, 2) < self._offset:
-                self._offset = 0  # the file was replaced by a shorter one
-            f.seek(self._offset)
-            for line in f:
-                if not line.endswith(b"\n"):
-                    return
-                self._offset += len(line)
-                yield line.decode(errors="replace")
-
-
 class TrainingLog:
     """The steps of one run, over all its attempts."""
 
     def __init__(self, exact: Path, output: Path) -> None:
-        self._exact_lines, self._output_lines = Lines(exact), Lines(output)
+        self._exact_lines, self._output_lines = Tail(exact), Tail(output)
         self._exact: dict[int, dict[str, Any]] = {}
         self._said: dict[int, dict[str, Any]] = {}
         self._shown = -1
 
     def new(self) -> list[dict[str, Any]]:
         """Steps heard of for the first time, in order."""
-        for text in self._exact_lines.new():
+        for text in self._exact_lines.lines():
             if step := _from_json(text):
                 self._exact[step["step"]] = step
-        for text in self._output_lines.new():
+        for text in self._output_lines.lines():
             if step := _from_output(text):
                 self._said[step["step"]] = step
         fresh = [s for s in self.history() if s["step"] > self._shown]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from slipway.errors import ConfigError
 from slipway.planning.model_shape import check_shape
 from slipway.planning.parallelism import parallelism
 from slipway.planning.training_memory import capacity, memory_plan
+from slipway.system.nearest import did_you_mean
 from slipway.training.nemo.recipe import RecipePaths, container_paths, render
 from slipway.training.nemo.rules import check_rules
 from slipway.training.nemo.schema import check_recipe
@@ -110,10 +110,9 @@ def _known(conf: Path, folder: str, name: str) -> str:
 
 
 def _unknown(thing: str, value: str, names: Sequence[str]) -> ConfigError:
-    near = difflib.get_close_matches(value, names, 1)
     return ConfigError(
         thing,
         value,
         f"one of {', '.join(names) or 'none'}",
-        f"did you mean {near[0]}?" if near else "choose one of them",
+        did_you_mean(value, names, "choose one of them"),
     )

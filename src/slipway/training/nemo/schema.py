@@ -7,7 +7,6 @@ says so.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import json
 from collections.abc import Iterable, Mapping
@@ -15,6 +14,7 @@ from importlib import resources
 from typing import Any
 
 from slipway.errors import ConfigError
+from slipway.system.nearest import did_you_mean
 
 Doc = Mapping[str, Any]
 
@@ -83,8 +83,7 @@ def _fate(rule: Doc, key: str) -> str:
 
 def _unknown(key: str, known: Iterable[str], fate: str) -> ConfigError:
     names = sorted(known)
-    near = difflib.get_close_matches(key, names, 1)
-    hint = f"did you mean {near[0]}?" if near else "remove it"
+    hint = did_you_mean(key, names, "remove it")
     return ConfigError(
         f"recipe key {key}", f"unknown ({fate})", f"one of {', '.join(n.rsplit('.', 1)[-1] for n in names)}", hint
     )
