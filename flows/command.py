@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -13,21 +12,22 @@ from typing import Any
 from prefect.logging.configuration import setup_logging
 from rich.console import Console
 
+from flows.stopping import exit_code, stopped_by_signals
 from slipway.cli.tables import show_run
 from slipway.cli.views import show_error, show_json
 from slipway.config.load import Config
 from slipway.errors import SlipwayError
+from tasks.failures import failures_named
 from tasks.health import require_prefect
-from tasks.pipeline import summary_file
-
-INTERRUPTED = 130
+from tasks.pipeline import forget_summary, last_summary
 
 
 def parser(description: str) -> argparse.ArgumentParser:
-    found = argparse.ArgumentParser(description=description)
-    found.add_argument("--conf", type=Path, default=Path("conf"), help="folder with base.yaml and its layers")
-    found.add_argument("--json", action="store_true", help="print JSON for programs")
-    return found
+    """The options that every flow takes: `--conf` and `--json`."""
+    arguments = argparse.ArgumentParser(description=description)
+    arguments.add_argument("--conf", type=Path, default=Path("conf"), help="folder with base.yaml and its layers")
+    arguments.add_argument("--json", action="store_true", help="print JSON for programs")
+    return arguments
 
 
 def attempt(configure: Callable[[], Config], flow: Callable[[Config], Any], *, as_json: bool) -> int:
@@ -36,26 +36,29 @@ def attempt(configure: Callable[[], Config], flow: Callable[[Config], Any], *, a
     summary: dict[str, Any] = {}
     error: SlipwayError | None = None
     try:
-        config = configure()
-        require_prefect()
-        last = summary_file(config.store)
-        last.unlink(missing_ok=True)
-        try:
-            flow(config)
-        finally:
-            summary = json.loads(last.read_text()) if last.exists() else {}
+        with stopped_by_signals(), failures_named():
+            config = configure()
+            require_prefect()
+            forget_summary(config.store)
+            try:
+                flow(config)
+            finally:
+                summary = last_summary(config.store)
     except SlipwayError as err:
         error = err
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as err:
         sys.stderr.write(
             "interrupted; run again to go on: finished stages are reused, training resumes from its last checkpoint\n"
         )
-        return INTERRUPTED
+        if as_json:
+            show_json({**summary, "interrupted": True})
+        return exit_code(err)
     show(summary, error, as_json=as_json)
     return error.exit_code if error else 0
 
 
 def show(summary: dict[str, Any], error: SlipwayError | None, *, as_json: bool) -> None:
+    """The run's tables on stdout and the error on stderr; or both as one JSON document on stdout."""
     if as_json:
         show_json({**summary, **({"error": error.to_json()} if error else {})})
         return

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -15,7 +16,8 @@ from slipway.config.store import StoreConfig
 from slipway.ops.preflight import refuse_early
 from slipway.runners.local import LocalRunner
 from slipway.store.store import Store
-from slipway.system.files import write_atomic
+from slipway.system.files import disk_full_is_named, remove, write_atomic
+from slipway.system.json_files import is_present, read_json
 from tasks import prefect_ui
 from tasks.stage import Run
 from tasks.tracking import pipeline_run
@@ -33,10 +35,22 @@ def pipeline(config: Config) -> Iterator[Run]:
             yield run
         finally:
             file = summary_file(config.store)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(file, json.dumps(run.summary.to_json(), indent=1) + "\n")
+            with disk_full_is_named(file):
+                file.parent.mkdir(parents=True, exist_ok=True)
+                write_atomic(file, json.dumps(run.summary.to_json(), indent=1) + "\n")
 
 
 def summary_file(params: StoreConfig) -> Path:
     """What the last run did: stages, quality, gate, endpoint, links. JSON."""
     return Path(params.root) / "last-run.json"
+
+
+def forget_summary(params: StoreConfig) -> None:
+    """Remove what an earlier run wrote, so that it is not taken for this one's."""
+    remove(summary_file(params))
+
+
+def last_summary(params: StoreConfig) -> dict[str, Any]:
+    """What the run wrote; empty when it ended before it began. Raises StateError when somebody has damaged it since."""
+    file = summary_file(params)
+    return read_json(file, "summary of the run", "run again: finished stages are reused") if is_present(file) else {}

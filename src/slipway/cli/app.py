@@ -36,7 +36,7 @@ def run(overrides: Overrides = None, conf: Conf = Path("conf"), as_json: AsJson 
     from slipway.config.load import load_config
 
     load_config(conf, overrides or [])
-    raise typer.Exit(run_flow(conf, overrides or [], as_json))
+    run_flow(conf, overrides or [], as_json)
 
 
 @app.command(epilog="Example: `slipway stage merge .slipway/work/merge-1f3a/job.json`")
@@ -207,7 +207,7 @@ def promote(
     """Promote the candidate of a passed verdict to the target; the champion keeps serving if anything fails."""
     from slipway.cli.flows import run_promotion
 
-    raise typer.Exit(run_promotion("promote", conf, verdict, as_json))
+    run_promotion("promote", conf, verdict, as_json)
 
 
 @app.command(epilog="Example: `slipway rollback`")
@@ -215,7 +215,7 @@ def rollback(conf: Conf = Path("conf"), as_json: AsJson = False) -> None:
     """Bring the previous release back: started beside the champion, checked, then switched."""
     from slipway.cli.flows import run_promotion
 
-    raise typer.Exit(run_promotion("rollback", conf, None, as_json))
+    run_promotion("rollback", conf, None, as_json)
 
 
 @app.command(epilog="Example: `slipway stop`")

@@ -1,32 +1,36 @@
-"""Start a flow from the CLI: a process of its own, so that the library never imports an orchestrator."""
+"""Start a flow from the CLI: this process becomes the flow's, so that the library never imports an orchestrator.
+
+No process stands between the terminal and the flow: signals reach the flow itself, its exit code is the command's, and killing
+the command leaves no flow behind it.
+"""
 
 from __future__ import annotations
 
 import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from slipway.errors import ConfigError
 
 
-def run_flow(conf: Path, overrides: Sequence[str], as_json: bool) -> int:
-    """Run finetune-and-ship in the project's root; returns the flow process's exit code."""
-    return _flow("finetune_and_ship", ["--conf", str(conf), *_json(as_json), *overrides])
+def run_flow(conf: Path, overrides: Sequence[str], as_json: bool) -> NoReturn:
+    """Become finetune-and-ship, in the project's root. Raises ConfigError elsewhere."""
+    _become("finetune_and_ship", ["--conf", str(conf), *_json(as_json), *overrides])
 
 
-def run_promotion(action: str, conf: Path, verdict: Path | None, as_json: bool) -> int:
-    """Run promote or rollback, with its record in Prefect and MLflow; returns the flow process's exit code."""
-    return _flow("promote", [action, "--conf", str(conf), *_json(as_json), *([str(verdict)] if verdict else [])])
+def run_promotion(action: str, conf: Path, verdict: Path | None, as_json: bool) -> NoReturn:
+    """Become the flow promote or rollback, with its record in Prefect and MLflow. Raises ConfigError outside the project's root."""
+    _become("promote", [action, "--conf", str(conf), *_json(as_json), *([str(verdict)] if verdict else [])])
 
 
 def _json(as_json: bool) -> list[str]:
     return ["--json"] if as_json else []
 
 
-def _flow(name: str, arguments: Sequence[str]) -> int:
+def _become(name: str, arguments: Sequence[str]) -> NoReturn:
     if not Path("flows", f"{name}.py").is_file():
         raise ConfigError(
             "working directory",
@@ -34,12 +38,9 @@ def _flow(name: str, arguments: Sequence[str]) -> int:
             f"the project's root, which holds flows/{name}.py",
             "cd there, then run again",
         )
-    process = subprocess.Popen([sys.executable, "-m", f"flows.{name}", *arguments], env=_environment())
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:  # the flow got it too, and ends its stage first
-            continue
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(sys.executable, [sys.executable, "-m", f"flows.{name}", *arguments], _environment())  # noqa: S606 (no shell is meant)
 
 
 def _environment() -> dict[str, str]:

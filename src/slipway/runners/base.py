@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
@@ -89,13 +89,29 @@ class Runner(Protocol):
 
 def follow(runner: Runner, job: Job, look: Callable[[], None], poll_s: float = 0.2) -> Outcome:
     """Submit or adopt, call `look` until the job ends, return its outcome. An interrupted caller cancels the job."""
-    runner.submit(job)
+    submitted = False
     try:
+        runner.submit(job)
+        submitted = True
         while (ended := runner.poll(job)) is None:
             look()
             time.sleep(poll_s)
-    except BaseException:
-        runner.cancel(job)
+    except BaseException as err:
+        if submitted or not isinstance(err, Exception):  # a signal may have come when the job had just been started
+            cancel_patiently(runner, job)
         raise
     look()
     return ended
+
+
+def cancel_patiently(runner: Runner, job: Job) -> None:
+    """Cancel the job with its whole time to save, whatever signal comes meanwhile; only a further Ctrl-C kills it at once."""
+    while True:
+        try:
+            runner.cancel(job)
+            return
+        except Exception:
+            raise
+        except BaseException as signal:  # noqa: BLE001 (the first signal is being obeyed already)
+            if isinstance(signal, KeyboardInterrupt):
+                job = replace(job, stop_s=0.0)

@@ -49,6 +49,28 @@ def write_atomic(path: Path, text: str) -> None:
     tmp.replace(path)
 
 
+def remove(path: Path) -> None:
+    """Remove what has this name: a file, a symlink (not what it names), or a folder with all in it; nothing when absent."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def as_resource_error(err: OSError) -> ResourceError:
+    """What the system refused, on which file, for a person."""
+    if err.errno in (ENOSPC, EDQUOT):
+        return ResourceError(
+            "disk", f"full while writing {err.filename or 'a file'}", "room", "free space, then run again"
+        )
+    return ResourceError(
+        f"file {err.filename}",
+        err.strerror or str(err),
+        "a path that this user may read and write",
+        "mend its permissions or its file system, or choose another place (store.root, deploy.root, --out)",
+    )
+
+
 def remove_half_written(directory: Path) -> None:
     """Remove what calls of `write_atomic` left in `directory` that were killed."""
     for file in directory.glob(".*"):
