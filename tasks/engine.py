@@ -7,7 +7,8 @@ from prefect.states import State
 from slipway.config.engine import EngineConfig
 from slipway.engines.fingerprint import engine_fingerprint
 from slipway.store.artifacts import Checkpoint, Engine, Quantized
-from tasks.stage import HOUR, Run, stage_task
+from tasks.run import Run
+from tasks.stage_task import HOUR, stage_task
 
 
 @stage_task("engine", timeout_s=2 * HOUR, run_name="engine {of}")

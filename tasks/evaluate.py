@@ -7,7 +7,8 @@ from prefect.states import State
 from slipway.config.evaluate import EvaluateConfig
 from slipway.stages.evaluate import EvaluateParams
 from slipway.store.artifacts import Dataset, Engine, Evaluation
-from tasks.stage import HOUR, Run, stage_task
+from tasks.run import Run
+from tasks.stage_task import HOUR, stage_task
 
 
 @stage_task("evaluate", timeout_s=4 * HOUR, run_name="evaluate {of}")

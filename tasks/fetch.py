@@ -7,7 +7,8 @@ from prefect.states import State
 from slipway.config.model import ModelConfig
 from slipway.store.artifacts import Checkpoint
 from slipway.weights.external import absolute, fetch_extra
-from tasks.stage import HOUR, Run, stage_task
+from tasks.run import Run
+from tasks.stage_task import HOUR, stage_task
 
 
 @stage_task("fetch", timeout_s=HOUR)

@@ -6,7 +6,8 @@ from prefect.states import State
 
 from slipway.config.gate import GateConfig
 from slipway.store.artifacts import Evaluation, Quantized, Verdict
-from tasks.stage import HOUR, Run, stage_task
+from tasks.run import Run
+from tasks.stage_task import HOUR, stage_task
 
 
 @stage_task("gate", timeout_s=HOUR)

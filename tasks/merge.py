@@ -6,7 +6,8 @@ from prefect.states import State
 
 from slipway.config.merge import MergeConfig
 from slipway.store.artifacts import Adapter, Checkpoint
-from tasks.stage import HOUR, Run, stage_task
+from tasks.run import Run
+from tasks.stage_task import HOUR, stage_task
 
 
 @stage_task("merge", timeout_s=2 * HOUR)

@@ -19,8 +19,8 @@ from slipway.store.store import Store
 from slipway.system.files import disk_full_is_named, remove, write_atomic
 from slipway.system.json_files import is_present, read_json
 from tasks import prefect_ui
-from tasks.stage import Run
-from tasks.tracking import pipeline_run
+from tasks.run import Run
+from tasks.tracking.run import pipeline_run
 
 
 @contextmanager

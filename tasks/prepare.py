@@ -9,7 +9,8 @@ from slipway.stages.prepare import prepare_params
 from slipway.store.artifacts import Checkpoint, Dataset
 from tasks.dvc_repro import reproduce
 from tasks.provenance import ROOT
-from tasks.stage import HOUR, Run, stage_task
+from tasks.run import Run
+from tasks.stage_task import HOUR, stage_task
 
 
 @stage_task("prepare", timeout_s=2 * HOUR)

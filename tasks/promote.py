@@ -18,8 +18,10 @@ from slipway.deployment.promotion import Note
 from slipway.deployment.releases import Release
 from slipway.evaluation.gate_rules import require_pass
 from slipway.store.artifacts import Dataset, Engine, Verdict
-from tasks import prefect_ui, tracking
-from tasks.stage import MINUTE, Record, Run, stage_task
+from tasks import prefect_ui
+from tasks.run import Run, StageRow
+from tasks.stage_task import MINUTE, stage_task
+from tasks.tracking import registry
 
 
 @task(name="judged candidate", cache_policy=NO_CACHE)
@@ -54,7 +56,7 @@ def promote(
         release = promotion.promote(
             engine, verdict, data, card, params, model=run.config.model.name, runs=run.ids(), note=_note(run, line)
         )
-        tracking.set_champion(run.config, engine.digest)
+        registry.set_champion(run.config, engine.digest)
         why = f"{release.name} serves this engine already" if release.reused else f"{release.name} serves"
         _announce(run, line, "promote", release, why)
     return Completed(name="Cached" if release.reused else "Completed", message=why, data=release)
@@ -65,7 +67,7 @@ def rollback(run: Run, params: DeployConfig) -> State[Release]:
     """Make the previous release serve again, and the alias name it. Raises ResourceError when there is no previous release."""
     with run.bars.stage("rollback") as line:
         release = promotion.rollback(params, note=_note(run, line))
-        tracking.set_champion(run.config, release.digests["engine"])
+        registry.set_champion(run.config, release.digests["engine"])
         why = f"{release.name} serves again"
         _announce(run, line, "rollback", release, why)
     return Completed(message=why, data=release)
@@ -82,4 +84,4 @@ def _announce(run: Run, line: Line, action: str, release: Release, why: str) -> 
     url = state.status(run.config.deploy).url or ""
     run.summary.endpoint, run.summary.links["endpoint"] = url, url
     prefect_ui.link("endpoint", url, f"endpoint of {release.name}")
-    run.summary.stages.append(Record(action, release.reused, why, 0.0, 0, release.digests["engine"]))
+    run.summary.stages.append(StageRow(action, release.reused, why, 0.0, 0, release.digests["engine"]))

@@ -6,7 +6,8 @@ from prefect.states import State
 
 from slipway.config.quantize import QuantizeConfig
 from slipway.store.artifacts import Checkpoint, Dataset, Quantized
-from tasks.stage import HOUR, Run, stage_task
+from tasks.run import Run
+from tasks.stage_task import HOUR, stage_task
 
 
 @stage_task("quantize", timeout_s=6 * HOUR)

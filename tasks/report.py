@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from prefect.states import Completed, State
 
 from slipway.report.model_card import model_card
-from slipway.report.record import Record
+from slipway.report.record import RunRecord
 from slipway.report.ui_rows import gate_rows, headline_figures, quality_rows
 from slipway.store.artifacts import Adapter, Engine, Evaluation, Verdict
-from tasks import prefect_ui, tracking
+from tasks import prefect_ui
 from tasks.provenance import git_commit
-from tasks.stage import MINUTE, Run, stage_task
+from tasks.run import Run
+from tasks.stage_task import MINUTE, stage_task
+from tasks.tracking import registry
 
 
 @stage_task("report", timeout_s=10 * MINUTE)
@@ -22,10 +24,10 @@ def report(
     """The model card as Markdown; everything else is left in the UIs."""
     from slipway.report.run_report import run_report  # matplotlib takes seconds to import
 
-    links = {name: url for name, url in run.summary.links.items() if url}
-    record = Record(run.config, engine, verdict, adapter, quality, {"git commit": git_commit(), **run.ids(), **links})
+    about = {"git commit": git_commit(), **run.ids(), **{name: url for name, url in run.summary.links.items() if url}}
+    record = RunRecord(run.config, engine, verdict, adapter, quality, about)
     card, document = model_card(record), run_report(record)
-    version = tracking.register(run.tracker, engine, verdict, card)
+    version = registry.register(run.tracker, engine, verdict, card)
     run.summary.links["model"] = run.tracker.model_url(version)
     run.summary.quality = {n: {"metrics": m, "speed": record.speeds().get(n, [])} for n, m in record.metrics().items()}
     run.summary.gate = record.judged

@@ -7,7 +7,8 @@ from prefect.states import State
 from slipway.config.load import Config
 from slipway.store.artifacts import Adapter, Checkpoint, Dataset
 from slipway.training.nemo.params import STAGE_STOP_S, nemo_train_params
-from tasks.stage import HOUR, Run, stage_task
+from tasks.run import Run
+from tasks.stage_task import HOUR, stage_task
 
 DAY = 24 * HOUR
 

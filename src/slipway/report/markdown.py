@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from slipway.report.record import Record
+from slipway.report.record import RunRecord
 
 METRICS = ("exact_match", "intent_accuracy")
 SERVED = {
@@ -37,12 +37,12 @@ def change(m: Mapping[str, float]) -> str:
     return f"{100 * m['value']:+.1f} ({100 * m['low']:+.1f} to {100 * m['high']:+.1f})"
 
 
-def quality_table(record: Record) -> str:
+def quality_table(record: RunRecord) -> str:
     rows = [(SERVED.get(n, n), m["n"], *(share(m[k]) for k in METRICS)) for n, m in record.metrics().items()]
     return table(("served model", "items", "exact match", "intent accuracy"), rows)
 
 
-def effect_table(record: Record) -> str:
+def effect_table(record: RunRecord) -> str:
     """What fine-tuning won and what quantization cost, percentage points, paired on the same items."""
     names = {"finetuning_gain": "won by fine-tuning", "quantization_cost": "lost to quantization"}
     return table(
@@ -51,7 +51,7 @@ def effect_table(record: Record) -> str:
     )
 
 
-def speed_table(record: Record) -> str:
+def speed_table(record: RunRecord) -> str:
     header = ("served model", "concurrency", "TTFT p50 / p95, ms", "ITL p50 / p95, ms", "tokens/s", "requests/s")
     rows = [
         (
@@ -63,12 +63,12 @@ def speed_table(record: Record) -> str:
     return table(header, rows)
 
 
-def rule_table(record: Record) -> str:
+def rule_table(record: RunRecord) -> str:
     rows = [(r["rule"], r["metric"], r["against"], r["outcome"], r["reason"]) for r in record.judged["rules"]]
     return table(("rule", "metric", "against", "outcome", "because"), rows)
 
 
-def digest_table(record: Record) -> str:
+def digest_table(record: RunRecord) -> str:
     rows = [(a.role, a.kind, a.stage, f"`{a.digest}`") for a in record.ancestors]
     return table(("artifact", "kind", "made by", "sha256"), rows)
 

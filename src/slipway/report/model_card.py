@@ -10,13 +10,13 @@ from typing import Any
 
 from slipway.errors import ConfigError
 from slipway.report import markdown
-from slipway.report.record import Record
+from slipway.report.record import RunRecord
 from slipway.system.files import sha256_file
 
 TEMPLATE = "model-card.md"
 
 
-def model_card(record: Record, template: Path | None = None) -> str:
+def model_card(record: RunRecord, template: Path | None = None) -> str:
     """The card as Markdown. `template` defaults to the project's `mlflow/model-card.md`, else the one that the package ships.
 
     Raises ConfigError when the template asks for a field that does not exist.
@@ -47,7 +47,7 @@ def _template() -> str:
     return found.read_text()
 
 
-def _fields(record: Record) -> dict[str, Any]:
+def _fields(record: RunRecord) -> dict[str, Any]:
     config, data, quantized = record.config, record.summary("prepare"), record.summary("quantize")
     return {
         "model": config.model.name,
@@ -80,24 +80,24 @@ def _fields(record: Record) -> dict[str, Any]:
     }
 
 
-def _base_name(record: Record) -> str:
+def _base_name(record: RunRecord) -> str:
     model = record.config.model
     return model.name if model.source == "embedded" else Path(model.directory or "").name
 
 
-def _base_provenance(record: Record) -> dict[str, Any]:
+def _base_provenance(record: RunRecord) -> dict[str, Any]:
     """What the checkpoint says of itself, with its figures."""
     said = record.document("fetch", "config.json").get("slipway_source", {"directory": record.config.model.directory})
     return {**said, **record.summary("fetch"), "license": record.config.model.license}
 
 
-def _data_card_digest(record: Record) -> str:
+def _data_card_digest(record: RunRecord) -> str:
     made = record.stage("prepare")
     card = Path(made.uri) / "card.md" if made else None
     return sha256_file(card) if card and card.is_file() else "unknown"
 
 
-def _limits(record: Record) -> list[str]:
+def _limits(record: RunRecord) -> list[str]:
     n = record.metrics()["candidate"]["n"]
     limits = [
         f"Judged on {n} test items of one task; nothing is known of other tasks, languages or phrasings.",

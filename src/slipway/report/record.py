@@ -15,7 +15,7 @@ from slipway.store.lineage import Ancestor, lineage
 
 
 @dataclass(frozen=True)
-class Record:
+class RunRecord:
     """`quality`: `base`, `merged`, `candidate`, and `champion` when there is one. `run`: names and links of this run (git commit,
     flow run, tracking run), shown as they are."""
 

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from slipway.report import markdown
-from slipway.report.record import Record
+from slipway.report.record import RunRecord
 
 DPI = 80  # a plot stays near 20 KB, so that a UI artifact can carry it inline
 BLUE, ORANGE, GREY = "#2f6fb0", "#d9822b", "#8a8f98"
@@ -28,7 +28,7 @@ class Report:
     plots: dict[str, bytes]
 
 
-def run_report(record: Record) -> Report:
+def run_report(record: RunRecord) -> Report:
     """The report of one run. Plots without data (no speed measured) are left out."""
     plots = {"loss.png": loss_curve(record), "quality.png": quality_bars(record)}
     if record.speeds():
@@ -37,7 +37,7 @@ def run_report(record: Record) -> Report:
     return Report(_text(record, inlined), _text(record, {name: name for name in plots}), plots)
 
 
-def loss_curve(record: Record) -> bytes:
+def loss_curve(record: RunRecord) -> bytes:
     """Training loss per optimizer step, PNG."""
     steps = record.training()
     figure, axes = _figure(1)
@@ -51,7 +51,7 @@ def loss_curve(record: Record) -> bytes:
     return _png(figure)
 
 
-def quality_bars(record: Record) -> bytes:
+def quality_bars(record: RunRecord) -> bytes:
     """Exact match and intent accuracy of every served model with their intervals, and the gate's floors, PNG."""
     metrics, floors = record.metrics(), record.config.gate.floors
     figure, axes = _figure(2)
@@ -67,7 +67,7 @@ def quality_bars(record: Record) -> bytes:
     return _png(figure)
 
 
-def speed_lines(record: Record) -> bytes:
+def speed_lines(record: RunRecord) -> bytes:
     """Time to first token (p50, whisker to p95) and throughput over concurrency, PNG."""
     figure, (latency, throughput) = _figure(2)
     for (name, runs), color in zip(record.speeds().items(), (BLUE, ORANGE, GREY, "black"), strict=False):
@@ -84,7 +84,7 @@ def speed_lines(record: Record) -> bytes:
     return _png(figure)
 
 
-def _text(record: Record, images: Mapping[str, str]) -> str:
+def _text(record: RunRecord, images: Mapping[str, str]) -> str:
     def image(name: str) -> str:
         return f"![{name.removesuffix('.png')}]({images[name]})\n\n" if name in images else ""
 

@@ -1,38 +1,32 @@
-"""What every task shares: the run it belongs to, one stage done with progress and tracking, and the task options."""
+"""A pipeline run: where bytes live, what it has done so far, and one stage of it made with progress and tracking."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
-from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
+from prefect import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed, State
 from pydantic import BaseModel
 
 from slipway.cli.progress import Bars, Line, describe, human_bytes
 from slipway.config.load import Config
-from slipway.errors import SlipwayError
 from slipway.pipeline.ensure import STOP_S, Made, ensure
 from slipway.runners.base import Runner
 from slipway.store.artifacts import Artifact
 from slipway.store.store import Store
 from slipway.system.throttle import Throttle
 from tasks import prefect_ui
-from tasks.tracking import StageRun, Tracker
+from tasks.tracking.run import StageRun, Tracker
 
-P = ParamSpec("P")
-A = TypeVar("A")
-MINUTE, HOUR = 60, 3600
 LOG_EVERY_S = 10.0
 
 
 @dataclass(frozen=True)
-class Record:
+class StageRow:
     """One line of the run's table. Seconds and bytes are zero when the artifact was reused."""
 
     stage: str
@@ -47,7 +41,7 @@ class Record:
 class Summary:
     """What the run did, for people (tables) and programs (JSON)."""
 
-    stages: list[Record] = field(default_factory=list)
+    stages: list[StageRow] = field(default_factory=list)
     quality: dict[str, Any] = field(default_factory=dict)
     gate: dict[str, Any] = field(default_factory=dict)
     endpoint: str = ""
@@ -95,7 +89,7 @@ class Run:
             tracked.made(made)
             line.say(_outcome(made))
         self.summary.stages.append(
-            Record(label, made.reused, made.why, made.seconds, made.peak_rss, made.artifact.digest)
+            StageRow(label, made.reused, made.why, made.seconds, made.peak_rss, made.artifact.digest)
         )
         return Completed(name="Cached" if made.reused else "Completed", message=_outcome(made), data=made.artifact)
 
@@ -124,33 +118,3 @@ def _outcome(made: Made) -> str:
     if made.reused:
         return f"reused: {made.why}"
     return f"made in {made.seconds:.1f} s, peak {human_bytes(made.peak_rss)}, digest {made.artifact.digest[:12]}"
-
-
-def infrastructure_error(_task: Any, _task_run: Any, state: State[Any]) -> bool:
-    """Retry what another attempt may cure: a died stage or engine, a lost connection. Never bad input, a failed gate or a
-    machine that lacks something."""
-    error = state.data
-    return error.exit_code == 5 if isinstance(error, SlipwayError) else isinstance(error, OSError)
-
-
-def stage_task(
-    name: str, *, timeout_s: float, run_name: str | None = None, retries: int = 1
-) -> Callable[[Callable[Concatenate[Run, P], State[A]]], Callable[Concatenate[Run, P], A]]:
-    """A Prefect task whose caller gets the artifact, and whose state may be `Cached`.
-
-    A task that returns a State hands that State to its caller; the wrapper opens it, and raises what the task raised.
-    """
-
-    def wrap(function: Callable[Concatenate[Run, P], State[A]]) -> Callable[Concatenate[Run, P], A]:
-        prefect_task = task(
-            name=name, task_run_name=run_name or name, timeout_seconds=timeout_s, cache_policy=NO_CACHE,
-            retries=retries, retry_delay_seconds=10, retry_condition_fn=infrastructure_error,
-        )(function)  # fmt: skip
-
-        @functools.wraps(function)
-        def call(run: Run, *args: P.args, **kwargs: P.kwargs) -> A:
-            return prefect_task(run, *args, **kwargs, return_state=True).result()  # type: ignore[no-any-return]
-
-        return call
-
-    return wrap

@@ -1,35 +1,32 @@
-"""MLflow, and the one module that imports it (lazily: the import takes seconds).
+"""One parent run a pipeline, one child run a stage.
 
-One parent run per pipeline, one child run per stage. Weights are external models, by uri and digest: MLflow gets no bytes
-of them. Metrics go in batches. A failed run stays, FAILED, with its error.
+Weights are external models, by uri and digest: MLflow gets no bytes of them. Metrics go in batches. A failed run stays,
+FAILED, with its error.
 """
 
 from __future__ import annotations
 
 import json
-import logging
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 from pydantic import BaseModel
 
 from slipway.config.load import Config
 from slipway.pipeline.ensure import Made
-from slipway.store.artifacts import Adapter, Artifact, Checkpoint, Dataset, Engine, Quantized, Verdict
+from slipway.store.artifacts import Adapter, Artifact, Checkpoint, Dataset, Engine, Quantized
 from slipway.system.redact import mask
 from slipway.system.throttle import Throttle
 from tasks.health import require_tracking
-from tasks.loggable import flatten, numbers, shorter, small_files
-from tasks.provenance import ROOT, command_line, environment_digest, git_commit
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from tasks.provenance import command_line, environment_digest, git_commit
+from tasks.tracking.client import Client, entities, library
+from tasks.tracking.payload import flatten, numbers, small_files
+from tasks.tracking.registry import external_model
 
 FLUSH_EVERY_S = 5.0
 WEIGHTS = (Checkpoint, Adapter, Quantized, Engine)
@@ -39,7 +36,7 @@ DIGEST_CHARS = 36  # MLflow's column for dataset digests
 class Tracker:
     """The parent run. `parent` is its id; `links` are pages of the MLflow UI."""
 
-    def __init__(self, client: MlflowClient, config: Config, experiment: str, parent: str) -> None:
+    def __init__(self, client: Client, config: Config, experiment: str, parent: str) -> None:
         self.client, self.config, self.experiment, self.parent = client, config, experiment, parent
         self.models: dict[str, str] = {}  # artifact digest -> MLflow model id
         uri = config.tracking.uri
@@ -59,10 +56,7 @@ class Tracker:
 
     def dataset(self, data: Dataset, raw: str, digest: str, revision: str | None) -> None:
         """The run's input, by the digest that DVC gives its source; `revision` is set where DVC versions it."""
-        from mlflow.entities import Dataset as Entity
-        from mlflow.entities import DatasetInput, InputTag
-
-        entity = Entity(
+        entity = entities().Dataset(
             Path(raw).stem,
             digest[:DIGEST_CHARS],
             "local",
@@ -70,20 +64,19 @@ class Tracker:
             profile=json.dumps(data.summary),
         )
         tags = {"mlflow.data.context": "training", "artifact": data.digest, "dvc": revision or "not versioned"}
-        self.client.log_inputs(self.parent, [DatasetInput(entity, [InputTag(k, v) for k, v in tags.items()])])
+        self.client.log_inputs(
+            self.parent, [entities().DatasetInput(entity, [entities().InputTag(k, v) for k, v in tags.items()])]
+        )
         self.tags({"slipway.data_digest": digest, "slipway.data_revision": revision or "not versioned"})
 
     def tags(self, tags: Mapping[str, str]) -> None:
-        from mlflow.entities import RunTag
-
-        self.client.log_batch(self.parent, tags=[RunTag(k, mask(v)[:5000]) for k, v in tags.items()])
+        """Tags of the parent run, masked and cut to MLflow's 5000 characters."""
+        self.client.log_batch(self.parent, tags=[entities().RunTag(k, mask(v)[:5000]) for k, v in tags.items()])
 
     def report(self, card: str, report: str, plots: Mapping[str, bytes], figures: Mapping[str, float]) -> None:
         """The documents of the run, as files, and its headline figures."""
-        from mlflow.entities import Metric
-
         now = int(time.time() * 1000)
-        self.client.log_batch(self.parent, metrics=[Metric(k, float(v), now, 0) for k, v in figures.items()])
+        self.client.log_batch(self.parent, metrics=[entities().Metric(k, float(v), now, 0) for k, v in figures.items()])
         with TemporaryDirectory() as folder:
             Path(folder, "card.md").write_text(card)
             Path(folder, "report.md").write_text(report)
@@ -92,12 +85,15 @@ class Tracker:
             self.client.log_artifacts(self.parent, folder, "report")
 
     def text(self, name: str, text: str) -> None:
+        """A text file of the parent run."""
         self.client.log_text(self.parent, text, name)
 
     def model_url(self, version: str) -> str:
+        """The page of a registered version; empty without a server."""
         return f"{self.url}/#/models/{self.config.model.name}/versions/{version}" if self.url else ""
 
     def run_url(self) -> str:
+        """The page of the parent run; empty without a server."""
         return f"{self.url}/#/experiments/{self.experiment}/runs/{self.parent}" if self.url else ""
 
 
@@ -108,35 +104,34 @@ class StageRun:
         self.tracker, self.run_id, self._metrics, self._throttle = tracker, run_id, list[Any](), Throttle(FLUSH_EVERY_S)
 
     def params(self, params: Mapping[str, str]) -> None:
-        from mlflow.entities import Param
-
-        self.tracker.client.log_batch(self.run_id, params=[Param(k, mask(v)[:6000]) for k, v in params.items()])
+        """Log params, masked and cut to MLflow's 6000 characters."""
+        self.tracker.client.log_batch(
+            self.run_id, params=[entities().Param(k, mask(v)[:6000]) for k, v in params.items()]
+        )
 
     def inputs(self, inputs: Mapping[str, Artifact | None]) -> None:
-        from mlflow.entities import LoggedModelInput
-
+        """Link the models of this run that the stage reads."""
         known = [self.tracker.models[a.digest] for a in inputs.values() if a and a.digest in self.tracker.models]
         if known:
-            self.tracker.client.log_inputs(self.run_id, models=[LoggedModelInput(m) for m in known])
+            self.tracker.client.log_inputs(self.run_id, models=[entities().LoggedModelInput(m) for m in known])
 
     def metric(self, event: Mapping[str, Any]) -> None:
         """Keep one step's figures for the next batch."""
-        from mlflow.entities import Metric
-
         stamp, step = int(event["t"] * 1000), int(event["step"])
-        self._metrics += [Metric(k, float(v), stamp, step) for k, v in event.items() if k not in ("t", "event", "step")]
+        self._metrics += [
+            entities().Metric(k, float(v), stamp, step) for k, v in event.items() if k not in ("t", "event", "step")
+        ]
         if self._throttle.due() or len(self._metrics) > 500:
             self.flush()
 
     def flush(self) -> None:
+        """Send the figures that were kept."""
         for start in range(0, len(self._metrics), 900):  # MLflow takes 1000 a call
             self.tracker.client.log_batch(self.run_id, metrics=self._metrics[start : start + 900])
         self._metrics = []
 
     def made(self, made: Made) -> None:
         """The artifact: figures, small files, and weights as an external model by reference."""
-        from mlflow.entities import Metric, RunTag
-
         artifact, now = made.artifact, int(time.time() * 1000)
         figures = {"seconds": made.seconds, "peak_rss_bytes": made.peak_rss, **numbers(artifact.summary)}
         tags = {
@@ -147,8 +142,8 @@ class StageRun:
         }
         self.tracker.client.log_batch(
             self.run_id,
-            metrics=[Metric(k, v, now, 0) for k, v in figures.items()],
-            tags=[RunTag(k, mask(v)) for k, v in tags.items()],
+            metrics=[entities().Metric(k, v, now, 0) for k, v in figures.items()],
+            tags=[entities().RunTag(k, mask(v)) for k, v in tags.items()],
         )
         if isinstance(artifact, WEIGHTS):
             self._model(artifact)
@@ -156,11 +151,9 @@ class StageRun:
             self.tracker.client.log_artifact(self.run_id, str(file))
 
     def _model(self, artifact: Artifact) -> None:
-        from mlflow.entities import LoggedModelOutput
-
         model_id = external_model(self.tracker, artifact, self.run_id)
         self.tracker.models[artifact.digest] = model_id
-        self.tracker.client.log_outputs(self.run_id, [LoggedModelOutput(model_id, 0)])
+        self.tracker.client.log_outputs(self.run_id, [entities().LoggedModelOutput(model_id, 0)])
 
 
 @contextmanager
@@ -170,7 +163,7 @@ def pipeline_run(config: Config) -> Iterator[Tracker]:
     Raises ResourceError before any work when MLflow does not answer.
     """
     require_tracking(config.tracking)
-    mlflow = _mlflow()
+    mlflow = library()
     mlflow.set_tracking_uri(config.tracking.uri)
     experiment = mlflow.set_experiment(config.tracking.experiment).experiment_id
     with mlflow.start_run(experiment_id=experiment, run_name=config.model.name, log_system_metrics=True) as run:
@@ -185,7 +178,7 @@ def pipeline_run(config: Config) -> Iterator[Tracker]:
 
 
 @contextmanager
-def _ended(client: MlflowClient, run_id: str) -> Iterator[None]:
+def _ended(client: Client, run_id: str) -> Iterator[None]:
     with _error_kept(client, run_id):
         try:
             yield
@@ -196,89 +189,10 @@ def _ended(client: MlflowClient, run_id: str) -> Iterator[None]:
 
 
 @contextmanager
-def _error_kept(client: MlflowClient, run_id: str) -> Iterator[None]:
+def _error_kept(client: Client, run_id: str) -> Iterator[None]:
     try:
         yield
     except BaseException as err:
         client.set_tag(run_id, "slipway.error", mask(f"{type(err).__name__}: {err}")[:5000])
         client.log_text(run_id, mask(f"{type(err).__name__}: {err}\n"), "error.txt")
         raise
-
-
-def _mlflow() -> Any:
-    """The library, told to send nothing home and to print nothing between our lines."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    import mlflow
-
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
-    return mlflow
-
-
-def external_model(tracker: Tracker, artifact: Artifact, run_id: str) -> str:
-    """The MLflow model id that stands for these bytes; made once per digest."""
-    mlflow = _mlflow()
-    found = tracker.client.search_logged_models(
-        [tracker.experiment], f"tags.digest = '{artifact.digest}'", max_results=1
-    )
-    if found:
-        return str(found[0].model_id)
-    tags = {"uri": mask(artifact.uri), "digest": artifact.digest, "kind": artifact.kind}
-    params = {k: str(v) for k, v in numbers(artifact.summary).items()}
-    name = f"{artifact.kind}-{artifact.digest[:12]}"
-    model = mlflow.create_external_model(
-        name=name,
-        source_run_id=run_id,
-        tags=tags,
-        params=params,
-        model_type=artifact.kind,
-        experiment_id=tracker.experiment,
-    )
-    return str(model.model_id)
-
-
-def register(tracker: Tracker, engine: Engine, verdict: Verdict, card: str) -> str:
-    """The registered model's version of this engine: found by digest, else made; its description is the model card."""
-    from mlflow.exceptions import MlflowException
-
-    name, client = tracker.config.model.name, tracker.client
-    try:
-        client.create_registered_model(name)
-    except MlflowException as err:
-        if err.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    version = version_of(client, name, engine.digest)
-    outcome = str(verdict.read_json("verdict.json")["outcome"])
-    if not version:
-        model_id = tracker.models.get(engine.digest) or external_model(tracker, engine, tracker.parent)
-        tags = {"digest": engine.digest, "uri": mask(engine.uri), "gate": outcome}
-        made = client.create_model_version(
-            name, f"models:/{model_id}", tracker.parent, tags, description=shorter(card), model_id=model_id
-        )
-        return str(made.version)
-    client.set_model_version_tag(name, version, "gate", outcome)
-    client.update_model_version(
-        name, version, description=shorter(card)
-    )  # judged again: the card tells the last verdict
-    return version
-
-
-def version_of(client: MlflowClient, name: str, digest: str) -> str:
-    found = client.search_model_versions(f"name = '{name}' and tags.digest = '{digest}'", max_results=1)
-    return str(found[0].version) if found else ""
-
-
-def set_champion(config: Config, engine_digest: str) -> str:
-    """Point the target's alias at the version of this engine; return the version, empty when MLflow knows none."""
-    require_tracking(config.tracking)
-    client = _mlflow().MlflowClient(config.tracking.uri)
-    version = version_of(client, config.model.name, engine_digest)
-    if version:
-        client.set_registered_model_alias(config.model.name, alias(config), version)
-    return version
-
-
-def alias(config: Config) -> str:
-    """The champion alias of the config's target, after mlflow/aliases.yaml."""
-    policy = yaml.safe_load((ROOT / "mlflow" / "aliases.yaml").read_text())
-    return str(policy["champion"]).format(target=config.deploy.target)

@@ -1,0 +1,1 @@
+"""What MLflow is given: one run a pipeline, one a stage, models by reference, the registry and its alias."""

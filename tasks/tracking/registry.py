@@ -1,0 +1,85 @@
+"""The registered model: its versions by the engine's digest, its card, and the alias that names a target's champion."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import yaml
+
+from slipway.config.load import Config
+from slipway.store.artifacts import Artifact, Engine, Verdict
+from slipway.system.redact import mask
+from tasks.health import require_tracking
+from tasks.provenance import ROOT
+from tasks.tracking.client import Client, library
+from tasks.tracking.payload import numbers, shorter
+
+if TYPE_CHECKING:
+    from tasks.tracking.run import Tracker
+
+
+def external_model(tracker: Tracker, artifact: Artifact, run_id: str) -> str:
+    """The MLflow model id that stands for these bytes; made once per digest."""
+    mlflow = library()
+    found = tracker.client.search_logged_models(
+        [tracker.experiment], f"tags.digest = '{artifact.digest}'", max_results=1
+    )
+    if found:
+        return str(found[0].model_id)
+    tags = {"uri": mask(artifact.uri), "digest": artifact.digest, "kind": artifact.kind}
+    params = {k: str(v) for k, v in numbers(artifact.summary).items()}
+    name = f"{artifact.kind}-{artifact.digest[:12]}"
+    model = mlflow.create_external_model(
+        name=name,
+        source_run_id=run_id,
+        tags=tags,
+        params=params,
+        model_type=artifact.kind,
+        experiment_id=tracker.experiment,
+    )
+    return str(model.model_id)
+
+
+def register(tracker: Tracker, engine: Engine, verdict: Verdict, card: str) -> str:
+    """The registered model's version of this engine: found by digest, else made; its description is the model card."""
+    name, client = tracker.config.model.name, tracker.client
+    try:
+        client.create_registered_model(name)
+    except library().exceptions.MlflowException as err:
+        if err.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    version = version_of(client, name, engine.digest)
+    outcome = str(verdict.read_json("verdict.json")["outcome"])
+    if not version:
+        model_id = tracker.models.get(engine.digest) or external_model(tracker, engine, tracker.parent)
+        tags = {"digest": engine.digest, "uri": mask(engine.uri), "gate": outcome}
+        made = client.create_model_version(
+            name, f"models:/{model_id}", tracker.parent, tags, description=shorter(card), model_id=model_id
+        )
+        return str(made.version)
+    client.set_model_version_tag(name, version, "gate", outcome)
+    client.update_model_version(
+        name, version, description=shorter(card)
+    )  # judged again: the card tells the last verdict
+    return version
+
+
+def version_of(client: Client, name: str, digest: str) -> str:
+    found = client.search_model_versions(f"name = '{name}' and tags.digest = '{digest}'", max_results=1)
+    return str(found[0].version) if found else ""
+
+
+def set_champion(config: Config, engine_digest: str) -> str:
+    """Point the target's alias at the version of this engine; return the version, empty when MLflow knows none."""
+    require_tracking(config.tracking)
+    client = library().MlflowClient(config.tracking.uri)
+    version = version_of(client, config.model.name, engine_digest)
+    if version:
+        client.set_registered_model_alias(config.model.name, alias(config), version)
+    return version
+
+
+def alias(config: Config) -> str:
+    """The champion alias of the config's target, after mlflow/aliases.yaml."""
+    policy = yaml.safe_load((ROOT / "mlflow" / "aliases.yaml").read_text())
+    return str(policy["champion"]).format(target=config.deploy.target)
