@@ -141,7 +141,7 @@ class Bench:
             except subprocess.TimeoutExpired:
                 code = -1
         said = TrainingLog(work / "ckpt" / "training.jsonl", work / "log.txt")
-        said.new()
+        said.new_steps()
         steps = said.history()
         if len(steps) < 4:
             return {"code": code, "steps": len(steps), "log": (work / "log.txt").read_text(errors="replace")[-1500:]}

@@ -14,7 +14,7 @@ from slipway.config.load import Config
 from slipway.errors import ConfigError
 from slipway.planning.parallelism import parallelism
 from slipway.system.files import write_atomic
-from slipway.training.tuning.tune import Request, report, row, tune
+from slipway.training.tuning.tune import TuneRequest, search_report, train_row, tune
 
 OURS = ".slipway-tune"
 
@@ -36,20 +36,20 @@ def run_tune(config: Config, options: TuneOptions, *, as_json: bool) -> dict[str
     """Tune, show each probe on stderr, write the row; returns what a program reads."""
     console = Console(stderr=True)
     model = _model(config, options)
-    request = Request(
+    request = TuneRequest(
         config, model, _emptied(options.work), options.data, options.budget_s, options.here, options.python
     )
     with table(console) as look:
         found = tune(request, look)
     ranks = max(1, parallelism(config.train, config.target).data)
-    text = row(found, config, ranks)
+    text = train_row(found, config, ranks)
     console.print(summary(found), highlight=False, markup=False, soft_wrap=True)
     if options.out:
         write_atomic(options.out, text)
         console.print(f"written: {options.out}", highlight=False)
     elif not as_json:
         Console().print(text, highlight=False, markup=False, soft_wrap=True, end="")
-    return report(found) | {"row": text}
+    return search_report(found) | {"row": text}
 
 
 def _emptied(work: Path) -> Path:

@@ -20,7 +20,7 @@ from slipway.runners.choose import described, runner_for
 from slipway.store.artifacts import Adapter, Checkpoint, Dataset
 from slipway.system.files import sha256_bytes
 from slipway.system.progress import Progress
-from slipway.training.nemo.attempts import Ended, run_to_end, stopped_by_sigterm
+from slipway.training.nemo.attempts import AttemptTotals, run_to_end, stopped_by_sigterm
 from slipway.training.nemo.checkpoints import latest
 from slipway.training.nemo.job import RECIPE, JobFiles, write_job
 from slipway.training.nemo.log import TrainingLog
@@ -73,7 +73,7 @@ class LogFollower:
     _since: tuple[float, int] | None = field(default=None)
 
     def look(self) -> None:
-        fresh = self.log.new()
+        fresh = self.log.new_steps()
         for step in fresh:
             self.progress.metric(step=step["step"] + 1, **figures(step))
         if fresh:
@@ -100,7 +100,7 @@ def figures(step: dict[str, Any]) -> dict[str, float]:
     return {ours: float(step[theirs]) for theirs, ours in NAMES.items() if isinstance(step.get(theirs), int | float)}
 
 
-def _keep(files: JobFiles, recipe: RunRecipe, log: TrainingLog, ended: Ended, space: Workspace) -> None:
+def _keep(files: JobFiles, recipe: RunRecipe, log: TrainingLog, ended: AttemptTotals, space: Workspace) -> None:
     saved = latest(files.checkpoints)
     if saved is None or saved.step != recipe.steps - 1:
         found = saved.path.name if saved else "none"
@@ -118,7 +118,7 @@ def _keep(files: JobFiles, recipe: RunRecipe, log: TrainingLog, ended: Ended, sp
     (space.out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
 
 
-def _summary(log: TrainingLog, recipe: RunRecipe, ended: Ended) -> dict[str, Any]:
+def _summary(log: TrainingLog, recipe: RunRecipe, ended: AttemptTotals) -> dict[str, Any]:
     history = log.history()
     rates = sorted(s["tps"] for s in history if isinstance(s.get("tps"), int | float))
     return {

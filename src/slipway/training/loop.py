@@ -29,14 +29,15 @@ from slipway.training.packing import IGNORE, Batch, Example, collate, pack
 
 @dataclass(frozen=True)
 class Schedule:
-    """Which rows each optimizer step sees: `micros[step][micro][pack]` is a list of row indices. A pure function of
-    rows, params, seed."""
+    """Which rows each optimizer step sees: `micros[step][micro][pack]` is a list of row indices, `tokens` their tokens
+    over the whole run. A pure function of rows, params and seed, so a resumed run continues the same schedule."""
 
     micros: list[list[list[list[int]]]]
     tokens: int
 
     @property
     def steps(self) -> int:
+        """Optimizer steps of the whole run."""
         return len(self.micros)
 
     @staticmethod
@@ -44,13 +45,17 @@ class Schedule:
         """All packs of all epochs, in order; a fractional last epoch takes the first packs of one more shuffle."""
         packs: list[list[int]] = []
         for epoch in range(math.ceil(params.epochs)):
-            these = pack(rows, params.pack_length, params.seed + epoch)
+            # Every epoch shuffles and packs anew: with one packing for all, the same documents would always share a
+            # step
+            epoch_packs = pack(rows, params.pack_length, params.seed + epoch)
             share = min(1.0, params.epochs - epoch)
-            packs += these[: max(1, round(share * len(these)))]
+            packs += epoch_packs[: max(1, round(share * len(epoch_packs)))]
         return packs
 
     @classmethod
     def plan(cls, rows: Sequence[Example], params: TrainConfig) -> Schedule:
+        """The schedule of a whole run, cut at `train.max_steps`. Raises DataError for no rows, ConfigError when
+        `max_steps` is more than the epochs hold."""
         if not rows:
             raise DataError("training split", "0 rows", "at least one row", "check data.raw and the split fractions")
         packs = cls.packs(rows, params)
@@ -64,18 +69,19 @@ class Schedule:
                 "raise train.epochs",
             )
         steps = steps[: params.max_steps]
-        tokens = sum(len(rows[i].tokens) for step in steps for micro in step for p in micro for i in p)
-        return cls(steps, tokens)
+        indices = (i for step in steps for micro in step for documents in micro for i in documents)
+        return cls(steps, sum(len(rows[i].tokens) for i in indices))
 
 
 class Checkpoints:
-    """`step_000050/` directories: written to a temporary name, fsynced, renamed; only complete ones have the final
-    name."""
+    """`step_000050/` directories below `root`, the newest `keep` of them. Each is written under a temporary name,
+    fsynced and renamed, so a directory with the final name is complete."""
 
     def __init__(self, root: Path, keep: int) -> None:
         self.root, self.keep = root, keep
 
     def save(self, step: int, state: dict[str, Any]) -> None:
+        """Write the state after `step` optimizer steps, then remove checkpoints older than the newest `keep`."""
         tmp = self.root / f".tmp_{step}"
         shutil.rmtree(tmp, ignore_errors=True)
         tmp.mkdir(parents=True)
@@ -87,18 +93,24 @@ class Checkpoints:
             shutil.rmtree(old)
 
     def complete(self) -> list[Path]:
+        """Directories of complete checkpoints, oldest first."""
         return sorted(self.root.glob("step_*"))
 
     def latest(self) -> dict[str, Any] | None:
-        found = self.complete()
-        if not found:
+        """State of the newest complete checkpoint; None when there is none."""
+        directories = self.complete()
+        if not directories:
             return None
-        state: dict[str, Any] = torch.load(found[-1] / "state.pt", weights_only=True)
+        state: dict[str, Any] = torch.load(directories[-1] / "state.pt", weights_only=True)
         return state
 
 
 class Loop:
-    """Owns model, optimizer and position in the schedule."""
+    """The optimizer loop: a PEFT model, AdamW over its trainable parameters, and the position in the schedule.
+
+    `rows` are what the schedule's indices point to; `pad` is the token id that fills packs up. `history` holds one
+    entry a step: step, loss, lr, grad_norm, tokens, label_tokens, tokens_per_s.
+    """
 
     def __init__(self, model: Any, rows: Sequence[Example], schedule: Schedule, params: TrainConfig, pad: int) -> None:
         self.model, self.rows, self.schedule, self.params, self.pad = model, rows, schedule, params, pad
@@ -108,17 +120,18 @@ class Loop:
         self.tokens_per_s = 0.0
 
     def run(self, checkpoints: Checkpoints, progress: Progress) -> None:
-        """Train to the last step, from the last complete checkpoint when there is one."""
+        """Train to the last step, from the newest complete checkpoint when there is one. Raises ConfigError when the
+        loss of a step is not finite."""
         first = self._restore(checkpoints)
         if first:
             progress.note(f"resumed after step {first} of {self.schedule.steps}")
         self.model.train()
         for step in range(first, self.schedule.steps):
-            line = self._step(step)
-            self.history.append(line)
-            progress.metric(**line)  # type: ignore[arg-type]
+            figures = self._step(step)
+            self.history.append(figures)
+            progress.metric(**figures)  # type: ignore[arg-type]
             progress.update(
-                "train", step + 1, self.schedule.steps, "step", loss=line["loss"], tokens_per_s=self.tokens_per_s
+                "train", step + 1, self.schedule.steps, "step", loss=figures["loss"], tokens_per_s=self.tokens_per_s
             )
             if (step + 1) % self.params.checkpoint_every == 0 and step + 1 < self.schedule.steps:
                 checkpoints.save(step + 1, self._state())
@@ -135,14 +148,17 @@ class Loop:
         self.optimizer.zero_grad(set_to_none=True)
         loss = 0.0
         for batch in batches:
-            part = summed_loss(self.model, batch) / labels
-            part.backward()  # type: ignore[no-untyped-call]
-            loss += part.item()
+            # Divided by the whole step's label tokens, so that gradients add up to those of one large batch
+            share = summed_loss(self.model, batch) / labels
+            share.backward()  # type: ignore[no-untyped-call]
+            loss += share.item()
         norm = torch.nn.utils.clip_grad_norm_(self.trainable, self.params.grad_clip)
+        # Before the optimizer moves: a checkpoint must never hold weights made from a loss that is not finite
         if not math.isfinite(loss):
             raise ConfigError(f"loss at step {step + 1}", loss, "a finite number", f"lower train.lr={self.params.lr}")
         self.optimizer.step()
         tokens, seconds = sum(b.tokens for b in batches), time.monotonic() - started
+        # An exponential mean over about five steps: steps differ in padding and length
         self.tokens_per_s = 0.8 * self.tokens_per_s + 0.2 * tokens / seconds if self.tokens_per_s else tokens / seconds
         return {
             "step": step + 1,
@@ -175,7 +191,8 @@ class Loop:
 
 
 def learning_rate(step: int, steps: int, params: TrainConfig) -> float:
-    """Rate of 0-based `step`: linear from 1/warmup_steps to the peak, then cosine to zero."""
+    """Learning rate of 0-based `step` of `steps`: linear from 1/warmup_steps of the peak to the peak, then cosine to
+    zero."""
     warmup = round(params.warmup * steps)
     if step < warmup:
         return params.lr * (step + 1) / warmup
@@ -183,19 +200,24 @@ def learning_rate(step: int, steps: int, params: TrainConfig) -> float:
 
 
 def summed_loss(model: Any, batch: Batch) -> torch.Tensor:
-    """Sum of cross entropies over the batch's completion tokens, fp32 scalar."""
+    """Sum of cross entropies over the batch's completion tokens, fp32 scalar with gradient.
+
+    The head multiplies only positions that have a label: logits of all positions, [B, T, vocabulary] in fp32, would be
+    the largest tensor of the step by far, and most of it belongs to prompts.
+    """
     causal = model.get_base_model()
     hidden = causal.get_decoder()(
         input_ids=batch.input_ids, attention_mask=batch.mask, position_ids=batch.positions, use_cache=False
     ).last_hidden_state
-    chosen = batch.labels != IGNORE
-    logits = causal.get_output_embeddings()(hidden[chosen])  # [completion tokens, vocabulary]
-    return cross_entropy(logits.float(), batch.labels[chosen], reduction="sum")
+    labelled = batch.labels != IGNORE
+    logits = causal.get_output_embeddings()(hidden[labelled])  # [completion tokens, vocabulary]
+    return cross_entropy(logits.float(), batch.labels[labelled], reduction="sum")
 
 
 @torch.no_grad()
 def mean_loss(model: Any, rows: Sequence[Example], length: int, pad: int) -> float:
-    """Cross entropy per completion token over `rows`."""
+    """Cross entropy per completion token over `rows`, in packs of `length` tokens. Leaves the model in evaluation
+    mode."""
     model.eval()
     batches = [collate([[rows[i] for i in p]], pad) for p in pack(rows, length, 0)]
     total = sum(summed_loss(model, b).item() for b in batches)

@@ -1,4 +1,4 @@
-"""Chat rows -> packed sequences in which no document sees another.
+"""Chat rows to packed sequences in which no document attends to another.
 
 A pack is several documents end to end. Positions restart at 0 with each document and the attention mask is
 block-diagonal and causal, so a packed document computes exactly what it would compute alone. Labels are the next token
@@ -28,6 +28,7 @@ class Example:
 
     @property
     def label_tokens(self) -> int:
+        """Tokens of the completion, end of turn included."""
         return len(self.tokens) - self.completion
 
 
@@ -44,10 +45,15 @@ class Batch:
 
 
 def tokenize(rows: Sequence[dict[str, Any]], tokenizer: Any, longest: int) -> list[Example]:
-    """Apply the model's chat template. Raises DataError when a row is longer than a pack or its prompt is not a prefix
-    of it."""
+    """Chat rows as token ids by the model's chat template; `longest` is the tokens of a pack.
+
+    The completion is what follows the prompt with its generation header. Raises DataError for a row longer than a pack,
+    and for one whose prompt is not a prefix of it.
+    """
     examples = []
     for row in rows:
+        # Tokenized twice, not cut by text: only so is it known that the template appends, and that no token spans the
+        # cut
         prompt = _ids(tokenizer, row["messages"][:-1], add_generation_prompt=True)
         whole = _ids(tokenizer, row["messages"], add_generation_prompt=False)
         if whole[: len(prompt)] != prompt or len(whole) == len(prompt):
@@ -75,14 +81,17 @@ def _ids(tokenizer: Any, messages: list[dict[str, str]], *, add_generation_promp
 
 
 def pack(examples: Sequence[Example], length: int, seed: int) -> list[list[int]]:
-    """Shuffle, then first-fit into packs of at most `length` tokens; returns indices into `examples`."""
+    """Shuffle by `seed`, then put each example into the first pack of at most `length` tokens that has room for it.
+
+    Returns packs of indices into `examples`, each example once, packs in the order in which they were opened.
+    """
     order = list(range(len(examples)))
     random.Random(seed).shuffle(order)  # noqa: S311 (order, not secrecy)
     packs: list[list[int]] = []
-    room: list[int] = []
+    room: list[int] = []  # tokens free in each pack
     for index in order:
         size = len(examples[index].tokens)
-        slot = next((i for i, left in enumerate(room) if left >= size), None)
+        slot = next((i for i, free in enumerate(room) if free >= size), None)
         if slot is None:
             packs.append([])
             room.append(length)
@@ -93,11 +102,13 @@ def pack(examples: Sequence[Example], length: int, seed: int) -> list[list[int]]
 
 
 def collate(packs: Sequence[Sequence[Example]], pad: int) -> Batch:
-    """Lay packs side by side; a padding position attends to itself only, so that no row of the mask is empty."""
+    """Lay B packs side by side, padded with `pad` to the longest, and build their attention mask, positions and
+    labels."""
     width = max(sum(len(e.tokens) for e in p) for p in packs)
     shape = (len(packs), width)
     ids, labels = torch.full(shape, pad), torch.full(shape, IGNORE)
-    positions, documents = torch.zeros(shape, dtype=torch.int64), torch.full(shape, -1)
+    positions = torch.zeros(shape, dtype=torch.int64)
+    documents = torch.full(shape, -1)  # number of the document that a position belongs to; -1: padding
     for row, examples in enumerate(packs):
         at = 0
         for number, example in enumerate(examples):
@@ -106,18 +117,23 @@ def collate(packs: Sequence[Sequence[Example]], pad: int) -> Batch:
             ids[row, at : at + n] = tokens
             positions[row, at : at + n] = torch.arange(n)
             documents[row, at : at + n] = number
+            # A label is the next token: the prompt's last position learns the completion's first token, and the last
+            # token of a document predicts nothing, above all not the first one of the next document
             labels[row, at + example.completion - 1 : at + n - 1] = tokens[example.completion :]
             at += n
-    same = documents[:, :, None] == documents[:, None, :]
+    # Query i attends to key j when both stand in the same document, j is not later, and j is no padding. Padding would
+    # have rows without any True, whose softmax is 0/0 and whose NaN reaches the gradients of every weight; so each
+    # position attends to itself, which changes nothing for the others.
+    same = documents[:, :, None] == documents[:, None, :]  # [B, T, T]
     causal = torch.ones(width, width, dtype=torch.bool).tril()
     real = (documents >= 0)[:, None, :]
     mask = (same & causal & real) | torch.eye(width, dtype=torch.bool)
-    everyone = [e for p in packs for e in p]
+    members = [e for p in packs for e in p]
     return Batch(
         ids,
         positions,
         mask[:, None],
         labels,
-        sum(len(e.tokens) for e in everyone),
-        sum(e.label_tokens for e in everyone),
+        sum(len(e.tokens) for e in members),
+        sum(e.label_tokens for e in members),
     )

@@ -1,8 +1,8 @@
 """Attempts at one training job, until its last step is on disk.
 
-An exit code says little: SIGTERM makes NeMo save and exit with 0, a requeued job ends with whatever killed its last
-attempt. What counts is the last complete checkpoint. While attempts get further the job is submitted again and resumes;
-a failure that comes back at the same step ends it.
+An exit code does not tell whether the training is complete: SIGTERM makes NeMo save and exit with 0, and a requeued job
+ends with the code of whatever killed its last attempt. The last complete checkpoint decides. While attempts save
+further steps the job is submitted again and resumes; a failure that comes back at the same step ends it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from slipway.system.files import write_atomic
 from slipway.training.nemo.checkpoints import steps_done
 from slipway.training.nemo.launcher import FAILED
 
-IDLE = 3  # attempts in a row that saved no further step
-ATTEMPT = "attempt.json"
-TAIL = 15  # lines of the job's output shown with an error
+IDLE_ATTEMPTS = 3  # attempts in a row that saved no further step, after which there is no other
+ATTEMPT_FILE = "attempt.json"
+TAIL_LINES = 15  # of the job's output, shown with an error
 _MEMORY = re.compile(r"OutOfMemoryError|CUDA out of memory|CUDA error: out of memory|CUDNN_STATUS_ALLOC_FAILED")
 _DISK = re.compile(r"No space left on device|Disk quota exceeded")
 _LESS_MEMORY = (
@@ -35,8 +35,8 @@ _LESS_MEMORY = (
 
 
 @dataclass(frozen=True)
-class Ended:
-    """All attempts: how many, and their wall time in seconds as far as it was seen."""
+class AttemptTotals:
+    """How many attempts a training took, and their wall time in seconds as far as a runner measured it."""
 
     attempts: int
     seconds: float
@@ -47,29 +47,32 @@ def run_to_end(
     job: Job,
     checkpoints: Path,
     steps: int,
-    look: Callable[[], None],
+    on_poll: Callable[[], None],
     note: Callable[[str], None],
     *,
     through: str = "",
     poll_s: float = 0.2,
-) -> Ended:
-    """Submit, adopt or resume until `steps` steps are saved. Raises StageError, or the preflight's own error.
+) -> AttemptTotals:
+    """Submit, adopt or resume `job` until `steps` optimizer steps are saved below `checkpoints`.
 
-    An interrupted caller stops the job, which saves; when the machine cannot be reached the job lives on, to be
-    adopted. It may live on while somebody submits it `through` another runner: then it is refused, for two would write
-    one checkpoint folder.
+    `on_poll` is called after each poll and once after the end of an attempt, `note` with one line for each attempt that
+    is resumed; `through` names runner and machine in words. Raises StageError when attempts get no further,
+    ResourceError for too little memory, disk or an unreachable machine, ConfigError for a job that another runner may
+    still be running, and whatever error the job's own preflight reports.
+
+    An interrupted caller (KeyboardInterrupt, SystemExit) stops the job, which saves, and the exception goes on.
     """
     if steps_done(checkpoints) >= steps and not Attempt.pending(job):
-        return Ended(0, 0.0)  # all was there; only what comes after was not done
+        return AttemptTotals(0, 0.0)  # trained by an earlier process that ended before it wrote the artifact
     attempts, idle, seconds = 0, 0, 0.0
     failed_at: int | None = None
     while True:
         began = Attempt.open(job, steps_done(checkpoints), through)
         try:
-            ended = _follow(runner, job, look, poll_s)
+            ended = _follow(runner, job, on_poll, poll_s)
         except (KeyboardInterrupt, SystemExit):
             runner.cancel(job)
-            look()
+            on_poll()
             runner.forget(job)
             began.close()
             raise
@@ -81,23 +84,24 @@ def run_to_end(
         attempts, seconds = attempts + 1, seconds + ended.seconds
         done, output = steps_done(checkpoints), _since(job.log, began.logged)
         if done >= steps:
-            return Ended(attempts, seconds)
+            return AttemptTotals(attempts, seconds)
         _raise_preflight(output)
         idle = 0 if done > began.done else idle + 1
+        # A time limit, a preemption or a lost node says nothing about the recipe, so it may happen any number of times
+        # while steps are saved. A failure at the step where the last one failed will come again, and so will a full
+        # memory or disk before any step was saved.
         failed = ended.state in (State.FAILED, State.OUT_OF_MEMORY)
-        hopeless = (failed and failed_at == done) or (
-            done == began.done and (_MEMORY.search(output) or _DISK.search(output))
-        )
-        if ended.state is State.CANCELLED or hopeless or idle >= IDLE:
-            raise _gave_up(job, ended, done, steps, output)
+        exhausted = done == began.done and bool(_MEMORY.search(output) or _DISK.search(output))
+        if ended.state is State.CANCELLED or (failed and failed_at == done) or exhausted or idle >= IDLE_ATTEMPTS:
+            raise _final_error(job, ended, done, steps, output)
         failed_at = done if failed else None
         note(f"{ended.state.value} ({ended.reason or 'exit 0'}) with {done} of {steps} steps saved; resuming")
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """Where the job's log and checkpoints stood when an attempt was submitted, and through whom; kept on disk for
-    whoever adopts it."""
+    """What was on disk when an attempt was submitted: bytes of the job's log (`logged`), steps saved (`done`), and the
+    runner it was submitted through, in words. Stored in `file`, for the process that adopts the job."""
 
     file: Path
     logged: int
@@ -106,41 +110,48 @@ class Attempt:
 
     @staticmethod
     def pending(job: Job) -> bool:
-        return (job.work / ATTEMPT).exists()
+        """Whether an attempt at this job was submitted whose end nobody recorded."""
+        return (job.work / ATTEMPT_FILE).exists()
 
     @classmethod
     def open(cls, job: Job, done: int, through: str) -> Attempt:
-        file = job.work / ATTEMPT
+        """Record a new attempt, or take over the one that is recorded. Raises ConfigError when that one was submitted
+        through another runner: it may still run there, and two jobs would write one checkpoint folder."""
+        file = job.work / ATTEMPT_FILE
         if not file.exists():
             logged = job.log.stat().st_size if job.log.exists() else 0
             write_atomic(file, json.dumps({"logged": logged, "done": done, "through": through}))
-        found = cls(file, **json.loads(file.read_text()))
-        if found.through != through:
+        attempt = cls(file, **json.loads(file.read_text()))
+        if attempt.through != through:
             raise ConfigError(
                 "target.runner",
                 through,
-                f"{found.through}: this training was started there, and nobody saw it end",
+                f"{attempt.through}: this training was started there, and nobody saw it end",
                 f"go back to it and run again; or make sure by `slipway status` that it ended, delete {file}, and "
                 "run again",
             )
-        return found
+        return attempt
 
     def close(self) -> None:
+        """Remove the record: the attempt has ended, or was never started."""
         self.file.unlink(missing_ok=True)
 
 
-def _follow(runner: Runner, job: Job, look: Callable[[], None], poll_s: float) -> Outcome:
+def _follow(runner: Runner, job: Job, on_poll: Callable[[], None], poll_s: float) -> Outcome:
+    """Submit or adopt, poll to the end. Unlike `runners.base.follow` it cancels nothing when a poll raises: an engine
+    or a controller that does not answer for a while must not cost a training of days, which the next run adopts."""
     runner.submit(job)
     while (ended := runner.poll(job)) is None:
-        look()
+        on_poll()
         time.sleep(poll_s)
-    look()
+    on_poll()
     return ended
 
 
 @contextmanager
 def stopped_by_sigterm() -> Iterator[None]:
-    """SIGTERM to this process ends it as an interruption does: the job is told to save and stop first."""
+    """While it is open, SIGTERM to this process raises SystemExit(143), so that the job is stopped, and saves,
+    first."""
 
     def stop(*_: object) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: stopping takes its time
@@ -153,8 +164,9 @@ def stopped_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _gave_up(job: Job, ended: Outcome, done: int, steps: int, output: str) -> SlipwayError:
-    last = "\n".join(output.strip().splitlines()[-TAIL:])
+def _final_error(job: Job, ended: Outcome, done: int, steps: int, output: str) -> SlipwayError:
+    """The error of a training that gets no further, by its cause."""
+    last = "\n".join(output.strip().splitlines()[-TAIL_LINES:])
     cause = f"{ended.state.value}: {ended.reason or 'exit 0'}, {done} of {steps} steps saved"
     if ended.state is State.OUT_OF_MEMORY or _MEMORY.search(output):
         return ResourceError(
@@ -179,9 +191,10 @@ def _gave_up(job: Job, ended: Outcome, done: int, steps: int, output: str) -> Sl
 
 
 def _raise_preflight(output: str) -> None:
+    """Raise the error that the launcher wrote into the job's output, if it wrote one."""
     for line in reversed(output.splitlines()):
-        _, found, text = line.partition(FAILED)
-        if found:
+        _, marker, text = line.partition(FAILED)
+        if marker:
             try:
                 raise SlipwayError.from_json(json.loads(text))
             except (ValueError, KeyError) as err:

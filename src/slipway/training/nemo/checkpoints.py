@@ -16,36 +16,37 @@ _NAME = re.compile(r"epoch_\d+_step_(\d+)")
 
 
 @dataclass(frozen=True)
-class Saved:
-    """A complete checkpoint, of 0-based `step`."""
+class SavedCheckpoint:
+    """A complete checkpoint directory: the state after the 0-based `step`."""
 
     step: int
     path: Path
 
     @property
     def model(self) -> Path:
-        """Where the adapter is, as PEFT stores it."""
+        """The adapter's directory, as PEFT stores it."""
         return self.path / "model"
 
 
-def complete(root: Path) -> list[Saved]:
-    """Complete checkpoints, oldest first."""
+def complete(root: Path) -> list[SavedCheckpoint]:
+    """Complete checkpoints below `root`, fewest steps first. Links are left out: upstream names the newest and the best
+    by links."""
     names = ((_NAME.fullmatch(p.name), p) for p in root.glob("epoch_*_step_*"))
-    found = [
-        Saved(int(m[1]), p)
+    checkpoints = [
+        SavedCheckpoint(int(m[1]), p)
         for m, p in names
         if m and p.is_dir() and not p.is_symlink() and not (p / INCOMPLETE).exists()
     ]
-    return sorted(found, key=lambda s: s.step)
+    return sorted(checkpoints, key=lambda s: s.step)
 
 
-def latest(root: Path) -> Saved | None:
-    """What a resume starts from."""
-    found = complete(root)
-    return found[-1] if found else None
+def latest(root: Path) -> SavedCheckpoint | None:
+    """The checkpoint that a resume starts from; None when there is none."""
+    checkpoints = complete(root)
+    return checkpoints[-1] if checkpoints else None
 
 
 def steps_done(root: Path) -> int:
-    """Optimizer steps that are safe on disk."""
+    """Optimizer steps that are complete on disk: a resume starts after them."""
     saved = latest(root)
     return saved.step + 1 if saved else 0

@@ -28,7 +28,7 @@ from slipway.weights.external import SOURCE
 
 RECIPE, START, PREFLIGHT = "recipe.yaml", "start.py", "preflight.json"
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-# Output by the line, so that steps are seen when they are made; tokenizers' own threads do not survive a fork.
+# Output by the line, so that steps show when they are made; tokenizers' own threads do not survive a fork.
 QUIET = {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
 # Bytes of a checkpoint per trained parameter: the weight and two moments of AdamW, in fp32.
 CHECKPOINT_BYTES = 12
@@ -36,7 +36,7 @@ CHECKPOINT_BYTES = 12
 
 @dataclass(frozen=True)
 class JobFiles:
-    """Where everything is, here and as the job sees it."""
+    """Base model, data and work folder of one training, on this machine and as the job sees them."""
 
     base: Checkpoint
     data: Dataset
@@ -45,14 +45,16 @@ class JobFiles:
 
     @property
     def checkpoints(self) -> Path:
+        """The folder for checkpoints and `training.jsonl`, on this machine."""
         return self.work / "ckpt"
 
     @property
     def job(self) -> Path:
+        """The folder of recipe, launcher and preflight, on this machine."""
         return self.work / "job"
 
     def paths(self) -> RecipePaths:
-        """As the recipe names them."""
+        """Model, data and checkpoints as the job sees them, which is how the recipe names them."""
         inside = self.params.target.in_container
         model = f"/models/{self.params.model.name}" if inside else str(self.base.path)
         data = "/data" if inside else str(self.data.path)
@@ -62,6 +64,7 @@ class JobFiles:
         return RecipePaths(model, f"{data}/train.jsonl", f"{data}/val.jsonl" if validated else None, checkpoints)
 
     def mounts(self) -> tuple[Mount, ...]:
+        """What a container must see, and where; nothing without a container. Only the checkpoints may be written."""
         if not self.params.target.in_container:
             return ()
         return (
@@ -74,7 +77,8 @@ class JobFiles:
 
 
 def linked_folders(base: Path) -> list[Path]:
-    """Folders outside `base` that its links lead to, at each hop: a container must see them at the same path."""
+    """Folders outside `base` that its links lead to, at each hop. A link holds a path of this machine, so a container
+    must see each of them at the same path. Empty for a model that was copied."""
     folders = set()
     for file in base.iterdir() if (base / SOURCE).exists() else ():
         hop = file
@@ -85,7 +89,10 @@ def linked_folders(base: Path) -> list[Path]:
 
 
 def write_job(files: JobFiles, recipe: str) -> Job:
-    """Write the job's files and describe it. Its name is the stage key's, so whoever runs this stage finds it again."""
+    """Write recipe, launcher and preflight into the job's folder and return the job that runs them.
+
+    The job's name holds the stage's key, so the next process that runs this stage adopts a job that still runs.
+    """
     params = files.params
     for folder in (files.job, files.checkpoints):
         folder.mkdir(parents=True, exist_ok=True)
@@ -93,14 +100,14 @@ def write_job(files: JobFiles, recipe: str) -> Job:
     write_atomic(files.job / START, resources.files("slipway.training.nemo").joinpath("launcher.py").read_text())
     write_atomic(files.job / PREFLIGHT, json.dumps(_preflight(files)) + "\n")
     inside = params.target.in_container
-    seen = "/job" if inside else str(files.job)
+    folder_in_job = "/job" if inside else str(files.job)
     processes = max(1, params.target.gpus)
     python = sys.executable if isinstance(params.target.runner, LocalRunConfig) else "python3"
-    start = (python, f"{seen}/{START}", "--")
+    start = (python, f"{folder_in_job}/{START}", "--")
     name = f"slipway-{files.work.parent.name}"
     return Job(
         name=name,
-        argv=(*start, "automodel", f"{seen}/{RECIPE}", "--nproc-per-node", str(processes)),
+        argv=(*start, "automodel", f"{folder_in_job}/{RECIPE}", "--nproc-per-node", str(processes)),
         work=files.work,
         env={**OFFLINE, **QUIET},
         mounts=files.mounts(),
@@ -111,6 +118,7 @@ def write_job(files: JobFiles, recipe: str) -> Job:
 
 
 def _preflight(files: JobFiles) -> dict[str, object]:
+    """What the launcher checks on the job's machine before the model loads."""
     paths, params = files.paths(), files.params
     keep = params.train.keep_checkpoints + 2  # the best, and the one being written
     needed = keep * CHECKPOINT_BYTES * adapter_parameters(params.model, params.train)

@@ -1,14 +1,13 @@
-"""What a training job runs first, where it runs: looks before the model loads, then starts the command and passes
-SIGTERM on.
+"""What a training job runs first, on the machine that trains: checks, then the command, to which it passes SIGTERM on.
 
-Copied beside the recipe and run by any python3 (>= 3.10): nothing but the standard library. `preflight.json` beside it:
-`gpus` this node must show, `read` files that must be readable, `checkpoints` the folder to write to, `free_bytes`
-there.
+Copied beside the recipe and run by any python3 (>= 3.10): nothing but the standard library. `preflight.json` beside it
+holds `gpus`, the number this node must show; `read`, files that must be readable; and `write` with `checkpoints`, the
+folder to write to, and `free_bytes` there.
 
 SIGTERM must reach the processes that train and save, not the launcher above them: torchrun would give its workers 30
 seconds and kill them. The command is started with SIGTERM ignored, which torchrun keeps and NeMo's workers replace by
-their own handler; so the whole process group may be signalled too. Whoever catches SIGTERM is told; if nobody does yet
-(the model is still loading) there is nothing to save, and all are killed.
+their own handler; so the whole process group may be signalled too. Processes that catch SIGTERM receive it; when none
+does yet (the model is still loading) there is nothing to save, and all are killed.
 """
 
 from __future__ import annotations
@@ -29,10 +28,15 @@ NOT_BY_TORCHRUN = {"TORCHELASTIC_SIGNALS_TO_HANDLE": "SIGINT,SIGHUP,SIGQUIT"}
 
 
 def main(argv: list[str]) -> int:
+    """Run the checks, then the command after `--`. Returns its exit code, or EXIT_CODE with the problem as one line of
+    JSON on stderr."""
     command = argv[argv.index("--") + 1 :]
-    wants = json.loads(Path(__file__).with_name("preflight.json").read_text())
+    needs = json.loads(Path(__file__).with_name("preflight.json").read_text())
     problem = (
-        missing_program(command[0]) or gpus(wants["gpus"]) or unreadable(wants["read"]) or no_room(**wants["write"])
+        check_program(command[0])
+        or check_gpus(needs["gpus"])
+        or check_readable(needs["read"])
+        or check_space(**needs["write"])
     )
     if problem:
         print(FAILED, json.dumps(problem), file=sys.stderr, flush=True)  # noqa: T201 (the job's output is the channel)
@@ -40,7 +44,8 @@ def main(argv: list[str]) -> int:
     return run(command)
 
 
-def missing_program(name: str) -> dict[str, str] | None:
+def check_program(name: str) -> dict[str, str] | None:
+    """The problem when `name` is no program on PATH, else None."""
     if shutil.which(name):
         return None
     return _problem(
@@ -51,22 +56,23 @@ def missing_program(name: str) -> dict[str, str] | None:
     )
 
 
-def gpus(wanted: int) -> dict[str, str] | None:
-    """Asks the driver itself; importing torch for it would take ten seconds."""
+def check_gpus(wanted: int) -> dict[str, str] | None:
+    """The problem when the CUDA driver shows fewer than `wanted` GPUs, else None."""
     if not wanted:
         return None
-    found = _visible_gpus()
-    if found >= wanted:
+    visible = _visible_gpus()
+    if visible >= wanted:
         return None
     return _problem(
         "GPUs visible to the job",
-        str(found),
+        str(visible),
         f"{wanted}, as the target says",
         "look at the container's GPU request and the driver there (`nvidia-smi`), or set target.gpus",
     )
 
 
 def _visible_gpus() -> int:
+    # The driver itself is asked: importing torch for it would take ten seconds
     try:
         cuda = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -75,7 +81,8 @@ def _visible_gpus() -> int:
     return count.value if cuda.cuInit(0) == 0 and cuda.cuDeviceGetCount(ctypes.byref(count)) == 0 else 0
 
 
-def unreadable(files: list[str]) -> dict[str, str] | None:
+def check_readable(files: list[str]) -> dict[str, str] | None:
+    """The problem with the first of `files` that cannot be read, else None."""
     for file in files:
         try:
             with open(file, "rb") as f:  # noqa: PTH123 (the bare call tells why it failed)
@@ -90,7 +97,8 @@ def unreadable(files: list[str]) -> dict[str, str] | None:
     return None
 
 
-def no_room(checkpoints: str, free_bytes: int) -> dict[str, str] | None:
+def check_space(checkpoints: str, free_bytes: int) -> dict[str, str] | None:
+    """The problem when the folder `checkpoints` cannot be written or has less than `free_bytes` free, else None."""
     name = f"checkpoint folder {checkpoints} in the job"
     try:
         with tempfile.TemporaryFile(dir=checkpoints):
@@ -113,8 +121,8 @@ def _problem(thing: str, value: str, expected: str, next_step: str) -> dict[str,
 
 
 def run(command: list[str]) -> int:
-    """Start the command, pass SIGTERM to whoever trains, return its exit code: 128 + signal when it was killed, 143
-    when it was stopped before it could save anything."""
+    """Start the command, pass SIGTERM to the processes that train, and return its exit code: 128 + signal when it was
+    killed, 143 when it was stopped before it could save anything."""
     unsaved: list[bool] = []
     with subprocess.Popen(command, env={**os.environ, **NOT_BY_TORCHRUN}, preexec_fn=_ignore_sigterm) as child:
         signal.signal(signal.SIGTERM, lambda *_: unsaved.append(not stop(child.pid)))
@@ -125,40 +133,46 @@ def run(command: list[str]) -> int:
 
 
 def _ignore_sigterm() -> None:
+    # An ignored signal stays ignored across exec, so torchrun and its workers inherit it until they set a handler
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def stop(child: int) -> bool:
-    """SIGTERM to the processes below `child`, itself included, that train; SIGKILL to all, and False, when none of
-    them catches it yet."""
-    family = [pid for pid in descendants(child) if alive(pid)]
-    catching = [pid for pid in family if catches_sigterm(pid)]
+    """Send SIGTERM to the processes that train: `child` or those below it that catch the signal, of these torchrun's
+    workers where there are some. When none catches it, send SIGKILL to all of them.
+
+    Returns False when they were killed, True otherwise.
+    """
+    processes = [pid for pid in descendants(child) if alive(pid)]
+    catching = [pid for pid in processes if catches_sigterm(pid)]
+    # torchrun's launcher catches SIGTERM too, and would answer it by killing its workers after 30 seconds
     trainers = [pid for pid in catching if is_worker(pid)] or catching
-    for pid in trainers or family:
+    for pid in trainers or processes:
         try:
             os.kill(pid, signal.SIGTERM if trainers else signal.SIGKILL)
         except ProcessLookupError:
             continue
-    return bool(trainers) or not family
+    return bool(trainers) or not processes
 
 
 def descendants(root: int) -> list[int]:
-    """`root` and all below it, parents first."""
+    """Process ids of `root` and all processes below it, parents before their children."""
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             text = stat.read_text()
         except OSError:  # it ended meanwhile
             continue
+        # `pid (name) state parent ...`: a name may hold spaces and parentheses, so fields are counted from the last one
         children.setdefault(int(text.rpartition(")")[2].split()[1]), []).append(int(stat.parent.name))
-    family = [root]
-    for pid in family:
-        family += children.get(pid, [])
-    return family
+    processes = [root]
+    for pid in processes:  # grows while it is read: a walk by breadth
+        processes += children.get(pid, [])
+    return processes
 
 
 def alive(pid: int) -> bool:
-    """False for one that ended and waits to be reaped."""
+    """Whether the process exists and is no zombie, that is, has not ended while its parent has yet to collect it."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -166,7 +180,7 @@ def alive(pid: int) -> bool:
 
 
 def is_worker(pid: int) -> bool:
-    """Whether torchrun started it: its launcher must not be told."""
+    """Whether torchrun started this process as a worker: only those have LOCAL_RANK in their environment."""
     try:
         return b"LOCAL_RANK=" in Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
@@ -174,6 +188,7 @@ def is_worker(pid: int) -> bool:
 
 
 def catches_sigterm(pid: int) -> bool:
+    """Whether the process has a handler for SIGTERM; False for one that ended."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:

@@ -1,4 +1,4 @@
-"""Params of the stage `finetune`, and which of them its key covers."""
+"""Params of the stage `train_nemo`, and which of them its key covers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from slipway.errors import ConfigError
 
 # Seconds between SIGTERM and SIGKILL of a training job: one optimizer step and one save, of a 70B on one slow GPU.
 STOP_S = 600.0
-
-
 # The stage process outlives the job that it stops.
 STAGE_STOP_S = STOP_S + 60
 
@@ -53,12 +51,14 @@ class NemoTrainParams(Section):
 
 
 def image_digest(params: NemoTrainParams) -> str | None:
-    """`sha256:...` of the target's architecture; None without a container or before `slipway pin`."""
+    """Digest (`sha256:...`) of the training image for the target's architecture; None without a container or before
+    `slipway pin`."""
     return params.image.digests.get(params.target.arch) if params.image else None
 
 
 def refuse_sft(params: TrainConfig) -> None:
-    """Full fine-tuning ends with a whole model, which the stages after this one do not take. Raises ConfigError."""
+    """Raise ConfigError for `train.method=sft`: full fine-tuning ends with a whole model, and the stages after this one
+    take an adapter."""
     if params.method == "sft":
         raise ConfigError(
             "train.method",
@@ -70,7 +70,8 @@ def refuse_sft(params: TrainConfig) -> None:
 
 
 def nemo_train_params(config: Config) -> NemoTrainParams:
-    """The stage's params out of the whole config. Raises ConfigError when the target's image has no row."""
+    """The stage's params out of the whole config. Raises ConfigError when the target names an image that has no row in
+    `conf/images.yaml`."""
     image = None
     if config.target.in_container:
         assert not isinstance(config.target.runner, LocalRunConfig)

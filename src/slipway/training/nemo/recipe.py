@@ -47,8 +47,11 @@ def container_paths(name: str) -> RecipePaths:
 def render(
     model: ModelConfig, params: TrainConfig, target: TargetConfig, paths: RecipePaths, *, steps: int | None
 ) -> Doc:
-    """The recipe. `steps`: optimizer steps of the whole run, counted on the data; None leaves the end to epochs or
-    `train.max_steps` and the warm-up to NeMo. Raises ConfigError for part of an epoch without counted steps."""
+    """The recipe as nested mappings, in upstream's order of sections.
+
+    `steps`: optimizer steps of the whole run, counted on the data; None leaves the end to epochs or `train.max_steps`
+    and the warm-up to NeMo. Raises ConfigError for a fraction of an epoch without counted steps.
+    """
     adapter = params.method != "sft"
     return {
         "recipe": "TrainFinetuneRecipeForNextTokenPrediction",

@@ -1,4 +1,5 @@
-"""From names on a command line to a recipe: which rows, refused or not, rendered and checked."""
+"""From names on a command line to a checked recipe: rows of `conf/`, the config they resolve to, the rendered
+recipe."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ class ResolvedRecipe:
     recipe: dict[str, Any]
 
     def summary(self) -> str:
-        """Row, GPUs and memory in one line."""
+        """Train row, GPUs and planned memory in one line."""
         config = self.config
         gpus = parallelism(config.train, config.target)
         plan, room = memory_plan(config.model, config.train, config.target), capacity(config.target)
@@ -40,6 +41,7 @@ class ResolvedRecipe:
         )
 
     def to_json(self) -> dict[str, Any]:
+        """Train row, planned memory in GB (one step, loading, what a GPU has) and the recipe."""
         plan = memory_plan(self.config.model, self.config.train, self.config.target)
         memory = {"step": plan.step, "loading": plan.loading, "room": capacity(self.config.target)}
         return {
@@ -52,7 +54,11 @@ class ResolvedRecipe:
 def resolve_recipe(
     conf: Path, model: str, method: str | None, target: str, row: str | None, overrides: Sequence[str]
 ) -> ResolvedRecipe:
-    """Raises ConfigError for an unknown name, listing those there are, and for what is refused."""
+    """The recipe of a row of `conf/models`, a method (qlora, lora, sft) and a row of `conf/targets`.
+
+    `row` names a row of `conf/train`; None chooses the one for method and target. Raises ConfigError for a name without
+    a row, listing the rows there are, and for a recipe that breaks a rule.
+    """
     layers = [
         f"layers.model=models/{_known(conf, 'models', model)}",
         f"layers.target=targets/{_known(conf, 'targets', target)}",
@@ -61,9 +67,8 @@ def resolve_recipe(
         wanted = method or "qlora"
         if wanted not in METHODS:
             raise _unknown("--method", wanted, METHODS)
-        others = [
-            word for word in overrides if not word.startswith("train.")
-        ]  # they belong to the row that is still to be chosen
+        # Overrides of the section `train` belong to the row that is still to be chosen
+        others = [word for word in overrides if not word.startswith("train.")]
         row = choose_row(conf, wanted, load_config(conf, [*layers, *others]))
     layers.append(f"layers.train=train/{_known(conf, 'train', row)}")
     config = load_config(conf, [*layers, *overrides])
@@ -78,7 +83,8 @@ def resolve_recipe(
 
 
 def checked_recipe(config: Config) -> dict[str, Any]:
-    """The checked recipe of a config whose data are not counted. Raises ConfigError when it is refused."""
+    """The recipe of a config whose data are not counted. Raises ConfigError when it breaks a rule, or when the model
+    directory that the config names has another shape."""
     check_rules(config.model, config.train, config.target, None)
     if config.model.directory:
         check_shape(config.model, Path(config.model.directory))
@@ -88,7 +94,8 @@ def checked_recipe(config: Config) -> dict[str, Any]:
 
 
 def choose_row(conf: Path, method: str, config: Config) -> str:
-    """`nemo-METHOD`, or its row for a mixture of experts or for several GPUs where there is one."""
+    """Name of the row of `conf/train` for a method: `nemo-METHOD`, or its variant for a mixture of experts or for
+    several GPUs where `conf` has one."""
     several = parallelism(config.train, config.target).world > 1
     suffix = "-moe" if config.model.experts else {"qlora": "-ddp", "lora": "-fsdp2"}.get(method, "") if several else ""
     special = f"nemo-{method}{suffix}"

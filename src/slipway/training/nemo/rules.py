@@ -1,4 +1,6 @@
-"""What is refused before anything starts, each with its reason and the way out.
+"""The rules of a NeMo recipe: what would fail, train wrongly or not fit, found before anything starts.
+
+Each error carries its reason and a way out.
 
 Upstream notices some of these deep inside a job that waited for its GPUs (QLoRA with tensor parallelism), and others
 never (documents that see each other, samples that are dropped, adapters that match nothing).
@@ -21,8 +23,11 @@ from slipway.training.nemo.steps import steps_per_epoch, total_steps
 
 @dataclass(frozen=True)
 class DataFacts:
-    """The training split as the trainer sees it. Tokens count the chat template; `longest` is that of one sample;
-    `sequences` is the number of packed sequences an epoch makes, at most `rows` where it is None."""
+    """The training split as the trainer reads it.
+
+    `longest` and `tokens` count the chat template's tokens too: of the longest sample, and of all. `sequences` is the
+    number of packed sequences in an epoch; None stands for not counted, and `rows` is taken.
+    """
 
     rows: int
     longest: int
@@ -32,8 +37,8 @@ class DataFacts:
 
 
 def check_rules(model: ModelConfig, params: TrainConfig, target: TargetConfig, data: DataFacts | None) -> None:
-    """Raises ConfigError for the first thing that would fail, train wrongly or not fit. `data` None: what does not need
-    it."""
+    """Raise ConfigError for the first rule that model, recipe and target break. Without `data` only the rules that need
+    no data are checked."""
     if params.backend != "nemo":
         raise ConfigError(
             "train.backend", params.backend, "nemo", "choose a train row of NeMo's, or train with `slipway run`"
@@ -171,8 +176,8 @@ def _experts(model: ModelConfig, params: TrainConfig, gpus: Parallelism) -> None
 
 
 def _packing(params: TrainConfig) -> None:
-    """With `thd` nothing but the positions says where a document ends; model code reads that only while it keeps no key
-    cache, which is what recomputation switches off."""
+    """With `thd` only the positions mark where a document ends. Model code reads them only while it keeps no key cache,
+    and it keeps one unless recomputation switches it off."""
     if params.packing == "thd" and params.activation_checkpointing == "none":
         raise ConfigError(
             "train.packing",
@@ -209,20 +214,20 @@ def _data(params: TrainConfig, gpus: Parallelism, data: DataFacts) -> None:
             "training split", "no token to learn", "assistant turns in the rows", "check the rows' `messages`"
         )
     if params.max_steps:
-        _enough(params, gpus, data.sequences or data.rows, params.max_steps)
+        _max_steps(params, gpus, data.sequences or data.rows, params.max_steps)
 
 
-def _enough(params: TrainConfig, gpus: Parallelism, sequences: int, wanted: int) -> None:
+def _max_steps(params: TrainConfig, gpus: Parallelism, sequences: int, wanted: int) -> None:
     per_epoch = steps_per_epoch(
         sequences, global_batch=params.global_batch, micro_batch=params.micro_batch, ranks=gpus.data
     )
-    held = total_steps(per_epoch, params.epochs, None) if per_epoch else 0
-    if wanted > held:
+    available = total_steps(per_epoch, params.epochs, None) if per_epoch else 0
+    if wanted > available:
         way_out = f"raise train.epochs to {-(-wanted // per_epoch)}, or " if per_epoch else ""
         raise ConfigError(
             "train.max_steps",
             wanted,
-            f"at most {held}: all that {params.epochs:g} epochs of {sequences} sequences hold",
+            f"at most {available}: all that {params.epochs:g} epochs of {sequences} sequences hold",
             f"{way_out}lower train.max_steps or train.global_batch",
         )
 
@@ -248,13 +253,13 @@ def _memory(model: ModelConfig, params: TrainConfig, target: TargetConfig) -> No
 
 
 def _way_out(model: ModelConfig, params: TrainConfig, target: TargetConfig, room: float) -> str:
-    """The smallest change that fits, in the order of what it costs; else a larger machine."""
+    """Advice in words: the first change of `_changes` that fits into `room` bytes, else a larger machine."""
     for change in _changes(params):
         other = params.model_copy(update=change)
         gpus = parallelism(other, target)
-        sound = other.method != "qlora" or not (model.experts or gpus.model > 1)
+        allowed = other.method != "qlora" or not (model.experts or gpus.model > 1)
         if (
-            sound
+            allowed
             and not (other.loss != "masked" and gpus.pipeline > 1)
             and memory_plan(model, other, target).peak <= room
         ):
@@ -266,7 +271,8 @@ def _way_out(model: ModelConfig, params: TrainConfig, target: TargetConfig, room
 
 
 def _changes(params: TrainConfig) -> Iterator[dict[str, Any]]:
-    """Less memory, from what changes nothing about the result to what changes the method."""
+    """Changes of the recipe that take less memory, from those that leave the result as it is to those that change the
+    method."""
     least = {
         "activation_checkpointing": "full",
         "micro_batch": 1,

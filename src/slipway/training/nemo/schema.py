@@ -1,8 +1,8 @@
 """Every key of a recipe against what nemo-automodel 0.7.0 reads (`nemo_schema.json`), before anything starts.
 
 Upstream stops at an unknown key in most sections, minutes after the container started; at the top level, in
-`quantization` and in a few others it reads on as if nothing had been said. Here both are errors, and the second kind
-says so.
+`quantization` and in a few others it ignores the key without a message. Here both are errors, and the message of the
+second kind says that upstream would ignore the key.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ Doc = Mapping[str, Any]
 
 @functools.cache
 def load_schema() -> dict[str, Any]:
-    """Section -> its keys, what upstream does with unknown ones, and the variants that add keys."""
+    """By section: its keys, what upstream does with unknown ones, and the variants that add keys. Read once."""
     text = resources.files("slipway.training.nemo").joinpath("nemo_schema.json").read_text()
     sections: dict[str, Any] = json.loads(text)["sections"]
     return sections
 
 
 def check_recipe(recipe: Doc) -> None:
-    """Raises ConfigError for a section or key that upstream does not know, a value that is no choice, or a missing
-    key."""
+    """Check every section and key of a rendered recipe. Raises ConfigError for one that upstream does not know, for a
+    value that is none of the key's choices, and for a required key that is missing."""
     known = load_schema()
     for name, section in recipe.items():
         rule = known.get("dataset" if name.startswith("validation_dataset") else name)
@@ -48,7 +48,7 @@ def _check_section(name: str, section: Any, rule: Doc) -> None:
     keys = {**rule["keys"], **_variant(name, section, rule)}
     for key, value in section.items():
         if key not in keys:
-            raise _unknown(f"{name}.{key}", [f"{name}.{k}" for k in keys], _fate(rule, key))
+            raise _unknown(f"{name}.{key}", [f"{name}.{k}" for k in keys], _upstream_answer(rule, key))
         choices = keys[key].get("choices")
         if choices and value not in choices:
             raise ConfigError(
@@ -71,9 +71,9 @@ def _variant(name: str, section: Doc, rule: Doc) -> dict[str, Any]:
     return variants[chosen]
 
 
-def _fate(rule: Doc, key: str) -> str:
-    """What upstream would do with an unknown key. One of another variant of `packed_sequence` is dropped like any
-    other."""
+def _upstream_answer(rule: Doc, key: str) -> str:
+    """What upstream would do with an unknown key, in words; also whether it is a key of another variant of the section,
+    which upstream drops like any other."""
     elsewhere = any(key in keys for keys in rule.get("variants", {}).values())
     unknown = str(rule["unknown"])
     if unknown == "ignored":

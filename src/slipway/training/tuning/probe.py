@@ -32,6 +32,7 @@ Doc = dict[str, Any]
 
 
 def main() -> None:
+    """Set the recipe up in the folder named by the first argument, then serve; exits with 1 when the set-up fails."""
     folder = Path(sys.argv[1])
     document = json.loads((folder / "recipe.json").read_text())
     os.chdir(folder)  # a folder named mlflow in the working directory looks like an installed one to NeMo
@@ -44,16 +45,16 @@ def main() -> None:
         ready = recipe.facts() | {"import_s": imported - start, "setup_s": time.monotonic() - imported}
     except Exception as err:  # noqa: BLE001 (whatever NeMo raises is the answer)
         traceback.print_exc()
-        write(folder / "ready.json", {"error": _words(err)})
+        write(folder / "ready.json", {"error": _first_line(err)})
         sys.exit(1)
     write(folder / "ready.json", ready)
     serve(folder, recipe)
 
 
 def serve(folder: Path, recipe: Any) -> None:
-    """Answer requests in order until told to quit, or until nobody asks any more."""
-    number, asked = 1, time.monotonic()
-    while time.monotonic() - asked < IDLE_S:
+    """Answer requests in order until one is `quit`, or none has come for `IDLE_S` seconds."""
+    number, last_request = 1, time.monotonic()
+    while time.monotonic() - last_request < IDLE_S:
         file = folder / f"request-{number}.json"
         if not file.exists():
             time.sleep(POLL_S)
@@ -62,49 +63,53 @@ def serve(folder: Path, recipe: Any) -> None:
         if request.get("quit"):
             return
         write(folder / f"result-{number}.json", probe(recipe, request))
-        number, asked = number + 1, time.monotonic()
+        number, last_request = number + 1, time.monotonic()
 
 
 def probe(recipe: Any, request: Doc) -> Doc:
-    """One setting: status `ok`, `slower` (stopped early), `oom` or `error`, with what was measured until then."""
+    """Time one setting; never raises for what the setting does.
+
+    Returns `status` (`ok`, `slower` when stopped early, `oom`, `error` with a `reason`), `tokens` and `seconds` of each
+    timed step, the rate with its bounds, peak bytes, and seconds of the whole probe, as far as it came.
+    """
     start = time.monotonic()
-    found: Doc = {"tokens": [], "seconds": []}
+    outcome: Doc = {"tokens": [], "seconds": []}
     try:
         recipe.apply(request)
-        _timed(recipe, request, found)
+        _timed(recipe, request, outcome)
     except Exception as err:  # noqa: BLE001 (a setting that dies is a row of the table)
-        found |= {"status": "oom" if recipe.is_oom(err) else "error", "reason": _words(err)}
+        outcome |= {"status": "oom" if recipe.is_oom(err) else "error", "reason": _first_line(err)}
         logging.error("probe of %s\n%s", request, traceback.format_exc())  # as text: the frames hold the activations
-    found |= {**recipe.peak(), "wall_s": time.monotonic() - start}
-    gc.collect()
+    outcome |= {**recipe.peak(), "wall_s": time.monotonic() - start}
+    gc.collect()  # an exception's traceback and its frames form a circle that holds the step's activations
     recipe.release()
-    return found
+    return outcome
 
 
-def _timed(recipe: Any, request: Doc, found: Doc) -> None:
+def _timed(recipe: Any, request: Doc, outcome: Doc) -> None:
     """One step that is not counted (kernels, allocator), then `steps`, fewer when it is clearly slower than the
     best."""
     first = time.monotonic()
     recipe.step()
-    found["first_s"] = time.monotonic() - first
-    found["status"] = "ok"
+    outcome["first_s"] = time.monotonic() - first
+    outcome["status"] = "ok"
     for _ in range(request["steps"]):
         tokens, seconds = recipe.step()
-        found["tokens"].append(tokens)
-        found["seconds"].append(seconds)
-        if clearly_slower(found["tokens"], found["seconds"], request["best_low"]):
-            found["status"] = "slower"
+        outcome["tokens"].append(tokens)
+        outcome["seconds"].append(seconds)
+        if clearly_slower(outcome["tokens"], outcome["seconds"], request["best_low"]):
+            outcome["status"] = "slower"
             break
-    measured = rate(found["tokens"], found["seconds"])
-    found |= {"tokens_per_s": measured.mean, "low": measured.low, "high": measured.high}
+    measured = rate(outcome["tokens"], outcome["seconds"])
+    outcome |= {"tokens_per_s": measured.mean, "low": measured.low, "high": measured.high}
 
 
-def _words(err: BaseException) -> str:
+def _first_line(err: BaseException) -> str:
     return f"{type(err).__name__}: {str(err).strip().splitlines()[0] if str(err).strip() else ''}"[:400]
 
 
 def write(file: Path, document: Doc) -> None:
-    """Whole or not at all."""
+    """Write JSON under another name and rename it, so that a reader never sees half a document."""
     part = file.with_suffix(".part")
     part.write_text(json.dumps(document))
     part.replace(file)

@@ -55,8 +55,8 @@ class ProbeRecipe:
         self._model.train()
 
     def facts(self) -> Doc:
-        """What the search should know: resident bytes, the device and what it has installed."""
-        there = {
+        """The device, resident bytes of the loaded model, and which attentions and losses are installed or absent."""
+        installed = {
             "flash_attention_2": is_flash_attn_2_available(),
             "fused_linear": find_spec("cut_cross_entropy") is not None,
         }
@@ -64,13 +64,13 @@ class ProbeRecipe:
         return {
             "device": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "cpu",
             "resident_bytes": resident,
-            "attentions": ["sdpa", *(["flash_attention_2"] if there["flash_attention_2"] else []), "eager"],
-            "absent": [name for name, found in there.items() if not found],
+            "attentions": ["sdpa", *(["flash_attention_2"] if installed["flash_attention_2"] else []), "eager"],
+            "absent": [name for name, available in installed.items() if not available],
             "torch": torch.__version__,
         }
 
     def apply(self, setting: Doc) -> None:
-        """Change to a setting; the next `step` runs it. Raises what NeMo raises when it cannot."""
+        """Change to a setting, which the next `step` runs. Raises whatever NeMo raises when it cannot."""
         torch.manual_seed(0)
         self._attention(setting["attention"])
         self._checkpointing(setting["checkpointing"])
@@ -92,7 +92,7 @@ class ProbeRecipe:
         return tokens, time.perf_counter() - start
 
     def peak(self) -> Doc:
-        """Bytes since `apply`: of tensors, and reserved by the allocator, which is what must fit."""
+        """Peak bytes since `apply`: of tensors, and reserved by the allocator, which is what must fit."""
         if not torch.cuda.is_available():
             return {"allocated_bytes": 0, "reserved_bytes": 0}
         return {
@@ -101,7 +101,7 @@ class ProbeRecipe:
         }
 
     def release(self) -> None:
-        """Give back what a step left: gradients of a step that died, batches, the allocator's cache."""
+        """Free what a step leaves behind: gradients of a step that failed, batches, the allocator's cache."""
         self._batches = iter(())
         for optimizer in self._recipe.optimizer:
             optimizer.zero_grad()
@@ -110,8 +110,9 @@ class ProbeRecipe:
 
     @staticmethod
     def is_oom(err: BaseException) -> bool:
-        said = str(err).lower()
-        return isinstance(err, torch.OutOfMemoryError) or "out of memory" in said or "alloc_failed" in said
+        """Whether an exception means that the device's memory is full: CUDA's libraries raise types of their own."""
+        message = str(err).lower()
+        return isinstance(err, torch.OutOfMemoryError) or "out of memory" in message or "alloc_failed" in message
 
     def _attention(self, name: str) -> None:
         if self._model.config._attn_implementation != name:
@@ -148,7 +149,7 @@ class ProbeRecipe:
         self._recipe.loss_fn = _maybe_downgrade_loss_fn(config.loss_fn.build(), self._model, False)
 
     def _data(self, setting: Doc) -> None:
-        """Batches of the recipe's own dataset, packer and collater at this length and micro-batch, for ever in turn."""
+        """Batches of the recipe's own dataset, packer and collater at this length and micro-batch, repeated in turn."""
         document = copy.deepcopy(self._document)
         document["packed_sequence"]["packed_sequence_size"] = document["dataset"]["seq_length"] = setting["pack_length"]
         document["step_scheduler"]["local_batch_size"] = setting["micro_batch"]
@@ -183,6 +184,7 @@ class Tokenized:
     samples: list[Any]
 
     def build(self) -> list[Any]:
+        """Copies of the samples: NeMo's packer changes them."""
         return [dict(sample) for sample in self.samples]
 
 
@@ -206,5 +208,6 @@ def real_tokens(batch: Doc) -> int:
 
 
 def synchronize() -> None:
+    """Wait until the GPU has finished; nothing without one."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()

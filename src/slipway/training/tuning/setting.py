@@ -1,4 +1,4 @@
-"""What `slipway tune` chooses between, and what a probe of one choice found."""
+"""A setting that `slipway tune` may choose, the result of probing it, and the machine that probes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ Status = Literal["ok", "slower", "oom", "too_big", "error"]
 
 @dataclass(frozen=True, order=True)
 class Setting:
-    """`tokens` of one micro-batch on one GPU decide most of both memory and speed."""
+    """What a search varies: tokens of a pack, packs of a micro-batch, recomputation (`none`, `selective`, `full`),
+    attention implementation and loss, by the names of the section `train`."""
 
     pack_length: int
     micro_batch: int
@@ -20,6 +21,7 @@ class Setting:
 
     @property
     def tokens(self) -> int:
+        """Tokens of one micro-batch on one GPU, padding included."""
         return self.pack_length * self.micro_batch
 
     @property
@@ -52,7 +54,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Machine:
-    """What the prober found when the model was loaded. `resident`: bytes of the loaded model; `seconds`: it took to get
+    """The machine after the model was loaded. `resident`: bytes of the loaded model; `seconds`: it took to get
     there; `absent`: attentions and losses that are not installed there."""
 
     device: str

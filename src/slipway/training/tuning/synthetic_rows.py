@@ -37,7 +37,8 @@ WORDS = (
 
 
 def write_synthetic(file: Path, tokens: int, seed: int = 0, longest: int = LONGEST) -> None:
-    """Rows of about `tokens` tokens together, the same for the same arguments."""
+    """Write chat rows of about `tokens` tokens together to `file`; no document is longer than `longest` tokens. The
+    same arguments give the same bytes."""
     source, rows, total = random.Random(seed), [], 0  # noqa: S311 (text, no secret)
     while total < tokens:
         length = max(24, min(longest, int(source.lognormvariate(MEDIAN_LOG, SPREAD_LOG))))

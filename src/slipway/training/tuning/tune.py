@@ -29,18 +29,18 @@ from slipway.training.nemo.params import nemo_train_params
 from slipway.training.nemo.recipe import LOSSES, RecipePaths, render
 from slipway.training.nemo.schema import check_recipe
 from slipway.training.tuning.cost_model import MemoryModel, SpeedModel, filled_share
-from slipway.training.tuning.prober import SEES, ProcessProber, probe_job
-from slipway.training.tuning.search import Search, SearchResult, space, step_tokens
+from slipway.training.tuning.prober import WORK_IN_CONTAINER, ProcessProber, probe_job
+from slipway.training.tuning.search import Search, SearchResult, search_space, step_tokens
 from slipway.training.tuning.setting import Prober, Result, Setting
 from slipway.training.tuning.synthetic_rows import LONGEST, write_synthetic
 
 PROBE_TOKENS = 150_000
-MOST = 16384  # tokens of a pack, when the model's own context is longer
-SEEN_MODEL, ROWS = "/models/probe", "train.jsonl"
+MOST_TOKENS = 16384  # of a pack, when the model's own context is longer
+MODEL_IN_CONTAINER, ROWS_FILE = "/models/probe", "train.jsonl"
 
 
 @dataclass(frozen=True)
-class Request:
+class TuneRequest:
     """What to tune. `work`: an empty folder. `data`: training rows, or None for synthetic ones. `here`: probe with
     `python` on this machine, held to the target's memory, instead of through the target's runner."""
 
@@ -54,38 +54,44 @@ class Request:
 
     @property
     def container(self) -> bool:
+        """Whether probes run in a container: as the target's training jobs do, never with `here`."""
         return not self.here and self.config.target.in_container
 
 
-def tune(request: Request, look: Callable[[Result], None]) -> SearchResult:
-    """Search on the machine; `look` sees each probe. Raises ConfigError for what cannot be probed on one GPU,
-    StageError when the model does not load or the recipe as it stands does not run."""
+def tune(request: TuneRequest, on_result: Callable[[Result], None]) -> SearchResult:
+    """Search on the machine that the request names; `on_result` is called with each probe's result. Raises ConfigError
+    for what cannot be probed on one GPU, StageError when the model does not load or the recipe as it stands does not
+    run."""
     deadline, limit = time.monotonic() + request.budget_s, _limit(request.config)
     _write_rows(request)
     with _prober(request, limit, deadline) as prober:
         prober.launch()  # loads the model while the rows are counted here
         lengths = _lengths(request)
-        found = search(prober, request.config, lengths, limit, deadline, look, _context(request.model))
-    if found.baseline.status != "ok":
+        outcome = search_settings(
+            prober, request.config, lengths, limit, deadline, on_result, _longest_pack(request.model)
+        )
+    if outcome.baseline.status != "ok":
         raise StageError(
             "the recipe as it stands",
-            f"{found.baseline.status} {found.baseline.reason}".strip(),
+            f"{outcome.baseline.status} {outcome.baseline.reason}".strip(),
             f"a run within {limit / 1e9:.0f} GB",
             "lower train.pack_length, or set train.activation_checkpointing=full",
         )
-    return found
+    return outcome
 
 
-def search(
+def search_settings(
     prober: Prober,
     config: Config,
     lengths: list[int],
     limit: float,
     deadline: float,
-    look: Callable[[Result], None],
+    on_result: Callable[[Result], None],
     most: int,
 ) -> SearchResult:
-    """The search itself, on any prober. `deadline`: on time.monotonic()'s clock."""
+    """The search on any prober. `lengths`: tokens of each training row; `limit`: bytes a setting may take on one GPU;
+    `deadline`: on time.monotonic()'s clock; `most`: tokens of the longest pack. Raises StageError when the model does
+    not load."""
     model, params, baseline = config.model, config.train, setting_of(config.train)
     machine = prober.start()
     speed = SpeedModel(
@@ -93,19 +99,20 @@ def search(
         4.0 * model.hidden * model.layers,
         lambda n: filled_share(lengths, n),
     )
-    memory = MemoryModel(machine.resident, lambda s: activations(model, params, config.target, s))
-    inside = space(baseline, machine, limit, max(lengths), most)
-    return Search(prober, machine, inside, speed, memory, deadline=deadline, look=look).run(baseline)
+    memory = MemoryModel(machine.resident, lambda s: activation_bytes(model, params, config.target, s))
+    settings = search_space(baseline, machine, limit, max(lengths), most)
+    return Search(prober, machine, settings, speed, memory, deadline=deadline, on_result=on_result).run(baseline)
 
 
 def setting_of(params: TrainConfig) -> Setting:
+    """The setting that a train row has now: the baseline."""
     return Setting(
         params.pack_length, params.micro_batch, params.activation_checkpointing, params.attention, params.loss
     )
 
 
-def tuned(params: TrainConfig, setting: Setting, ranks: int) -> TrainConfig:
-    """The row with this setting, and as many tokens in an optimizer step as before, to the nearest whole number of
+def tuned_params(params: TrainConfig, setting: Setting, ranks: int) -> TrainConfig:
+    """The params with this setting, and as many tokens in an optimizer step as before, to the nearest whole number of
     forward passes."""
     step = setting.micro_batch * ranks
     tokens = params.global_batch * params.pack_length
@@ -120,10 +127,11 @@ def tuned(params: TrainConfig, setting: Setting, ranks: int) -> TrainConfig:
     return TrainConfig.model_validate(params.model_dump() | changes)
 
 
-def row(found: SearchResult, config: Config, ranks: int) -> str:
-    """A layer of conf/train/: the tuned row as YAML, with what was measured."""
-    best, base = found.best, found.baseline
-    params = tuned(config.train, best.setting, ranks)
+def train_row(outcome: SearchResult, config: Config, ranks: int) -> str:
+    """The tuned params as a layer of `conf/train/`: YAML, with the measured figures as its description. `ranks`: GPUs
+    that share an optimizer step."""
+    best, base = outcome.best, outcome.baseline
+    params = tuned_params(config.train, best.setting, ranks)
     named = {
         "backend",
         *NEMO_DEFAULTS,
@@ -136,41 +144,42 @@ def row(found: SearchResult, config: Config, ranks: int) -> str:
     document = {
         "description": f"{config.model.name} {params.method} on {config.target.name}: {best.tokens_per_s:,.0f} "
         "tokens/s a GPU at "
-        f"{best.reserved / 1e9:.1f} GB, {found.gain:.2f} times {base.setting} ({base.tokens_per_s:,.0f}); by slipway "
-        f"tune on {found.machine.device}",
+        f"{best.reserved / 1e9:.1f} GB, {outcome.gain:.2f} times {base.setting} ({base.tokens_per_s:,.0f}); by slipway "
+        f"tune on {outcome.machine.device}",
         **{name: value for name, value in params.model_dump().items() if name in named},
     }
     return yaml.safe_dump(document, sort_keys=False, width=1000)
 
 
-def report(found: SearchResult) -> dict[str, Any]:
-    """What a program reads."""
+def search_report(outcome: SearchResult) -> dict[str, Any]:
+    """The result as JSON values: seconds, gain, baseline, best, every probe, and what was not probed."""
     return {
-        "device": found.machine.device,
-        "start_s": round(found.machine.seconds, 1),
-        "probing_s": round(found.seconds - found.machine.seconds, 1),
-        "total_s": round(found.seconds, 1),
-        "gain": round(found.gain, 3),
-        "baseline": _result(found.baseline),
-        "best": _result(found.best),
-        "probes": [_result(r) for r in found.results],
-        "never_probed": found.skipped,
-        "absent": list(found.machine.absent),
-        "ended": found.ended,
+        "device": outcome.machine.device,
+        "start_s": round(outcome.machine.seconds, 1),
+        "probing_s": round(outcome.seconds - outcome.machine.seconds, 1),
+        "total_s": round(outcome.seconds, 1),
+        "gain": round(outcome.gain, 3),
+        "baseline": _result_json(outcome.baseline),
+        "best": _result_json(outcome.best),
+        "probes": [_result_json(r) for r in outcome.results],
+        "never_probed": outcome.skipped,
+        "absent": list(outcome.machine.absent),
+        "ended": outcome.ended,
     }
 
 
-def activations(model: ModelConfig, params: TrainConfig, target: TargetConfig, setting: Setting) -> float:
-    """Bytes of a step beyond the loaded weights, as planned."""
-    plan = memory_plan(model, tuned(params, setting, 1), one_gpu(target))
+def activation_bytes(model: ModelConfig, params: TrainConfig, target: TargetConfig, setting: Setting) -> float:
+    """Bytes that a step on one GPU takes beyond the loaded weights, by the memory planner."""
+    plan = memory_plan(model, tuned_params(params, setting, 1), one_gpu(target))
     return plan.trained + plan.kept + plan.working
 
 
 def one_gpu(target: TargetConfig) -> TargetConfig:
+    """The target with one GPU of its kind: what probes run on."""
     return target.model_copy(update={"gpus": 1, "nodes": 1})
 
 
-def _result(r: Result) -> dict[str, Any]:
+def _result_json(r: Result) -> dict[str, Any]:
     s = r.setting
     return {
         "pack_length": s.pack_length,
@@ -191,7 +200,7 @@ def _result(r: Result) -> dict[str, Any]:
 
 
 def _limit(config: Config) -> float:
-    """Bytes that training may take on one GPU, and what one GPU cannot show refused."""
+    """Bytes that training may take on one GPU. Raises ConfigError for a recipe that cannot be probed on one GPU."""
     params, target = config.train, config.target
     if params.backend != "nemo" or params.packing != "neat":
         raise ConfigError(
@@ -221,19 +230,19 @@ def _limit(config: Config) -> float:
     return limit
 
 
-def _write_rows(request: Request) -> None:
-    file = request.work / ROWS
+def _write_rows(request: TuneRequest) -> None:
+    file = request.work / ROWS_FILE
     if request.data:
         file.write_bytes(request.data.read_bytes())
     else:
         write_synthetic(file, PROBE_TOKENS, longest=min(LONGEST, request.config.train.pack_length - 64))
 
 
-def _lengths(request: Request) -> list[int]:
+def _lengths(request: TuneRequest) -> list[int]:
     """Tokens of each row. Raises ConfigError when one does not fit the baseline's packs."""
     from slipway.data.tokens import token_lengths
 
-    lengths, fits = token_lengths(read_rows(request.work / ROWS), request.model), request.config.train.pack_length
+    lengths, fits = token_lengths(read_rows(request.work / ROWS_FILE), request.model), request.config.train.pack_length
     if max(lengths) > fits:
         raise ConfigError(
             "train.pack_length",
@@ -244,24 +253,28 @@ def _lengths(request: Request) -> list[int]:
     return lengths
 
 
-def _context(model: Path) -> int:
-    """Longest pack worth trying, tokens."""
-    return min(MOST, int(json.loads((model / "config.json").read_text()).get("max_position_embeddings", MOST)))
+def _longest_pack(model: Path) -> int:
+    """Tokens of the longest pack worth trying."""
+    return min(
+        MOST_TOKENS, int(json.loads((model / "config.json").read_text()).get("max_position_embeddings", MOST_TOKENS))
+    )
 
 
 @contextmanager
-def _prober(request: Request, limit: float, deadline: float) -> Iterator[ProcessProber]:
+def _prober(request: TuneRequest, limit: float, deadline: float) -> Iterator[ProcessProber]:
     config, work, inside = request.config, request.work, request.container
     if inside:
-        paths, env, python = RecipePaths(SEEN_MODEL, f"{SEES}/{ROWS}", None, f"{SEES}/ckpt"), {}, "python3"
+        rows, checkpoints = f"{WORK_IN_CONTAINER}/{ROWS_FILE}", f"{WORK_IN_CONTAINER}/ckpt"
+        paths = RecipePaths(MODEL_IN_CONTAINER, rows, None, checkpoints)
+        env, python = {}, "python3"
     else:
-        paths = RecipePaths(str(request.model), str(work / ROWS), None, str(work / "ckpt"))
+        paths = RecipePaths(str(request.model), str(work / ROWS_FILE), None, str(work / "ckpt"))
         env, python = {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}, request.python
     params = config.train.model_copy(update={"global_batch": config.train.micro_batch, "strategy": "fsdp2"})
     recipe = render(config.model, params, one_gpu(config.target), paths, steps=100_000)
     check_recipe(recipe)
     runner = LocalRunner() if request.here else runner_for(config.target, nemo_train_params(config).image)
-    job = probe_job(work, (Mount(request.model, SEEN_MODEL),), container=inside, python=python, env=env)
+    job = probe_job(work, (Mount(request.model, MODEL_IN_CONTAINER),), container=inside, python=python, env=env)
     prober = ProcessProber(
         runner, job, recipe, LOSSES, limit=limit, step_tokens=step_tokens(setting_of(config.train)), deadline=deadline
     )

@@ -83,7 +83,7 @@ def test_exit_0_without_the_last_step_is_resumed(job):
     assert ended.attempts == 2 and "done (exit code 0)" in notes[0] and "of 12 steps saved; resuming" in notes[0]
     assert steps_done(one.work / "ckpt") == 12
     log = TrainingLog(one.work / "ckpt" / "training.jsonl", one.log)
-    log.new()
+    log.new_steps()
     assert [s["step"] for s in log.history()] == list(range(12))
 
 

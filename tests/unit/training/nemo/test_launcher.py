@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from slipway.training.nemo import launcher as job_entry
+from slipway.training.nemo import launcher
 
 SAVES = """
 import os, signal, sys, time
@@ -40,7 +40,7 @@ def entry(tmp_path):
     """Start a job with these wishes; the process and its output file."""
     (tmp_path / "ckpt").mkdir()
     (tmp_path / "data").write_text("x")
-    shutil.copyfile(job_entry.__file__, tmp_path / "start.py")
+    shutil.copyfile(launcher.__file__, tmp_path / "start.py")
     started = []
 
     def start(*command, **wishes):
@@ -71,9 +71,9 @@ def until(file: Path, text: str, times: int = 1):
 
 
 def refused(process, log) -> dict[str, str]:
-    assert process.wait(20) == job_entry.EXIT_CODE
-    _, found, text = log.read_text().partition(job_entry.FAILED)
-    assert found
+    assert process.wait(20) == launcher.EXIT_CODE
+    _, marker, text = log.read_text().partition(launcher.FAILED)
+    assert marker
     return json.loads(text)
 
 

@@ -28,9 +28,9 @@ def log(tmp_path):
 
 def test_steps_are_heard_at_once_and_told_once(tmp_path):
     training, jsonl, output = log(tmp_path)
-    assert training.new() == []
+    assert training.new_steps() == []
     output.write_text("Training:   0%|          | 0/8\r" + said(0, 6.7251))
-    (first,) = training.new()
+    (first,) = training.new_steps()
     assert first == {
         "step": 0,
         "epoch": 0,
@@ -41,9 +41,9 @@ def test_steps_are_heard_at_once_and_told_once(tmp_path):
         "tps": 210.37,
         "num_label_tokens": 565,
     }
-    assert training.new() == []
+    assert training.new_steps() == []
     jsonl.write_text(exact(0, 6.725117) + exact(1, 6.5))
-    assert [s["step"] for s in training.new()] == [1]
+    assert [s["step"] for s in training.new_steps()] == [1]
     assert training.history()[0]["loss"] == 6.725117, "the exact line replaces the rounded one"
 
 
@@ -51,19 +51,19 @@ def test_a_half_written_line_waits_for_its_end(tmp_path):
     training, jsonl, output = log(tmp_path)
     jsonl.write_text(exact(0)[:-20])
     output.write_text(said(1)[:-30])
-    assert training.new() == []
+    assert training.new_steps() == []
     jsonl.write_text(exact(0))
     output.write_text(said(1))
-    assert [s["step"] for s in training.new()] == [0, 1]
+    assert [s["step"] for s in training.new_steps()] == [0, 1]
 
 
 def test_a_resume_repeats_steps_and_its_word_is_the_last(tmp_path):
     training, jsonl, _ = log(tmp_path)
     jsonl.write_text("".join(exact(n, 5.0) for n in range(4)))
-    assert len(training.new()) == 4
+    assert len(training.new_steps()) == 4
     with jsonl.open("a") as f:  # killed inside a line; the next attempt goes on behind it
         f.write('{"step": 4, "los' + exact(3, 3.5) + exact(2, 4.5) + exact(4, 3.0))
-    assert [s["step"] for s in training.new()] == [4]
+    assert [s["step"] for s in training.new_steps()] == [4]
     assert [s["loss"] for s in training.history()] == [5.0, 5.0, 4.5, 3.5, 3.0]
 
 
@@ -71,14 +71,14 @@ def test_what_is_no_step_is_passed_over(tmp_path):
     training, jsonl, output = log(tmp_path)
     jsonl.write_text('[1]\n{}\n{"step": true, "loss": 1}\n{"step": 1}\nnot json\n')
     output.write_text("step 3 | epoch 0 | loss said\n" + said(7).replace("3.7702", "n/a"))
-    assert training.new() == [] and training.history() == []
+    assert training.new_steps() == [] and training.history() == []
 
 
 def test_steps_lost_from_memory_by_a_kill_are_kept_from_the_output(tmp_path):
     training, jsonl, output = log(tmp_path)
     output.write_text("".join(said(n, 9 - n) for n in range(6)))
     jsonl.write_text("".join(exact(n, 8.5 - n) for n in range(4, 8)))
-    training.new()
+    training.new_steps()
     training.write(tmp_path / "history.jsonl", 7)
     lines = [json.loads(x) for x in (tmp_path / "history.jsonl").read_text().splitlines()]
     assert [(x["step"], x["loss"]) for x in lines] == [(0, 9), (1, 8), (2, 7), (3, 6), (4, 4.5), (5, 3.5), (6, 2.5)]
@@ -87,6 +87,6 @@ def test_steps_lost_from_memory_by_a_kill_are_kept_from_the_output(tmp_path):
 def test_a_log_that_was_replaced_is_read_from_its_start(tmp_path):
     training, _, output = log(tmp_path)
     output.write_text(said(0) + said(1))
-    training.new()
+    training.new_steps()
     output.write_text(said(2))
-    assert [s["step"] for s in training.new()] == [2]
+    assert [s["step"] for s in training.new_steps()] == [2]

@@ -15,10 +15,10 @@ from slipway.config.load import load_config
 from slipway.config.train import TrainConfig
 from slipway.errors import ConfigError
 from slipway.training.tuning.cost_model import MemoryModel, SpeedModel, filled_share, non_negative
-from slipway.training.tuning.search import STEPS, Search, SearchResult, space, step_tokens
+from slipway.training.tuning.search import STEPS, Search, SearchResult, search_space, step_tokens
 from slipway.training.tuning.setting import Machine, Result, Setting
 from slipway.training.tuning.step_rate import clearly_slower, rate
-from slipway.training.tuning.tune import row, tuned
+from slipway.training.tuning.tune import train_row, tuned_params
 
 ROOT = Path(__file__).resolve().parents[4]
 GIB = 2**30
@@ -101,7 +101,7 @@ def search(
     lengths = documents()
     speed = SpeedModel(2 * 8.0e9, 4 * 4096 * 32, lambda n: filled_share(lengths, n))
     memory = MemoryModel(found.resident, activations)
-    inside = space(UNTUNED, found, machine.limit, max(lengths), most)
+    inside = search_space(UNTUNED, found, machine.limit, max(lengths), most)
     return Search(
         machine,
         found,
@@ -109,14 +109,14 @@ def search(
         speed,
         memory,
         deadline=budget_s - found.seconds,
-        look=lambda _: None,
+        on_result=lambda _: None,
         clock=lambda: machine.seconds,
     ).run(UNTUNED)
 
 
 def best_of_all(machine: SimulatedH100, most: int = 16384) -> float:
     """By trying everything."""
-    inside = space(UNTUNED, machine.start(), machine.limit, max(documents()), most)
+    inside = search_space(UNTUNED, machine.start(), machine.limit, max(documents()), most)
     return max(machine.speed(s) for s in inside.settings if machine.memory(s) <= machine.limit)
 
 
@@ -285,14 +285,14 @@ def test_what_one_gpu_cannot_show_is_refused_before_anything_starts(
 
 def test_the_tuned_row_keeps_the_tokens_of_a_step_and_loads_as_it_was_meant() -> None:
     params = TrainConfig.model_validate({"backend": "nemo", "global_batch": 32})
-    made = tuned(params, Setting(4096, 2, "none", "sdpa", "chunked"), ranks=8)
+    made = tuned_params(params, Setting(4096, 2, "none", "sdpa", "chunked"), ranks=8)
     assert made.global_batch * made.pack_length == params.global_batch * params.pack_length
     assert made.global_batch % (2 * 8) == 0
-    assert tuned(params, Setting(16384, 8, "none"), ranks=8).global_batch == 64
+    assert tuned_params(params, Setting(16384, 8, "none"), ranks=8).global_batch == 64
     found = search(SimulatedH100(74e9))
     config = load_config(ROOT / "conf", ["layers.train=train/nemo-qlora", "layers.target=targets/dgx-h100"])
-    written = yaml.safe_load(row(found, config, 8))
+    written = yaml.safe_load(train_row(found, config, 8))
     assert "by slipway tune" in written.pop("description")
     loaded = TrainConfig.model_validate(written)
-    assert loaded == tuned(config.train, found.best.setting, 8)
+    assert loaded == tuned_params(config.train, found.best.setting, 8)
     assert loaded.activation_checkpointing == "none"
