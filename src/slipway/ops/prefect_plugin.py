@@ -1,7 +1,7 @@
 """Makes `prefect deployment run finetune-and-ship` work: Prefect itself wants `<FLOW_NAME>/<DEPLOYMENT_NAME>`.
 
 Prefect loads this module through the entry-point group `prefect.plugins` when `[plugins] enabled = true`, as in
-`prefect.toml`. It wraps a client method, so Prefect is pinned and tests/lab/test_deployment.py runs the literal command.
+`prefect.toml`. It wraps a client method, so Prefect is pinned and tests/lab/deployment/test_prefect_deployment.py runs the literal command.
 """
 
 from __future__ import annotations

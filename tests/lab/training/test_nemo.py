@@ -31,7 +31,7 @@ from slipway.weights.checkpoint import materialize
 from tests.support.nemo import dataset_of, pico_params, wait_for
 from tests.support.pico import pico_model
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 STEPS = 24
 
 

@@ -20,7 +20,7 @@ from slipway.training.tuning.synthetic_rows import write_synthetic
 from tests.support.nemo import pico_params
 from tests.support.pico import HEADS, HIDDEN, INTERMEDIATE, KV_HEADS, pico_model
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 LAYERS = 2
 
 
