@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from prefect.logging.configuration import setup_logging
-from rich.console import Console
 
 from flows.stopping import exit_code, stopped_by_signals
-from slipway.cli.tables import show_run
-from slipway.cli.views import show_error, show_json
+from slipway.cli.output import console, guarded
+from slipway.cli.tables import show_error, show_json, show_run
 from slipway.config.load import Config
 from slipway.errors import SlipwayError
 from tasks.failures import failures_named
@@ -31,7 +30,11 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 
 def attempt(configure: Callable[[], Config], flow: Callable[[Config], Any], *, as_json: bool) -> int:
-    """Load the config, run the flow, show what it did. Returns the exit code of slipway.errors."""
+    """Load the config, run the flow, show what it did. Returns the exit code of slipway.errors, or of a broken output."""
+    return guarded(lambda: _attempt(configure, flow, as_json=as_json))
+
+
+def _attempt(configure: Callable[[], Config], flow: Callable[[Config], Any], *, as_json: bool) -> int:
     quiet_on_terminals()
     summary: dict[str, Any] = {}
     error: SlipwayError | None = None
@@ -63,9 +66,9 @@ def show(summary: dict[str, Any], error: SlipwayError | None, *, as_json: bool) 
         show_json({**summary, **({"error": error.to_json()} if error else {})})
         return
     if summary:
-        show_run(summary, Console())
+        show_run(summary, console())
     if error:
-        show_error(error, Console(stderr=True))
+        show_error(error)
 
 
 def quiet_on_terminals() -> None:

@@ -9,7 +9,7 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed, State
 
-from slipway.cli.progress import Line
+from slipway.cli.progress import StageLine
 from slipway.config.deploy import DeployConfig
 from slipway.config.load import Config
 from slipway.deployment import promotion, state
@@ -73,12 +73,12 @@ def rollback(run: Run, params: DeployConfig) -> State[Release]:
     return Completed(message=why, data=release)
 
 
-def _note(run: Run, line: Line) -> Note:
+def _note(run: Run, line: StageLine) -> Note:
     """Where a promotion's steps are shown: the live line, or the log where there is none."""
     return line.say if run.bars.live else get_run_logger().info
 
 
-def _announce(run: Run, line: Line, action: str, release: Release, why: str) -> None:
+def _announce(run: Run, line: StageLine, action: str, release: Release, why: str) -> None:
     """Where the target serves now: on the terminal, in the summary, as a link in the UI; and the action's row in the run's table."""
     line.say(why)
     url = state.status(run.config.deploy).url or ""

@@ -12,7 +12,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, State
 from pydantic import BaseModel
 
-from slipway.cli.progress import Bars, Line, describe, human_bytes
+from slipway.cli.progress import Bars, StageLine, describe, human_bytes
 from slipway.config.load import Config
 from slipway.pipeline.ensure import STOP_S, Made, ensure
 from slipway.runners.base import Runner
@@ -97,7 +97,7 @@ class Run:
 class Listener:
     """Carries a stage's events to the terminal, the Prefect UI, the log and MLflow, each at its own pace."""
 
-    def __init__(self, label: str, line: Line, tracked: StageRun, *, logs: bool) -> None:
+    def __init__(self, label: str, line: StageLine, tracked: StageRun, *, logs: bool) -> None:
         self._line, self._tracked, self._logs = line, tracked, logs
         self._ui = prefect_ui.ProgressArtifact(label)
         self._throttle = Throttle(LOG_EVERY_S)

@@ -11,6 +11,7 @@ Exit codes of `slipway` (the CLI documents the same table):
 | 4 | the machine lacks something: disk, memory, port, compiler, service |
 | 5 | a stage or an engine died |
 | 129, 130, 143 | ended by SIGHUP, by Ctrl-C (SIGINT), by SIGTERM |
+| 141 | nobody read its output (a closed pipe) |
 """
 
 from __future__ import annotations

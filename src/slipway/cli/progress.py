@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
+from slipway.cli.output import console
 from slipway.system.progress import Progress as Reporter
 from slipway.system.throttle import Throttle
 
@@ -70,6 +71,7 @@ class Clock(ProgressColumn):
     """Time since the stage began, and what its present phase still needs; nothing once it ended."""
 
     def render(self, task: Task) -> Text:
+        """`2:05, ETA 0:40`."""
         if task.finished:
             return Text("")
         remaining = f", ETA {clock(task.time_remaining)}" if task.time_remaining is not None else ""
@@ -79,30 +81,31 @@ class Clock(ProgressColumn):
 class Bars:
     """Live lines on a terminal; silent elsewhere (`live` says which)."""
 
-    def __init__(self, console: Console) -> None:
-        self.console = console
-        self.live = console.is_terminal
+    def __init__(self, shown: Console) -> None:
+        self.console = shown
+        self.live = shown.is_terminal
         self._progress = Progress(
             SpinnerColumn(finished_text="·"),
             TextColumn("{task.fields[label]:<20}"),
             BarColumn(bar_width=20),
             TextColumn("{task.fields[detail]}"),
             Clock(),
-            console=console,
+            console=shown,
             disable=not self.live,
         )
 
     @contextmanager
     def open(self) -> Iterator[Bars]:
+        """Shown for the time of the block."""
         with self._progress:
             yield self
 
     @contextmanager
-    def stage(self, label: str) -> Iterator[Line]:
+    def stage(self, label: str) -> Iterator[StageLine]:
         """The line of one stage; it stays on the screen when the stage ends."""
         task = self._progress.add_task("", total=None, label=label, detail="starting", started=time.monotonic())
         try:
-            yield Line(self._progress, task)
+            yield StageLine(self._progress, task)
         except BaseException:
             self._progress.update(task, detail="[red]failed[/]")
             raise
@@ -113,9 +116,9 @@ class Bars:
 class LiveProgress(Reporter):
     """A stage's events on this terminal as they happen: a bar when there is one, else a line now and then on stderr."""
 
-    def __init__(self, line: Line, console: Console, every_s: float = 10.0) -> None:
+    def __init__(self, line: StageLine, shown: Console, every_s: float = 10.0) -> None:
         super().__init__()
-        self._line, self._console, self._throttle = line, console, Throttle(every_s)
+        self._line, self._console, self._throttle = line, shown, Throttle(every_s)
 
     def _write(self, **event: Any) -> None:
         if self._console.is_terminal:
@@ -124,13 +127,14 @@ class LiveProgress(Reporter):
             self._console.print(describe(event), highlight=False, markup=False, soft_wrap=True)
 
 
-class Line:
+class StageLine:
     """One stage's line."""
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress, self._task, self._what = progress, task, ""
 
     def event(self, event: dict[str, Any]) -> None:
+        """Show an event that the stage reported."""
         if event["event"] == "note":
             self.say(event["text"])
         elif event["event"] == "progress":
@@ -140,13 +144,17 @@ class Line:
             self._progress.update(self._task, total=event["total"], completed=event["done"], detail=describe(event))
 
     def say(self, text: str) -> None:
+        """Show a sentence, its first 100 characters."""
         self._progress.update(self._task, detail=text[:100])
 
 
 @contextmanager
-def live(label: str) -> Iterator[LiveProgress]:
-    """Progress of one piece of work on stderr, for a command that does it in its own process."""
-    console = Console(stderr=True)
-    bars = Bars(console)
+def live(label: str, every_s: float = 10.0) -> Iterator[LiveProgress]:
+    """Progress of one piece of work on stderr, for a command that does it in its own process.
+
+    `every_s`: seconds between two lines where there is no terminal.
+    """
+    shown = console(stderr=True)
+    bars = Bars(shown)
     with bars.open(), bars.stage(label) as line:
-        yield LiveProgress(line, console)
+        yield LiveProgress(line, shown, every_s)

@@ -1,31 +1,142 @@
-"""What a run did, as tables: stages, quality, speed, gate, links. Reads the summary that the flow leaves as JSON."""
+"""Tables for people and JSON for programs: what the commands show. No decisions here."""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from slipway.cli.output import console
 from slipway.cli.progress import human_bytes
+from slipway.errors import SlipwayError
 
+if TYPE_CHECKING:  # the help of a command builds no config
+    from pydantic import BaseModel
+    from rich.console import Console
+
+    from slipway.config.load import Config
+    from slipway.deployment.state import Stopped
+    from slipway.ops.doctor import Check
+
+MARKS = {"ok": "[green]ok[/]", "warn": "[yellow]warn[/]", "fail": "[red]fail[/]"}
 OUTCOMES = {"pass": "[green]pass[/]", "fail": "[red]fail[/]", "inconclusive": "[yellow]inconclusive[/]"}
 
 
-def show_run(summary: dict[str, Any], console: Console) -> None:
-    console.print(stage_table(summary["stages"]), "")
+def show_json(doc: Any) -> None:
+    sys.stdout.write(json.dumps(doc, indent=1, default=str) + "\n")
+
+
+def show_error(err: SlipwayError) -> None:
+    """An error on standard error: what is wrong, what was expected, what to do."""
+    out = console(stderr=True)
+    out.print(f"[bold red]{escape(err.thing)}[/]: {escape(str(err.value))}", highlight=False)
+    out.print(f"  expected  {escape(err.expected)}", highlight=False)
+    out.print(f"  next      {escape(err.next_step)}", highlight=False)
+
+
+def show_figures(out: Path, figures: dict[str, Any]) -> None:
+    table = make_table("figure", "value", title=str(out))
+    for name, value in figures.items():
+        table.add_row(
+            name.replace("_", " "),
+            human_bytes(value) if name == "bytes" else f"{value:,.4g}" if isinstance(value, float) else str(value),
+        )
+    console().print(table)
+
+
+def show_config(config: Config) -> None:
+    table = make_table("key", "value", "what it is")
+    for key, value, description in _fields(config, ""):
+        table.add_row(key, escape(str(value)), escape(description))
+    console().print(table)
+
+
+def _fields(model: BaseModel, prefix: str) -> Iterator[tuple[str, Any, str]]:
+    from pydantic import BaseModel
+
+    for name, field in type(model).model_fields.items():
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            yield from _fields(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value, field.description or ""
+
+
+def show_pins(found: dict[str, dict[str, str]]) -> None:
+    table = make_table("image", "architecture", "digest")
+    for image, digests in found.items():
+        for arch, digest in digests.items():
+            table.add_row(image, arch, digest)
+    console().print(table)
+
+
+def show_checks(checks: Sequence[Check], *, quiet: bool) -> None:
+    shown = [c for c in checks if not quiet or c.status != "ok"]
+    if not shown:
+        console().print(f"doctor: {len(checks)} checks, all well")
+        return
+    table = make_table("check", "", "found", "advice")
+    for check in shown:
+        table.add_row(check.name, MARKS[check.status], escape(check.found), escape(check.advice))
+    console().print(table)
+
+
+def show_stopped(stopped: Sequence[Stopped], target: str) -> None:
+    """What `slipway stop` ended: release, pid and URL of each engine."""
+    out = console()
+    for engine in stopped:
+        out.print(f"stopped release {engine.release}: pid {engine.pid}, {engine.url}", highlight=False, markup=False)
+    if not stopped:
+        out.print(f"nothing runs on target {target}", highlight=False, markup=False)
+
+
+def show_status(found: dict[str, Any]) -> None:
+    out = console()
+    services = make_table("service", "address", "state")
+    for row in found["services"]:
+        services.add_row(row["name"], row["url"], "[green]up[/]" if row["up"] else "[yellow]down: `make up`[/]")
+    out.print(services)
+    releases = make_table("release", "engine", "made", "state", "endpoint", title=f"target {found['target']}")
+    for row in found["releases"]:
+        releases.add_row(row["name"], row["engine"][:12], row["created"], row["state"], row.get("url") or "")
+    out.print(releases if found["releases"] else f"target {found['target']}: no release yet; `slipway run` makes one")
+    store = make_table("artifacts", "count", "size", title=found["store"])
+    for kind, row in found["artifacts"].items():
+        store.add_row(kind, str(row["count"]), human_bytes(row["bytes"]))
+    out.print(store)
+    if found["training"]:
+        jobs = make_table("training", "where", "state", "steps saved")
+        for row in found["training"]:
+            jobs.add_row(
+                row["name"],
+                row["where"],
+                row["state"] if row["followed"] else f"{row['state']}, unfollowed",
+                str(row["saved"]),
+            )
+        out.print(jobs)
+    for left in found["leftovers"]:
+        out.print(f"[yellow]left over[/] {escape(left['what'])}: {escape(left['advice'])}", highlight=False)
+
+
+def show_run(summary: dict[str, Any], out: Console) -> None:
+    """What a run did: stages, quality and speed, gate, links; from the summary that the flow leaves as JSON."""
+    out.print(stage_table(summary["stages"]), "")
     if summary["quality"]:
-        console.print(quality_table(summary["quality"]), "")
+        out.print(quality_table(summary["quality"]), "")
     if summary["gate"]:
-        console.print(gate_table(summary["gate"]), "")
+        out.print(gate_table(summary["gate"]), "")
     for name, url in summary["links"].items():
         if url:
-            console.print(f"{name:<10}{url}", highlight=False, soft_wrap=True)
+            out.print(f"{name:<10}{url}", highlight=False, soft_wrap=True)
 
 
 def stage_table(stages: list[dict[str, Any]]) -> Table:
-    table = _table("stage", "", "seconds", "peak memory", "digest", "why")
+    table = make_table("stage", "", "seconds", "peak memory", "digest", "why")
     for s in stages:
         memory = human_bytes(s["peak_rss"]) if s["peak_rss"] else ""
         mark = "[cyan]reused[/]" if s["reused"] else "[green]made[/]"
@@ -38,7 +149,9 @@ def stage_table(stages: list[dict[str, Any]]) -> Table:
 
 def quality_table(quality: dict[str, Any]) -> Table:
     """Share of test items with the interval; latency and throughput where speed was measured."""
-    table = _table("served model", "exact match", "intent accuracy", "TTFT p50", "ITL p50", "tokens/s")
+    from slipway.report.markdown import share
+
+    table = make_table("served model", "exact match", "intent accuracy", "TTFT p50", "ITL p50", "tokens/s")
     for name, q in quality.items():
         fast = max(q["speed"], key=lambda s: s["concurrency"], default=None)
         speed = (
@@ -55,19 +168,15 @@ def quality_table(quality: dict[str, Any]) -> Table:
 
 
 def gate_table(verdict: dict[str, Any]) -> Table:
-    table = _table("gate", "outcome", "because")
+    table = make_table("gate", "outcome", "because")
     for rule in verdict["rules"]:
         table.add_row(f"{rule['rule']} {rule['metric']}", OUTCOMES[rule["outcome"]], escape(rule["reason"]))
     return table
 
 
-def share(metric: dict[str, float]) -> str:
-    """`82.1% (76.0-87.3)`: a share with its confidence interval."""
-    return f"{100 * metric['value']:.1f}% ({100 * metric['low']:.1f}-{100 * metric['high']:.1f})"
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+def make_table(*columns: str, title: str | None = None) -> Table:
+    """A table without lines; a cell that is too long for its terminal goes on below, whole."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     return table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,7 +53,9 @@ class LocalTarget:
         """The process that serves this release, None when it does not run."""
         doc = self._endpoint(name)
         server = Server.model_validate(doc) if "pid" in doc else None
-        return server if server and serving.is_running(server) else None
+        if server and serving.is_running(server):
+            return server
+        return self._by_command_line(name, doc) if server and server.started is None else None
 
     def healthy(self, name: str) -> bool:
         server = self.server(name)
@@ -74,25 +77,26 @@ class LocalTarget:
         with ChatClient(server.url, server.model, SMOKE_TIMEOUT_S) as client:
             return [_ask(client, row, name) for row in rows]
 
-    def stop(self, name: str) -> None:
-        """End every process of this release and forget its endpoint."""
-        doc = self._endpoint(name)
-        if server := self.server(name):
-            serving.stop(server)
-        elif "port" in doc and "pid" not in doc and (lost := self._unrecorded(name, doc["port"])):
-            serving.stop(lost)
+    def stop(self, name: str) -> Server | None:
+        """End the process of this release and forget its endpoint; the process that was ended, None when none ran."""
+        server = self.server(name) or self._by_command_line(name, self._endpoint(name))
+        ran = server is not None and serving.stop(server)
         (self.releases.dir(name) / ENDPOINT).unlink(missing_ok=True)
+        return server if ran else None
 
-    def _unrecorded(self, name: str, port: int) -> Server | None:
-        """The process started for this release on this port whose pid was never written down: known by its command line."""
-        engine = str(self.releases.dir(name) / "engine")
+    def _by_command_line(self, name: str, doc: Mapping[str, Any]) -> Server | None:
+        """The process that serves this release on the recorded port, whatever pid the record holds: none when we died right
+        after the start, and one with a wall-clock start time in a record of an earlier version."""
+        port, engine = doc.get("port"), str(self.releases.dir(name) / "engine")
+        if port is None:
+            return None
         for process in psutil.process_iter(["cmdline"]):
             argv = process.info["cmdline"] or []
             if str(port) in argv and any(a.startswith(f"{engine}/") for a in argv):
-                log = str(self.releases.dir(name) / "engine.log")
+                host, model, log = doc.get("host"), doc.get("model"), str(self.releases.dir(name) / "engine.log")
                 with suppress(ProcessLookupError):  # it ended while we looked
                     identity = processes.identify(process.pid).model_dump()
-                    return Server(**identity, host=self._params.host, port=port, model="", log=log)
+                    return Server(**identity, host=host or self._params.host, port=port, model=model or "", log=log)
         return None
 
     def _endpoint(self, name: str) -> dict[str, Any]:

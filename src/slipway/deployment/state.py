@@ -56,23 +56,37 @@ def status(params: DeployConfig) -> Status:
     )
 
 
-def stop(params: DeployConfig, *, lock_timeout_s: float = LOCK_TIMEOUT_S) -> bool:
-    """End the serving engine and any leftover; the pointer stays. False when nothing ran."""
+@dataclass(frozen=True)
+class Stopped:
+    """An engine process that was ended: its release, its pid, and where it answered."""
+
+    release: str
+    pid: int
+    url: str
+
+
+def stop(params: DeployConfig, *, lock_timeout_s: float = LOCK_TIMEOUT_S) -> list[Stopped]:
+    """End the serving engine and any leftover; the pointer stays. Returns what was ended, nothing when nothing ran."""
     target = target_for(params)
     with target.releases.lock("stop", lock_timeout_s):
-        tidy(target)
+        ended = tidy(target)
         name = target.releases.current()
-        ran = name is not None and target.server(name) is not None
-        if name:
-            target.stop(name)
-        return ran
+        if name and (server := target.stop(name)):
+            ended.append(Stopped(name, server.pid, server.url))
+        return ended
 
 
-def tidy(target: Target) -> None:
-    """Finish what a crash interrupted: one engine at most keeps running, the pointer's, and every release on disk has served."""
+def tidy(target: Target) -> list[Stopped]:
+    """Finish what a crash interrupted: one engine at most keeps running, the pointer's, and every release on disk has served.
+
+    Returns the engines that were ended.
+    """
     releases = target.releases
     releases.reconcile()
+    ended = []
     for name in releases.names():
-        if name != releases.current() or target.server(name) is None:
-            target.stop(name)
+        idle = name != releases.current() or target.server(name) is None
+        if idle and (server := target.stop(name)):
+            ended.append(Stopped(name, server.pid, server.url))
     releases.sweep()
+    return ended

@@ -104,6 +104,6 @@ def test_run_tables_say_made_and_reused_and_why() -> None:
     assert "made" in train
     assert "12.3" in train
     assert "1.2 GB" in train
-    assert any("80.0% (70.0-90.0)" in line for line in lines)
+    assert any("80.0 % (70.0 to 90.0)" in line for line in lines)
     assert any("http://127.0.0.1:8091" in line for line in lines)
     assert not any(line.startswith("mlflow") for line in lines)

@@ -18,9 +18,10 @@ import pytest
 
 from slipway.config.deploy import DeployConfig
 from slipway.deployment import releases
+from slipway.deployment.local import LocalTarget
 from slipway.deployment.promotion import promote, rollback
 from slipway.deployment.releases import Release, Releases
-from slipway.deployment.state import champion, status, stop, was_withdrawn
+from slipway.deployment.state import Stopped, champion, status, stop, was_withdrawn
 from slipway.engines.bundle import ServeConfig
 from slipway.engines.fingerprint import cpu_digest
 from slipway.errors import CheckpointError, DataError, EngineError, GateError, ResourceError
@@ -413,8 +414,10 @@ def test_a_killed_rollback_is_finished_or_undone_by_the_next_operation(
 
 def test_stop_ends_the_engine_and_keeps_the_release(ship: Ship, params: DeployConfig) -> None:
     first = ship()
-    assert stop(params)
-    assert not stop(params)
+    serving = LocalTarget(params).server(first.name)
+    assert serving is not None
+    assert stop(params) == [Stopped(first.name, serving.pid, serving.url)]
+    assert stop(params) == []
     assert running(params) == []
     now = status(params)
     assert now.release is not None
@@ -428,6 +431,20 @@ def test_a_stranger_with_the_recorded_pid_is_left_alone(ship: Ship, params: Depl
     endpoint = {"pid": os.getpid(), "create_time": 1.0, "host": "127.0.0.1", "port": 1, "model": "m", "log": ""}
     (Path(first.path) / "endpoint.json").write_text(json.dumps(endpoint))
     assert not stop(params)
+
+
+def test_an_engine_with_a_record_of_an_earlier_version_is_kept_across_a_clock_step(
+    ship: Ship, params: DeployConfig
+) -> None:
+    """Such a record holds a creation time by the wall clock; here the clock was set since."""
+    first = ship()
+    file = Path(first.path) / "endpoint.json"
+    record = json.loads(file.read_text())
+    old = {k: v for k, v in record.items() if k not in ("started", "boot")}
+    file.write_text(json.dumps({**old, "create_time": psutil.Process(record["pid"]).create_time() - 3600}))
+    now = status(params)
+    assert (now.url, now.healthy) == (record["url"], True)
+    assert stop(params) == [Stopped(first.name, record["pid"], record["url"])]
 
 
 def killed(action: Callable[[], object]) -> bool:

@@ -7,7 +7,7 @@ import sys
 import psutil
 import pytest
 
-from slipway.cli.views import show_status
+from slipway.cli.tables import show_status
 from slipway.config.load import Config
 from slipway.ops.status import overview
 from tests.support.nemo import pico_params

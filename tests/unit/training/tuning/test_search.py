@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from slipway.cli.tune_command import TuneOptions, run_tune
+from slipway.cli.tune import TuneOptions, run_tune
 from slipway.config.load import load_config
 from slipway.config.train import TrainConfig
 from slipway.errors import ConfigError

@@ -1,0 +1,48 @@
+"""Commands about this machine: what runs on it, what it lacks, its engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from slipway import errors
+from slipway.cli import tables
+from slipway.cli.options import AsJson, Conf, Overrides
+
+
+def status(overrides: Overrides = None, conf: Conf = Path("conf"), as_json: AsJson = False) -> None:
+    """What serves, which releases are kept, what the store holds, which training runs where, and anything left over."""
+    from slipway.config.load import load_config
+    from slipway.ops.status import overview
+
+    document = overview(load_config(conf, overrides or []))
+    tables.show_json(document) if as_json else tables.show_status(document)
+
+
+def doctor(
+    conf: Conf = Path("conf"),
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show only what needs attention.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check python, compiler, disk, memory, ports, GPU and packages, and say what to do. Exit 4 when something must be mended."""
+    from slipway.config.load import load_config
+    from slipway.ops.doctor import check
+
+    checks = check(load_config(conf))
+    tables.show_json([c.to_json() for c in checks]) if as_json else tables.show_checks(checks, quiet=quiet)
+    if any(c.status == "fail" for c in checks):
+        raise typer.Exit(errors.ResourceError.exit_code)
+
+
+def build_engine(conf: Conf = Path("conf")) -> None:
+    """Build the embedded engine now (once per machine, some minutes); runs and tests then find it in the cache."""
+    from slipway.cli.progress import live
+    from slipway.config.load import load_config
+    from slipway.engines.llamacpp.build import ensure_build
+
+    config = load_config(conf)
+    with live("engine", every_s=20.0) as progress:
+        build = ensure_build(config.engine, Path(config.store.cache).expanduser(), progress)
+    typer.echo(build.id)

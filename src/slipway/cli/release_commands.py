@@ -1,0 +1,40 @@
+"""Commands on the target: promote, roll back, stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from slipway.cli import tables
+from slipway.cli.options import AsJson, Conf
+
+
+def promote(
+    verdict: Annotated[
+        Path | None, typer.Argument(help="Verdict artifact; default: the newest in the store.", show_default=False)
+    ] = None,
+    conf: Conf = Path("conf"),
+    as_json: AsJson = False,
+) -> None:
+    """Promote the candidate of a passed verdict to the target; the champion keeps serving if anything fails."""
+    from slipway.cli.flows import run_promotion
+
+    run_promotion("promote", conf, verdict, as_json)
+
+
+def rollback(conf: Conf = Path("conf"), as_json: AsJson = False) -> None:
+    """Bring the previous release back: started beside the champion, checked, then switched."""
+    from slipway.cli.flows import run_promotion
+
+    run_promotion("rollback", conf, None, as_json)
+
+
+def stop(conf: Conf = Path("conf")) -> None:
+    """Stop the engine that serves on the target; its release stays and `slipway promote` or `rollback` starts one again."""
+    from slipway.config.load import load_config
+    from slipway.deployment.state import stop as stop_target
+
+    deploy = load_config(conf).deploy
+    tables.show_stopped(stop_target(deploy), deploy.target)
