@@ -24,14 +24,14 @@ from tasks.stage_task import MINUTE, stage_task
 from tasks.tracking import registry
 
 
-@task(name="judged candidate", cache_policy=NO_CACHE)
+@task(name="judged candidate", task_run_name="judged candidate", cache_policy=NO_CACHE)
 def judged_candidate(config: Config, verdict: str | None) -> Candidate:
     """What the verdict in this directory, or the store's newest, is about. Raises SlipwayError when there is none or an ancestor is gone."""
     judged = read_verdict(Path(verdict)) if verdict else newest_verdict(Path(config.store.root))
     return candidate_of(judged, config)
 
 
-@task(name="rival", cache_policy=NO_CACHE)
+@task(name="rival", task_run_name="rival", cache_policy=NO_CACHE)
 def rival(candidate: Engine, params: DeployConfig) -> Engine | None:
     """The engine that the candidate has to beat: the champion, or, when the candidate serves already, the one before it."""
     release = state.rival(candidate, params)

@@ -18,8 +18,8 @@ from prefect.testing.utilities import prefect_test_harness
 from flows.finetune_and_ship import finetune_and_ship
 from flows.promote import promote_candidate, roll_back
 from slipway.config.load import Config
-from slipway.deployment import promotion as deploy
 from slipway.deployment.candidate import candidate_of, read_verdict
+from slipway.deployment.state import status, stop
 from slipway.engines.chat_client import ChatClient
 from slipway.errors import ConfigError, GateError, ResourceError
 from slipway.system.ports import any_port
@@ -104,7 +104,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
         here = World(folder, f"sqlite:///{folder}/mlflow.db")
         yield here
-        deploy.stop(here.config().deploy)
+        stop(here.config().deploy)
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +203,7 @@ def test_one_parameter_reruns_exactly_what_depends_on_it(world: World, second: O
 
 
 def test_a_failing_stage_keeps_its_error_and_the_champion(world: World, changed: Outcome) -> None:
-    before = deploy.status(world.config().deploy)
+    before = status(world.config().deploy)
     failed = world.go(**{"train.upper_layers": 99})
     with pytest.raises(ConfigError, match=r"train\.upper_layers"):
         failed.state.result()
@@ -214,19 +214,19 @@ def test_a_failing_stage_keeps_its_error_and_the_champion(world: World, changed:
         assert run.info.status == "FAILED"
         assert "train.upper_layers" in run.data.tags["slipway.error"]
     assert "error.txt" in {f.path for f in world.client().list_artifacts(child.info.run_id)}
-    assert deploy.status(world.config().deploy) == before
+    assert status(world.config().deploy) == before
     assert before.healthy
 
 
 def test_a_failed_gate_promotes_nothing(world: World, changed: Outcome) -> None:
-    before = deploy.status(world.config().deploy)
+    before = status(world.config().deploy)
     failed = world.go(**{"gate.floors": "{exact_match: 1.0, intent_accuracy: 0.0}"})
     with pytest.raises(GateError, match=r"exact_match .* below the floor 1\.000"):
         failed.state.result()
     assert {stage for stage, reused in failed.reused().items() if not reused} == {"gate"}
     assert failed.summary["gate"]["outcome"] == "fail"
     assert failed.mlflow.info.status == "FAILED"
-    assert deploy.status(world.config().deploy) == before
+    assert status(world.config().deploy) == before
     assert world.champion() == "2"
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # the help of a command builds no config
     from rich.console import Console
 
     from slipway.config.load import Config
-    from slipway.deployment.state import Stopped
+    from slipway.deployment.releases import Stopped
     from slipway.ops.doctor import Check
 
 MARKS = {"ok": "[green]ok[/]", "warn": "[yellow]warn[/]", "fail": "[red]fail[/]"}

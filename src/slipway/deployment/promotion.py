@@ -14,10 +14,10 @@ from contextlib import ExitStack
 from typing import Any
 
 from slipway.config.deploy import DeployConfig
-from slipway.deployment.choose import target_for
+from slipway.deployment.history import Action
 from slipway.deployment.releases import Release
 from slipway.deployment.state import LOCK_TIMEOUT_S, tidy
-from slipway.deployment.target import Target
+from slipway.deployment.target import Target, target_for
 from slipway.errors import DataError, GateError, ResourceError
 from slipway.store.artifacts import Dataset, Engine, Verdict
 from slipway.store.lineage import digests, lineage
@@ -90,7 +90,7 @@ def rollback(params: DeployConfig, *, note: Note = lambda _: None, lock_timeout_
         return _replace(target, "rollback", target.releases.current(), previous, undo, note)
 
 
-def _replace(target: Target, action: str, old: str | None, new: str, undo: ExitStack, note: Note) -> Release:
+def _replace(target: Target, action: Action, old: str | None, new: str, undo: ExitStack, note: Note) -> Release:
     """Start and check `new`, switch, record; from the record on there is no way back. Then stop `old`."""
     releases = target.releases
     undo.callback(target.stop, new)
@@ -103,7 +103,7 @@ def _replace(target: Target, action: str, old: str | None, new: str, undo: ExitS
     undo.callback(releases.point, old)
     releases.point(new)
     note(f"switched to {new}")
-    releases.record(action, new)
+    releases.history.record(action, new)
     undo.pop_all()
     note(f"recorded {action} of {new}")
     if old:

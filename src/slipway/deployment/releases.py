@@ -12,33 +12,39 @@ Clients follow `<root>/current/endpoint.json`: the port changes with every switc
 
 from __future__ import annotations
 
-import json
 import os
+import re
 import shutil
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from errno import EMLINK, ENOTSUP, EPERM, EXDEV
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from slipway.errors import CheckpointError
+from slipway.deployment.history import NAME, History
+from slipway.errors import CheckpointError, StateError
 from slipway.store.artifacts import MANIFEST, Engine
 from slipway.store.store import load, verify
 from slipway.system.files import disk_full_is_named, fsync_directory, fsync_tree, write_atomic
+from slipway.system.json_files import is_present, read_model
 from slipway.system.locks import locked
 
 TMP = ".tmp-"
 
 
 class Release(BaseModel):
-    """A shipped engine, as `release.json` tells it. `path` is its directory on the target."""
+    """A shipped engine, as `release.json` describes it.
+
+    `path` is its directory on the target, `model` its registered name, `digests` one hex sha256 per kind of artifact, `runs`
+    the ids of its tracking and flow runs, `outcome` the gate's. `reused`: the promotion found it serving already.
+    """
 
     model_config = ConfigDict(frozen=True)
 
-    name: str
+    name: str = Field(pattern=f"^{NAME}$")
     path: str
     model: str
     created: str
@@ -48,17 +54,34 @@ class Release(BaseModel):
     smoke: list[dict[str, Any]] = []
     reused: bool = False
 
+    @field_validator("digests")
+    @classmethod
+    def _engine_is_named(cls, digests: dict[str, str]) -> dict[str, str]:
+        if "engine" not in digests:
+            raise ValueError("a digest of the engine is expected")
+        return digests
+
     @property
     def engine(self) -> Engine:
         """The released engine as an artifact of its own: it can be evaluated again after the store was pruned."""
         return load(Engine, Path(self.path) / "engine")
 
 
+@dataclass(frozen=True)
+class Stopped:
+    """An engine process that was ended: its release, its pid, and where it answered, empty when no record says so."""
+
+    release: str
+    pid: int
+    url: str
+
+
 class Releases:
-    """The release directories under one root."""
+    """The release directories under one root, with the pointer and the history beside them."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.expanduser().resolve()
+        self.history = History(self.root / "history.jsonl")
         self._folder = self.root / "releases"
 
     @contextmanager
@@ -70,21 +93,43 @@ class Releases:
             yield
 
     def dir(self, name: str) -> Path:
+        """The directory of a release."""
         return self._folder / name
 
     def names(self) -> list[str]:
-        """Complete releases, oldest first."""
-        return sorted(p.name for p in self._folder.glob("[0-9]*-*")) if self._folder.is_dir() else []
+        """Complete releases, oldest first. What has another kind of name is not ours and is passed over."""
+        folders = self._folder.iterdir() if self._folder.is_dir() else ()
+        return sorted(p.name for p in folders if re.fullmatch(NAME, p.name) and p.is_dir())
 
     def read(self, name: str) -> Release:
-        return Release.model_validate_json((self.dir(name) / "release.json").read_text()).model_copy(
-            update={"path": str(self.dir(name))}
-        )
+        """The record of a release, `path` being where it lies now. Raises StateError when it cannot be read or is another's."""
+        file = self.dir(name) / "release.json"
+        mend = f"put back a copy of it; or delete {self.dir(name)} and promote its engine again"
+        release = read_model(Release, file, f"record of release {name}", mend)
+        if release.name != name:
+            raise StateError(f"record of release {name}: {file}", f"about {release.name}", f"about {name}", mend)
+        return release.model_copy(update={"path": str(self.dir(name))})
 
     def current(self) -> str | None:
-        """Name of the release that the pointer names, None when there is none."""
+        """Name of the release that the pointer names, None when there is no pointer.
+
+        Raises StateError when the pointer is no symlink or names no release that is here: nobody can tell then what serves.
+        """
         pointer = self.root / "current"
-        return pointer.resolve().name if pointer.exists() else None
+        if not is_present(pointer):
+            return None
+        value = str(pointer.readlink()) if pointer.is_symlink() else "no symlink"
+        name = Path(value).name
+        if (
+            not pointer.is_symlink()
+            or os.path.realpath(pointer) != os.path.realpath(self.dir(name))
+            or name not in self.names()
+        ):
+            raise StateError(
+                f"pointer {pointer}", value, f"a symlink to one of the releases {', '.join(self.names()) or '(none)'}",
+                f"`slipway stop`, then `ln -sfn releases/NAME {pointer}`, or delete it: then nothing counts as serving",
+            )  # fmt: skip
+        return name
 
     def point(self, name: str | None) -> None:
         """Switch the pointer in one rename; readers see the old release or the new. None removes it."""
@@ -92,14 +137,16 @@ class Releases:
         if name is None:
             pointer.unlink(missing_ok=True)
             return
-        fresh.unlink(missing_ok=True)
-        fresh.symlink_to(Path("releases") / name)
-        fresh.replace(pointer)
-        fsync_directory(self.root)
+        with disk_full_is_named(self.root):
+            fresh.unlink(missing_ok=True)
+            fresh.symlink_to(Path("releases") / name)
+            fresh.replace(pointer)
+            fsync_directory(self.root)
 
     def next_name(self, digest: str) -> str:
-        """The number after every number ever used here."""
-        used = [int(n.split("-")[0]) for n in [*self.names(), *(h["release"] for h in self.history())]]
+        """A new release's name: the number after every number ever used here, and 8 digits of the engine's digest."""
+        names = [*self.names(), *(switch.release for switch in self.history.switches())]
+        used = [int(name.split("-")[0]) for name in names]
         return f"{max(used, default=0) + 1:04d}-{digest[:8]}"
 
     def stage(self, name: str, engine: Engine, documents: Mapping[str, str]) -> None:
@@ -124,14 +171,15 @@ class Releases:
 
     def _check(self, path: Path, digest: str) -> None:
         problem = verify(path) if (path / MANIFEST).exists() else "no manifest"
-        if problem is None and (found := load(Engine, path).digest) != digest:
-            problem = f"digest {found[:12]}"
+        if problem is None and (actual := load(Engine, path).digest) != digest:
+            problem = f"digest {actual[:12]}"
         if problem:
             raise CheckpointError(
                 f"engine {path.parent.name}", problem, f"intact bytes of digest {digest[:12]}", "run the pipeline again"
             )
 
     def write(self, name: str, document: str, text: str) -> None:
+        """Write a document of a release, whole or not at all. Raises ResourceError when the disk is full."""
         with disk_full_is_named(self.dir(name)):
             write_atomic(self.dir(name) / document, text)
 
@@ -145,68 +193,32 @@ class Releases:
         """Delete what crashes left: half-made and half-removed directories, and releases that never served."""
         for path in self._folder.glob(f"{TMP}*"):
             shutil.rmtree(path)
-        served = {h["release"] for h in self.history()}
+        served = {switch.release for switch in self.history.switches()}
         for name in self.names():
             if name not in served and name != self.current():
                 self.remove(name)
 
-    def history(self) -> list[dict[str, Any]]:
-        file = self.root / "history.jsonl"
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-
-    def record(self, action: str, name: str) -> None:
-        """Append to the history, whole line or none."""
-        entry = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "action": action, "release": name}
-        with disk_full_is_named(self.root):
-            write_atomic(self.root / "history.jsonl", "".join(json.dumps(e) + "\n" for e in [*self.history(), entry]))
-
-    def served(self) -> list[str]:
-        """The line of releases that led to the serving one, oldest first: a rollback steps back and forgets what it left."""
-        return self._walk()[0]
-
-    def withdrawn(self) -> set[str]:
-        """First 8 digits of the engine digests that a rollback left and no promotion brought back since."""
-        return self._walk()[1]
-
-    def _walk(self) -> tuple[list[str], set[str]]:
-        line: list[str] = []
-        left: set[str] = set()
-        for entry in self.history():
-            name = entry["release"]
-            if entry["action"] == "promote":
-                line.append(name)
-                left.discard(_digest8(name))
-            else:
-                at = line.index(name) + 1
-                left |= {_digest8(gone) for gone in line[at:]}
-                del line[at:]
-        return line, left
-
     def previous(self) -> str | None:
         """What a rollback would go to: the last release before the serving one that is still kept."""
-        kept = self.names()
-        return next((n for n in reversed(self.served()[:-1]) if n in kept), None)
+        on_disk = self.names()
+        return next((name for name in reversed(self.history.line()[:-1]) if name in on_disk), None)
 
     def reconcile(self) -> None:
         """Record a switch that a crash kept out of the history; the pointer is the truth."""
-        current, line = self.current(), self.served()
+        current, line = self.current(), self.history.line()
         if current is not None and line[-1:] != [current]:
-            self.record("rollback" if current in line else "promote", current)
+            self.history.record("rollback" if current in line else "promote", current)
 
     def prune(self, keep: int) -> list[str]:
         """Delete all but the newest `keep` releases, never the serving or the previous one; names of the deleted."""
-        kept = {self.current(), self.previous()} - {None}
+        retained = {self.current(), self.previous()} - {None}
         for name in reversed(self.names()):
-            if len(kept) < keep:
-                kept.add(name)
-        doomed = [n for n in self.names() if n not in kept]
+            if len(retained) < keep:
+                retained.add(name)
+        doomed = [name for name in self.names() if name not in retained]
         for name in doomed:
             self.remove(name)
         return doomed
-
-
-def _digest8(name: str) -> str:
-    return name.rsplit("-", 1)[-1]
 
 
 def _link(source: Path, to: Path) -> None:

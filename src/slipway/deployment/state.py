@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from slipway.config.deploy import DeployConfig
-from slipway.deployment.choose import target_for
-from slipway.deployment.releases import Release
-from slipway.deployment.target import Target
+from slipway.deployment.releases import Release, Stopped
+from slipway.deployment.target import Target, target_for
 from slipway.store.artifacts import Engine
 
 LOCK_TIMEOUT_S = 300.0
@@ -40,10 +40,11 @@ def rival(engine: Engine, params: DeployConfig) -> Release | None:
 
 def was_withdrawn(params: DeployConfig, engine: Engine) -> bool:
     """Whether somebody rolled back from this very engine; only a promotion by hand brings it back."""
-    return engine.digest[:8] in target_for(params).releases.withdrawn()
+    return engine.digest[:8] in target_for(params).releases.history.withdrawn()
 
 
 def status(params: DeployConfig) -> Status:
+    """What the target serves now. Raises StateError when a record of it cannot be read."""
     target = target_for(params)
     name = target.releases.current()
     server = target.server(name) if name else None
@@ -56,37 +57,29 @@ def status(params: DeployConfig) -> Status:
     )
 
 
-@dataclass(frozen=True)
-class Stopped:
-    """An engine process that was ended: its release, its pid, and where it answered."""
+def stop(
+    params: DeployConfig, *, note: Callable[[Stopped], None] = lambda _: None, lock_timeout_s: float = LOCK_TIMEOUT_S
+) -> list[Stopped]:
+    """End every engine of the target, the serving one and leftovers; the pointer stays. What was ended, each told to `note` at once.
 
-    release: str
-    pid: int
-    url: str
-
-
-def stop(params: DeployConfig, *, lock_timeout_s: float = LOCK_TIMEOUT_S) -> list[Stopped]:
-    """End the serving engine and any leftover; the pointer stays. Returns what was ended, nothing when nothing ran."""
-    target = target_for(params)
-    with target.releases.lock("stop", lock_timeout_s):
-        ended = tidy(target)
-        name = target.releases.current()
-        if name and (server := target.stop(name)):
-            ended.append(Stopped(name, server.pid, server.url))
-        return ended
-
-
-def tidy(target: Target) -> list[Stopped]:
-    """Finish what a crash interrupted: one engine at most keeps running, the pointer's, and every release on disk has served.
-
-    Returns the engines that were ended.
+    Engines end first: a record that cannot be read raises StateError only after them.
     """
+    target = target_for(params)
+    stopped: list[Stopped] = []
+    with target.releases.lock("stop", lock_timeout_s):
+        for name in target.releases.names():
+            for engine in target.stop(name):
+                stopped.append(engine)
+                note(engine)
+        tidy(target)
+    return stopped
+
+
+def tidy(target: Target) -> None:
+    """Finish what a crash interrupted: one engine at most keeps running, the pointer's, and every release on disk has served."""
     releases = target.releases
     releases.reconcile()
-    ended = []
     for name in releases.names():
-        idle = name != releases.current() or target.server(name) is None
-        if idle and (server := target.stop(name)):
-            ended.append(Stopped(name, server.pid, server.url))
+        if name != releases.current() or target.server(name) is None:
+            target.stop(name)
     releases.sweep()
-    return ended

@@ -9,8 +9,8 @@ from typing import Any
 import psutil
 
 from slipway.config.load import Config
-from slipway.deployment.choose import target_for
 from slipway.deployment.state import status
+from slipway.deployment.target import target_for
 from slipway.ops.services import Services
 from slipway.ops.training_jobs import PREFIX, training_jobs
 from slipway.system.http import is_healthy

@@ -18,7 +18,7 @@ import pytest
 
 from slipway.config.gate import GateConfig
 from slipway.config.load import load_config
-from slipway.deployment import promotion as deploy
+from slipway.deployment.state import status, stop
 from slipway.ops.services import DEPLOYMENT, HOST, POOL, Services, supervisor
 from slipway.system.ports import any_port
 from tests.support.world import ROOT, small_config
@@ -141,9 +141,9 @@ def test_the_literal_command_runs_the_flow_to_its_end(lab: Lab) -> None:
             },
         )
         assert run["parameters"]["config"]["model"]["name"] == "pico"
-        assert deploy.status(config.deploy).healthy
+        assert status(config.deploy).healthy
     finally:
-        deploy.stop(config.deploy)
+        stop(config.deploy)
 
 
 def test_a_name_that_is_not_deployed_says_what_to_do(lab: Lab) -> None:

@@ -4,11 +4,9 @@ import errno
 import json
 import os
 import signal
-import socket
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,128 +18,12 @@ from slipway.config.deploy import DeployConfig
 from slipway.deployment import releases
 from slipway.deployment.local import LocalTarget
 from slipway.deployment.promotion import promote, rollback
-from slipway.deployment.releases import Release, Releases
-from slipway.deployment.state import Stopped, champion, status, stop, was_withdrawn
-from slipway.engines.bundle import ServeConfig
-from slipway.engines.fingerprint import cpu_digest
+from slipway.deployment.releases import Release, Releases, Stopped
+from slipway.deployment.state import champion, status, stop, was_withdrawn
 from slipway.errors import CheckpointError, DataError, EngineError, GateError, ResourceError
-from slipway.store.artifacts import Dataset, Engine, Evaluation, Verdict
-from slipway.store.store import Store, load
-
-# What llama-server does as far as a promotion sees it; the "model" is JSON that says how to behave.
-SERVER = f"""#!{sys.executable} -SE
-import json, os, socket, sys
-arg = dict(zip(sys.argv[1::2], sys.argv[2::2]))
-model = json.load(open(arg["--model"]))
-if model.get("kill_parent"):
-    os.kill(os.getppid(), 9)
-if model.get("die"):
-    sys.exit("error: unknown tensor type")
-def answer(status, kind, body):
-    return f"HTTP/1.1 {{status}} -\\r\\nContent-Type: {{kind}}\\r\\nContent-Length: {{len(body)}}\\r\\nConnection: close\\r\\n\\r\\n{{body}}"
-chunk = json.dumps({{"choices": [{{"delta": {{"content": model["answer"]}}, "finish_reason": "stop"}}]}})
-listener = socket.create_server((arg["--host"], int(arg["--port"])))
-while True:
-    connection, _ = listener.accept()
-    with connection, connection.makefile("rb") as request:
-        method, path, _ = request.readline().split()
-        headers = dict(line.lower().split(b": ") for line in iter(request.readline, b"\\r\\n"))
-        if method == b"GET":
-            sent = answer(503 if model.get("loading") else 200, "application/json", "{{}}")
-        else:
-            asked = json.loads(request.read(int(headers[b"content-length"])))
-            assert asked["messages"][-1]["role"] == "user"
-            sent = answer(200, "text/event-stream", f"data: {{chunk}}\\n\\ndata: [DONE]\\n\\n")
-        connection.sendall(sent.encode())
-"""
-JSON_ANSWER = '{"intent":"HassTurnOn"}'
-Ship = Callable[..., Release]
-
-
-@pytest.fixture
-def params(tmp_path: Path) -> DeployConfig:
-    with socket.socket() as s:  # a range of its own, so that tests can run side by side
-        s.bind(("127.0.0.1", 0))
-        first = min(s.getsockname()[1], 65000)
-    return DeployConfig(root=str(tmp_path / "target"), ports=(first, first + 9), start_timeout_s=10, smoke_requests=2)
-
-
-@pytest.fixture(autouse=True)
-def no_engine_outlives_a_test(params: DeployConfig) -> Iterator[None]:
-    yield
-    stop(params)
-    assert running(params) == []
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
-@pytest.fixture
-def data(store: Store) -> Dataset:
-    turns = [
-        {"role": "system", "content": "s"},
-        {"role": "user", "content": "u"},
-        {"role": "assistant", "content": JSON_ANSWER},
-    ]
-    with store.create(Dataset, "d", {}) as out:
-        (out / "test.jsonl").write_text(
-            "".join(json.dumps({"id": f"t{i}", "messages": turns, "label": "l"}) + "\n" for i in range(7))
-        )
-    return load(Dataset, store.dir("dataset", "d"))
-
-
-@pytest.fixture
-def ship(store: Store, data: Dataset, params: DeployConfig) -> Ship:
-    """Promote an engine that behaves as told."""
-
-    def promote_engine(
-        note: Callable[[str], None] = lambda _: None, config: DeployConfig = params, **model: Any
-    ) -> Release:
-        engine = make_engine(store, {"answer": JSON_ANSWER, **model})
-        return promote(
-            engine, make_verdict(store, engine), data, "# Card\n", config, model="m", runs={"mlflow": "r1"}, note=note
-        )
-
-    return promote_engine
-
-
-def make_engine(store: Store, model: dict[str, Any]) -> Engine:
-    text = json.dumps(model, sort_keys=True)
-    key = f"e{abs(hash(text)):x}"
-    with store.create(Engine, key, {"stage": "engine", "inputs": {}}) as out:
-        (out / "model.gguf").write_text(text)
-        (out / "server").write_text(SERVER)
-        (out / "server").chmod(0o755)
-        serve = ServeConfig(
-            model="model.gguf", server="server", context=256, slots=1, threads=1, build="b", cpu=cpu_digest()
-        )
-        (out / "serve.json").write_text(serve.model_dump_json())
-    return load(Engine, store.dir("engine", key))
-
-
-def make_verdict(store: Store, engine: Engine, outcome: str = "pass") -> Verdict:
-    def inputs(**named: Any) -> dict[str, Any]:
-        return {"inputs": {k: {"uri": a.uri, "kind": a.kind, "digest": a.digest} for k, a in named.items()}}
-
-    key = f"{engine.key}-{outcome}"
-    with store.create(Evaluation, key, inputs(engine=engine)) as out:
-        (out / "items.jsonl").write_text(engine.digest)
-    with store.create(Verdict, key, inputs(candidate=load(Evaluation, store.dir("evaluation", key)))) as out:
-        (out / "verdict.json").write_text(json.dumps({"outcome": outcome, "rules": []}))
-    return load(Verdict, store.dir("verdict", key))
-
-
-def running(params: DeployConfig) -> list[int]:
-    """Pids of every engine process of this target, recorded or not."""
-    found = []
-    for process in psutil.process_iter(["cmdline", "status"]):
-        if process.info["status"] != psutil.STATUS_ZOMBIE and any(
-            a.startswith(f"{params.root}/") for a in process.info["cmdline"] or []
-        ):
-            found.append(process.pid)
-    return found
+from slipway.store.artifacts import Dataset
+from slipway.store.store import Store
+from tests.support.target import Ship, make_engine, make_verdict, running
 
 
 def on_disk(params: DeployConfig) -> list[str]:
@@ -172,7 +54,7 @@ def test_the_first_promotion_serves_and_is_written_down(ship: Ship, params: Depl
     assert (release.digests["dataset"], release.runs, release.outcome) == (data.digest, {"mlflow": "r1"}, "pass")
     assert [(s["id"], s["json"]) for s in release.smoke] == [("t0", True), ("t3", True)]
     assert (path / "card.md").read_text() == "# Card\n"
-    assert [h["action"] for h in Releases(root).history()] == ["promote"]
+    assert [switch.action for switch in Releases(root).history.switches()] == ["promote"]
     assert release.engine.digest == release.digests["engine"]
 
 

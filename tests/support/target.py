@@ -1,0 +1,105 @@
+"""A target whose engines are small scripts that speak the engine's protocol, promoted for real."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+
+from slipway.config.deploy import DeployConfig
+from slipway.deployment.releases import Release
+from slipway.engines.bundle import ServeConfig
+from slipway.engines.fingerprint import cpu_digest
+from slipway.store.artifacts import Dataset, Engine, Evaluation, Verdict
+from slipway.store.store import Store, load
+from slipway.system.ports import any_port
+
+# What llama-server does as far as a promotion sees it; the "model" is JSON that says how to behave.
+SERVER = f"""#!{sys.executable} -SE
+import json, os, socket, sys
+arg = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+model = json.load(open(arg["--model"]))
+if model.get("kill_parent"):
+    os.kill(os.getppid(), 9)
+if model.get("die"):
+    sys.exit("error: unknown tensor type")
+def answer(status, kind, body):
+    head = f"HTTP/1.1 {{status}} -\\r\\nContent-Type: {{kind}}\\r\\nContent-Length: {{len(body)}}\\r\\n"
+    return head + f"Connection: close\\r\\n\\r\\n{{body}}"
+chunk = json.dumps({{"choices": [{{"delta": {{"content": model["answer"]}}, "finish_reason": "stop"}}]}})
+listener = socket.create_server((arg["--host"], int(arg["--port"])))
+while True:
+    connection, _ = listener.accept()
+    with connection, connection.makefile("rb") as request:
+        method, path, _ = request.readline().split()
+        headers = dict(line.lower().split(b": ") for line in iter(request.readline, b"\\r\\n"))
+        if method == b"GET":
+            sent = answer(503 if model.get("loading") else 200, "application/json", "{{}}")
+        else:
+            asked = json.loads(request.read(int(headers[b"content-length"])))
+            assert asked["messages"][-1]["role"] == "user"
+            sent = answer(200, "text/event-stream", f"data: {{chunk}}\\n\\ndata: [DONE]\\n\\n")
+        connection.sendall(sent.encode())
+"""
+Ship = Callable[..., Release]
+JSON_ANSWER = '{"intent":"HassTurnOn"}'
+
+
+def target_params(root: str) -> DeployConfig:
+    """A target with a range of ports of its own, so that tests can run side by side."""
+    first = min(any_port("127.0.0.1"), 65000)
+    return DeployConfig(root=root, ports=(first, first + 9), start_timeout_s=10, smoke_requests=2)
+
+
+def make_data(store: Store) -> Dataset:
+    """Seven test rows."""
+    turns = [
+        {"role": "system", "content": "s"},
+        {"role": "user", "content": "u"},
+        {"role": "assistant", "content": JSON_ANSWER},
+    ]
+    with store.create(Dataset, "d", {}) as out:
+        (out / "test.jsonl").write_text(
+            "".join(json.dumps({"id": f"t{i}", "messages": turns, "label": "l"}) + "\n" for i in range(7))
+        )
+    return load(Dataset, store.dir("dataset", "d"))
+
+
+def make_engine(store: Store, model: dict[str, Any]) -> Engine:
+    text = json.dumps(model, sort_keys=True)
+    key = f"e{abs(hash(text)):x}"
+    with store.create(Engine, key, {"stage": "engine", "inputs": {}}) as out:
+        (out / "model.gguf").write_text(text)
+        (out / "server").write_text(SERVER)
+        (out / "server").chmod(0o755)
+        serve = ServeConfig(
+            model="model.gguf", server="server", context=256, slots=1, threads=1, build="b", cpu=cpu_digest()
+        )
+        (out / "serve.json").write_text(serve.model_dump_json())
+    return load(Engine, store.dir("engine", key))
+
+
+def make_verdict(store: Store, engine: Engine, outcome: str = "pass") -> Verdict:
+    def inputs(**named: Any) -> dict[str, Any]:
+        return {"inputs": {k: {"uri": a.uri, "kind": a.kind, "digest": a.digest} for k, a in named.items()}}
+
+    key = f"{engine.key}-{outcome}"
+    with store.create(Evaluation, key, inputs(engine=engine)) as out:
+        (out / "items.jsonl").write_text(engine.digest)
+    with store.create(Verdict, key, inputs(candidate=load(Evaluation, store.dir("evaluation", key)))) as out:
+        (out / "verdict.json").write_text(json.dumps({"outcome": outcome, "rules": []}))
+    return load(Verdict, store.dir("verdict", key))
+
+
+def running(params: DeployConfig) -> list[int]:
+    """Pids of every engine process of this target, recorded or not."""
+    pids = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        if process.info["status"] != psutil.STATUS_ZOMBIE and any(
+            a.startswith(f"{params.root}/") for a in process.info["cmdline"] or []
+        ):
+            pids.append(process.pid)
+    return pids
