@@ -13,7 +13,6 @@ from slipway.stages.train_cpu import load_model, train_cpu
 from slipway.store.artifacts import Checkpoint, Dataset
 from slipway.store.store import load, seal
 from slipway.system.progress import Progress
-from slipway.training.loop import learning_rate
 from tests.support.pico import pico_model
 
 PARAMS = TrainConfig(
@@ -123,15 +122,6 @@ def test_qlora_really_holds_nf4_weights(inputs):
     assert "Linear4bit" in kinds
     packed = [p for p in model.parameters() if p.dtype == torch.uint8]
     assert len(packed) == 4 * 7
-
-
-def test_the_schedule_warms_up_then_falls_to_zero():
-    params = TrainConfig(lr=1.0, warmup=0.1)
-    rates = [learning_rate(step, 100, params) for step in range(100)]
-    assert rates[:3] == pytest.approx([0.1, 0.2, 0.3])
-    assert max(rates) == pytest.approx(1.0)
-    assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert rates[-1] < 0.001
 
 
 def test_bad_input_is_refused_before_any_training(inputs, tmp_path):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -15,7 +13,6 @@ import pytest
 from slipway.errors import StageError
 from slipway.runners.base import Job
 from slipway.runners.local import LocalRunner
-from slipway.training.tuning.probe import probe
 from slipway.training.tuning.prober import ProcessProber, probe_job
 from slipway.training.tuning.search import STEPS
 from slipway.training.tuning.setting import Setting
@@ -170,40 +167,3 @@ def test_in_a_container_it_sees_its_folder_and_this_package_and_no_path_of_this_
     assert job.env["PYTHONPATH"] == "/probe-code"
     assert {m.target: m.read_only for m in job.mounts} == {"/probe": False, "/probe-code/slipway": True}
     assert str(tmp_path) not in " ".join([*job.argv, *job.env.values()])
-
-
-def test_the_probe_loop_needs_nothing_but_the_standard_library() -> None:
-    """It runs in NVIDIA's container, where this package is only mounted."""
-    code = (
-        "import sys, slipway.training.tuning.probe; print([m for m in sys.modules if m.split('.')[0] in "
-        "('pydantic', 'torch', 'rich', 'numpy', 'psutil')])"
-    )
-    ran = subprocess.run(
-        [sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True, env={**os.environ}
-    )
-    assert ran.stdout.strip() == "[]"
-
-
-def test_a_probe_that_fails_in_the_middle_keeps_what_was_timed() -> None:
-    class Failing:
-        steps = 0
-
-        def apply(self, request: object) -> None: ...
-
-        def step(self) -> tuple[int, float]:
-            self.steps += 1
-            if self.steps == 3:
-                raise RuntimeError("out of memory")
-            time.sleep(0.001)
-            return 100, 0.5
-
-        def peak(self) -> dict[str, int]:
-            return {"allocated_bytes": 1, "reserved_bytes": 2}
-
-        def release(self) -> None: ...
-
-        def is_oom(self, err: BaseException) -> bool:
-            return True
-
-    found = probe(Failing(), {"steps": 3, "best_low": 0.0})
-    assert (found["status"], found["seconds"], found["reserved_bytes"]) == ("oom", [0.5], 2)

@@ -1,0 +1,59 @@
+"""What is refused before any work: by the config alone, without data, without a machine."""
+
+import sys
+
+import pytest
+
+from slipway.config.load import load_config
+from slipway.errors import ConfigError, ResourceError
+from slipway.ops.preflight import refuse_early
+
+
+def config(*overrides):
+    return load_config(overrides=list(overrides))
+
+
+NEMO = (
+    "layers.train=train/nemo-qlora",
+    "layers.target=targets/spark",
+    f"images.nemo-automodel.digests.arm64=sha256:{'2' * 64}",
+)
+
+
+def test_the_default_and_a_pinned_image_pass():
+    refuse_early(config())
+    refuse_early(config(*NEMO))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ("layers.train=train/nemo-sft",),
+            r"train\.method: sft; expected qlora or lora: the pipeline merges an adapter",
+        ),
+        (("train.tensor_parallel=2",), "qlora with"),
+        (
+            ("target.runner.image=other", "images.other.repository=reg.io/a", "images.other.tag=v1"),
+            r"reg\.io/a.*digest.*slipway pin",
+        ),
+        (
+            ("target.runner.image=nemo",),
+            r"target\.runner\.image: nemo; expected a row of conf/images\.yaml \(nemo-automodel\)",
+        ),
+    ],
+)
+def test_what_cannot_end_well_is_refused_before_any_work(overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        refuse_early(config(*NEMO, *overrides))
+
+
+def test_a_container_engine_that_is_not_installed_is_named_before_any_work(monkeypatch):
+    monkeypatch.setitem(sys.modules, "slipway.runners.docker", None)
+    with pytest.raises(ResourceError, match=r"python package docker"):
+        refuse_early(config(*NEMO))
+
+
+def test_the_embedded_trainer_asks_nothing_of_a_target(monkeypatch):
+    monkeypatch.setitem(sys.modules, "slipway.runners.docker", None)
+    refuse_early(config("layers.train=train/qlora-cpu", "layers.target=targets/spark"))

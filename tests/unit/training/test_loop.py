@@ -1,0 +1,163 @@
+"""The optimizer loop: schedule, learning rate, checkpoints, and losses against a calculation without packing."""
+
+import json
+import math
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from slipway.config.train import TrainConfig
+from slipway.errors import ConfigError, DataError
+from slipway.stages.train_cpu import load_model
+from slipway.system.progress import Progress
+from slipway.training.loop import Checkpoints, Loop, Schedule, learning_rate, mean_loss, summed_loss
+from slipway.training.packing import Example, collate, tokenize
+from tests.support.pico import pico_model
+
+PARAMS = TrainConfig(method="lora", rank=2, alpha=4, upper_layers=2, pack_length=128, threads=1, epochs=1, accumulate=2)
+
+
+def examples(*lengths):
+    return [Example(list(range(3, 3 + n)), n // 2) for n in lengths]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A pico model with fresh adapters, and eight rows as examples."""
+    directory = pico_model(tmp_path_factory.mktemp("pico"))
+    rows = [
+        {
+            "id": str(i),
+            "messages": [
+                {"role": "user", "content": f"lamp {i}"},
+                {"role": "assistant", "content": "on" * (1 + i % 3)},
+            ],
+        }
+        for i in range(8)
+    ]
+    tokenizer = AutoTokenizer.from_pretrained(str(directory))
+    return load_model(str(directory), PARAMS), tokenize(rows, tokenizer, PARAMS.pack_length)
+
+
+def reference_loss(model, example):
+    """Cross entropies of one document alone, by log-sum-exp in float64 over the logits of every position."""
+    with torch.no_grad():
+        logits = model(input_ids=torch.tensor([example.tokens]), use_cache=False).logits[0].double()
+    picked = range(example.completion, len(example.tokens))
+    return sum((torch.logsumexp(logits[i - 1], 0) - logits[i - 1][example.tokens[i]]).item() for i in picked)
+
+
+def test_the_schedule_holds_every_row_of_every_epoch_once():
+    rows = examples(*([40] * 9))
+    schedule = Schedule.plan(rows, PARAMS.model_copy(update={"epochs": 3}))
+    indices = [i for step in schedule.micros for micro in step for documents in micro for i in documents]
+    assert sorted(indices) == sorted([*range(9)] * 3)
+    assert schedule.tokens == 3 * 9 * 40
+    assert schedule.steps == 5, "three packs of three an epoch, two packs a step: nine packs, the last step holds one"
+
+
+def test_epochs_are_shuffled_anew_and_the_seed_decides():
+    rows = examples(*([60] * 12))
+    one, same, other = (
+        Schedule.plan(rows, PARAMS.model_copy(update={"epochs": 2, "seed": seed})) for seed in (1, 1, 2)
+    )
+    assert one == same != other
+    half = len(one.micros) // 2
+    assert one.micros[:half] != one.micros[half:]
+
+
+def test_a_fraction_of_an_epoch_takes_its_share_of_packs():
+    packs = Schedule.packs(examples(*([100] * 8)), PARAMS.model_copy(update={"epochs": 1.5}))
+    assert len(packs) == 12, "one row a pack: eight, and half of eight"
+
+
+def test_max_steps_cuts_the_schedule_and_its_tokens():
+    rows = examples(*([100] * 8))
+    assert Schedule.plan(rows, PARAMS.model_copy(update={"max_steps": 3})).tokens == 3 * 2 * 100
+    with pytest.raises(ConfigError, match=r"train\.max_steps: 5; expected at most 4"):
+        Schedule.plan(rows, PARAMS.model_copy(update={"max_steps": 5}))
+
+
+def test_no_rows_is_one_error():
+    with pytest.raises(DataError, match=r"training split: 0 rows"):
+        Schedule.plan([], PARAMS)
+
+
+def test_the_learning_rate_warms_up_then_falls_to_zero():
+    params = TrainConfig(lr=1.0, warmup=0.1)
+    rates = [learning_rate(step, 100, params) for step in range(100)]
+    assert rates[:3] == pytest.approx([0.1, 0.2, 0.3])
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[55] == pytest.approx(0.5), "half way from step 10 to step 100"
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[-1] < 0.001
+
+
+def test_without_warm_up_the_first_step_has_the_peak():
+    assert learning_rate(0, 10, TrainConfig(lr=0.3, warmup=0.0)) == 0.3
+
+
+def test_only_the_newest_checkpoints_stay_and_the_newest_is_the_latest(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    assert checkpoints.latest() is None
+    for step in (1, 2, 3):
+        checkpoints.save(step, {"step": step})
+    assert [p.name for p in checkpoints.complete()] == ["step_000002", "step_000003"]
+    assert checkpoints.latest() == {"step": 3}
+    assert (tmp_path / "LATEST").read_text() == "step_000003\n"
+
+
+def test_a_checkpoint_that_was_not_renamed_is_none(tmp_path):
+    (tmp_path / ".tmp_7").mkdir(parents=True)
+    (tmp_path / ".tmp_7" / "state.pt").write_bytes(b"half")
+    checkpoints = Checkpoints(tmp_path, keep=2)
+    assert checkpoints.latest() is None
+    checkpoints.save(7, {"step": 7})
+    assert checkpoints.latest() == {"step": 7} and not (tmp_path / ".tmp_7").exists()
+
+
+def test_the_loss_of_packed_documents_is_the_sum_of_each_alone(trained):
+    model, rows = trained
+    model.eval()
+    batch = collate([rows[:3], rows[3:8]], pad=0)
+    with torch.no_grad():
+        packed = summed_loss(model, batch).item()
+    assert packed == pytest.approx(sum(reference_loss(model, row) for row in rows), rel=1e-5)
+
+
+def test_the_mean_loss_is_per_completion_token(trained):
+    model, rows = trained
+    tokens = sum(len(row.tokens) - row.completion for row in rows)
+    expected = sum(reference_loss(model, row) for row in rows) / tokens
+    assert mean_loss(model, rows, PARAMS.pack_length, 0) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_loss_that_is_not_finite_ends_before_the_weights_change(trained, tmp_path):
+    model, rows = trained
+    loop = Loop(model, rows, Schedule.plan(rows, PARAMS), PARAMS, pad=0)
+    weights = [p.detach().clone() for p in loop.trainable]
+    scale = model.get_base_model().get_decoder().norm.weight
+    before = scale.detach().clone()
+    scale.data.fill_(math.inf)
+    try:
+        with pytest.raises(ConfigError, match=r"loss at step 1: .*expected a finite number\. Next: lower train\.lr"):
+            loop.run(Checkpoints(tmp_path, 2), Progress())
+    finally:
+        scale.data.copy_(before)
+    assert all(torch.equal(a, b) for a, b in zip(weights, loop.trainable, strict=True))
+    assert loop.history == [] and not list(tmp_path.iterdir())
+
+
+def test_a_step_logs_its_figures_and_checkpoints_hold_the_history(trained, tmp_path):
+    model, rows = trained
+    params = PARAMS.model_copy(update={"pack_length": 64, "accumulate": 1, "checkpoint_every": 1})
+    loop = Loop(model, rows, Schedule.plan(rows, params), params, pad=0)
+    loop.run(Checkpoints(tmp_path, 10), Progress())
+    assert [entry["step"] for entry in loop.history] == list(range(1, loop.schedule.steps + 1))
+    assert sum(entry["tokens"] for entry in loop.history) == loop.schedule.tokens
+    assert sum(entry["label_tokens"] for entry in loop.history) == sum(row.label_tokens for row in rows)
+    names = [p.name for p in Checkpoints(tmp_path, 10).complete()]
+    assert names == [f"step_{n:06d}" for n in range(1, loop.schedule.steps)], "none after the last step"
+    state = Checkpoints(tmp_path, 10).latest()
+    assert json.loads(state["history"]) == loop.history[:-1]
