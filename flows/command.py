@@ -14,11 +14,23 @@ from prefect.logging.configuration import setup_logging
 from flows.stopping import exit_code, stopped_by_signals
 from slipway.cli.output import console, guarded
 from slipway.cli.tables import show_error, show_json, show_run
-from slipway.config.load import Config
+from slipway.config.form import form_defaults
+from slipway.config.load import Config, load_config
 from slipway.errors import SlipwayError
 from tasks.failures import failures_named
 from tasks.health import require_prefect
 from tasks.pipeline import forget_summary, last_summary
+
+
+def form_of_conf(conf: Path, *, is_main: bool) -> dict[str, Any]:
+    """The defaults of the Prefect form. For a module run as a program, a broken `conf/` ends it with the error alone."""
+    try:
+        return form_defaults(load_config(conf))
+    except SlipwayError as err:
+        if not is_main:
+            raise
+        show({}, err, as_json="--json" in sys.argv)
+        sys.exit(err.exit_code)
 
 
 def parser(description: str) -> argparse.ArgumentParser:

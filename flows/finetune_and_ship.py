@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated, Any
 
 from prefect import flow
 from prefect.states import Completed, State
 
-from flows.command import attempt, parser
-from slipway.config.load import Config, load_config
+from flows.command import attempt, form_of_conf, parser
+from slipway.config.form import ConfigForm, OverridesForm
+from slipway.config.load import load_config
 from tasks.engine import engine
 from tasks.evaluate import evaluate
 from tasks.fetch import fetch
 from tasks.gate import gate
 from tasks.merge import merge
+from tasks.parameters import CONF, resolved
 from tasks.pipeline import pipeline
 from tasks.prepare import prepare
 from tasks.promote import promote, rival
-from tasks.provenance import ROOT
 from tasks.quantize import quantize
 from tasks.report import report
 from tasks.train import train
 
-DEFAULT = load_config(ROOT / "conf")  # the form in the Prefect UI, and what a run without parameters gets
+FORM = form_of_conf(CONF, is_main=__name__ == "__main__")  # what the form in the Prefect UI shows
 
 
 @flow(name="finetune-and-ship")
-def finetune_and_ship(config: Config = DEFAULT) -> State[None]:
-    """Fine-tune, merge, quantize, build engines, evaluate them as served, gate, promote."""
+def finetune_and_ship(
+    config: Annotated[Any, ConfigForm(FORM)] = FORM, overrides: Annotated[Any, OverridesForm()] = ()
+) -> State[None]:
+    """Fine-tune, merge, quantize, build engines, evaluate them as served, gate, promote.
+
+    Args:
+        config: A partial config: what it names wins over conf/ and its layers, all else is as conf/ says.
+        overrides: More of it as on the command line: train.epochs=2, layers.quantize=formats/fp8, layers=smoke.
+    """
+    config = resolved(config, overrides)
     with pipeline(config) as run:
         base = fetch(run, config.model)
         data = prepare(run, base, config.data)

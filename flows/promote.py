@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import functools
 import sys
+from typing import Any
 
 from prefect import flow
 
 from flows.command import attempt, parser
-from slipway.config.load import Config, load_config
+from slipway.config.load import load_config
+from tasks.parameters import resolved
 from tasks.pipeline import pipeline
 from tasks.promote import judged_candidate, promote, rollback
 from tasks.report import report
 
 
 @flow(name="promote")
-def promote_candidate(config: Config, verdict: str | None = None) -> None:
+def promote_candidate(config: Any, verdict: str | None = None) -> None:
     """Promote the candidate of this verdict directory, or of the newest one."""
+    config = resolved(config)
     candidate = judged_candidate(config, verdict)
     with pipeline(candidate.config) as run:
         card = report(run, candidate.engine, candidate.verdict, candidate.adapter, candidate.quality)
@@ -27,8 +30,9 @@ def promote_candidate(config: Config, verdict: str | None = None) -> None:
 
 
 @flow(name="rollback")
-def roll_back(config: Config) -> None:
+def roll_back(config: Any) -> None:
     """Start the previous release beside the champion, check it, switch to it."""
+    config = resolved(config)
     with pipeline(config) as run:
         rollback(run, config.deploy)
 

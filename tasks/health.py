@@ -12,8 +12,9 @@ from slipway.system.http import require_healthy
 
 def require_tracking(tracking: TrackingConfig) -> None:
     """Raise ResourceError when MLflow does not answer; file and database URIs need no server."""
-    if urlsplit(tracking.uri).scheme in ("http", "https"):
-        require_healthy("MLflow", tracking.uri, "`make up`, or set tracking.uri")
+    uri = tracking.uri.get_secret_value()
+    if urlsplit(uri).scheme in ("http", "https"):
+        require_healthy("MLflow", uri, "`make up`, or set tracking.uri")
 
 
 def require_prefect() -> None:

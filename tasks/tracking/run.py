@@ -40,7 +40,7 @@ class Tracker:
         self.client, self.config, self.experiment, self.parent = client, config, experiment, parent
         self.models: dict[str, str] = {}  # artifact digest -> MLflow model id
         uri = config.tracking.uri
-        self.url = mask(uri) if uri.startswith("http") else ""
+        self.url = uri.link() if uri.get_secret_value().startswith("http") else ""
 
     @contextmanager
     def stage(self, label: str, inputs: Mapping[str, Artifact | None], params: BaseModel) -> Iterator[StageRun]:
@@ -164,7 +164,7 @@ def pipeline_run(config: Config) -> Iterator[Tracker]:
     """
     require_tracking(config.tracking)
     mlflow = library()
-    mlflow.set_tracking_uri(config.tracking.uri)
+    mlflow.set_tracking_uri(config.tracking.uri.get_secret_value())
     experiment = mlflow.set_experiment(config.tracking.experiment).experiment_id
     with mlflow.start_run(experiment_id=experiment, run_name=config.model.name, log_system_metrics=True) as run:
         tracker = Tracker(mlflow.MlflowClient(), config, experiment, run.info.run_id)

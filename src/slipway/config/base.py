@@ -1,13 +1,23 @@
-"""What every section of the config is: a frozen model that knows its keys."""
+"""What every section of the config is: a frozen model that knows its keys, and the types that several sections use."""
 
 from __future__ import annotations
 
+import ipaddress
+import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Secret
+from pydantic_core import PydanticCustomError
+
+from slipway.system.redact import MASK, mask_forms, register_url
 
 
 class Section(BaseModel):
+    """A group of keys: unknown ones are errors, values never change after parsing."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
@@ -17,3 +27,100 @@ def _switch(value: object) -> object:
 
 
 Switch = Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)]
+
+
+# For JSON schemas, so that a server refuses what it would store: a URL with a literal user or password, or a query that
+# carries one. `${oc.env:NAME}` in their place is allowed.
+_LITERAL_CREDENTIALS = r"://[^/@$\s]*[^/@$:\s][^/@$\s]*@|[?&](password|token|sig)=[^$]"
+NO_CREDENTIALS = f"^(?![\\s\\S]*({_LITERAL_CREDENTIALS}))"
+
+
+class SecretUrl(Secret[str]):
+    """A URL whose credentials show nowhere: text, repr, dumps and JSON hold it with `***` in their place.
+
+    `get_secret_value()` is the URL to connect to. Parsing one registers its password as a secret of the process.
+    """
+
+    def _display(self) -> str:
+        return mask_forms(self.get_secret_value())
+
+    def __str__(self) -> str:
+        return self._display()
+
+    def link(self) -> str:
+        """The URL for a person's browser: without any credentials, not even masked."""
+        parts = urlsplit(self.get_secret_value())
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
+
+
+def of_scheme(*schemes: str) -> Callable[[SecretUrl], SecretUrl]:
+    """A validator: a URL of one of `schemes`, with a sound host and port; its credentials become known secrets."""
+
+    def check(url: SecretUrl) -> SecretUrl:
+        value = url.get_secret_value()
+        scheme, separator, rest = value.partition("://")
+        if not separator or scheme.split("+")[0] not in schemes or not rest:
+            raise PydanticCustomError("url", f"a URL that starts with {', '.join(f'{s}://' for s in schemes)}")
+        if MASK in value:
+            raise PydanticCustomError("url", "the URL itself: this one was printed with its credentials masked")
+        register_url(value)
+        if scheme in ("http", "https"):
+            check_authority(re.split("[/?#]", rest, maxsplit=1)[0].rpartition("@")[2])
+        return url
+
+    return check
+
+
+_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+
+
+def check_host(host: str) -> str:
+    """A host as sockets take it: an IPv4 or IPv6 address, or a DNS name. Raises ValueError-like for anything else."""
+    try:
+        ipaddress.ip_address(host)
+        return host
+    except ValueError:
+        pass
+    labels = host.removesuffix(".").split(".")
+    numeric = all(label.isdigit() for label in labels)  # 127.0.0 or 300.1.1.1: a mistyped address, no name
+    if numeric or len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+        raise PydanticCustomError("host", "an IP address or a host name, without scheme, port or path")
+    return host
+
+
+def check_authority(authority: str) -> None:
+    """`host`, `host:port` or `[v6]:port` of a URL; raises as `check_host` does, or for a port outside 1 to 65535."""
+    match = re.fullmatch(r"\[([^\]]+)\](?::(.*))?|([^:]*)(?::(.*))?", authority)
+    if match is None:
+        raise PydanticCustomError("host", "`host` or `host:port` after the scheme")
+    check_host(match[1] or match[3] or "")
+    port = match[2] if match[2] is not None else match[4]
+    if port is not None and not (port.isdigit() and 1 <= int(port) <= 65535):
+        raise PydanticCustomError("port", "a port number from 1 to 65535 after the host")
+
+
+Host = Annotated[str, AfterValidator(check_host)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _no_file_in_the_way(path: str) -> str:
+    """A folder, or a path where one can be made: nothing on the way down is a file."""
+    folder = Path(path).expanduser()
+    if "\0" in path or not path.strip():
+        raise PydanticCustomError("folder", "the path of a folder")
+    for part in (folder, *folder.parents):
+        if part.is_dir():
+            break
+        if part.exists():
+            raise PydanticCustomError("folder", f"a folder; {part} is a file")
+    return path
+
+
+def _no_folder(path: str) -> str:
+    if "\0" in path or not path.strip() or Path(path).expanduser().is_dir():
+        raise PydanticCustomError("file", "the path of a file, not of a folder")
+    return path
+
+
+Folder = Annotated[str, AfterValidator(_no_file_in_the_way)]
+InputFile = Annotated[str, AfterValidator(_no_folder)]

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from slipway.config.base import Section
-from slipway.config.model import ModelConfig as ModelConfig
-from slipway.config.train import TrainConfig as TrainConfig
+from slipway.config.base import InputFile, Section
 
 
 class DataConfig(Section):
     """Raw rows -> validated, deduplicated, balanced -> splits by template."""
 
-    raw: str = Field(
+    raw: InputFile = Field(
         "data/raw/home.jsonl",
         description="Chat JSONL with `messages`, your own or the default corpus, whose splits DVC versions.",
     )

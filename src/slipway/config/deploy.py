@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from slipway.config.base import Section
-from slipway.config.model import ModelConfig as ModelConfig
-from slipway.config.train import TrainConfig as TrainConfig
+from slipway.config.base import Folder, Host, Port, Section
 
 
 class DeployConfig(Section):
@@ -16,11 +14,17 @@ class DeployConfig(Section):
 
     target: str = Field("local", description="A row of conf/deploy/.")
     kind: Literal["local"] = Field("local", description="Transport: `local` runs the engine on this machine.")
-    root: str = Field(".slipway/targets/local", description="Folder of releases, pointer and logs.")
-    host: str = Field("127.0.0.1", description="Address the engine listens on.")
-    ports: tuple[int, int] = Field(
+    root: Folder = Field(".slipway/targets/local", description="Folder of releases, pointer and logs.")
+    host: Host = Field("127.0.0.1", description="Address the engine listens on.")
+    ports: tuple[Port, Port] = Field(
         (8091, 8099), description="First and last port to use, inclusive; a new engine takes a free one."
     )
     start_timeout_s: float = Field(120, gt=0, description="Longest wait for a new engine's health, seconds.")
     smoke_requests: int = Field(3, ge=1, description="Test rows asked of the new engine before the switch.")
     keep_releases: int = Field(3, ge=2, description="Releases kept on the target, the serving one included.")
+
+    @model_validator(mode="after")
+    def _first_before_last(self) -> Self:
+        if self.ports[0] > self.ports[1]:
+            raise ValueError(f"deploy.ports={list(self.ports)} starts after it ends; give the lower port first")
+        return self

@@ -7,8 +7,6 @@ from typing import Literal
 from pydantic import Field
 
 from slipway.config.base import Section
-from slipway.config.model import ModelConfig as ModelConfig
-from slipway.config.train import TrainConfig as TrainConfig
 
 
 class EngineConfig(Section):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
 from slipway.config.base import Section
-from slipway.config.model import ModelConfig as ModelConfig
-from slipway.config.train import TrainConfig as TrainConfig
 
 
 class EvaluateConfig(Section):
@@ -14,7 +14,9 @@ class EvaluateConfig(Section):
 
     max_items: int | None = Field(None, ge=1, description="Test items scored, taken evenly over labels; null: all.")
     max_new_tokens: int = Field(48, ge=1, description="Longest answer, tokens.")
-    concurrency: list[int] = Field([1, 4], description="Concurrent requests of the speed runs.")
+    concurrency: list[Annotated[int, Field(ge=1)]] = Field(
+        [1, 4], min_length=1, description="Concurrent requests of the speed runs."
+    )
     speed_requests: int = Field(24, ge=4, description="Requests per speed run.")
     timeout_s: float = Field(120, gt=0, description="Longest wait for one answer, seconds.")
     label_key: str = Field("intent", description="Key of the answer's JSON that names the intent.")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from slipway.config.base import Section
-from slipway.config.model import ModelConfig as ModelConfig
-from slipway.config.train import TrainConfig as TrainConfig
+
+Metric = Literal["exact_match", "intent_accuracy"]
 
 
 class NonInferiority(Section):
@@ -17,14 +17,14 @@ class NonInferiority(Section):
     against: Literal["champion", "merged"] = Field(
         description="Reference: the serving release, or the unquantized merge."
     )
-    metric: Literal["exact_match", "intent_accuracy"] = Field(description="Per-item metric compared in pairs.")
+    metric: Metric = Field(description="Per-item metric compared in pairs.")
     margin: float = Field(gt=0, lt=1, description="Largest loss accepted, share of items.")
 
 
 class GateConfig(Section):
     """What a candidate must show before it is promoted."""
 
-    floors: dict[str, float] = Field(
+    floors: dict[Metric, Annotated[float, Field(ge=0, le=1)]] = Field(
         {"exact_match": 0.80, "intent_accuracy": 0.88},
         description="Least value of each metric, share of items; applied always, and alone while there is no champion.",
     )

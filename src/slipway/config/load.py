@@ -1,8 +1,9 @@
 """One config, parsed once at the edge into frozen models; below it, plain arguments.
 
-Layers, later wins: `conf/base.yaml`, then the files its `layers:` section names (one per section), then `key=value`
-overrides (`train.lr=3.0e-4 layers.quantize=formats/fp8`). Unknown keys are errors. PyYAML reads `2e-4` as text: write
-`2.0e-4`.
+Layers, later wins: `conf/base.yaml` over the files that its `layers:` section names (one per section), a document of
+values (parameters of a run through Prefect), then `key=value` overrides (`train.lr=3.0e-4 layers.quantize=formats/fp8`).
+`layers` may also name a preset, a file that chooses several layers (`layers=smoke`). Unknown keys are errors. PyYAML
+reads `2e-4` as text: write `2.0e-4`.
 """
 
 from __future__ import annotations
@@ -23,15 +24,20 @@ from slipway.config.engine import EngineConfig
 from slipway.config.evaluate import EvaluateConfig
 from slipway.config.gate import GateConfig
 from slipway.config.image import ImageConfig
+from slipway.config.layers import choices, preset, read_layers, read_mapping, reason
 from slipway.config.merge import MergeConfig
-from slipway.config.model import ModelConfig as ModelConfig
+from slipway.config.model import ModelConfig
+from slipway.config.overrides import parse_overrides
 from slipway.config.quantize import QuantizeConfig
 from slipway.config.store import StoreConfig
 from slipway.config.target import TargetConfig
 from slipway.config.tracking import TrackingConfig
-from slipway.config.train import TrainConfig as TrainConfig
+from slipway.config.train import TrainConfig
 from slipway.errors import ConfigError
-from slipway.system.nearest import did_you_mean, nearest
+from slipway.system.nearest import did_you_mean
+from slipway.system.redact import mask
+
+_SHOWN_CHARS = 200
 
 
 class Config(Section):
@@ -52,29 +58,29 @@ class Config(Section):
     tracking: TrackingConfig = Field(default_factory=TrackingConfig, description="Tracking.")
 
 
-def load_config(conf: Path = Path("conf"), overrides: Sequence[str] = ()) -> Config:
-    """Merge `conf/base.yaml`, the layers it names and `key=value` overrides; raise ConfigError naming key and file."""
-    base = _read(conf / "base.yaml")
-    try:
-        given = OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides)))
-    except (OmegaConfBaseException, YAMLError) as err:
-        raise ConfigError(
-            "override", " ".join(overrides), "key=value with a dotted key", "see `slipway run --help`"
-        ) from err
-    assert isinstance(given, dict)
-    layers: dict[str, str] = {**base.pop("layers", {}), **(given.pop("layers", None) or {})}
-    sections = [{section: _read(conf / f"{name}.yaml")} for section, name in layers.items()]
-    merged = OmegaConf.merge(*sections, base, given)
-    return parse(OmegaConf.to_container(merged, resolve=True), source=f"{conf} {' '.join(overrides)}".strip())
+def load_config(
+    conf: Path = Path("conf"), overrides: Sequence[str] = (), given: Mapping[str, Any] | None = None
+) -> Config:
+    """The config of `conf/`, with the values of `given` (a partial config, `layers` included) and then `overrides` on top.
+
+    Raises ConfigError naming key, file and value for whatever is not understood.
+    """
+    sections = Config.model_fields
+    base, parameters, words = read_mapping(conf / "base.yaml"), dict(given or {}), parse_overrides(overrides)
+    layers = choices(base.pop("layers", None), str(conf / "base.yaml"), sections)
+    chosen = parameters.pop("layers", None)
+    for name in [*([chosen] if isinstance(chosen, str) else []), *words.presets]:
+        layers |= preset(conf, name, sections)
+    if not isinstance(chosen, str):
+        layers |= choices(chosen, "the parameters", sections)
+    layers |= choices(words.values.pop("layers", None), "the overrides", sections)
+    source = mask(f"{conf} {' '.join(overrides)}".strip())[:_SHOWN_CHARS]
+    return parse(_merge([*read_layers(conf, layers), base, parameters, words.values], source), source)
 
 
 def section(name: str, given: Mapping[str, Any], overrides: Sequence[str]) -> Any:
     """One section by itself, from values and `key=value` words; raises ConfigError like `load_config`."""
-    try:
-        words = OmegaConf.to_container(OmegaConf.from_dotlist(list(overrides)))
-    except (OmegaConfBaseException, YAMLError) as err:
-        raise ConfigError("--set", " ".join(overrides), "key=value", "see --help") from err
-    assert isinstance(words, dict)
+    words = parse_overrides(overrides, "--set").values
     return getattr(parse({name: {**given, **words}}, source="the command line"), name)
 
 
@@ -83,37 +89,37 @@ def parse(doc: Any, source: str) -> Config:
     try:
         return Config.model_validate(doc)
     except ValidationError as err:
-        raise _explain(err, source) from err
+        raise _explain(err, source) from None  # pydantic's own text would show the values
 
 
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        near = nearest(path.name, [p.name for p in path.parent.glob("*.yaml")])
-        hint = f"did you mean {path.parent / near}?" if near else "run from the project's root, or pass --conf"
-        raise ConfigError("config layer", path, "an existing YAML file", hint)
+def _merge(documents: Sequence[Mapping[str, Any]], source: str) -> Any:
+    """The documents over each other, later wins, with their `${...}` resolved."""
     try:
-        doc = OmegaConf.to_container(OmegaConf.load(path))
-    except (OmegaConfBaseException, YAMLError) as err:
-        raise ConfigError(f"config file {path}", str(err).splitlines()[0], "YAML", "mend the file") from err
-    if not isinstance(doc, dict):
-        raise ConfigError(f"config file {path}", type(doc).__name__, "a mapping", "mend the file")
-    return {str(k): v for k, v in doc.items() if k != "description"}
+        merged = OmegaConf.merge(*(OmegaConf.create(dict(doc)) for doc in documents))
+        return OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
+    except (OmegaConfBaseException, YAMLError, ValueError, RecursionError) as err:
+        key = getattr(err, "full_key", None)
+        thing, hint = f"config key {key}" if key else "config", "set what `${...}` names, or write the value itself"
+        raise ConfigError(thing, f"{reason(err)}, in {source}", "a value that can be resolved", hint) from err
 
 
 def _explain(err: ValidationError, source: str) -> ConfigError:
-    problems = err.errors()
+    problems = err.errors(include_url=False)
     first = problems[0]
     key = ".".join(str(part) for part in first["loc"]) or "config"
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     if first["type"] == "extra_forbidden":
-        hint = did_you_mean(key.rsplit(".", 1)[-1], _keys_beside(key), "`slipway config --help` lists the keys")
+        beside = _keys_beside(key)
+        hint = did_you_mean(key.rsplit(".", 1)[-1], beside, "`slipway config` lists the keys")
         return ConfigError(
-            f"config key {key}", f"unknown, in {source}{more}", f"one of {', '.join(_keys_beside(key))}", hint
+            f"config key {key[:_SHOWN_CHARS]}", f"unknown, in {source}{more}", f"one of {', '.join(beside)}", hint
         )
     if first["type"] == "value_error":  # a rule about several keys, in its own words
-        said = f"{first['msg'].removeprefix('Value error, ')}, in {source}{more}"
-        return ConfigError(f"config section {key}", said, "keys that go together", "change one of them")
-    return ConfigError(f"config key {key}", f"{first['input']!r}, in {source}{more}", first["msg"], "mend the value")
+        problem = f"{first['msg'].removeprefix('Value error, ')}, in {source}{more}"
+        return ConfigError(f"config section {key}", mask(problem), "keys that go together", "change one of them")
+    value = mask(f"{first['input']!r}")
+    shown = value if len(value) <= _SHOWN_CHARS else f"{value[:_SHOWN_CHARS]}..."
+    return ConfigError(f"config key {key}", f"{shown}, in {source}{more}", first["msg"], "correct the value")
 
 
 def _keys_beside(key: str) -> list[str]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pydantic import Field
 
 from slipway.config.base import Section
-from slipway.config.model import ModelConfig as ModelConfig
-from slipway.config.train import TrainConfig as TrainConfig
 
 
 class MergeConfig(Section):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
-from slipway.config.base import Section
+from slipway.config.base import Section, check_authority
 
 
 class LocalRunConfig(Section):
@@ -15,11 +16,28 @@ class LocalRunConfig(Section):
     kind: Literal["local"] = Field("local", description="A process group of its own.")
 
 
+_SOCKETS = ("unix", "http+unix")
+_NETWORK = ("tcp", "ssh", "http", "https")
+
+
+def _check_engine(address: str) -> str:
+    """An address of a docker engine: a socket's path, or a host that a password is never part of."""
+    scheme, separator, rest = address.partition("://")
+    if not separator or not rest or scheme not in (*_SOCKETS, *_NETWORK):
+        raise PydanticCustomError("engine", "unix://PATH, tcp://HOST:PORT or ssh://USER@HOST")
+    if scheme in _NETWORK:
+        user, _, authority = rest.split("/")[0].rpartition("@")
+        if ":" in user:
+            raise PydanticCustomError("engine", "an address without a password; use ssh keys")
+        check_authority(authority)
+    return address
+
+
 class DockerConfig(Section):
-    """Training in a container of a docker engine, which sees the store and the model under the same paths as this machine."""
+    """Training in a container of a docker engine, which has the store and the model under the same paths as here."""
 
     kind: Literal["docker"] = Field(description="A container, through the engine's API.")
-    host: str | None = Field(
+    host: Annotated[str, AfterValidator(_check_engine)] | None = Field(
         None, description="Engine: `unix://`, `tcp://` or `ssh://user@host`; null: DOCKER_HOST, else this machine's."
     )
     image: str = Field("nemo-automodel", description="Key of conf/images.yaml.")

@@ -63,7 +63,7 @@ def check(config: Config) -> list[Check]:
         disk("cache", cache),
         memory(_available_memory()),
         service("Prefect", *_prefect(), "/api/health", "SLIPWAY_PREFECT_PORT"),
-        service("MLflow", *_address(config.tracking.uri), "/health", "SLIPWAY_MLFLOW_PORT"),
+        service("MLflow", *_address(config.tracking.uri.get_secret_value()), "/health", "SLIPWAY_MLFLOW_PORT"),
         deploy_ports(config.deploy),
     ]
 

@@ -165,7 +165,8 @@ def test_items_that_do_not_pair_are_named(tmp_path: Path, merged: str, ids: list
 
 def test_an_unknown_metric_and_an_empty_gate_are_config_errors(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"gate\.floors\.bleu: not measured"):
-        judge(tmp_path / "a", rules(floors={"bleu": 0.5}), candidate="1", merged="1", base="0")
+        unmeasured = rules(floors=FLOORS).model_copy(update={"floors": {"bleu": 0.5}})
+        judge(tmp_path / "a", unmeasured, candidate="1", merged="1", base="0")
     with pytest.raises(ConfigError, match="no rule applies"):
         judge(tmp_path / "b", rules(), candidate="1", merged="1", base="0")
 
