@@ -13,7 +13,7 @@ from prefect.logging.configuration import setup_logging
 
 from flows.stopping import exit_code, stopped_by_signals
 from slipway.cli.output import console, guarded
-from slipway.cli.tables import show_error, show_json, show_run
+from slipway.cli.tables import error_document, show_error, show_json, show_run
 from slipway.config.form import form_defaults
 from slipway.config.load import Config, load_config
 from slipway.errors import SlipwayError
@@ -75,7 +75,7 @@ def _attempt(configure: Callable[[], Config], flow: Callable[[Config], Any], *, 
 def show(summary: dict[str, Any], error: SlipwayError | None, *, as_json: bool) -> None:
     """The run's tables on stdout and the error on stderr; or both as one JSON document on stdout."""
     if as_json:
-        show_json({**summary, **({"error": error.to_json()} if error else {})})
+        show_json({**summary, **(error_document(error) if error else {})})
         return
     if summary:
         show_run(summary, console())

@@ -7,8 +7,7 @@ from typing import Any
 
 from slipway.config.form import run_config
 from slipway.config.load import Config
-from slipway.errors import SlipwayError
-from slipway.system.redact import mask_exception, mask_logs
+from slipway.system.redact import mask_logs, masked_errors
 from tasks.provenance import ROOT
 
 CONF = ROOT / "conf"
@@ -16,13 +15,10 @@ CONF = ROOT / "conf"
 mask_logs()  # whoever runs a flow, a terminal or a Prefect worker: no log record is made with a secret in it
 
 
+@masked_errors()
 def resolved(config: Any, overrides: Sequence[str] = ()) -> Config:
     """A flow's first line: a partial config over `conf/`, then `overrides`; a whole `Config` stays itself.
 
     Raises ConfigError, without secrets in its text.
     """
-    try:
-        return run_config(CONF, config, overrides)
-    except SlipwayError as err:
-        mask_exception(err)
-        raise
+    return run_config(CONF, config, overrides)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from slipway.runners.local import LocalRunner
 from slipway.store.store import Store
 from slipway.system.files import disk_full_is_named, remove, write_atomic
 from slipway.system.json_files import is_present, read_json
+from slipway.system.redact import mask_tree, masked_errors
 from tasks import prefect_ui
 from tasks.run import Run
 from tasks.tracking.run import pipeline_run
@@ -26,9 +27,12 @@ from tasks.tracking.run import pipeline_run
 @contextmanager
 def pipeline(config: Config) -> Iterator[Run]:
     """Open a run. Raises, before any work, ConfigError for training that cannot end well and ResourceError when MLflow does not answer."""
-    refuse_early(config)
     bars = Bars(Console(stderr=True))
-    with pipeline_run(config) as tracker, bars.open():
+    with ExitStack() as stack:
+        stack.enter_context(masked_errors())
+        refuse_early(config)
+        tracker = stack.enter_context(pipeline_run(config))
+        stack.enter_context(bars.open())
         run = Run(config, Store(Path(config.store.root)), LocalRunner(), tracker, bars)
         run.summary.links = {"prefect": prefect_ui.flow_run_url(), "mlflow": tracker.run_url()}
         try:
@@ -37,7 +41,7 @@ def pipeline(config: Config) -> Iterator[Run]:
             file = summary_file(config.store)
             with disk_full_is_named(file):
                 file.parent.mkdir(parents=True, exist_ok=True)
-                write_atomic(file, json.dumps(run.summary.to_json(), indent=1) + "\n")
+                write_atomic(file, json.dumps(mask_tree(run.summary.to_json()), indent=1) + "\n")
 
 
 def summary_file(params: StoreConfig) -> Path:

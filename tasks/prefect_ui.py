@@ -17,6 +17,7 @@ from prefect.runtime import flow_run
 from prefect.utilities.urls import url_for
 
 from slipway.cli.progress import describe
+from slipway.system.redact import mask, mask_tree
 from slipway.system.throttle import Throttle
 
 SHOWN = ("train", "quantize")
@@ -35,11 +36,11 @@ class ProgressArtifact:
             return
         percent = min(100.0, 100.0 * event["done"] / total)
         if self._id.int:
-            update_progress_artifact(self._id, progress=percent, description=describe(event))
+            update_progress_artifact(self._id, progress=percent, description=mask(describe(event)))
         else:
             self._id = _uuid(
                 create_progress_artifact(
-                    progress=percent, key=key(self._label, "progress"), description=describe(event)
+                    progress=percent, key=key(self._label, "progress"), description=mask(describe(event))
                 )
             )
 
@@ -51,18 +52,18 @@ def key(*parts: str) -> str:
 
 def table(name: str, rows: list[dict[str, Any]], description: str) -> None:
     """A table artifact; the keys of the first row are its columns."""
-    create_table_artifact(table=rows, key=key(name), description=description)
+    create_table_artifact(table=mask_tree(rows), key=key(name), description=description)
 
 
 def markdown(name: str, text: str, description: str) -> None:
     """A Markdown artifact."""
-    create_markdown_artifact(markdown=text, key=key(name), description=description)
+    create_markdown_artifact(markdown=mask(text), key=key(name), description=description)
 
 
 def link(name: str, url: str, text: str) -> None:
     """A link artifact; nothing where there is no page to link to (MLflow without a server)."""
     if url:
-        create_link_artifact(link=url, link_text=text, key=key(name))
+        create_link_artifact(link=mask(url), link_text=text, key=key(name))
 
 
 def flow_run_url() -> str:

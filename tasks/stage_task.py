@@ -11,6 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.states import State
 
 from slipway.errors import SlipwayError
+from slipway.system.redact import masked_errors
 from tasks.run import Run
 
 P = ParamSpec("P")
@@ -37,7 +38,7 @@ def stage_task(
         prefect_task = task(
             name=name, task_run_name=run_name or name, timeout_seconds=timeout_s, cache_policy=NO_CACHE,
             retries=retries, retry_delay_seconds=10, retry_condition_fn=infrastructure_error,
-        )(function)  # fmt: skip
+        )(masked_errors()(function))  # fmt: skip
 
         @functools.wraps(function)
         def call(run: Run, *args: P.args, **kwargs: P.kwargs) -> A:

@@ -54,12 +54,12 @@ def register(tracker: Tracker, engine: Engine, verdict: Verdict, card: str) -> s
         model_id = tracker.models.get(engine.digest) or external_model(tracker, engine, tracker.parent)
         tags = {"digest": engine.digest, "uri": mask(engine.uri), "gate": outcome}
         made = client.create_model_version(
-            name, f"models:/{model_id}", tracker.parent, tags, description=shorter(card), model_id=model_id
+            name, f"models:/{model_id}", tracker.parent, tags, description=shorter(mask(card)), model_id=model_id
         )
         return str(made.version)
     client.set_model_version_tag(name, version, "gate", outcome)
     client.update_model_version(
-        name, version, description=shorter(card)
+        name, version, description=shorter(mask(card))
     )  # judged again: the card tells the last verdict
     return version
 
@@ -72,7 +72,7 @@ def version_of(client: Client, name: str, digest: str) -> str:
 def set_champion(config: Config, engine_digest: str) -> str:
     """Point the target's alias at the version of this engine; return the version, empty when MLflow knows none."""
     require_tracking(config.tracking)
-    client = library().MlflowClient(config.tracking.uri)
+    client = library().MlflowClient(config.tracking.uri.get_secret_value())
     version = version_of(client, config.model.name, engine_digest)
     if version:
         client.set_registered_model_alias(config.model.name, alias(config), version)

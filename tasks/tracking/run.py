@@ -78,15 +78,15 @@ class Tracker:
         now = int(time.time() * 1000)
         self.client.log_batch(self.parent, metrics=[entities().Metric(k, float(v), now, 0) for k, v in figures.items()])
         with TemporaryDirectory() as folder:
-            Path(folder, "card.md").write_text(card)
-            Path(folder, "report.md").write_text(report)
+            Path(folder, "card.md").write_text(mask(card))
+            Path(folder, "report.md").write_text(mask(report))
             for name, png in plots.items():
                 Path(folder, name).write_bytes(png)
             self.client.log_artifacts(self.parent, folder, "report")
 
     def text(self, name: str, text: str) -> None:
         """A text file of the parent run."""
-        self.client.log_text(self.parent, text, name)
+        self.client.log_text(self.parent, mask(text), name)
 
     def model_url(self, version: str) -> str:
         """The page of a registered version; empty without a server."""

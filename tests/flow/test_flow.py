@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
+from omegaconf import OmegaConf
 from prefect import State
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, LogFilter, LogFilterFlowRunId
+from prefect.settings import PREFECT_HOME
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.finetune_and_ship import finetune_and_ship
@@ -23,7 +25,7 @@ from slipway.deployment.state import status, stop
 from slipway.engines.chat_client import ChatClient
 from slipway.errors import ConfigError, GateError, ResourceError
 from slipway.system.ports import any_port
-from tests.support.world import small_config
+from tests.support.world import small_config, small_settings
 
 pytestmark = [
     pytest.mark.timeout(1800),  # the first run on a machine builds the engine
@@ -67,7 +69,10 @@ class World:
         return small_config(self.folder, self.tracking, self.port, **more)
 
     def go(self, flow: Callable[..., Any] = finetune_and_ship, **more: Any) -> Outcome:
-        state = flow(self.config(**more), return_state=True)
+        return self.run(flow(self.config(**more), return_state=True))
+
+    def run(self, state: State[Any]) -> Outcome:
+        """What a flow's final state is about."""
         summary = json.loads((self.folder / "store" / "last-run.json").read_text())
         with get_client(sync_client=True) as client:
             runs = client.read_task_runs(
@@ -191,6 +196,43 @@ def test_the_second_run_reuses_everything_and_says_why(world: World, first: Outc
         "true"
     }
     assert len(world.client().search_model_versions("name = 'pico'")) == 1
+
+
+def test_a_partial_config_and_overrides_are_the_same_run(world: World, second: Outcome) -> None:
+    """As parameters of a deployment come: half as a nested document, half as words; `conf/` gives the rest. The keys of
+    all stages cover their whole sections, so reuse means equal configs."""
+    words = [f"{k}={v}" for k, v in small_settings(world.folder, world.tracking, world.port).items()]
+    partial = OmegaConf.to_container(OmegaConf.from_dotlist(words[::2]))
+    again = world.run(finetune_and_ship(config=partial, overrides=words[1::2], return_state=True))
+    assert again.state.name == "Cached", again.state.message
+    assert again.reused() == dict.fromkeys(STAGES, True)
+
+
+def test_unknown_keys_in_parameters_end_the_run_at_its_first_line(world: World) -> None:
+    for parameters in ({"config": {"train": {"epoch": 2}}}, {"overrides": ["train.epoch=2"]}):
+        state = finetune_and_ship(**parameters, return_state=True)
+        with pytest.raises(ConfigError, match=r"config key train\.epoch: unknown.*did you mean epochs"):
+            state.result()
+
+
+def test_a_password_reaches_no_parameter_message_or_log_of_prefect(world: World) -> None:
+    """The address is on nobody's port, so the run ends with an error that talks about it."""
+    secret, port = "Tr0ub4dor-and-3", any_port()
+    config = world.config(**{"tracking.uri": f"http://ann:{secret}@127.0.0.1:{port}"})
+    state = finetune_and_ship(config, return_state=True)
+    with pytest.raises(ResourceError, match=rf"http://\*\*\*@127\.0\.0\.1:{port} does not answer"):
+        state.result()
+    assert config.tracking.uri.get_secret_value().count(secret) == 1, "it still connects with it"
+    with get_client(sync_client=True) as client:
+        run = client.read_flow_run(state.state_details.flow_run_id)
+        logs = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run.id])), limit=200)
+    assert run.parameters["config"]["tracking"]["uri"] == f"http://***@127.0.0.1:{port}"
+    text = run.model_dump_json() + "".join(log.message for log in logs)
+    assert secret not in text
+    home = PREFECT_HOME.value()
+    holders = [p for p in home.rglob("*") if p.is_file() and secret.encode() in p.read_bytes()]
+    assert holders == [], "no file of Prefect, its database first, holds it"
+    assert list(home.rglob("*.db")), "the search looked at the database"
 
 
 def test_one_parameter_reruns_exactly_what_depends_on_it(world: World, second: Outcome, changed: Outcome) -> None:

@@ -43,9 +43,9 @@ def row(text: str, intent: str, device: str) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": answer}]}
 
 
-def small_config(folder: Path, tracking: str, port: int, **more: Any) -> Config:
-    """conf/ with everything made small; the gate lets anything pass. The engine build is the machine's own, from its
-    cache."""
+def small_settings(folder: Path, tracking: str, port: int, **more: Any) -> dict[str, Any]:
+    """Dotted keys that make everything small; the gate lets anything pass. The engine build is the machine's own, from
+    its cache."""
     model, rows = folder / "model", folder / "rows.jsonl"
     if not model.exists():
         pico_model(model)
@@ -85,4 +85,9 @@ def small_config(folder: Path, tracking: str, port: int, **more: Any) -> Config:
         "tracking.uri": tracking,
         "tracking.experiment": "test",
     }
-    return load_config(ROOT / "conf", [f"{k}={v}" for k, v in {**settings, **more}.items()])
+    return {**settings, **more}
+
+
+def small_config(folder: Path, tracking: str, port: int, **more: Any) -> Config:
+    """conf/ with `small_settings` over it."""
+    return load_config(ROOT / "conf", [f"{k}={v}" for k, v in small_settings(folder, tracking, port, **more).items()])

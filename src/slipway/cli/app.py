@@ -18,6 +18,7 @@ from slipway.cli import (
     tables,
     training_commands,
 )
+from slipway.system.redact import mask
 
 EXIT_CODES = """Exit codes: 0 done; 1 a bug in Slipway; 2 bad input (config, data, checkpoint, adapter) or a damaged record;
 3 the gate did not pass; 4 the machine lacks something (disk, memory, port, compiler, service); 5 a stage or an engine died;
@@ -76,7 +77,7 @@ def _run() -> int:
         app(standalone_mode=True)
     except errors.SlipwayError as err:
         if "--json" in sys.argv:
-            tables.show_json({"error": err.to_json()})
+            tables.show_json(tables.error_document(err))
         else:
             tables.show_error(err)
         return err.exit_code
@@ -85,7 +86,7 @@ def _run() -> int:
     except output.OutputError:
         raise
     except Exception:  # noqa: BLE001 (the last place: report a bug whole)
-        traceback.print_exc()
+        sys.stderr.write(mask(traceback.format_exc()))
         sys.stderr.write("This is a bug in Slipway: please report it with the text above.\n")
         return 1
     return 0

@@ -14,6 +14,7 @@ from rich.table import Table
 from slipway.cli.output import console
 from slipway.cli.progress import human_bytes
 from slipway.errors import SlipwayError
+from slipway.system.redact import mask_exception
 
 if TYPE_CHECKING:  # the help of a command builds no config
     from pydantic import BaseModel
@@ -31,8 +32,15 @@ def show_json(doc: Any) -> None:
     sys.stdout.write(json.dumps(doc, indent=1, default=str) + "\n")
 
 
+def error_document(err: SlipwayError) -> dict[str, dict[str, str]]:
+    """`{"error": ...}` of an error for programs, secrets masked."""
+    mask_exception(err)
+    return {"error": err.to_json()}
+
+
 def show_error(err: SlipwayError) -> None:
-    """An error on standard error: what is wrong, what was expected, what to do."""
+    """An error on standard error: what is wrong, what was expected, what to do; secrets masked."""
+    mask_exception(err)
     out = console(stderr=True)
     out.print(f"[bold red]{escape(err.thing)}[/]: {escape(str(err.value))}", highlight=False)
     out.print(f"  expected  {escape(err.expected)}", highlight=False)

@@ -21,6 +21,7 @@ from slipway.store.key import stage_code
 from slipway.store.store import Store, load
 from slipway.system.files import write_atomic
 from slipway.system.progress import Progress
+from slipway.system.redact import mask_exception
 
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "safetensors", "numpy")
 
@@ -41,6 +42,7 @@ def execute(name: str, job_file: Path) -> Path:
             )
         return _execute(job, work)
     except SlipwayError as err:
+        mask_exception(err)
         write_atomic(work / "error.json", json.dumps(err.to_json()))
         raise
 

@@ -12,7 +12,8 @@ import logging
 import os
 import re
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
@@ -112,6 +113,16 @@ def mask_exception(error: BaseException) -> None:
             elif name == "__notes__":
                 err.__notes__ = [mask(str(note)) for note in value]
         todo += [cause for cause in (err.__cause__, err.__context__) if cause]
+
+
+@contextmanager
+def masked_errors() -> Iterator[None]:
+    """What is raised inside leaves with its texts masked. Also a decorator."""
+    try:
+        yield
+    except BaseException as err:
+        mask_exception(err)
+        raise
 
 
 def mask_logs() -> None:
