@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from prefect import State
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, LogFilter, LogFilterFlowRunId
-from prefect.settings import PREFECT_HOME
+from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.finetune_and_ship import finetune_and_ship
@@ -229,10 +229,10 @@ def test_a_password_reaches_no_parameter_message_or_log_of_prefect(world: World)
     assert run.parameters["config"]["tracking"]["uri"] == f"http://***@127.0.0.1:{port}"
     text = run.model_dump_json() + "".join(log.message for log in logs)
     assert secret not in text
-    home = PREFECT_HOME.value()
-    holders = [p for p in home.rglob("*") if p.is_file() and secret.encode() in p.read_bytes()]
-    assert holders == [], "no file of Prefect, its database first, holds it"
-    assert list(home.rglob("*.db")), "the search looked at the database"
+    database = Path(str(PREFECT_API_DATABASE_CONNECTION_URL.value()).partition("///")[2])
+    files = [p for p in database.parent.rglob("*") if p.is_file()]
+    assert database in files, "the search looks at Prefect's database"
+    assert [p for p in files if secret.encode() in p.read_bytes()] == []
 
 
 def test_one_parameter_reruns_exactly_what_depends_on_it(world: World, second: Outcome, changed: Outcome) -> None:
