@@ -15,14 +15,19 @@ from typing import Any
 
 import psutil
 import pytest
+from mlflow import MlflowClient
+from omegaconf import OmegaConf
 
 from slipway.config.gate import GateConfig
 from slipway.config.load import load_config
+from slipway.config.quantize import QuantizeConfig
+from slipway.config.train import TrainConfig
 from slipway.deployment.state import status, stop
 from slipway.ops.services import DEPLOYMENT, HOST, POOL, Services, supervisor
 from slipway.system.ports import any_port
-from tests.support.world import ROOT, small_config
+from tests.support.world import ROOT, small_settings
 
+PASSWORD = "Tr0ub4dor-and-3"
 pytestmark = pytest.mark.timeout(1800)  # the first run on a machine builds the engine
 
 
@@ -46,6 +51,15 @@ class Lab:
             return json.loads(connection.getresponse().read())
         finally:
             connection.close()
+
+    def logged_params(self) -> dict[str, str]:
+        """The parameters of the one pipeline run in MLflow."""
+        client = MlflowClient(self.services.mlflow_url)
+        experiment = client.get_experiment_by_name("test")
+        assert experiment
+        runs = client.search_runs([experiment.experiment_id])
+        (parent,) = [r for r in runs if "mlflow.parentRunId" not in r.data.tags]
+        return dict(parent.data.params)
 
     def deployment(self) -> dict[str, Any]:
         (found,) = self.api("/deployments/filter", {})
@@ -88,9 +102,9 @@ def test_up_again_changes_nothing_and_says_so(lab: Lab) -> None:
 
 def test_the_form_is_the_whole_config_with_defaults(lab: Lab) -> None:
     schema = lab.deployment()["parameter_openapi_schema"]
-    sections = schema["definitions"]["Config"]["properties"]
+    sections = schema["properties"]["config"]["properties"]
     stages = {"model", "data", "train", "merge", "quantize", "engine", "evaluate", "gate", "deploy"}
-    assert set(sections) == stages | {"target", "images", "store", "tracking"}
+    assert set(sections) == stages | {"target", "images", "store", "tracking", "layers"}
     lr = schema["definitions"]["TrainConfig"]["properties"]["lr"]
     assert (lr["type"], lr["exclusiveMinimum"]) == ("number", 0)
     assert schema["definitions"]["TrainConfig"]["properties"]["method"]["enum"] == ["qlora", "lora", "sft"]
@@ -124,12 +138,30 @@ def test_retraining_is_scheduled_and_silent_runs_are_crashed(lab: Lab) -> None:
     assert zombies["actions"][0]["state"] == "CRASHED"
 
 
-def test_the_literal_command_runs_the_flow_to_its_end(lab: Lab) -> None:
-    config = small_config(lab.folder, lab.services.mlflow_url, any_port())
+def test_the_server_refuses_a_literal_password_before_it_stores_it(lab: Lab) -> None:
+    before = lab.api("/flow_runs/count", {})
+    for parameter in (
+        'config={"tracking": {"uri": "http://ann:stored-for-ever@host"}}',
+        'overrides=["tracking.uri=http://ann:stored-for-ever@host"]',
+        'config={"train": {"epoch": 2}}',
+    ):
+        answer = lab.sh("prefect", "deployment", "run", DEPLOYMENT, "-p", parameter)
+        assert answer.returncode != 0, parameter
+    assert lab.api("/flow_runs/count", {}) == before
+
+
+def test_the_literal_command_runs_a_partial_config_over_conf_to_its_end(lab: Lab) -> None:
+    """Half of the keys as a partial config, half as overrides, the others as `conf/` says; the tracking address, with
+    its password, is known to the worker's environment only."""
+    settings = small_settings(lab.folder, "${oc.env:LAB_TRACKING_URI}", any_port())
+    words = [f"{key}={value}" for key, value in settings.items()]
+    config, overrides = OmegaConf.to_container(OmegaConf.from_dotlist(words[::2])), words[1::2]
+    shipped, target = load_config(Path("conf")), load_config(Path("conf"), [w for w in words if "LAB_" not in w]).deploy
     try:
         ran = lab.sh(
-            "prefect", "deployment", "run", "finetune-and-ship", "-p", f"config={config.model_dump_json()}", "--watch"
-        )
+            "prefect", "deployment", "run", "finetune-and-ship", "--watch",
+            "-p", f"config={json.dumps(config)}", "-p", f"overrides={json.dumps(overrides)}",
+        )  # fmt: skip
         assert ran.returncode == 0, ran.stdout + ran.stderr + (lab.services.data / "worker.log").read_text()[-4000:]
         (run,) = lab.api(
             "/flow_runs/filter",
@@ -140,10 +172,19 @@ def test_the_literal_command_runs_the_flow_to_its_end(lab: Lab) -> None:
                 }
             },
         )
-        assert run["parameters"]["config"]["model"]["name"] == "pico"
-        assert status(config.deploy).healthy
+        assert run["parameters"] == {"config": config, "overrides": overrides}
+        logged = lab.logged_params()
+        assert logged["train.rank"] == "4", "as the parameters say"
+        assert logged["train.lr"] == str(shipped.train.lr) != str(TrainConfig().lr), "as conf/ says"
+        assert logged["quantize.method"] == shipped.quantize.method != QuantizeConfig().method
+        assert logged["tracking.uri"] == f"http://***@127.0.0.1:{lab.services.mlflow_port}"
+        assert status(target).healthy
     finally:
-        stop(config.deploy)
+        stop(target)
+    files = [p for p in lab.folder.rglob("*") if p.is_file()]
+    assert {"prefect.db", "mlflow.db", "worker.log", "last-run.json"} <= {p.name for p in files}
+    for secret in (PASSWORD, "stored-for-ever"):
+        assert [p for p in files if secret.encode() in p.read_bytes()] == []
 
 
 def test_a_name_that_is_not_deployed_says_what_to_do(lab: Lab) -> None:

@@ -16,8 +16,8 @@ import sys, time
 from flows.stopping import exit_code, stopped_by_signals
 try:
     with stopped_by_signals():
-        print("ready", flush=True)
         try:
+            print("ready", flush=True)  # inside: the signal may come before the next line
             time.sleep(60)
         finally:
             for _ in range(int(sys.argv[1])):  # as a stage that takes its time to save
