@@ -80,6 +80,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         "SLIPWAY_MLFLOW_PORT": str(services.mlflow_port),
         "PREFECT_API_URL": f"{services.prefect_url}/api",
         "PREFECT_HOME": str(folder / "home"),
+        "LAB_TRACKING_URI": f"http://ann:{PASSWORD}@127.0.0.1:{services.mlflow_port}",
     }
     here = Lab(folder, services, shell)
     try:
