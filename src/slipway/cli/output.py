@@ -24,8 +24,8 @@ def console(*, stderr: bool = False) -> Console:
     """A console on standard output or standard error, as wide as the terminal; without a terminal nothing is wrapped or cut."""
     from rich.console import Console
 
-    made = Console(stderr=stderr)
-    return made if made.is_terminal else Console(stderr=stderr, width=UNLIMITED)
+    shown = Console(stderr=stderr)
+    return shown if shown.is_terminal else Console(stderr=stderr, width=UNLIMITED)
 
 
 class OutputError(Exception):

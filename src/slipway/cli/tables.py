@@ -29,6 +29,7 @@ OUTCOMES = {"pass": "[green]pass[/]", "fail": "[red]fail[/]", "inconclusive": "[
 
 
 def show_json(doc: Any) -> None:
+    """A document as indented JSON on standard output; what JSON does not know as its text."""
     sys.stdout.write(json.dumps(doc, indent=1, default=str) + "\n")
 
 
@@ -48,6 +49,7 @@ def show_error(err: SlipwayError) -> None:
 
 
 def show_figures(out: Path, figures: dict[str, Any]) -> None:
+    """What a pass over a model measured; `out`: the directory that it wrote."""
     table = make_table("figure", "value", title=str(out))
     for name, value in figures.items():
         table.add_row(
@@ -58,6 +60,7 @@ def show_figures(out: Path, figures: dict[str, Any]) -> None:
 
 
 def show_config(config: Config) -> None:
+    """Every key of a config, its value and what it means."""
     table = make_table("key", "value", "what it is")
     for key, value, description in _fields(config, ""):
         table.add_row(key, escape(str(value)), escape(description))
@@ -75,15 +78,17 @@ def _fields(model: BaseModel, prefix: str) -> Iterator[tuple[str, Any, str]]:
             yield f"{prefix}{name}", value, field.description or ""
 
 
-def show_pins(found: dict[str, dict[str, str]]) -> None:
+def show_pins(pins: dict[str, dict[str, str]]) -> None:
+    """Image, architecture and digest, a row each."""
     table = make_table("image", "architecture", "digest")
-    for image, digests in found.items():
+    for image, digests in pins.items():
         for arch, digest in digests.items():
             table.add_row(image, arch, digest)
     console().print(table)
 
 
 def show_checks(checks: Sequence[Check], *, quiet: bool) -> None:
+    """The doctor's checks; with `quiet` only those that need attention."""
     shown = [c for c in checks if not quiet or c.status != "ok"]
     if not shown:
         console().print(f"doctor: {len(checks)} checks, all well")
@@ -103,23 +108,24 @@ def show_stopped(stopped: Sequence[Stopped], target: str) -> None:
         out.print(f"nothing runs on target {target}", highlight=False, markup=False)
 
 
-def show_status(found: dict[str, Any]) -> None:
+def show_status(status: dict[str, Any]) -> None:
+    """The document of `slipway status` as tables: services, releases, store, training, what is left over."""
     out = console()
     services = make_table("service", "address", "state")
-    for row in found["services"]:
+    for row in status["services"]:
         services.add_row(row["name"], row["url"], "[green]up[/]" if row["up"] else "[yellow]down: `make up`[/]")
     out.print(services)
-    releases = make_table("release", "engine", "made", "state", "endpoint", title=f"target {found['target']}")
-    for row in found["releases"]:
+    releases = make_table("release", "engine", "made", "state", "endpoint", title=f"target {status['target']}")
+    for row in status["releases"]:
         releases.add_row(row["name"], row["engine"][:12], row["created"], row["state"], row.get("url") or "")
-    out.print(releases if found["releases"] else f"target {found['target']}: no release yet; `slipway run` makes one")
-    store = make_table("artifacts", "count", "size", title=found["store"])
-    for kind, row in found["artifacts"].items():
+    out.print(releases if status["releases"] else f"target {status['target']}: no release yet; `slipway run` makes one")
+    store = make_table("artifacts", "count", "size", title=status["store"])
+    for kind, row in status["artifacts"].items():
         store.add_row(kind, str(row["count"]), human_bytes(row["bytes"]))
     out.print(store)
-    if found["training"]:
+    if status["training"]:
         jobs = make_table("training", "where", "state", "steps saved")
-        for row in found["training"]:
+        for row in status["training"]:
             jobs.add_row(
                 row["name"],
                 row["where"],
@@ -127,8 +133,8 @@ def show_status(found: dict[str, Any]) -> None:
                 str(row["saved"]),
             )
         out.print(jobs)
-    for left in found["leftovers"]:
-        out.print(f"[yellow]left over[/] {escape(left['what'])}: {escape(left['advice'])}", highlight=False)
+    for leftover in status["leftovers"]:
+        out.print(f"[yellow]left over[/] {escape(leftover['what'])}: {escape(leftover['advice'])}", highlight=False)
 
 
 def show_run(summary: dict[str, Any], out: Console) -> None:
@@ -144,6 +150,7 @@ def show_run(summary: dict[str, Any], out: Console) -> None:
 
 
 def stage_table(stages: list[dict[str, Any]]) -> Table:
+    """One row a stage: made or reused, seconds, peak memory, digest, and why it was reused."""
     table = make_table("stage", "", "seconds", "peak memory", "digest", "why")
     for s in stages:
         memory = human_bytes(s["peak_rss"]) if s["peak_rss"] else ""
@@ -176,6 +183,7 @@ def quality_table(quality: dict[str, Any]) -> Table:
 
 
 def gate_table(verdict: dict[str, Any]) -> Table:
+    """One row a rule: what it compared, how it came out, why."""
     table = make_table("gate", "outcome", "because")
     for rule in verdict["rules"]:
         table.add_row(f"{rule['rule']} {rule['metric']}", OUTCOMES[rule["outcome"]], escape(rule["reason"]))

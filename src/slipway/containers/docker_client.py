@@ -39,7 +39,7 @@ class UnreachableError(Exception):
     """The engine did not answer; the call may or may not have had its effect."""
 
 
-class Engine:
+class DockerClient:
     """One engine by its address: `unix://`, `tcp://`, `ssh://user@host[:port]`; null takes DOCKER_HOST, else this machine's."""
 
     def __init__(self, host: str | None) -> None:
@@ -64,7 +64,7 @@ class Engine:
         except APIError as err:
             raise UnreachableError(str(err)) from err
         except LOST as err:
-            raise UnreachableError(_said(err)) from err
+            raise UnreachableError(_last_line(err)) from err
         return client
 
     def ask(self, call: Callable[[Any], T]) -> T:
@@ -80,22 +80,24 @@ class Engine:
             raise
         except LOST as err:
             self.drop()
-            raise UnreachableError(_said(err)) from err
+            raise UnreachableError(_last_line(err)) from err
 
-    def insist(self, call: Callable[[Any], T], patience_s: float) -> T:
+    def ask_until_answered(self, call: Callable[[Any], T], patience_s: float) -> T:
         """`ask` until it answers. Raises ResourceError after `patience_s` seconds."""
         try:
             return until_answered(lambda: self.ask(call), UnreachableError, seconds=patience_s)
         except UnreachableError as err:
-            raise self.gone(err, patience_s) from err
+            raise self.unreachable_for(err, patience_s) from err
 
-    def gone(self, err: UnreachableError, seconds: float) -> ResourceError:
+    def unreachable_for(self, err: UnreachableError, seconds: float) -> ResourceError:
+        """The error after `seconds` without an answer."""
         return ResourceError(
             f"docker engine {self.host}", f"no answer for {seconds:.0f} s: {err}", "a running engine",
             f"check it with `DOCKER_HOST={self.host} docker info` (service, group, ssh key), then run again: a job that runs there is adopted",
         )  # fmt: skip
 
     def drop(self) -> None:
+        """Close the connection; the next call makes another."""
         if self._client is not None:
             self._client = None
             self._closing()
@@ -137,13 +139,13 @@ def _give_up_cut_links(client: Any) -> None:
         transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, LINK_S * 1000)
 
 
-def _said(err: Exception) -> str:
+def _last_line(err: Exception) -> str:
     return str(err).strip().splitlines()[-1][:300] if str(err).strip() else type(err).__name__
 
 
-def address(host: str | None) -> Engine:
+def client_at(host: str | None) -> DockerClient:
     """The engine of this address. Raises ConfigError for one that docker does not understand."""
-    engine = Engine(host)
+    engine = DockerClient(host)
     if not engine.host.startswith(("unix://", "http+unix://", "tcp://", "ssh://", "http://", "https://")):
         raise ConfigError(
             "docker host", engine.host, "unix://, tcp:// or ssh://", "correct target.runner.host or DOCKER_HOST"

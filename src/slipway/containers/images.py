@@ -47,17 +47,17 @@ def check_before_pull(image: ImageConfig, arch: str) -> None:
     """Ask the registry what the pinned digest is. Raises ConfigError naming both architectures when it is another one."""
     reference = pinned(image, arch)
     registry = Registry(image.repository)
-    found = registry.manifest(reference.partition("@")[2])
-    if found.media_type in INDEXES:
+    manifest = registry.manifest(reference.partition("@")[2])
+    if manifest.media_type in INDEXES:
         raise ConfigError(
             f"image {reference}", "an index of several architectures", f"the image for {arch}", "`slipway pin` reads it"
         )
-    _refuse_other(reference, _architecture(registry, found), arch, "in the registry")
+    _refuse_other(reference, _architecture(registry, manifest), arch, "in the registry")
 
 
-def refuse_other_on_machine(reference: str, found: str, arch: str, host: str) -> None:
+def refuse_other_on_machine(reference: str, arch_there: str, arch: str, host: str) -> None:
     """After the pull: what the engine says the image is."""
-    _refuse_other(reference, architecture(found), arch, f"on {host}")
+    _refuse_other(reference, architecture(arch_there), arch, f"on {host}")
 
 
 def read_digests(image: ImageConfig) -> dict[str, str]:
@@ -92,12 +92,12 @@ def _architecture(registry: Registry, manifest: Document) -> str:
     return str(registry.blob(manifest.body["config"]["digest"]).get("architecture", "unknown"))
 
 
-def _refuse_other(reference: str, found: str, wanted: str, where: str) -> None:
-    if found != wanted:
+def _refuse_other(reference: str, arch: str, expected: str, where: str) -> None:
+    if arch != expected:
         raise ConfigError(
             f"image {reference}",
-            f"{found} {where}",
-            f"{wanted}, the target's architecture",
+            f"{arch} {where}",
+            f"{expected}, the target's architecture",
             "`slipway pin` reads the right digest, or mend target.arch",
         )
 
@@ -113,13 +113,13 @@ def pin(conf: Path, names: list[str], tag: str | None = None) -> dict[str, dict[
     for name in names:
         if name not in rows:
             raise ConfigError("image", name, f"one of {', '.join(rows)}", f"add a row to {file}")
-    found = {}
+    digests = {}
     for name in names or list(rows):
         row = rows[name] if tag is None else rows[name].model_copy(update={"tag": tag})
-        found[name] = read_digests(row)
-        text = _written(text, name, row.tag, found[name])
+        digests[name] = read_digests(row)
+        text = _written(text, name, row.tag, digests[name])
     write_atomic(file, text)
-    return found
+    return digests
 
 
 def _written(text: str, name: str, tag: str, digests: dict[str, str]) -> str:
@@ -127,8 +127,8 @@ def _written(text: str, name: str, tag: str, digests: dict[str, str]) -> str:
     lines = text.splitlines()
     start = next((i for i, line in enumerate(lines) if line.startswith(f"{name}:")), 0) + 1
     end = next((i for i in range(start, len(lines)) if re.match(r"\S", lines[i])), len(lines))
-    said = tag if isinstance(yaml.safe_load(tag), str) else f'"{tag}"'  # 1.10 bare would be a number
-    row = [re.sub(r"^(  tag:\s*)[^#\s]+", rf"\g<1>{said}", line) for line in lines[start:end]]
+    tag_text = tag if isinstance(yaml.safe_load(tag), str) else f'"{tag}"'  # 1.10 bare would be a number
+    row = [re.sub(r"^(  tag:\s*)[^#\s]+", rf"\g<1>{tag_text}", line) for line in lines[start:end]]
     at = next((i for i, line in enumerate(row) if line.startswith("  digests:")), len(row))
     after = next((i for i in range(at + 1, len(row)) if not row[i].startswith("   ")), len(row))
     row[at:after] = ["  digests:", *(f"    {arch}: {digest}" for arch, digest in sorted(digests.items()))]

@@ -16,7 +16,7 @@ from typing import Any
 
 from docker.errors import APIError, NotFound
 
-from slipway.containers.docker_client import LOST, PULL_S, Engine, UnreachableError, close
+from slipway.containers.docker_client import LOST, PULL_S, DockerClient, UnreachableError, close
 from slipway.system.files import disk_full_is_named
 from slipway.system.locks import lock_open_file
 
@@ -24,7 +24,7 @@ from slipway.system.locks import lock_open_file
 class ContainerLog:
     """Follows one container's output. `start`: the file's size before this container."""
 
-    def __init__(self, engine: Engine, container: str, file: Path, start: int) -> None:
+    def __init__(self, engine: DockerClient, container: str, file: Path, start: int) -> None:
         self._engine, self._container, self._file, self._start = engine, container, file, start
         self._copy: _Copy | None = None
 
@@ -76,7 +76,7 @@ class ContainerLog:
 class _Copy:
     """One connection that follows the output in a thread. Once cut it writes nothing more, even if the thread is stuck in a read."""
 
-    def __init__(self, engine: Engine, container: str, out: FileIO, copied: int) -> None:
+    def __init__(self, engine: DockerClient, container: str, out: FileIO, copied: int) -> None:
         self._engine, self._container, self._out, self._skip = engine, container, out, copied
         self._lock, self._over = threading.Lock(), False
         self._client: Any = None

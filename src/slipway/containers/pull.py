@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,15 @@ from docker.errors import APIError, ImageNotFound
 
 from slipway.config.image import ImageConfig
 from slipway.containers import images
-from slipway.containers.docker_client import LOST, PULL_S, Engine, UnreachableError, close
+from slipway.containers.docker_client import LOST, PULL_S, DockerClient, UnreachableError, close
 from slipway.errors import ConfigError, ResourceError
+from slipway.system.throttle import Throttle
 
 ANSWER_S = 10.0
 SAY_EVERY_S = 10.0
 
 
-def have_image(engine: Engine, info: dict[str, Any], image: ImageConfig, arch: str, log: Path) -> str:
+def have_image(engine: DockerClient, info: dict[str, Any], image: ImageConfig, arch: str, log: Path) -> str:
     """`repository@sha256:...`, on the engine's machine. `info`: what the engine says of itself. Progress of a pull goes to `log`.
 
     Raises ConfigError for a digest that is not pinned or not there, and for another architecture, of image or machine, naming both;
@@ -32,16 +32,16 @@ def have_image(engine: Engine, info: dict[str, Any], image: ImageConfig, arch: s
             f"{arch}, the target's architecture",
             "choose the target's row that fits, or its host",
         )
-    found = engine.insist(lambda c: _inspect(c, reference), ANSWER_S)
-    if found is None:
+    image_there = engine.ask_until_answered(lambda c: _inspect(c, reference), ANSWER_S)
+    if image_there is None:
         images.check_before_pull(image, arch)
         _pull(engine, reference, log)
-        found = engine.insist(lambda c: _inspect(c, reference), ANSWER_S)
-    if found is None:
+        image_there = engine.ask_until_answered(lambda c: _inspect(c, reference), ANSWER_S)
+    if image_there is None:
         raise ResourceError(
             f"image {reference}", f"not on {engine.host} after the pull", "the image", "pull it there by hand and look"
         )
-    images.refuse_other_on_machine(reference, found["Architecture"], arch, engine.host)
+    images.refuse_other_on_machine(reference, image_there["Architecture"], arch, engine.host)
     return reference
 
 
@@ -52,7 +52,7 @@ def _inspect(client: Any, reference: str) -> dict[str, Any] | None:
         return None
 
 
-def _pull(engine: Engine, reference: str, log: Path) -> None:
+def _pull(engine: DockerClient, reference: str, log: Path) -> None:
     try:
         client = engine.connect(PULL_S)
         try:
@@ -73,34 +73,33 @@ def _pull(engine: Engine, reference: str, log: Path) -> None:
 def _follow(events: Any, reference: str, log: Path) -> None:
     """Lines like `pulling X: 3.1 of 20.4 GB`, one every ten seconds. Raises ResourceError for what the engine reports."""
     layers: dict[str, tuple[int, int]] = {}
-    said = 0.0
+    throttle = Throttle(SAY_EVERY_S)
     for event in events:
         if "error" in event:
             raise _refused(None, reference, str(event["error"]))
         if size := event.get("progressDetail", {}).get("total"):
             layers[event.get("id", "")] = (event["progressDetail"].get("current", 0), size)
-        if time.monotonic() - said > SAY_EVERY_S:
-            said = time.monotonic()
+        if throttle.due():
             done, total = (sum(sizes) / 1e9 for sizes in zip(*layers.values(), strict=True)) if layers else (0.0, 0.0)
-            _say(log, f"pulling {reference}: {done:.1f} of {total:.1f} GB")
-    _say(log, f"pulled {reference}")
+            _append(log, f"pulling {reference}: {done:.1f} of {total:.1f} GB")
+    _append(log, f"pulled {reference}")
 
 
-def _say(log: Path, text: str) -> None:
+def _append(log: Path, text: str) -> None:
     with log.open("a") as f:
         f.write(text + "\n")
 
 
-def _refused(engine: Engine | None, reference: str, said: str) -> ConfigError | ResourceError:
+def _refused(engine: DockerClient | None, reference: str, message: str) -> ConfigError | ResourceError:
     where = f" on {engine.host}" if engine else ""
-    if "no space left" in said:
+    if "no space left" in message:
         return ResourceError(
             f"image {reference}", f"no space left{where}", "room for the image", "`docker system df` there, free some"
         )
-    if "not found" in said or "manifest unknown" in said:
+    if "not found" in message or "manifest unknown" in message:
         return ConfigError(
-            f"image {reference}", said, "an image that the registry has", "`slipway pin` reads its digests"
+            f"image {reference}", message, "an image that the registry has", "`slipway pin` reads its digests"
         )
     return ResourceError(
-        f"image {reference}", f"the pull{where} failed: {said}", "the image", "mend what it says, then again"
+        f"image {reference}", f"the pull{where} failed: {message}", "the image", "mend what it says, then again"
     )

@@ -84,7 +84,7 @@ class Registry:
                 f"answer of {self.host}", raw[:80], "JSON", "is this address a container registry?"
             ) from err
 
-    def _get(self, path: str, accept: str, wanted: str) -> tuple[HTTPMessage, bytes]:
+    def _get(self, path: str, accept: str, what: str) -> tuple[HTTPMessage, bytes]:
         url = f"{self._scheme}://{self.host}/v2/{self.name}/{path}"
         for allowed in (True, False):
             try:
@@ -92,9 +92,9 @@ class Registry:
             except urllib.error.HTTPError as err:
                 challenge = err.headers.get("WWW-Authenticate", "")
                 if err.code == 401 and allowed and challenge:
-                    self._authorization = self._let_in(challenge)
+                    self._authorization = self._authorize(challenge)
                     continue
-                raise self._refused(err.code, wanted) from err
+                raise self._refused(err.code, what) from err
             except OSError as err:
                 raise self._silent(self.host, err) from err
         raise AssertionError("the second answer was returned or raised")
@@ -106,7 +106,7 @@ class Registry:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310
             return answer.headers, answer.read(LARGEST)
 
-    def _let_in(self, challenge: str) -> str:
+    def _authorize(self, challenge: str) -> str:
         kind, _, rest = challenge.partition(" ")
         password = credentials(self.host)
         basic = f"Basic {base64.b64encode(':'.join(password).encode()).decode()}" if password else None
@@ -114,18 +114,18 @@ class Registry:
             if basic is None:
                 raise self._refused(401, "anything")
             return basic
-        said = dict(_CHALLENGE.findall(rest))
-        realm = urllib.parse.urlsplit(said.get("realm", ""))
+        fields = dict(_CHALLENGE.findall(rest))
+        realm = urllib.parse.urlsplit(fields.get("realm", ""))
         if realm.scheme != "https" and not (realm.scheme == "http" and _LOOPBACK.match(realm.netloc)):
             raise ResourceError(
                 f"registry {self.host}",
-                f"sends to {said.get('realm')} for a token",
+                f"sends to {fields.get('realm')} for a token",
                 "an https address",
                 "check the registry",
             )
-        query = {"service": said.get("service"), "scope": said.get("scope", f"repository:{self.name}:pull")}
-        asked = urllib.parse.urlencode({k: v for k, v in query.items() if v})
-        request = urllib.request.Request(f"{urllib.parse.urlunsplit(realm)}?{asked}")  # noqa: S310 (checked above)
+        query = {"service": fields.get("service"), "scope": fields.get("scope", f"repository:{self.name}:pull")}
+        parameters = urllib.parse.urlencode({k: v for k, v in query.items() if v})
+        request = urllib.request.Request(f"{urllib.parse.urlunsplit(realm)}?{parameters}")  # noqa: S310 (checked above)
         if basic:
             request.add_unredirected_header("Authorization", basic)
         try:
@@ -137,7 +137,7 @@ class Registry:
             raise self._silent(realm.netloc, err) from err
         return f"Bearer {token.get('token') or token.get('access_token')}"
 
-    def _refused(self, code: int, wanted: str) -> ConfigError | ResourceError:
+    def _refused(self, code: int, what: str) -> ConfigError | ResourceError:
         thing = f"image {self.repository}"
         if code in (401, 403):
             return ResourceError(
@@ -146,7 +146,7 @@ class Registry:
         if code == 404:
             return ConfigError(
                 thing,
-                f"the registry has no {wanted}",
+                f"the registry has no {what}",
                 "a tag or digest it has",
                 "correct conf/images.yaml, then `slipway pin`",
             )
@@ -174,5 +174,5 @@ def credentials(host: str) -> tuple[str, str] | None:
     """User and password that `docker login` keeps for a registry, from its config or credential helper."""
     from docker import auth
 
-    found = auth.load_config().resolve_authconfig("docker.io" if host == "registry-1.docker.io" else host)
-    return (found["username"], found["password"]) if found and found.get("username") else None
+    login = auth.load_config().resolve_authconfig("docker.io" if host == "registry-1.docker.io" else host)
+    return (login["username"], login["password"]) if login and login.get("username") else None

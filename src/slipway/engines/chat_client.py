@@ -139,6 +139,6 @@ class ChatClient:
         )
 
 
-def _strays(said: str, must_start: str) -> bool:
+def _strays(beginning: str, must_start: str) -> bool:
     """Whether an answer that begins so can no longer start as it must."""
-    return not said.startswith(must_start[: len(said)])
+    return not beginning.startswith(must_start[: len(beginning)])

@@ -29,12 +29,12 @@ def cpu_digest() -> str:
 def _cpu_flags() -> list[str]:
     """`flags` (x86) or `Features` and part number (ARM) of /proc/cpuinfo; empty where there is none."""
     info = Path("/proc/cpuinfo")
-    found: list[str] = []
+    flags: list[str] = []
     for line in info.read_text().splitlines() if info.exists() else ():
         name, _, value = line.partition(":")
         if name.strip() in ("flags", "Features", "CPU part"):
-            found += value.split()
-    return found
+            flags += value.split()
+    return flags
 
 
 def compiler_version(compiler: str) -> str:

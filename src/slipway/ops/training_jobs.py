@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -18,9 +18,12 @@ from slipway.config.load import Config
 from slipway.config.target import DockerConfig, LocalRunConfig, SlurmConfig, TargetConfig
 from slipway.errors import ResourceError
 from slipway.runners import local as local_runner
-from slipway.runners.base import Job
+from slipway.runners.base import Job, read_job_file
 from slipway.training.nemo.checkpoints import steps_done
 from slipway.training.nemo.params import NemoTrainParams
+
+if TYPE_CHECKING:  # a runner is imported where it is asked
+    from slipway.runners.slurm_commands import QueuedJob
 
 PREFIX = "slipway-"
 
@@ -51,6 +54,8 @@ def training_jobs(config: Config) -> tuple[list[TrainingJob], list[dict[str, str
             jobs += _of_work(work, target, asked)
     hosts = {config.target.runner.host} if isinstance(config.target.runner, DockerConfig) else set()
     asked.ask_docker(*hosts)
+    if isinstance(config.target.runner, SlurmConfig):
+        asked.slurm_jobs()
     known = {job.name for job in jobs}
     left += [
         {
@@ -60,7 +65,8 @@ def training_jobs(config: Config) -> tuple[list[TrainingJob], list[dict[str, str
         for j in jobs
         if not j.followed
     ]
-    left += [_stranger(c) for c in asked.containers() if c.name not in known]
+    left += [_stranger_container(c) for c in asked.containers() if c.name not in known]
+    left += [_stranger_slurm_job(q) for q in asked.listed_by_slurm if q.name not in known]
     return jobs, left + asked.silent
 
 
@@ -69,6 +75,8 @@ class Asked:
 
     def __init__(self) -> None:
         self._docker: dict[str | None, list[Any]] = {}
+        self._slurm: list[QueuedJob] | None = None
+        self._slurm_asked = False
         self.silent: list[dict[str, str]] = []
 
     def ask_docker(self, *hosts: str | None) -> None:
@@ -92,18 +100,27 @@ class Asked:
         for found in self._docker.values():
             yield from found
 
-    def slurm_state(self, job_id: int) -> str | None:
-        """Slurm's word for a job that waits or runs; None for one that ended."""
-        from slipway.runners.slurm_commands import SilentError, by_controller
+    @property
+    def listed_by_slurm(self) -> list[QueuedJob]:
+        """What Slurm listed, if it was asked."""
+        return self._slurm or []
 
-        try:
-            found = by_controller(job_id)
-        except (SilentError, ResourceError) as err:
-            self.silent.append(
-                {"what": f"Slurm does not answer about job {job_id}: {err}", "advice": f"`squeue -j {job_id}` shows it"}
-            )
-            return "unknown"
-        return found.state if found and found.outcome is None else None
+    def slurm_jobs(self) -> list[QueuedJob] | None:
+        """This user's jobs that carry Slipway's labels, whichever store they are of; None when Slurm does not answer."""
+        if not self._slurm_asked:
+            from slipway.runners.slurm_commands import SilentError, list_jobs
+
+            self._slurm_asked = True
+            try:
+                self._slurm = list_jobs()
+            except (SilentError, ResourceError) as err:
+                self.silent.append(
+                    {
+                        "what": f"Slurm does not answer: jobs there are not listed ({err})",
+                        "advice": "`squeue --me` shows them",
+                    }
+                )
+        return self._slurm
 
 
 def _of_work(work: Path, target: TargetConfig, asked: Asked) -> Iterator[TrainingJob]:
@@ -121,10 +138,20 @@ def _of_work(work: Path, target: TargetConfig, asked: Asked) -> Iterator[Trainin
                 yield TrainingJob(
                     name, f"container {name} on {found.host}", found.state, followed, saved, f"`docker stop {name}`"
                 )
-    elif isinstance(runner, SlurmConfig) and (nemo / "slurm.json").exists():
-        job_id = json.loads((nemo / "slurm.json").read_text()).get("job_id")
-        if job_id and (state := asked.slurm_state(int(job_id))):
-            yield TrainingJob(name, f"Slurm job {job_id}", state, followed, saved, f"`scancel {job_id}`")
+    elif isinstance(runner, SlurmConfig):
+        from slipway.runners.slurm import JOB_FILE
+
+        yield from _of_slurm(name, read_job_file(nemo / JOB_FILE).get("job_id"), asked, followed, saved)
+
+
+def _of_slurm(name: str, recorded: int | None, asked: Asked, followed: bool, saved: int) -> Iterator[TrainingJob]:
+    """Slurm's jobs of this name; the recorded one in an unknown state while Slurm does not answer."""
+    queued = asked.slurm_jobs()
+    if queued is None and recorded:
+        yield TrainingJob(name, f"Slurm job {recorded}", "unknown", followed, saved, f"`scancel {recorded}`")
+    for job in queued or ():
+        if job.name == name:
+            yield TrainingJob(name, f"Slurm job {job.job_id}", job.state, followed, saved, f"`scancel {job.job_id}`")
 
 
 def _target(work: Path) -> TargetConfig | None:
@@ -135,8 +162,15 @@ def _target(work: Path) -> TargetConfig | None:
         return None
 
 
-def _stranger(container: Any) -> dict[str, str]:
+def _stranger_container(container: Any) -> dict[str, str]:
     return {
         "what": f"container {container.name} ({container.state}) on {container.host}, which this store does not know",
         "advice": f"another store's or clone's job, or one whose work folder is gone: `docker rm -f {container.name}` removes it",
+    }
+
+
+def _stranger_slurm_job(queued: QueuedJob) -> dict[str, str]:
+    return {
+        "what": f"Slurm job {queued.job_id} {queued.name} ({queued.state}, {queued.age}), which this store does not know",
+        "advice": f"another store's or clone's job, or one whose work folder is gone: `scancel {queued.job_id}` ends it",
     }

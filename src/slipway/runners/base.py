@@ -13,7 +13,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
+from slipway.system.json_files import is_present, read_json
+
 OnEvent = Callable[[dict[str, Any]], None]
+# A job has its model and data on disk: a look into the Hugging Face hub would only wait for a network that nodes lack.
+OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Job:
 
     @property
     def log(self) -> Path:
+        """Where its output goes, on the machine that submits."""
         return self.work / "log.txt"
 
 
@@ -115,3 +120,16 @@ def cancel_patiently(runner: Runner, job: Job) -> None:
         except BaseException as signal:  # noqa: BLE001 (the first signal is being obeyed already)
             if isinstance(signal, KeyboardInterrupt):
                 job = replace(job, stop_s=0.0)
+
+
+RECORD_OF = "record of a job"
+
+
+def read_job_file(file: Path) -> dict[str, Any]:
+    """What a runner recorded of a job in the job's folder; empty when it recorded nothing. Raises StateError for garbage."""
+    return read_json(file, RECORD_OF, next_step(file)) if is_present(file) else {}
+
+
+def next_step(file: Path) -> str:
+    """What to do about a job's record that cannot be read."""
+    return f"make sure that the job has ended (`slipway status`), delete {file}, and run again"

@@ -16,17 +16,17 @@ from docker.errors import APIError, NotFound
 
 from slipway.config.image import ImageConfig
 from slipway.config.target import DockerConfig, TargetConfig
-from slipway.containers.docker_client import Engine, UnreachableError, address
+from slipway.containers.docker_client import DockerClient, UnreachableError, client_at
 from slipway.containers.logs import ContainerLog
 from slipway.containers.pull import have_image
 from slipway.errors import ConfigError, ResourceError
 from slipway.runners import docker_container as containers
-from slipway.runners.base import Job, Outcome, State
+from slipway.runners.base import Job, Outcome, State, read_job_file
 from slipway.system.files import write_atomic
 
 PATIENCE_S = 120.0  # a running job's engine may be away this long
 ANSWER_S = 10.0  # an engine asked to start something may be away this long
-RECORD = "docker.json"
+JOB_FILE = "docker.json"
 RACES = 20
 
 
@@ -37,7 +37,7 @@ class DockerRunner:
         self, params: DockerConfig, target: TargetConfig, image: ImageConfig, *, patience_s: float = PATIENCE_S
     ) -> None:
         self._params, self._target, self._image, self._patience_s = params, target, image, patience_s
-        self._engine: Engine = address(params.host)
+        self._engine: DockerClient = client_at(params.host)
         self._logs: dict[str, ContainerLog] = {}
         self._ended: dict[str, Outcome] = {}
         self._away: dict[str, float] = {}  # job name -> when its engine went away
@@ -48,11 +48,11 @@ class DockerRunner:
         if self._ended.pop(job.name, None):
             self.forget(job)
         for _ in range(RACES):
-            if found := self._find(job):
-                if found.status == "created":  # by an orchestrator that is about to start it, or died before
-                    self._start(job, found.id)
+            if existing := self._find(job):
+                if existing.status == "created":  # by an orchestrator that is about to start it, or died before
+                    self._start(job, existing.id)
                 return True
-            info = self._engine.insist(lambda c: c.api.info(), ANSWER_S)
+            info = self._engine.ask_until_answered(lambda c: c.api.info(), ANSWER_S)
             reference = have_image(self._engine, info, self._image, self._target.arch, job.log)
             spec = containers.specification(job, reference, self._params, self._target, self._engine, info)
             if created := self._create(job, spec):
@@ -61,12 +61,13 @@ class DockerRunner:
             time.sleep(0.1)  # the name was taken meanwhile: by the same job elsewhere, or one being removed
         raise ResourceError(
             f"container {job.name}",
-            "its name is taken, yet no such container is found",
+            "its name is taken, yet no such container is existing",
             "a free name",
             "`docker ps -a`, then again",
         )
 
     def poll(self, job: Job) -> Outcome | None:
+        """None while it runs, and while its engine is away. Raises ResourceError when that lasts longer than the patience."""
         if job.name in self._ended:
             return self._ended[job.name]
         if time.monotonic() < self._next_try and job.name in self._away:
@@ -100,6 +101,7 @@ class DockerRunner:
         return ended
 
     def forget(self, job: Job) -> None:
+        """Remove the container, running or not, and the job's file."""
         if log := self._logs.pop(job.name, None):
             log.stop()
         self._ended.pop(job.name, None)
@@ -112,8 +114,8 @@ class DockerRunner:
                     raise
 
         if self._find(job):
-            self._engine.insist(remove, ANSWER_S)
-        (job.work / RECORD).unlink(missing_ok=True)
+            self._engine.ask_until_answered(remove, ANSWER_S)
+        (job.work / JOB_FILE).unlink(missing_ok=True)
 
     def _find(self, job: Job) -> Any:
         def get(client: Any) -> Any:
@@ -122,20 +124,20 @@ class DockerRunner:
             except NotFound:
                 return None
 
-        found = self._engine.insist(get, ANSWER_S)
-        if found and found.labels.get(containers.JOB) != job.name:
+        container = self._engine.ask_until_answered(get, ANSWER_S)
+        if container and container.labels.get(containers.JOB) != job.name:
             raise ConfigError(
                 f"container {job.name}",
                 "not Slipway's",
                 "a free name",
                 f"`docker rm {job.name}` or rename it, then again",
             )
-        return found
+        return container
 
     def _create(self, job: Job, spec: containers.Specification) -> str | None:
         """The container's id; None when its name is taken."""
         try:
-            created = self._engine.insist(lambda c: containers.create(c, spec), ANSWER_S)
+            created = self._engine.ask_until_answered(lambda c: containers.create(c, spec), ANSWER_S)
         except APIError as err:
             if containers.name_taken(err):
                 return None
@@ -145,8 +147,8 @@ class DockerRunner:
 
     def _note(self, job: Job, container: str) -> int:
         """Where this container's output begins in the log: recorded before the first byte is copied."""
-        file = job.work / RECORD
-        known = json.loads(file.read_text()) if file.exists() else {}
+        file = job.work / JOB_FILE
+        known = read_job_file(file)
         if known.get("container") != container:
             known = {"container": container, "log_from": job.log.stat().st_size if job.log.exists() else 0}
             write_atomic(file, json.dumps(known))
@@ -154,25 +156,27 @@ class DockerRunner:
 
     def _start(self, job: Job, container: str) -> None:
         try:
-            self._engine.insist(lambda c: c.api.start(container), ANSWER_S)
+            self._engine.ask_until_answered(lambda c: c.api.start(container), ANSWER_S)
         except NotFound:
             return  # removed in between: `poll` says LOST
         except APIError as err:
-            self._engine.insist(lambda c: containers.remove_unstarted(c, container), ANSWER_S)
+            self._engine.ask_until_answered(lambda c: containers.remove_unstarted(c, container), ANSWER_S)
             raise containers.refusal(err, job, self._engine) from err
 
     def _look(self, job: Job) -> Outcome | None:
         try:
-            found = self._engine.ask(lambda c: c.api.inspect_container(job.name))
+            described = self._engine.ask(lambda c: c.api.inspect_container(job.name))
         except NotFound:
             return Outcome(State.LOST, None, f"container {job.name} was removed on {self._engine.host}")
         if job.name not in self._logs:
-            self._logs[job.name] = ContainerLog(self._engine, found["Id"], job.log, self._note(job, found["Id"]))
-        if not containers.has_ended(found["State"]):
+            self._logs[job.name] = ContainerLog(
+                self._engine, described["Id"], job.log, self._note(job, described["Id"])
+            )
+        if not containers.has_ended(described["State"]):
             self._logs[job.name].keep_up()
             return None
         self._logs[job.name].finish()
-        return containers.outcome(found["State"])
+        return containers.outcome(described["State"])
 
     def _wait_for_engine(self, job: Job, err: UnreachableError) -> None:
         if log := self._logs.get(job.name):
@@ -181,7 +185,7 @@ class DockerRunner:
         since = self._away.setdefault(job.name, now)
         if now - since > self._patience_s:
             del self._away[job.name]
-            raise self._engine.gone(err, now - since) from err
+            raise self._engine.unreachable_for(err, now - since) from err
         self._next_try = now + min(5.0, max(0.5, (now - since) / 2))
 
     def _signal(self, job: Job, name: str) -> bool:
@@ -196,4 +200,4 @@ class DockerRunner:
                 return False
             return True
 
-        return self._engine.insist(kill, self._patience_s)
+        return self._engine.ask_until_answered(kill, self._patience_s)

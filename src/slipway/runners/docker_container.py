@@ -16,12 +16,11 @@ from docker.errors import APIError, NotFound
 from docker.types import DeviceRequest, LogConfig, Mount, Ulimit
 
 from slipway.config.target import DockerConfig, TargetConfig
-from slipway.containers.docker_client import Engine, address
+from slipway.containers.docker_client import DockerClient, client_at
 from slipway.errors import ConfigError, ResourceError, SlipwayError
-from slipway.runners.base import Job, Outcome, State
+from slipway.runners.base import OFFLINE, Job, Outcome, State
 
 JOB, RUN, STAGE = "slipway.job", "slipway.run", "slipway.stage"
-OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 STACK = 64 << 20
 ANSWER_S = 10.0
 
@@ -30,7 +29,7 @@ Specification = tuple[dict[str, Any], dict[str, Any]]
 
 
 def specification(
-    job: Job, reference: str, params: DockerConfig, target: TargetConfig, engine: Engine, info: dict[str, Any]
+    job: Job, reference: str, params: DockerConfig, target: TargetConfig, engine: DockerClient, info: dict[str, Any]
 ) -> Specification:
     """Arguments of docker's `create_container`, and of its host config. Raises ConfigError for a mount whose source is not there.
 
@@ -68,7 +67,7 @@ def _owner(info: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     return {"user": f"{uid}:{os.getgid()}"}, {"HOME": "/tmp", "USER": "slipway"}  # noqa: S108 (inside the container)
 
 
-def _mounts(job: Job, engine: Engine) -> list[Mount]:
+def _mounts(job: Job, engine: DockerClient) -> list[Mount]:
     for mount in job.mounts:
         if not engine.remote and not mount.source.exists():
             raise ConfigError(
@@ -83,6 +82,7 @@ def _mounts(job: Job, engine: Engine) -> list[Mount]:
 
 
 def has_ended(state: dict[str, Any]) -> bool:
+    """Whether docker's `State` is that of a container that ran and does not any more."""
     return state["Status"] in ("exited", "dead", "stopped")
 
 
@@ -107,48 +107,52 @@ def _time(text: str) -> float:
 
 
 def name_taken(err: APIError) -> bool:
+    """Whether the engine refused a new container because another has its name."""
     return err.status_code == 409 or "already in use" in str(err.explanation)
 
 
 def being_removed(err: APIError) -> bool:
+    """Whether the engine refused to remove a container because somebody else removes it now."""
     return err.status_code == 409 or "already in progress" in str(err.explanation)
 
 
 def not_running(err: APIError) -> bool:
+    """Whether the engine refused a signal because the container does not run."""
     return bool(re.search(r"not running|can only kill running|state improper", str(err.explanation)))
 
 
 def remove_unstarted(client: Any, container: str) -> None:
+    """Remove a container that was created and could not start; nothing when it is gone."""
     try:
         client.api.remove_container(container, force=True)
     except NotFound:
         return
 
 
-def refusal(err: APIError, job: Job, engine: Engine) -> SlipwayError:
+def refusal(err: APIError, job: Job, engine: DockerClient) -> SlipwayError:
     """What an engine that would not make or start the container meant."""
-    said = str(err.explanation).strip()
+    message = str(err.explanation).strip()
     where = f"container {job.name} on {engine.host}"
-    if "could not select device driver" in said or "nvidia" in said.lower():
+    if "could not select device driver" in message or "nvidia" in message.lower():
         return ResourceError(
             where,
-            said,
+            message,
             "a GPU",
             "install nvidia-container-toolkit there, `nvidia-ctk runtime configure`, restart docker",
         )
     for mount in job.mounts:
-        if str(mount.source) in said and re.search(r"does not exist|no such file", said):
+        if str(mount.source) in message and re.search(r"does not exist|no such file", message):
             return ConfigError(
                 f"mount {mount.target} of {job.name}", f"{mount.source} is not on {engine.host}", "a path that both machines have",
                 "share the folder between them, or run slipway on that machine",
             )  # fmt: skip
-    if "no space left" in said:
-        return ResourceError(where, said, "free disk space there", "`docker system df`, free some, then again")
-    return ResourceError(where, said, "a container that starts", "read the engine's answer; `docker info` there")
+    if "no space left" in message:
+        return ResourceError(where, message, "free disk space there", "`docker system df`, free some, then again")
+    return ResourceError(where, message, "a container that starts", "read the engine's answer; `docker info` there")
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedContainer:
     """A container of Slipway's: running, or ended and not read yet. `age_s`: seconds since it was made."""
 
     name: str
@@ -159,16 +163,17 @@ class Listed:
     age_s: float
 
     def to_json(self) -> dict[str, Any]:
+        """As a plain document."""
         return asdict(self)
 
 
-def list_jobs(host: str | None = None) -> list[Listed]:
+def list_jobs(host: str | None = None) -> list[ListedContainer]:
     """Slipway's containers on an engine, oldest first. Raises ResourceError when it does not answer."""
-    engine = address(host)
-    found = engine.insist(lambda c: c.api.containers(all=True, filters={"label": [JOB]}), ANSWER_S)
+    engine = client_at(host)
+    containers = engine.ask_until_answered(lambda c: c.api.containers(all=True, filters={"label": [JOB]}), ANSWER_S)
     now = datetime.now(UTC).timestamp()
     listed = [
-        Listed(
+        ListedContainer(
             c["Labels"][JOB],
             c["State"],
             c["Labels"].get(RUN, ""),
@@ -176,6 +181,6 @@ def list_jobs(host: str | None = None) -> list[Listed]:
             engine.host,
             round(now - c["Created"], 1),
         )
-        for c in found
+        for c in containers
     ]
     return sorted(listed, key=lambda x: -x.age_s)

@@ -1,4 +1,7 @@
-"""One writer per checkpoint directory, whatever the scheduler does. Standard library only: this file is copied beside the job.
+"""One writer per checkpoint directory, whatever the scheduler does.
+
+One file of the standard library only, longer than other modules for that reason: it is copied beside the job and runs on nodes and
+in images that have nothing else of this package.
 
 A scheduler may start an attempt of a job while the one before still lives: its node was only cut off, or its node daemon died and
 the processes did not. Each attempt therefore *takes* the directory before it starts, and *holds* it while it runs.
@@ -106,10 +109,10 @@ def _next_epoch(fence: Path, doc: dict[str, object]) -> int:
 def _wait_for_end(fence: Path, epoch: int, lease_s: float, ours: Path) -> bool:
     """True when every holder of `epoch` said it ended; False when they stood still for `lease_s` by our clock. Beats in `ours`."""
     nodes = int(json.loads((fence / f"epoch-{epoch}").read_text())["nodes"])
-    seen, since = _beats(fence, epoch), clock()
+    last_beats, since = _beats(fence, epoch), clock()
     while not all((fence / f"end-{epoch}.{k}").exists() for k in range(nodes)):
-        if (now := _beats(fence, epoch)) != seen:
-            seen, since = now, clock()
+        if (now := _beats(fence, epoch)) != last_beats:
+            last_beats, since = now, clock()
         if clock() - since > lease_s:
             return False
         ours.write_text(str(clock()))
@@ -118,13 +121,13 @@ def _wait_for_end(fence: Path, epoch: int, lease_s: float, ours: Path) -> bool:
 
 
 def _beats(fence: Path, epoch: int) -> dict[str, str]:
-    found = {}
+    beats = {}
     for beat in sorted(fence.glob(f"beat-{epoch}.*")):
         try:
-            found[beat.name] = beat.read_text()  # its contents, not its time: opening a file is fresh on NFS
+            beats[beat.name] = beat.read_text()  # its contents, not its time: opening a file is fresh on NFS
         except OSError:
-            found[beat.name] = str(clock())  # one that cannot be read counts as one that changed
-    return found
+            beats[beat.name] = str(clock())  # one that cannot be read counts as one that changed
+    return beats
 
 
 def rotate(checkpoints: Path, name: str, check: Callable[[], None]) -> None:
@@ -210,13 +213,13 @@ class Holder:
         return code
 
     def _watch(self, child: subprocess.Popen[bytes]) -> int:
-        told = False
+        signalled = False
         while (code := child.poll()) is None:
             if not self._keeps():
                 kill_tree(os.getpid(), self._mark(), spare={os.getpid(), self._guard})
                 return self._say(f"epoch {self._epoch} lost the checkpoints (newest {self._newest}): killed")
-            if self._stop and not told:
-                told = True
+            if self._stop and not signalled:
+                signalled = True
                 for pid in workers(child.pid):
                     _send(pid, signal.SIGTERM)
             time.sleep(TICK_S)
@@ -285,11 +288,11 @@ def workers(root: int) -> list[int]:
 def descendants(root: int) -> list[int]:
     """Living processes under `root`, without it."""
     parents = {pid: _parent(pid) for pid in _pids()}
-    found, frontier = [], {root}
+    below, frontier = [], {root}
     while frontier:
         frontier = {pid for pid, parent in parents.items() if parent in frontier}
-        found += sorted(frontier)
-    return found
+        below += sorted(frontier)
+    return below
 
 
 def marked(mark: str) -> list[int]:
@@ -303,8 +306,8 @@ def kill_tree(root: int, mark: str, spare: set[int]) -> None:
 
 
 def _kill(victims: Callable[[], list[int]]) -> None:
-    while found := victims():
-        for pid in found:
+    while alive := victims():
+        for pid in alive:
             _send(pid, signal.SIGKILL)
         with suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
@@ -353,6 +356,7 @@ def die_with_parent() -> None:
 
 
 def main(argv: list[str]) -> int:
+    """`take` or `hold`, as the module's docstring says; the exit code."""
     if argv[0] == "take":
         fence, token, checkpoints, nodes, lease = argv[1:]
         sys.stdout.write(f"{take(Path(fence), token, Path(checkpoints), int(nodes), float(lease))}\n")

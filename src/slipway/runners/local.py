@@ -9,9 +9,10 @@ import subprocess
 import time
 from pathlib import Path
 
-from slipway.runners.base import Job, Outcome, State
+from slipway.runners.base import RECORD_OF, Job, Outcome, State, next_step, read_job_file
 from slipway.system import openmp, processes
 from slipway.system.files import write_atomic
+from slipway.system.json_files import as_model
 from slipway.system.processes import ProcessIdentity
 
 JOB_FILE = "process.json"
@@ -25,6 +26,7 @@ class LocalRunner:
         self._ended: dict[str, Outcome] = {}
 
     def submit(self, job: Job) -> bool:
+        """Start the process, or adopt the one that runs; True when adopted."""
         if alive(job):
             return True
         self._ended.pop(job.name, None)
@@ -40,6 +42,7 @@ class LocalRunner:
         return False
 
     def poll(self, job: Job) -> Outcome | None:
+        """None while it runs; an ended job's group is killed, so that no child outlives it."""
         if job.name in self._ended:
             return self._ended[job.name]
         ended = self._reap(job) if job.name in self._children else self._adopted(job)
@@ -49,6 +52,7 @@ class LocalRunner:
         return ended
 
     def cancel(self, job: Job) -> Outcome:
+        """SIGTERM to the group, SIGKILL after `job.stop_s` seconds; how it ended."""
         if (ended := self.poll(job)) is not None:
             return ended
         _signal(job, signal.SIGTERM)
@@ -62,6 +66,7 @@ class LocalRunner:
         return self._ended[job.name]
 
     def forget(self, job: Job) -> None:
+        """Remove the job's file."""
         (job.work / JOB_FILE).unlink(missing_ok=True)
 
     def _reap(self, job: Job) -> Outcome | None:
@@ -98,7 +103,8 @@ def pid(job: Job) -> int | None:
 
 def _identity(job: Job) -> ProcessIdentity | None:
     file: Path = job.work / JOB_FILE
-    return ProcessIdentity.model_validate_json(file.read_text()) if file.exists() else None
+    record = read_job_file(file)
+    return as_model(ProcessIdentity, record, f"{RECORD_OF}: {file}", next_step(file)) if record else None
 
 
 def _signal(job: Job, sig: signal.Signals) -> None:

@@ -20,31 +20,31 @@ from slipway.config.target import SlurmConfig, TargetConfig
 from slipway.errors import ResourceError
 from slipway.runners import fence
 from slipway.runners import slurm_script as sbatch
-from slipway.runners.base import Job, Outcome, State
+from slipway.runners.base import Job, Outcome, State, read_job_file
 from slipway.runners.slurm_commands import (
-    Found,
     SilentError,
+    SlurmJob,
     accounting_is_off,
     by_accounting,
     by_controller,
     call,
+    call_until_answered,
     find_named,
-    insist,
-    silent,
-    until_answers,
+    no_answer,
+    retried,
 )
 from slipway.system.files import write_atomic
 
-RECORD = "slurm.json"
+JOB_FILE = "slurm.json"
 SETTLE_S = 30.0  # accounting may lag behind the controller by this much
 
 
 @dataclass
-class _Watch:
+class _Polled:
     """What this process knows of one job between two polls; times are monotonic seconds."""
 
-    asked: float = float("-inf")
-    answered: float = field(default_factory=time.monotonic)
+    asked_at: float = float("-inf")
+    answered_at: float = field(default_factory=time.monotonic)
     ended_at: float | None = None
 
 
@@ -53,15 +53,15 @@ class SlurmRunner:
 
     def __init__(self, params: SlurmConfig, target: TargetConfig, image: ImageConfig | None) -> None:
         self._params, self._target, self._image = params, target, image
-        self._watched: dict[str, _Watch] = {}
-        self._told: dict[str, Outcome] = {}  # outcomes that a caller has seen: the next submit is a new job
+        self._polled: dict[str, _Polled] = {}
+        self._reported: dict[str, Outcome] = {}  # outcomes that a caller has seen: the next submit is a new job
 
     def submit(self, job: Job) -> bool:
         """Raises ConfigError for what cannot be rendered, ResourceError when Slurm refuses the job or does not answer in time."""
         job.work.mkdir(parents=True, exist_ok=True)
-        if self._told.pop(job.name, None):
+        if self._reported.pop(job.name, None):
             self.forget(job)
-        self._watched[job.name] = _Watch()
+        self._polled[job.name] = _Polled()
         record = _read(job)
         if record.get("job_id") or self._recover(job, record):
             return True
@@ -72,21 +72,22 @@ class SlurmRunner:
         return False
 
     def poll(self, job: Job) -> Outcome | None:
-        if job.name in self._told:
-            return self._told[job.name]
-        watch, now = self._watched.setdefault(job.name, _Watch()), time.monotonic()
-        if now - watch.asked < self._params.poll_s:
+        """None while it waits or runs, and while Slurm is silent for less than `patience_s`. Asks at most every `poll_s` seconds."""
+        if job.name in self._reported:
+            return self._reported[job.name]
+        polled, now = self._polled.setdefault(job.name, _Polled()), time.monotonic()
+        if now - polled.asked_at < self._params.poll_s:
             return None
-        watch.asked = now
+        polled.asked_at = now
         try:
-            ended = self._ask(job, watch)
+            ended = self._ask(job, polled)
         except SilentError as err:
-            if time.monotonic() - watch.answered > self._params.patience_s:
-                raise silent(str(err), self._params.patience_s) from err
+            if time.monotonic() - polled.answered_at > self._params.patience_s:
+                raise no_answer(str(err), self._params.patience_s) from err
             return None
-        watch.answered = time.monotonic()
+        polled.answered_at = time.monotonic()
         if ended:
-            self._told[job.name] = ended
+            self._reported[job.name] = ended
         return ended
 
     def cancel(self, job: Job) -> Outcome:
@@ -102,26 +103,27 @@ class SlurmRunner:
             time.sleep(min(1.0, self._params.poll_s))
         if ended is None:
             with suppress(ResourceError):  # it ended in this moment
-                insist(self._params.patience_s, "scancel", str(_read(job)["job_id"]))
+                call_until_answered(self._params.patience_s, "scancel", str(_read(job)["job_id"]))
             ended = self._wait(job)
-        self._told[job.name] = Outcome(
+        self._reported[job.name] = Outcome(
             State.CANCELLED, ended.code, f"cancelled ({ended.reason})", ended.seconds, ended.peak_rss
         )
-        return self._told[job.name]
+        return self._reported[job.name]
 
     def forget(self, job: Job) -> None:
-        (job.work / RECORD).unlink(missing_ok=True)
+        """Remove the job's file: the next `submit` is a new job."""
+        (job.work / JOB_FILE).unlink(missing_ok=True)
 
     def _recover(self, job: Job, record: dict[str, Any]) -> bool:
         """Whether Slurm knows a job of the recorded name: sbatch was heard. A second one of that name is cancelled."""
         if "name" not in record:
             return False
-        found = until_answers(lambda: find_named(str(record["name"])), self._params.patience_s)
-        for extra in found[1:]:
-            insist(self._params.patience_s, "scancel", str(extra.job_id))
-        if found:
-            _write(job, {**record, "job_id": found[0].job_id})
-        return bool(found)
+        jobs = retried(lambda: find_named(str(record["name"])), self._params.patience_s)
+        for extra in jobs[1:]:
+            call_until_answered(self._params.patience_s, "scancel", str(extra.job_id))
+        if jobs:
+            _write(job, {**record, "job_id": jobs[0].job_id})
+        return bool(jobs)
 
     def _sbatch(self, job: Job, name: str, script: str) -> None:
         """Submit, and write the id down."""
@@ -136,43 +138,45 @@ class SlurmRunner:
             job_id = int(call("sbatch", "--parsable", script).strip().partition(";")[0])
             _write(job, {"name": name, "job_id": job_id})
 
-        until_answers(submit_once, self._params.patience_s)
+        retried(submit_once, self._params.patience_s)
 
-    def _ask(self, job: Job, watch: _Watch) -> Outcome | None:
+    def _ask(self, job: Job, polled: _Polled) -> Outcome | None:
         """The outcome as accounting has it; as the controller or the job itself says when accounting does not come to know it."""
         job_id = int(_read(job)["job_id"])
         now = by_controller(job_id)
         if now and now.outcome is None:
-            watch.ended_at = None
+            polled.ended_at = None
             if "requeued_held" in now.reason:
                 raise ResourceError(
                     f"Slurm job {job_id}", f"held: {now.reason}", "a job that Slurm starts by itself",
                     f"see `scontrol show job {job_id}` and `sinfo -R`; `scontrol release {job_id}`, and run again to follow it",
                 )  # fmt: skip
             return None
-        watch.ended_at = watch.ended_at or time.monotonic()
-        settled = time.monotonic() - watch.ended_at > SETTLE_S
+        polled.ended_at = polled.ended_at or time.monotonic()
+        settled = time.monotonic() - polled.ended_at > SETTLE_S
         with suppress(SilentError):
-            told = by_accounting(job_id)
+            accounted = by_accounting(job_id)
             if (
-                told and told.outcome and (now is None or told.state.split()[0] == now.state.split()[0])
+                accounted and accounted.outcome and (now is None or accounted.state.split()[0] == now.state.split()[0])
             ):  # else: of the attempt before
-                return _exactly(job, told.outcome)
-            settled = settled or (told is None and accounting_is_off())
+                return _with_script_code(job, accounted.outcome)
+            settled = settled or (accounted is None and accounting_is_off())
         if not settled:
             return None
-        found = (now and now.outcome) or _own_words(job) or Outcome(State.LOST, None, f"Slurm knows no job {job_id}")
-        return _exactly(job, found)
+        outcome = (
+            (now and now.outcome) or _script_outcome(job) or Outcome(State.LOST, None, f"Slurm knows no job {job_id}")
+        )
+        return _with_script_code(job, outcome)
 
     def _ended_now(self, job: Job) -> Outcome | None:
-        self._watched.setdefault(job.name, _Watch()).asked = float("-inf")
+        self._polled.setdefault(job.name, _Polled()).asked_at = float("-inf")
         return self.poll(job)
 
     def _running(self, job: Job) -> bool:
-        found = self._look(int(_read(job)["job_id"]))
-        return found is None or found.state not in ("PENDING", "REQUEUED", "SUSPENDED", "CONFIGURING")
+        slurm_job = self._look(int(_read(job)["job_id"]))
+        return slurm_job is None or slurm_job.state not in ("PENDING", "REQUEUED", "SUSPENDED", "CONFIGURING")
 
-    def _look(self, job_id: int) -> Found | None:
+    def _look(self, job_id: int) -> SlurmJob | None:
         with suppress(SilentError):
             return by_controller(job_id)
         return None
@@ -183,28 +187,34 @@ class SlurmRunner:
         return ended
 
 
-def _own_words(job: Job) -> Outcome | None:
+def _script_outcome(job: Job) -> Outcome | None:
     """What the batch script wrote when it ended: `attempt code why`. 128 + n is a worker's death by signal n."""
     file = job.work / sbatch.EXIT
     lines = file.read_text().splitlines() if file.exists() else []
     if not lines:
         return None
-    code = int(lines[-1].split()[1])
+    try:
+        code = int(lines[-1].split()[1])
+    except (IndexError, ValueError):  # cut short by a full disk or a kill
+        return None
     value = 128 - code if code > 128 else code
     reason = f"signal {-value}" if value < 0 else f"exit code {value}"
     return Outcome(State.DONE if code == 0 else State.FAILED, value, reason)
 
 
-def _exactly(job: Job, found: Outcome) -> Outcome:
-    """The script's own exit code where it failed by itself: Slurm tells 137 as `9`."""
-    own = _own_words(job) if found.state is State.FAILED else None
-    return replace(found, code=own.code, reason=f"FAILED, {own.reason}") if own and own.state is State.FAILED else found
+def _with_script_code(job: Job, outcome: Outcome) -> Outcome:
+    """The batch script's own exit code where it failed by itself: Slurm tells 137 as `9`."""
+    script = _script_outcome(job) if outcome.state is State.FAILED else None
+    return (
+        replace(outcome, code=script.code, reason=f"FAILED, {script.reason}")
+        if script and script.state is State.FAILED
+        else outcome
+    )
 
 
 def _read(job: Job) -> dict[str, Any]:
-    file = job.work / RECORD
-    return dict(json.loads(file.read_text())) if file.exists() else {}
+    return read_job_file(job.work / JOB_FILE)
 
 
 def _write(job: Job, record: dict[str, Any]) -> None:
-    write_atomic(job.work / RECORD, json.dumps(record))
+    write_atomic(job.work / JOB_FILE, json.dumps(record))

@@ -42,7 +42,7 @@ class SilentError(Exception):
 
 
 @dataclass(frozen=True)
-class Found:
+class SlurmJob:
     """A job as Slurm describes it: `state` and `reason` in Slurm's words, `outcome` where it ended."""
 
     job_id: int
@@ -64,42 +64,43 @@ def call(*argv: str) -> str:
         ) from None
     except subprocess.TimeoutExpired:
         raise SilentError(f"{argv[0]} did not answer in {TIMEOUT_S:.0f} s") from None
-    said = done.stderr.strip()
-    if any(text in said for text in UNREACHABLE):
-        raise SilentError(said.splitlines()[-1])
+    message = done.stderr.strip()
+    if any(text in message for text in UNREACHABLE):
+        raise SilentError(message.splitlines()[-1])
     if done.returncode:
         raise ResourceError(
             f"`{argv[0]}`",
-            said or f"exit code {done.returncode}",
+            message or f"exit code {done.returncode}",
             "success",
             f"try it by hand: {' '.join(argv)}; `sinfo` shows the cluster",
         )
     return done.stdout
 
 
-def insist(patience_s: float, *argv: str) -> str:
+def call_until_answered(patience_s: float, *argv: str) -> str:
     """`call`, again and again while nobody answers, with growing pauses, for `patience_s` seconds."""
-    return until_answers(lambda: call(*argv), patience_s)
+    return retried(lambda: call(*argv), patience_s)
 
 
-def until_answers(question: Callable[[], T], patience_s: float) -> T:
+def retried(question: Callable[[], T], patience_s: float) -> T:
     """What `question` returns, asked again while it raises SilentError, with growing pauses; ResourceError after `patience_s`."""
     try:
         return until_answered(question, SilentError, seconds=patience_s, pause_s=0.5, longest_pause_s=15.0)
     except SilentError as err:
-        raise silent(str(err), patience_s) from err
+        raise no_answer(str(err), patience_s) from err
 
 
-def silent(said: str, seconds: float) -> ResourceError:
+def no_answer(message: str, seconds: float) -> ResourceError:
+    """The error after `seconds` of silence; `message`: what the last command printed."""
     return ResourceError(
         "Slurm controller",
-        said,
+        message,
         f"an answer within {seconds:.0f} s",
         "ask `scontrol ping`; run again then: the job is found by its name",
     )
 
 
-def by_controller(job_id: int) -> Found | None:
+def by_controller(job_id: int) -> SlurmJob | None:
     """What slurmctld says; None for a job it forgot. Raises SilentError."""
     try:
         text = call("scontrol", "--oneliner", "show", "job", str(job_id))
@@ -110,7 +111,7 @@ def by_controller(job_id: int) -> Found | None:
     fields = dict(re.findall(r"(?:^| )(\w+)=(\S*)", text))
     state = fields.get("JobState", "")
     reason = "" if fields.get("Reason", "None") == "None" else fields["Reason"]
-    return Found(
+    return SlurmJob(
         job_id,
         state,
         _outcome(state, fields.get("ExitCode", ""), reason, _seconds(fields.get("RunTime", "")), 0),
@@ -118,7 +119,7 @@ def by_controller(job_id: int) -> Found | None:
     )
 
 
-def by_accounting(job_id: int) -> Found | None:
+def by_accounting(job_id: int) -> SlurmJob | None:
     """What slurmdbd says; None where accounting is off, or has not heard of the job yet. Raises SilentError."""
     columns = "JobID,State,ExitCode,ElapsedRaw,Reason,MaxRSS"
     try:
@@ -134,10 +135,10 @@ def by_accounting(job_id: int) -> Found | None:
     _, state, code, seconds, reason, _ = mine[-1]
     rss = max((_bytes(r[5]) for r in rows), default=0)
     shown = "" if reason in ("None", "") else reason
-    return Found(job_id, state, _outcome(state, code, shown, float(seconds or 0), rss))
+    return SlurmJob(job_id, state, _outcome(state, code, shown, float(seconds or 0), rss))
 
 
-def find_named(name: str) -> list[Found]:
+def find_named(name: str) -> list[SlurmJob]:
     """Jobs of this name that the controller or accounting knows, oldest first. Raises SilentError when the controller is silent."""
     ids = {int(line) for line in call("squeue", "--noheader", "--states=all", f"--name={name}", "--format=%A").split()}
     with suppress(
@@ -153,7 +154,7 @@ def find_named(name: str) -> list[Found]:
 
 
 @dataclass(frozen=True)
-class Listed:
+class QueuedJob:
     """One of our jobs that waits or runs. `name` as `Job.name`; `age` in Slurm's `[D-]HH:MM:SS` of running."""
 
     job_id: int
@@ -164,17 +165,17 @@ class Listed:
     age: str
 
 
-def list_jobs() -> list[Listed]:
+def list_jobs() -> list[QueuedJob]:
     """This user's jobs that carry our labels, whichever store they belong to. Raises SilentError, ResourceError."""
-    found = []
+    jobs = []
     for line in call("squeue", "--me", "--noheader", "--format=%A|%T|%M|%k").splitlines():
         job_id, state, age, comment = line.split("|", 3)
         labels = dict(w.split("=", 1) for w in comment.split() if "=" in w)
         if name := labels.get("slipway.job"):
-            found.append(
-                Listed(int(job_id), name, state, labels.get("slipway.run", ""), labels.get("slipway.stage", ""), age)
+            jobs.append(
+                QueuedJob(int(job_id), name, state, labels.get("slipway.run", ""), labels.get("slipway.stage", ""), age)
             )
-    return found
+    return jobs
 
 
 def accounting_is_off() -> bool:
@@ -188,14 +189,14 @@ def _outcome(state: str, code: str, reason: str, seconds: float, peak_rss: int) 
     word = state.split(" ")[0].rstrip("+")
     if word not in ENDED:
         return None
-    known = ENDED[word]
+    ended = ENDED[word]
     exit_code, _, number = code.partition(":")
     value = -int(number) if number and int(number) else int(exit_code or 0)
-    seen = None if known in (State.NODE_FAIL, State.LOST) else value
+    exit_value = None if ended in (State.NODE_FAIL, State.LOST) else value
     parts = [state, reason if reason not in ("", "NonZeroExitCode") else ""]
-    if seen:
-        parts.append(f"exit code {seen}" if seen > 0 else f"signal {-seen}")
-    return Outcome(known, seen, ", ".join(p for p in parts if p), seconds, peak_rss)
+    if exit_value:
+        parts.append(f"exit code {exit_value}" if exit_value > 0 else f"signal {-exit_value}")
+    return Outcome(ended, exit_value, ", ".join(p for p in parts if p), seconds, peak_rss)
 
 
 def _seconds(clock: str) -> float:
@@ -206,5 +207,5 @@ def _seconds(clock: str) -> float:
 
 
 def _bytes(text: str) -> int:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)", text)
-    return int(float(found[1]) * UNITS[found[2]]) if found else 0
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)", text)
+    return int(float(match[1]) * UNITS[match[2]]) if match else 0

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from slipway.config.image import ImageConfig
 from slipway.config.target import SlurmConfig, TargetConfig
+from slipway.containers.images import pinned
 from slipway.errors import ConfigError
 from slipway.runners.base import Job, Mount
 from slipway.system.files import write_atomic
@@ -49,19 +50,19 @@ def render(job: Job, params: SlurmConfig, target: TargetConfig, image: ImageConf
 def options(job: Job, params: SlurmConfig, target: TargetConfig, name: str) -> list[str]:
     """sbatch's options. One attempt writes its output behind the last one's, and a job whose dependency failed ends."""
     labels = " ".join(f"{k}={v}" for k, v in {**job.labels, "slipway.job": job.name}.items())
-    found = [
+    lines = [
         f"--job-name={name}", f"--comment={shlex.quote(labels)}", f"--nodes={target.nodes}", "--ntasks-per-node=1",
         f"--time={params.time_limit}", f"--signal=B:USR1@{params.signal_s}", "--requeue", "--open-mode=append",
         f"--output={shlex.quote(str(job.log))}", f"--chdir={shlex.quote(str(job.work))}", "--kill-on-invalid-dep=yes",
     ]  # fmt: skip
     if target.gpus:
-        found.append(f"--gpus-per-node={target.gpus}")
+        lines.append(f"--gpus-per-node={target.gpus}")
     for key in ("partition", "account", "qos"):
         if value := getattr(params, key):
-            found.append(f"--{key}={value}")
+            lines.append(f"--{key}={value}")
     if params.container:  # the submitter's environment means nothing in the image
-        found.append("--export=NONE")
-    return [*found, *params.extra]
+        lines.append("--export=NONE")
+    return [*lines, *params.extra]
 
 
 def command(job: Job, target: TargetConfig, port: str = "$port") -> list[str]:
@@ -80,15 +81,8 @@ def command(job: Job, target: TargetConfig, port: str = "$port") -> list[str]:
 
 def container_uri(image: ImageConfig, arch: str) -> str:
     """enroot's name of the pinned image: `REGISTRY#IMAGE:sha256:...`. Its grammar has no `@`; what follows `:` goes into the
-    registry's manifest URL as it is, and a digest there is as good as a tag."""
-    digest = {str(k): v for k, v in image.digests.items()}.get(arch)
-    if digest is None:
-        raise ConfigError(
-            f"image {image.repository}:{image.tag}",
-            f"no {arch} digest pinned",
-            "a digest in conf/images.yaml",
-            "run `slipway pin`",
-        )
+    registry's manifest URL as it is, and a digest there is as good as a tag. Raises ConfigError when it is not pinned."""
+    digest = pinned(image, arch).rpartition("@")[2]
     registry, slash, path = image.repository.partition("/")
     if not slash or not set(registry) & set(".:"):
         return f"{image.repository}:{digest}"
@@ -152,8 +146,8 @@ def _head(job: Job, params: SlurmConfig, target: TargetConfig) -> list[str]:
 
 def _tools(params: SlurmConfig) -> list[str]:
     """Where Slurm's commands are, for nodes that start a script with the bare PATH of `--export=NONE`."""
-    found = shutil.which("srun") if params.container else None
-    return [f'PATH="$PATH:"{shlex.quote(str(Path(found).parent))}'] if found else []
+    srun = shutil.which("srun") if params.container else None
+    return [f'PATH="$PATH:"{shlex.quote(str(Path(srun).parent))}'] if srun else []
 
 
 def _address(target: TargetConfig) -> list[str]:

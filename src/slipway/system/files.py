@@ -21,10 +21,12 @@ def canonical(doc: object) -> bytes:
 
 
 def sha256_bytes(data: bytes) -> str:
+    """sha256 as 64 hex digits."""
     return hashlib.sha256(data).hexdigest()
 
 
 def sha256_file(path: Path) -> str:
+    """sha256 of a file's bytes as 64 hex digits, read piece by piece."""
     with path.open("rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
@@ -99,6 +101,7 @@ def disk_full_is_named(where: Path) -> Iterator[None]:
 
 
 def fsync_directory(path: Path) -> None:
+    """Flush a directory's entries: a rename in it is on the disk when this returns."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)

@@ -27,12 +27,12 @@ def wrong(requirements: list[Requirement]) -> tuple[list[str], list[str]]:
     missing, others = [], []
     for requirement in requirements:
         try:
-            found = VERSION(requirement.name)
+            version = VERSION(requirement.name)
         except importlib.metadata.PackageNotFoundError:
             missing.append(requirement.name)
             continue
-        if not requirement.specifier.contains(found, prereleases=True):
-            others.append(f"{requirement.name} {found}, needs {requirement.specifier}")
+        if not requirement.specifier.contains(version, prereleases=True):
+            others.append(f"{requirement.name} {version}, needs {requirement.specifier}")
     return missing, others
 
 
@@ -48,5 +48,5 @@ def torch_build() -> tuple[str, str | None] | None:
 
 
 def _extra(requirement: Requirement) -> str:
-    found = re.search(r"extra == ['\"]([^'\"]+)", str(requirement.marker or ""))
-    return found[1] if found else ""
+    match = re.search(r"extra == ['\"]([^'\"]+)", str(requirement.marker or ""))
+    return match[1] if match else ""

@@ -17,8 +17,8 @@ def anonymous_bytes() -> int:
     """RssAnon in bytes; 0 where the system does not say."""
     if not _STATUS.exists():
         return 0
-    found = re.search(r"RssAnon:\s+(\d+) kB", _STATUS.read_text())
-    return int(found[1]) * 1024 if found else 0
+    match = re.search(r"RssAnon:\s+(\d+) kB", _STATUS.read_text())
+    return int(match[1]) * 1024 if match else 0
 
 
 def keep_freed_memory() -> None:

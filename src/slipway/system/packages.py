@@ -19,8 +19,8 @@ def download(package: str, version: str, sha256: str, *, source: bool, cache: Pa
     Uses the registry that pip is configured for. Raises ResourceError when it cannot be had or its sha256 differs.
     """
     folder = cache / "packages" / f"{package}-{version}-{sha256[:12]}"
-    if (kept := _only_file(folder)) and sha256_file(kept) == sha256:
-        return kept
+    if (cached := _only_file(folder)) and sha256_file(cached) == sha256:
+        return cached
     progress.note(f"downloading {package} {version}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with disk_full_is_named(folder), tempfile.TemporaryDirectory(dir=folder.parent) as tmp:
@@ -48,10 +48,10 @@ def download(package: str, version: str, sha256: str, *, source: bool, cache: Pa
                 "a download by pip",
                 "check the network and pip's index, then run again",
             )
-        if (got := sha256_file(file)) != sha256:
+        if (digest := sha256_file(file)) != sha256:
             raise ResourceError(
                 f"package {package} {version}",
-                f"sha256 {got}",
+                f"sha256 {digest}",
                 sha256,
                 "the registry served another file: check it before changing the pin",
             )

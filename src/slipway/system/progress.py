@@ -29,15 +29,18 @@ class Progress:
             self._file.close()
 
     def update(self, what: str, done: float, total: float | None, unit: str, **figures: float | str) -> None:
+        """`done` of `total` in `unit`, with figures worth showing; `total` None where it is not known."""
         now = time.monotonic()
         if now - self._last >= self._every_s or done == total:
             self._last = now
             self._write(event="progress", what=what, done=done, total=total, unit=unit, **figures)
 
     def metric(self, step: int, **figures: float) -> None:
+        """Figures of one step, kept for ever."""
         self._write(event="metric", step=step, **figures)
 
     def note(self, text: str) -> None:
+        """One sentence for a person."""
         self._write(event="note", text=text)
 
     def _write(self, **event: Any) -> None:

@@ -78,5 +78,56 @@ def test_an_engine_and_a_controller_that_do_not_answer_are_said_so(tmp_path, mon
     (job,), left = training_jobs(config(tmp_path, target={"runner": {"kind": "docker", "host": socket}}))
     assert job.where == "Slurm job 7" and job.state == "unknown"
     said = " ".join(row["what"] for row in left)
-    assert f"docker engine {socket} does not answer" in said and "Slurm does not answer about job 7" in said
+    assert (
+        f"docker engine {socket} does not answer" in said and "Slurm does not answer: jobs there are not listed" in said
+    )
     assert len(left) == 3
+
+
+@pytest.fixture
+def squeue(tmp_path, monkeypatch):
+    """A squeue on PATH that prints these lines, for the format that list_jobs asks for."""
+    program = tmp_path / "bin" / "squeue"
+    program.parent.mkdir()
+
+    def prints(*lines):
+        program.write_text("#!/bin/sh\ncat <<'END'\n" + "".join(f"{line}\n" for line in lines) + "END\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+
+    return prints
+
+
+def test_slurm_jobs_that_nobody_follows_are_listed_and_so_are_those_of_no_known_store(tmp_path, squeue):
+    name = "slipway-train_nemo-0123456789abcdef"
+    folder = work(tmp_path, SlurmConfig(kind="slurm"))
+    (folder / "nemo" / "slurm.json").write_text(json.dumps({"name": f"{name}.ab12", "job_id": 7}))
+    squeue(
+        f"7|RUNNING|1:02:03|slipway.run=r slipway.stage=train_nemo slipway.job={name}",
+        "8|PENDING|0:00|slipway.run=q slipway.stage=train_nemo slipway.job=slipway-train_nemo-ffff",
+        "9|RUNNING|5:00|somebody else's comment",
+    )
+    (job,), left = training_jobs(config(tmp_path))
+    assert (job.name, job.where, job.state, job.followed, job.saved) == (name, "Slurm job 7", "RUNNING", False, 10)
+    assert [row["what"] for row in left] == [
+        "Slurm job 7 trains unfollowed (10 steps saved)",
+        "Slurm job 8 slipway-train_nemo-ffff (PENDING, 0:00), which this store does not know",
+    ]
+    assert "scancel 7" in left[0]["advice"] and "scancel 8" in left[1]["advice"]
+
+
+def test_a_job_whose_id_was_never_written_down_is_known_by_its_name(tmp_path, squeue):
+    """sbatch was heard, and its caller died before it read the answer."""
+    name = "slipway-train_nemo-0123456789abcdef"
+    folder = work(tmp_path, SlurmConfig(kind="slurm"))
+    (folder / "nemo" / "slurm.json").write_text(json.dumps({"name": f"{name}.ab12"}))
+    squeue(f"7|PENDING|0:00|slipway.job={name}")
+    (job,), (left,) = training_jobs(config(tmp_path))
+    assert (job.where, job.state) == ("Slurm job 7", "PENDING") and "unfollowed" in left["what"]
+
+
+def test_a_store_without_work_on_slurm_asks_it_when_the_target_is_slurm(tmp_path, squeue):
+    squeue("8|PENDING|0:00|slipway.job=slipway-train_nemo-ffff")
+    assert training_jobs(config(tmp_path)) == ([], [])
+    jobs, (left,) = training_jobs(config(tmp_path, target={"runner": {"kind": "slurm"}}))
+    assert jobs == [] and left["what"].startswith("Slurm job 8 ")

@@ -7,13 +7,13 @@ from docker.errors import APIError
 from docker.types import DeviceRequest
 
 from slipway.config.target import DockerConfig, TargetConfig
-from slipway.containers.docker_client import Engine, address
+from slipway.containers.docker_client import DockerClient, client_at
 from slipway.errors import ConfigError, ResourceError
 from slipway.runners import docker_container as containers
 from slipway.runners.base import Job, Mount, State
 
 DOCKER = DockerConfig(kind="docker")
-HERE, FAR = Engine("unix:///var/run/docker.sock"), Engine("ssh://user@spark")
+HERE, FAR = DockerClient("unix:///var/run/docker.sock"), DockerClient("ssh://user@spark")
 
 
 def specification(tmp_path, *, target=None, engine=HERE, info=None, **job):
@@ -139,7 +139,7 @@ def test_both_engines_words_for_a_taken_name_are_known():
 def test_an_address_that_docker_does_not_know_is_refused(monkeypatch):
     monkeypatch.setenv("DOCKER_HOST", "spark")
     with pytest.raises(ConfigError, match=r"docker host: spark; expected unix://"):
-        address(None)
-    assert address("ssh://spark").remote and not address("unix:///x").remote
+        client_at(None)
+    assert client_at("ssh://spark").remote and not client_at("unix:///x").remote
     monkeypatch.delenv("DOCKER_HOST")
-    assert address(None).host.endswith("/var/run/docker.sock") and not address(None).remote
+    assert client_at(None).host.endswith("/var/run/docker.sock") and not client_at(None).remote

@@ -10,14 +10,14 @@ from slipway.errors import ResourceError
 from slipway.runners import slurm_commands
 from slipway.runners.base import State
 from slipway.runners.slurm_commands import (
-    Listed,
+    QueuedJob,
     SilentError,
     accounting_is_off,
     by_accounting,
     by_controller,
     call,
+    call_until_answered,
     find_named,
-    insist,
     list_jobs,
 )
 
@@ -115,7 +115,7 @@ def test_silence_is_not_an_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     with pytest.raises(SilentError):
         call("squeue")
     with pytest.raises(ResourceError, match=r"an answer within 0 s.*scontrol ping"):
-        insist(0, "squeue")
+        call_until_answered(0, "squeue")
 
 
 def test_a_refusal_and_a_missing_command_say_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_jobs_of_a_name_are_found_without_accounting(monkeypatch: pytest.MonkeyP
 def test_jobs_with_our_labels_are_listed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ours = "7|RUNNING|1-00:00:01|slipway.run=r slipway.stage=train_nemo slipway.job=slipway-train_nemo-1"
     slurm_says(monkeypatch, tmp_path, squeue=f"{ours}\n8|PENDING|0:00|\n9|RUNNING|0:01|somebody's words | here\n")
-    assert list_jobs() == [Listed(7, "slipway-train_nemo-1", "RUNNING", "r", "train_nemo", "1-00:00:01")]
+    assert list_jobs() == [QueuedJob(7, "slipway-train_nemo-1", "RUNNING", "r", "train_nemo", "1-00:00:01")]
 
 
 def test_a_command_that_hangs_is_silence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

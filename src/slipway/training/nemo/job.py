@@ -19,7 +19,7 @@ from pathlib import Path
 
 from slipway.config.target import LocalRunConfig
 from slipway.planning.training_memory import adapter_parameters
-from slipway.runners.base import Job, Mount
+from slipway.runners.base import OFFLINE, Job, Mount
 from slipway.store.artifacts import Checkpoint, Dataset
 from slipway.system.files import write_atomic
 from slipway.training.nemo.params import STOP_S, NemoTrainParams
@@ -27,7 +27,6 @@ from slipway.training.nemo.recipe import RecipePaths
 from slipway.weights.external import SOURCE
 
 RECIPE, START, PREFLIGHT = "recipe.yaml", "start.py", "preflight.json"
-OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
 # Output by the line, so that steps show when they are made; tokenizers' own threads do not survive a fork.
 QUIET = {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
 # Bytes of a checkpoint per trained parameter: the weight and two moments of AdamW, in fp32.

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from slipway.errors import StageError
-from slipway.runners.base import Job, Mount, Runner
+from slipway.runners.base import OFFLINE, Job, Mount, Runner
 from slipway.system.files import write_atomic
 from slipway.training.tuning.search import STEPS
 from slipway.training.tuning.setting import Machine, Result, Setting
@@ -182,7 +182,7 @@ def probe_job(work: Path, mounts: tuple[Mount, ...], *, container: bool, python:
     own = (Mount(work, WORK_IN_CONTAINER, read_only=False), Mount(PACKAGE, CODE_IN_CONTAINER))
     folder, code = (WORK_IN_CONTAINER, Path(CODE_IN_CONTAINER).parent) if container else (work, PACKAGE.parent)
     path = ":".join(p for p in (str(code), env.get("PYTHONPATH", "")) if p)
-    variables = {**env, "PYTHONPATH": path, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1"}
+    variables = {**env, "PYTHONPATH": path, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", **OFFLINE}
     return Job(
         "tune",
         (python, "-m", "slipway.training.tuning.probe", str(folder)),
