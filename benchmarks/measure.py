@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import re
+import resource
 import shutil
 import statistics
 import subprocess
@@ -32,18 +33,24 @@ class RunFailedError(Exception):
     """A measured process that did not end well; says the end of its log."""
 
 
+def last_line(output: str) -> Figures:
+    """The figures of a measured process: JSON on its last line of output."""
+    return dict(json.loads(output.strip().splitlines()[-1]))
+
+
 def run(
     command: Sequence[str],
     log: Path,
     *,
+    parse: Callable[[str], Figures] = last_line,
     cores: Sequence[int] | None = None,
     env: Mapping[str, str] | None = None,
     timeout: float = 3600,
 ) -> Figures:
-    """Run `command`, pinned to `cores`; the figures of its last line of output, which is JSON, and what it took as a
-    process."""
+    """Run `command`, pinned to `cores`; the figures that `parse` reads in its output, and what it took as a process: seconds
+    from its start to its end, processor seconds (user and system) of it and its children, peaks of memory."""
     pinned = ["taskset", "-c", ",".join(map(str, cores)), *command] if cores else list(command)
-    before, start = gpu_used_gb(), time.monotonic()
+    before, start, cpu = gpu_used_gb(), time.monotonic(), _children_cpu_s()
     with log.open("a") as errors, GpuPeak() as gpu:
         process = subprocess.Popen(
             pinned,
@@ -51,20 +58,29 @@ def run(
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
-            env={**os.environ, **_paths(), **(env or {})},
+            env={**os.environ, **package_paths(), **(env or {})},
         )
         try:
             peaks = _watch(process.pid, process, start + timeout)
             output, _ = process.communicate()
+            total = {
+                "process_s": round(time.monotonic() - start, 2),
+                "process_cpu_s": round(_children_cpu_s() - cpu, 3),
+                **peaks,
+            }
         finally:
             process.kill()
             process.wait()
     if process.returncode:
         tail = log.read_text()[-2000:]
         raise RunFailedError(f"{' '.join(command[:6])} ended with {process.returncode}; the end of {log}:\n{tail}")
-    figures = json.loads(output.strip().splitlines()[-1])
-    total = {"process_s": round(time.monotonic() - start, 2), **peaks}
-    return figures | total | ({} if before is None else {"gpu_used_peak_gb": round(gpu.peak_gb - before, 3)})
+    return parse(output) | total | ({} if before is None else {"gpu_used_peak_gb": round(gpu.peak_gb - before, 3)})
+
+
+def _children_cpu_s() -> float:
+    """Processor seconds of the children that have ended and been waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def prepared(shape: str, work: Path, device: str, stored_layers: int | None = None) -> Path:
@@ -72,11 +88,11 @@ def prepared(shape: str, work: Path, device: str, stored_layers: int | None = No
     say(f"writing {shape} into {work}")
     command = [sys.executable, "-m", "benchmarks.synthetic", shape, str(work), "--device", device]
     command += ["--stored-layers", str(stored_layers)] if stored_layers else []
-    subprocess.run(command, cwd=ROOT, check=True, stdout=sys.stderr, env={**os.environ, **_paths()})
+    subprocess.run(command, cwd=ROOT, check=True, stdout=sys.stderr, env={**os.environ, **package_paths()})
     return work / shape
 
 
-def _paths() -> dict[str, str]:
+def package_paths() -> dict[str, str]:
     """The checkout's packages come first, whatever is installed."""
     return {"PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH"))))}
 

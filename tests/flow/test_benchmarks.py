@@ -18,6 +18,7 @@ SMALL = {
         "--shape", "tiny", "--stored-layers", "1", "--device", "cpu", "--compile", "auto", "--format", "nvfp4",
         "--set", "calibration.samples=2", "--set", "calibration.length=32",
     ],
+    "startup": ["--repeats", "1", "--workers", "1", "--routes", "--starts", "import torch", "slipway --help", "slipway quantize, tiny"],
 }  # fmt: skip
 
 
@@ -77,6 +78,17 @@ def test_seventy_b_is_of_all_layers_though_fewer_are_stored(results):
     assert found["stored_layers"] == 1 and "error" not in found
     assert found["runs"][0]["quantized_tensors"] == 2 * 7
     assert found["runs"][0]["calibration_tokens"] == 2 * 32
+
+
+def test_startup_has_whole_processes_and_what_they_import(results):
+    found = results["startup"]
+    assert found["errors"] == {}
+    assert found["starts"].keys() == {"import torch", "slipway --help", "slipway quantize, tiny"}
+    assert found["of_import_torch"]["import torch"] == 1.0
+    assert 0 < found["starts"]["slipway --help"]["modules"] < found["starts"]["import torch"]["modules"]
+    assert "torch" in found["slowest_imports"]["import torch"]
+    assert found["whole"].keys() == {"ours", "ours_1_workers"}
+    assert found["whole"]["ours"]["quantized_tensors"] == 2 * 7 and found["whole"]["ours"]["process_cpu_s"] > 0
 
 
 def test_ceilings_are_found_and_nothing_is_left(tmp_path):

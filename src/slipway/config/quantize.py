@@ -60,6 +60,6 @@ class QuantizeConfig(Section):
     )
     memory_budget_gb: float = Field(4.0, gt=0, description="Weights in flight on the device that computes, GB.")
     workers: int | None = Field(
-        None, ge=1, description="Threads that read, compute and write; null: the cores, at most 16."
+        None, ge=1, description="Threads that read, compute and write; null: the cores, at most 16, on a GPU at most 4."
     )
     max_shard_gb: float = Field(4.0, gt=0, description="Largest shard written, GB.")

@@ -1,4 +1,10 @@
-"""Where a pass runs: device, compiled or eager arithmetic, threads."""
+"""Where a pass runs: device, compiled or eager arithmetic, threads.
+
+Threads, unless `quantize.workers` names a number: on a GPU four. One thread at a time launches its kernels (`Kernels.turn`), so
+the others only read, copy and write beside it: more of them wait for that turn, each with a unit and page-locked buffers of its
+own. Measured on an H100 with an 8B model, 4 took less time than 16 and a third of the host memory. On a CPU every thread
+computes: one per core that this process may use, up to sixteen.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +17,8 @@ from slipway.config.quantize import QuantizeConfig
 from slipway.errors import ResourceError
 from slipway.quantization.compiled import Kernels
 from slipway.system.progress import Progress
+
+GPU_WORKERS, MOST_CPU_WORKERS = 4, 16
 
 
 @dataclass(frozen=True)
@@ -26,12 +34,13 @@ class Work:
     def of(cls, params: QuantizeConfig, nbytes: int, progress: Progress) -> Work:
         """For a pass over `nbytes` of weights. Raises ResourceError when a GPU is asked for and there is none."""
         device = _device(params.device)
-        return cls(device, Kernels(device, params.compile, nbytes), workers(params), progress)
+        return cls(device, Kernels(device, params.compile, nbytes), workers(params, device), progress)
 
 
-def workers(params: QuantizeConfig) -> int:
-    """Threads that read, compute and write."""
-    return params.workers or min(16, len(os.sched_getaffinity(0)))
+def workers(params: QuantizeConfig, device: torch.device) -> int:
+    """Number of threads that read, compute and write: `params.workers`, or the default of `device`, at most a core each."""
+    most = GPU_WORKERS if device.type == "cuda" else MOST_CPU_WORKERS
+    return params.workers or min(most, len(os.sched_getaffinity(0)))
 
 
 def _device(wanted: str) -> torch.device:
