@@ -54,7 +54,7 @@ def promote(
             _announce(run, line, "promote", champion.model_copy(update={"reused": True}), why)
             return Completed(name="Held", message=why, data=champion)
         release = promotion.promote(
-            engine, verdict, data, card, params, model=run.config.model.name, runs=run.ids(), note=_note(run, line)
+            engine, verdict, data, card, params, model=run.config.line, runs=run.ids(), note=_note(run, line)
         )
         registry.set_champion(run.config, engine.digest)
         why = f"{release.name} serves this engine already" if release.reused else f"{release.name} serves"

@@ -37,4 +37,4 @@ def report(
     prefect_ui.markdown("run-report", document.inline, "What this run did")
     prefect_ui.link("mlflow", run.summary.links["mlflow"], "run in MLflow")
     prefect_ui.link("model", run.summary.links["model"], "model version in MLflow")
-    return Completed(message=f"gate {record.judged['outcome']}; {run.config.model.name} version {version}", data=card)
+    return Completed(message=f"gate {record.judged['outcome']}; {run.config.line} version {version}", data=card)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from slipway.store.artifacts import Artifact, Evaluation, Verdict
 
 DESCRIPTION_CHARS = 4900  # MLflow's descriptions end at 5000
+_FRONT_MATTER = re.compile(r"\A---\n.*?^---\n+", re.DOTALL | re.MULTILINE)
 SMALL_FILE = 2_000_000  # bytes: larger files stay in the artifact store
 
 
@@ -39,10 +41,10 @@ def small_files(artifact: Artifact) -> list[Path]:
     return [p for p in files if p.stat().st_size <= SMALL_FILE]
 
 
-def shorter(card: str) -> str:
-    """MLflow's descriptions end at 5000 characters; the whole card is the run's report/card.md."""
-    return (
-        card
-        if len(card) <= DESCRIPTION_CHARS
-        else card[:DESCRIPTION_CHARS].rsplit("\n", 1)[0] + "\n\n(continues in the run's report/card.md)"
-    )
+def description(card: str) -> str:
+    """The card as a description in MLflow: without its YAML front matter, which its page would show as a heading, and cut
+    at a line below MLflow's 5000 characters. The whole card is the run's report/card.md."""
+    text = _FRONT_MATTER.sub("", card, count=1)
+    if len(text) <= DESCRIPTION_CHARS:
+        return text
+    return text[:DESCRIPTION_CHARS].rsplit("\n", 1)[0] + "\n\n(continues in the run's report/card.md)"

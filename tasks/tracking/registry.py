@@ -12,7 +12,8 @@ from slipway.system.redact import mask
 from tasks.health import require_tracking
 from tasks.provenance import ROOT
 from tasks.tracking.client import Client, library
-from tasks.tracking.payload import numbers, shorter
+from tasks.tracking.payload import description as describe
+from tasks.tracking.payload import numbers
 
 if TYPE_CHECKING:
     from tasks.tracking.run import Tracker
@@ -42,7 +43,7 @@ def external_model(tracker: Tracker, artifact: Artifact, run_id: str) -> str:
 
 def register(tracker: Tracker, engine: Engine, verdict: Verdict, card: str) -> str:
     """The registered model's version of this engine: found by digest, else made; its description is the model card."""
-    name, client = tracker.config.model.name, tracker.client
+    name, client = tracker.config.line, tracker.client
     try:
         client.create_registered_model(name)
     except library().exceptions.MlflowException as err:
@@ -54,12 +55,12 @@ def register(tracker: Tracker, engine: Engine, verdict: Verdict, card: str) -> s
         model_id = tracker.models.get(engine.digest) or external_model(tracker, engine, tracker.parent)
         tags = {"digest": engine.digest, "uri": mask(engine.uri), "gate": outcome}
         made = client.create_model_version(
-            name, f"models:/{model_id}", tracker.parent, tags, description=shorter(mask(card)), model_id=model_id
+            name, f"models:/{model_id}", tracker.parent, tags, description=describe(mask(card)), model_id=model_id
         )
         return str(made.version)
     client.set_model_version_tag(name, version, "gate", outcome)
     client.update_model_version(
-        name, version, description=shorter(mask(card))
+        name, version, description=describe(mask(card))
     )  # judged again: the card tells the last verdict
     return version
 
@@ -73,9 +74,9 @@ def set_champion(config: Config, engine_digest: str) -> str:
     """Point the target's alias at the version of this engine; return the version, empty when MLflow knows none."""
     require_tracking(config.tracking)
     client = library().MlflowClient(config.tracking.uri.get_secret_value())
-    version = version_of(client, config.model.name, engine_digest)
+    version = version_of(client, config.line, engine_digest)
     if version:
-        client.set_registered_model_alias(config.model.name, alias(config), version)
+        client.set_registered_model_alias(config.line, alias(config), version)
     return version
 
 

@@ -90,7 +90,7 @@ class Tracker:
 
     def model_url(self, version: str) -> str:
         """The page of a registered version; empty without a server."""
-        return f"{self.url}/#/models/{self.config.model.name}/versions/{version}" if self.url else ""
+        return f"{self.url}/#/models/{self.config.line}/versions/{version}" if self.url else ""
 
     def run_url(self) -> str:
         """The page of the parent run; empty without a server."""
@@ -166,7 +166,7 @@ def pipeline_run(config: Config) -> Iterator[Tracker]:
     mlflow = library()
     mlflow.set_tracking_uri(config.tracking.uri.get_secret_value())
     experiment = mlflow.set_experiment(config.tracking.experiment).experiment_id
-    with mlflow.start_run(experiment_id=experiment, run_name=config.model.name, log_system_metrics=True) as run:
+    with mlflow.start_run(experiment_id=experiment, run_name=config.line, log_system_metrics=True) as run:
         tracker = Tracker(mlflow.MlflowClient(), config, experiment, run.info.run_id)
         resolved = config.model_dump(mode="json")
         mlflow.log_params({k: mask(v)[:6000] for k, v in flatten(resolved).items()})

@@ -31,6 +31,7 @@ pytestmark = [
     pytest.mark.timeout(1800),  # the first run on a machine builds the engine
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # MLflow's and Prefect's own, about their dependencies
 ]
+LINE = "rows-pico"  # data and model
 STAGES = ["fetch", "prepare", "train", "merge", "quantize"]
 STAGES += [
     "engine candidate",
@@ -85,7 +86,7 @@ class World:
 
     def champion(self) -> str:
         """The version that MLflow's alias names."""
-        return str(self.client().get_model_version_by_alias("pico", "local-champion").version)
+        return str(self.client().get_model_version_by_alias(LINE, "local-champion").version)
 
     def parents(self) -> list[Any]:
         """Pipeline runs, newest first."""
@@ -174,7 +175,7 @@ def test_mlflow_keeps_the_run_its_stages_and_where_they_came_from(world: World, 
 
 def test_weights_are_registered_by_reference(world: World, first: Outcome) -> None:
     digest = {s["stage"]: s["digest"] for s in first.summary["stages"]}["engine candidate"]
-    version = world.client().get_model_version("pico", "1")
+    version = world.client().get_model_version(LINE, "1")
     assert version.tags["digest"] == digest
     model = world.client().get_logged_model(version.source.removeprefix("models:/"))
     assert Path(model.tags["uri"], "model.gguf").is_file()
@@ -195,7 +196,7 @@ def test_the_second_run_reuses_everything_and_says_why(world: World, first: Outc
     assert {r.data.tags["slipway.reused"] for n, r in world.children(second.mlflow).items() if n != "promote"} == {
         "true"
     }
-    assert len(world.client().search_model_versions("name = 'pico'")) == 1
+    assert len(world.client().search_model_versions(f"name = '{LINE}'")) == 1
 
 
 def test_a_partial_config_and_overrides_are_the_same_run(world: World, second: Outcome) -> None:

@@ -14,12 +14,18 @@ class DataConfig(Section):
         "data/raw/home.jsonl",
         description="Chat JSONL with `messages`, your own or the default corpus, whose splits DVC versions.",
     )
+    name: str | None = Field(
+        None, max_length=100, description="Name of the data, in the registered model's; null: that of the raw file."
+    )
     system: str | None = Field(
         None, description="System prompt put before every row that has none; null leaves rows as they are."
     )
     label_key: str | None = Field(
         "intent",
         description="Key of the assistant's JSON that names the class to balance and to score; null: answers are free text and rows may name a `label`.",
+    )
+    labels: list[str] | None = Field(
+        None, min_length=1, description="Labels used, rows of others are left out and counted; null: all."
     )
     test_fraction: float = Field(
         0.15, gt=0, lt=0.5, description="Share of templates held out for the test set, per label."

@@ -19,5 +19,4 @@ class EvaluateConfig(Section):
     )
     speed_requests: int = Field(24, ge=4, description="Requests per speed run.")
     timeout_s: float = Field(120, gt=0, description="Longest wait for one answer, seconds.")
-    label_key: str = Field("intent", description="Key of the answer's JSON that names the intent.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Level of the confidence intervals.")

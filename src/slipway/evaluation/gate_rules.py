@@ -16,10 +16,7 @@ from slipway.store.artifacts import Evaluation, Quantized, Verdict
 # metric of metrics.json -> the per-item truth value it is the mean of
 ITEM_KEYS = {"exact_match": "exact_match", "intent_accuracy": "intent_correct"}
 
-
 Outcome = Literal["pass", "fail", "inconclusive"]
-
-
 Items = list[dict[str, Any]]
 
 
@@ -61,7 +58,8 @@ def require_pass(verdict: Verdict) -> None:
     )
 
 
-def _floors(candidate: Evaluation, params: GateConfig) -> Iterator[Rule]:
+def floor_rules(candidate: Evaluation, params: GateConfig) -> Iterator[Rule]:
+    """One rule a floor: the candidate's point estimate against it. Raises ConfigError for a metric not measured."""
     metrics = candidate.read_json("metrics.json")
     for name, floor in params.floors.items():
         if not isinstance(metrics.get(name), dict):
@@ -87,8 +85,12 @@ def _floors(candidate: Evaluation, params: GateConfig) -> Iterator[Rule]:
         )
 
 
-def _non_inferiority(rule: NonInferiority, items: dict[str, Items], confidence: float) -> Rule:
-    pairs = _pairs(items["candidate"], items[rule.against], ITEM_KEYS[rule.metric], rule.against)
+def non_inferiority_rule(rule: NonInferiority, items: dict[str, Items], confidence: float) -> Rule:
+    """The paired test of one metric against one reference: passes when the whole interval is above -margin.
+
+    `items`: evaluation name -> its items. `confidence`: one-sided level of each end. Raises DataError when the items differ.
+    """
+    pairs = _paired_outcomes(items["candidate"], items[rule.against], ITEM_KEYS[rule.metric], rule.against)
     d = _difference(pairs, 2 * confidence - 1)  # each end one-sided at `confidence`
     outcome: Outcome = "pass" if d.low > -rule.margin else "fail" if d.high < -rule.margin else "inconclusive"
     needed = items_to_decide(d.gained, d.lost, d.n, rule.margin, confidence) if outcome == "inconclusive" else None
@@ -104,7 +106,8 @@ def _non_inferiority(rule: NonInferiority, items: dict[str, Items], confidence: 
     )
 
 
-def _bits(quantized: Quantized, params: GateConfig) -> Iterator[Rule]:
+def bits_rules(quantized: Quantized, params: GateConfig) -> Iterator[Rule]:
+    """The rule on bits per quantized parameter, when there is a limit. Raises DataError when quantize left no figure."""
     limit = params.max_bits_per_parameter
     if limit is None:
         return
@@ -122,12 +125,13 @@ def _bits(quantized: Quantized, params: GateConfig) -> Iterator[Rule]:
     yield Rule("bits_per_parameter", "bits_per_parameter", "format", bits, limit, None, None, outcome, reason)
 
 
-def _items(evaluation: Evaluation) -> Items:
+def read_items(evaluation: Evaluation) -> Items:
+    """The scored items of an evaluation, in their order."""
     with (evaluation.path / "items.jsonl").open() as f:
         return [json.loads(line) for line in f]
 
 
-def _pairs(ours: Items, theirs: Items, key: str, against: str) -> list[tuple[bool, bool]]:
+def _paired_outcomes(ours: Items, theirs: Items, key: str, against: str) -> list[tuple[bool, bool]]:
     """(candidate right, reference right) per item; the same ids in the same order, or DataError naming the first that differs."""
     for row, (a, b) in enumerate(zip_longest(ours, theirs)):
         left, right = (x["id"] if x else "nothing" for x in (a, b))
@@ -143,10 +147,13 @@ def _difference(pairs: list[tuple[bool, bool]], confidence: float) -> Difference
     return paired_difference(pairs.count((True, False)), pairs.count((False, True)), len(pairs), confidence)
 
 
-def _differences(ours: Items, theirs: Items, confidence: float, against: str) -> dict[str, dict[str, float]]:
-    """Per metric: ours - theirs with a two-sided interval, and McNemar's exact p-value."""
-    found = {}
+def paired_differences(ours: Items, theirs: Items, confidence: float, against: str) -> dict[str, dict[str, float]]:
+    """Per metric: ours - theirs with a two-sided interval, and McNemar's exact p-value.
+
+    Raises DataError when the two are not about the same items.
+    """
+    differences = {}
     for metric, key in ITEM_KEYS.items():
-        d = _difference(_pairs(ours, theirs, key, against), confidence)
-        found[metric] = {"value": d.value, "low": d.low, "high": d.high, "p": mcnemar_exact(d.gained, d.lost)}
-    return found
+        d = _difference(_paired_outcomes(ours, theirs, key, against), confidence)
+        differences[metric] = {"value": d.value, "low": d.low, "high": d.high, "p": mcnemar_exact(d.gained, d.lost)}
+    return differences

@@ -23,15 +23,19 @@ def choose(rows: list[Row], most: int | None) -> list[Row]:
     return [rows[at] for _, at in sorted(sorted(turns)[:most], key=lambda turn: turn[1])]
 
 
-def score(row: Row, answer: str, label_key: str) -> dict[str, Any]:
-    """One line of `items.jsonl`."""
+def score(row: Row, answer: str, label_key: str | None) -> dict[str, Any]:
+    """One line of `items.jsonl`. Without a label key the answer as a whole is its class."""
     expected = row["messages"][-1]["content"]
     want, got = parse(expected), parse(answer)
+    exact = correct = False
+    if want is not None and got is not None:
+        exact = canonical(got) == canonical(want)
+        correct = exact if label_key is None else got.get(label_key, _ABSENT) == want.get(label_key)
     return {
         "id": row["id"], "label": row["label"], "template": row["template"], "expected": expected, "answer": answer,
         "parsed": got is not None,
-        "exact_match": got is not None and want is not None and canonical(got) == canonical(want),
-        "intent_correct": got is not None and want is not None and got.get(label_key, _ABSENT) == want.get(label_key),
+        "exact_match": exact,
+        "intent_correct": correct,
     }  # fmt: skip
 
 

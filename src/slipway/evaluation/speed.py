@@ -27,7 +27,7 @@ def measure(
 ) -> list[dict[str, Any]]:
     """One entry a concurrency, milliseconds and per-second rates; raises EngineError when the engine stops answering."""
     prompts = cycle([row["messages"][:-1] for row in rows])
-    found = []
+    runs: list[dict[str, Any]] = []
     for callers in concurrency:
         with ThreadPoolExecutor(callers) as pool:
 
@@ -38,12 +38,12 @@ def measure(
             start = time.perf_counter()
             answers = list(pool.map(ask, islice(prompts, requests)))
             seconds = time.perf_counter() - start
-        found.append(figures(callers, answers, seconds))
-        progress.update("speed", len(found), len(concurrency), "runs", tokens_per_s=found[-1]["tokens_per_s"])
-    return found
+        runs.append(summarize_runs(callers, answers, seconds))
+        progress.update("speed", len(runs), len(concurrency), "runs", tokens_per_s=runs[-1]["tokens_per_s"])
+    return runs
 
 
-def figures(concurrency: int, answers: Sequence[Answer], seconds: float) -> dict[str, Any]:
+def summarize_runs(concurrency: int, answers: Sequence[Answer], seconds: float) -> dict[str, Any]:
     """The figures of one run of `seconds`; TTFT over requests, ITL over every gap of every request."""
     gaps = [gap for answer in answers for gap in answer.gaps_s]
     return {

@@ -50,7 +50,7 @@ def _template() -> str:
 def _fields(record: RunRecord) -> dict[str, Any]:
     config, data, quantized = record.config, record.summary("prepare"), record.summary("quantize")
     return {
-        "model": config.model.name,
+        "model": config.line,
         "license": config.model.license,
         "base": _base_name(record),
         "method": config.train.method,

@@ -90,7 +90,7 @@ def _text(record: RunRecord, images: Mapping[str, str]) -> str:
 
     judged = record.judged
     parts = [
-        f"# {record.config.model.name}: gate {judged['outcome']}",
+        f"# {record.config.line}: gate {judged['outcome']}",
         markdown.rule_table(record),
         f"Skipped: {'; '.join(judged['skipped'])}." if judged["skipped"] else "",
         f"## Quality\n\n{markdown.quality_table(record)}\n\n{markdown.effect_table(record)}\n\n{image('quality.png')}",

@@ -3,7 +3,7 @@
 Every test row goes through the engine's OpenAI-compatible endpoint, greedily, as many at a time as the engine has slots.
 
     exact match       the answer parses as JSON and equals the expected JSON, whatever the order of keys and spaces
-    intent accuracy   the answer's `label_key` has the expected value
+    intent accuracy   the answer's label key, which the data's summary names, has the expected value
 
 An answer that does not parse is wrong in both, and kept as it was written; one that does not even open an object is not
 waited for. Intervals are Wilson's. Greedy does not mean
@@ -26,7 +26,7 @@ from slipway.data.rows import Row, read_rows
 from slipway.engines.bundle import read_serve
 from slipway.engines.chat_client import ChatClient
 from slipway.engines.server import check_alive, serving
-from slipway.errors import EngineError
+from slipway.errors import DataError, EngineError
 from slipway.evaluation.quality import choose, score, summarize
 from slipway.evaluation.speed import measure
 from slipway.pipeline.stage import Workspace
@@ -59,7 +59,7 @@ def evaluate(engine: Engine, data: Dataset, params: EvaluateParams, space: Works
     ):
         try:
             start = time.monotonic()
-            items = _answer_all(client, rows, params, slots, space)
+            items = _answer_all(client, rows, _label_key(data), params.max_new_tokens, slots, space)
             seconds = time.monotonic() - start
             speed = (
                 measure(client, rows, params.concurrency, params.speed_requests, space.progress) if params.speed else []
@@ -70,27 +70,35 @@ def evaluate(engine: Engine, data: Dataset, params: EvaluateParams, space: Works
     _write(space.out, items, speed, params.confidence, seconds)
 
 
+def _label_key(data: Dataset) -> str | None:
+    """The key of the answer's JSON that names its class, as prepare recorded it; None for free text."""
+    if "label_key" not in data.summary:
+        raise DataError(f"summary of {data.uri}", "no label_key", "what prepare writes", "run the pipeline again")
+    key: str | None = data.summary["label_key"]
+    return key
+
+
 def _answer_all(
-    client: ChatClient, rows: list[Row], params: EvaluateParams, slots: int, space: Workspace
+    client: ChatClient, rows: list[Row], label_key: str | None, max_new_tokens: int, slots: int, space: Workspace
 ) -> list[dict[str, Any]]:
     """An item for every row, in order; each is on the disk before the next progress report."""
     partial = space.work / PARTIAL
-    done = {item["id"]: item for item in _kept(partial)}
-    left = [row for row in rows if row["id"] not in done]
-    if len(left) < len(rows):
-        space.progress.note(f"{len(rows) - len(left)} items were answered before the interruption")
+    done = {item["id"]: item for item in _answered_before(partial)}
+    open_rows = [row for row in rows if row["id"] not in done]
+    if len(open_rows) < len(rows):
+        space.progress.note(f"{len(rows) - len(open_rows)} items were answered before the interruption")
 
     def answer(row: Row) -> dict[str, Any]:
-        got = client.ask(row["messages"][:-1], params.max_new_tokens, must_start="{")
+        reply = client.ask(row["messages"][:-1], max_new_tokens, must_start="{")
         return {
-            **score(row, got.text, params.label_key),
-            "finish": got.finish,
-            "tokens": got.completion_tokens,
-            "retries": got.retries,
+            **score(row, reply.text, label_key),
+            "finish": reply.finish,
+            "tokens": reply.completion_tokens,
+            "retries": reply.retries,
         }
 
     with partial.open("a", buffering=1) as out, ThreadPoolExecutor(slots) as pool:
-        waiting = [pool.submit(answer, row) for row in left]
+        waiting = [pool.submit(answer, row) for row in open_rows]
         try:
             for future in as_completed(waiting):
                 item = future.result()
@@ -102,7 +110,7 @@ def _answer_all(
     return [done[row["id"]] for row in rows]
 
 
-def _kept(partial: Path) -> list[dict[str, Any]]:
+def _answered_before(partial: Path) -> list[dict[str, Any]]:
     """Items of an interrupted evaluation; a half-written last line is cut off."""
     if not partial.exists():
         return []

@@ -17,7 +17,14 @@ from typing import Any
 
 from slipway.config.gate import GateConfig
 from slipway.errors import ConfigError
-from slipway.evaluation.gate_rules import _bits, _differences, _floors, _items, _non_inferiority, overall
+from slipway.evaluation.gate_rules import (
+    bits_rules,
+    floor_rules,
+    non_inferiority_rule,
+    overall,
+    paired_differences,
+    read_items,
+)
 from slipway.pipeline.stage import Workspace
 from slipway.store.artifacts import Evaluation, Quantized, Verdict
 from slipway.system.files import write_atomic
@@ -39,14 +46,14 @@ def gate(
     Raises DataError when two evaluations are not of the same items in the same order, ConfigError for an unknown metric or an
     empty gate.
     """
-    items = {"candidate": _items(candidate), "merged": _items(merged), "base": _items(base)}
+    items = {"candidate": read_items(candidate), "merged": read_items(merged), "base": read_items(base)}
     if champion:
-        items["champion"] = _items(champion)
+        items["champion"] = read_items(champion)
     paired = [r for r in params.non_inferiority if r.against in items]
     rules = [
-        *_floors(candidate, params),
-        *(_non_inferiority(r, items, params.confidence) for r in paired),
-        *_bits(quantized, params),
+        *floor_rules(candidate, params),
+        *(non_inferiority_rule(r, items, params.confidence) for r in paired),
+        *bits_rules(quantized, params),
     ]
     if not rules:
         raise ConfigError("gate", "no rule applies", "at least one floor or paired test", "set gate.floors")
@@ -56,8 +63,8 @@ def gate(
         "skipped": [
             f"{r.metric} against {r.against}: there is none yet" for r in params.non_inferiority if r not in paired
         ],
-        "finetuning_gain": _differences(items["merged"], items["base"], params.confidence, "base"),
-        "quantization_cost": _differences(items["merged"], items["candidate"], params.confidence, "candidate"),
+        "finetuning_gain": paired_differences(items["merged"], items["base"], params.confidence, "base"),
+        "quantization_cost": paired_differences(items["merged"], items["candidate"], params.confidence, "candidate"),
         "confidence": params.confidence,
     }
     write_atomic(space.out / "verdict.json", json.dumps(doc, indent=1) + "\n")

@@ -26,7 +26,7 @@ from slipway.store.artifacts import Checkpoint, Dataset
 OUTPUT = Dataset
 SPLITS = "data/splits"
 CORPUS_LICENSE = "Apache-2.0"  # home-assistant-intents and hassil
-NOT_DATA = {"raw", "max_tokens", "license"}  # fields that do not change the splits
+NOT_DATA = {"name", "raw", "max_tokens", "license"}  # fields that do not change the splits
 
 
 class PrepareParams(Section):
@@ -169,6 +169,7 @@ def _describe(
     figures = {
         **summarise(parts, lengths),
         **counts,
+        "label_key": params.config.label_key,
         "license": params.license,
         "source_digest": params.digest,
         "source_revision": tracked,

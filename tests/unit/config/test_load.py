@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from slipway.config.load import Config, load_config
+from slipway.config.load import Config, line_name, load_config
 from slipway.errors import ConfigError
 
 CONF = Path("conf")
@@ -63,3 +63,37 @@ def test_every_field_says_what_it_is():
                 walk(field.annotation)
 
     walk(Config)
+
+
+@pytest.mark.parametrize(
+    ("data", "model", "line"),
+    [
+        ("home-intents", "smollm2-135m", "home-intents-smollm2-135m"),
+        ("my rows: v1.2", "Llama-3.1/8B", "my-rows-v1-2-llama-3-1-8b"),
+        ("100%", "a\"b'c_d", "100-a-b-c-d"),
+        ("Gerät", "ﬁne", "gerät-fine"),
+    ],
+)
+def test_the_line_joins_data_and_model_without_what_mlflow_forbids(data, model, line):
+    assert line_name(data, model) == line
+    assert not set(line) & set("/:.%\"'")
+
+
+@pytest.mark.parametrize(("override", "key"), [("data.name='./'", "data.name"), ("model.name='::'", "model.name")])
+def test_a_name_of_which_nothing_is_left_is_refused(override, key):
+    with pytest.raises(ConfigError, match=rf"config key {key}: .*a letter or a digit"):
+        load_config(CONF, [override])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        ([], "home-intents-smollm2-135m"),
+        (["data.raw=rows/support.jsonl"], "support-smollm2-135m"),
+        (["data.raw=rows/support.jsonl", "data.name=tickets"], "tickets-smollm2-135m"),
+        (["data.name=tickets", "model.name=mine"], "tickets-mine"),
+        (["data.seed=3"], "home-intents-smollm2-135m"),
+    ],
+)
+def test_two_tasks_on_one_base_have_two_lines(overrides, line):
+    assert load_config(CONF, overrides).line == line

@@ -5,13 +5,13 @@ import pytest
 
 from slipway.config.data import DataConfig
 from slipway.data.clean import clean, masked
-from slipway.data.rows import Line
+from slipway.data.rows import NumberedRow
 from slipway.errors import DataError
 
 
-def line(number: int, text: str, answer: dict[str, Any], **more: Any) -> Line:
+def line(number: int, text: str, answer: dict[str, Any], **more: Any) -> NumberedRow:
     messages = [{"role": "user", "content": text}, {"role": "assistant", "content": json.dumps(answer)}]
-    return Line(number, {"messages": messages, **more})
+    return NumberedRow(number, {"messages": messages, **more})
 
 
 def test_rows_are_completed() -> None:
@@ -70,3 +70,16 @@ def test_texts_that_differ_in_values_only_are_one_template() -> None:
     c = line(3, "set the office fan to 35", {"intent": "Set", "area": "office", "value": 35}).row
     assert masked(a, "intent") == "set the <area> lamp to #" == masked(b, "intent")
     assert masked(c, "intent") != masked(b, "intent")
+
+
+def test_rows_of_other_labels_are_left_out_first_and_counted():
+    rows = [line(1, "on please", {"intent": "On"}), line(2, "off please", {"intent": "Off"})]
+    cleaned = clean(rows, DataConfig(labels=["Off"]))
+    assert [row["label"] for row in cleaned.rows] == ["Off"]
+    assert (cleaned.counts["raw_rows"], cleaned.counts["other_labels"]) == (2, 1)
+    assert "other_labels" not in clean(rows, DataConfig()).counts
+
+
+def test_a_label_that_no_row_has_is_refused():
+    with pytest.raises(DataError, match=r"data\.labels: no row has 'Dim'; expected labels of the data: On"):
+        clean([line(1, "on please", {"intent": "On"})], DataConfig(labels=["On", "Dim"]))

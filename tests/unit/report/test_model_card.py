@@ -46,7 +46,7 @@ def test_the_template_is_found_in_a_clone_and_elsewhere(tmp_path: Path, monkeypa
     assert model_card(run) == model_card(run, SHIPPED)
     (tmp_path / "mlflow").mkdir()
     (tmp_path / "mlflow" / "model-card.md").write_text("Ours: $model")
-    assert model_card(run) == "Ours: smollm2-135m-instruct"
+    assert model_card(run) == "Ours: home-smollm2-135m"
 
 
 def test_a_template_that_asks_for_an_unknown_field_is_named(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ def test_the_report_carries_its_plots_inline_and_as_files(tmp_path: Path) -> Non
     inlined = re.findall(r"!\[\w+\]\(data:image/png;base64,([^)]+)\)", made.inline)
     assert sorted(base64.b64decode(i) for i in inlined) == sorted(made.plots.values())
     assert re.findall(r"!\[\w+\]\((\w+\.png)\)", made.linked) == ["quality.png", "loss.png", "speed.png"]
-    assert made.inline.startswith("# smollm2-135m-instruct: gate inconclusive\n")
+    assert made.inline.startswith("# home-smollm2-135m: gate inconclusive\n")
     assert "| lost to quantization | +1.0 (-1.0 to +3.0)" in made.linked
     assert "| val_loss | 0.21 |" in made.linked
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from slipway.data.rows import Row
-from slipway.errors import EngineError
+from slipway.errors import DataError, EngineError
 from slipway.evaluation.quality import choose, parse, score, summarize
 from slipway.evaluation.statistics import wilson
 from slipway.pipeline.stage import Workspace
@@ -29,9 +29,11 @@ def row(at: int, label: str, ask: str | None = None) -> Row:
 
 def stage(tmp_path: Path, rows: list[Row], **params: Any) -> Path:
     """Run the stage on these rows; its output directory."""
+    summary = params.pop("summary", {"label_key": "intent"})
     if not (tmp_path / "engine").exists():
         seal(bundle(tmp_path / "engine"), Engine.kind, "k", {})
         (tmp_path / "data").mkdir()
+        (tmp_path / "data" / "summary.json").write_text(json.dumps(summary))
         (tmp_path / "data" / "test.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
         seal(tmp_path / "data", Dataset.kind, "k", {})
         (tmp_path / "work").mkdir()
@@ -123,6 +125,21 @@ def test_a_label_key_that_nothing_has_matches_nothing() -> None:
     scored = score(row(0, "On"), '{"intent":"On"}', "action")
     assert scored["exact_match"]
     assert not scored["intent_correct"]
+
+
+def test_without_a_label_key_the_whole_answer_is_the_class() -> None:
+    assert score(row(0, "On"), '{ "intent": "On" }', None)["intent_correct"]
+    assert not score(row(0, "On"), '{"intent": "Off"}', None)["intent_correct"]
+
+
+def test_the_label_key_is_the_one_that_the_data_was_prepared_with(tmp_path: Path) -> None:
+    items = read_items(stage(tmp_path, [row(0, "On"), row(1, "Off")], summary={"label_key": "action"}))
+    assert [(item["exact_match"], item["intent_correct"]) for item in items] == [(True, False), (True, False)]
+
+
+def test_data_that_does_not_say_its_label_key_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no label_key"):
+        stage(tmp_path, [row(0, "On")], summary={"labels": 1})
 
 
 def test_fewer_items_are_taken_evenly_over_labels() -> None:

@@ -165,7 +165,7 @@ def test_an_unusable_file_is_named(tmp_path: Path, run: Callable[..., Path], con
 def test_a_missing_file_and_a_directory_are_named(tmp_path: Path) -> None:
     for path in (tmp_path / "none.jsonl", tmp_path):
         with pytest.raises(DataError, match=r"data\.raw: .*point data\.raw at a chat JSONL file"):
-            prepare_params(DataConfig(raw=str(path)), tmp_path)
+            prepare_params(DataConfig().model_copy(update={"raw": str(path)}), tmp_path)
 
 
 def test_data_that_changed_since_planning_is_refused(tmp_path: Path, base: Checkpoint) -> None:

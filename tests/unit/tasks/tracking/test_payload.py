@@ -7,7 +7,7 @@ from pathlib import Path
 from slipway.config.load import Config
 from slipway.store.artifacts import Adapter, Verdict
 from slipway.store.store import Store
-from tasks.tracking.payload import flatten, numbers, shorter, small_files
+from tasks.tracking.payload import description, flatten, numbers, small_files
 
 
 def test_flatten_names_every_leaf() -> None:
@@ -39,8 +39,13 @@ def test_weights_and_large_files_stay_in_the_store(tmp_path: Path) -> None:
 
 def test_a_long_card_is_cut_at_a_line_and_says_where_it_goes_on() -> None:
     card = "line of the card\n" * 500
-    cut = shorter(card)
+    cut = description(card)
     assert len(cut) < 5000
     assert cut.splitlines()[-1].startswith("(continues in")
     assert card.startswith(cut.split("\n\n(continues")[0])
-    assert shorter("short") == "short"
+    assert description("short") == "short"
+
+
+def test_the_front_matter_of_a_card_is_no_part_of_its_description() -> None:
+    assert description("---\nlicense: x\ntags: [a]\n---\n# Model\n\n---\nrest\n") == "# Model\n\n---\nrest\n"
+    assert description("# Model\n---\na: b\n---\n") == "# Model\n---\na: b\n---\n"
