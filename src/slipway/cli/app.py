@@ -20,14 +20,19 @@ from slipway.cli import (
 )
 from slipway.system.redact import mask
 
-EXIT_CODES = """Exit codes: 0 done; 1 a bug in Slipway; 2 bad input (config, data, checkpoint, adapter) or a damaged record;
-3 the gate did not pass; 4 the machine lacks something (disk, memory, port, compiler, service); 5 a stage or an engine died;
-129, 130, 143 ended by SIGHUP, Ctrl-C, SIGTERM; 141 its output was read by nobody."""
+EXIT_CODES = """Exit codes: 0 done; 1 a bug in Slipway; 2 bad input (config, data, checkpoint, adapter) or a damaged
+record; 3 the gate did not pass; 4 the machine lacks something (disk, memory, port, compiler, service); 5 a stage or an
+engine died; 129, 130, 143 ended by SIGHUP, Ctrl-C, SIGTERM; 141 its output was read by nobody."""
 
 app = typer.Typer(
-    name="slipway", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown",
-    help="Fine-tune a language model and ship it, as one tracked, resumable pipeline.", epilog=EXIT_CODES,
-)  # fmt: skip
+    name="slipway",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Fine-tune a language model and ship it, as one tracked, resumable pipeline.",
+    epilog=EXIT_CODES,
+)
 
 # With an example each, in the order of --help.
 COMMANDS = (
@@ -60,7 +65,7 @@ for function, example in COMMANDS:
 
 
 @app.callback(invoke_without_command=True)
-def top(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def _version_option(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
         typer.echo(__version__)
         raise typer.Exit

@@ -1,7 +1,7 @@
 """Start a flow from the CLI: this process becomes the flow's, so that the library never imports an orchestrator.
 
-No process stands between the terminal and the flow: signals reach the flow itself, its exit code is the command's, and killing
-the command leaves no flow behind it.
+No process stands between the terminal and the flow: signals reach the flow itself, its exit code is the command's, and
+killing the command leaves no flow behind it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from slipway.errors import ConfigError
+from slipway.system.http import loopback_without_proxy
 
 
 def run_flow(conf: Path, overrides: Sequence[str], as_json: bool) -> NoReturn:
@@ -22,7 +23,9 @@ def run_flow(conf: Path, overrides: Sequence[str], as_json: bool) -> NoReturn:
 
 
 def run_promotion(action: str, conf: Path, verdict: Path | None, as_json: bool) -> NoReturn:
-    """Become the flow promote or rollback, with its record in Prefect and MLflow. Raises ConfigError outside the project's root."""
+    """Become the flow promote or rollback, with its record in Prefect and MLflow. Raises ConfigError outside the
+    project's root.
+    """
     _become("promote", [action, "--conf", str(conf), *_json(as_json), *([str(verdict)] if verdict else [])])
 
 
@@ -44,8 +47,8 @@ def _become(name: str, arguments: Sequence[str]) -> NoReturn:
 
 
 def _environment() -> dict[str, str]:
-    """No telemetry, the server that `make up` started on another port, and what the user typed, for the record."""
+    """No telemetry, no proxy to this machine, the port that `make up` was given, and what the user typed."""
     environment = {"DO_NOT_TRACK": "1", "SLIPWAY_COMMAND": shlex.join(["slipway", *sys.argv[1:]])}
     if port := os.environ.get("SLIPWAY_PREFECT_PORT"):
         environment["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
-    return {**environment, **os.environ}
+    return {**environment, **os.environ, **loopback_without_proxy(os.environ)}

@@ -26,7 +26,9 @@ def doctor(
     quiet: Annotated[bool, typer.Option("--quiet", help="Show only what needs attention.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check python, compiler, disk, memory, ports, GPU and packages, and say what to do. Exit 4 when something must be mended."""
+    """Check python, compiler, disk, memory, ports, GPU and packages, and say what to do. Exit 4 when something must be
+    mended.
+    """
     from slipway.config.load import load_config
     from slipway.ops.doctor import check
 

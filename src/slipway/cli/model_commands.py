@@ -32,7 +32,9 @@ def quantize(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Quantize a model, merging an adapter on the way: one pass, bounded memory, resumable. Exit 0 only when the index is written and checked."""
+    """Quantize a model, merging an adapter on the way: one pass, bounded memory, resumable. Exit 0 only when the index
+    is written and checked.
+    """
     from slipway.cli.progress import live
     from slipway.config.load import section
     from slipway.streaming.directories import quantize_directory

@@ -21,7 +21,9 @@ UNLIMITED = 100_000
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console on standard output or standard error, as wide as the terminal; without a terminal nothing is wrapped or cut."""
+    """A console on standard output or standard error, as wide as the terminal; without a terminal nothing is wrapped or
+    cut.
+    """
     from rich.console import Console
 
     shown = Console(stderr=stderr)
@@ -35,9 +37,9 @@ class OutputError(Exception):
 def guarded(main: Callable[[], int]) -> int:
     """Run a command; its exit code, whatever becomes of its output.
 
-    A reader that went away (`slipway status | head -1`) ends the command quietly with 141. A standard output that is full
-    or closed is one error on standard error and exit code 2: when it is closed, before any work. What standard error does
-    not take is dropped: it is not what was asked for.
+    A reader that went away (`slipway status | head -1`) ends the command quietly with 141. A standard output that is
+    full or closed is one error on standard error and exit code 2: when it is closed, before any work. What standard
+    error does not take is dropped: it is not what was asked for.
     """
     try:
         _open_streams()

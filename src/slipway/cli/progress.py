@@ -38,7 +38,9 @@ def _figure(name: str, value: float) -> str:
 
 
 def describe(event: dict[str, Any]) -> str:
-    """One line for a log: `train 40/120 steps, loss 0.312, 1,240 tokens/s`, `quantize 1.2 GB/16.1 GB, 0.42 GB/s, layers.3.mlp.up_proj`."""
+    """One line for a log: `train 40/120 steps, loss 0.312, 1,240 tokens/s`, `quantize 1.2 GB/16.1 GB, 0.42 GB/s,
+    layers.3.mlp.up_proj`.
+    """
     if event["event"] == "note":
         return str(event["text"])
     tensor = str(event.get("tensor", "")).removesuffix(".weight")

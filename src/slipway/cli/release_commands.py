@@ -32,7 +32,9 @@ def rollback(conf: Conf = Path("conf"), as_json: AsJson = False) -> None:
 
 
 def stop(conf: Conf = Path("conf")) -> None:
-    """Stop the engine that serves on the target; its release stays and `slipway promote` or `rollback` starts one again."""
+    """Stop the engine that serves on the target; its release stays and `slipway promote` or `rollback` starts one
+    again.
+    """
     from slipway.config.load import load_config
     from slipway.deployment.state import stop as stop_target
 

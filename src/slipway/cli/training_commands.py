@@ -63,7 +63,9 @@ def tune(
     conf: Conf = Path("conf"),
     as_json: AsJson = False,
 ) -> None:
-    """Find the fastest packed length, micro-batch, recomputation, attention and loss that fit the target, by short probe runs."""
+    """Find the fastest packed length, micro-batch, recomputation, attention and loss that fit the target, by short
+    probe runs.
+    """
     from slipway.cli.tune import TuneOptions, run_tune
     from slipway.config.load import load_config
 
@@ -85,7 +87,9 @@ def pin(
     conf: Conf = Path("conf"),
     as_json: AsJson = False,
 ) -> None:
-    """Read the digest of every architecture of the training images from their registry into conf/images.yaml; commit the result."""
+    """Read the digest of every architecture of the training images from their registry into conf/images.yaml; commit
+    the result.
+    """
     from slipway.containers.images import pin as pin_images
 
     digests = pin_images(conf, images or [], tag)

@@ -156,6 +156,7 @@ def summary(search: SearchResult) -> str:
     absent = f" Not installed there: {', '.join(search.machine.absent)}." if search.machine.absent else ""
     return (
         f"best: {best.setting}: {best.tokens_per_s:,.0f} tokens/s, {best.reserved / 2**30:.1f} GiB reserved, "
-        f"{search.gain:.2f} times {base.setting} ({base.tokens_per_s:,.0f}). {len(search.results)} probes in {search.seconds:.0f} s, "
-        f"{search.machine.seconds:.0f} of them until the model was loaded; {search.ended}. Never probed: {never}.{absent}"
+        f"{search.gain:.2f} times {base.setting} ({base.tokens_per_s:,.0f}). "
+        f"{len(search.results)} probes in {search.seconds:.0f} s, {search.machine.seconds:.0f} of them until the model "
+        f"was loaded; {search.ended}. Never probed: {never}.{absent}"
     )

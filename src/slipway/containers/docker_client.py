@@ -1,7 +1,7 @@
 """A docker engine, reached over a unix socket, TCP or ssh, that may go away for a while and come back.
 
-`ask` makes one call and tells unreachable (retry) from refused (an answer). What fails to reach the engine drops the connection, so
-that the next call makes a new one: an ssh transport that died does not come back by itself.
+`ask` makes one call and tells unreachable (retry) from refused (an answer). What fails to reach the engine drops the
+connection, so that the next call makes a new one: an ssh transport that died does not come back by itself.
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ class UnreachableError(Exception):
 
 
 class DockerClient:
-    """One engine by its address: `unix://`, `tcp://`, `ssh://user@host[:port]`; null takes DOCKER_HOST, else this machine's."""
+    """One engine by its address: `unix://`, `tcp://`, `ssh://user@host[:port]`; null takes DOCKER_HOST, else this
+    machine's.
+    """
 
     def __init__(self, host: str | None) -> None:
         self.host = host or os.environ.get("DOCKER_HOST") or docker.constants.DEFAULT_UNIX_SOCKET
@@ -92,9 +94,12 @@ class DockerClient:
     def unreachable_for(self, err: UnreachableError, seconds: float) -> ResourceError:
         """The error after `seconds` without an answer."""
         return ResourceError(
-            f"docker engine {self.host}", f"no answer for {seconds:.0f} s: {err}", "a running engine",
-            f"check it with `DOCKER_HOST={self.host} docker info` (service, group, ssh key), then run again: a job that runs there is adopted",
-        )  # fmt: skip
+            f"docker engine {self.host}",
+            f"no answer for {seconds:.0f} s: {err}",
+            "a running engine",
+            f"check it with `DOCKER_HOST={self.host} docker info` (service, group, ssh key), then run again: "
+            "a job that runs there is adopted",
+        )
 
     def drop(self) -> None:
         """Close the connection; the next call makes another."""
@@ -112,7 +117,9 @@ def close(client: Any) -> None:
 
 
 def _listens(host: str) -> None:
-    """Whether a socket or an ssh port can be connected to: paramiko waits minutes for a machine that is off. Raises OSError."""
+    """Whether a socket or an ssh port can be connected to: paramiko waits minutes for a machine that is off. Raises
+    OSError.
+    """
     if host.startswith("ssh://"):
         _ssh_listens(host)
     elif "unix://" in host:

@@ -1,7 +1,8 @@
 """Container images by digest: reading them from a registry once, and refusing the wrong architecture before a pull.
 
-A tag moves and names several architectures; a digest names one image. `slipway pin` reads, per architecture, the digest of the
-image's manifest, and checks that the image's own config says that architecture too: an index can be wrong about it.
+A tag moves and names several architectures; a digest names one image. `slipway pin` reads, per architecture, the digest
+of the image's manifest, and checks that the image's own config says that architecture too: an index can be wrong about
+it.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def pinned(image: ImageConfig, arch: str) -> str:
 
 
 def check_before_pull(image: ImageConfig, arch: str) -> None:
-    """Ask the registry what the pinned digest is. Raises ConfigError naming both architectures when it is another one."""
+    """Ask the registry what the pinned digest is. Raises ConfigError naming both architectures when they differ."""
     reference = pinned(image, arch)
     registry = Registry(image.repository)
     manifest = registry.manifest(reference.partition("@")[2])
@@ -61,8 +62,9 @@ def refuse_other_on_machine(reference: str, arch_there: str, arch: str, host: st
 
 
 def read_digests(image: ImageConfig) -> dict[str, str]:
-    """Architecture -> digest of its image, for amd64 and arm64 as far as the tag has them. Raises ConfigError when the index
-    says one architecture and the image another, or the tag has neither."""
+    """Architecture -> digest of its image, for amd64 and arm64 as far as the tag has them. Raises ConfigError when the
+    index says one architecture and the image another, or the tag has neither.
+    """
     registry = Registry(image.repository)
     top = registry.manifest(image.tag)
     if top.media_type not in INDEXES:
@@ -103,7 +105,8 @@ def _refuse_other(reference: str, arch: str, expected: str, where: str) -> None:
 
 
 def pin(conf: Path, names: list[str], tag: str | None = None) -> dict[str, dict[str, str]]:
-    """Read digests for these images (all of conf/images.yaml when none is named) and write them there, its other text kept.
+    """Read digests for these images (all of conf/images.yaml when none is named) and write them there, its other text
+    kept.
 
     Returns image -> architecture -> digest. Nothing is written unless every image was read.
     """

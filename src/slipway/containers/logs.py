@@ -1,9 +1,10 @@
-"""A container's output, copied to a file byte for byte, without loss or repetition, however often the copy is interrupted.
+"""A container's output, copied to a file byte for byte, without loss or repetition, however often the copy is
+interrupted.
 
-The engine keeps the whole output. What is in the file after `start` is the part copied already, so whoever goes on, in this process
-or in a new one, reads from the beginning and leaves out as many bytes; a copy cut in the middle of a line goes on there. One copy
-runs at a time: it holds a lock on the file. A stream that ends says nothing about why, so the end is read once more, whole, by a
-call that knows when its answer is cut short.
+The engine keeps the whole output. What is in the file after `start` is the part copied already, so whoever goes on, in
+this process or in a new one, reads from the beginning and leaves out as many bytes; a copy cut in the middle of a line
+goes on there. One copy runs at a time: it holds a lock on the file. A stream that ends says nothing about why, so the
+end is read once more, whole, by a call that knows when its answer is cut short.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ class ContainerLog:
         self._copy: _Copy | None = None
 
     def keep_up(self) -> None:
-        """Copy on in a thread; starts again what a lost connection ended. Raises ResourceError when this machine's disk is full."""
+        """Copy on in a thread; starts again what a lost connection ended. Raises ResourceError when this machine's disk
+        is full.
+        """
         if self._copy and self._copy.full:
             full = self._copy.full
             self.stop()
@@ -40,8 +43,9 @@ class ContainerLog:
             self._copy = _Copy(self._engine, self._container, out, self._copied(out))
 
     def finish(self) -> None:
-        """The container ended: copy what is left. Raises UnreachableError when the engine does not answer, ResourceError when the
-        disk is full."""
+        """The container ended: copy what is left. Raises UnreachableError when the engine does not answer,
+        ResourceError when the disk is full.
+        """
         self.stop()
         out = self._alone()
         if out is None:
@@ -74,7 +78,9 @@ class ContainerLog:
 
 
 class _Copy:
-    """One connection that follows the output in a thread. Once cut it writes nothing more, even if the thread is stuck in a read."""
+    """One connection that follows the output in a thread. Once cut it writes nothing more, even if the thread is stuck
+    in a read.
+    """
 
     def __init__(self, engine: DockerClient, container: str, out: FileIO, copied: int) -> None:
         self._engine, self._container, self._out, self._skip = engine, container, out, copied

@@ -1,4 +1,4 @@
-"""A pinned image on an engine: its architecture is checked in the registry before the pull and on the machine after it."""
+"""A pinned image on an engine: its architecture is checked in the registry before the pull, on the machine after."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ SAY_EVERY_S = 10.0
 
 
 def have_image(engine: DockerClient, info: dict[str, Any], image: ImageConfig, arch: str, log: Path) -> str:
-    """`repository@sha256:...`, on the engine's machine. `info`: what the engine says of itself. Progress of a pull goes to `log`.
+    """`repository@sha256:...`, on the engine's machine. `info`: what the engine says of itself. Progress of a pull goes
+    to `log`.
 
-    Raises ConfigError for a digest that is not pinned or not there, and for another architecture, of image or machine, naming both;
-    ResourceError for an engine or registry that does not answer, or a full disk.
+    Raises ConfigError for a digest that is not pinned or not there, and for another architecture, of image or machine,
+    naming both; ResourceError for an engine or registry that does not answer, or a full disk.
     """
     reference = images.pinned(image, arch)
     machine = images.architecture(info["Architecture"])
@@ -71,7 +72,7 @@ def _pull(engine: DockerClient, reference: str, log: Path) -> None:
 
 
 def _follow(events: Any, reference: str, log: Path) -> None:
-    """Lines like `pulling X: 3.1 of 20.4 GB`, one every ten seconds. Raises ResourceError for what the engine reports."""
+    """Lines like `pulling X: 3.1 of 20.4 GB`, one every ten seconds. Raises what the engine reports as an error."""
     layers: dict[str, tuple[int, int]] = {}
     throttle = Throttle(SAY_EVERY_S)
     for event in events:

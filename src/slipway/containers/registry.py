@@ -3,10 +3,11 @@
     GET /v2/NAME/manifests/TAG-or-digest    an index (one manifest per platform) or the manifest of one image
     GET /v2/NAME/blobs/DIGEST               the image's config: `architecture`, `os`
 
-401 names how to be let in (RFC 6750): `Bearer realm="...",service="...",scope="..."` means fetch a token from that realm, with the
-user's password for the registry when there is one, without otherwise; `Basic` means send that password. Passwords are those of
-`docker login`. Loopback registries are spoken to over http, all others over https. Own client, because podman's Docker API has
-no `distribution` endpoint and Docker's asks the engine, which may be a machine that is switched off while digests are pinned.
+401 names how to be let in (RFC 6750): `Bearer realm="...",service="...",scope="..."` means fetch a token from that
+realm, with the user's password for the registry when there is one, without otherwise; `Basic` means send that password.
+Passwords are those of `docker login`. Loopback registries are spoken to over http, all others over https. Own client,
+because podman's Docker API has no `distribution` endpoint and Docker's asks the engine, which may be a machine that is
+switched off while digests are pinned.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ class Document:
 
 
 class Registry:
-    """One repository of one registry. Raises ResourceError when it cannot be asked, ConfigError for what it does not have."""
+    """One repository of one registry. Raises ResourceError when it cannot be asked, ConfigError for what it does not
+    have.
+    """
 
     def __init__(self, repository: str) -> None:
         self.repository = repository

@@ -61,15 +61,20 @@ class ChatClient:
     def ask(
         self, messages: Sequence[Message], max_tokens: int, *, fixed_length: bool = False, must_start: str = ""
     ) -> Answer:
-        """Greedy answer to `messages`. `fixed_length` goes on past the end token (llama.cpp, vLLM, TensorRT-LLM: `ignore_eos`).
-        An answer that does not start with `must_start` is hung up on (finish `abandoned`): the server stops writing it.
+        """Greedy answer to `messages`. `fixed_length` goes on past the end token (llama.cpp, vLLM, TensorRT-LLM:
+        `ignore_eos`). An answer that does not start with `must_start` is hung up on (finish `abandoned`): the server
+        stops writing it.
 
         A transport failure is tried again up to `retries` times; then, or when the server refuses, EngineError.
         """
         body: dict[str, Any] = {
-            "model": self._model, "messages": list(messages), "max_tokens": max_tokens, "temperature": 0, "stream": True,
+            "model": self._model,
+            "messages": list(messages),
+            "max_tokens": max_tokens,
+            "temperature": 0,
+            "stream": True,
             "stream_options": {"include_usage": True},
-        }  # fmt: skip
+        }
         if fixed_length:
             body["ignore_eos"] = True
         retries = count()

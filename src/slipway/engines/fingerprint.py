@@ -22,7 +22,9 @@ def engine_fingerprint(params: EngineConfig) -> dict[str, str]:
 
 @functools.cache
 def cpu_digest() -> str:
-    """First 12 hex digits of sha256 over architecture and CPU feature flags, which decide what `-march=native` compiles to."""
+    """First 12 hex digits of sha256 over architecture and CPU feature flags, which decide what `-march=native` compiles
+    to.
+    """
     return sha256_bytes(f"{platform.machine()} {' '.join(sorted(set(_cpu_flags())))}".encode())[:12]
 
 

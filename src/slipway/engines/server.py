@@ -1,8 +1,8 @@
 """Engine processes: start one, know it again, stop it and nothing else.
 
-A process is known by pid and start (`system/processes.py`): a pid alone may belong to a stranger after a reboot or a crash.
-Attached (evaluation): it stays in the caller's process group, so that ending the stage ends it. Detached (deployment):
-a session of its own, so that it outlives the caller.
+A process is known by pid and start (`system/processes.py`): a pid alone may belong to a stranger after a reboot or a
+crash. Attached (evaluation): it stays in the caller's process group, so that ending the stage ends it. Detached
+(deployment): a session of its own, so that it outlives the caller.
 """
 
 from __future__ import annotations

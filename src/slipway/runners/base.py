@@ -1,7 +1,8 @@
 """The one seam to a machine: a job is submitted or adopted, followed, cancelled, and ends with an outcome.
 
-A job is known by its name. Whoever submits a name that runs already, even from a new process on a machine that restarted,
-adopts that job instead of starting a second one. Its output goes to `work/log.txt`, whatever machine it runs on.
+A job is known by its name. Whoever submits a name that runs already, even from a new process on a machine that
+restarted, adopts that job instead of starting a second one. Its output goes to `work/log.txt`, whatever machine it runs
+on.
 """
 
 from __future__ import annotations
@@ -66,8 +67,9 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """`code`: exit code, negative for a signal, None where nobody saw it. `reason`: the runner's own words. `seconds` of wall
-    time; `peak_rss` in bytes, 0 where it was not measured."""
+    """`code`: exit code, negative for a signal, None where nobody saw it. `reason`: the runner's own words. `seconds`
+    of wall time; `peak_rss` in bytes, 0 where it was not measured.
+    """
 
     state: State
     code: int | None
@@ -77,7 +79,9 @@ class Outcome:
 
 
 class Runner(Protocol):
-    """Where jobs run. Every method may raise ResourceError when the machine, daemon or controller cannot be reached in time."""
+    """Where jobs run. Every method may raise ResourceError when the machine, daemon or controller cannot be reached in
+    time.
+    """
 
     def submit(self, job: Job) -> bool:
         """Start the job, or adopt the one of this name that waits or runs already; True when adopted."""
@@ -110,7 +114,9 @@ def follow(runner: Runner, job: Job, look: Callable[[], None], poll_s: float = 0
 
 
 def cancel_patiently(runner: Runner, job: Job) -> None:
-    """Cancel the job with its whole time to save, whatever signal comes meanwhile; only a further Ctrl-C kills it at once."""
+    """Cancel the job with its whole time to save, whatever signal comes meanwhile; only a further Ctrl-C kills it at
+    once.
+    """
     while True:
         try:
             runner.cancel(job)
@@ -126,7 +132,9 @@ RECORD_OF = "record of a job"
 
 
 def read_job_file(file: Path) -> dict[str, Any]:
-    """What a runner recorded of a job in the job's folder; empty when it recorded nothing. Raises StateError for garbage."""
+    """What a runner recorded of a job in the job's folder; empty when it recorded nothing. Raises StateError for
+    garbage.
+    """
     return read_json(file, RECORD_OF, next_step(file)) if is_present(file) else {}
 
 

@@ -1,4 +1,4 @@
-"""Which runner a target's row asks for. Each is imported when it is needed: a Slurm login node needs no docker package."""
+"""Which runner a target's row asks for. Imported when needed: a Slurm login node has no docker package."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from slipway.runners.base import Runner
 
 
 def runner_for(target: TargetConfig, image: ImageConfig | None) -> Runner:
-    """Raises ConfigError when a container is asked for and no image is given, ResourceError without the docker package."""
+    """Raises ConfigError for a container without an image, ResourceError without the docker package."""
     params = target.runner
     if isinstance(params, LocalRunConfig):
         from slipway.runners.local import LocalRunner

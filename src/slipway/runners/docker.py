@@ -1,9 +1,9 @@
 """Jobs as containers of a docker engine, on this machine or another.
 
-The container's name is the job's, so two orchestrators that submit the same job make one container, and an orchestrator that
-comes back finds it: running, it is adopted; ended, its outcome is still there to be read; `forget` removes it. The engine may be
-away for `PATIENCE_S` while a job runs (a restart, a cut ssh link): `poll` says "still running" meanwhile and tries again, then
-raises ResourceError and leaves the container alone, to be adopted.
+The container's name is the job's, so two orchestrators that submit the same job make one container, and an orchestrator
+that comes back finds it: running, it is adopted; ended, its outcome is still there to be read; `forget` removes it. The
+engine may be away for `PATIENCE_S` while a job runs (a restart, a cut ssh link): `poll` says "still running" meanwhile
+and tries again, then raises ResourceError and leaves the container alone, to be adopted.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ class DockerRunner:
         )
 
     def poll(self, job: Job) -> Outcome | None:
-        """None while it runs, and while its engine is away. Raises ResourceError when that lasts longer than the patience."""
+        """None while it runs, and while its engine is away. Raises ResourceError when that lasts longer than the
+        patience.
+        """
         if job.name in self._ended:
             return self._ended[job.name]
         if time.monotonic() < self._next_try and job.name in self._away:
@@ -83,9 +85,10 @@ class DockerRunner:
         return ended
 
     def cancel(self, job: Job) -> Outcome:
-        """SIGTERM to the container's first process, which passes it on; SIGKILL to all of it. Told before looking, so that what keeps
-        `poll` from reading the log does not keep the job alive. Raises ResourceError when the
-        engine is away for longer than PATIENCE_S: the container lives on."""
+        """SIGTERM to the container's first process, which passes it on; SIGKILL to all of it. Told before looking, so
+        that what keeps `poll` from reading the log does not keep the job alive. Raises ResourceError when the engine is
+        away for longer than PATIENCE_S: the container lives on.
+        """
         if (ended := self._ended.get(job.name)) is not None:
             return ended
         running = self._signal(job, "SIGTERM")

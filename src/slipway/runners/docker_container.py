@@ -31,10 +31,11 @@ Specification = tuple[dict[str, Any], dict[str, Any]]
 def specification(
     job: Job, reference: str, params: DockerConfig, target: TargetConfig, engine: DockerClient, info: dict[str, Any]
 ) -> Specification:
-    """Arguments of docker's `create_container`, and of its host config. Raises ConfigError for a mount whose source is not there.
+    """Arguments of docker's `create_container`, and of its host config. Raises ConfigError for a mount whose source is
+    not there.
 
-    The working directory is none of the mounts, and never a source tree: a folder called `mlflow` would look like the package.
-    Output is kept whole, whatever the engine's default logging is. `info`: what the engine says of itself.
+    The working directory is none of the mounts, and never a source tree: a folder called `mlflow` would look like the
+    package. Output is kept whole, whatever the engine's default logging is. `info`: what the engine says of itself.
     """
     user, named = _owner(info)
     gpus = [DeviceRequest(count=target.gpus, capabilities=[["gpu"]])] if params.gpus and target.gpus else []
@@ -58,9 +59,11 @@ def create(client: Any, specification: Specification) -> str:
 
 
 def _owner(info: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The submitter's own user, so that checkpoints can be read and removed without root; a rootless engine maps root to it.
+    """The submitter's own user, so that checkpoints can be read and removed without root; a rootless engine maps root
+    to it.
 
-    torch asks for a user name and a home, and a bare user id has neither."""
+    torch asks for a user name and a home, and a bare user id has neither.
+    """
     uid = os.getuid()
     if uid == 0 or any("rootless" in option for option in info.get("SecurityOptions") or ()):
         return {}, {}
@@ -87,8 +90,9 @@ def has_ended(state: dict[str, Any]) -> bool:
 
 
 def outcome(state: dict[str, Any]) -> Outcome:
-    """Of docker's `State`: exit codes above 128 are signals, as a shell counts them. An OOM kill is only known where the engine
-    says so; podman does not."""
+    """Of docker's `State`: exit codes above 128 are signals, as a shell counts them. An OOM kill is only known where
+    the engine says so; podman does not.
+    """
     code = int(state["ExitCode"])
     code = 128 - code if 128 < code <= 192 else code
     seconds = max(0.0, _time(state["FinishedAt"]) - _time(state["StartedAt"]))
@@ -143,9 +147,11 @@ def refusal(err: APIError, job: Job, engine: DockerClient) -> SlipwayError:
     for mount in job.mounts:
         if str(mount.source) in message and re.search(r"does not exist|no such file", message):
             return ConfigError(
-                f"mount {mount.target} of {job.name}", f"{mount.source} is not on {engine.host}", "a path that both machines have",
+                f"mount {mount.target} of {job.name}",
+                f"{mount.source} is not on {engine.host}",
+                "a path that both machines have",
                 "share the folder between them, or run slipway on that machine",
-            )  # fmt: skip
+            )
     if "no space left" in message:
         return ResourceError(where, message, "free disk space there", "`docker system df`, free some, then again")
     return ResourceError(where, message, "a container that starts", "read the engine's answer; `docker info` there")

@@ -1,34 +1,38 @@
 """One writer per checkpoint directory, whatever the scheduler does.
 
-One file of the standard library only, longer than other modules for that reason: it is copied beside the job and runs on nodes and
-in images that have nothing else of this package.
+One file of the standard library only, longer than other modules for that reason: it is copied beside the job and runs
+on nodes and in images that have nothing else of this package.
 
-A scheduler may start an attempt of a job while the one before still lives: its node was only cut off, or its node daemon died and
-the processes did not. Each attempt therefore *takes* the directory before it starts, and *holds* it while it runs.
+A scheduler may start an attempt of a job while the one before still lives: its node was only cut off, or its node
+daemon died and the processes did not. Each attempt therefore *takes* the directory before it starts, and *holds* it
+while it runs.
 
-    epoch N          a file, made by link(2): exactly one attempt gets N, and N only grows. The highest epoch owns the directory.
+    epoch N          a file, made by link(2): exactly one attempt gets N, and N only grows. The highest epoch owns the
+                     directory.
     beat N.k         written by the holder on node k every `lease / 12`; it looks for a higher epoch every second.
     end N.k          written by the holder when nothing of its attempt is left alive.
 
-    take N+1         1. make epoch N+1;  2. wait until every holder of N ended, or none of N's beats changed for `lease`;
-                     3. kill what is left of N on this host;  4. when N did not end: rotate the directory.
-    hold N           beat; refuse when a higher epoch exists; else start the command. SIGKILL its whole tree when a higher epoch
-                     appears, or when `2/3 lease` have passed since the last beat that succeeded began.
+    take N+1         1. make epoch N+1
+                     2. wait until every holder of N ended, or none of N's beats changed for `lease`
+                     3. kill what is left of N on this host
+                     4. when N did not end: rotate the directory
+    hold N           beat; refuse when a higher epoch exists; else start the command. SIGKILL its whole tree when a
+                     higher epoch appears, or when `2/3 lease` have passed since the last beat that succeeded began.
 
-Why that is safe. Clocks are never compared: the taker times by its own clock how long N's beats stood still, and the holder by its
-own how long it could not write. A holder that runs kills at 2/3 lease at the latest, before the taker goes on. A guard process
-beside it does so when the holder itself is stopped, killed or hangs. What no watchdog can prevent is a whole node that stands
-still (suspended, stalled I/O) past the lease and then goes on: its processes may write once more before they are killed. For that,
-*rotate*: the directory is moved to `fenced/`, and a copy (hard links of files that are complete, real copies of the logs) takes its
-name. A container has the old directory mounted, by inode, so a late write lands in `fenced/`, which nobody reads. A process
-without a container opens paths, so one late write within a second after a stall cannot be excluded: on shared storage only the
-storage itself could refuse it.
+Why that is safe. Clocks are never compared: the taker times by its own clock how long N's beats stood still, and the
+holder by its own how long it could not write. A holder that runs kills at 2/3 lease at the latest, before the taker
+goes on. A guard process beside it does so when the holder itself is stopped, killed or hangs. What no watchdog can
+prevent is a whole node that stands still (suspended, stalled I/O) past the lease and then goes on: its processes may
+write once more before they are killed. For that, *rotate*: the directory is moved to `fenced/`, and a copy (hard links
+of files that are complete, real copies of the logs) takes its name. A container has the old directory mounted, by
+inode, so a late write lands in `fenced/`, which nobody reads. A process without a container opens paths, so one late
+write within a second after a stall cannot be excluded: on shared storage only the storage itself could refuse it.
 
-A stop (`stop N`, or SIGTERM here, which leaves `told N`) is passed to the workers, not to a launcher like torchrun, which kills
-after a grace of its own.
+A stop (`stop N`, or SIGTERM here, which leaves `told N`) is passed to the workers, not to a launcher like torchrun,
+which kills after a grace of its own.
 
-    fence.py take DIR TOKEN CHECKPOINTS NODES LEASE                 prints the epoch
-    fence.py hold DIR EPOCH NODE LEASE -- COMMAND...                exit code of the command; 128 + n for signal n; 75 when fenced
+    fence.py take DIR TOKEN CHECKPOINTS NODES LEASE      prints the epoch
+    fence.py hold DIR EPOCH NODE LEASE -- COMMAND...     exit code of the command; 128 + n for signal n; 75 when fenced
 """
 
 from __future__ import annotations
@@ -62,7 +66,9 @@ def clock() -> float:
 
 
 def take(fence: Path, token: str, checkpoints: Path, nodes: int, lease_s: float) -> int:
-    """Own `checkpoints` as the newest epoch; returns when no older attempt can write there. `token` says who, for a person."""
+    """Own `checkpoints` as the newest epoch; returns when no older attempt can write there. `token` says who, for a
+    person.
+    """
     fence.mkdir(parents=True, exist_ok=True)
     epoch = _next_epoch(fence, {"token": token, "nodes": nodes, "host": os.uname().nodename})
     for older in [n for n in epochs(fence) if n < epoch and not (fence / f"settled-{n}").exists()]:
@@ -107,7 +113,9 @@ def _next_epoch(fence: Path, doc: dict[str, object]) -> int:
 
 
 def _wait_for_end(fence: Path, epoch: int, lease_s: float, ours: Path) -> bool:
-    """True when every holder of `epoch` said it ended; False when they stood still for `lease_s` by our clock. Beats in `ours`."""
+    """True when every holder of `epoch` said it ended; False when they stood still for `lease_s` by our clock. Beats in
+    `ours`.
+    """
     nodes = int(json.loads((fence / f"epoch-{epoch}").read_text())["nodes"])
     last_beats, since = _beats(fence, epoch), clock()
     while not all((fence / f"end-{epoch}.{k}").exists() for k in range(nodes)):
@@ -133,8 +141,9 @@ def _beats(fence: Path, epoch: int) -> dict[str, str]:
 def rotate(checkpoints: Path, name: str, check: Callable[[], None]) -> None:
     """Move `checkpoints` to `fenced/name`, with a copy in its place that a late writer of the old one cannot reach.
 
-    Files inside checkpoints are hard-linked (a complete one is never opened again; an incomplete one carries its marker along),
-    files beside them (logs, appended to for ever) are copied, up to their last whole line. `check` raises when it is not ours to do.
+    Files inside checkpoints are hard-linked (a complete one is never opened again; an incomplete one carries its marker
+    along), files beside them (logs, appended to for ever) are copied, up to their last whole line. `check` raises when
+    it is not ours to do.
     """
     _mend(checkpoints)
     fresh, aside = checkpoints.with_name(f"{checkpoints.name}.fresh-{name}"), checkpoints.parent / "fenced" / name
@@ -256,7 +265,9 @@ class Holder:
             os.write(self._to_guard, b".")
 
     def _start_guard(self) -> None:
-        """A process that kills the tree, and us, when no beat succeeded for the time we should have killed it ourselves."""
+        """A process that kills the tree, and us, when no beat succeeded for the time we should have killed it
+        ourselves.
+        """
         read_end, self._to_guard = os.pipe()
         holder, mark = os.getpid(), self._mark()
         self._guard = os.fork()

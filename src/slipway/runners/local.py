@@ -19,7 +19,9 @@ JOB_FILE = "process.json"
 
 
 class LocalRunner:
-    """A process group of its own on this machine. One that outlived its orchestrator is found again by `work/process.json`."""
+    """A process group of its own on this machine. One that outlived its orchestrator is found again by
+    `work/process.json`.
+    """
 
     def __init__(self) -> None:
         self._children: dict[str, float] = {}  # job name -> when it was started here
@@ -32,9 +34,14 @@ class LocalRunner:
         self._ended.pop(job.name, None)
         with job.log.open("ab") as log:
             process = subprocess.Popen(
-                job.argv, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True, cwd=job.work,
+                job.argv,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                cwd=job.work,
                 env={**os.environ, **openmp.ENVIRONMENT, **job.env},
-            )  # fmt: skip
+            )
         process.returncode = 0  # reaped by `poll`, for its peak memory; Popen must not
         self._children[job.name] = time.monotonic()
         identity = processes.identify(process.pid)

@@ -1,9 +1,10 @@
 """Jobs through Slurm: sbatch, scontrol, sacct, scancel, on a filesystem that login node and nodes share.
 
 A submission is never lost and never doubled. Before sbatch its name, unique to this submission, is written to
-`work/slurm.json`; the id is written as soon as sbatch prints it. Whoever finds a record without an id asks Slurm for the name,
-because sbatch may have been heard and not have lived to say so. An ended job stays the answer until `forget`: a caller that
-died before it read the outcome gets it when it comes back. A controller that does not answer says nothing about the job.
+`work/slurm.json`; the id is written as soon as sbatch prints it. Whoever finds a record without an id asks Slurm for
+the name, because sbatch may have been heard and not have lived to say so. An ended job stays the answer until `forget`:
+a caller that died before it read the outcome gets it when it comes back. A controller that does not answer says nothing
+about the job.
 """
 
 from __future__ import annotations
@@ -57,7 +58,9 @@ class SlurmRunner:
         self._reported: dict[str, Outcome] = {}  # outcomes that a caller has seen: the next submit is a new job
 
     def submit(self, job: Job) -> bool:
-        """Raises ConfigError for what cannot be rendered, ResourceError when Slurm refuses the job or does not answer in time."""
+        """Raises ConfigError for what cannot be rendered, ResourceError when Slurm refuses the job or does not answer
+        in time.
+        """
         job.work.mkdir(parents=True, exist_ok=True)
         if self._reported.pop(job.name, None):
             self.forget(job)
@@ -72,7 +75,9 @@ class SlurmRunner:
         return False
 
     def poll(self, job: Job) -> Outcome | None:
-        """None while it waits or runs, and while Slurm is silent for less than `patience_s`. Asks at most every `poll_s` seconds."""
+        """None while it waits or runs, and while Slurm is silent for less than `patience_s`. Asks at most every
+        `poll_s` seconds.
+        """
         if job.name in self._reported:
             return self._reported[job.name]
         polled, now = self._polled.setdefault(job.name, _Polled()), time.monotonic()
@@ -141,24 +146,27 @@ class SlurmRunner:
         retried(submit_once, self._params.patience_s)
 
     def _ask(self, job: Job, polled: _Polled) -> Outcome | None:
-        """The outcome as accounting has it; as the controller or the job itself says when accounting does not come to know it."""
+        """The outcome as accounting has it; as the controller or the job itself says when accounting does not come to
+        know it.
+        """
         job_id = int(_read(job)["job_id"])
         now = by_controller(job_id)
         if now and now.outcome is None:
             polled.ended_at = None
             if "requeued_held" in now.reason:
                 raise ResourceError(
-                    f"Slurm job {job_id}", f"held: {now.reason}", "a job that Slurm starts by itself",
-                    f"see `scontrol show job {job_id}` and `sinfo -R`; `scontrol release {job_id}`, and run again to follow it",
-                )  # fmt: skip
+                    f"Slurm job {job_id}",
+                    f"held: {now.reason}",
+                    "a job that Slurm starts by itself",
+                    f"see `scontrol show job {job_id}` and `sinfo -R`; `scontrol release {job_id}`, and run again",
+                )
             return None
         polled.ended_at = polled.ended_at or time.monotonic()
         settled = time.monotonic() - polled.ended_at > SETTLE_S
         with suppress(SilentError):
             accounted = by_accounting(job_id)
-            if (
-                accounted and accounted.outcome and (now is None or accounted.state.split()[0] == now.state.split()[0])
-            ):  # else: of the attempt before
+            # Accounting that lags tells of the attempt before: then its state is not the controller's.
+            if accounted and accounted.outcome and (now is None or accounted.state.split()[0] == now.state.split()[0]):
                 return _with_script_code(job, accounted.outcome)
             settled = settled or (accounted is None and accounting_is_off())
         if not settled:

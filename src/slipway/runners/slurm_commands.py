@@ -24,15 +24,31 @@ from slipway.system.retry import until_answered
 T = TypeVar("T")
 
 UNREACHABLE = (
-    "Unable to contact slurm controller", "Socket timed out", "Connection refused", "Zero Bytes were transmitted",
-    "Unable to contact slurm database", "Problem talking to the database", "Transport endpoint is not connected", "Connection reset by peer",
-    "Slurm backup controller in standby", "Slurm temporarily unable to accept job", "Connection timed out",
-)  # fmt: skip
+    "Unable to contact slurm controller",
+    "Socket timed out",
+    "Connection refused",
+    "Zero Bytes were transmitted",
+    "Unable to contact slurm database",
+    "Problem talking to the database",
+    "Transport endpoint is not connected",
+    "Connection reset by peer",
+    "Slurm backup controller in standby",
+    "Slurm temporarily unable to accept job",
+    "Connection timed out",
+)
 ENDED = {
-    "COMPLETED": State.DONE, "FAILED": State.FAILED, "CANCELLED": State.CANCELLED, "TIMEOUT": State.TIMEOUT, "DEADLINE": State.TIMEOUT,
-    "PREEMPTED": State.PREEMPTED, "NODE_FAIL": State.NODE_FAIL, "BOOT_FAIL": State.NODE_FAIL, "OUT_OF_MEMORY": State.OUT_OF_MEMORY,
-    "LAUNCH_FAILED": State.FAILED, "REVOKED": State.LOST,
-}  # fmt: skip
+    "COMPLETED": State.DONE,
+    "FAILED": State.FAILED,
+    "CANCELLED": State.CANCELLED,
+    "TIMEOUT": State.TIMEOUT,
+    "DEADLINE": State.TIMEOUT,
+    "PREEMPTED": State.PREEMPTED,
+    "NODE_FAIL": State.NODE_FAIL,
+    "BOOT_FAIL": State.NODE_FAIL,
+    "OUT_OF_MEMORY": State.OUT_OF_MEMORY,
+    "LAUNCH_FAILED": State.FAILED,
+    "REVOKED": State.LOST,
+}
 TIMEOUT_S = 60.0
 UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
@@ -52,7 +68,8 @@ class SlurmJob:
 
 
 def call(*argv: str) -> str:
-    """Standard output of a Slurm command, which dies with us: an sbatch that outlives its caller would submit behind its back.
+    """Standard output of a Slurm command, which dies with us: an sbatch that outlives its caller would submit behind
+    its back.
 
     Raises SilentError when nobody answered, ResourceError for every other failure.
     """
@@ -83,7 +100,9 @@ def call_until_answered(patience_s: float, *argv: str) -> str:
 
 
 def retried(question: Callable[[], T], patience_s: float) -> T:
-    """What `question` returns, asked again while it raises SilentError, with growing pauses; ResourceError after `patience_s`."""
+    """What `question` returns, asked again while it raises SilentError, with growing pauses; ResourceError after
+    `patience_s`.
+    """
     try:
         return until_answered(question, SilentError, seconds=patience_s, pause_s=0.5, longest_pause_s=15.0)
     except SilentError as err:
@@ -139,18 +158,15 @@ def by_accounting(job_id: int) -> SlurmJob | None:
 
 
 def find_named(name: str) -> list[SlurmJob]:
-    """Jobs of this name that the controller or accounting knows, oldest first. Raises SilentError when the controller is silent."""
+    """Jobs of this name that the controller or accounting knows, oldest first. Raises SilentError when the controller
+    is silent.
+    """
     ids = {int(line) for line in call("squeue", "--noheader", "--states=all", f"--name={name}", "--format=%A").split()}
-    with suppress(
-        SilentError, ResourceError
-    ):  # accounting is off or down: the controller knows every job of the last minutes
-        ids |= {
-            int(w)
-            for w in call(
-                "sacct", "--noheader", "--parsable2", "--allocations", f"--name={name}", "--format=JobIDRaw"
-            ).split()
-        }
-    return [f for i in sorted(ids) if (f := by_controller(i) or by_accounting(i))]
+    # Accounting may be off or down: the controller knows every job of the last minutes.
+    with suppress(SilentError, ResourceError):
+        options = ("--noheader", "--parsable2", "--allocations", f"--name={name}", "--format=JobIDRaw")
+        ids |= {int(word) for word in call("sacct", *options).split()}
+    return [job for job_id in sorted(ids) if (job := by_controller(job_id) or by_accounting(job_id))]
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """The batch script of a job: what sbatch is given, rendered from the target's row.
 
-One script serves every attempt of a job. It fences the attempt before it (fence.py), starts one task a node through srun, and
-turns Slurm's warning before the time limit into a stop of the workers, after which it asks to be requeued. Signals never go
-through srun: a launcher like torchrun, told to stop, kills its workers after a grace of its own. A stop is a file that the holder
-on every node sees.
+One script serves every attempt of a job. It fences the attempt before it (fence.py), starts one task a node through
+srun, and turns Slurm's warning before the time limit into a stop of the workers, after which it asks to be requeued.
+Signals never go through srun: a launcher like torchrun, told to stop, kills its workers after a grace of its own. A
+stop is a file that the holder on every node sees.
 
     work/fence/     epochs, beats, `stop-N` (who asks), `told-N` (a step was signalled); /fence in the container
     work/fence.py   the copy that the nodes run
@@ -30,7 +30,9 @@ FIRST_PORT, PORTS = 20000, 12000  # below the kernel's ephemeral range
 
 
 def write(job: Job, params: SlurmConfig, target: TargetConfig, image: ImageConfig | None, name: str) -> Path:
-    """Write the script, and the fence beside it, into the job's folder; the script's path. `name`: the Slurm job's name."""
+    """Write the script, and the fence beside it, into the job's folder; the script's path. `name`: the Slurm job's
+    name.
+    """
     write_atomic(job.work / "fence.py", files("slipway.runners").joinpath("fence.py").read_text())
     (job.work / FENCE).mkdir(exist_ok=True)
     write_atomic(job.work / SCRIPT, render(job, params, target, image, name))
@@ -66,7 +68,9 @@ def options(job: Job, params: SlurmConfig, target: TargetConfig, name: str) -> l
 
 
 def command(job: Job, target: TargetConfig, port: str = "$port") -> list[str]:
-    """The job's command as every node runs it, quoted for bash. Several nodes: torchrun finds its peers in place of `automodel`."""
+    """The job's command as every node runs it, quoted for bash. Several nodes: torchrun finds its peers in place of
+    `automodel`.
+    """
     argv = list(job.argv)
     if target.nodes == 1 or ENTRY not in argv:
         return [shlex.quote(a) for a in argv]
@@ -80,8 +84,10 @@ def command(job: Job, target: TargetConfig, port: str = "$port") -> list[str]:
 
 
 def container_uri(image: ImageConfig, arch: str) -> str:
-    """enroot's name of the pinned image: `REGISTRY#IMAGE:sha256:...`. Its grammar has no `@`; what follows `:` goes into the
-    registry's manifest URL as it is, and a digest there is as good as a tag. Raises ConfigError when it is not pinned."""
+    """enroot's name of the pinned image: `REGISTRY#IMAGE:sha256:...`. Its grammar has no `@`; what follows `:` goes
+    into the registry's manifest URL as it is, and a digest there is as good as a tag. Raises ConfigError when it is not
+    pinned.
+    """
     digest = pinned(image, arch).rpartition("@")[2]
     registry, slash, path = image.repository.partition("/")
     if not slash or not set(registry) & set(".:"):
@@ -103,9 +109,12 @@ def container(job: Job, params: SlurmConfig, target: TargetConfig, image: ImageC
         Mount(job.work / "fence.py", "/fence.py"),
     ]
     return [
-        f"--container-image={container_uri(image, target.arch)}", f"--container-mounts={','.join(_mount(m) for m in mounts)}",
-        "--container-workdir=/tmp", "--no-container-mount-home", "--no-container-entrypoint",
-    ]  # fmt: skip
+        f"--container-image={container_uri(image, target.arch)}",
+        f"--container-mounts={','.join(_mount(m) for m in mounts)}",
+        "--container-workdir=/tmp",
+        "--no-container-mount-home",
+        "--no-container-entrypoint",
+    ]
 
 
 def checkpoints(job: Job) -> Path:
@@ -124,7 +133,8 @@ def _mount(mount: Mount) -> str:
 
 def _head(job: Job, params: SlurmConfig, target: TargetConfig) -> list[str]:
     return [
-        "# Rendered by slipway: every attempt of one job. It fences the attempt before it, runs, and comes back after a time limit.",
+        "# Rendered by slipway: every attempt of one job. It fences the attempt before it, runs, and comes back",
+        "# after a time limit.",
         "set -u",
         *_tools(params),
         "export SLURM_EXPORT_ENV=ALL  # --export of sbatch is not meant for the step",
@@ -137,7 +147,8 @@ def _head(job: Job, params: SlurmConfig, target: TargetConfig) -> list[str]:
         'stop() { why=$1; [ -z "$epoch" ] || : > "$work/fence/stop-$epoch"; }',
         "trap 'stop limit' USR1",
         "trap 'stop told' TERM",
-        f'epoch=$(python3 "$work/fence.py" take "$work/{FENCE}" "$token" {shlex.quote(str(checkpoints(job)))} {target.nodes} {params.lease_s:g}) || exit 75',
+        f'epoch=$(python3 "$work/fence.py" take "$work/{FENCE}" "$token" '
+        f"{shlex.quote(str(checkpoints(job)))} {target.nodes} {params.lease_s:g}) || exit 75",
         '[ -z "$why" ] || stop "$why"',
         f'lease="{params.lease_s:g}"',
         *_address(target),
@@ -161,7 +172,9 @@ def _address(target: TargetConfig) -> list[str]:
 
 
 def _step(job: Job, params: SlurmConfig, target: TargetConfig, image: ImageConfig | None) -> list[str]:
-    """srun of one task a node. bash in between: only the node knows its number, and what it exports wins over the image's variables."""
+    """srun of one task a node. bash in between: only the node knows its number, and what it exports wins over the
+    image's variables.
+    """
     fence, script = ("/fence", "/fence.py") if params.container else (f'"$work/{FENCE}"', '"$work/fence.py"')
     host = "export PET_RDZV_CONF=is_host=$((SLURM_NODEID == 0)); " if target.nodes > 1 else ""
     hold = 'exec python3 "$script" hold "$fence" "$epoch" "$SLURM_NODEID" "$lease" -- "$@"'
@@ -182,9 +195,11 @@ _TAIL = [
     'wait "$step"; code=$?',
     '[ -n "$why" ] || [ ! -e "$work/fence/told-$epoch" ] || why=told',
     f'echo "$token $code $why" >> "$work/{EXIT}"',
-    "# Stopped by Slurm (time limit, preemption) and saved, not finished as far as this script can tell: the same job goes on later.",
+    "# Stopped by Slurm (time limit, preemption) and saved, not finished as far as this script can tell: the same job",
+    "# goes on later.",
     "# A job that somebody cancels is not RUNNING any more.",
-    'if [ -n "$why" ] && { [ "$code" = 0 ] || [ "$code" = 143 ]; } && [ "$(squeue --noheader --job="$SLURM_JOB_ID" --format=%T)" = RUNNING ]; then',
+    'if [ -n "$why" ] && { [ "$code" = 0 ] || [ "$code" = 143 ]; } &&',
+    '  [ "$(squeue --noheader --job="$SLURM_JOB_ID" --format=%T)" = RUNNING ]; then',
     '  scontrol requeue "$SLURM_JOB_ID" && sleep 300',
     "fi",
     'exit "$code"',

@@ -52,7 +52,9 @@ def write_atomic(path: Path, text: str) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove what has this name: a file, a symlink (not what it names), or a folder with all in it; nothing when absent."""
+    """Remove what has this name: a file, a symlink (not what it names), or a folder with all in it; nothing when
+    absent.
+    """
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -41,7 +41,8 @@ def get_status(
 ) -> int:
     """HTTP status of a GET, redirects not followed; user and password of the URL go into the Authorization header.
 
-    Loopback, and any host with `direct`, is reached without a proxy; others through the environment's. Raises one of NO_ANSWER.
+    Loopback, and any host with `direct`, is reached without a proxy; others through the environment's. Raises one of
+    NO_ANSWER.
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
@@ -85,7 +86,7 @@ def require_healthy(name: str, base: str, next_step: str, headers: Mapping[str, 
 
 
 def loopback_without_proxy(environment: Mapping[str, str]) -> dict[str, str]:
-    """`no_proxy` in both spellings, for a child process whose libraries would send loopback requests through a proxy."""
+    """`no_proxy` in both spellings, for a child whose libraries would send loopback requests to a proxy."""
     known = [environment.get("no_proxy", ""), environment.get("NO_PROXY", "")]
     names = list(dict.fromkeys(n.strip() for n in [*",".join(known).split(","), *LOOPBACK] if n.strip()))
     value = "*" if "*" in names else ",".join(names)

@@ -1,7 +1,7 @@
 """JSON files that others may have touched: read whole and checked, or refused by one error that names the file.
 
-Slipway's own records (endpoints, releases, manifests, job files) lie where people, backups, editors and full disks reach them.
-What cannot be read as what was written is a StateError, never a traceback and never a guess.
+Slipway's own records (endpoints, releases, manifests, job files) lie where people, backups, editors and full disks
+reach them. What cannot be read as what was written is a StateError, never a traceback and never a guess.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ SHOWN_CHARS = 200
 
 
 def is_present(path: Path) -> bool:
-    """Whether anything has this name, a symlink to nothing included. Raises StateError when the folder cannot be looked into."""
+    """Whether anything has this name, a symlink to nothing included. Raises StateError when the folder cannot be looked
+    into.
+    """
     try:
         path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -33,7 +35,8 @@ def is_present(path: Path) -> bool:
 
 
 def read_text(path: Path, what: str, next_step: str) -> str:
-    """The UTF-8 text of a regular file of at most MAX_BYTES. Raises StateError: absent, no file, no permission, huge, no text.
+    """The UTF-8 text of a regular file of at most MAX_BYTES. Raises StateError: absent, no file, no permission, huge,
+    no text.
 
     `what` says in the error what the file is (`endpoint of release 0001-ab`), `next_step` what to do about it.
     """
@@ -77,7 +80,9 @@ def read_model(model: type[M], path: Path, what: str, next_step: str) -> M:
 
 
 def as_model(model: type[M], doc: object, thing: str, next_step: str) -> M:
-    """`doc`, read from a file before, as this pydantic model. Raises StateError naming the first field that does not fit."""
+    """`doc`, read from a file before, as this pydantic model. Raises StateError naming the first field that does not
+    fit.
+    """
     try:
         return model.model_validate(doc)
     except ValidationError as err:

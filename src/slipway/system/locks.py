@@ -1,6 +1,7 @@
 """File locks between processes: one at a time, a bounded wait, and the holder named to whoever waited in vain.
 
-The kernel's flock: it belongs to an open file and ends with it, so a killed process leaves no lock behind, only its file.
+The kernel's flock: it belongs to an open file and ends with it, so a killed process leaves no lock behind, only its
+file.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def locked(path: Path, wait_s: float, action: str, *, of: str = "") -> Iterator[
 
 
 def lock_open_file(file: IO[str] | IO[bytes] | FileIO) -> bool:
-    """Lock a file that is open already, until it is closed. False when another process, or another open file, holds it."""
+    """Lock a file that is open already, until it is closed. False when another open file holds it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

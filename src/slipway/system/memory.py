@@ -1,4 +1,4 @@
-"""Resident memory of this process, anonymous and file-backed apart: mapped and cached files inflate the usual figure."""
+"""Anonymous resident memory of this process: mapped and cached files inflate the usual figure."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ def anonymous_bytes() -> int:
 
 
 def keep_freed_memory() -> None:
-    """Have glibc give freed blocks of up to 16 MB out again instead of returning them to the kernel: bands come and go by the
-    thousand, and fresh pages cost more than the arithmetic on them. Elsewhere it does nothing."""
+    """Have glibc give freed blocks of up to 16 MB out again instead of returning them to the kernel: bands come and go
+    by the thousand, and fresh pages cost more than the arithmetic on them. Elsewhere it does nothing.
+    """
     tune = getattr(ctypes.CDLL(None), "mallopt", None)
     if tune:
         tune(_M_MMAP_THRESHOLD, 16 << 20)

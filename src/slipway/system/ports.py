@@ -44,7 +44,7 @@ def any_port(host: str = "127.0.0.1") -> int:
 
 
 def require_free(host: str, port: int, next_step: str = "stop it or choose another port", of: str = "") -> None:
-    """Raises ResourceError naming the port and its holder unless a server could listen there. `of`: whose port it is."""
+    """Raises ResourceError naming the port and its holder unless it is free. `of`: whose port it is, for the error."""
     if not is_free(host, port):
         raise ResourceError(f"port {port} {of or f'on {host}'}", f"in use by {holder(port)}", "a free port", next_step)
 

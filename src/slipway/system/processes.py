@@ -1,4 +1,5 @@
-"""Processes known by pid and start, so that a pid that was given out again is never taken for the one that had it before.
+"""Processes known by pid and start, so that a pid that was given out again is never taken for the one that had it
+before.
 
 The start is counted in clock ticks since the machine booted (`/proc/<pid>/stat`, field 22), with the boot's id: neither
 changes when the wall clock is set, by NTP or after a suspend. The creation time that psutil tells is computed from the
@@ -60,13 +61,13 @@ def is_same(process: ProcessIdentity) -> bool:
 
 
 def is_alive(process: ProcessIdentity) -> bool:
-    """Whether it still runs. A zombie has ended: whoever started it, alive or an init that reaps late, may never ask."""
+    """Whether it still runs. A zombie has ended: whoever started it may never ask."""
     stat = _stat(process.pid)
     return stat is not None and stat[0] not in "ZX" and is_same(process)
 
 
 def age_s(process: ProcessIdentity) -> float | None:
-    """Seconds since it started, time asleep included; None for another boot's process and for a record without a start."""
+    """Seconds since it started, time asleep included; None for another boot's process or a record without start."""
     if process.started is None or process.boot != _boot():
         return None
     return time.clock_gettime(time.CLOCK_BOOTTIME) - process.started / os.sysconf("SC_CLK_TCK")
@@ -108,8 +109,8 @@ def send(process: ProcessIdentity, sig: signal.Signals) -> None:
 def send_group(process: ProcessIdentity, sig: signal.Signals) -> None:
     """Signal the process group that this process leads or led.
 
-    While a group has members the kernel gives its number to no new process: a pid that is another process now means that
-    the group is gone.
+    While a group has members the kernel gives its number to no new process: a pid that is another process now means
+    that the group is gone.
     """
     other_boot = process.started is not None and process.boot != _boot()
     if not other_boot and (is_same(process) or _stat(process.pid) is None):

@@ -15,7 +15,9 @@ from typing import Any, Self
 
 
 class Progress:
-    """Appends events to a file, or drops them when there is none. `every_s` thins progress events, never metrics or notes."""
+    """Appends events to a file, or drops them when there is none. `every_s` thins progress events, never metrics or
+    notes.
+    """
 
     def __init__(self, path: Path | None = None, every_s: float = 0.5) -> None:
         self._file = path.open("a", buffering=1) if path else None

@@ -126,7 +126,7 @@ def masked_errors() -> Iterator[None]:
 
 
 def mask_logs() -> None:
-    """From now on every log record of this process, whoever writes it, is made with its message and traceback masked."""
+    """From now on every log record of this process, whoever writes it, has its message and traceback masked."""
     stock = logging.getLogRecordFactory()
     if getattr(stock, "masks", False):
         return

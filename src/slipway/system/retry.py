@@ -1,4 +1,4 @@
-"""Calls that may meet silence: tried again with growing pauses until somebody answers, the time is up or the tries are."""
+"""Calls that may meet silence: tried again, with growing pauses, for so many seconds or so many times."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def until_answered(
     pause_s: float = 0.2,
     longest_pause_s: float = 10.0,
 ) -> T:
-    """What `call` returns. An exception of `silence` means that nobody answered: after `pause_s`, doubled each time up to
-    `longest_pause_s`, it is called again.
+    """What `call` returns. An exception of `silence` means that nobody answered: after `pause_s`, doubled each time up
+    to `longest_pause_s`, it is called again.
 
-    The last such exception is raised when the next try would begin more than `seconds` after the first, or after `tries`
-    calls. Any other exception is an answer and passes at once.
+    The last such exception is raised when the next try would begin more than `seconds` after the first, or after
+    `tries` calls. Any other exception is an answer and passes at once.
     """
     deadline, tried = time.monotonic() + seconds, 0
     while True:

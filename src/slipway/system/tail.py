@@ -30,7 +30,9 @@ class Tail:
                 yield line.decode(errors="replace")
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """New lines as JSON objects; a line that is none (a disk that lost power leaves such) becomes a note that shows it."""
+        """New lines as JSON objects; a line that is none (a disk that lost power leaves such) becomes a note that shows
+        it.
+        """
         for line in self.lines():
             try:
                 event = json.loads(line)

