@@ -10,6 +10,9 @@ from pathlib import Path
 from slipway.config.engine import EngineConfig
 from slipway.system.files import sha256_bytes
 
+CPUINFO = Path("/proc/cpuinfo")
+_DECIDING = ("flags", "Features", "CPU implementer", "CPU part")
+
 
 def engine_fingerprint(params: EngineConfig) -> dict[str, str]:
     """What, beside inputs and params, an engine is valid for; it goes into the stage key. Cheap, needs no torch."""
@@ -22,21 +25,26 @@ def engine_fingerprint(params: EngineConfig) -> dict[str, str]:
 
 @functools.cache
 def cpu_digest() -> str:
-    """First 12 hex digits of sha256 over architecture and CPU feature flags, which decide what `-march=native` compiles
-    to.
-    """
-    return sha256_bytes(f"{platform.machine()} {' '.join(sorted(set(_cpu_flags())))}".encode())[:12]
+    """First 12 hex digits of sha256 over architecture and the words of /proc/cpuinfo that decide which instructions are
+    compiled."""
+    return sha256_bytes(f"{platform.machine()} {' '.join(sorted(set(_cpu_words())))}".encode())[:12]
 
 
-def _cpu_flags() -> list[str]:
-    """`flags` (x86) or `Features` and part number (ARM) of /proc/cpuinfo; empty where there is none."""
-    info = Path("/proc/cpuinfo")
-    flags: list[str] = []
-    for line in info.read_text().splitlines() if info.exists() else ():
-        name, _, value = line.partition(":")
-        if name.strip() in ("flags", "Features", "CPU part"):
-            flags += value.split()
-    return flags
+def _cpu_words() -> list[str]:
+    """`flags` (x86), or `Features` with implementer and part numbers of each kind of core (Arm); none without cpuinfo."""
+    return [word for name, words in _cpuinfo() if name in _DECIDING for word in words]
+
+
+def cpu_features() -> frozenset[str]:
+    """What every core of this machine has, as Linux names it: `avx2`, `asimddp`. Cores of two kinds may differ."""
+    cores = [frozenset(words) for name, words in _cpuinfo() if name in ("flags", "Features")]
+    return frozenset.intersection(*cores) if cores else frozenset()
+
+
+def _cpuinfo() -> list[tuple[str, list[str]]]:
+    """(name, words) of each line of /proc/cpuinfo."""
+    lines = CPUINFO.read_text().splitlines() if CPUINFO.exists() else []
+    return [(name.strip(), value.split()) for name, _, value in (line.partition(":") for line in lines)]
 
 
 def compiler_version(compiler: str) -> str:

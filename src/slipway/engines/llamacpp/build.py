@@ -5,7 +5,7 @@
     <cache>/engines/llama.cpp-<version>-<digest>.log
         compiler output of the last build
 
-The digest covers CPU flags, compiler and build flags: GGML_NATIVE compiles for the CPU at hand. A build appears in one
+The digest covers CPU flags, compiler and build flags: kernels are compiled for the CPU at hand (`cpu_flags`). A build appears in one
 rename, so that a killed one leaves nothing that looks finished.
 """
 
@@ -24,14 +24,15 @@ from pathlib import Path
 
 from slipway.config.engine import EngineConfig
 from slipway.engines.fingerprint import compiler_version, cpu_digest
+from slipway.engines.llamacpp.cpu_flags import cpu_arguments
 from slipway.errors import EngineError, ResourceError
 from slipway.system.files import canonical, disk_full_is_named, fsync_tree, sha256_bytes, write_atomic
 from slipway.system.locks import FOREVER, locked
 from slipway.system.packages import download
 from slipway.system.progress import Progress
 
-FLAGS = (
-    "-DCMAKE_BUILD_TYPE=Release", "-DBUILD_SHARED_LIBS=OFF", "-DCMAKE_EXE_LINKER_FLAGS=-s", "-DGGML_NATIVE=ON",
+_BUILD = ("-DCMAKE_BUILD_TYPE=Release", "-DBUILD_SHARED_LIBS=OFF", "-DCMAKE_EXE_LINKER_FLAGS=-s")
+_PARTS = (
     "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_BUILD_APP=OFF", "-DLLAMA_BUILD_UI=OFF",
     "-DLLAMA_USE_PREBUILT_UI=OFF", "-DLLAMA_OPENSSL=OFF", "-DLLAMA_CURL=OFF",
 )  # fmt: skip
@@ -85,12 +86,17 @@ def ensure_build(params: EngineConfig, cache: Path, progress: Progress) -> Build
     return build
 
 
+def flags(cxx: str) -> tuple[str, ...]:
+    """cmake's arguments for this machine, compiled with `cxx`."""
+    return (*_BUILD, *cpu_arguments(cxx), *_PARTS)
+
+
 def build_id(params: EngineConfig, tools: Tools) -> str:
     """Name of the build for these params on this machine: it changes with CPU, compiler, flags and source."""
     determinants = {
         "cpu": cpu_digest(),
         "compiler": compiler_version(tools.cxx),
-        "flags": FLAGS,
+        "flags": flags(tools.cxx),
         "source": params.sha256,
     }
     return f"llama.cpp-{params.version}-{sha256_bytes(canonical(determinants))[:12]}"
@@ -170,7 +176,7 @@ def compile_server(
     )  # not the commit of a git tree around us
     compiler = f"-DCMAKE_CXX_COMPILER={tools.cxx}"
     _logged(
-        [tools.cmake, "-S", str(source), "-B", str(build), *tools.generator, compiler, *FLAGS, *stamp],
+        [tools.cmake, "-S", str(source), "-B", str(build), *tools.generator, compiler, *flags(tools.cxx), *stamp],
         log,
         "w",
         params,
@@ -222,6 +228,6 @@ def _install(source: Path, build: Path, done: Path, params: EngineConfig, tools:
     for name in ("conversion", "gguf-py"):
         shutil.copytree(source / name, done / name)
     doc = {"package": params.package, "version": params.version, "sha256": params.sha256, "cpu": cpu_digest(),
-           "compiler": compiler_version(tools.cxx), "flags": FLAGS}  # fmt: skip
+           "compiler": compiler_version(tools.cxx), "flags": flags(tools.cxx)}  # fmt: skip
     write_atomic(done / "BUILD.json", json.dumps(doc, indent=1) + "\n")
     fsync_tree(done)
