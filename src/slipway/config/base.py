@@ -63,9 +63,9 @@ def of_scheme(*schemes: str) -> Callable[[SecretUrl], SecretUrl]:
             raise PydanticCustomError("url", f"a URL that starts with {', '.join(f'{s}://' for s in schemes)}")
         if MASK in value:
             raise PydanticCustomError("url", "the URL itself: this one was printed with its credentials masked")
-        register_url(value)
         if scheme in ("http", "https"):
             check_authority(re.split("[/?#]", rest, maxsplit=1)[0].rpartition("@")[2])
+        register_url(value)
         return url
 
     return check
