@@ -31,7 +31,8 @@ def cpu_digest() -> str:
 
 
 def _cpu_words() -> list[str]:
-    """`flags` (x86), or `Features` with implementer and part numbers of each kind of core (Arm); none without cpuinfo."""
+    """`flags` (x86), or `Features` with implementer and part numbers of each kind of core (Arm); none without
+    cpuinfo."""
     return [word for name, words in _cpuinfo() if name in _DECIDING for word in words]
 
 

@@ -5,8 +5,8 @@
     <cache>/engines/llama.cpp-<version>-<digest>.log
         compiler output of the last build
 
-The digest covers CPU flags, compiler and build flags: kernels are compiled for the CPU at hand (`cpu_flags`). A build appears in one
-rename, so that a killed one leaves nothing that looks finished.
+The digest covers CPU flags, compiler and build flags: kernels are compiled for the CPU at hand (`cpu_flags`). A build
+appears in one rename, so that a killed one leaves nothing that looks finished.
 """
 
 from __future__ import annotations
