@@ -50,13 +50,13 @@ def show_error(err: SlipwayError) -> None:
 
 def show_figures(out: Path, figures: dict[str, Any]) -> None:
     """What a pass over a model measured; `out`: the directory that it wrote."""
-    table = make_table("figure", "value", title=str(out))
+    table = make_table("figure", "value")
     for name, value in figures.items():
         table.add_row(
             name.replace("_", " "),
             human_bytes(value) if name == "bytes" else f"{value:,.4g}" if isinstance(value, float) else str(value),
         )
-    console().print(table)
+    _print_titled(console(), str(out), table)
 
 
 def show_config(config: Config) -> None:
@@ -115,14 +115,17 @@ def show_status(status: dict[str, Any]) -> None:
     for row in status["services"]:
         services.add_row(row["name"], row["url"], "[green]up[/]" if row["up"] else "[yellow]down: `make up`[/]")
     out.print(services)
-    releases = make_table("release", "engine", "made", "state", "endpoint", title=f"target {status['target']}")
+    releases = make_table("release", "engine", "made", "state", "endpoint")
     for row in status["releases"]:
         releases.add_row(row["name"], row["engine"][:12], row["created"], row["state"], row.get("url") or "")
-    out.print(releases if status["releases"] else f"target {status['target']}: no release yet; `slipway run` makes one")
-    store = make_table("artifacts", "count", "size", title=status["store"])
+    if status["releases"]:
+        _print_titled(out, f"target {status['target']}", releases)
+    else:
+        out.print(f"target {status['target']}: no release yet; `slipway run` makes one", highlight=False)
+    store = make_table("artifacts", "count", "size")
     for kind, row in status["artifacts"].items():
         store.add_row(kind, str(row["count"]), human_bytes(row["bytes"]))
-    out.print(store)
+    _print_titled(out, status["store"], store)
     if status["training"]:
         jobs = make_table("training", "where", "state", "steps saved")
         for row in status["training"]:
@@ -190,9 +193,15 @@ def gate_table(verdict: dict[str, Any]) -> Table:
     return table
 
 
-def make_table(*columns: str, title: str | None = None) -> Table:
+def _print_titled(out: Console, title: str, table: Table) -> None:
+    """A table below its title; a title of rich's would be wrapped to the table's width, a path in it broken."""
+    out.print(title, style="italic", highlight=False, markup=False, soft_wrap=True)
+    out.print(table)
+
+
+def make_table(*columns: str) -> Table:
     """A table without lines; a cell that is too long for its terminal goes on below, whole."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     return table

@@ -188,12 +188,9 @@ class Holder:
 
     def __init__(self, fence: Path, epoch: int, node: int, lease_s: float) -> None:
         self._fence, self._epoch, self._node, self._lease_s = fence, epoch, node, lease_s
-        self._good, self._newest, self._stop, self._termed = (
-            clock(),
-            epoch,
-            False,
-            False,
-        )  # written by the beating thread, but the last
+        # Written by the beating thread: when the last good beat began, the highest epoch, whether a stop was asked for.
+        self._good, self._newest, self._stop = clock(), epoch, False
+        self._termed = False
         self._to_guard = self._guard = -1
 
     def run(self, command: list[str]) -> int:

@@ -17,7 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from slipway.config.load import Config
 from slipway.errors import ResourceError
+from slipway.ops.training_jobs import training_jobs
 from slipway.runners import slurm as slurm_runner
 from slipway.runners.base import Job, Mount, State
 from slipway.runners.slurm import SlurmRunner
@@ -209,6 +211,13 @@ def test_a_killed_orchestrator_s_job_is_adopted(slurm_lab: SlurmLab, tmp_path: P
     wait_for(work.steps)
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
+    # What `slipway status` of a store that does not know the job says meanwhile.
+    config = Config.model_validate(
+        {"store": {"root": str(tmp_path / "store")}, "target": {"runner": {"kind": "slurm"}}}
+    )
+    _, leftovers = training_jobs(config)
+    stranger = f"Slurm job {slurm_id(job)} adopted (RUNNING"
+    assert [row for row in leftovers if row["what"].startswith(stranger)], leftovers
     second = slurm_lab.runner()
     assert second.submit(job) is True
     assert ended(second, job).state is State.DONE

@@ -201,14 +201,12 @@ def test_a_holder_that_cannot_write_its_lease_kills(attempts: Attempts) -> None:
     first = attempts.write("1", out=attempts.checkpoints.parent / "elsewhere")
     wait((attempts.checkpoints.parent / "elsewhere").exists)
     attempts.fence.rename(attempts.fence.with_name("lost"))
-    began = time.monotonic()
     try:
         wait(
             lambda: (
                 not [p for p in fence.descendants(first.pid) if "elsewhere" in Path(f"/proc/{p}/cmdline").read_text()]
             )
         )
-        assert time.monotonic() - began < LEASE
     finally:
         attempts.fence.with_name("lost").rename(attempts.fence)
 
@@ -277,3 +275,17 @@ def test_a_rotation_that_died_is_finished_or_undone(tmp_path: Path, moved: bool)
     take(tmp_path / "fence", "3", checkpoints, 1, LEASE)
     assert (checkpoints / "from").read_text() == ("copy" if moved else "original")
     assert not fresh.exists()
+
+
+def test_a_lease_counts_as_kept_for_two_thirds_of_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the holder's own clock, which no load on the machine moves: the last third is for the kill, before a taker goes on."""
+    take(tmp_path / "fence", "1", tmp_path / "checkpoints", 1, LEASE)
+    now = [100.0]
+    monkeypatch.setattr(fence, "clock", lambda: now[0])
+    holder = fence.Holder(tmp_path / "fence", 1, 0, lease_s=1.2)
+    now[0] = 100.79
+    assert holder._keeps()
+    now[0] = 100.81
+    assert not holder._keeps()
+    holder._beat(1)
+    assert holder._keeps(), "a beat that was written begins the lease anew"
