@@ -39,24 +39,20 @@ def finetune_and_ship(
     """
     config = resolved(config, overrides)
     with pipeline(config) as run:
-        base = fetch(run, config.model)
-        data = prepare(run, base, config.data)
-        adapter = train(run, base, data, config)
-        merged = merge(run, base, adapter, config.merge)
-        quantized = quantize(run, merged, data, config.quantize)
+        base = fetch(run)
+        data = prepare(run, base)
+        adapter = train(run, base, data)
+        merged = merge(run, base, adapter)
+        quantized = quantize(run, merged, data)
 
-        candidate = engine(run, quantized, config.engine, of="candidate")
+        candidate = engine(run, quantized, of="candidate")
         quality = {
-            "base": evaluate(
-                run, engine(run, base, config.engine, of="base"), data, config.evaluate, of="base", speed=False
-            ),
-            "merged": evaluate(
-                run, engine(run, merged, config.engine, of="merged"), data, config.evaluate, of="merged", speed=True
-            ),
-            "candidate": evaluate(run, candidate, data, config.evaluate, of="candidate", speed=True),
+            "base": evaluate(run, engine(run, base, of="base"), data, of="base", speed=False),
+            "merged": evaluate(run, engine(run, merged, of="merged"), data, of="merged", speed=True),
+            "candidate": evaluate(run, candidate, data, of="candidate", speed=True),
         }
         if champion := rival(candidate, config.deploy):
-            quality["champion"] = evaluate(run, champion, data, config.evaluate, of="champion", speed=True)
+            quality["champion"] = evaluate(run, champion, data, of="champion", speed=True)
 
         verdict = gate(
             run,
@@ -65,7 +61,6 @@ def finetune_and_ship(
             quality["base"],
             quality.get("champion"),
             quantized,
-            config.gate,
         )
         card = report(run, candidate, verdict, adapter, quality)
         promote(run, candidate, verdict, data, card, config.deploy)

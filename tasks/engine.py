@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from prefect.states import State
 
-from slipway.config.engine import EngineConfig
-from slipway.engines.fingerprint import engine_fingerprint
+from slipway.pipeline.stage import StageCall
+from slipway.stages.engine import key_extra, params_of
 from slipway.store.artifacts import Checkpoint, Engine, Quantized
 from tasks.run import Run
 from tasks.stage_task import HOUR, stage_task
 
 
 @stage_task("engine", timeout_s=2 * HOUR, run_name="engine {of}")
-def engine(run: Run, checkpoint: Checkpoint | Quantized, params: EngineConfig, of: str) -> State[Engine]:
-    return run.make(
-        "engine", Engine, {"checkpoint": checkpoint}, params, label=f"engine {of}", extra=engine_fingerprint(params)
-    )
+def engine(run: Run, checkpoint: Checkpoint | Quantized, of: str) -> State[Engine]:
+    """The bundle that serves this checkpoint. `of`: base, merged or candidate."""
+    params = params_of(run.config)
+    return run.make(StageCall("engine", {"checkpoint": checkpoint}, params, f"engine {of}", key_extra(params)))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from prefect.states import State
 
-from slipway.config.gate import GateConfig
+from slipway.pipeline.stage import StageCall
+from slipway.stages.gate import params_of
 from slipway.store.artifacts import Evaluation, Quantized, Verdict
 from tasks.run import Run
 from tasks.stage_task import HOUR, stage_task
@@ -18,7 +19,7 @@ def gate(
     base: Evaluation,
     champion: Evaluation | None,
     quantized: Quantized,
-    params: GateConfig,
 ) -> State[Verdict]:
+    """The verdict on the candidate, against the merged model, the base, and the champion where there is one."""
     inputs = {"candidate": candidate, "merged": merged, "base": base, "champion": champion, "quantized": quantized}
-    return run.make("gate", Verdict, inputs, params)
+    return run.make(StageCall("gate", inputs, params_of(run.config)))

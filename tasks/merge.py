@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from prefect.states import State
 
-from slipway.config.merge import MergeConfig
+from slipway.pipeline.stage import StageCall
+from slipway.stages.merge import params_of
 from slipway.store.artifacts import Adapter, Checkpoint
 from tasks.run import Run
 from tasks.stage_task import HOUR, stage_task
 
 
 @stage_task("merge", timeout_s=2 * HOUR)
-def merge(run: Run, base: Checkpoint, adapter: Adapter, params: MergeConfig) -> State[Checkpoint]:
-    return run.make("merge", Checkpoint, {"base": base, "adapter": adapter}, params)
+def merge(run: Run, base: Checkpoint, adapter: Adapter) -> State[Checkpoint]:
+    """The fine-tuned model."""
+    return run.make(StageCall("merge", {"base": base, "adapter": adapter}, params_of(run.config)))

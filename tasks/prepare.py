@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from prefect.states import State
 
-from slipway.config.data import DataConfig
-from slipway.stages.prepare import prepare_params
+from slipway.pipeline.stage import StageCall
+from slipway.stages.prepare import params_of
 from slipway.store.artifacts import Checkpoint, Dataset
 from tasks.dvc_repro import reproduce
 from tasks.provenance import ROOT
@@ -14,10 +14,12 @@ from tasks.stage_task import HOUR, stage_task
 
 
 @stage_task("prepare", timeout_s=2 * HOUR)
-def prepare(run: Run, base: Checkpoint, params: DataConfig) -> State[Dataset]:
+def prepare(run: Run, base: Checkpoint) -> State[Dataset]:
+    """The splits, with every row short enough for `base`."""
+    config = run.config.data
     with run.bars.stage("dvc repro") as line:
-        line.say("up to date with dvc.yaml" if reproduce(params) else "own data: not versioned by DVC")
-    full = prepare_params(params, ROOT)
-    state = run.make("prepare", Dataset, {"base": base}, full)
-    run.tracker.dataset(state.data, params.raw, full.digest, full.revision)
+        line.say("up to date with dvc.yaml" if reproduce(config) else "own data: not versioned by DVC")
+    params = params_of(run.config, ROOT)
+    state = run.make(StageCall("prepare", {"base": base}, params))
+    run.tracker.dataset(state.data, config.raw, params.digest, params.revision)
     return state

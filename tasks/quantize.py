@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from prefect.states import State
 
-from slipway.config.quantize import QuantizeConfig
+from slipway.pipeline.stage import StageCall
+from slipway.stages.quantize import params_of
 from slipway.store.artifacts import Checkpoint, Dataset, Quantized
 from tasks.run import Run
 from tasks.stage_task import HOUR, stage_task
 
 
 @stage_task("quantize", timeout_s=6 * HOUR)
-def quantize(run: Run, checkpoint: Checkpoint, data: Dataset, params: QuantizeConfig) -> State[Quantized]:
-    return run.make("quantize", Quantized, {"checkpoint": checkpoint, "data": data}, params)
+def quantize(run: Run, checkpoint: Checkpoint, data: Dataset) -> State[Quantized]:
+    """The model in the format and layout of the config."""
+    return run.make(StageCall("quantize", {"checkpoint": checkpoint, "data": data}, params_of(run.config)))

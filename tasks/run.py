@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,12 @@ from typing import Any
 from prefect import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed, State
-from pydantic import BaseModel
 
 from slipway.cli.progress import Bars, StageLine, describe, human_bytes
 from slipway.config.load import Config
-from slipway.pipeline.ensure import STOP_S, Made, ensure
+from slipway.pipeline.ensure import Made, ensure
+from slipway.pipeline.stage import StageCall
 from slipway.runners.base import Runner
-from slipway.store.artifacts import Artifact
 from slipway.store.store import Store
 from slipway.system.throttle import Throttle
 from tasks import prefect_ui
@@ -48,9 +46,11 @@ class Summary:
     links: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
+        """The same, as plain values."""
         return asdict(self)
 
     def all_reused(self) -> bool:
+        """Whether no stage made anything new."""
         return all(s.reused for s in self.stages)
 
 
@@ -66,31 +66,16 @@ class Run:
         """Where to read about this run, for the release's record."""
         return {"mlflow_run": self.tracker.parent, "prefect_flow_run": str(flow_run.id or "")}
 
-    def make(
-        self,
-        stage: str,
-        output: type[Artifact],
-        inputs: Mapping[str, Artifact | None],
-        params: BaseModel,
-        *,
-        label: str = "",
-        extra: Mapping[str, str] | None = None,
-        stop_s: float = STOP_S,
-    ) -> State[Any]:
+    def make(self, call: StageCall) -> State[Any]:
         """Have the artifact of one stage; the state is named `Cached` when it was reused, with the reason as message."""
-        label = label or stage
-        with self.tracker.stage(label, inputs, params) as tracked, self.bars.stage(label) as line:
-            listener = Listener(label, line, tracked, logs=not self.bars.live)
-            cache = Path(self.config.store.cache)
-            made = ensure(
-                stage, inputs, params, output=output, store=self.store, cache=cache, runner=self.runner, on_event=listener, extra=extra,
-                stop_s=stop_s,
-            )  # fmt: skip
+        title = call.title
+        with self.tracker.stage(title, call.inputs, call.params) as tracked, self.bars.stage(title) as line:
+            listener = Listener(title, line, tracked, logs=not self.bars.live)
+            made = ensure(call, self.store, Path(self.config.store.cache), self.runner, listener)
             tracked.made(made)
             line.say(_outcome(made))
-        self.summary.stages.append(
-            StageRow(label, made.reused, made.why, made.seconds, made.peak_rss, made.artifact.digest)
-        )
+        digest = made.artifact.digest
+        self.summary.stages.append(StageRow(title, made.reused, made.why, made.seconds, made.peak_rss, digest))
         return Completed(name="Cached" if made.reused else "Completed", message=_outcome(made), data=made.artifact)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from slipway.config.quantize import QuantizeConfig
-from slipway.pipeline.stage import Workspace
+from slipway.pipeline.workspace import Workspace
 from slipway.quantization import fp4, fusion, mxfp4
 from slipway.stages.quantize import quantize
 from slipway.store.artifacts import Checkpoint

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from slipway.config.merge import MergeConfig
-from slipway.pipeline.ensure import ensure
+from slipway.pipeline.ensure import ensure, work_folder
+from slipway.pipeline.stage import StageCall
 from slipway.runners.local import LocalRunner
-from slipway.store.artifacts import Adapter, Checkpoint
-from slipway.store.key import stage_key
+from slipway.store.artifacts import Checkpoint
+from slipway.store.key import key_of
 from slipway.store.store import Store
 from slipway.training.nemo.checkpoints import steps_done
 from tests.support.nemo import TRAINER, dataset_of, pico_params, wait_for
@@ -42,32 +43,23 @@ def inputs(tmp_path, store):
 
 
 def make(store, inputs, params, events=None):
-    return ensure(
-        "train_nemo",
-        inputs,
-        params,
-        output=Adapter,
-        store=store,
-        cache=store.root / "cache",
-        runner=LocalRunner(),
-        on_event=(events if events is not None else []).append,
-        stop_s=30,
-    )
+    on_event = (events if events is not None else []).append
+    return ensure(call_of(inputs, params), store, store.root / "cache", LocalRunner(), on_event)
+
+
+def call_of(inputs, params):
+    return StageCall("train_nemo", inputs, params, stop_s=30)
+
+
+def work_of(store, inputs, params):
+    return work_folder(store, "train_nemo", key_of(call_of(inputs, params).key_document()))
 
 
 def test_the_adapter_goes_through_our_merge(store, inputs):
     adapter = make(store, inputs, pico_params()).artifact
     params = MergeConfig(max_logit_error=10, proof_layers=1, proof_tokens=8)
-    merged = ensure(
-        "merge",
-        {"base": inputs["base"], "adapter": adapter},
-        params,
-        output=Checkpoint,
-        store=store,
-        cache=store.root,
-        runner=LocalRunner(),
-        on_event=lambda e: None,
-    )
+    call = StageCall("merge", {"base": inputs["base"], "adapter": adapter}, params)
+    merged = ensure(call, store, store.root, LocalRunner(), lambda e: None)
     assert merged.artifact.summary["updated_tensors"] == 14
     provenance = adapter.manifest["provenance"]
     assert provenance["inputs"]["data"]["digest"] == inputs["data"].digest and provenance["params"]["image"] is None
@@ -77,7 +69,7 @@ def test_the_adapter_goes_through_our_merge(store, inputs):
 def test_a_stage_told_to_stop_leaves_a_checkpoint_and_no_process(store, inputs, monkeypatch):
     monkeypatch.setenv("TRAINER_STEP_S", "0.2")
     params = pico_params(max_steps=60, epochs=60)
-    work = store.root / "work" / f"train_nemo-{stage_key('train_nemo', inputs, params, {})[:16]}"
+    work = work_of(store, inputs, params)
 
     class Impatient(LocalRunner):
         def poll(self, job):
@@ -86,17 +78,7 @@ def test_a_stage_told_to_stop_leaves_a_checkpoint_and_no_process(store, inputs, 
             return super().poll(job)
 
     with pytest.raises(KeyboardInterrupt):
-        ensure(
-            "train_nemo",
-            inputs,
-            params,
-            output=Adapter,
-            store=store,
-            cache=store.root,
-            runner=_cancels(Impatient),
-            on_event=lambda e: None,
-            stop_s=30,
-        )
+        ensure(call_of(inputs, params), store, store.root, _cancels(Impatient), lambda e: None)
     saved = steps_done(work / "nemo" / "ckpt")
     assert 2 <= saved < 60 and "stopped by SIGTERM" in (work / "nemo" / "log.txt").read_text()
     assert not (work / "nemo" / "process.json").exists()
@@ -125,15 +107,16 @@ def _cancels(kind):
 ORCHESTRATOR = """
 import sys
 from pathlib import Path
-from slipway.store.artifacts import Adapter, Checkpoint, Dataset
+from slipway.store.artifacts import Checkpoint, Dataset
 from slipway.store.store import Store
 from slipway.pipeline.ensure import ensure
+from slipway.pipeline.stage import StageCall
 from slipway.runners.local import LocalRunner
 from tests.support.nemo import pico_params
 store = Store(Path(sys.argv[1]))
 inputs = {"base": store.find(Checkpoint, "base"), "data": store.find(Dataset, "data")}
-ensure("train_nemo", inputs, pico_params(max_steps=60, epochs=60), output=Adapter, store=store, cache=store.root,
-       runner=LocalRunner(), on_event=lambda e: None)
+call = StageCall("train_nemo", inputs, pico_params(max_steps=60, epochs=60))
+ensure(call, store, store.root, LocalRunner(), lambda e: None)
 """
 
 
@@ -143,7 +126,7 @@ def test_what_runs_is_adopted_after_a_kill(store, inputs, monkeypatch, who):
     root = Path(__file__).resolve().parents[2]
     first = subprocess.Popen([sys.executable, "-c", ORCHESTRATOR, str(store.root)], cwd=root)
     params = pico_params(max_steps=60, epochs=60)
-    work = store.root / "work" / f"train_nemo-{stage_key('train_nemo', inputs, params, {})[:16]}"
+    work = work_of(store, inputs, params)
     wait_for(lambda: steps_done(work / "nemo" / "ckpt") >= 2)
     trainer = json.loads((work / "nemo" / "process.json").read_text())["pid"]
     if who == "stage":

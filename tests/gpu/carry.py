@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 
 from slipway.config.model import ModelConfig
-from slipway.pipeline.stage import Workspace
+from slipway.pipeline.workspace import Workspace
 from slipway.stages.fetch import fetch
 from slipway.system.progress import Progress
 

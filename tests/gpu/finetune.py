@@ -188,8 +188,8 @@ class Run:
             "extra": {},
             "store": str(self.store.root),
         }
-        (work / "job.json").write_text(json.dumps(job | {"cache": str(self.work / "cache")}))
-        return work / "job.json"
+        (work / "stage.json").write_text(json.dumps(job | {"cache": str(self.work / "cache")}))
+        return work / "stage.json"
 
     def _at(self, kind: Any) -> Any:
         return load(kind, self.store.dir(kind.kind, self.key))

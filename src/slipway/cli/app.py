@@ -37,7 +37,7 @@ app = typer.Typer(
 # With an example each, in the order of --help.
 COMMANDS = (
     (pipeline_commands.run, "`slipway run train.epochs=2 layers.quantize=formats/fp8`"),
-    (pipeline_commands.stage, "`slipway stage merge .slipway/work/merge-1f3a/job.json`"),
+    (pipeline_commands.stage, "`slipway stage merge .slipway/work/merge-1f3a/stage.json`"),
     (
         model_commands.quantize,
         "`slipway quantize models/llama-8b --adapter adapters/support --format nvfp4a16 --out out/llama-8b-nvfp4`",

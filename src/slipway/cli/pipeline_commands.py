@@ -22,7 +22,7 @@ def run(overrides: Overrides = None, conf: Conf = Path("conf"), as_json: AsJson 
 
 def stage(
     name: Annotated[str, typer.Argument(help="fetch, prepare, train, merge, quantize, engine, evaluate or gate.")],
-    job: Annotated[Path, typer.Argument(help="job.json: inputs, params, where the artifact goes.")],
+    job: Annotated[Path, typer.Argument(help="stage.json: inputs, params, where the artifact goes.")],
 ) -> None:
     """Run one stage in this process from its job file; prints the artifact's directory."""
     from slipway.pipeline.execute import execute

@@ -1,12 +1,14 @@
-"""What every section of the config is: a frozen model that knows its keys, and the types that several sections use."""
+"""What every section of the config is: a frozen model that knows its keys, and which of them decide what a stage makes; and the
+types that several sections use."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Secret
@@ -15,10 +17,50 @@ from pydantic_core import PydanticCustomError
 from slipway.system.redact import MASK, mask_forms, register_url
 
 
+@dataclass(frozen=True)
+class Birth:
+    """See `born`."""
+
+    value: Any
+
+
+def born(value: Any) -> Birth:
+    """Marks a field that was added after artifacts had been made: `loss_scale: Annotated[float, born(1.0)] = Field(0.5, ...)`.
+
+    `value` is what the stage did before the field existed (for a section: its key document then, `{}` if all its own fields are
+    born too). While the field equals it the field is left out of the key, and what was made before is reused; the default may
+    be another and may change. Never change a birth value: keys of both meanings would be equal.
+    """
+    return Birth(value)
+
+
 class Section(BaseModel):
     """A group of keys: unknown ones are errors, values never change after parsing."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    def key_document(self) -> dict[str, Any]:
+        """What a stage's key holds of these values, as JSON: every field, but those that equal their birth value."""
+        plain = self.model_dump(mode="json")
+        document = {name: _keyed(getattr(self, name), plain[name]) for name in type(self).model_fields}
+        births = {
+            name: mark.value
+            for name, field in type(self).model_fields.items()
+            for mark in field.metadata
+            if isinstance(mark, Birth)
+        }
+        return {name: value for name, value in document.items() if name not in births or value != births[name]}
+
+
+def _keyed(value: Any, plain: Any) -> Any:
+    """A field's value as JSON (`plain`), with the key documents of the sections in it, in lists and mappings too."""
+    if isinstance(value, Section):
+        return value.key_document()
+    if isinstance(value, list | tuple):
+        return [_keyed(one, below) for one, below in zip(value, plain, strict=True)]
+    if isinstance(value, dict):
+        return {key: _keyed(one, plain[key]) for key, one in value.items()}
+    return plain
 
 
 def _switch(value: object) -> object:

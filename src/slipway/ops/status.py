@@ -13,6 +13,7 @@ from slipway.deployment.state import status
 from slipway.deployment.target import target_for
 from slipway.ops.services import Services
 from slipway.ops.training_jobs import PREFIX, training_jobs
+from slipway.pipeline.stage import STAGE_FILE
 from slipway.system.http import is_healthy
 
 
@@ -84,7 +85,7 @@ def _unfinished_work(root: Path, training: set[str]) -> list[dict[str, str]]:
     """Work folders of stages that did not finish; a running stage is not left over, nor one whose training still runs."""
     running = {c for p in psutil.process_iter(["cmdline"]) if "slipway" in (c := " ".join(p.info["cmdline"] or []))}
     rows = []
-    for work in sorted(root.glob("work/*/job.json")):
+    for work in sorted(root.glob(f"work/*/{STAGE_FILE}")):
         alive = any(os.fspath(work.resolve()) in line for line in running)
         if not alive and f"{PREFIX}{work.parent.name}" not in training:
             rows.append(

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from slipway.config.load import Config
 from slipway.config.target import DockerConfig, LocalRunConfig, SlurmConfig, TargetConfig
 from slipway.errors import ResourceError
+from slipway.pipeline.stage import STAGE_FILE
 from slipway.runners import local as local_runner
 from slipway.runners.base import Job, read_job_file
 from slipway.training.nemo.checkpoints import steps_done
@@ -157,7 +158,7 @@ def _of_slurm(name: str, recorded: int | None, asked: Asked, followed: bool, sav
 def _target(work: Path) -> TargetConfig | None:
     """Where the stage of this folder trains; None when its job file is of another version or half gone."""
     try:
-        return NemoTrainParams.model_validate(json.loads((work / "job.json").read_text())["params"]).target
+        return NemoTrainParams.model_validate(json.loads((work / STAGE_FILE).read_text())["params"]).target
     except (OSError, ValueError, KeyError, ValidationError):
         return None
 

@@ -1,7 +1,6 @@
-"""From (stage, inputs, params) to an artifact: the key, the skip decision, the stage process, the result.
+"""From a stage's call to an artifact: the key, reuse or not, the stage process, the result.
 
-`ensure` is what orchestrators call. `execute` is what the stage process calls. A stage named X is the function `X` of
-the module `slipway.X`; its annotations say which inputs and params it takes and which artifact it makes.
+`ensure` is what orchestrators call; `execute` is what the stage process calls.
 """
 
 from __future__ import annotations
@@ -9,27 +8,26 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel
-
 from slipway.errors import SlipwayError, StageError
+from slipway.pipeline.stage import ERROR_FILE, STAGE_FILE, StageCall, stage_spec
 from slipway.runners.base import Job, OnEvent, Outcome, Runner, follow
 from slipway.store.artifacts import MANIFEST, Artifact
-from slipway.store.key import stage_key
+from slipway.store.key import KEY_FORMAT, key_of
 from slipway.store.store import Store, load
 from slipway.system.files import disk_full_is_named, write_atomic
+from slipway.system.json_files import read_json
 from slipway.system.locks import FOREVER, locked
 from slipway.system.tail import Tail
 
-STOP_S = 10.0
+LAST_LINES = 15
 
 
 @dataclass(frozen=True)
 class Made:
-    """An artifact and how it was come by."""
+    """An artifact, whether it was there already, and why; seconds and bytes of the stage process, 0 when reused."""
 
     artifact: Artifact
     reused: bool
@@ -38,55 +36,49 @@ class Made:
     peak_rss: int
 
 
-def ensure(
-    name: str,
-    inputs: Mapping[str, Artifact | None],
-    params: BaseModel,
-    *,
-    output: type[Artifact],
-    store: Store,
-    cache: Path,
-    runner: Runner,
-    on_event: OnEvent,
-    extra: Mapping[str, str] | None = None,
-    force: bool = False,
-    stop_s: float = STOP_S,
-) -> Made:
-    """The artifact of this stage: reused when intact, else made in a stage process. Raises what the stage raised.
+def ensure(call: StageCall, store: Store, cache: Path, runner: Runner, on_event: OnEvent) -> Made:
+    """The artifact of this call: reused when intact, else made in a stage process. Raises what the stage raised.
 
-    `stop_s`: seconds a cancelled stage gets to end by itself.
+    `cache`: folder of downloads and builds. `on_event`: called with every progress event (a dict) of the stage process.
     """
-    extra = dict(extra or {})
-    key = stage_key(name, inputs, params, extra)
-    work = store.root / "work" / f"{name}-{key[:16]}"
+    key = key_of(call.key_document())
+    output = stage_spec(call.stage).output
+    work = work_folder(store, call.stage, key)
     with disk_full_is_named(work):
         work.mkdir(parents=True, exist_ok=True)
         # A second process that wants the same key waits, however long, and then finds the artifact.
-        with locked(work.with_name(f"{work.name}.lock"), FOREVER, f"stage {name}"):
-            if not force and (found := store.find(output, key)):
+        with locked(work.with_name(f"{work.name}.lock"), FOREVER, f"stage {call.stage}"):
+            if artifact := store.find(output, key):
                 shutil.rmtree(work, ignore_errors=True)
-                return Made(found, True, f"same inputs, params and code (key {key[:12]})", 0.0, 0)
-            job = {
-                "stage": name,
-                "key": key,
-                "inputs": {k: {"uri": v.uri, "kind": v.kind, "digest": v.digest} for k, v in inputs.items() if v},
-                "params": params.model_dump(mode="json"),
-                "extra": extra,
-                "store": str(store.root),
-                "cache": str(cache.expanduser()),
-            }
-            job_file = work / "job.json"
-            write_atomic(job_file, json.dumps(job, indent=1))
-            (work / "error.json").unlink(missing_ok=True)
-            ended = _run(name, job_file, runner, on_event, stop_s)
-            made = _result(name, output, store, key, work, ended)
+                return Made(artifact, True, f"same inputs, params and code (key {key[:12]})", 0.0, 0)
+            write_atomic(work / STAGE_FILE, json.dumps(_stage_document(call, key, store, cache), indent=1))
+            (work / ERROR_FILE).unlink(missing_ok=True)
+            ended = _run(call, work, runner, on_event)
+            artifact = _result(output, store.dir(output.kind, key), work, call.stage, ended)
             shutil.rmtree(work, ignore_errors=True)
-            return Made(made, False, "made", ended.seconds, ended.peak_rss)
+            return Made(artifact, False, "made", ended.seconds, ended.peak_rss)
 
 
-def _run(name: str, job_file: Path, runner: Runner, on_event: OnEvent, stop_s: float) -> Outcome:
+def work_folder(store: Store, stage: str, key: str) -> Path:
+    """Where the stage process keeps what outlives a crash, until the artifact is made."""
+    return store.root / "work" / f"{stage}-{key[:16]}"
+
+
+def _stage_document(call: StageCall, key: str, store: Store, cache: Path) -> dict[str, object]:
+    return {
+        "stage": call.stage,
+        "key": key,
+        "key_format": KEY_FORMAT,
+        "inputs": {name: a.reference() for name, a in call.inputs.items() if a},
+        "params": call.params.model_dump(mode="json"),
+        "extra": dict(call.extra),
+        "store": str(store.root),
+        "cache": str(cache.expanduser()),
+    }
+
+
+def _run(call: StageCall, work: Path, runner: Runner, on_event: OnEvent) -> Outcome:
     """The stage as a job: its events reach `on_event` while it runs."""
-    work = job_file.parent
     tail = Tail(work / "progress.jsonl")
     for _ in tail.lines():  # events of an earlier attempt were shown then
         pass
@@ -95,20 +87,21 @@ def _run(name: str, job_file: Path, runner: Runner, on_event: OnEvent, stop_s: f
         for event in tail.events():
             on_event(event)
 
-    argv = (sys.executable, "-P", "-m", "slipway", "stage", name, str(job_file))
-    return follow(runner, Job(work.name, argv, work, stop_s=stop_s), look)
+    argv = (sys.executable, "-P", "-m", "slipway", "stage", call.stage, str(work / STAGE_FILE))
+    return follow(runner, Job(work.name, argv, work, stop_s=call.stop_s), look)
 
 
-def _result(name: str, output: type[Artifact], store: Store, key: str, work: Path, ended: Outcome) -> Artifact:
-    if (work / "error.json").exists():
-        raise SlipwayError.from_json(json.loads((work / "error.json").read_text()))
-    path = store.dir(output.kind, key)
+def _result(output: type[Artifact], path: Path, work: Path, stage: str, ended: Outcome) -> Artifact:
+    """What the stage process made, or the error that it left, or StageError with its last lines."""
+    if (work / ERROR_FILE).exists():
+        raise SlipwayError.from_json(read_json(work / ERROR_FILE, f"error of stage {stage}", "run again"))
     if ended.code in (0, None) and (path / MANIFEST).exists():
         return load(output, path)
-    last = (work / "log.txt").read_text(errors="replace").strip().splitlines()[-15:]
-    cause = ended.reason
+    lines = (work / "log.txt").read_text(errors="replace").strip().splitlines()[-LAST_LINES:]
     hint = "; killed for memory? free some or lower the batch" if ended.code == -9 else ""
     raise StageError(
-        f"stage {name}", f"{cause} after {ended.seconds:.0f} s{hint}. Last output:\n" + "\n".join(last),
-        "an artifact", f"read {work / 'log.txt'}; run again to resume",
-    )  # fmt: skip
+        f"stage {stage}",
+        f"{ended.reason} after {ended.seconds:.0f} s{hint}. Last output:\n" + "\n".join(lines),
+        "an artifact",
+        f"read {work / 'log.txt'}; run again to resume",
+    )

@@ -1,4 +1,4 @@
-"""One stage in its own process: job file in, artifact out, errors left beside it."""
+"""One stage in its own process: stage.json in, artifact out, errors left beside it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from pydantic import ValidationError
 
 from slipway import __version__
 from slipway.errors import ConfigError, ResourceError, SlipwayError
-from slipway.pipeline.stage import StageSpec, Workspace, stage_spec
+from slipway.pipeline.stage import ERROR_FILE, StageSpec, stage_spec
+from slipway.pipeline.workspace import Workspace
 from slipway.store.artifacts import Artifact
-from slipway.store.key import stage_code
 from slipway.store.store import Store, load
 from slipway.system.files import write_atomic
 from slipway.system.progress import Progress
@@ -30,12 +30,14 @@ def execute(name: str, job_file: Path) -> Path:
     """Run one stage from its job file, in this process; return the artifact's directory. Errors are also left in `error.json`."""
     work = job_file.resolve().parent
     if not job_file.is_file():
-        raise ConfigError("job file", job_file, "an existing job.json", "`slipway run` writes them under .slipway/work")
+        raise ConfigError(
+            "stage file", job_file, "an existing stage.json", "`slipway run` writes them under .slipway/work"
+        )
     try:
         job = json.loads(job_file.read_text())
         if job["stage"] != name:
             raise ConfigError(
-                f"job file {job_file}",
+                f"stage file {job_file}",
                 f"for stage {job['stage']}",
                 f"stage {name}",
                 f"run `slipway stage {job['stage']} {job_file}`",
@@ -43,7 +45,7 @@ def execute(name: str, job_file: Path) -> Path:
         return _execute(job, work)
     except SlipwayError as err:
         mask_exception(err)
-        write_atomic(work / "error.json", json.dumps(err.to_json()))
+        write_atomic(work / ERROR_FILE, json.dumps(err.to_json()))
         raise
 
 
@@ -53,7 +55,7 @@ def _execute(job: dict[str, Any], work: Path) -> Path:
         params = spec.params.model_validate(job["params"])
     except ValidationError as err:
         raise ConfigError(
-            f"params of stage {spec.name}", err.errors()[0]["loc"], err.errors()[0]["msg"], "mend job.json"
+            f"params of stage {spec.name}", err.errors()[0]["loc"], err.errors()[0]["msg"], "mend stage.json"
         ) from err
     store = Store(Path(job["store"]))
     inputs = {k: _input(k, spec, job["inputs"].get(k)) for k in spec.inputs}
@@ -77,11 +79,20 @@ def _input(name: str, spec: StageSpec, ref: dict[str, str] | None) -> Artifact |
 
 
 def _provenance(job: dict[str, Any]) -> dict[str, Any]:
+    """What the manifest says of how the artifact came to be. A stage file of before keys had a format is of format 1."""
     return {
-        "stage": job["stage"], "params": job["params"], "inputs": job["inputs"], "extra": job["extra"],
-        "code": stage_code(job["stage"]), "versions": versions(), "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "host": platform.node(), "arch": platform.machine(), "pid": os.getpid(),
-    }  # fmt: skip
+        "stage": job["stage"],
+        "params": job["params"],
+        "inputs": job["inputs"],
+        "extra": job["extra"],
+        "code": stage_spec(job["stage"]).code_version(),
+        "key_format": job.get("key_format", 1),
+        "versions": versions(),
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "host": platform.node(),
+        "arch": platform.machine(),
+        "pid": os.getpid(),
+    }
 
 
 def versions() -> dict[str, str]:

@@ -1,57 +1,87 @@
-"""What a stage is: a function with typed inputs and params, and the workspace it gets."""
+"""What a stage is: a function with typed inputs and params, the code that decides its bytes, and one call of it.
+
+A stage named X is the function `X` of the module `slipway.stages.X`; its annotations say which inputs and params it takes. The
+module says besides: `OUTPUT`, the kind it makes; `params_of(config)`, its params out of a run's config; where it has them,
+`key_extra(params)`, what the key must know beside inputs and params, and `CODE` with `CODE_WITHOUT`, the modules that decide
+its bytes where that is not the whole stage. The module imports no torch at its top: orchestrators import it.
+"""
 
 from __future__ import annotations
 
 import functools
 import importlib
-import importlib.metadata
 import typing
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import BaseModel
-
+from slipway.config.base import Section
 from slipway.errors import ConfigError
 from slipway.store.artifacts import Artifact
-from slipway.system.progress import Progress
+from slipway.store.code_version import code_digest
+from slipway.store.key import key_document
 
 STAGES = ("fetch", "prepare", "train_cpu", "train_nemo", "merge", "quantize", "engine", "evaluate", "gate")
-
-
-@dataclass(frozen=True)
-class Workspace:
-    """What a stage may touch. `out` becomes the artifact; `work` outlives a crash of the same job (checkpoints);
-    `cache` is shared between jobs and clones (downloads, builds)."""
-
-    out: Path
-    work: Path
-    cache: Path
-    progress: Progress
+STOP_S = 10.0
+STAGE_FILE = "stage.json"  # what a stage process is told, in its work folder
+ERROR_FILE = "error.json"  # what it raised
 
 
 @dataclass(frozen=True)
 class StageSpec:
-    """A stage function with its types, read from its annotations."""
+    """A stage function with its types, read from its annotations, and the modules whose code decides its bytes."""
 
     name: str
     function: Callable[..., None]
     inputs: dict[str, type[Artifact]]
-    params: type[BaseModel]
+    params: type[Section]
     output: type[Artifact]
+    code: tuple[str, ...]
+    code_without: tuple[str, ...]
+
+    def code_version(self) -> str:
+        """Digest of the code that decides what this stage makes."""
+        return code_digest(*self.code, without=self.code_without)
+
+
+@dataclass(frozen=True)
+class StageCall:
+    """One stage to be made: what it reads, its params, and how it is shown and stopped.
+
+    `label`: its name in tables and logs, where it runs more than once. `extra`: what the key must know beside inputs and
+    params. `stop_s`: seconds that a cancelled stage gets to end by itself.
+    """
+
+    stage: str
+    inputs: Mapping[str, Artifact | None]
+    params: Section
+    label: str = ""
+    extra: Mapping[str, str] = field(default_factory=dict)
+    stop_s: float = STOP_S
+
+    @property
+    def title(self) -> str:
+        """The label, else the stage's name."""
+        return self.label or self.stage
+
+    def key_document(self) -> dict[str, Any]:
+        """What decides the bytes that this call makes; `store.key.key_of` digests it."""
+        code = stage_spec(self.stage).code_version()
+        return key_document(self.stage, self.inputs, self.params, self.extra, code)
 
 
 @functools.cache
 def stage_spec(name: str) -> StageSpec:
-    """The stage called `name`. Importing it may import torch."""
+    """The stage called `name`. Raises ConfigError when there is none."""
     if name not in STAGES:
         raise ConfigError("stage", name, f"one of {', '.join(STAGES)}", "see `slipway stage --help`")
     module = importlib.import_module(f"slipway.stages.{name}")
     function = getattr(module, name)
     hints = typing.get_type_hints(function)
     inputs = {k: _artifact_type(t) for k, t in hints.items() if k not in ("params", "space", "return")}
-    return StageSpec(name, function, inputs, hints["params"], module.OUTPUT)
+    code = getattr(module, "CODE", (f"stages.{name}",))
+    without = getattr(module, "CODE_WITHOUT", ())
+    return StageSpec(name, function, inputs, hints["params"], module.OUTPUT, code, without)
 
 
 def _artifact_type(hint: Any) -> type[Artifact]:

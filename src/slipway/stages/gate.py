@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slipway.config.gate import GateConfig
 from slipway.errors import ConfigError
@@ -25,11 +25,19 @@ from slipway.evaluation.gate_rules import (
     paired_differences,
     read_items,
 )
-from slipway.pipeline.stage import Workspace
+from slipway.pipeline.workspace import Workspace
 from slipway.store.artifacts import Evaluation, Quantized, Verdict
 from slipway.system.files import write_atomic
 
+if TYPE_CHECKING:
+    from slipway.config.load import Config
+
 OUTPUT = Verdict
+
+
+def params_of(config: Config) -> GateConfig:
+    """This stage's params in a run."""
+    return config.gate
 
 
 def gate(

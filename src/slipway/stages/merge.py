@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slipway.config.merge import MergeConfig
 from slipway.config.quantize import QuantizeConfig
 from slipway.errors import CheckpointError
-from slipway.pipeline.stage import Workspace
+from slipway.pipeline.workspace import Workspace
 from slipway.store.artifacts import Adapter, Artifact, Checkpoint
-from slipway.streaming.export import export_merged
-from slipway.streaming.source_model import Model
-from slipway.weights.checkpoint import is_virtual, model_dir, open_checkpoint, write_virtual
-from slipway.weights.lora import LoraAdapter
-from slipway.weights.merge_proof import prove_layers, prove_logits, why_no_logits
-from slipway.weights.merged import MergedSource
-from slipway.weights.model_files import copy_small_files
-from slipway.weights.shards import TensorSource
+
+if TYPE_CHECKING:
+    from slipway.config.load import Config
+    from slipway.weights.lora import LoraAdapter
+    from slipway.weights.merged import MergedSource
+    from slipway.weights.shards import TensorSource
 
 OUTPUT: type[Artifact] = Checkpoint
 
 
+def params_of(config: Config) -> MergeConfig:
+    """This stage's params in a run."""
+    return config.merge
+
+
 def merge(base: Checkpoint, adapter: Adapter, params: MergeConfig, space: Workspace) -> None:
     """Check that the adapter fits, prove the merge, write the checkpoint. Raises AdapterError or CheckpointError."""
+    from slipway.streaming.export import export_merged
+    from slipway.streaming.source_model import Model
+    from slipway.weights.checkpoint import open_checkpoint, write_virtual
+    from slipway.weights.lora import LoraAdapter
+    from slipway.weights.merged import MergedSource
+    from slipway.weights.model_files import copy_small_files
+
     source, lora = open_checkpoint(base), LoraAdapter(adapter.path)
     merged = MergedSource(source, lora)
     for name in lora.names():
@@ -31,10 +41,10 @@ def merge(base: Checkpoint, adapter: Adapter, params: MergeConfig, space: Worksp
     space.progress.note(f"{len(lora.names())} adapter tensors land on {len(merged.updates)} base tensors")
     proof = _prove(base, adapter, source, merged, lora, params)
     if params.materialize:
-        model = Model(merged, model_dir(base), {"base": base.digest, "adapter": adapter.digest})
+        model = Model(merged, base.path, {"base": base.digest, "adapter": adapter.digest})
         export_merged(model, space.out, QuantizeConfig(max_shard_gb=params.max_shard_gb), space.progress)
     else:
-        copy_small_files(model_dir(base), space.out)
+        copy_small_files(base.path, space.out)
         write_virtual(space.out, base, adapter)
     (space.out / "proof.json").write_text(json.dumps(proof, indent=1) + "\n")
     (space.out / "summary.json").write_text(json.dumps(_summary(merged, proof, params)) + "\n")
@@ -48,6 +58,9 @@ def _prove(
     lora: LoraAdapter,
     params: MergeConfig,
 ) -> dict[str, Any]:
+    from slipway.weights.checkpoint import is_virtual
+    from slipway.weights.merge_proof import prove_layers, prove_logits, why_no_logits
+
     proof: dict[str, Any] = {
         "convention": "bf16(fp32(W) + fp32(scaling * (B @ A)))",
         "base": base.digest,
@@ -56,7 +69,7 @@ def _prove(
     }
     if reason := why_no_logits(source, base_is_virtual=is_virtual(base)):
         return {**proof, "logits": None, "logits_not_run": reason}
-    logits = prove_logits(model_dir(base), adapter.path, merged, params.proof_tokens)
+    logits = prove_logits(base.path, adapter.path, merged, params.proof_tokens)
     if not logits["mean_abs"] <= params.max_logit_error:  # NaN fails too
         raise CheckpointError(
             "merge proof: mean absolute logit difference to base + adapter", f"{logits['mean_abs']:.4f}",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
@@ -20,8 +21,11 @@ from slipway.data.dvc_lock import digest_now, locked_digest, locked_stage
 from slipway.data.rows import Rejected, Row, check_file, read_rows, refuse, write_rows
 from slipway.data.split import NAMES, Splits, prove, split
 from slipway.errors import DataError
-from slipway.pipeline.stage import Workspace
+from slipway.pipeline.workspace import Workspace
 from slipway.store.artifacts import Checkpoint, Dataset
+
+if TYPE_CHECKING:
+    from slipway.config.load import Config
 
 OUTPUT = Dataset
 SPLITS = "data/splits"
@@ -37,6 +41,11 @@ class PrepareParams(Section):
     digest: str = Field(description="Digest of the source as DVC writes it: md5, or md5.dir for a directory.")
     revision: str | None = Field(description="DVC's digest of the source; null when DVC does not know these bytes.")
     license: str = Field(description="SPDX licence of the data, for the card.")
+
+
+def params_of(config: Config, root: Path) -> PrepareParams:
+    """This stage's params in a run of the project in `root`. Raises what `prepare_params` raises."""
+    return prepare_params(config.data, root)
 
 
 def prepare_params(config: DataConfig, root: Path) -> PrepareParams:

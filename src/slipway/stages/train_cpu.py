@@ -1,4 +1,4 @@
-"""Fine-tune: base + data -> PEFT adapter. `backend: cpu` is the embedded trainer: QLoRA (NF4 base) or LoRA, fp32 compute.
+"""Stage `train_cpu`: base + data -> PEFT adapter. `backend: cpu` is the embedded trainer: QLoRA (NF4 base) or LoRA, fp32 compute.
 
 Only the upper layers are adapted; the lower ones need no gradient, so autograd starts at the first adapted layer. The
 loss is computed on completion tokens only, before the language-model head, which keeps the vocabulary-sized logits small.
@@ -9,22 +9,26 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import Any
-
-import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from typing import TYPE_CHECKING, Any
 
 from slipway.config.train import TrainConfig
 from slipway.data.rows import read_rows
-from slipway.errors import ConfigError
-from slipway.pipeline.stage import Workspace
+from slipway.pipeline.workspace import Workspace
 from slipway.store.artifacts import Adapter, Checkpoint, Dataset
-from slipway.training.loop import Checkpoints, Loop, Schedule, mean_loss
-from slipway.training.packing import Example, tokenize
-from slipway.weights.checkpoint import model_dir
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+    from slipway.config.load import Config
+    from slipway.training.loop import Loop
+    from slipway.training.packing import Example
 
 OUTPUT = Adapter
+
+
+def params_of(config: Config) -> TrainConfig:
+    """This stage's params in a run."""
+    return config.train
 
 
 def train_cpu(base: Checkpoint, data: Dataset, params: TrainConfig, space: Workspace) -> None:
@@ -32,9 +36,16 @@ def train_cpu(base: Checkpoint, data: Dataset, params: TrainConfig, space: Works
 
     Resumes from the last complete checkpoint in `space.work`; the result equals an uninterrupted run's, bit for bit.
     """
+    import torch
+    from transformers import AutoTokenizer
+
+    from slipway.training.loop import Checkpoints, Loop, Schedule
+    from slipway.training.lora_model import load_model
+    from slipway.training.packing import tokenize
+
     torch.set_num_threads(params.threads or len(os.sched_getaffinity(0)))
     torch.manual_seed(params.seed)
-    directory = str(model_dir(base))
+    directory = str(base.path)
     tokenizer = AutoTokenizer.from_pretrained(directory)
     rows = tokenize(read_rows(data.path / "train.jsonl"), tokenizer, params.pack_length)
     held_out = tokenize(read_rows(data.path / "val.jsonl"), tokenizer, params.pack_length)
@@ -48,38 +59,6 @@ def train_cpu(base: Checkpoint, data: Dataset, params: TrainConfig, space: Works
     _summarise(model, loop, held_out, space, time.monotonic() - started)
 
 
-def load_model(directory: str, params: TrainConfig) -> PeftModel:
-    """The base with fresh LoRA modules on its upper layers: NF4 weights for QLoRA, fp32 for LoRA; fp32 compute."""
-    layers = AutoConfig.from_pretrained(directory).num_hidden_layers
-    if params.upper_layers > layers:
-        raise ConfigError(
-            "train.upper_layers",
-            params.upper_layers,
-            f"at most the model's {layers} layers",
-            "lower train.upper_layers",
-        )
-    nf4 = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32)
-    model = AutoModelForCausalLM.from_pretrained(
-        directory,
-        dtype=torch.float32,
-        attn_implementation="sdpa",
-        device_map={"": "cpu"},
-        quantization_config=nf4 if params.method == "qlora" else None,
-    )
-    model.requires_grad_(False)
-    if params.activation_checkpointing == "full":
-        model.activation_checkpointing_enable({"use_reentrant": False})
-    return get_peft_model(model, lora_config(params, layers))
-
-
-def lora_config(params: TrainConfig, layers: int) -> LoraConfig:
-    first = layers - params.upper_layers
-    return LoraConfig(
-        task_type="CAUSAL_LM", r=params.rank, lora_alpha=params.alpha, lora_dropout=params.dropout, target_modules=params.targets,
-        layers_to_transform=list(range(first, layers)) if first else None, layers_pattern="layers" if first else None,
-    )  # fmt: skip
-
-
 def _save(model: PeftModel, loop: Loop, space: Workspace) -> None:
     model.save_pretrained(str(space.out), save_embedding_layers=False)
     (space.out / "README.md").unlink(missing_ok=True)
@@ -87,6 +66,8 @@ def _save(model: PeftModel, loop: Loop, space: Workspace) -> None:
 
 
 def _summarise(model: PeftModel, loop: Loop, held_out: list[Example], space: Workspace, seconds: float) -> None:
+    from slipway.training.loop import mean_loss
+
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     summary: dict[str, Any] = {
         "steps": loop.schedule.steps,

@@ -11,25 +11,35 @@ import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slipway.config.target import LocalRunConfig
 from slipway.errors import StageError
-from slipway.pipeline.stage import Workspace
+from slipway.pipeline.workspace import Workspace
 from slipway.runners.choose import described, runner_for
 from slipway.store.artifacts import Adapter, Checkpoint, Dataset
 from slipway.system.files import sha256_bytes
 from slipway.system.progress import Progress
 from slipway.training.nemo.attempts import AttemptTotals, run_to_end, stopped_by_sigterm
 from slipway.training.nemo.checkpoints import latest
-from slipway.training.nemo.job import RECIPE, JobFiles, write_job
 from slipway.training.nemo.log import TrainingLog
-from slipway.training.nemo.params import NemoTrainParams, image_digest, refuse_sft
-from slipway.training.nemo.run_recipe import RunRecipe, run_recipe
-from slipway.weights.adapter_check import check_adapter, name_base
-from slipway.weights.lora import CONFIG, WEIGHTS
+from slipway.training.nemo.params import NemoTrainParams, image_digest, nemo_train_params, refuse_sft
+
+if TYPE_CHECKING:
+    from slipway.config.load import Config
+    from slipway.training.nemo.job import JobFiles
+    from slipway.training.nemo.run_recipe import RunRecipe
 
 OUTPUT = Adapter
+# The recipe and the count of its steps decide the adapter; runners, logs and attempts carry it out, and days of training are not
+# thrown away because one of those was mended. Left out of what the two reach: modules that only refuse.
+CODE = ("training.nemo.recipe", "training.nemo.steps")
+CODE_WITHOUT = ("errors", "training.nemo.schema")
+
+
+def params_of(config: Config) -> NemoTrainParams:
+    """This stage's params in a run. Raises ConfigError when the target's image has no row."""
+    return nemo_train_params(config)
 
 
 def train_nemo(base: Checkpoint, data: Dataset, params: NemoTrainParams, space: Workspace) -> None:
@@ -38,6 +48,9 @@ def train_nemo(base: Checkpoint, data: Dataset, params: NemoTrainParams, space: 
     Raises ConfigError before any work for what NeMo would do wrong or not at all; StageError or ResourceError when
     attempts get no further. Checkpoints stay in `space.work`: the next run adopts a job that still runs, or resumes.
     """
+    from slipway.training.nemo.job import JobFiles, write_job
+    from slipway.training.nemo.run_recipe import run_recipe
+
     refuse_sft(params.train)
     runner = runner_for(params.target, params.image)
     files = JobFiles(base, data, space.work / "nemo", params)
@@ -101,6 +114,10 @@ def figures(step: dict[str, Any]) -> dict[str, float]:
 
 
 def _keep(files: JobFiles, recipe: RunRecipe, log: TrainingLog, ended: AttemptTotals, space: Workspace) -> None:
+    from slipway.training.nemo.job import RECIPE
+    from slipway.weights.adapter_check import check_adapter, name_base
+    from slipway.weights.lora import CONFIG, WEIGHTS
+
     saved = latest(files.checkpoints)
     if saved is None or saved.step != recipe.steps - 1:
         found = saved.path.name if saved else "none"

@@ -23,7 +23,12 @@ class Artifact(BaseModel):
 
     @property
     def path(self) -> Path:
+        """The directory of its files."""
         return Path(self.uri)
+
+    def reference(self) -> dict[str, str]:
+        """How documents name this artifact: uri, kind, digest."""
+        return {"uri": self.uri, "kind": self.kind, "digest": self.digest}
 
     def read_json(self, name: str) -> Any:
         return json.loads((self.path / name).read_text())

@@ -17,7 +17,7 @@ from slipway.quantization.formats import FORMATS
 from slipway.quantization.layouts import LAYOUTS, Layout, Scheme
 from slipway.quantization.methods import encoder
 from slipway.quantization.mixed_precision import climb, table
-from slipway.store.key import code_digest
+from slipway.store.code_version import code_digest
 from slipway.streaming import tensor_plan as planning
 from slipway.streaming.budget import Budget
 from slipway.streaming.compute import Work

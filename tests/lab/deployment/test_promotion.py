@@ -18,7 +18,7 @@ from slipway.deployment.releases import Release
 from slipway.deployment.state import champion, status, stop
 from slipway.engines.chat_client import ChatClient
 from slipway.errors import EngineError
-from slipway.pipeline.stage import Workspace
+from slipway.pipeline.workspace import Workspace
 from slipway.stages.engine import engine
 from slipway.store.artifacts import Checkpoint, Dataset, Engine, Evaluation, Verdict
 from slipway.store.store import Store, load

@@ -27,7 +27,7 @@ from slipway.engines import server as serving
 from slipway.engines.chat_client import ChatClient
 from slipway.engines.llamacpp.build import build_id, find_tools
 from slipway.errors import CheckpointError, EngineError, ResourceError
-from slipway.pipeline.stage import Workspace
+from slipway.pipeline.workspace import Workspace
 from slipway.stages.engine import engine
 from slipway.stages.evaluate import PARTIAL, EvaluateParams, evaluate
 from slipway.stages.quantize import quantize

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from slipway.config.model import ModelConfig
 from slipway.config.quantize import QuantizeConfig
 from slipway.config.store import StoreConfig
-from slipway.pipeline.stage import Workspace
+from slipway.pipeline.workspace import Workspace
 from slipway.stages.fetch import fetch
 from slipway.stages.quantize import quantize
 from slipway.store.artifacts import Checkpoint

@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from slipway.config.merge import MergeConfig
 from slipway.data.rows import read_rows
-from slipway.pipeline.stage import Workspace
+from slipway.pipeline.workspace import Workspace
 from slipway.stages.merge import merge
 from slipway.stages.train_nemo import train_nemo
 from slipway.store.artifacts import Adapter, Checkpoint

@@ -15,7 +15,7 @@ from slipway.config.load import Config
 from slipway.config.target import SlurmConfig, TargetConfig
 from slipway.errors import ResourceError
 from slipway.ops.training_jobs import training_jobs
-from slipway.pipeline.stage import Workspace
+from slipway.pipeline.workspace import Workspace
 from slipway.runners.docker_container import list_jobs
 from slipway.stages.train_nemo import train_nemo
 from slipway.store.artifacts import Adapter, Checkpoint
@@ -127,15 +127,15 @@ def test_a_full_checkpoint_disk_is_said_before_the_model_loads(in_container):
 ORCHESTRATOR = """
 import json, sys
 from pathlib import Path
-from slipway.store.artifacts import Adapter, Checkpoint, Dataset
+from slipway.store.artifacts import Checkpoint, Dataset
 from slipway.store.store import Store
 from slipway.training.nemo.params import NemoTrainParams
 from slipway.pipeline.ensure import ensure
+from slipway.pipeline.stage import StageCall
 from slipway.runners.local import LocalRunner
 store, params = Store(Path(sys.argv[1])), NemoTrainParams.model_validate(json.loads(sys.argv[2]))
 inputs = {"base": store.find(Checkpoint, "base"), "data": store.find(Dataset, "data")}
-made = ensure("train_nemo", inputs, params, output=Adapter, store=store, cache=store.root, runner=LocalRunner(),
-              on_event=lambda e: None)
+made = ensure(StageCall("train_nemo", inputs, params), store, store.root, LocalRunner(), lambda e: None)
 print(made.artifact.uri)
 """
 

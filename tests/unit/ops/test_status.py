@@ -28,7 +28,7 @@ def test_an_empty_store_has_nothing_to_say(config):
 def test_training_is_shown_with_what_is_saved_and_who_follows(config, tmp_path, capsys, monkeypatch):
     work = tmp_path / "store" / "work" / "train_nemo-0123456789abcdef"
     (work / "nemo" / "ckpt" / "epoch_0_step_9" / "model").mkdir(parents=True)
-    (work / "job.json").write_text(json.dumps({"params": pico_params().model_dump(mode="json")}))
+    (work / "stage.json").write_text(json.dumps({"params": pico_params().model_dump(mode="json")}))
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as process:
         record = {"name": "x", "pid": process.pid, "create_time": psutil.Process(process.pid).create_time()}
         (work / "nemo" / "process.json").write_text(json.dumps(record))

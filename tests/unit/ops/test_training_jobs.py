@@ -27,7 +27,7 @@ def work(tmp_path, runner=None, key="0123456789abcdef"):
     params = pico_params()
     if runner:
         params = params.model_copy(update={"target": TargetConfig(name="t", runner=runner)})
-    (folder / "job.json").write_text(json.dumps({"params": params.model_dump(mode="json")}))
+    (folder / "stage.json").write_text(json.dumps({"params": params.model_dump(mode="json")}))
     return folder
 
 
@@ -60,7 +60,7 @@ def test_a_job_without_its_stage_is_a_leftover_that_says_how_to_end_it(tmp_path,
 def test_an_ended_job_and_a_folder_of_another_version_are_none(tmp_path, sleeper):
     work(tmp_path)
     broken = work(tmp_path, key="fedcba9876543210")
-    (broken / "job.json").write_text('{"params": {"rank": 3}}')
+    (broken / "stage.json").write_text('{"params": {"rank": 3}}')
     (broken / "nemo" / "process.json").write_text(json.dumps(sleeper))
     assert training_jobs(config(tmp_path)) == ([], [])
 

@@ -10,7 +10,7 @@ from slipway.data.rows import Row
 from slipway.errors import DataError, EngineError
 from slipway.evaluation.quality import choose, parse, score, summarize
 from slipway.evaluation.statistics import wilson
-from slipway.pipeline.stage import Workspace
+from slipway.pipeline.workspace import Workspace
 from slipway.stages.evaluate import PARTIAL, EvaluateParams, evaluate
 from slipway.store.artifacts import Dataset, Engine
 from slipway.store.store import load, seal

@@ -14,10 +14,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from slipway.config.model import ModelConfig
 from slipway.errors import CheckpointError, ResourceError
-from slipway.pipeline.stage import Workspace
+from slipway.pipeline.stage import StageCall
+from slipway.pipeline.workspace import Workspace
 from slipway.stages.fetch import fetch
 from slipway.store.artifacts import Checkpoint
-from slipway.store.key import stage_key
+from slipway.store.key import key_of
 from slipway.store.store import Store, load, seal, verify
 from slipway.system.progress import Progress
 from slipway.weights.checkpoint import open_checkpoint
@@ -206,7 +207,8 @@ def test_the_same_bytes_have_the_same_digest_and_other_bytes_another(tmp_path, d
 
 def test_the_stage_key_follows_the_directory(directory):
     def key():
-        return stage_key("fetch", {}, params_for(directory), fetch_extra(params_for(directory)))
+        params = params_for(directory)
+        return key_of(StageCall("fetch", {}, params, extra=fetch_extra(params)).key_document())
 
     before = key()
     assert key() == before

@@ -8,7 +8,8 @@ from slipway.config.gate import GateConfig
 from slipway.errors import ConfigError, DataError, GateError
 from slipway.evaluation.gate_rules import require_pass
 from slipway.evaluation.statistics import paired_difference, wilson
-from slipway.pipeline.stage import Workspace, stage_spec
+from slipway.pipeline.stage import stage_spec
+from slipway.pipeline.workspace import Workspace
 from slipway.stages.gate import gate
 from slipway.store.artifacts import Evaluation, Quantized, Verdict
 from slipway.store.store import Store, load

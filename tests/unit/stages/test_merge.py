@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from slipway.config.merge import MergeConfig
 from slipway.errors import AdapterError, CheckpointError
-from slipway.pipeline.stage import Workspace
+from slipway.pipeline.workspace import Workspace
 from slipway.stages.merge import merge
 from slipway.store.artifacts import Adapter, Checkpoint
 from slipway.store.store import load, seal

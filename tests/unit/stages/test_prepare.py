@@ -8,7 +8,7 @@ import pytest
 from slipway.config.data import DataConfig
 from slipway.data.dvc_lock import digest_now
 from slipway.errors import CheckpointError, DataError
-from slipway.pipeline.stage import Workspace
+from slipway.pipeline.workspace import Workspace
 from slipway.stages.prepare import PrepareParams, prepare, prepare_params
 from slipway.store.artifacts import Checkpoint
 from slipway.system.progress import Progress

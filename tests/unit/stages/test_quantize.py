@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from slipway.errors import CheckpointError, ConfigError
-from slipway.pipeline.stage import Workspace, stage_spec
+from slipway.pipeline.stage import stage_spec
+from slipway.pipeline.workspace import Workspace
 from slipway.stages import quantize as stage
 from slipway.store.artifacts import Adapter, Checkpoint, Dataset, Quantized
 from slipway.store.store import load, seal

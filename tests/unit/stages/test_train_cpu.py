@@ -8,11 +8,12 @@ from safetensors.torch import load_file
 
 from slipway.config.train import TrainConfig
 from slipway.errors import ConfigError, DataError
-from slipway.pipeline.stage import Workspace
-from slipway.stages.train_cpu import load_model, train_cpu
+from slipway.pipeline.workspace import Workspace
+from slipway.stages.train_cpu import train_cpu
 from slipway.store.artifacts import Checkpoint, Dataset
 from slipway.store.store import load, seal
 from slipway.system.progress import Progress
+from slipway.training.lora_model import load_model
 from tests.support.pico import pico_model
 
 PARAMS = TrainConfig(

@@ -13,10 +13,11 @@ from slipway.config.image import ImageConfig
 from slipway.config.model import ModelConfig
 from slipway.config.target import SlurmConfig, TargetConfig
 from slipway.errors import AdapterError, ConfigError, ResourceError
-from slipway.pipeline.stage import Workspace
+from slipway.pipeline.stage import StageCall
+from slipway.pipeline.workspace import Workspace
 from slipway.stages.train_nemo import train_nemo
 from slipway.store.artifacts import Checkpoint
-from slipway.store.key import stage_key
+from slipway.store.key import key_of
 from slipway.store.store import Store
 from slipway.system.files import sha256_file
 from slipway.system.progress import Progress
@@ -130,7 +131,7 @@ def test_the_key_covers_what_decides_the_bytes_and_not_how_the_machine_is_reache
     one = pico_params()
 
     def key(**change):
-        return stage_key("train_nemo", inputs, one.model_copy(update=change), {})
+        return key_of(StageCall("train_nemo", inputs, one.model_copy(update=change)).key_document())
 
     def target(**change):
         return one.target.model_copy(update=change)

@@ -9,9 +9,9 @@ from transformers import AutoTokenizer
 
 from slipway.config.train import TrainConfig
 from slipway.errors import ConfigError, DataError
-from slipway.stages.train_cpu import load_model
 from slipway.system.progress import Progress
 from slipway.training.loop import Checkpoints, Loop, Schedule, learning_rate, mean_loss, summed_loss
+from slipway.training.lora_model import load_model
 from slipway.training.packing import Example, collate, tokenize
 from tests.support.pico import pico_model
 

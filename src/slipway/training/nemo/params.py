@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from slipway.config.base import Section
 from slipway.config.image import ImageConfig
-from slipway.config.load import Config
 from slipway.config.model import ModelConfig
 from slipway.config.target import LocalRunConfig, TargetConfig
 from slipway.config.train import TrainConfig
 from slipway.errors import ConfigError
+
+if TYPE_CHECKING:
+    from slipway.config.load import Config
 
 # Seconds between SIGTERM and SIGKILL of a training job: one optimizer step and one save, of a 70B on one slow GPU.
 STOP_S = 600.0
@@ -38,8 +40,8 @@ class NemoTrainParams(Section):
         """
         target = self.target
         return {
-            "train": self.train.model_dump(mode="json"),
-            "model": self.model.model_dump(mode="json"),
+            "train": self.train.key_document(),
+            "model": self.model.key_document(),
             "target": {
                 "arch": target.arch,
                 "nodes": target.nodes,

@@ -4,7 +4,7 @@ import pytest
 
 from slipway.config.model import ModelConfig
 from slipway.config.target import TargetConfig
-from slipway.pipeline.stage import Workspace
+from slipway.pipeline.workspace import Workspace
 from slipway.stages.fetch import fetch
 from slipway.store.artifacts import Checkpoint
 from slipway.store.store import Store
