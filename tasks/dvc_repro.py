@@ -31,11 +31,11 @@ def reproduce(config: DataConfig) -> bool:
     )
     if done.returncode == 0:
         return True
-    said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-8:])
-    kind = StageError if "acquire lock" in said else DataError
+    output = "\n".join((done.stdout + done.stderr).strip().splitlines()[-8:])
+    kind = StageError if "acquire lock" in output else DataError
     raise kind(
         "dvc repro",
-        said,
+        output,
         "data up to date with dvc.yaml",
         "run `dvc repro` in the project's root and read what it says",
     )

@@ -31,6 +31,7 @@ class ProgressArtifact:
         self._label, self._id, self._throttle = label, UUID(int=0), Throttle(UPDATE_EVERY_S)
 
     def update(self, event: dict[str, Any]) -> None:
+        """Show a progress event of a stage process."""
         total = event.get("total")
         if self._label not in SHOWN or not total or not (self._throttle.due() or event["done"] == total):
             return

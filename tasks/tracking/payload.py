@@ -22,6 +22,7 @@ def flatten(doc: Any, prefix: str = "") -> dict[str, str]:
 
 
 def numbers(summary: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers in a summary, as floats; truth values are none."""
     return {k: float(v) for k, v in summary.items() if isinstance(v, int | float) and not isinstance(v, bool)}
 
 

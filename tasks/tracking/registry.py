@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 def external_model(tracker: Tracker, artifact: Artifact, run_id: str) -> str:
     """The MLflow model id that stands for these bytes; made once per digest."""
     mlflow = library()
-    found = tracker.client.search_logged_models(
+    models = tracker.client.search_logged_models(
         [tracker.experiment], f"tags.digest = '{artifact.digest}'", max_results=1
     )
-    if found:
-        return str(found[0].model_id)
+    if models:
+        return str(models[0].model_id)
     tags = {"uri": mask(artifact.uri), "digest": artifact.digest, "kind": artifact.kind}
     params = {k: str(v) for k, v in numbers(artifact.summary).items()}
     name = f"{artifact.kind}-{artifact.digest[:12]}"
@@ -66,8 +66,9 @@ def register(tracker: Tracker, engine: Engine, verdict: Verdict, card: str) -> s
 
 
 def version_of(client: Client, name: str, digest: str) -> str:
-    found = client.search_model_versions(f"name = '{name}' and tags.digest = '{digest}'", max_results=1)
-    return str(found[0].version) if found else ""
+    """The version of the registered model that has this engine digest; empty when there is none."""
+    versions = client.search_model_versions(f"name = '{name}' and tags.digest = '{digest}'", max_results=1)
+    return str(versions[0].version) if versions else ""
 
 
 def set_champion(config: Config, engine_digest: str) -> str:

@@ -97,10 +97,10 @@ def _provenance(job: dict[str, Any]) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Versions of Slipway, Python and the packages that decide numerics; absent ones are left out."""
-    found = {"slipway": __version__, "python": platform.python_version()}
+    installed = {"slipway": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            installed[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed

@@ -1,4 +1,7 @@
-"""What a stage may touch. Alone in its module, so that a stage's code version covers this and not the machinery that runs stages."""
+"""What a stage may touch.
+
+Short because it stands alone: a stage's code version covers this, and not the machinery that runs stages.
+"""
 
 from __future__ import annotations
 

@@ -86,6 +86,7 @@ class LogFollower:
     _since: tuple[float, int] | None = field(default=None)
 
     def look(self) -> None:
+        """Report the steps that were logged since the last call."""
         fresh = self.log.new_steps()
         for step in fresh:
             self.progress.metric(step=step["step"] + 1, **figures(step))
@@ -120,9 +121,9 @@ def _keep(files: JobFiles, recipe: RunRecipe, log: TrainingLog, ended: AttemptTo
 
     saved = latest(files.checkpoints)
     if saved is None or saved.step != recipe.steps - 1:
-        found = saved.path.name if saved else "none"
+        last = saved.path.name if saved else "none"
         raise StageError(
-            "last checkpoint", found, f"the one of step {recipe.steps - 1}", f"look into {files.checkpoints}"
+            "last checkpoint", last, f"the one of step {recipe.steps - 1}", f"look into {files.checkpoints}"
         )
     trained = check_adapter(saved.model, files.base, files.params.train)
     for name in (WEIGHTS, CONFIG):
@@ -158,5 +159,5 @@ def _tokens(history: list[dict[str, Any]]) -> int | None:
 def _val_loss(checkpoint: Path) -> float | None:
     """Validation loss of the last checkpoint, where the recipe validates."""
     file = checkpoint / "losses.json"
-    found = json.loads(file.read_text()).get("val_loss") if file.exists() else None
-    return float(found) if isinstance(found, int | float) else None
+    loss = json.loads(file.read_text()).get("val_loss") if file.exists() else None
+    return float(loss) if isinstance(loss, int | float) else None

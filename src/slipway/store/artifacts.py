@@ -31,10 +31,12 @@ class Artifact(BaseModel):
         return {"uri": self.uri, "kind": self.kind, "digest": self.digest}
 
     def read_json(self, name: str) -> Any:
+        """The JSON document in one of its files."""
         return json.loads((self.path / name).read_text())
 
     @property
     def manifest(self) -> dict[str, Any]:
+        """The document written last: files, digest, key, provenance."""
         doc: dict[str, Any] = self.read_json(MANIFEST)
         return doc
 

@@ -26,16 +26,16 @@ class Ancestor:
 def lineage(*artifacts: Artifact) -> list[Ancestor]:
     """The artifacts and all they were made from, nearest first, each digest once."""
     todo = [("", a.kind, a.uri, a.digest) for a in artifacts]
-    found: dict[str, Ancestor] = {}
+    ancestors: dict[str, Ancestor] = {}
     while todo:
         role, kind, uri, digest = todo.pop(0)
-        if digest in found:
+        if digest in ancestors:
             continue
         provenance = _provenance(Path(uri), digest)
-        found[digest] = Ancestor(role or kind, kind, provenance.get("stage", ""), uri, digest, provenance)
+        ancestors[digest] = Ancestor(role or kind, kind, provenance.get("stage", ""), uri, digest, provenance)
         inputs = provenance.get("inputs", {})
         todo += [(f"{role}.{name}".strip("."), i["kind"], i["uri"], i["digest"]) for name, i in inputs.items()]
-    return list(found.values())
+    return list(ancestors.values())
 
 
 def digests(*artifacts: Artifact) -> dict[str, str]:

@@ -41,6 +41,7 @@ def list_files(root: Path) -> list[dict[str, Any]]:
 
 
 def digest_of(kind: str, files: list[dict[str, Any]]) -> str:
+    """sha256 over kind and `list_files`, hex: it names the bytes."""
     return sha256_bytes(canonical({"kind": kind, "files": files}))
 
 
@@ -51,6 +52,7 @@ class Store:
         self.root = root.resolve()
 
     def dir(self, kind: str, key: str) -> Path:
+        """Where the artifact of this kind and key lies, made or not."""
         return self.root / kind / key
 
     def find(self, cls: type[A], key: str) -> A | None:
