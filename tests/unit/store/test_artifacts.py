@@ -1,0 +1,33 @@
+"""Artifacts are values: what they say of themselves and of their files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from slipway.store.artifacts import Adapter, Artifact, Checkpoint
+
+
+def test_kinds_differ_and_name_the_folders_of_the_store() -> None:
+    kinds = {cls.kind for cls in Artifact.__subclasses__()}
+    assert kinds == {"dataset", "checkpoint", "adapter", "quantized", "engine", "evaluation", "verdict"}
+
+
+def test_an_artifact_is_frozen_and_refers_to_itself_by_kind_and_digest() -> None:
+    adapter = Adapter(uri="/store/adapter/k", digest="d", key="k")
+    with pytest.raises(ValidationError):
+        adapter.digest = "other"
+    assert adapter.path == Path("/store/adapter/k")
+    assert adapter.reference() == {"uri": "/store/adapter/k", "kind": "adapter", "digest": "d"}
+
+
+def test_documents_are_read_from_its_directory_and_a_summary_may_be_absent(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(json.dumps({"digest": "d"}))
+    checkpoint = Checkpoint(uri=str(tmp_path), digest="d")
+    assert checkpoint.manifest == {"digest": "d"}
+    assert checkpoint.summary == {}
+    (tmp_path / "summary.json").write_text('{"tensors": 3}')
+    assert checkpoint.summary == {"tensors": 3}
