@@ -23,6 +23,7 @@ PACK_LENGTH = {"8b": 2048, "tiny": 256}
 
 
 def parameters(shape: Shape) -> int:
+    """Parameters of a model of this shape, embeddings included."""
     layer = sum(a * b for a, b in shape.linears().values())
     return shape.layers * layer + shape.vocab * shape.hidden * (1 if shape.tied else 2)
 

@@ -150,12 +150,12 @@ def gpu_used_gb() -> float | None:
 def interleaved(runs: Mapping[str, Callable[[], Figures]], times: int) -> dict[str, Figures]:
     """Each run `times` times, in turn, so that a machine that drifts drifts for all; medians, and every run's
     figures."""
-    seen: dict[str, list[Figures]] = {name: [] for name in runs}
+    figures: dict[str, list[Figures]] = {name: [] for name in runs}
     for i in range(times):
         for name, make in runs.items():
-            seen[name].append(make())
-            say(f"{name}, {i + 1} of {times}: {json.dumps(seen[name][-1])}")
-    return {name: median(found) for name, found in seen.items()}
+            figures[name].append(make())
+            say(f"{name}, {i + 1} of {times}: {json.dumps(figures[name][-1])}")
+    return {name: median(each) for name, each in figures.items()}
 
 
 def median(runs: Sequence[Figures]) -> Figures:
@@ -195,17 +195,17 @@ def commit() -> Figures:
 def machine() -> Figures:
     """Processor, cores this process may use, memory, GPU and driver, and the versions that matter."""
     cpu = re.search(r"model name\s*:\s*(.*)", Path("/proc/cpuinfo").read_text())
-    found: Figures = {
+    facts: Figures = {
         "cpu": cpu[1] if cpu else platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
         "python": platform.python_version(),
-        "versions": {name: found for name in _PACKAGES if (found := _version(name))},
+        "versions": {name: version for name in _PACKAGES if (version := _version(name))},
     }
     if shutil.which("nvidia-smi"):
         query = ["nvidia-smi", "-i", "0", "--query-gpu=name,driver_version", "--format=csv,noheader"]
-        found["gpu"] = subprocess.run(query, capture_output=True, text=True).stdout.strip()
-    return found
+        facts["gpu"] = subprocess.run(query, capture_output=True, text=True).stdout.strip()
+    return facts
 
 
 def _version(name: str) -> str | None:

@@ -36,6 +36,7 @@ STEPS = 7
 
 
 def main() -> None:
+    """Prepare the model, tune it, confirm the gain through NeMo's entry point, print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--work", type=Path, required=True, help="everything is written here; the model stays for the next run"
@@ -65,6 +66,7 @@ class Bench:
         self._config = load_config(ROOT / "conf", [*layers, *overrides(args.size, self._folder)])
 
     def figures(self) -> Figures:
+        """The search's report, and both recipes through the entry point with the gain between them."""
         tuned = self._tune()
         best = {
             k: tuned["best"][k] for k in ("pack_length", "micro_batch", "activation_checkpointing", "attention", "loss")
@@ -116,9 +118,9 @@ class Bench:
                 f"slipway tune ended with {ran.returncode}: "
                 f"{ran.stdout}\n{log.read_text()[-3000:] if log.exists() else ''}"
             )
-        found: dict[str, Any] = json.loads(ran.stdout)
-        keep("tune", {"tune": found | {"command_s": round(time.monotonic() - start, 1)}})
-        return found | {"command_s": round(time.monotonic() - start, 1)}
+        report: dict[str, Any] = json.loads(ran.stdout)
+        keep("tune", {"tune": report | {"command_s": round(time.monotonic() - start, 1)}})
+        return report | {"command_s": round(time.monotonic() - start, 1)}
 
     def _run(self, name: str, params: TrainConfig) -> Figures:
         """STEPS steps of a recipe in a process of its own."""
@@ -140,9 +142,9 @@ class Bench:
                 ).returncode
             except subprocess.TimeoutExpired:
                 code = -1
-        said = TrainingLog(work / "ckpt" / "training.jsonl", work / "log.txt")
-        said.new_steps()
-        steps = said.history()
+        log_of_run = TrainingLog(work / "ckpt" / "training.jsonl", work / "log.txt")
+        log_of_run.new_steps()
+        steps = log_of_run.history()
         if len(steps) < 4:
             return {"code": code, "steps": len(steps), "log": (work / "log.txt").read_text(errors="replace")[-1500:]}
         return {

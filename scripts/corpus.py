@@ -64,7 +64,7 @@ INTENTS = (
     "HassTurnOn",
     "HassUnpauseTimer",
 )
-# Legal by the templates, said by nobody: `the our shutters`, `which lights are my on`
+# Legal by the templates, but not English: `the our shutters`, `which lights are my on`
 AWKWARD = re.compile(
     r"\b(the|my|our|an?) "
     r"(the|my|our|an?|all|every|each|any|some|on|off|out|open|opening|closed|closing|shut|shutting"
@@ -98,10 +98,12 @@ class Template:
 
     @property
     def id(self) -> str:
+        """Intent and the first 8 hexadecimal digits of the line's SHA-256."""
         return f"{self.intent}.{hashlib.sha256(self.text.encode()).hexdigest()[:8]}"
 
 
 def read_home(path: Path) -> Home:
+    """The home's lists of names and numbers out of YAML."""
     doc = yaml.safe_load(path.read_text())
     plain = {
         "area": "areas",
@@ -146,9 +148,11 @@ class Draw:
         self.slots: dict[str, Any] = dict(block.slots)
 
     def pick(self, options: Sequence[Any]) -> Any:
+        """One of `options`, each as likely."""
         return options[int(self._rng.random() * len(options))]
 
     def text(self, node: h.Expression) -> str:
+        """The words of an expression, with random choices where it has alternatives."""
         match node:
             case h.TextChunk():
                 return node.original_text
@@ -219,11 +223,11 @@ def readings(text: str, intents: Intents) -> list[dict[str, Any]]:
     first = recognize(text, intents, intent_context=context)
     if first is None:
         return []
-    found = [_answer(first)]
+    answers = [_answer(first)]
     for result in recognize_all(text, intents, intent_context=context):
-        if (answer := _answer(result)) not in found:
-            found.append(answer)
-    return found
+        if (answer := _answer(result)) not in answers:
+            answers.append(answer)
+    return answers
 
 
 def _answer(result: RecognizeResult) -> dict[str, Any]:
@@ -236,18 +240,19 @@ def _plain(value: Any) -> Any:
 
 
 def rows(seed: int, home: Home) -> Iterator[dict[str, Any]]:
+    """Chat rows of every template, in the package's order; no sentence twice."""
     intents = read_intents(home)
-    found = list(templates(intents))
-    of_intent = {name: sum(t.intent == name for t in found) for name in INTENTS}
-    seen: set[str] = set()
-    for template in found:
+    lines = list(templates(intents))
+    of_intent = {name: sum(t.intent == name for t in lines) for name in INTENTS}
+    written: set[str] = set()
+    for template in lines:
         least, most = PER_TEMPLATE
         count = min(most, max(least, PER_INTENT // of_intent[template.intent]))
         number = 0
         for text, answer in sentences(template, count, seed, intents, home):
-            if text in seen:
+            if text in written:
                 continue
-            seen.add(text)
+            written.add(text)
             yield {
                 "id": f"{template.id}-{number}",
                 "messages": [
@@ -268,12 +273,14 @@ def spell(answer: dict[str, Any]) -> str:
 
 
 def check_pins() -> None:
+    """Exit with a message when an installed package is not of the pinned version: another one makes another corpus."""
     for package, pin in PINS.items():
-        if (found := importlib.metadata.version(package)) != pin:
-            sys.exit(f"package {package}: {found}; expected {pin}. Next: pip install {package}=={pin}")
+        if (installed := importlib.metadata.version(package)) != pin:
+            sys.exit(f"package {package}: {installed}; expected {pin}. Next: pip install {package}=={pin}")
 
 
 def main() -> None:
+    """Write the corpus as JSON lines."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="JSONL file to write")
     parser.add_argument("--seed", type=int, required=True, help="seed of the random walk")

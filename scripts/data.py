@@ -21,6 +21,8 @@ from slipway.errors import SlipwayError
 
 
 def run_clean(raw: Path, out: Path, config: DataConfig) -> None:
+    """Write the cleaned rows of a raw file to `out`, with counts of what was removed. Raises DataError for rows that
+    are refused."""
     lines, bad = check_file(raw, config.label_key)
     refuse(bad, len(lines))
     cleaned = clean(lines, config)
@@ -29,6 +31,7 @@ def run_clean(raw: Path, out: Path, config: DataConfig) -> None:
 
 
 def run_split(prepared: Path, out: Path, config: DataConfig) -> None:
+    """Write the splits of prepared rows to `out`, with the counts of both steps."""
     splits = split(read_rows(prepared / "rows.jsonl", config.label_key), config)
     for name in NAMES:
         write_rows(out / f"{name}.jsonl", splits[name])
@@ -40,6 +43,7 @@ def _write_counts(out: Path, counts: dict[str, int]) -> None:
 
 
 def main() -> int:
+    """Run one step; returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("stage", choices=["clean", "split"])
     parser.add_argument("source", type=Path, help="file or folder to read")

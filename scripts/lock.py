@@ -21,34 +21,36 @@ HEAD = "# Written by `python -m scripts.lock`; install with: pip install -r {nam
 
 def closure(extras: tuple[str, ...]) -> dict[str, str]:
     """Every distribution that slipway with these extras needs here, canonical name -> version."""
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     todo = [("slipway", frozenset(extras))]
-    seen = set()
+    visited = set()
     while todo:
         name, wanted = todo.pop()
-        if (name, wanted) in seen:
+        if (name, wanted) in visited:
             continue
-        seen.add((name, wanted))
+        visited.add((name, wanted))
         try:
             dist = distribution(name)
         except PackageNotFoundError:
             continue  # a marker or an optional need that this machine does not have
-        found[name] = dist.version.split("+")[0]
+        versions[name] = dist.version.split("+")[0]
         for text in dist.requires or []:
             need = Requirement(text)
             if need.marker is None or any(need.marker.evaluate({"extra": extra}) for extra in (*wanted, "")):
                 todo.append((str(canonicalize_name(need.name)), frozenset(need.extras)))
-    found.pop("slipway")
-    return found
+    versions.pop("slipway")
+    return versions
 
 
 def write(name: str, pins: dict[str, str], head: str = "") -> None:
+    """Write a lock file of exact versions under its heading."""
     lines = [f"{package}=={version}" for package, version in sorted(pins.items())]
     Path(name).write_text(HEAD.format(name=name) + head + "\n".join(lines) + "\n")
     print(f"{name}: {len(pins)} packages")
 
 
 def main() -> None:
+    """Write both lock files from the packages that are installed."""
     ship, everything = closure(SHIP), closure((*SHIP, "test"))
     write("requirements.lock", ship)
     write("requirements-test.lock", {k: v for k, v in everything.items() if k not in ship}, "-r requirements.lock\n")

@@ -27,28 +27,36 @@ INFRA = Path(__file__).resolve().parents[2] / "infra" / "lab"
 
 @dataclass(frozen=True)
 class PodmanLab:
+    """A container engine with a registry of its own, which holds the lab's training image; `env` names both to their
+    clients."""
+
     folder: Path
     env: dict[str, str]
     image: ImageConfig
 
     @property
     def host(self) -> str:
+        """The engine's socket, as DOCKER_HOST has it."""
         return self.env["DOCKER_HOST"]
 
     @property
     def registry(self) -> str:
+        """Host and port of the registry."""
         return self.env["LAB_REGISTRY"]
 
     @property
     def arch(self) -> str:
+        """This machine's architecture, as registries call it."""
         return "arm64" if os.uname().machine == "aarch64" else "amd64"
 
     def target(self, host: str | None = None, **more: Any) -> TargetConfig:
+        """A target that trains in this engine, or in the one at `host`."""
         return TargetConfig(
             name="lab", arch=self.arch, runner=DockerConfig(kind="docker", host=host or self.host), **more
         )
 
     def runner(self, host: str | None = None, **more: Any) -> DockerRunner:
+        """A docker runner on the lab's engine, or on the one at `host`."""
         target = self.target(host)
         return DockerRunner(target.runner, target, self.image, **more)
 
@@ -57,6 +65,7 @@ class PodmanLab:
         subprocess.run([INFRA / "podman" / "engine", self.folder, what], check=True)
 
     def podman(self, *argv: str) -> str:
+        """Output of a podman command in the lab's engine."""
         return subprocess.run(["podman", *argv], env=self.env, capture_output=True, text=True, check=True).stdout
 
     def training(self, work: Path, name: str, *, max_steps: int = 12, step_s: float = 0.0, **env: str) -> Job:
@@ -83,6 +92,7 @@ class PodmanLab:
 
 @pytest.fixture(scope="session")
 def podman_lab() -> Iterator[PodmanLab]:
+    """Started with infra/lab/podman/up and ended with down; a machine that cannot have it reports that by name."""
     if os.getuid() != 0:
         pytest.skip("lab podman: not run: it needs root")
     folder = Path(tempfile.mkdtemp(prefix="slp-", dir="/tmp"))  # short: a unix socket's path is
@@ -94,10 +104,10 @@ def podman_lab() -> Iterator[PodmanLab]:
         pytest.skip(f"lab podman: not run: {up.stderr.strip()}")
     assert up.returncode == 0, up.stderr
     try:
-        told = subprocess.run(
+        exported = subprocess.run(
             ["bash", "-c", f". {folder}/env && env -0"], env=env, capture_output=True, text=True, check=True
         ).stdout
-        env = dict(pair.split("=", 1) for pair in told.split("\0") if "=" in pair)
+        env = dict(pair.split("=", 1) for pair in exported.split("\0") if "=" in pair)
         repository = f"{env['LAB_REGISTRY']}/lab/trainer"
         subprocess.run([sys.executable, INFRA / "image" / "rootfs", folder / "rootfs"], env=env, check=True)
         subprocess.run(

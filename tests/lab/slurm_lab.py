@@ -52,6 +52,7 @@ class SlurmLab:
         subprocess.run([SCRIPTS / "part", name, what], check=True, timeout=60)
 
     def ask(self, *argv: str) -> str:
+        """Output of a Slurm command."""
         return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
 
     def job_ids(self, name: str) -> list[str]:
@@ -60,6 +61,7 @@ class SlurmLab:
         return [line.split()[0] for line in lines if line.split()[1].startswith(f"{name}.")]
 
     def runner(self, nodes: int = 1, container: bool = True, gpus: int = 0, **more: Any) -> SlurmRunner:
+        """A Slurm runner on the lab's controller, with short leases and polls."""
         params: dict[str, Any] = {
             "kind": "slurm",
             "container": container,
@@ -87,9 +89,11 @@ class Work:
 
     @property
     def checkpoints(self) -> Path:
+        """Where the trainer writes checkpoints, on this machine."""
         return self.root / self.name / "ckpt"
 
     def job(self, argv: tuple[str, ...] | None = None, **more: str) -> Job:
+        """The job in a container, its files written; `more` is added to its environment."""
         work = self.root / self.name
         for folder in ("ckpt", "job", "data"):
             (work / folder).mkdir(parents=True, exist_ok=True)
@@ -129,6 +133,7 @@ class Work:
         )
 
     def steps(self) -> list[int]:
+        """Steps that training.jsonl holds, in the order of its lines."""
         return steps_logged(self.checkpoints) if (self.checkpoints / "training.jsonl").exists() else []
 
     def finished(self) -> bool:
@@ -140,10 +145,10 @@ class Work:
 def wait_for(what: Callable[[], Any], seconds: float = 60.0) -> Any:
     """`what()` as soon as it is true."""
     end = time.monotonic() + seconds
-    while not (found := what()):
+    while not (value := what()):
         assert time.monotonic() < end, f"waited {seconds:.0f} s in vain"
         time.sleep(0.1)
-    return found
+    return value
 
 
 def ended(runner: SlurmRunner, job: Job, seconds: float = 90.0) -> Outcome:
@@ -160,6 +165,7 @@ def _shown(job: Job) -> str:
 
 
 def slurm_id(job: Job) -> str:
+    """The Slurm job id that the runner recorded for a job."""
     return str(json.loads((job.work / "slurm.json").read_text())["job_id"])
 
 

@@ -13,6 +13,7 @@ AUTOMODEL = TRAINER / "automodel"
 
 
 def write_rows(path: Path, count: int = 64) -> Path:
+    """Write `count` chat rows to `path`."""
     devices = ("lamp", "fan", "radio", "heater")
     rows = [
         {
@@ -53,4 +54,5 @@ def write_recipe(
 
 
 def steps_logged(checkpoints: Path) -> list[int]:
+    """Steps that training.jsonl holds, in the order of its lines."""
     return [json.loads(line)["step"] for line in (checkpoints / "training.jsonl").read_text().splitlines()]

@@ -25,20 +25,20 @@ class _Experts(TorchFunctionMode):
     """Within the forward of stacked experts: the first matmul of an expert takes the layer's input, the second its
     own."""
 
-    def __init__(self, found: Amaxes, layer: str) -> None:
+    def __init__(self, amaxes: Amaxes, layer: str) -> None:
         super().__init__()
-        self.found, self.layer, self.second = found, layer, False
+        self.amaxes, self.layer, self.second = amaxes, layer, False
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in _MATMULS:
-            _note(self.found, f"{self.layer} {'second' if self.second else 'first'}", args[0])
+            _note(self.amaxes, f"{self.layer} {'second' if self.second else 'first'}", args[0])
             self.second = not self.second
         return func(*args, **(kwargs or {}))
 
 
-def _note(found: Amaxes, key: Any, value: torch.Tensor) -> None:
+def _note(amaxes: Amaxes, key: Any, value: torch.Tensor) -> None:
     amax = value.abs().amax().float()
-    found[key] = torch.maximum(found[key], amax) if key in found else amax
+    amaxes[key] = torch.maximum(amaxes[key], amax) if key in amaxes else amax
 
 
 def input_amaxes(
@@ -46,25 +46,25 @@ def input_amaxes(
 ) -> tuple[Amaxes, dict[tuple[str, str], torch.Tensor]]:
     """Of every weight's input, by the checkpoint's names, and of rotated keys and of values, by (attention, k or v)."""
     model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.bfloat16, experts_implementation="eager")
-    found: Amaxes = {}
+    amaxes: Amaxes = {}
     kv: dict[Any, torch.Tensor] = {}
     names = {module: name for name, module in model.named_modules()}
     for module, name in names.items():
         if isinstance(module, torch.nn.Linear):
-            module.register_forward_pre_hook(lambda _, args, name=name: _note(found, f"{name}.weight", args[0]))
+            module.register_forward_pre_hook(lambda _, args, name=name: _note(amaxes, f"{name}.weight", args[0]))
         elif name.endswith(".experts"):
-            _watch_experts(module, found, _layer(name))
+            _watch_experts(module, amaxes, _layer(name))
     with torch.inference_mode(), _watched_attention(names, kv):
         for ids in tokens:
             model(torch.tensor([ids]))
-    return {name: found[key] for name, key in _keys(model_dir) if key in found}, kv
+    return {name: amaxes[key] for name, key in _keys(model_dir) if key in amaxes}, kv
 
 
-def _watch_experts(module: torch.nn.Module, found: Amaxes, layer: str) -> None:
+def _watch_experts(module: torch.nn.Module, amaxes: Amaxes, layer: str) -> None:
     forward = module.forward
 
     def watched(*args: Any, **kwargs: Any) -> Any:
-        with _Experts(found, layer):
+        with _Experts(amaxes, layer):
             return forward(*args, **kwargs)
 
     module.forward = watched

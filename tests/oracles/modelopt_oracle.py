@@ -42,12 +42,13 @@ def export(*jobs: Job) -> None:
 def differences(ours: Path, theirs: Path) -> list[str]:
     """Names of tensors that are not equal bit for bit, and config documents that differ beyond their producer."""
     a, b = tensors(ours), tensors(theirs)
-    found = sorted(a.keys() ^ b.keys())
-    found += [n for n in sorted(a.keys() & b.keys()) if not identical(a[n], b[n])]
-    return found + document_differences(ours, theirs)
+    names = sorted(a.keys() ^ b.keys())
+    names += [n for n in sorted(a.keys() & b.keys()) if not identical(a[n], b[n])]
+    return names + document_differences(ours, theirs)
 
 
 def document_differences(ours: Path, theirs: Path) -> list[str]:
+    """Names of the config documents that differ beyond their producer."""
     quantization = [json.loads((d / "config.json").read_text())["quantization_config"] for d in (ours, theirs)]
     documents = [json.loads((d / "hf_quant_config.json").read_text()) for d in (ours, theirs)]
     pairs = {"config.json": quantization, "hf_quant_config.json": documents}
@@ -61,10 +62,12 @@ def _comparable(document: dict) -> dict:
 
 
 def identical(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two tensors have one dtype, one shape and the same bits."""
     return a.dtype == b.dtype and a.shape == b.shape and torch.equal(_raw(a), _raw(b))
 
 
 def tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """Every tensor of a model directory by its name."""
     return {name: tensor for file in folder.glob("*.safetensors") for name, tensor in load_file(file).items()}
 
 
@@ -104,6 +107,7 @@ def _rules(job: dict) -> list[dict]:
 
 
 def main(jobs: list[dict]) -> None:
+    """Quantize and export with modelopt, in a process of its own: it patches torch."""
     import modelopt.torch.quantization as mtq
     from modelopt.torch.export import export_hf_checkpoint
     from transformers import AutoModelForCausalLM

@@ -35,6 +35,7 @@ def killed_at(step: int, action: Callable[[], object]) -> bool:
 
 
 def in_another_process(action: Callable[[], object]) -> None:
+    """Run `action` in a forked process and assert that it ended without an error."""
     assert _forked(action, nullcontext) == 0
 
 

@@ -49,15 +49,15 @@ def dataset_of(store: Store) -> Dataset:
         rows = (out / "train.jsonl").read_text().splitlines(keepends=True)
         (out / "val.jsonl").write_text("".join(rows[::5]))
         (out / "summary.json").write_text(json.dumps({"rows": len(rows)}))
-    found = store.find(Dataset, "data")
-    assert found
-    return found
+    dataset = store.find(Dataset, "data")
+    assert dataset
+    return dataset
 
 
 def wait_for(condition: Callable[[], T], seconds: float = 60.0) -> T:
     """What `condition` returns, once that is true."""
     deadline = time.monotonic() + seconds
-    while not (found := condition()):
+    while not (value := condition()):
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.05)
-    return found
+    return value

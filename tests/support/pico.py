@@ -55,6 +55,7 @@ def pico_model(
 
 
 def pico_config(vocab: int, *, tied: bool = True, layers: int = LAYERS) -> dict[str, Any]:
+    """config.json of the pico Llama with `vocab` tokens."""
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -100,6 +101,7 @@ def pico_shapes(vocab: int, *, tied: bool = True, layers: int = LAYERS) -> dict[
 
 
 def pico_tensors(vocab: int, *, seed: int = 0, tied: bool = True, layers: int = LAYERS) -> dict[str, torch.Tensor]:
+    """Its fp32 weights, drawn from `seed`, under Hugging Face's names."""
     random = torch.Generator().manual_seed(seed)
 
     def made(shape: tuple[int, ...]) -> torch.Tensor:

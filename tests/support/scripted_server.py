@@ -23,25 +23,30 @@ from typing import Any, ClassVar
 
 
 class Handler(BaseHTTPRequestHandler):
+    """Answers health checks and chat completions as the last message asks for; keeps every request's body in
+    `asked`."""
+
     seen: ClassVar[set[str]] = set()
     asked: ClassVar[list[dict[str, Any]]] = []
 
     def do_GET(self) -> None:
+        """Every path is healthy."""
         self._reply(200, {"status": "ok"})
 
     def do_POST(self) -> None:
+        """Stream the answer that the last message scripts."""
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.asked.append(body)
-        said: str = body["messages"][-1]["content"]
-        if said == "die":
+        message: str = body["messages"][-1]["content"]
+        if message == "die":
             os._exit(3)
-        if said == "refuse":
+        if message == "refuse":
             return self._reply(400, {"error": {"message": "the request is too long"}})
-        if said.startswith("flaky") and said not in self.seen:
-            self.seen.add(said)
+        if message.startswith("flaky") and message not in self.seen:
+            self.seen.add(message)
             return None
-        answer = said.removeprefix("say ") if said.startswith("say ") else json.dumps({"intent": said})
-        return self._stream(answer, cut=said == "cut")
+        answer = message.removeprefix("say ") if message.startswith("say ") else json.dumps({"intent": message})
+        return self._stream(answer, cut=message == "cut")
 
     def _stream(self, answer: str, *, cut: bool) -> None:
         self.send_response(200)
@@ -66,7 +71,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, *args: Any) -> None:
-        pass
+        """Quiet: a test's output is not the place for requests."""
 
 
 @contextmanager
@@ -107,6 +112,7 @@ def bundle(out: Path, *, program: str | None = None, slots: int = 2) -> Path:
 
 
 def main() -> None:
+    """Serve on the host and port of an engine's command line; its other options are ignored."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--host")
     parser.add_argument("--port", type=int)

@@ -48,6 +48,7 @@ def quantized(
 
 
 def files(folder: Path) -> dict[str, bytes]:
+    """Every file below `folder` by its relative path, with its bytes."""
     return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
 
 
@@ -89,6 +90,7 @@ def numbers_tokenizer(model: Path, vocabulary: int) -> Path:
 
 
 def numbers_rows(file: Path, tokens: torch.Tensor) -> Path:
+    """Write rows of token ids as text, for a model with `numbers_tokenizer`."""
     file.write_text("".join(json.dumps({"text": " ".join(str(int(i)) for i in row)}) + "\n" for row in tokens))
     return file
 
@@ -96,22 +98,22 @@ def numbers_rows(file: Path, tokens: torch.Tensor) -> Path:
 def decoded(model: Path, out: Path, fmt: str, layout: str = "modelopt") -> dict[str, torch.Tensor]:
     """fp32 weights that a runtime computes with, under the names of the model that was quantized."""
     source, written, place = Shards.open(model), tensors(out), LAYOUTS[layout]
-    found = {}
+    values = {}
     for name in source.names():
         info = source.info(name)
         places = place.places(fusion.module(name), FORMATS[fmt], experts.as_rows(info)) if len(info.shape) > 1 else {}
         stored = {role: written[p.name] for role, p in places.items() if role != "input" and p.name in written}
         if "weight" in stored and stored["weight"].dtype != torch.bfloat16:
             value = place.decode(FORMATS[fmt], stored)
-            found[name] = experts.restacked(value, info) if len(info.shape) == 3 else value
+            values[name] = experts.restacked(value, info) if len(info.shape) == 3 else value
         else:
-            found[name] = written[name].float()
-    return found
+            values[name] = written[name].float()
+    return values
 
 
 def ordinary(model: Path, weights: Mapping[str, torch.Tensor] | None = None) -> torch.nn.Module:
     """transformers' own model in fp32, with other weights if given."""
-    found = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
+    network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
     if weights:
-        found.load_state_dict(dict(weights), strict=False)
-    return found
+        network.load_state_dict(dict(weights), strict=False)
+    return network

@@ -69,6 +69,7 @@ def make_data(store: Store) -> Dataset:
 
 
 def make_engine(store: Store, model: dict[str, Any]) -> Engine:
+    """An engine bundle whose server reads `model`, an object that scripts its behaviour."""
     text = json.dumps(model, sort_keys=True)
     key = f"e{abs(hash(text)):x}"
     with store.create(Engine, key, {"stage": "engine", "inputs": {}}) as out:
@@ -83,6 +84,8 @@ def make_engine(store: Store, model: dict[str, Any]) -> Engine:
 
 
 def make_verdict(store: Store, engine: Engine, outcome: str = "pass") -> Verdict:
+    """A verdict with this outcome on an evaluation of `engine`."""
+
     def inputs(**named: Any) -> dict[str, Any]:
         return {"inputs": {k: {"uri": a.uri, "kind": a.kind, "digest": a.digest} for k, a in named.items()}}
 

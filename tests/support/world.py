@@ -28,6 +28,7 @@ DEVICES = ["lamp", "fan", "radio", "heater"]
 
 
 def write_rows(path: Path) -> Path:
+    """Write chat rows of every wording and device to `path`."""
     rows = [
         row(w.format(d), intent, d)
         for intent, wordings in (("On", WORDINGS), ("Off", OFF))
@@ -39,6 +40,7 @@ def write_rows(path: Path) -> Path:
 
 
 def row(text: str, intent: str, device: str) -> dict[str, Any]:
+    """One chat row: a request and the compact JSON that answers it."""
     answer = json.dumps({"intent": intent, "name": device}, separators=(",", ":"))
     return {"messages": [{"role": "user", "content": text}, {"role": "assistant", "content": answer}]}
 

@@ -41,13 +41,15 @@ def write_whole(
         for name in source
         if _is_weight(name, source[name])
     }
-    formats = {name: found for name, found in chosen.items() if found}
-    kept = [fusion.module(name) for name, found in chosen.items() if found is None] + (["lm_head"] if tied else [])
-    scheme = Scheme({fusion.module(name): found for name, found in formats.items()}, kept, bool(kv), "0")
+    formats = {name: fmt for name, fmt in chosen.items() if fmt}
+    kept = [fusion.module(name) for name, fmt in chosen.items() if fmt is None] + (["lm_head"] if tied else [])
+    scheme = Scheme({fusion.module(name): fmt for name, fmt in formats.items()}, kept, bool(kv), "0")
     place.require(scheme)
     written = {name: tensor for name, tensor in source.items() if name not in formats}
-    for found in set(formats.values()):
-        written |= _weights({name: source[name] for name, its in formats.items() if its == found}, found, layout)
+    for number_format in set(formats.values()):
+        written |= _weights(
+            {name: source[name] for name, its in formats.items() if its == number_format}, number_format, layout
+        )
     for group in fusion.input_groups(formats):
         written |= _inputs(group, source, formats[group[0]], layout, amaxes or {})
     written |= dict(place.kv_scale(*key, amax) for key, amax in (kv or {}).items())
@@ -97,7 +99,7 @@ def _inputs(
         return {}
     value = fmt.input_scale(torch.stack(known).amax())
     places = (LAYOUTS[layout].places(fusion.module(name), fmt, shape(source[name])) for name in group)
-    return {found["input"].name: LAYOUTS[layout].store(fmt, "input", value) for found in places}
+    return {place["input"].name: LAYOUTS[layout].store(fmt, "input", value) for place in places}
 
 
 def _save(model: Path, out: Path, written: Mapping[str, torch.Tensor], documents: tuple[dict, dict | None]) -> Path:

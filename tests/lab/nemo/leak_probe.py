@@ -28,6 +28,7 @@ def logits(recipe, batch):
 
 
 def main():
+    """Change the first document of a packed batch and print how far the second one's logits move."""
     recipe = TrainFinetuneRecipeForNextTokenPrediction(load_yaml_config(sys.argv[1]))
     recipe.setup()
     recipe.model_parts[0].train()
@@ -38,9 +39,9 @@ def main():
     batch["input_ids"].view(-1)[1 : second - 1] += 1
     moved = (logits(recipe, batch) - before).abs()
     end = next((n for n in starts if n > second + 4), len(before))
-    found = {"moved": moved[second:end].max().item(), "first": moved[:second].max().item(), "second": [second, end]}
-    found["keys"] = sorted(batch)
-    print(json.dumps(found))
+    outcome = {"moved": moved[second:end].max().item(), "first": moved[:second].max().item(), "second": [second, end]}
+    outcome["keys"] = sorted(batch)
+    print(json.dumps(outcome))
 
 
 main()

@@ -29,6 +29,7 @@ class OnlyCpu(types.ModuleType):
 
     @staticmethod
     def device(*_):
+        """The CPU, whatever device is asked for."""
         return CPU
 
 

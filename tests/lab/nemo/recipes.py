@@ -61,6 +61,7 @@ def samples(recipe, rows, tokenizer):
 
 
 def main(folder, rows, tokenizer):
+    """What NeMo's own code makes of every recipe in `folder`, of rows and of packs."""
     recipes = sorted(Path(folder).glob("*.yaml"))
     return {
         "recipes": {file.stem: read(file) for file in recipes},

@@ -18,6 +18,7 @@ LOSS = {"_target_": "nemo_automodel.components.loss.masked_ce.MaskedCrossEntropy
 
 
 def setting(mode, document):
+    """A probe request with this mode of recomputation, of the recipe's own pack length."""
     size = document["packed_sequence"]["packed_sequence_size"]
     return {
         "checkpointing": mode,
@@ -30,6 +31,7 @@ def setting(mode, document):
 
 
 def tree(probe):
+    """Every module's name, class and checkpointing flag, and whether the model keeps a key cache."""
     modules = [
         (name, type(m).__name__, getattr(m, "gradient_checkpointing", None)) for name, m in probe._model.named_modules()
     ]
@@ -37,16 +39,19 @@ def tree(probe):
 
 
 def step(probe):
-    batch, said = next(probe._batches)[0], []
+    """Loss and gradients of one batch."""
+    batch, losses = next(probe._batches)[0], []
     torch.manual_seed(1)
-    probe._recipe._forward_backward_step(0, dict(batch), loss_buffer=said, num_label_tokens=100, num_batches=1)
+    probe._recipe._forward_backward_step(0, dict(batch), loss_buffer=losses, num_label_tokens=100, num_batches=1)
     names = {name.replace("_checkpoint_wrapped_module.", ""): p for name, p in probe._model.named_parameters()}
     grads = {name: p.grad.clone() for name, p in names.items() if p.grad is not None}
     probe.release()
-    return said[0], grads
+    return losses[0], grads
 
 
 def compare(mode, document):
+    """Whether a model switched to `mode` from every other equals a fresh one: modules, loss and gradients, bit for
+    bit."""
     document = copy.deepcopy(document)
     document["distributed"]["activation_checkpointing"] = MODES[mode]
     probe = ProbeRecipe(document, 10**12)
@@ -70,5 +75,5 @@ def compare(mode, document):
 
 
 if __name__ == "__main__":
-    found = json.loads(Path(sys.argv[1]).read_text())
-    print(json.dumps({mode: compare(mode, found) for mode in MODES}))
+    document = json.loads(Path(sys.argv[1]).read_text())
+    print(json.dumps({mode: compare(mode, document) for mode in MODES}))

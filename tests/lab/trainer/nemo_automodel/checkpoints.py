@@ -29,6 +29,9 @@ NAME = re.compile(r"epoch_(\d+)_step_(\d+)")
 
 
 class Checkpoints:
+    """Checkpoint directories with upstream's names, files and order of writing; the newest `keep` stay, and the
+    best."""
+
     def __init__(self, root: Path, keep: int | None, model: str, save_s: float) -> None:
         self.root, self._keep, self._model, self._save_s = root, keep, model, save_s
         root.mkdir(parents=True, exist_ok=True)
@@ -49,6 +52,7 @@ class Checkpoints:
         recipe: dict[str, Any],
         losses: dict[str, float],
     ) -> Path:
+        """Write a checkpoint: marked incomplete, LATEST pointed to it, the mark removed last."""
         path = self._reserve(f"epoch_{epoch}_step_{step}")
         _write(path / "losses.json", json.dumps(losses))
         _write(path / "step_scheduler.json", json.dumps(state))
@@ -72,6 +76,7 @@ class Checkpoints:
         return path
 
     def load(self, path: Path, pairs: Pairs) -> dict[str, Any]:
+        """Put a checkpoint's weights and momentum into `pairs`; returns the scheduler's state."""
         loaded = load_file(path / "model" / "adapter_model.safetensors")
         pairs.weights = {k: loaded[f"base_model.model.{k}.weight"] for k in pairs.weights}
         pairs.momentum = load_file(path / "optim" / "state.safetensors")

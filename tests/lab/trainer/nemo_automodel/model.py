@@ -35,15 +35,15 @@ def module_shapes(model_dir: str | None, patterns: str | list[str]) -> dict[str,
         (directory / "config.json").read_text()
     )  # a model that cannot be read ends the job here, as NeMo's load does
     wanted = [patterns] if isinstance(patterns, str) else list(patterns)
-    found = {}
+    shapes = {}
     for file in sorted(directory.glob("*.safetensors")):
         for name, entry in _header(file).items():
             module, _, last = name.rpartition(".")
             if last == "weight" and len(entry["shape"]) == 2 and any(_matches(module, p) for p in wanted):
-                found[module] = (entry["shape"][0], entry["shape"][1])
-    if not found:
+                shapes[module] = (entry["shape"][0], entry["shape"][1])
+    if not shapes:
         raise ValueError(f"no linear layer of {model_dir} matches target_modules {wanted}")
-    return found
+    return shapes
 
 
 def _header(file: Path) -> dict[str, Any]:
@@ -63,9 +63,9 @@ def read_samples(path: str) -> list[tuple[np.ndarray, np.ndarray]]:
     for line in Path(path).read_text().splitlines():
         text, label = bytearray(), []
         for turn in json.loads(line)["messages"]:
-            said = f"{turn['content']}\n".encode()
-            text += said
-            label += [turn["role"] == "assistant"] * len(said)
+            turn_bytes = f"{turn['content']}\n".encode()
+            text += turn_bytes
+            label += [turn["role"] == "assistant"] * len(turn_bytes)
         samples.append((np.frombuffer(bytes(text), np.uint8), np.array(label)))
     return samples
 

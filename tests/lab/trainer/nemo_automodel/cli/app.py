@@ -50,6 +50,7 @@ class Metrics:
         self._file, self._size, self._held = path.open("a"), size, list[str]()
 
     def log(self, **record: Any) -> None:
+        """Add a record; the file sees it when `size` records are held."""
         self._held.append(json.dumps(record))
         if len(self._held) >= self._size:
             self._drain()
@@ -57,6 +58,7 @@ class Metrics:
                 self._file.flush()
 
     def close(self) -> None:
+        """Write what is held and close the file."""
         self._drain()
         self._file.close()
 
@@ -66,6 +68,8 @@ class Metrics:
 
 
 class Training:
+    """A fine-tune of LoRA pairs as a recipe describes it, one step at a time."""
+
     def __init__(self, recipe: dict[str, Any]) -> None:
         self.recipe = recipe
         steps, model, peft = recipe["step_scheduler"], recipe.get("model", {}), recipe.get("peft", {})
@@ -96,12 +100,14 @@ class Training:
         self.writes = int(os.environ.get("RANK", "0")) == 0
 
     def resume(self) -> None:
-        if found := self.files.latest():
-            state = self.files.load(found, self.pairs)
+        """Continue from the newest complete checkpoint, when there is one."""
+        if newest := self.files.latest():
+            state = self.files.load(newest, self.pairs)
             self.step, self.decay = state["step"], state["lr_decay_steps"]
-            log.info("Loading checkpoint from %s", found)
+            log.info("Loading checkpoint from %s", newest)
 
     def run(self) -> None:
+        """Train to the last step, or until SIGTERM has made a step the last one."""
         metrics = (
             Metrics(self.files.root / "training.jsonl", int(os.environ.get("TRAINER_BUFFER", "100")))
             if self.writes
@@ -124,13 +130,16 @@ class Training:
 
     @property
     def epoch(self) -> int:
+        """0-based epoch of the next step."""
         return self.step // self.epoch_len if "dataset" in self.recipe else 0
 
     def saves_here(self) -> bool:
+        """Whether a checkpoint follows this step."""
         ends_epoch = self.epoch_saves and self.step % self.epoch_len == self.epoch_len - 1
         return self.step % self.every == self.every - 1 or ends_epoch or self.step + 1 >= self.end or self.stopped
 
     def train_step(self) -> dict[str, float]:
+        """One optimizer step; its figures under upstream's names."""
         began = time.monotonic()
         order = np.random.default_rng([int(self.recipe.get("seed", 42)), self.epoch]).permutation(len(self.train))
         at = (self.step % self.epoch_len) * self.batch
@@ -162,6 +171,7 @@ class Training:
         return low + 0.5 * (top - low) * (1 + math.cos(math.pi * part))
 
     def say(self, f: dict[str, float]) -> None:
+        """Log a step's line in upstream's format."""
         log.info(
             "step %d | epoch %d | loss %.4f | grad_norm %.4f | lr %.2e | mem %.2f GiB | tps %.2f(%.2f/gpu) | "
             "num_label_tokens %d",
@@ -177,6 +187,7 @@ class Training:
         )
 
     def save(self, loss: float) -> None:
+        """Write a checkpoint, with a validation loss where the recipe validates."""
         losses = {"train_loss": loss}
         if self.validation and self.validates and not self.stopped:
             losses["val_loss"] = self.pairs.gradients(self.validation)[0]
@@ -187,6 +198,7 @@ class Training:
         _stamp("checkpoint", self.step)
 
     def stop(self, *_: object) -> None:
+        """SIGTERM: the step that runs is the last one."""
         self.stopped = True
 
 
@@ -225,6 +237,7 @@ def _die_here(step: int) -> None:
 
 
 def main() -> int:
+    """Train as the recipe of the command line says; returns the exit code."""
     parser = argparse.ArgumentParser("automodel")
     parser.add_argument("config", type=Path)
     parser.add_argument("--nproc-per-node", type=int, default=1)
