@@ -47,8 +47,8 @@ def run(
     env: Mapping[str, str] | None = None,
     timeout: float = 3600,
 ) -> Figures:
-    """Run `command`, pinned to `cores`; the figures that `parse` reads in its output, and what it took as a process: seconds
-    from its start to its end, processor seconds (user and system) of it and its children, peaks of memory."""
+    """Run `command`, pinned to `cores`; the figures that `parse` reads in its output, and what it took as a process:
+    seconds from its start to its end, processor seconds (user and system) of it and its children, peaks of memory."""
     pinned = ["taskset", "-c", ",".join(map(str, cores)), *command] if cores else list(command)
     before, start, cpu = gpu_used_gb(), time.monotonic(), _children_cpu_s()
     with log.open("a") as errors, GpuPeak() as gpu:

@@ -1,12 +1,14 @@
-"""What it costs to start: processor seconds and modules of each command and each stage, beside the imports of the libraries
-that a peer starts with; and `slipway quantize` as a whole process, beside the peer's whole process.
+"""What it costs to start: processor seconds and modules of each command and each stage, beside the imports of the
+libraries that a peer starts with; and `slipway quantize` as a whole process, beside the peer's whole process.
 
-`python -m benchmarks.startup --work DIR`, two minutes on two cores; `--shape 8b --device cuda` on an H100, some 8 minutes.
+`python -m benchmarks.startup --work DIR`, two minutes on two cores; `--shape 8b --device cuda` on an H100, some 8
+minutes.
 
 `process_s` is from the start of Python to the end of the process, `process_cpu_s` its processor time (user and system).
-Files lie in the page cache after the first, uncounted round. `slowest_imports` are of one more run under `-X importtime`:
-milliseconds with all that the module imports in turn, which that option itself makes slower. Each run is in turn with the
-others, figures are medians. The peer's routes are those of `gpu_stream`; their writes are not flushed, ours are.
+Files lie in the page cache after the first, uncounted round. `slowest_imports` are of one more run under `-X
+importtime`: milliseconds with all that the module imports in turn, which that option itself makes slower. Each run is
+in turn with the others, figures are medians. The peer's routes are those of `gpu_stream`; their writes are not flushed,
+ours are.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ from benchmarks.synthetic import SHAPES
 IMPORTS = {
     "python": "pass",
     "import torch": "import torch",
-    "import transformers": "import transformers",  # itself nearly empty: its modules are imported when they are asked for
+    # itself nearly empty: its modules are imported when they are asked for
+    "import transformers": "import transformers",
     "import AutoModelForCausalLM": "from transformers import AutoModelForCausalLM",
     "import peft": "import peft",
     "import modelopt": "import modelopt.torch.quantization",
@@ -71,7 +74,8 @@ class Bench:
         self._errors: dict[str, str] = {}
 
     def figures(self) -> Figures:
-        """The line of this benchmark: `starts` (a small process each), `whole` and `peft_and_modelopt` (a model each)."""
+        """The line of this benchmark: `starts` (a small process each), `whole` and `peft_and_modelopt` (a model
+        each)."""
         starts = self._medians(self._starts(), self._args.repeats, uncounted=1)
         whole = self._medians(self._whole_processes(), self._args.repeats)
         peers = self._medians({route: lambda route=route: self._peer(route) for route in self._args.routes}, times=1)
@@ -95,8 +99,8 @@ class Bench:
         }
 
     def _medians(self, runs: dict[str, Callable[[], Figures]], times: int, uncounted: int = 0) -> dict[str, Figures]:
-        """Medians of `times` runs of each, in turn, after `uncounted` ones that bring files into the page cache; one that
-        fails is named in the result, and the rest is measured all the same."""
+        """Medians of `times` runs of each, in turn, after `uncounted` ones that bring files into the page cache; one
+        that fails is named in the result, and the rest is measured all the same."""
         counted: dict[str, list[Figures]] = {name: [] for name in runs}
         for i in range(uncounted + times):
             for name in [name for name in runs if name not in self._errors]:

@@ -1,4 +1,5 @@
-"""Every benchmark runs at its smallest and prints one line of JSON with what its table needs; nothing here looks at a time."""
+"""Every benchmark runs at its smallest and prints one line of JSON with what its table needs; nothing here looks at a
+time."""
 
 import json
 import subprocess
@@ -13,13 +14,47 @@ from tests.support.pico import pico_model
 
 SMALL = {
     "cpu_stream": ["--shape", "tiny", "--peer-shape", "tiny", "--pairs", "1", "--peer-pairs", "1", "--compile", "auto"],
-    "gpu_stream": ["--shape", "tiny", "--repeats", "1", "--device", "cpu", "--compile", "auto", "off", "--routes", "documented"],
-    "seventy_b": [
-        "--shape", "tiny", "--stored-layers", "1", "--device", "cpu", "--compile", "auto", "--format", "nvfp4",
-        "--set", "calibration.samples=2", "--set", "calibration.length=32",
+    "gpu_stream": [
+        "--shape",
+        "tiny",
+        "--repeats",
+        "1",
+        "--device",
+        "cpu",
+        "--compile",
+        "auto",
+        "off",
+        "--routes",
+        "documented",
     ],
-    "startup": ["--repeats", "1", "--workers", "1", "--routes", "--starts", "import torch", "slipway --help", "slipway quantize, tiny"],
-}  # fmt: skip
+    "seventy_b": [
+        "--shape",
+        "tiny",
+        "--stored-layers",
+        "1",
+        "--device",
+        "cpu",
+        "--compile",
+        "auto",
+        "--format",
+        "nvfp4",
+        "--set",
+        "calibration.samples=2",
+        "--set",
+        "calibration.length=32",
+    ],
+    "startup": [
+        "--repeats",
+        "1",
+        "--workers",
+        "1",
+        "--routes",
+        "--starts",
+        "import torch",
+        "slipway --help",
+        "slipway quantize, tiny",
+    ],
+}
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,5 @@
-"""The whole pass compiled for the CPU writes the files that it writes eagerly; compiling takes seconds, so once for all."""
+"""The whole pass compiled for the CPU writes the files that it writes eagerly; compiling takes seconds, so once for
+all."""
 
 import pytest
 import torch

@@ -51,9 +51,13 @@ def written(models, tmp_path_factory):
         inputs, kv = input_amaxes(models[name], TOKENS)
         out = root / f"{name}-{fmt}-{len(rules)}"
         static = fmt in ("nvfp4", "fp8")
-        return out if out.exists() else write_whole(
-            models[name], out, fmt, layout="compressed-tensors", amaxes=inputs, kv=kv if static else {}, **rules
-        )  # fmt: skip
+        return (
+            out
+            if out.exists()
+            else write_whole(
+                models[name], out, fmt, layout="compressed-tensors", amaxes=inputs, kv=kv if static else {}, **rules
+            )
+        )
 
     return write
 
@@ -79,8 +83,12 @@ def decoded(out, model):
         module = name.removesuffix(".weight")
         groups = list(config.config_groups.values())
         scheme = next((group for group in groups if module in group.targets), groups[0])
-        preset = next(p for p in names if args(preset_name_to_scheme(p, []).weights) == args(scheme.weights)
-                      and args(preset_name_to_scheme(p, []).input_activations) == args(scheme.input_activations))  # fmt: skip
+        preset = next(
+            p
+            for p in names
+            if args(preset_name_to_scheme(p, []).weights) == args(scheme.weights)
+            and args(preset_name_to_scheme(p, []).input_activations) == args(scheme.input_activations)
+        )
         fmt = FORMATS[names[preset]]
         places = LAYOUT.places(module, fmt, TensorInfo(original.dtype, tuple(original.shape)))
         found[name] = LAYOUT.decode(fmt, {role: stored[place.name] for role, place in places.items()}).to(

@@ -1,4 +1,5 @@
-"""Compiled for the CPU, every format makes the bytes that it makes eagerly: of each finite bf16 number, and of zeros."""
+"""Compiled for the CPU, every format makes the bytes that it makes eagerly: of each finite bf16 number, and of
+zeros."""
 
 import pytest
 import torch

@@ -1,4 +1,5 @@
-"""Training by NeMo inside a pipeline run: the task, its progress in Prefect, its metrics in MLflow; the lab's trainer is `automodel`."""
+"""Training by NeMo inside a pipeline run: the task, its progress in Prefect, its metrics in MLflow; the lab's trainer
+is `automodel`."""
 
 from __future__ import annotations
 
@@ -43,10 +44,20 @@ def nemo_config(folder: Path, **more: Any) -> Config:
     """The small world, trained by NeMo on this machine."""
     shape = {f"model.{k}": v for k, v in {**SHAPE, "layers": LAYERS, "vocabulary": VOCABULARY}.items()}
     settings = {
-        "train.backend": "nemo", "train.method": "lora", "train.upper_layers": 18, "train.threads": "null", "train.accumulate": 2,
-        "train.pack_length": 512, "train.global_batch": 2, "train.lr": 1.0e-4, "train.weight_decay": 0.0, "train.dropout": 0.0,
-        "train.epochs": 6, "train.max_steps": 12, "train.micro_batch": 1,
-    }  # fmt: skip
+        "train.backend": "nemo",
+        "train.method": "lora",
+        "train.upper_layers": 18,
+        "train.threads": "null",
+        "train.accumulate": 2,
+        "train.pack_length": 512,
+        "train.global_batch": 2,
+        "train.lr": 1.0e-4,
+        "train.weight_decay": 0.0,
+        "train.dropout": 0.0,
+        "train.epochs": 6,
+        "train.max_steps": 12,
+        "train.micro_batch": 1,
+    }
     return small_config(folder, f"sqlite:///{folder}/mlflow.db", any_port(), **{**shape, **settings, **more})
 
 

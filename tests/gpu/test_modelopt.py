@@ -1,8 +1,8 @@
 """What a pass on CUDA writes is what nvidia-modelopt writes on the CPU, its reference arithmetic, bit for bit.
 
-On CUDA modelopt divides by constants as products with their inverses, so that its own scales there differ from its own on the
-CPU in the last bit: it cannot be the reference. Input scales come out of a network's matmuls, whose last bits the devices do
-not share: formats with static ones are compared on the CPU (tests/flow, tests/lab).
+On CUDA modelopt divides by constants as products with their inverses, so that its own scales there differ from its own
+on the CPU in the last bit: it cannot be the reference. Input scales come out of a network's matmuls, whose last bits
+the devices do not share: formats with static ones are compared on the CPU (tests/flow, tests/lab).
 """
 
 import pytest

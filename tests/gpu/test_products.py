@@ -1,7 +1,7 @@
 """The LoRA product is one sum over the rank in one order, in fp32: the same bits on both devices, whole or in bands.
 
-Products and bands of fewer than 2^18 elements or 18 rows are made on the CPU always (`slipway.streaming.loader`): for those cuBLAS splits
-the sum over the rank.
+Products and bands of fewer than 2^18 elements or 18 rows are made on the CPU always (`slipway.streaming.loader`): for
+those cuBLAS splits the sum over the rank.
 """
 
 import json

@@ -58,7 +58,8 @@ def test_compiled_is_eager_on_one_device(made, device):
 
 
 def test_cpu_is_cuda(made):
-    """Input scales come out of matmuls of the network, whose sums each device orders its own way; all else is bit for bit."""
+    """Input scales come out of matmuls of the network, whose sums each device orders its own way; all else is bit for
+    bit."""
     fmt, root = made
     if FORMATS[fmt].activations != "static":
         assert digests(root / "cpu-off") == digests(root / "cuda-off")

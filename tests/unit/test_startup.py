@@ -1,4 +1,5 @@
-"""What a command, a stage and a pass over weights may load before they work: counted in modules, in a process of each."""
+"""What a command, a stage and a pass over weights may load before they work: counted in modules, in a process of
+each."""
 
 from __future__ import annotations
 

@@ -69,8 +69,19 @@ GOOD = b'{"text": "abc"}\n'
 
 
 @pytest.mark.parametrize(
-    "line", [b"{not json}", b'["a"]', b"5", b'{"label": "x"}', b'{"text": 5}', b'{"messages": 5}', b'{"messages": [{"content": "x"}]}', b'{"text": "\xff"}', b"null"]
-)  # fmt: skip
+    "line",
+    [
+        b"{not json}",
+        b'["a"]',
+        b"5",
+        b'{"label": "x"}',
+        b'{"text": 5}',
+        b'{"messages": 5}',
+        b'{"messages": [{"content": "x"}]}',
+        b'{"text": "\xff"}',
+        b"null",
+    ],
+)
 def test_a_row_that_is_none_is_named_by_file_and_line(tmp_path, model, line):
     with pytest.raises(DataError, match=r"rows\.jsonl:3: .*expected .*mend the line"):
         drawn(tmp_path, model, GOOD + b"\n" + line + b"\n" + GOOD)

@@ -30,9 +30,13 @@ def project(tmp_path: Path) -> Path:
 def run(cwd: Path, *words: str, **env: str) -> tuple[subprocess.Popen[str], str, str]:
     environment = {k: v for k, v in os.environ.items() if k not in ("PREFECT_API_URL", "SLIPWAY_PREFECT_PORT")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "slipway", *words], cwd=cwd, env={**environment, **env},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "slipway", *words],
+        cwd=cwd,
+        env={**environment, **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     return process, *process.communicate(timeout=120)
 
 

@@ -21,12 +21,30 @@ EVENT = {
 SUMMARY: dict[str, Any] = {
     "stages": [
         {"stage": "fetch", "reused": True, "why": "same inputs", "seconds": 0.0, "peak_rss": 0, "digest": "ab" * 32},
-        {"stage": "train", "reused": False, "why": "made", "seconds": 12.34, "peak_rss": 1_200_000_000, "digest": "cd" * 32},
+        {
+            "stage": "train",
+            "reused": False,
+            "why": "made",
+            "seconds": 12.34,
+            "peak_rss": 1_200_000_000,
+            "digest": "cd" * 32,
+        },
     ],
-    "quality": {"candidate": {"metrics": {"exact_match": {"value": 0.8, "low": 0.7, "high": 0.9}, "intent_accuracy": {"value": 0.9, "low": 0.8, "high": 1.0}}, "speed": []}},
-    "gate": {"rules": [{"rule": "floor", "metric": "exact_match", "outcome": "pass", "reason": "0.800 is at least 0.500"}]},
-    "endpoint": "http://127.0.0.1:8091", "links": {"endpoint": "http://127.0.0.1:8091", "mlflow": ""},
-}  # fmt: skip
+    "quality": {
+        "candidate": {
+            "metrics": {
+                "exact_match": {"value": 0.8, "low": 0.7, "high": 0.9},
+                "intent_accuracy": {"value": 0.9, "low": 0.8, "high": 1.0},
+            },
+            "speed": [],
+        }
+    },
+    "gate": {
+        "rules": [{"rule": "floor", "metric": "exact_match", "outcome": "pass", "reason": "0.800 is at least 0.500"}]
+    },
+    "endpoint": "http://127.0.0.1:8091",
+    "links": {"endpoint": "http://127.0.0.1:8091", "mlflow": ""},
+}
 
 
 def test_describe_says_counts_and_figures() -> None:
@@ -36,9 +54,17 @@ def test_describe_says_counts_and_figures() -> None:
 
 
 STREAMED = {
-    "t": 1.0, "event": "progress", "what": "quantize", "done": 1_250_000_000, "total": 16_060_000_000, "unit": "bytes", "gb_per_s": 0.4213,
-    "eta_s": 35.2, "tensor": "model.layers.3.mlp.up_proj.weight", "anon_gb": 1.52,
-}  # fmt: skip
+    "t": 1.0,
+    "event": "progress",
+    "what": "quantize",
+    "done": 1_250_000_000,
+    "total": 16_060_000_000,
+    "unit": "bytes",
+    "gb_per_s": 0.4213,
+    "eta_s": 35.2,
+    "tensor": "model.layers.3.mlp.up_proj.weight",
+    "anon_gb": 1.52,
+}
 
 
 def test_a_pass_over_weights_says_bytes_speed_what_is_left_memory_and_where_it_is() -> None:

@@ -33,8 +33,11 @@ def test_figures_with_units(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].strip() == LONG
     assert [line.split() for line in lines[1:]] == [
-        ["figure", "value"], ["bytes", "16.1", "GB"], ["gb", "per", "s", "1.235"], ["tensors", "291"],
-    ]  # fmt: skip
+        ["figure", "value"],
+        ["bytes", "16.1", "GB"],
+        ["gb", "per", "s", "1.235"],
+        ["tensors", "291"],
+    ]
 
 
 def test_every_key_of_the_config_is_shown_with_its_meaning(capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,8 +64,9 @@ def test_pins(capsys: pytest.CaptureFixture[str]) -> None:
     digest = "sha256:" + "a" * 64
     tables.show_pins({"nemo": {"amd64": digest, "arm64": digest}})
     assert [line.split() for line in capsys.readouterr().out.splitlines()[1:]] == [
-        ["nemo", "amd64", digest], ["nemo", "arm64", digest],
-    ]  # fmt: skip
+        ["nemo", "amd64", digest],
+        ["nemo", "arm64", digest],
+    ]
 
 
 def test_what_was_stopped_and_that_nothing_was(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,5 @@
-"""A copy of a container's output: nothing lost, nothing twice, whoever was interrupted; tests/lab has real containers."""
+"""A copy of a container's output: nothing lost, nothing twice, whoever was interrupted; tests/lab has real
+containers."""
 
 from __future__ import annotations
 

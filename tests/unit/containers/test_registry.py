@@ -112,7 +112,10 @@ def test_a_password_is_not_sent_to_a_realm_in_the_clear(server):
         Registry(f"{server.host}/a/b").manifest("1")
 
 
-@pytest.mark.parametrize(("code", "kind", "words"), [(404, ConfigError, "has no 9"), (403, ResourceError, "docker login"), (500, ResourceError, "answers 500")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("code", "kind", "words"),
+    [(404, ConfigError, "has no 9"), (403, ResourceError, "docker login"), (500, ResourceError, "answers 500")],
+)
 def test_what_a_registry_refuses_is_named(server, code, kind, words):
     server.realm, server.otherwise = "", code
     with pytest.raises(kind, match=words):

@@ -1,4 +1,5 @@
-"""Promotion against a real server program: a bundle whose server is a small script that speaks the engine's protocol."""
+"""Promotion against a real server program: a bundle whose server is a small script that speaks the engine's
+protocol."""
 
 import errno
 import json

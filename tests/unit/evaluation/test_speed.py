@@ -25,6 +25,12 @@ def test_figures_have_units_of_milliseconds_and_seconds() -> None:
     ]
     run = summarize_runs(2, answers, 0.5)
     assert run == {
-        "concurrency": 2, "requests": 2, "output_tokens": OUTPUT_TOKENS, "ttft_ms": {"p50": 20.0, "p95": 29.0},
-        "itl_ms": {"p50": 4.0, "p95": 5.8}, "tokens_per_s": 10.0, "requests_per_s": 4.0, "retries": 1,
-    }  # fmt: skip
+        "concurrency": 2,
+        "requests": 2,
+        "output_tokens": OUTPUT_TOKENS,
+        "ttft_ms": {"p50": 20.0, "p95": 29.0},
+        "itl_ms": {"p50": 4.0, "p95": 5.8},
+        "tokens_per_s": 10.0,
+        "requests_per_s": 4.0,
+        "retries": 1,
+    }

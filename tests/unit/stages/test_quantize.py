@@ -1,4 +1,5 @@
-"""The quantize stage: any checkpoint artifact in, a quantized model directory out, calibrated on the training split where needed."""
+"""The quantize stage: any checkpoint artifact in, a quantized model directory out, calibrated on the training split
+where needed."""
 
 import json
 
@@ -79,9 +80,16 @@ def test_the_summary_and_the_files_of_the_artifact(tmp_path, base, data):
     assert summary["bits_per_parameter"] == 4.5 and summary["relative_weight_mse"] == pytest.approx(0.009, rel=0.1)
     assert summary["bytes"] == (out / "model.safetensors").stat().st_size and summary["calibration_tokens"] == 144
     assert {file.name for file in out.iterdir()} == {
-        "manifest.json", "model.safetensors", "summary.json", "config.json", "hf_quant_config.json", "generation_config.json",
-        "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
-    }  # fmt: skip
+        "manifest.json",
+        "model.safetensors",
+        "summary.json",
+        "config.json",
+        "hf_quant_config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+    }
 
 
 def test_rows_calibrate_only_what_asks_for_them(tmp_path, base, data):

@@ -65,8 +65,12 @@ def go(tmp_path, inputs):
 def test_an_adapter_comes_with_its_log_recipe_and_summary(go):
     out, events = go(pico_params())
     assert {p.name for p in out.iterdir()} == {
-        "adapter_model.safetensors", "adapter_config.json", "training.jsonl", "recipe.yaml", "summary.json",
-    }  # fmt: skip
+        "adapter_model.safetensors",
+        "adapter_config.json",
+        "training.jsonl",
+        "recipe.yaml",
+        "summary.json",
+    }
     config, summary = (
         json.loads((out / "adapter_config.json").read_text()),
         json.loads((out / "summary.json").read_text()),
@@ -146,8 +150,15 @@ def test_the_key_covers_what_decides_the_bytes_and_not_how_the_machine_is_reache
     }
     assert len(same) == 1
     other = image.model_copy(update={"digests": {"amd64": "sha256:" + "2" * 64}})
-    different = [key(), key(image=image), key(image=other), key(target=target(gpus=2)), key(train=pico_params(lr=0.5).train),
-                 key(target=target(arch="arm64")), key(model=ModelConfig(name="x"))]  # fmt: skip
+    different = [
+        key(),
+        key(image=image),
+        key(image=other),
+        key(target=target(gpus=2)),
+        key(train=pico_params(lr=0.5).train),
+        key(target=target(arch="arm64")),
+        key(model=ModelConfig(name="x")),
+    ]
     assert len(set(different)) == len(different)
     assert key(image=image) == key(image=image.model_copy(update={"tag": "latest"})), (
         "a tag is only where the digest was read"

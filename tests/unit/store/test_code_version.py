@@ -175,9 +175,22 @@ def test_every_kind_of_import_is_followed(package):
     }
     found = set(reached("a.b.top", root=package(files)))
     assert found == {
-        "a.b.top", "a", "a.b", "one", "two", "__init__", "a.three", "a.b.four", "a.b.five", "a.b.six", "a.seven", "eight", "nine", "ten",
+        "a.b.top",
+        "a",
+        "a.b",
+        "one",
+        "two",
+        "__init__",
+        "a.three",
+        "a.b.four",
+        "a.b.five",
+        "a.b.six",
+        "a.seven",
+        "eight",
+        "nine",
+        "ten",
         "eleven",
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize(

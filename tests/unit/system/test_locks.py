@@ -62,7 +62,8 @@ def test_a_waiter_goes_on_when_the_holder_ends(other, tmp_path):
 
 
 def test_a_lock_file_that_a_clean_up_removed_is_not_mistaken_for_the_new_one(tmp_path, monkeypatch):
-    """Between opening and locking the file is removed and made anew by another holder: both must not hold "the" lock."""
+    """Between opening and locking the file is removed and made anew by another holder: both must not hold "the"
+    lock."""
     path, real, removed = tmp_path / "lock", lock_open_file, []
 
     def remove_first(file):

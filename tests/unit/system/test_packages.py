@@ -13,8 +13,15 @@ from slipway.system.files import sha256_file
 from slipway.system.packages import download
 from slipway.system.progress import Progress
 
-SETUP = "[build-system]\nrequires = []\nbuild-backend = 'backend'\nbackend-path = ['.']\n[project]\nname = 'tiny'\nversion = '1.0'\n"
-BACKEND = "def prepare_metadata_for_build_wheel(directory, config=None):\n    import pathlib\n    folder = pathlib.Path(directory) / 'tiny-1.0.dist-info'\n    folder.mkdir()\n    (folder / 'METADATA').write_text('Metadata-Version: 2.1\\nName: tiny\\nVersion: 1.0\\n')\n    return folder.name\n"
+SETUP = (
+    "[build-system]\nrequires = []\nbuild-backend = 'backend'\nbackend-path = ['.']\n[project]\nname = "
+    "'tiny'\nversion = '1.0'\n"
+)
+BACKEND = (
+    "def prepare_metadata_for_build_wheel(directory, config=None):\n    import pathlib\n    folder = "
+    "pathlib.Path(directory) / 'tiny-1.0.dist-info'\n    folder.mkdir()\n    (folder / "
+    "'METADATA').write_text('Metadata-Version: 2.1\\nName: tiny\\nVersion: 1.0\\n')\n    return folder.name\n"
+)
 
 
 @pytest.fixture

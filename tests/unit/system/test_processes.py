@@ -28,7 +28,8 @@ def child():
 
 @pytest.fixture
 def clock_step(monkeypatch):
-    """The wall clock moved an hour: the kernel says the machine booted an hour later, and all that is computed from it moves."""
+    """The wall clock moved an hour: the kernel says the machine booted an hour later, and all that is computed from it
+    moves."""
     real = psutil.boot_time()
 
     def step():

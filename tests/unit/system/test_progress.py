@@ -26,8 +26,13 @@ def test_progress_is_thinned_but_not_its_end(tmp_path: Path, monkeypatch: pytest
         progress.update("train", 5, None, "steps")
     assert [e["done"] for e in events(tmp_path / "p")] == [1, 3, 4]
     assert events(tmp_path / "p")[0] == {
-        "event": "progress", "what": "train", "done": 1, "total": 4, "unit": "steps", "loss": 0.5,
-    }  # fmt: skip
+        "event": "progress",
+        "what": "train",
+        "done": 1,
+        "total": 4,
+        "unit": "steps",
+        "loss": 0.5,
+    }
 
 
 def test_metrics_and_notes_are_never_dropped_and_are_there_at_once(tmp_path: Path) -> None:
