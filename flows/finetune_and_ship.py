@@ -17,7 +17,7 @@ from tasks.fetch import fetch
 from tasks.gate import gate
 from tasks.merge import merge
 from tasks.parameters import CONF, resolved
-from tasks.pipeline import pipeline
+from tasks.pipeline import pipeline, shipped_name
 from tasks.prepare import prepare
 from tasks.promote import promote, rival
 from tasks.quantize import quantize
@@ -38,7 +38,7 @@ def finetune_and_ship(
         overrides: More of it as on the command line: train.epochs=2, layers.quantize=formats/fp8, layers=smoke.
     """
     config = resolved(config, overrides)
-    with pipeline(config) as run:
+    with pipeline(config, shipped_name(config)) as run:
         base = fetch(run)
         data = prepare(run, base)
         adapter = train(run, base, data)

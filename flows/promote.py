@@ -14,7 +14,7 @@ from prefect import flow
 from flows.command import attempt, parser
 from slipway.config.load import load_config
 from tasks.parameters import resolved
-from tasks.pipeline import pipeline
+from tasks.pipeline import pipeline, shipped_name
 from tasks.promote import judged_candidate, promote, rollback
 from tasks.report import report
 
@@ -24,7 +24,7 @@ def promote_candidate(config: Any, verdict: str | None = None) -> None:
     """Promote the candidate of this verdict directory, or of the newest one."""
     config = resolved(config)
     candidate = judged_candidate(config, verdict)
-    with pipeline(candidate.config) as run:
+    with pipeline(candidate.config, f"promote {shipped_name(candidate.config)}") as run:
         card = report(run, candidate.engine, candidate.verdict, candidate.adapter, candidate.quality)
         promote(run, candidate.engine, candidate.verdict, candidate.data, card, config.deploy, by_hand=True)
 
@@ -33,7 +33,7 @@ def promote_candidate(config: Any, verdict: str | None = None) -> None:
 def roll_back(config: Any) -> None:
     """Start the previous release beside the champion, check it, switch to it."""
     config = resolved(config)
-    with pipeline(config) as run:
+    with pipeline(config, f"rollback -> {config.deploy.target}") as run:
         rollback(run, config.deploy)
 
 

@@ -13,6 +13,7 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.client.orchestration import get_client
 from prefect.runtime import flow_run
 from prefect.utilities.urls import url_for
 
@@ -65,6 +66,18 @@ def link(name: str, url: str, text: str) -> None:
     """A link artifact; nothing where there is no page to link to (MLflow without a server)."""
     if url:
         create_link_artifact(link=mask(url), link_text=text, key=key(name))
+
+
+def flow_run_id() -> str:
+    """The id of the current flow run, empty without one."""
+    return str(flow_run.id or "")
+
+
+def name_flow_run(name: str) -> None:
+    """Call the current flow run by what it makes, instead of the two random words that Prefect gave it."""
+    if flow_run.id:
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_name(UUID(flow_run.id), name)
 
 
 def flow_run_url() -> str:

@@ -30,14 +30,16 @@ from tasks.tracking.registry import external_model
 
 FLUSH_EVERY_S = 5.0
 WEIGHTS = (Checkpoint, Adapter, Quantized, Engine)
+RUN_TAG = "slipway.run"
 DIGEST_CHARS = 36  # MLflow's column for dataset digests
 
 
 class Tracker:
-    """The parent run. `parent` is its id; `links` are pages of the MLflow UI."""
+    """The parent run. `parent` is its id in MLflow, `run_id` the store's, `url` MLflow's UI without a password."""
 
-    def __init__(self, client: Client, config: Config, experiment: str, parent: str) -> None:
+    def __init__(self, client: Client, config: Config, experiment: str, parent: str, run_id: str) -> None:
         self.client, self.config, self.experiment, self.parent = client, config, experiment, parent
+        self.run_id = run_id
         self.models: dict[str, str] = {}  # artifact digest -> MLflow model id
         uri = config.tracking.uri
         self.url = uri.link() if uri.get_secret_value().startswith("http") else ""
@@ -45,7 +47,7 @@ class Tracker:
     @contextmanager
     def stage(self, label: str, inputs: Mapping[str, Artifact | None], params: BaseModel) -> Iterator[StageRun]:
         """A child run; FINISHED when the block ends well, else FAILED (KILLED when interrupted) with the error."""
-        tags = {"mlflow.parentRunId": self.parent, "slipway.stage": label}
+        tags = {"mlflow.parentRunId": self.parent, "slipway.stage": label, RUN_TAG: self.run_id}
         run = self.client.create_run(self.experiment, tags=tags, run_name=label)
         child = StageRun(self, run.info.run_id)
         child.params(flatten(params.model_dump(mode="json")))
@@ -157,17 +159,18 @@ class StageRun:
 
 
 @contextmanager
-def pipeline_run(config: Config) -> Iterator[Tracker]:
+def pipeline_run(config: Config, run_id: str) -> Iterator[Tracker]:
     """Open the parent run with system metrics, provenance, the resolved config and the command line.
 
-    Raises ResourceError before any work when MLflow does not answer.
+    `run_id`: the store's id of this run, a tag of every MLflow run that it opens. Raises ResourceError before any work when
+    MLflow does not answer.
     """
     require_tracking(config.tracking)
     mlflow = library()
     mlflow.set_tracking_uri(config.tracking.uri.get_secret_value())
-    experiment = mlflow.set_experiment(config.tracking.experiment).experiment_id
-    with mlflow.start_run(experiment_id=experiment, run_name=config.line, log_system_metrics=True) as run:
-        tracker = Tracker(mlflow.MlflowClient(), config, experiment, run.info.run_id)
+    experiment = existing_experiment(mlflow.MlflowClient(), config.tracking.experiment)
+    with _parent(experiment, config.line, run_id) as parent:
+        tracker = Tracker(mlflow.MlflowClient(), config, experiment, parent, run_id)
         resolved = config.model_dump(mode="json")
         mlflow.log_params({k: mask(v)[:6000] for k, v in flatten(resolved).items()})
         tracker.tags({"slipway.git_commit": git_commit(), "slipway.environment": environment_digest()})
@@ -175,6 +178,43 @@ def pipeline_run(config: Config) -> Iterator[Tracker]:
         tracker.text("command.txt", command_line() + "\n")
         with _error_kept(tracker.client, tracker.parent):
             yield tracker
+
+
+@contextmanager
+def _parent(experiment: str, name: str, run_id: str) -> Iterator[str]:
+    """MLflow's active run for the time of the block; FINISHED, FAILED, or KILLED when it was interrupted."""
+    mlflow = library()
+    tags = {RUN_TAG: run_id}
+    parent = mlflow.start_run(experiment_id=experiment, run_name=name, log_system_metrics=True, tags=tags)
+    try:
+        yield parent.info.run_id
+    except BaseException as err:
+        mlflow.end_run("FAILED" if isinstance(err, Exception) else "KILLED")
+        raise
+    mlflow.end_run("FINISHED")
+
+
+def existing_experiment(client: Client, name: str) -> str:
+    """The id of the experiment: as it is, restored when somebody deleted it in the UI, else made."""
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        return str(client.create_experiment(name))
+    if experiment.lifecycle_stage == "deleted":
+        client.restore_experiment(experiment.experiment_id)
+    return str(experiment.experiment_id)
+
+
+def close_killed(experiment: str, run_id: str) -> list[str]:
+    """End as KILLED what a run of this store, by its id, left RUNNING; the MLflow ids that were ended."""
+    client = library().MlflowClient()
+    where = client.get_experiment_by_name(experiment)
+    if where is None or where.lifecycle_stage == "deleted":
+        return []
+    query = f"tags.`{RUN_TAG}` = '{run_id}' and attributes.status = 'RUNNING'"
+    open_runs = [run.info.run_id for run in client.search_runs([where.experiment_id], query)]
+    for each in open_runs:
+        client.set_terminated(each, "KILLED")
+    return open_runs
 
 
 @contextmanager

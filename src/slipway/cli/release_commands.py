@@ -31,12 +31,20 @@ def rollback(conf: Conf = Path("conf"), as_json: AsJson = False) -> None:
     run_promotion("rollback", conf, None, as_json)
 
 
-def stop(conf: Conf = Path("conf")) -> None:
-    """Stop the engine that serves on the target; its release stays and `slipway promote` or `rollback` starts one
-    again.
+def stop(conf: Conf = Path("conf"), as_json: AsJson = False) -> None:
+    """Stop the target's engine, and stages that no run follows. Releases stay: `slipway promote` or `rollback` starts
+    one again.
     """
     from slipway.config.load import load_config
-    from slipway.deployment.state import stop as stop_target
+    from slipway.ops.stop import stop as stop_all
 
-    deploy = load_config(conf).deploy
-    tables.show_stopped(stop_target(deploy), deploy.target)
+    config = load_config(conf)
+    report = stop_all(config)
+    if as_json:
+        tables.show_json(report.to_json())
+    else:
+        tables.show_stopped(report, config.deploy.target)
+    if report.error and not as_json:
+        raise report.error
+    if report.error:
+        raise typer.Exit(report.error.exit_code)

@@ -21,8 +21,8 @@ if TYPE_CHECKING:  # the help of a command builds no config
     from rich.console import Console
 
     from slipway.config.load import Config
-    from slipway.deployment.releases import Stopped
     from slipway.ops.doctor import Check
+    from slipway.ops.stop import StopReport
 
 MARKS = {"ok": "[green]ok[/]", "warn": "[yellow]warn[/]", "fail": "[red]fail[/]"}
 OUTCOMES = {"pass": "[green]pass[/]", "fail": "[red]fail[/]", "inconclusive": "[yellow]inconclusive[/]"}
@@ -99,13 +99,21 @@ def show_checks(checks: Sequence[Check], *, quiet: bool) -> None:
     console().print(table)
 
 
-def show_stopped(stopped: Sequence[Stopped], target: str) -> None:
-    """What `slipway stop` ended: release, pid and URL of each engine."""
+def show_stopped(report: StopReport, target: str) -> None:
+    """What `slipway stop` ended: release, pid and URL of each engine, stage and pid of each process; what goes on."""
     out = console()
-    for engine in stopped:
-        out.print(f"stopped release {engine.release}: pid {engine.pid}, {engine.url}", highlight=False, markup=False)
-    if not stopped:
-        out.print(f"nothing runs on target {target}", highlight=False, markup=False)
+
+    def line(text: str) -> None:
+        out.print(text, highlight=False, markup=False)
+
+    for engine in report.engines:
+        line(f"stopped release {engine.release}: pid {engine.pid}" + (f", {engine.url}" if engine.url else ""))
+    for stage in report.stages:
+        line(f"stopped stage {stage.name}: pid {stage.pid}; `slipway run` resumes it")
+    if not report.engines and not report.stages:
+        line(f"nothing ran on target {target}")
+    for run in report.at_work:
+        line(f"run {run.name} works on: Ctrl-C there, or `kill {run.process.pid}` on {run.host}, ends it")
 
 
 def show_status(status: dict[str, Any]) -> None:
@@ -136,8 +144,24 @@ def show_status(status: dict[str, Any]) -> None:
                 str(row["saved"]),
             )
         out.print(jobs)
+    _show_work(status, out)
     for leftover in status["leftovers"]:
         out.print(f"[yellow]left over[/] {escape(leftover['what'])}: {escape(leftover['advice'])}", highlight=False)
+
+
+def _show_work(status: dict[str, Any], out: Console) -> None:
+    """Runs of flows and the stage processes of this store."""
+    if status["runs"]:
+        runs = make_table("run", "pid", "host", "started", "state")
+        for row in status["runs"]:
+            note = "" if row["state"] == "running" else ": the next run closes it in MLflow and Prefect"
+            runs.add_row(escape(row["name"]), str(row["pid"]), row["host"], row["started"], f"{row['state']}{note}")
+        out.print(runs)
+    if status["stages"]:
+        stages = make_table("stage process", "pid", "followed")
+        for row in status["stages"]:
+            stages.add_row(row["name"], str(row["pid"]), "yes" if row["followed"] else "[yellow]no[/]")
+        out.print(stages)
 
 
 def show_run(summary: dict[str, Any], out: Console) -> None:

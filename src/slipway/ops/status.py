@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from slipway.config.load import Config
 from slipway.deployment.state import status
 from slipway.deployment.target import target_for
 from slipway.ops.services import Services
+from slipway.ops.stage_processes import StageProcess, stage_processes
 from slipway.ops.training_jobs import PREFIX, training_jobs
+from slipway.pipeline.runs import Runs
 from slipway.pipeline.stage import STAGE_FILE
 from slipway.system.http import is_healthy
 
 
 def overview(config: Config) -> dict[str, Any]:
     """A plain document: `services`, `target`, `releases`, `store`, `artifacts` (count and bytes per kind), `training` (jobs that run),
-    `leftovers`."""
+    `runs` (of flows), `stages` (processes that run), `leftovers`. Raises StateError for a record that cannot be read."""
     root = Path(config.store.root)
     jobs, unfollowed = training_jobs(config)
+    stages = stage_processes(root)
     return {
         "services": _services(),
         "target": config.deploy.target,
@@ -29,7 +30,14 @@ def overview(config: Config) -> dict[str, Any]:
         "store": str(root),
         "artifacts": _artifacts(root),
         "training": [job.to_json() for job in jobs],
-        "leftovers": [*_lost_engines(config), *unfollowed, *_unfinished_work(root, {job.name for job in jobs})],
+        "runs": _runs(root),
+        "stages": [stage.to_json() for stage in stages],
+        "leftovers": [
+            *_lost_engines(config),
+            *_unfollowed_stages(stages),
+            *unfollowed,
+            *_unfinished_work(root, {*(stage.name for stage in stages), *(job.name for job in jobs)}),
+        ],
     }
 
 
@@ -81,14 +89,37 @@ def _lost_engines(config: Config) -> list[dict[str, str]]:
     return [{"what": f"engine of release {n}", "advice": "`slipway stop` ends it"} for n in lost]
 
 
-def _unfinished_work(root: Path, training: set[str]) -> list[dict[str, str]]:
-    """Work folders of stages that did not finish; a running stage is not left over, nor one whose training still runs."""
-    running = {c for p in psutil.process_iter(["cmdline"]) if "slipway" in (c := " ".join(p.info["cmdline"] or []))}
-    rows = []
-    for work in sorted(root.glob(f"work/*/{STAGE_FILE}")):
-        alive = any(os.fspath(work.resolve()) in line for line in running)
-        if not alive and f"{PREFIX}{work.parent.name}" not in training:
-            rows.append(
-                {"what": f"unfinished {work.parent.name}", "advice": f"run again to resume, or delete {work.parent}"}
-            )
-    return rows
+def _runs(root: Path) -> list[dict[str, Any]]:
+    """Flows that work here now, and those that were killed and whose books the next run closes."""
+    runs = Runs(root)
+    return [
+        {
+            "name": entry.name,
+            "pid": entry.process.pid,
+            "host": entry.host,
+            "started": entry.started,
+            "state": "running" if runs.works(entry) else "killed",
+        }
+        for entry in runs.entries()
+    ]
+
+
+def _unfollowed_stages(stages: Sequence[StageProcess]) -> list[dict[str, str]]:
+    return [
+        {
+            "what": f"stage {stage.name} (pid {stage.pid}) runs, and no flow follows it",
+            "advice": "run again to go on with it, or `slipway stop` ends it",
+        }
+        for stage in stages
+        if not stage.followed
+    ]
+
+
+def _unfinished_work(root: Path, running: set[str]) -> list[dict[str, str]]:
+    """Work folders of stages that did not finish; `running` names the stage processes and training jobs that still work."""
+    works = [file.parent for file in sorted(root.glob(f"work/*/{STAGE_FILE}"))]
+    return [
+        {"what": f"unfinished {work.name}", "advice": f"run again to resume, or delete {work}"}
+        for work in works
+        if not {work.name, f"{PREFIX}{work.name}"} & running
+    ]

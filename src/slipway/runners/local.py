@@ -7,8 +7,11 @@ import os
 import signal
 import subprocess
 import time
-from pathlib import Path
+from contextlib import suppress
 
+import psutil
+
+from slipway.errors import StateError
 from slipway.runners.base import RECORD_OF, Job, Outcome, State, next_step, read_job_file
 from slipway.system import openmp, processes
 from slipway.system.files import write_atomic
@@ -24,7 +27,9 @@ class LocalRunner:
     """
 
     def __init__(self) -> None:
-        self._children: dict[str, float] = {}  # job name -> when it was started here
+        self._children: dict[
+            str, tuple[ProcessIdentity, float]
+        ] = {}  # job name -> its process, and when it was started here
         self._ended: dict[str, Outcome] = {}
 
     def submit(self, job: Job) -> bool:
@@ -43,9 +48,10 @@ class LocalRunner:
                 env={**os.environ, **openmp.ENVIRONMENT, **job.env},
             )
         process.returncode = 0  # reaped by `poll`, for its peak memory; Popen must not
-        self._children[job.name] = time.monotonic()
         identity = processes.identify(process.pid)
-        write_atomic(job.work / JOB_FILE, json.dumps({"name": job.name, **identity.model_dump(exclude_none=True)}))
+        self._children[job.name] = identity, time.monotonic()
+        record = {"name": job.name, "stop_s": job.stop_s, **identity.model_dump(exclude_none=True)}
+        write_atomic(job.work / JOB_FILE, json.dumps(record))
         return False
 
     def poll(self, job: Job) -> Outcome | None:
@@ -54,7 +60,7 @@ class LocalRunner:
             return self._ended[job.name]
         ended = self._reap(job) if job.name in self._children else self._adopted(job)
         if ended:
-            _signal(job, signal.SIGKILL)  # no orphan of the job outlives it
+            self._signal(job, signal.SIGKILL)  # no orphan of the job outlives it
             self._ended[job.name] = ended
         return ended
 
@@ -62,11 +68,11 @@ class LocalRunner:
         """SIGTERM to the group, SIGKILL after `job.stop_s` seconds; how it ended."""
         if (ended := self.poll(job)) is not None:
             return ended
-        _signal(job, signal.SIGTERM)
+        self._signal(job, signal.SIGTERM)
         deadline = time.monotonic() + job.stop_s
         while (ended := self.poll(job)) is None and time.monotonic() < deadline:
             time.sleep(0.05)
-        _signal(job, signal.SIGKILL)
+        self._signal(job, signal.SIGKILL)
         while (ended := self.poll(job)) is None:
             time.sleep(0.05)
         self._ended[job.name] = Outcome(State.CANCELLED, ended.code, "cancelled", ended.seconds, ended.peak_rss)
@@ -77,9 +83,10 @@ class LocalRunner:
         (job.work / JOB_FILE).unlink(missing_ok=True)
 
     def _reap(self, job: Job) -> Outcome | None:
-        seconds = time.monotonic() - self._children[job.name]
+        child, started = self._children[job.name]
+        seconds = time.monotonic() - started
         try:
-            done, status, usage = os.wait4(pid(job) or 0, os.WNOHANG)
+            done, status, usage = os.wait4(child.pid, os.WNOHANG)
         except ChildProcessError:
             return Outcome(State.LOST, None, "reaped by another", seconds)
         if not done:
@@ -95,25 +102,46 @@ class LocalRunner:
         seconds = (identity and processes.age_s(identity)) or 0.0
         return Outcome(State.LOST, None, "ended, and the process that started it did not see how", seconds)
 
+    def _signal(self, job: Job, sig: signal.Signals) -> None:
+        child = self._children.get(job.name)
+        if identity := child[0] if child else _identity(job):
+            processes.send_group(identity, sig)
+
 
 def alive(job: Job) -> bool:
-    """Whether the process that the job's record names still runs."""
+    """Whether the job's process runs."""
     identity = _identity(job)
     return identity is not None and processes.is_alive(identity)
 
 
 def pid(job: Job) -> int | None:
-    """Pid of the job's process as recorded, running or not; None without a record."""
+    """Pid of the job's process as recorded, running or not; None when there is no record and no process."""
     identity = _identity(job)
     return identity.pid if identity else None
 
 
+def recorded_stop_s(job: Job) -> float:
+    """Seconds that the job was promised between SIGTERM and SIGKILL; those of `job` when no record says."""
+    with suppress(StateError, ValueError, TypeError):
+        return float(read_job_file(job.work / JOB_FILE).get("stop_s", job.stop_s))
+    return job.stop_s
+
+
 def _identity(job: Job) -> ProcessIdentity | None:
-    file: Path = job.work / JOB_FILE
-    record = read_job_file(file)
-    return as_model(ProcessIdentity, record, f"{RECORD_OF}: {file}", next_step(file)) if record else None
+    """The job's process: as recorded; where the record is missing or damaged, as its command line tells."""
+    file = job.work / JOB_FILE
+    with suppress(StateError):
+        if record := read_job_file(file):
+            return as_model(ProcessIdentity, record, f"{RECORD_OF}: {file}", next_step(file))
+    return _by_command_line(job)
 
 
-def _signal(job: Job, sig: signal.Signals) -> None:
-    if identity := _identity(job):
-        processes.send_group(identity, sig)
+def _by_command_line(job: Job) -> ProcessIdentity | None:
+    """The leader of a process group whose arguments name the files that the job's name in its own work folder."""
+    folder = f"{job.work}/"
+    marks = {argument for argument in job.argv if argument.startswith(folder)}
+    for process in psutil.process_iter() if marks else ():
+        with suppress(psutil.Error, OSError):  # it ended while we looked, or is another user's
+            if os.getpgid(process.pid) == process.pid and marks <= set(process.cmdline()):
+                return processes.identify(process.pid)
+    return None

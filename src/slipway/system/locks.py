@@ -63,6 +63,15 @@ def lock_open_file(file: IO[str] | IO[bytes] | FileIO) -> bool:
     return True
 
 
+def is_held(path: Path) -> bool:
+    """Whether somebody, this process included, holds the lock on `path` now; False when there is no such file."""
+    try:
+        with path.open("rb") as file:
+            return not lock_open_file(file)
+    except FileNotFoundError:
+        return False
+
+
 def holder(path: Path) -> str:
     """Who holds the lock on `path`: what it wrote there, else pid and command line as the kernel knows them."""
     inode = path.stat().st_ino

@@ -58,7 +58,9 @@ def test_what_a_command_prints_meets_a_full_disk_a_closed_output_or_a_reader_tha
 ) -> None:
     if words[0] == "stop":
         (tmp_path / "conf").mkdir()
-        (tmp_path / "conf" / "base.yaml").write_text(f"deploy: {{root: {tmp_path}/target}}\n")
+        (tmp_path / "conf" / "base.yaml").write_text(
+            f"deploy: {{root: {tmp_path}/target}}\nstore: {{root: {tmp_path}/store}}\n"
+        )
         words = [*words, "--conf", f"{tmp_path}/conf"]
     full = shell(f"{line(*words)} > /dev/full")
     assert full.returncode == 2 and full.stderr.endswith(FULL) and "Traceback" not in full.stderr
