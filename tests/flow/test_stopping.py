@@ -137,7 +137,7 @@ def test_a_signal_ends_flow_and_stage_and_closes_every_record(shell: Shell, sent
     assert not is_alive(training)
     assert shell.flow_runs()[0] == (NAME, "CRASHED")
     runs = shell.mlflow_runs()
-    assert (runs["pico"][0], runs["train"][0]) == ("KILLED", "KILLED")
+    assert (runs["rows-pico"][0], runs["train"][0]) == ("KILLED", "KILLED")
     assert "RUNNING" not in {state for states in runs.values() for state in states}
     after = shell.status()
     assert (after["runs"], after["stages"]) == ([], [])
@@ -163,7 +163,7 @@ def test_a_killed_run_is_named_taken_over_and_its_stage_stopped(shell: Shell) ->
     assert [stage["pid"] for stage in now["stages"]] == [training.pid]  # adopted, not started again
     assert [(run["pid"], run["state"]) for run in now["runs"]] == [(second.pid, "running")]
     assert [state for _, state in shell.flow_runs()[:2]] == ["RUNNING", "CRASHED"]
-    assert shell.mlflow_runs()["pico"][:2] == ["RUNNING", "KILLED"]
+    assert shell.mlflow_runs()["rows-pico"][:2] == ["RUNNING", "KILLED"]
 
     second.kill()
     second.communicate()
