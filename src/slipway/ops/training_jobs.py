@@ -18,7 +18,7 @@ from slipway.config.load import Config
 from slipway.config.target import DockerConfig, LocalRunConfig, SlurmConfig, TargetConfig
 from slipway.errors import ResourceError
 from slipway.pipeline.stage import STAGE_FILE
-from slipway.runners import local as local_runner
+from slipway.runners import local
 from slipway.runners.base import Job, read_job_file
 from slipway.training.nemo.checkpoints import steps_done
 from slipway.training.nemo.params import NemoTrainParams
@@ -126,11 +126,11 @@ class Asked:
 
 def _of_work(work: Path, target: TargetConfig, asked: Asked) -> Iterator[TrainingJob]:
     name, nemo = f"{PREFIX}{work.name}", work / "nemo"
-    followed = local_runner.alive(Job(work.name, (), work))
+    followed = local.alive(Job(work.name, (), work))
     saved = steps_done(nemo / "ckpt")
     runner = target.runner
-    if isinstance(runner, LocalRunConfig) and local_runner.alive(Job(name, (), nemo)):
-        pid = local_runner.pid(Job(name, (), nemo))
+    if isinstance(runner, LocalRunConfig) and local.alive(Job(name, (), nemo)):
+        pid = local.pid(Job(name, (), nemo))
         yield TrainingJob(name, f"process {pid}", "running", followed, saved, f"`kill {pid}`")
     elif isinstance(runner, DockerConfig):
         asked.ask_docker(runner.host)

@@ -20,7 +20,7 @@ from slipway.containers.docker_client import DockerClient, UnreachableError, cli
 from slipway.containers.logs import ContainerLog
 from slipway.containers.pull import have_image
 from slipway.errors import ConfigError, ResourceError
-from slipway.runners import docker_container as containers
+from slipway.runners import docker_container
 from slipway.runners.base import Job, Outcome, State, read_job_file
 from slipway.system.files import write_atomic
 
@@ -54,14 +54,14 @@ class DockerRunner:
                 return True
             info = self._engine.ask_until_answered(lambda c: c.api.info(), ANSWER_S)
             reference = have_image(self._engine, info, self._image, self._target.arch, job.log)
-            spec = containers.specification(job, reference, self._params, self._target, self._engine, info)
+            spec = docker_container.specification(job, reference, self._params, self._target, self._engine, info)
             if created := self._create(job, spec):
                 self._start(job, created)
                 return False
             time.sleep(0.1)  # the name was taken meanwhile: by the same job elsewhere, or one being removed
         raise ResourceError(
             f"container {job.name}",
-            "its name is taken, yet no such container is existing",
+            "its name is taken, yet no such container is found",
             "a free name",
             "`docker ps -a`, then again",
         )
@@ -113,7 +113,7 @@ class DockerRunner:
             try:
                 client.api.remove_container(job.name, force=True)
             except APIError as err:
-                if not (err.status_code == 404 or containers.being_removed(err)):
+                if not (err.status_code == 404 or docker_container.being_removed(err)):
                     raise
 
         if self._find(job):
@@ -128,7 +128,7 @@ class DockerRunner:
                 return None
 
         container = self._engine.ask_until_answered(get, ANSWER_S)
-        if container and container.labels.get(containers.JOB) != job.name:
+        if container and container.labels.get(docker_container.JOB) != job.name:
             raise ConfigError(
                 f"container {job.name}",
                 "not Slipway's",
@@ -137,14 +137,14 @@ class DockerRunner:
             )
         return container
 
-    def _create(self, job: Job, spec: containers.Specification) -> str | None:
+    def _create(self, job: Job, spec: docker_container.Specification) -> str | None:
         """The container's id; None when its name is taken."""
         try:
-            created = self._engine.ask_until_answered(lambda c: containers.create(c, spec), ANSWER_S)
+            created = self._engine.ask_until_answered(lambda c: docker_container.create(c, spec), ANSWER_S)
         except APIError as err:
-            if containers.name_taken(err):
+            if docker_container.name_taken(err):
                 return None
-            raise containers.refusal(err, job, self._engine) from err
+            raise docker_container.refusal(err, job, self._engine) from err
         self._note(job, created)
         return created
 
@@ -163,8 +163,8 @@ class DockerRunner:
         except NotFound:
             return  # removed in between: `poll` says LOST
         except APIError as err:
-            self._engine.ask_until_answered(lambda c: containers.remove_unstarted(c, container), ANSWER_S)
-            raise containers.refusal(err, job, self._engine) from err
+            self._engine.ask_until_answered(lambda c: docker_container.remove_unstarted(c, container), ANSWER_S)
+            raise docker_container.refusal(err, job, self._engine) from err
 
     def _look(self, job: Job) -> Outcome | None:
         try:
@@ -175,11 +175,11 @@ class DockerRunner:
             self._logs[job.name] = ContainerLog(
                 self._engine, described["Id"], job.log, self._note(job, described["Id"])
             )
-        if not containers.has_ended(described["State"]):
+        if not docker_container.has_ended(described["State"]):
             self._logs[job.name].keep_up()
             return None
         self._logs[job.name].finish()
-        return containers.outcome(described["State"])
+        return docker_container.outcome(described["State"])
 
     def _wait_for_engine(self, job: Job, err: UnreachableError) -> None:
         if log := self._logs.get(job.name):
@@ -198,7 +198,7 @@ class DockerRunner:
             try:
                 client.api.kill(job.name, name)
             except APIError as err:
-                if err.status_code not in (404, 409) and not containers.not_running(err):
+                if err.status_code not in (404, 409) and not docker_container.not_running(err):
                     raise
                 return False
             return True

@@ -19,8 +19,7 @@ from typing import Any
 from slipway.config.image import ImageConfig
 from slipway.config.target import SlurmConfig, TargetConfig
 from slipway.errors import ResourceError
-from slipway.runners import fence
-from slipway.runners import slurm_script as sbatch
+from slipway.runners import fence, slurm_script
 from slipway.runners.base import Job, Outcome, State, read_job_file
 from slipway.runners.slurm_commands import (
     SilentError,
@@ -69,7 +68,7 @@ class SlurmRunner:
         if record.get("job_id") or self._recover(job, record):
             return True
         name = str(record.get("name") or f"{job.name}.{secrets.token_hex(4)}")
-        script = sbatch.write(job, self._params, self._target, self._image, name)
+        script = slurm_script.write(job, self._params, self._target, self._image, name)
         _write(job, {"name": name})
         self._sbatch(job, name, str(script))
         return False
@@ -101,8 +100,8 @@ class SlurmRunner:
             return ended
         deadline = time.monotonic() + job.stop_s
         while self._running(job) and time.monotonic() < deadline:
-            if taken := fence.epochs(job.work / sbatch.FENCE):
-                (job.work / sbatch.FENCE / f"stop-{taken[-1]}").touch()
+            if taken := fence.epochs(job.work / slurm_script.FENCE):
+                (job.work / slurm_script.FENCE / f"stop-{taken[-1]}").touch()
             if (ended := self._ended_now(job)) is not None:
                 break
             time.sleep(min(1.0, self._params.poll_s))
@@ -197,7 +196,7 @@ class SlurmRunner:
 
 def _script_outcome(job: Job) -> Outcome | None:
     """What the batch script wrote when it ended: `attempt code why`. 128 + n is a worker's death by signal n."""
-    file = job.work / sbatch.EXIT
+    file = job.work / slurm_script.EXIT
     lines = file.read_text().splitlines() if file.exists() else []
     if not lines:
         return None

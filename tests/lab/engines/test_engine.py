@@ -23,9 +23,9 @@ from slipway.config.engine import EngineConfig
 from slipway.config.load import load_config
 from slipway.config.quantize import CalibrationConfig, QuantizeConfig
 from slipway.config.store import StoreConfig
-from slipway.engines import server as serving
 from slipway.engines.chat_client import ChatClient
 from slipway.engines.llamacpp.build import build_id, find_tools
+from slipway.engines.server import serving, start
 from slipway.errors import CheckpointError, EngineError, ResourceError
 from slipway.pipeline.workspace import Workspace
 from slipway.stages.engine import engine
@@ -102,7 +102,7 @@ def space(store: Store, out: Path, key: str, progress: Progress | None = None) -
 
 def tokens_of(made: Engine, log: Path, prompt: list[int], count: int) -> list[int]:
     """Greedy tokens by llama-server, going on past the end token; random weights say tokens that have no text."""
-    with serving.serving(made, log) as server:
+    with serving(made, log) as server:
         body = {"prompt": prompt, "n_predict": count, "temperature": 0, "ignore_eos": True, "return_tokens": True}
         answer = httpx.post(f"http://{server.host}:{server.port}/completion", json=body, timeout=30, trust_env=False)
     return list(answer.raise_for_status().json()["tokens"])
@@ -131,7 +131,7 @@ def transformers_says(model_dir: Path, prompt: list[int], count: int) -> list[in
 def test_the_engine_reads_and_says_what_transformers_does(base: Checkpoint, served: Engine, tmp_path: Path) -> None:
     prompt = prompt_of(base.path)
     assert tokens_of(served, tmp_path / "log", prompt, 8) == transformers_says(base.path, prompt, 8)
-    with serving.serving(served, tmp_path / "log") as server, ChatClient(server.url, server.model, 30) as client:
+    with serving(served, tmp_path / "log") as server, ChatClient(server.url, server.model, 30) as client:
         answer = client.ask([{"role": "user", "content": SAID}], 4, fixed_length=True)
     assert (answer.prompt_tokens, answer.completion_tokens, answer.finish) == (len(prompt), 4, "length")
     assert served.summary["bytes"] == (served.path / "model.gguf").stat().st_size
@@ -248,7 +248,7 @@ def busy() -> Iterator[int]:
 
 def test_a_busy_port_is_named(served: Engine, busy: int, tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match=f"port {busy}"):
-        serving.start(served, "127.0.0.1", busy, tmp_path / "log")
+        start(served, "127.0.0.1", busy, tmp_path / "log")
 
 
 def test_a_port_taken_in_between_is_named_too(
@@ -258,7 +258,7 @@ def test_a_port_taken_in_between_is_named_too(
     real = ports.is_free
     monkeypatch.setattr(ports, "is_free", lambda host, port: next(looks, False) or real(host, port))
     with pytest.raises(ResourceError, match=f"port {busy}"):
-        serving.start(served, "127.0.0.1", busy, tmp_path / "log")
+        start(served, "127.0.0.1", busy, tmp_path / "log")
 
 
 def test_a_damaged_model_file_shows_the_servers_words(served: Engine, tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_a_damaged_model_file_shows_the_servers_words(served: Engine, tmp_path: 
         (tmp_path / file.name).symlink_to(file)
     (tmp_path / "model.gguf").unlink()
     (tmp_path / "model.gguf").write_bytes((served.path / "model.gguf").read_bytes()[:5000])
-    with pytest.raises(EngineError, match=r"(?si)died.*error"), serving.serving(tmp_path, tmp_path / "log"):
+    with pytest.raises(EngineError, match=r"(?si)died.*error"), serving(tmp_path, tmp_path / "log"):
         pass
 
 

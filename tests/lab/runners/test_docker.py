@@ -14,7 +14,7 @@ import pytest
 
 from slipway.config.image import ImageConfig
 from slipway.config.target import DockerConfig, TargetConfig
-from slipway.containers import docker_client as docker_engine
+from slipway.containers import docker_client
 from slipway.containers.images import read_digests
 from slipway.errors import ConfigError, ResourceError
 from slipway.runners.base import Job, Mount, State, follow
@@ -443,8 +443,8 @@ def ssh_host(lab, monkeypatch):
         pytest.skip(f"lab podman: ssh: not run: {up.stderr.strip()}")
     assert up.returncode == 0, up.stderr
     monkeypatch.setenv("HOME", str(lab.folder / "ssh" / "home"))
-    monkeypatch.setattr(docker_engine, "LINK_S", 2)
-    monkeypatch.setattr(docker_engine, "CALL_S", 3.0)
+    monkeypatch.setattr(docker_client, "LINK_S", 2)
+    monkeypatch.setattr(docker_client, "CALL_S", 3.0)
     yield up.stdout.split()
     subprocess.run([INFRA / "podman" / "ssh-up", lab.folder, "down"], env=lab.env, check=True)
 

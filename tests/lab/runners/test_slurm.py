@@ -20,7 +20,7 @@ import pytest
 from slipway.config.load import Config
 from slipway.errors import ResourceError
 from slipway.ops.training_jobs import training_jobs
-from slipway.runners import slurm as slurm_runner
+from slipway.runners import slurm
 from slipway.runners.base import Job, Mount, State
 from slipway.runners.slurm import SlurmRunner
 from slipway.runners.slurm_commands import by_accounting, by_controller, find_named, list_jobs
@@ -284,7 +284,7 @@ def test_a_controller_that_is_down_for_a_while_loses_nothing(slurm_lab: SlurmLab
 def test_without_accounting_the_controller_s_word_counts(
     slurm_lab: SlurmLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(slurm_runner, "SETTLE_S", 1.0)
+    monkeypatch.setattr(slurm, "SETTLE_S", 1.0)
     runner, job = slurm_lab.runner(), Work(tmp_path, "unaccounted", env={"TRAINER_DIE": "1:5"}).job()
     slurm_lab.part("slurmdbd", "stop")
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from slipway.engines import server as serving
+from slipway.engines.server import Server, check_alive, is_healthy, is_running, serving, start, stop
 from slipway.errors import EngineError, ResourceError
 from slipway.system.ports import any_port
 from slipway.system.processes import identify
@@ -19,31 +19,31 @@ HOST = "127.0.0.1"
 
 
 def test_a_server_lives_for_the_block_and_in_our_process_group(tmp_path: Path) -> None:
-    with serving.serving(bundle(tmp_path / "b"), tmp_path / "log") as server:
-        assert serving.is_healthy(server)
+    with serving(bundle(tmp_path / "b"), tmp_path / "log") as server:
+        assert is_healthy(server)
         assert os.getpgid(server.pid) == os.getpgid(0)
         assert psutil.Process(server.pid).environ()["GOMP_SPINCOUNT"] == "1000"
-    assert not serving.is_running(server)
+    assert not is_running(server)
 
 
 def test_a_detached_server_has_a_session_of_its_own(tmp_path: Path) -> None:
-    server = serving.start(bundle(tmp_path / "b"), HOST, any_port(HOST), tmp_path / "log", detach=True)
+    server = start(bundle(tmp_path / "b"), HOST, any_port(HOST), tmp_path / "log", detach=True)
     try:
         assert os.getsid(server.pid) == server.pid
-        again = serving.Server.model_validate_json(server.model_dump_json())
-        assert serving.is_healthy(again)
+        again = Server.model_validate_json(server.model_dump_json())
+        assert is_healthy(again)
     finally:
-        assert serving.stop(server)
-    assert not serving.is_running(server)
-    assert serving.stop(server) is False
+        assert stop(server)
+    assert not is_running(server)
+    assert stop(server) is False
 
 
 def test_a_reused_pid_is_never_stopped() -> None:
     me = identify(os.getpid())
     assert me.started is not None
-    stranger = serving.Server(pid=me.pid, started=me.started - 500, boot=me.boot, host=HOST, port=1, model="m", log="x")
-    assert not serving.is_running(stranger)
-    assert serving.stop(stranger) is False
+    stranger = Server(pid=me.pid, started=me.started - 500, boot=me.boot, host=HOST, port=1, model="m", log="x")
+    assert not is_running(stranger)
+    assert stop(stranger) is False
 
 
 def test_a_server_that_ignores_term_is_killed(tmp_path: Path) -> None:
@@ -52,8 +52,8 @@ def test_a_server_that_ignores_term_is_killed(tmp_path: Path) -> None:
         "def main() -> None:\n",
         "def main() -> None:\n    import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n",
     )
-    server = serving.start(bundle(tmp_path / "b", program=stubborn), HOST, any_port(HOST), tmp_path / "log")
-    assert serving.stop(server, grace_s=0.2)
+    server = start(bundle(tmp_path / "b", program=stubborn), HOST, any_port(HOST), tmp_path / "log")
+    assert stop(server, grace_s=0.2)
     assert not psutil.pid_exists(server.pid)
     assert stubborn != source
 
@@ -64,21 +64,19 @@ def test_a_busy_port_names_port_and_holder(tmp_path: Path) -> None:
         s.listen()
         port = s.getsockname()[1]
         with pytest.raises(ResourceError, match=rf"port {port} on {HOST}: in use by .*\(pid {os.getpid()}\)"):
-            serving.start(bundle(tmp_path / "b"), HOST, port, tmp_path / "log")
+            start(bundle(tmp_path / "b"), HOST, port, tmp_path / "log")
 
 
 def test_a_server_that_dies_at_start_shows_its_log(tmp_path: Path) -> None:
     script = "import sys\nprint('error: unknown model architecture', file=sys.stderr)\nsys.exit(1)\n"
     with pytest.raises(EngineError, match="unknown model architecture"):
-        serving.start(bundle(tmp_path / "b", program=script), HOST, any_port(HOST), tmp_path / "log")
+        start(bundle(tmp_path / "b", program=script), HOST, any_port(HOST), tmp_path / "log")
 
 
 def test_the_log_of_the_start_before_is_kept_apart(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("error of yesterday\n")
     with pytest.raises(EngineError, match="today") as err:
-        serving.start(
-            bundle(tmp_path / "b", program="raise SystemExit('today')"), HOST, any_port(HOST), tmp_path / "log"
-        )
+        start(bundle(tmp_path / "b", program="raise SystemExit('today')"), HOST, any_port(HOST), tmp_path / "log")
     assert "yesterday" not in str(err.value)
     assert (tmp_path / "log.1").read_text() == "error of yesterday\n"
 
@@ -86,21 +84,21 @@ def test_the_log_of_the_start_before_is_kept_apart(tmp_path: Path) -> None:
 def test_a_server_that_never_gets_healthy_is_stopped(tmp_path: Path) -> None:
     script = "import os, sys, time\nprint(os.getpid(), flush=True)\ntime.sleep(60)\n"
     with pytest.raises(EngineError, match="healthy within"):
-        serving.start(bundle(tmp_path / "b", program=script), HOST, any_port(HOST), tmp_path / "log", timeout_s=1)
+        start(bundle(tmp_path / "b", program=script), HOST, any_port(HOST), tmp_path / "log", timeout_s=1)
     assert not psutil.pid_exists(int((tmp_path / "log").read_text()))
 
 
 def test_a_killed_server_is_noticed(tmp_path: Path) -> None:
-    with serving.serving(bundle(tmp_path / "b"), tmp_path / "log") as server:
-        serving.check_alive(server)
+    with serving(bundle(tmp_path / "b"), tmp_path / "log") as server:
+        check_alive(server)
         psutil.Process(server.pid).send_signal(signal.SIGKILL)
         psutil.wait_procs([psutil.Process(server.pid)], timeout=5)
         with pytest.raises(EngineError, match=r"(?s)died.*listening on"):
-            serving.check_alive(server)
+            check_alive(server)
 
 
 def test_a_program_that_cannot_run_is_named(tmp_path: Path) -> None:
     made = bundle(tmp_path / "b")
     (made / "llama-server").write_bytes(b"\x7fELF broken")
     with pytest.raises(EngineError, match="llama-server"):
-        serving.start(made, HOST, any_port(HOST), tmp_path / "log")
+        start(made, HOST, any_port(HOST), tmp_path / "log")

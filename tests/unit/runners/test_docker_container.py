@@ -9,7 +9,7 @@ from docker.types import DeviceRequest
 from slipway.config.target import DockerConfig, TargetConfig
 from slipway.containers.docker_client import DockerClient, client_at
 from slipway.errors import ConfigError, ResourceError
-from slipway.runners import docker_container as containers
+from slipway.runners import docker_container
 from slipway.runners.base import Job, Mount, State
 
 DOCKER = DockerConfig(kind="docker")
@@ -18,7 +18,7 @@ HERE, FAR = DockerClient("unix:///var/run/docker.sock"), DockerClient("ssh://use
 
 def specification(tmp_path, *, target=None, engine=HERE, info=None, **job):
     one = Job("train-1", ("automodel", "/job/recipe.yaml"), tmp_path, stop_s=90.5, **job)
-    return containers.specification(one, "x@sha256:1", DOCKER, target or TargetConfig(), engine, info or {})
+    return docker_container.specification(one, "x@sha256:1", DOCKER, target or TargetConfig(), engine, info or {})
 
 
 def test_a_container_is_described_as_nvidia_asks_for(tmp_path):
@@ -53,7 +53,7 @@ def test_gpus_are_asked_for_only_where_the_target_has_some(tmp_path):
     assert specification(tmp_path)[1]["device_requests"] == []
     off = DockerConfig(kind="docker", gpus=False)
     one = Job("t", ("x",), tmp_path)
-    assert containers.specification(one, "x", off, TargetConfig(gpus=1), HERE, {})[1]["device_requests"] == []
+    assert docker_container.specification(one, "x", off, TargetConfig(gpus=1), HERE, {})[1]["device_requests"] == []
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ STATE = {
     ],
 )
 def test_an_end_is_told_in_the_runners_words(code, oom, state, seen, words):
-    ended = containers.outcome({**STATE, "ExitCode": code, "OOMKilled": oom})
+    ended = docker_container.outcome({**STATE, "ExitCode": code, "OOMKilled": oom})
     assert (
         (ended.state, ended.code) == (state, seen)
         and words in ended.reason
@@ -104,16 +104,18 @@ def test_an_end_is_told_in_the_runners_words(code, oom, state, seen, words):
 
 def test_a_container_that_never_ran_has_no_negative_time():
     assert (
-        containers.outcome(
+        docker_container.outcome(
             {**STATE, "FinishedAt": "0001-01-01T00:00:00Z", "ExitCode": 127, "Error": "no such file"}
         ).seconds
         == 0
     )
-    assert not containers.has_ended({"Status": "created"}) and not containers.has_ended({"Status": "paused"})
+    assert not docker_container.has_ended({"Status": "created"}) and not docker_container.has_ended(
+        {"Status": "paused"}
+    )
 
 
 def refused(explanation, tmp_path, status=500, **job):
-    return containers.refusal(APIError("x", explanation=explanation), Job("t", ("x",), tmp_path, **job), FAR)
+    return docker_container.refusal(APIError("x", explanation=explanation), Job("t", ("x",), tmp_path, **job), FAR)
 
 
 def test_refusals_name_what_to_do(tmp_path):
@@ -131,9 +133,9 @@ def test_refusals_name_what_to_do(tmp_path):
 
 
 def test_both_engines_words_for_a_taken_name_are_known():
-    assert containers.name_taken(APIError("x", explanation='the container name "t" is already in use'))
-    assert not containers.name_taken(APIError("x", explanation="no space left"))
-    assert containers.not_running(APIError("x", explanation="container t is not running"))
+    assert docker_container.name_taken(APIError("x", explanation='the container name "t" is already in use'))
+    assert not docker_container.name_taken(APIError("x", explanation="no space left"))
+    assert docker_container.not_running(APIError("x", explanation="container t is not running"))
 
 
 def test_an_address_that_docker_does_not_know_is_refused(monkeypatch):

@@ -9,7 +9,7 @@ import pytest
 
 from slipway.config.target import SlurmConfig, TargetConfig
 from slipway.errors import ConfigError, ResourceError
-from slipway.runners import slurm as slurm_runner
+from slipway.runners import slurm
 from slipway.runners.base import Job, State
 from slipway.runners.slurm import SlurmRunner
 from tests.unit.runners.test_slurm_commands import slurm_says
@@ -66,7 +66,7 @@ def test_a_submission_of_unknown_fate_is_not_repeated_in_silence(
 def test_a_job_that_slurm_forgot_ends_by_its_own_record_or_is_lost(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, job: Job
 ) -> None:
-    monkeypatch.setattr(slurm_runner, "SETTLE_S", -1.0)
+    monkeypatch.setattr(slurm, "SETTLE_S", -1.0)
     slurm_says(monkeypatch, tmp_path, scontrol=GONE, sacct="")
     recorded(job, job_id=7)
     lost = runner().poll(job)

