@@ -211,8 +211,8 @@ def probe(folder, recipe, nemo_lab):
 def test_no_document_of_a_pack_sees_another_with_neat_packing(qlora, nemo_lab, tmp_path):
     """Without recomputation too: what we render by default is on the safe side twice."""
     recipe = {**qlora.recipe, "distributed": {**qlora.recipe["distributed"], "activation_checkpointing": False}}
-    found = probe(tmp_path, recipe, nemo_lab)
-    assert found["first"] > 0 and found["moved"] == 0.0
+    report = probe(tmp_path, recipe, nemo_lab)
+    assert report["first"] > 0 and report["moved"] == 0.0
 
 
 def test_the_packing_that_we_refuse_does_leak(qlora, nemo_lab, tmp_path):

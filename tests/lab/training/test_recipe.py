@@ -79,12 +79,12 @@ def test_a_bare_module_name_adapts_nothing(upstream):
 
 
 def test_both_trainers_learn_the_same_tokens(upstream):
-    found, tokenizer = upstream
+    report, tokenizer = upstream
     ours = tokenize(ROWS, tokenizer, 2048)
-    assert [s["inputs"] for s in found["samples"]] == [example.tokens[:-1] for example in ours]
-    assert [s["learnt"] for s in found["samples"]] == [example.tokens[example.completion :] for example in ours]
+    assert [s["inputs"] for s in report["samples"]] == [example.tokens[:-1] for example in ours]
+    assert [s["learnt"] for s in report["samples"]] == [example.tokens[example.completion :] for example in ours]
 
 
 def test_packs_are_counted_as_upstream_makes_them(upstream):
-    found = upstream[0]
-    assert found["packs"] == {str(size): count_packs(found["lengths"], size) for size in (1024, 2048, 8192)}
+    report = upstream[0]
+    assert report["packs"] == {str(size): count_packs(report["lengths"], size) for size in (1024, 2048, 8192)}

@@ -45,14 +45,14 @@ def test_a_setting_reached_in_place_is_the_one_set_up(nemo_lab: Any, model: Path
     (tmp_path / "recipe.json").write_text(json.dumps(recipe))
     ran = run(nemo_lab, tmp_path, ROOT / "tests/lab/nemo/switched.py", tmp_path / "recipe.json")
     assert ran.returncode == 0, ran.stderr[-3000:]
-    found = json.loads(ran.stdout.splitlines()[-1])
-    assert set(found) == {"none", "selective", "full"}
-    for mode, was in found.items():
+    report = json.loads(ran.stdout.splitlines()[-1])
+    assert set(report) == {"none", "selective", "full"}
+    for mode, was in report.items():
         assert (was["tree"], was["loss"], was["same"]) == (True, True, True), (mode, was)
         assert was["gradients"] == 2 * 7 * LAYERS
-    assert found["selective"]["wrapped"] == LAYERS
-    assert found["none"] | {"wrapped": 0, "recomputes": False} == found["none"]
-    assert found["full"]["recomputes"] or found["full"]["wrapped"]
+    assert report["selective"]["wrapped"] == LAYERS
+    assert report["none"] | {"wrapped": 0, "recomputes": False} == report["none"]
+    assert report["full"]["recomputes"] or report["full"]["wrapped"]
 
 
 def test_the_command_probes_the_real_recipe_and_writes_a_row(nemo_lab: Any, model: Path, tmp_path: Path) -> None:
@@ -95,19 +95,19 @@ def test_the_command_probes_the_real_recipe_and_writes_a_row(nemo_lab: Any, mode
         *(f"{k}={v}" for k, v in words.items()),
     )
     assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-3000:]
-    found = json.loads(ran.stdout)
-    assert found["probes"][0] == found["baseline"]
-    assert (found["baseline"]["pack_length"], found["baseline"]["activation_checkpointing"]) == (512, "full")
-    assert len(found["probes"]) >= 2
-    assert found["best"]["tokens_per_s"] >= found["baseline"]["tokens_per_s"] > 0
-    assert "flash_attention_2" in found["absent"]
+    report = json.loads(ran.stdout)
+    assert report["probes"][0] == report["baseline"]
+    assert (report["baseline"]["pack_length"], report["baseline"]["activation_checkpointing"]) == (512, "full")
+    assert len(report["probes"]) >= 2
+    assert report["best"]["tokens_per_s"] >= report["baseline"]["tokens_per_s"] > 0
+    assert "flash_attention_2" in report["absent"]
     assert len(read_rows(tmp_path / "work" / "train.jsonl")) > 10
     (tmp_path / "conf" / "train").mkdir(parents=True)
     (tmp_path / "conf" / "base.yaml").write_text("layers: {train: train/tuned}\n")
     (tmp_path / "conf" / "train" / "tuned.yaml").write_text((tmp_path / "tuned.yaml").read_text())
     train = load_config(tmp_path / "conf").train
-    assert (train.backend, train.pack_length) == ("nemo", found["best"]["pack_length"])
-    assert train.activation_checkpointing == found["best"]["activation_checkpointing"]
+    assert (train.backend, train.pack_length) == ("nemo", report["best"]["pack_length"])
+    assert train.activation_checkpointing == report["best"]["activation_checkpointing"]
     assert train.lr == NEMO_DEFAULTS["lr"]
     assert not [
         p

@@ -72,12 +72,12 @@ def test_a_job_that_was_refused_may_go_through_another_runner(job):
 
 
 def test_exit_0_without_the_last_step_is_resumed(job):
-    one, told = job(TRAINER_STEP_S=0.05), []
+    one, signalled = job(TRAINER_STEP_S=0.05), []
 
     def look():
-        if not told and steps_done(one.work / "ckpt") >= 4:
-            told.append(json.loads((one.work / "process.json").read_text())["pid"])
-            os.kill(told[0], signal.SIGTERM)
+        if not signalled and steps_done(one.work / "ckpt") >= 4:
+            signalled.append(json.loads((one.work / "process.json").read_text())["pid"])
+            os.kill(signalled[0], signal.SIGTERM)
 
     ended, notes = go(one, look=look)
     assert ended.attempts == 2 and "done (exit code 0)" in notes[0] and "of 12 steps saved; resuming" in notes[0]

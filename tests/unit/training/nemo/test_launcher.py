@@ -107,8 +107,8 @@ def test_sigterm_reaches_every_worker_and_not_their_launcher(entry):
     until(log, "ready", times=2)
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 0
-    said = log.read_text()
-    assert "saved 0" in said and "saved 1" in said and "launcher told" not in said
+    output = log.read_text()
+    assert "saved 0" in output and "saved 1" in output and "launcher told" not in output
 
 
 def test_sigterm_while_the_model_still_loads_ends_all_at_once(entry):

@@ -5,7 +5,7 @@ import json
 from slipway.training.nemo.log import TrainingLog
 
 
-def said(step, loss=2.0, prefix="2026-11-23 18:58:53 | INFO | root | "):
+def logged(step, loss=2.0, prefix="2026-11-23 18:58:53 | INFO | root | "):
     return (
         f"{prefix}step {step} | epoch 0 | loss {loss:.4f} | grad_norm 3.7702 | lr 1.00e-02 | mem 6.10 GiB | "
         f"tps 210.37(105.18/gpu) | num_label_tokens 565\n"
@@ -29,7 +29,7 @@ def log(tmp_path):
 def test_steps_are_heard_at_once_and_told_once(tmp_path):
     training, jsonl, output = log(tmp_path)
     assert training.new_steps() == []
-    output.write_text("Training:   0%|          | 0/8\r" + said(0, 6.7251))
+    output.write_text("Training:   0%|          | 0/8\r" + logged(0, 6.7251))
     (first,) = training.new_steps()
     assert first == {
         "step": 0,
@@ -50,10 +50,10 @@ def test_steps_are_heard_at_once_and_told_once(tmp_path):
 def test_a_half_written_line_waits_for_its_end(tmp_path):
     training, jsonl, output = log(tmp_path)
     jsonl.write_text(exact(0)[:-20])
-    output.write_text(said(1)[:-30])
+    output.write_text(logged(1)[:-30])
     assert training.new_steps() == []
     jsonl.write_text(exact(0))
-    output.write_text(said(1))
+    output.write_text(logged(1))
     assert [s["step"] for s in training.new_steps()] == [0, 1]
 
 
@@ -70,13 +70,13 @@ def test_a_resume_repeats_steps_and_its_word_is_the_last(tmp_path):
 def test_what_is_no_step_is_passed_over(tmp_path):
     training, jsonl, output = log(tmp_path)
     jsonl.write_text('[1]\n{}\n{"step": true, "loss": 1}\n{"step": 1}\nnot json\n')
-    output.write_text("step 3 | epoch 0 | loss said\n" + said(7).replace("3.7702", "n/a"))
+    output.write_text("step 3 | epoch 0 | loss said\n" + logged(7).replace("3.7702", "n/a"))
     assert training.new_steps() == [] and training.history() == []
 
 
 def test_steps_lost_from_memory_by_a_kill_are_kept_from_the_output(tmp_path):
     training, jsonl, output = log(tmp_path)
-    output.write_text("".join(said(n, 9 - n) for n in range(6)))
+    output.write_text("".join(logged(n, 9 - n) for n in range(6)))
     jsonl.write_text("".join(exact(n, 8.5 - n) for n in range(4, 8)))
     training.new_steps()
     training.write(tmp_path / "history.jsonl", 7)
@@ -86,7 +86,7 @@ def test_steps_lost_from_memory_by_a_kill_are_kept_from_the_output(tmp_path):
 
 def test_a_log_that_was_replaced_is_read_from_its_start(tmp_path):
     training, _, output = log(tmp_path)
-    output.write_text(said(0) + said(1))
+    output.write_text(logged(0) + logged(1))
     training.new_steps()
-    output.write_text(said(2))
+    output.write_text(logged(2))
     assert [s["step"] for s in training.new_steps()] == [2]

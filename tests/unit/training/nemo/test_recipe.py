@@ -64,11 +64,11 @@ def flat(document, prefix=""):
 
 @pytest.mark.parametrize(("model", "method", "target", "row"), SHIPPED)
 def test_a_shipped_combination_renders_and_is_known_to_upstream(model, method, target, row):
-    found = resolve_recipe(CONF, model, method, target, None, [])
-    assert found.row == row
-    check_recipe(found.recipe)
-    assert yaml.safe_load(to_yaml(found.recipe)) == found.recipe
-    assert ("peft" in found.recipe, "quantization" in found.recipe) == (method != "sft", method == "qlora")
+    resolved = resolve_recipe(CONF, model, method, target, None, [])
+    assert resolved.row == row
+    check_recipe(resolved.recipe)
+    assert yaml.safe_load(to_yaml(resolved.recipe)) == resolved.recipe
+    assert ("peft" in resolved.recipe, "quantization" in resolved.recipe) == (method != "sft", method == "qlora")
 
 
 @pytest.mark.parametrize(
@@ -148,6 +148,6 @@ def test_a_pipeline_brings_its_section():
 
 
 def test_a_mixture_names_its_attention_backend():
-    found = resolve_recipe(CONF, "qwen3-30b-a3b", "lora", "dgx-h100", None, [])
-    assert found.recipe["model"]["backend"]["attn"] == "sdpa"
+    resolved = resolve_recipe(CONF, "qwen3-30b-a3b", "lora", "dgx-h100", None, [])
+    assert resolved.recipe["model"]["backend"]["attn"] == "sdpa"
     assert "backend" not in rendered()["model"]

@@ -36,8 +36,8 @@ def test_json_carries_recipe_row_and_memory():
 
 
 def test_an_override_of_the_train_section_reaches_the_row_that_is_chosen():
-    found = resolve_recipe(CONF, "llama-3.3-70b", "lora", "dgx-h100", None, ["train.tensor_parallel=4"])
-    assert (found.row, found.recipe["distributed"]["tp_size"]) == ("nemo-lora-fsdp2", 4)
+    resolved = resolve_recipe(CONF, "llama-3.3-70b", "lora", "dgx-h100", None, ["train.tensor_parallel=4"])
+    assert (resolved.row, resolved.recipe["distributed"]["tp_size"]) == ("nemo-lora-fsdp2", 4)
 
 
 def test_a_named_row_brings_its_method():
@@ -47,12 +47,12 @@ def test_a_named_row_brings_its_method():
 
 
 def test_a_machine_without_containers_sees_its_own_paths():
-    found = resolve_recipe(CONF, "llama-3.1-8b", "qlora", "local", None, [])
-    assert found.recipe["model"]["pretrained_model_name_or_path"] == "models/Llama-3.1-8B-Instruct"
+    resolved = resolve_recipe(CONF, "llama-3.1-8b", "qlora", "local", None, [])
+    assert resolved.recipe["model"]["pretrained_model_name_or_path"] == "models/Llama-3.1-8B-Instruct"
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (
             ["--model", "lama-3.3-70b"],
@@ -70,12 +70,12 @@ def test_a_machine_without_containers_sees_its_own_paths():
         ),
     ],
 )
-def test_a_refusal_names_thing_choices_and_next_step(words, said):
+def test_a_refusal_names_thing_choices_and_next_step(words, message):
     shown = run(*words)
     assert isinstance(shown.exception, ConfigError)
     assert shown.exception.exit_code == 2
     assert shown.stdout == ""
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         raise shown.exception
 
 

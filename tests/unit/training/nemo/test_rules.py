@@ -60,9 +60,9 @@ def test_the_embedded_trainer_has_no_recipe():
     ],
 )
 def test_qlora_is_data_parallel_only(keys):
-    said = refusal(method="qlora", **keys)
-    assert "data parallelism only" in said
-    assert "use train.method=lora" in said
+    message = refusal(method="qlora", **keys)
+    assert "data parallelism only" in message
+    assert "use train.method=lora" in message
     check_rules(LLAMA_8B, nemo(method="lora", micro_batch=2, **keys), DGX, None)
 
 
@@ -82,9 +82,9 @@ def test_qlora_is_data_parallel_only(keys):
     ],
 )
 def test_sizes_that_do_not_go_together(keys, reason, way_out):
-    said = refusal(method="lora", **keys)
-    assert reason in said
-    assert way_out in said
+    message = refusal(method="lora", **keys)
+    assert reason in message
+    assert way_out in message
 
 
 def test_more_tensor_parallelism_than_heads():
@@ -107,9 +107,9 @@ def test_a_mixture_of_experts(keys, reason):
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager", "flash_attention_2"])
 def test_packing_that_leaks_across_documents(attention):
-    said = refusal(packing="thd", activation_checkpointing="none", attention=attention)
-    assert "no document sees another" in said
-    assert "train.packing=neat" in said
+    message = refusal(packing="thd", activation_checkpointing="none", attention=attention)
+    assert "no document sees another" in message
+    assert "train.packing=neat" in message
     for cure in ({"packing": "neat"}, {"activation_checkpointing": "full"}):
         check_rules(
             ModelConfig(),
@@ -120,9 +120,9 @@ def test_packing_that_leaks_across_documents(attention):
 
 
 def test_a_sample_longer_than_a_sequence():
-    said = refusal(data=FACTS, pack_length=512)
-    assert "at least the longest sample, 900 tokens" in said
-    assert "train.pack_length=900" in said
+    message = refusal(data=FACTS, pack_length=512)
+    assert "at least the longest sample, 900 tokens" in message
+    assert "train.pack_length=900" in message
     check_rules(LLAMA_8B, nemo(pack_length=512, truncate=True), DGX, FACTS)
     check_rules(LLAMA_8B, nemo(pack_length=900), DGX, FACTS)
 
@@ -130,9 +130,9 @@ def test_a_sample_longer_than_a_sequence():
 def test_more_steps_than_the_data_hold():
     # 160 sequences over 8 GPUs, 32 a step: 5 steps an epoch
     check_rules(LLAMA_8B, nemo(max_steps=10, epochs=2), DGX, FACTS)
-    said = refusal(data=FACTS, max_steps=11, epochs=2)
-    assert "at most 10: all that 2 epochs of 160 sequences hold" in said
-    assert "train.epochs to 3" in said
+    message = refusal(data=FACTS, max_steps=11, epochs=2)
+    assert "at most 10: all that 2 epochs of 160 sequences hold" in message
+    assert "train.epochs to 3" in message
     check_rules(LLAMA_8B, nemo(max_steps=11, epochs=3), DGX, FACTS)
     assert "at most 0" in refusal(data=DataFacts(4, 10, 40, sequences=4), max_steps=1), (
         "less than one sequence for each GPU"
@@ -150,17 +150,17 @@ def test_data_without_an_answer():
 
 
 def test_full_fine_tuning_beyond_the_target():
-    said = refusal(LLAMA_70B, DGX, method="sft")
-    assert "memory for sft of llama-3.3-70b-instruct (70.55B)" in said
-    assert "at most 74 GB on a GPU of dgx-h100 (80 GB less 6 GB reserve)" in said
-    assert "train.method=lora" in said
+    message = refusal(LLAMA_70B, DGX, method="sft")
+    assert "memory for sft of llama-3.3-70b-instruct (70.55B)" in message
+    assert "at most 74 GB on a GPU of dgx-h100 (80 GB less 6 GB reserve)" in message
+    assert "train.method=lora" in message
     check_rules(LLAMA_70B, nemo(method="sft"), DGX.model_copy(update={"nodes": 2}), None)
 
 
 def test_the_load_peak_counts_where_memory_is_shared():
-    said = refusal(LLAMA_70B, SPARK, method="lora")
-    assert "282 GB while the model loads" in said
-    assert "set train.method=qlora" in said
+    message = refusal(LLAMA_70B, SPARK, method="lora")
+    assert "282 GB while the model loads" in message
+    assert "set train.method=qlora" in message
     assert "122 GB while the model loads" in refusal(MIXTURE, SPARK, method="lora", targets=["q_proj"])
 
 
@@ -175,7 +175,7 @@ def test_the_load_peak_counts_where_memory_is_shared():
     ],
 )
 def test_the_way_out_of_a_full_memory_fits(model, target, keys):
-    said = refusal(model, target, **keys)
-    words = said.split("Next: set ")[1].split(",")[0].split()
+    message = refusal(model, target, **keys)
+    words = message.split("Next: set ")[1].split(",")[0].split()
     change = dict(word.removeprefix("train.").split("=") for word in words)
     check_rules(model, TrainConfig.model_validate(nemo(**keys).model_dump() | change), target, None)

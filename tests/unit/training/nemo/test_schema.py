@@ -49,7 +49,7 @@ def test_the_schema_holds_every_key_of_the_contract_read_from_upstream():
 
 
 @pytest.mark.parametrize(
-    ("place", "key", "said"),
+    ("place", "key", "message"),
     [
         ("quantization", "bnb_4bit_quant_typ", r"ignore it silently.*did you mean quantization.bnb_4bit_quant_type\?"),
         (
@@ -71,15 +71,15 @@ def test_the_schema_holds_every_key_of_the_contract_read_from_upstream():
         ("loss_fn", "chunk_len", r"stop with TypeError"),
     ],
 )
-def test_an_unknown_key_is_named_with_what_upstream_would_do(place, key, said):
+def test_an_unknown_key_is_named_with_what_upstream_would_do(place, key, message):
     document = recipe()
     (document[place] if place else document)[key] = 1
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         check_recipe(document)
 
 
 @pytest.mark.parametrize(
-    ("place", "key", "value", "said"),
+    ("place", "key", "value", "message"),
     [
         (
             "distributed",
@@ -93,10 +93,10 @@ def test_an_unknown_key_is_named_with_what_upstream_would_do(place, key, said):
         ("", "peft", "lora", r"recipe section peft: lora; expected a mapping"),
     ],
 )
-def test_a_value_that_is_no_choice_is_refused(place, key, value, said):
+def test_a_value_that_is_no_choice_is_refused(place, key, value, message):
     document = recipe()
     (document[place] if place else document)[key] = value
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         check_recipe(document)
 
 

@@ -93,15 +93,15 @@ def test_it_says_what_the_machine_is(tmp_path: Path) -> None:
 
 
 def test_a_setting_is_timed_over_the_work_asked_for(running: ProcessProber) -> None:
-    found = running.probe(Setting(2048, 1, "none"), 0.0)
-    assert (found.status, found.steps, found.reserved, found.allocated) == ("ok", STEPS, 7, 5)
-    assert found.tokens_per_s == pytest.approx(4 * 1000 / 0.002)
+    result = running.probe(Setting(2048, 1, "none"), 0.0)
+    assert (result.status, result.steps, result.reserved, result.allocated) == ("ok", STEPS, 7, 5)
+    assert result.tokens_per_s == pytest.approx(4 * 1000 / 0.002)
 
 
 def test_one_clearly_slower_is_stopped_after_two_steps(running: ProcessProber) -> None:
     best = running.probe(Setting(2048, 1, "none"), 0.0)
-    found = running.probe(Setting(2048, 1, "full"), best.low)
-    assert (found.status, found.steps) == ("slower", 2)
+    result = running.probe(Setting(2048, 1, "full"), best.low)
+    assert (result.status, result.steps) == ("slower", 2)
 
 
 def test_out_of_memory_and_errors_are_answers_and_the_process_goes_on(running: ProcessProber) -> None:
@@ -121,10 +121,10 @@ def test_one_that_does_not_answer_is_ended(tmp_path: Path) -> None:
     made = prober(tmp_path, probe_timeout_s=0.01)
     try:
         made.start()
-        found = made.probe(Setting(2048, 1, "full"), 0.0)
+        result = made.probe(Setting(2048, 1, "full"), 0.0)
     finally:
         made.close()
-    assert (found.status, found.reason) == ("error", "no answer in 0 s")
+    assert (result.status, result.reason) == ("error", "no answer in 0 s")
 
 
 def test_the_deadline_ends_a_probe_too(tmp_path: Path) -> None:

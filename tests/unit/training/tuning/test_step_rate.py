@@ -6,9 +6,9 @@ from slipway.training.tuning.step_rate import clearly_slower, rate
 
 
 def test_rates_are_bounded_and_two_agreeing_steps_do_not_prove_much() -> None:
-    found = rate([1000, 1000], [1.0, 1.0])
-    assert (found.mean, found.steps) == (1000.0, 2)
-    assert found.low == pytest.approx(1000 - 2 * 20 / 2**0.5)
+    measured = rate([1000, 1000], [1.0, 1.0])
+    assert (measured.mean, measured.steps) == (1000.0, 2)
+    assert measured.low == pytest.approx(1000 - 2 * 20 / 2**0.5)
     assert not clearly_slower([1000], [1.0], 1e9)
     assert clearly_slower([1000, 1000], [1.0, 1.0], 1029.0)
     assert not clearly_slower([1000, 1000], [1.0, 1.0], 1028.0)
