@@ -27,6 +27,7 @@ class SlipwayError(Exception):
         super().__init__(f"{thing}: {value}; expected {expected}. Next: {next_step}")
 
     def to_json(self) -> dict[str, str]:
+        """The error as JSON values; `from_json` makes it again."""
         return {
             "type": type(self).__name__,
             "thing": self.thing,
@@ -98,7 +99,7 @@ class EngineError(SlipwayError):
 
 
 def _subclasses(cls: type[SlipwayError]) -> list[type[SlipwayError]]:
-    found = [cls]
+    classes = [cls]
     for sub in cls.__subclasses__():
-        found += _subclasses(sub)
-    return found
+        classes += _subclasses(sub)
+    return classes

@@ -23,17 +23,20 @@ NAMES = {
 
 
 def check_shape(model: ModelConfig, directory: Path) -> None:
-    """Raises ConfigError naming both values where they differ: memory was planned for another model. Absent keys are not compared."""
+    """Raises ConfigError naming both values where they differ: memory was planned for another model. Absent keys are
+    not compared."""
     file = directory / "config.json"
     if not file.is_file():
         return
     config: dict[str, Any] = json.loads(file.read_text())
-    found = {key: next((config[name] for name in names if name in config), None) for key, names in NAMES.items()}
-    found["intermediate"] = config.get("moe_intermediate_size", config.get("intermediate_size"))
-    found["head_dim"] = config.get("head_dim") if model.head_dim else None
-    for key, value in found.items():
+    shape = {key: next((config[name] for name in names if name in config), None) for key, names in NAMES.items()}
+    shape["intermediate"] = config.get("moe_intermediate_size", config.get("intermediate_size"))
+    shape["head_dim"] = config.get("head_dim") if model.head_dim else None
+    for key, value in shape.items():
         if value is not None and value != getattr(model, key):
             raise ConfigError(
-                f"model.{key}", getattr(model, key), f"{value}, as {file} has it",
+                f"model.{key}",
+                getattr(model, key),
+                f"{value}, as {file} has it",
                 f"set model.{key}={value}, or choose the row of conf/models that describes this model",
-            )  # fmt: skip
+            )

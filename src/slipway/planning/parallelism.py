@@ -1,7 +1,7 @@
 """How the GPUs of a target share the work.
 
-world = nodes * gpus = data * tensor * context * pipeline; experts are cut inside data * tensor * context, not beside it.
-A step of `global_batch` sequences takes global_batch / (micro_batch * data) forward passes on each GPU.
+world = nodes * gpus = data * tensor * context * pipeline; experts are cut inside data * tensor * context, not beside
+it. A step of `global_batch` sequences takes global_batch / (micro_batch * data) forward passes on each GPU.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ class Parallelism:
 
     @property
     def data(self) -> int:
+        """Data-parallel replicas; 0 when the GPUs of a replica do not divide the GPUs there are."""
         return self.world // self.model if self.world % self.model == 0 else 0
 
     @property
@@ -38,6 +39,7 @@ class Parallelism:
 
 
 def parallelism(params: TrainConfig, target: TargetConfig) -> Parallelism:
+    """How a train row cuts a model over the GPUs of a target; a target without a GPU counts as one."""
     world = target.nodes * max(1, target.gpus)
     return Parallelism(
         world, params.tensor_parallel, params.context_parallel, params.pipeline_parallel, params.expert_parallel

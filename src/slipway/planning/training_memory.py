@@ -2,22 +2,25 @@
 
 Per GPU, bytes, with h hidden, i intermediate, L layers, V vocabulary, t = micro_batch * pack_length / context tokens:
 
-weights      linear: 2 (bf16), or NF4: 1/2 + 1/64 + 4/(64*256) = 0.51587 a parameter (4 bits, an 8-bit scale per 64, an fp32 scale per
-             256 of those: QLoRA, arXiv:2305.14314); embedding and head 2. FSDP2 keeps 1/shards of all, and one layer and the
-             embeddings whole while they compute
+weights      linear: 2 (bf16), or NF4: 1/2 + 1/64 + 4/(64*256) = 0.51587 a parameter (4 bits, an 8-bit scale per 64, an
+             fp32 scale per 256 of those: QLoRA, arXiv:2305.14314); embedding and head 2. FSDP2 keeps 1/shards of all,
+             and one layer and the embeddings whole while they compute
 trained      8 a parameter that is trained: bf16 weight, gradient and two Adam moments (16 where they are fp32)
-kept         full:       2 h t L                     the input of each layer; 8 h t L where upstream recomputes norms, attention and MLP
-                                                     one by one: in its own model code (everything but NF4) and under DDP
-             selective:  + 2 h t L                   + attention's result; bf16 layers keep every other product too: + (3h + 2k + 2i) t L
+kept         full:       2 h t L                     the input of each layer; 8 h t L where upstream recomputes norms,
+                                                     attention and MLP one by one: in its own model code (everything but
+                                                     NF4) and under DDP
+             selective:  + 2 h t L                   + attention's result; bf16 layers keep every other product too: +
+                                                     (3h + 2k + 2i) t L
              none:       (24 h + 8 i) t L            norms, q, k, v and their inputs; gate, up, silu, product
-working      max(logits 12 V t, one layer's 24 h + 8 i): bf16 logits, fp32 copy, fp32 softmax, bf16 gradient. `chunked` holds 512
-             tokens of logits, `fused_linear` none
+working      max(logits 12 V t, one layer's 24 h + 8 i): bf16 logits, fp32 copy, fp32 softmax, bf16 gradient. `chunked`
+             holds 512 tokens of logits, `fused_linear` none
 masks        2 t^2 block mask (sdpa); eager: 8 bytes an attention weight and head
-loading      on unified memory bf16 weights exist twice while they load; NF4 is made tensor by tensor, one shard beside it
+loading      on unified memory bf16 weights exist twice while they load; NF4 is made tensor by tensor, one shard beside
+             it
 
-24 h + 8 i is counted over a Llama layer with a fused norm and agrees with NeMo measured to 4% (peft, whose adapters are fp32: 9%). Left out: allocator
-fragmentation and the CUDA context (`target.reserve_gb` is for them), activations that tensor parallelism does not cut,
-load imbalance between experts.
+24 h + 8 i is counted over a Llama layer with a fused norm and agrees with NeMo measured to 4% (peft, whose adapters are
+fp32: 9%). Left out: allocator fragmentation and the CUDA context (`target.reserve_gb` is for them), activations that
+tensor parallelism does not cut, load imbalance between experts.
 """
 
 from __future__ import annotations
@@ -49,6 +52,7 @@ class MemoryPlan:
 
     @property
     def step(self) -> float:
+        """Bytes at the peak of an optimizer step."""
         return self.weights + self.trained + self.kept + self.working
 
     @property

@@ -38,6 +38,7 @@ def change(m: Mapping[str, float]) -> str:
 
 
 def quality_table(record: RunRecord) -> str:
+    """Quality of each served model, with intervals, as a Markdown table."""
     rows = [(SERVED.get(n, n), m["n"], *(share(m[k]) for k in METRICS)) for n, m in record.metrics().items()]
     return table(("served model", "items", "exact match", "intent accuracy"), rows)
 
@@ -52,23 +53,30 @@ def effect_table(record: RunRecord) -> str:
 
 
 def speed_table(record: RunRecord) -> str:
+    """Latencies and rates of each served model at each concurrency, as a Markdown table."""
     header = ("served model", "concurrency", "TTFT p50 / p95, ms", "ITL p50 / p95, ms", "tokens/s", "requests/s")
     rows = [
         (
-            SERVED.get(name, name), s["concurrency"], *(f"{s[k]['p50']:.1f} / {s[k]['p95']:.1f}" for k in ("ttft_ms", "itl_ms")),
-            f"{s['tokens_per_s']:.1f}", f"{s['requests_per_s']:.2f}",
+            SERVED.get(name, name),
+            s["concurrency"],
+            *(f"{s[k]['p50']:.1f} / {s[k]['p95']:.1f}" for k in ("ttft_ms", "itl_ms")),
+            f"{s['tokens_per_s']:.1f}",
+            f"{s['requests_per_s']:.2f}",
         )
-        for name, runs in record.speeds().items() for s in runs
-    ]  # fmt: skip
+        for name, runs in record.speeds().items()
+        for s in runs
+    ]
     return table(header, rows)
 
 
 def rule_table(record: RunRecord) -> str:
+    """Every rule of the gate with its outcome and reason, as a Markdown table."""
     rows = [(r["rule"], r["metric"], r["against"], r["outcome"], r["reason"]) for r in record.judged["rules"]]
     return table(("rule", "metric", "against", "outcome", "because"), rows)
 
 
 def digest_table(record: RunRecord) -> str:
+    """Every artifact that the engine was made from with its digest, as a Markdown table."""
     rows = [(a.role, a.kind, a.stage, f"`{a.digest}`") for a in record.ancestors]
     return table(("artifact", "kind", "made by", "sha256"), rows)
 

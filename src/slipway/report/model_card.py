@@ -1,4 +1,5 @@
-"""The model card: what was shipped, from what, how good, and how that is known. Markdown, from `mlflow/model-card.md`."""
+"""The model card: what was shipped, from what, how good, and how that is known. Markdown, from
+`mlflow/model-card.md`."""
 
 from __future__ import annotations
 
@@ -17,7 +18,8 @@ TEMPLATE = "model-card.md"
 
 
 def model_card(record: RunRecord, template: Path | None = None) -> str:
-    """The card as Markdown. `template` defaults to the project's `mlflow/model-card.md`, else the one that the package ships.
+    """The card as Markdown. `template` defaults to the project's `mlflow/model-card.md`, else the one that the package
+    ships.
 
     Raises ConfigError when the template asks for a field that does not exist.
     """
@@ -39,12 +41,12 @@ def _template() -> str:
         Path(str(resources.files("slipway"))) / TEMPLATE,
         Path(__file__).parents[3] / "mlflow" / TEMPLATE,
     )
-    found = next((p for p in here if p.is_file()), None)
-    if found is None:
+    template_file = next((p for p in here if p.is_file()), None)
+    if template_file is None:
         raise ConfigError(
             "model card template", "not found", f"one of {', '.join(map(str, here))}", "run from the project's root"
         )
-    return found.read_text()
+    return template_file.read_text()
 
 
 def _fields(record: RunRecord) -> dict[str, Any]:
@@ -87,8 +89,8 @@ def _base_name(record: RunRecord) -> str:
 
 def _base_provenance(record: RunRecord) -> dict[str, Any]:
     """What the checkpoint says of itself, with its figures."""
-    said = record.document("fetch", "config.json").get("slipway_source", {"directory": record.config.model.directory})
-    return {**said, **record.summary("fetch"), "license": record.config.model.license}
+    source = record.document("fetch", "config.json").get("slipway_source", {"directory": record.config.model.directory})
+    return {**source, **record.summary("fetch"), "license": record.config.model.license}
 
 
 def _data_card_digest(record: RunRecord) -> str:
@@ -106,7 +108,8 @@ def _limits(record: RunRecord) -> list[str]:
     ]
     if quantization := record.document("fetch", "config.json").get("slipway_source", {}).get("quantization"):
         limits.append(
-            f"The base was dequantized from {quantization}: the cost of quantization is against those weights, not the original ones."
+            f"The base was dequantized from {quantization}: the cost of quantization is against those weights, not "
+            "the original ones."
         )
     limits += [
         f"Gate rule {r['rule']} {r['metric']}: {r['reason']}." for r in record.judged["rules"] if r["outcome"] != "pass"

@@ -16,8 +16,8 @@ from slipway.store.lineage import Ancestor, lineage
 
 @dataclass(frozen=True)
 class RunRecord:
-    """`quality`: `base`, `merged`, `candidate`, and `champion` when there is one. `run`: names and links of this run (git commit,
-    flow run, tracking run), shown as they are."""
+    """`quality`: `base`, `merged`, `candidate`, and `champion` when there is one. `run`: names and links of this run
+    (git commit, flow run, tracking run), shown as they are."""
 
     config: Config
     engine: Engine
@@ -28,10 +28,12 @@ class RunRecord:
 
     @cached_property
     def ancestors(self) -> list[Ancestor]:
+        """Every artifact that engine, adapter and verdict were made from, with its role."""
         return lineage(self.engine, self.adapter, self.verdict)
 
     @cached_property
     def judged(self) -> dict[str, Any]:
+        """The verdict's document: outcome and rules."""
         doc: dict[str, Any] = self.verdict.read_json("verdict.json")
         return doc
 
@@ -44,6 +46,7 @@ class RunRecord:
         return self.document(stage, "summary.json")
 
     def document(self, stage: str, name: str) -> dict[str, Any]:
+        """A JSON document of the artifact that a stage made; empty when there is none."""
         made = self.stage(stage)
         file = Path(made.uri) / name if made else None
         return dict(json.loads(file.read_text())) if file and file.is_file() else {}
@@ -53,6 +56,7 @@ class RunRecord:
         return [json.loads(line) for line in (self.adapter.path / "training.jsonl").read_text().splitlines()]
 
     def metrics(self) -> dict[str, dict[str, Any]]:
+        """The metrics of each served model that was evaluated."""
         return {name: evaluation.read_json("metrics.json") for name, evaluation in self.quality.items()}
 
     def speeds(self) -> dict[str, list[dict[str, Any]]]:

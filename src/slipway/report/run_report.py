@@ -1,4 +1,5 @@
-"""The run report: what a run did, in tables and three plots. Text and PNG bytes; who publishes them is the caller's business."""
+"""The run report: what a run did, in tables and three plots. Text and PNG bytes; who publishes them is the caller's
+business."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ LABELS = {"base": "base", "merged": "fine-tuned", "candidate": "quantized", "cha
 
 @dataclass(frozen=True)
 class Report:
-    """`inline` carries its images as data URIs (Prefect artifacts), `linked` names them as files beside it; `plots` are those files."""
+    """`inline` carries its images as data URIs (Prefect artifacts), `linked` names them as files beside it; `plots` are
+    those files."""
 
     inline: str
     linked: str
@@ -57,8 +59,10 @@ def quality_bars(record: RunRecord) -> bytes:
     figure, axes = _figure(2)
     for ax, name in zip(axes, markdown.METRICS, strict=True):
         values = [100 * m[name]["value"] for m in metrics.values()]
-        errors = [[v - 100 * m[name]["low"] for v, m in zip(values, metrics.values(), strict=True)],
-                  [100 * m[name]["high"] - v for v, m in zip(values, metrics.values(), strict=True)]]  # fmt: skip
+        errors = [
+            [v - 100 * m[name]["low"] for v, m in zip(values, metrics.values(), strict=True)],
+            [100 * m[name]["high"] - v for v, m in zip(values, metrics.values(), strict=True)],
+        ]
         ax.bar([LABELS.get(n, n) for n in metrics], values, yerr=errors, color=BLUE, ecolor=GREY, capsize=4, width=0.6)
         if name in floors:
             ax.axhline(100 * floors[name], color=ORANGE, linestyle="--", linewidth=1, label="gate's floor")
