@@ -50,19 +50,24 @@ class Kernels:
         return _compile(function, self._device.type) if self.compiled else function
 
     def try_out(self, function: Callable[..., Any], tensors: Sequence[torch.Tensor]) -> None:
-        """Compile, and give up compiling unless results and changed arguments are the eager run's, bit for bit."""
+        """Compile `function` and run it on copies of `tensors`. From then on everything runs eagerly when torch cannot compile it
+        here, or when a result or a changed argument is not the eager run's, bit for bit."""
         if not self.compiled:
             return
+        name = getattr(function, "__qualname__", function)
         results = []
         for way in (function, self(function)):
             own = {id(tensor): tensor.clone() for tensor in tensors}  # the same tensor twice stays the same
             copies = [own[id(tensor)] for tensor in tensors]
-            results.append([_raw(found) for found in (*_tensors(way(*copies)), *copies)])
+            try:
+                results.append([_raw(tensor) for tensor in (*_tensors(way(*copies)), *copies)])
+            except RuntimeError:  # torch's compiler wraps what goes wrong in it
+                if way is function:
+                    raise
+                self.compiled, self.why = False, f"eager: torch cannot compile {name} here"
+                return
         if not all(map(torch.equal, *results)):
-            self.compiled, self.why = (
-                False,
-                f"eager: compiled {getattr(function, '__qualname__', function)} rounds otherwise here",
-            )
+            self.compiled, self.why = False, f"eager: compiled {name} rounds otherwise here"
 
 
 def _tensors(result: Any) -> list[torch.Tensor]:

@@ -62,10 +62,10 @@ def _prove(
     from slipway.weights.merge_proof import prove_layers, prove_logits, why_no_logits
 
     proof: dict[str, Any] = {
-        "convention": "bf16(fp32(W) + fp32(scaling * (B @ A)))",
+        "convention": "bf16(fp32(fp32(W) + fp32(scaling * (B @ A)))), scaling * (B @ A) exact, rounded once",
         "base": base.digest,
         "adapter": adapter.digest,
-        "bit_equal_to_peft": prove_layers(source, merged, lora, params.proof_layers),
+        "share_one_bf16_step_from_peft": prove_layers(source, merged, lora, params.proof_layers),
     }
     if reason := why_no_logits(source, base_is_virtual=is_virtual(base)):
         return {**proof, "logits": None, "logits_not_run": reason}
@@ -79,11 +79,12 @@ def _prove(
 
 
 def _summary(merged: MergedSource, proof: dict[str, Any], params: MergeConfig) -> dict[str, Any]:
-    logits = proof["logits"] or {}
+    logits, shares = proof["logits"] or {}, proof["share_one_bf16_step_from_peft"]
     return {
         "updated_tensors": len(merged.updates),
         "tensors": len(merged.names()),
         "materialized": params.materialize,
-        "proof_layers_bit_equal": len(proof["bit_equal_to_peft"]),
+        "proof_layers": len(shares),
+        "proof_share_one_step_from_peft": max(shares.values(), default=0.0),
         **{f"logits_{key}": logits[key] for key in ("mean_abs", "max_abs", "kl", "top1_agreement") if key in logits},
     }

@@ -3,13 +3,12 @@
     stored bytes --pread--> host band --copy--> device band --add product, round--> bf16 weight, max|W|
 
 A band is a run of rows small enough for a CPU's cache (or large enough for a GPU's copy engines), so that beyond the bf16
-weight itself only a band's worth of fp32 exists. Merging a band is the same arithmetic as merging the whole: each element
-is a sum over the rank in one order.
+weight itself only a band's worth of fp32 exists. The merge is the correctly rounded one (`slipway.weights.rounded_merge`): its
+bytes depend on neither the band nor the device.
 """
 
 from __future__ import annotations
 
-import math
 import threading
 from dataclasses import dataclass
 
@@ -17,15 +16,13 @@ import torch
 
 from slipway.errors import CheckpointError
 from slipway.quantization.compiled import Kernels
-from slipway.weights.lora import add_product
-from slipway.weights.shards import LowRank, Recipe, TensorInfo, WeightSource
+from slipway.weights.rounded_merge import Factors, Open, add_product, settle, still_open
+from slipway.weights.shards import Recipe, TensorInfo, WeightSource
 
 CPU_BAND, GPU_BAND = (
     1 << 18,
     1 << 24,
 )  # weights a band: 0.5 MB of bf16 and its fp32 product stay in a core's L2; 32 MB keeps PCIe busy
-_SMALL = 1 << 18  # elements of a product
-_FEW = 18  # rows of a band
 
 
 def band_rows(columns: int, device: torch.device) -> int:
@@ -72,7 +69,8 @@ class Loader:
         self._add, self._largest, self._turn = kernels(add_product), kernels(largest), kernels.turn
         self._arena, self._used = torch.empty(0, dtype=torch.uint8), 0
         self._band_buffer = torch.empty(0, dtype=torch.uint8)
-        self._last: tuple[str, Recipe] | None = None  # the tensor whose bands are being read
+        self._low = torch.empty(0, dtype=torch.bfloat16, device=device)  # a band merged at the lower end of its error
+        self._last: tuple[str, Recipe, list[Factors]] | None = None  # the tensor whose bands are being read
         self._pinned: list[torch.Tensor] = []
         self._copied = [torch.cuda.Event() for _ in range(2 if device.type == "cuda" else 0)]  # type: ignore[no-untyped-call]
 
@@ -100,32 +98,29 @@ class Loader:
 
     def load(self, name: str) -> Loaded:
         """The merged tensor in bf16. Raises CheckpointError naming the tensor that holds NaN or Inf."""
-        info, recipe = self._source.info(name), self._recipe(name)
+        info, (recipe, factors) = self._source.info(name), self._recipe(name)
         out = self._empty(info.shape)
         rows = out.reshape(-1, info.shape[-1]) if info.shape else out.reshape(1, 1)
+        opens: list[Open] = []
         amaxes = [
-            self._band(rows, begin, recipe) for begin in range(0, rows.shape[0], band_rows(rows.shape[1], self._device))
+            self._band(rows, begin, recipe, factors, opens)
+            for begin in range(0, rows.shape[0], band_rows(rows.shape[1], self._device))
         ]
-        with self._turn:
-            amax = (
-                torch.stack(amaxes).amax().to(torch.bfloat16).float()
-                if amaxes
-                else torch.zeros((), device=self._device)
-            )
-            finite = torch.isfinite(amax)
-        if not finite:
+        amax = self._settle(rows, 0, factors, opens, amaxes)
+        if not torch.isfinite(amax):
             self._source.read(name)  # the careful way: it names which of base, adapter and sum is not finite
             raise CheckpointError(
                 f"tensor {name}", f"largest magnitude {float(amax)}", "finite values", "use an undamaged file"
             )
         return Loaded(out, amax)
 
-    def _recipe(self, name: str) -> Recipe:
+    def _recipe(self, name: str) -> tuple[Recipe, list[Factors]]:
+        """How a tensor comes to be, and the factors of its updates on the device; made once a tensor."""
         if self._last is None or self._last[0] != name:
-            found = self._source.recipe(name)
-            updates = tuple(_folded(update, self._device) for update in found.updates)
-            self._last = name, Recipe(found.stored, found.name, updates)
-        return self._last[1]
+            recipe = self._source.recipe(name)
+            with self._turn:
+                self._last = name, recipe, [Factors.of(update, self._device) for update in recipe.updates]
+        return self._last[1:]
 
     def bands(self, name: str, rows: tuple[int, int]) -> list[tuple[int, int]]:
         """(first row, rows) of the bands of a run of a tensor's rows; one empty band if there are none."""
@@ -137,40 +132,74 @@ class Loader:
 
     def band(self, name: str, begin: int, count: int) -> torch.Tensor:
         """Rows `begin` to `begin + count` of a tensor that is passed on: merged in bf16, or as stored when it is not floating."""
-        info, recipe = self._source.info(name), self._recipe(name)
+        info, (recipe, factors) = self._source.info(name), self._recipe(name)
         columns = info.shape[-1] if info.shape else 1
         if not info.dtype.is_floating_point:
             out = torch.empty((count, columns), dtype=info.dtype)
             recipe.stored.fetch(recipe.name, out, begin * columns * info.dtype.itemsize)
             return out
         out = torch.empty((count, columns), dtype=torch.bfloat16, device=self._device)
-        if count and not torch.isfinite(self._band(out, begin, recipe, into=0).to(torch.bfloat16)):
+        opens: list[Open] = []
+        amaxes = [self._band(out, begin, recipe, factors, opens, into=0)] if count else []
+        if not torch.isfinite(self._settle(out, begin, factors, opens, amaxes)):
             self._source.read(name)
             raise CheckpointError(f"tensor {name}", "NaN or Inf", "finite values", "use an undamaged file")
         return out
 
-    def _band(self, rows: torch.Tensor, begin: int, recipe: Recipe, into: int | None = None) -> torch.Tensor:
-        """Fill a band of `rows` and return its largest magnitude; `begin` counts in the stored tensor, `into` in `rows`."""
+    def _band(
+        self,
+        rows: torch.Tensor,
+        begin: int,
+        recipe: Recipe,
+        updates: list[Factors],
+        opens: list[Open],
+        into: int | None = None,
+    ) -> torch.Tensor:
+        """Fill a band of `rows` and return its largest magnitude; `begin` counts in the stored tensor, `into` in `rows`.
+
+        What the last update leaves open is added to `opens`, for `_settle`; what others do is settled at once.
+        """
         at = begin if into is None else into
         target = rows[at : at + band_rows(rows.shape[1], self._device)]
         host, copied = self._fetch(target, begin, recipe)
         with self._turn:
             stored = host
             if copied:
-                stored = (
-                    target if recipe.info.dtype == torch.bfloat16 else torch.empty_like(target, dtype=recipe.info.dtype)
-                )
+                as_stored = recipe.info.dtype == torch.bfloat16 and not updates
+                stored = target if as_stored else torch.empty_like(target, dtype=recipe.info.dtype)
                 stored.copy_(host, non_blocking=True)
                 copied.record()
-            if not recipe.updates:
+            if not updates:
                 if stored is not target:
                     target.copy_(stored)
                 return self._largest(target)
-            for update in recipe.updates:
-                product = _product(update, begin, target.shape[0]).to(self._device)
-                amax = self._add(stored, product, target)
-                stored = target
-            return amax
+        low = self._lower(target.shape)
+        for i, factors in enumerate(updates):
+            if i:
+                settle(target, begin, updates[i - 1], [opens.pop()])
+                stored = target.clone()
+            with self._turn:
+                bound = factors.bound[begin : begin + target.shape[0]]
+                amax = self._add(stored, factors.product(begin, target.shape[0]), bound, target, low)
+            opens.append(still_open(stored, target, low, begin))  # out of turn: on a GPU this waits for the band
+        return amax
+
+    def _settle(
+        self, rows: torch.Tensor, first_row: int, updates: list[Factors], opens: list[Open], amaxes: list[torch.Tensor]
+    ) -> torch.Tensor:
+        """Decide what bands left open, and return the largest magnitude of all: an fp32 scalar, rounded to bf16."""
+        with self._turn:
+            if not amaxes:
+                return torch.zeros((), device=self._device)
+            amax = torch.stack(amaxes).amax().to(torch.bfloat16)
+            if opens and bool(settle(rows, first_row, updates[-1], opens).to(self._device) >= amax):
+                amax = rows.abs().amax()
+            return amax.float()
+
+    def _lower(self, shape: torch.Size) -> torch.Tensor:
+        if self._low.numel() < shape.numel():
+            self._low = torch.empty(shape.numel(), dtype=torch.bfloat16, device=self._device)
+        return self._low[: shape.numel()].view(shape)
 
     def _fetch(self, target: torch.Tensor, begin: int, recipe: Recipe) -> tuple[torch.Tensor, torch.cuda.Event | None]:
         """The stored rows on the host: in the weight itself where nothing is added to them, else in a buffer that stays in the
@@ -200,29 +229,3 @@ class Loader:
         self._copied.reverse()
         self._copied[0].synchronize()
         return self._pinned[0][:nbytes], self._copied[0]
-
-
-def _product(update: LowRank, begin: int, count: int) -> torch.Tensor:
-    """fp32 rows of the scaled product. The scaling is a step of its own, so that no compiler fuses it into the sum.
-
-    A band of few rows or elements is made on the CPU: a GPU's BLAS splits its sums over the rank."""
-    if update.a.device.type == "cuda" and (count < _FEW or count * update.a.shape[1] < _SMALL):
-        update = LowRank(update.a.cpu(), update.b.cpu(), update.scaling)
-    rows = len(update.b)
-    first = (
-        begin if count > 1 or rows == 1 else min(begin, rows - 2)
-    )  # BLAS sums a single row in another order: give it a second
-    product = torch.mm(update.b[first : first + max(count, min(2, rows))], update.a)[
-        begin - first : begin - first + count
-    ]
-    return product if update.scaling == 1 else product.mul_(update.scaling)
-
-
-def _folded(update: LowRank, device: torch.device) -> LowRank:
-    """On the device; a scaling that is a power of two goes into b, where it is exact. Small products stay on the CPU: for
-    them a GPU's BLAS may sum in another order."""
-    if update.b.shape[0] * update.a.shape[1] < _SMALL:
-        device = torch.device("cpu")
-    exact = math.frexp(update.scaling)[0] == 0.5
-    b = update.b * update.scaling if exact else update.b
-    return LowRank(update.a.to(device), b.to(device), 1.0 if exact else update.scaling)

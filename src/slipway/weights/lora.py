@@ -1,12 +1,18 @@
 """PEFT LoRA adapters: which base tensor each pair updates, and the one rounding convention of a merge.
 
-    W' = bf16( fp32(W) + fp32(s * (B @ A)) )        A [r, in], B [out, r], W [out, in]
-    s  = alpha / r,  or alpha / sqrt(r) with use_rslora
+    delta = fp32(s * sum_k B[i, k] A[k, j])         A [r, in], B [out, r], W [out, in]
+    W'    = bf16(fp32(fp32(W) + delta))
+    s     = alpha / r,  or alpha / sqrt(r) with use_rslora, computed in fp64
 
-fp32 throughout, rounded once to bf16: bit-equal to PEFT's merge into the base upcast to fp32, followed by `.to(bf16)`.
-Adding in bf16 instead (PEFT's merge into a bf16 base) rounds twice and gives other bits. `rank_pattern` and
-`alpha_pattern` override r and alpha per module, `fan_in_fan_out` means W is stored [in, out], `modules_to_save`
-replaces whole tensors. Everything else that changes what a merge means is refused by name.
+The merge is the correctly rounded one: the sum over the rank and its product with the fp64 value of s are exact, and delta is
+that number rounded once to fp32 (to nearest, ties to even; a zero is +0). The factors are fp32, or fp16 or bf16, which fp32
+holds exactly; of an fp64 factor its fp32 rounding counts. So the bytes depend on neither the processor, the BLAS, the number
+of threads, nor the rows that are merged at a time (`rounded_merge` has the way there). PEFT's merge into the base upcast to
+fp32 sums in fp32 in an order of its own: rounded to bf16 it is at most one step away, and in few elements. Adding in bf16
+(PEFT's merge into a bf16 base) rounds twice and gives other bits.
+
+`rank_pattern` and `alpha_pattern` override r and alpha per module, `fan_in_fan_out` means W is stored [in, out],
+`modules_to_save` replaces whole tensors. Everything else that changes what a merge means is refused by name.
 """
 
 from __future__ import annotations
@@ -22,6 +28,7 @@ from typing import Any
 import torch
 
 from slipway.errors import AdapterError, CheckpointError
+from slipway.weights.rounded_merge import merge
 from slipway.weights.shards import LowRank, Shards, TensorSource
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -157,11 +164,10 @@ class LoraAdapter:
         return alpha / math.sqrt(rank) if self.config.get("use_rslora") else alpha / rank
 
     def apply(self, weight: torch.Tensor, update: Update) -> torch.Tensor:
-        """The updated weight in fp32, for the caller to round once."""
+        """The updated weight in bf16: merged by the convention above, or the replacement rounded once."""
         if update.replacement:
-            return self.read(update.replacement)
-        product = self.product(update)
-        return weight.float() + (product.b @ product.a) * update.scaling
+            return self.read(update.replacement).to(torch.bfloat16)
+        return merge(weight, self.product(update))
 
     def product(self, update: Update) -> LowRank:
         """The factors of an update in fp32, in the orientation in which the base stores its weight."""
@@ -176,17 +182,6 @@ class LoraAdapter:
     def stored(self) -> Shards:
         """The adapter's own tensors, as stored."""
         return self._shards
-
-
-def add_product(weight: torch.Tensor, product: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-    """out = bf16(W + product) for a band of W and the scaled product in fp32 [R, I]; `out` may be W.
-
-    Returns max|W + product|, fp32 scalar, before rounding: rounding is monotone, so rounded it is max|out|. A compiler may
-    leave out a rounding between two steps, but not one of a result.
-    """
-    merged = weight.float() + product
-    out.copy_(merged.to(torch.bfloat16))
-    return merged.abs().amax()
 
 
 def _by_pattern(patterns: Mapping[str, Any] | None, module: str, default: Any) -> Any:

@@ -1,6 +1,7 @@
 """Proof that a merge is what it says, by routes that share no arithmetic with it.
 
-Layers: PEFT itself merges sampled modules in fp32; after one rounding every bit must agree.
+Layers: PEFT itself merges sampled modules in fp32. Rounded to bf16 its weights are ours but for few elements, which are one
+bf16 step away: PEFT's fp32 sum has an error, ours is exact before it is rounded (`slipway.weights.rounded_merge`).
 Logits: PEFT runs base + unmerged adapter in fp32; the merged bf16 weights must give nearly the same logits.
 """
 
@@ -20,10 +21,13 @@ from transformers.pytorch_utils import Conv1D
 from slipway.errors import CheckpointError
 from slipway.weights.lora import LoraAdapter
 from slipway.weights.merged import MergedSource
-from slipway.weights.shards import TensorSource
+from slipway.weights.shards import LowRank, TensorSource
 
 _MAX_PARAMETERS = 3e9  # above this two CPU forward passes take longer than the rest of the merge
 _SEED = 17
+# An fp32 sum errs by about sqrt(r) 2^-24 of the update and a bf16 step is 2^-8 of the weight, so a share of about sqrt(r) 2^-16
+# |update| / |weight| falls on another side. Measured: 2e-6 to 2e-4 for ranks 8 to 192 and updates of 0.04 to 20 times the weights.
+_MAX_SHARE, _ALWAYS = 1e-3, 8  # of a tensor's elements; this many are too few to be a share
 
 
 def sample(names: Sequence[str], count: int) -> list[str]:
@@ -33,17 +37,43 @@ def sample(names: Sequence[str], count: int) -> list[str]:
     return [names[round(i * (len(names) - 1) / max(count - 1, 1))] for i in range(count)]
 
 
-def prove_layers(base: TensorSource, merged: MergedSource, adapter: LoraAdapter, count: int) -> list[str]:
-    """Names of the sampled tensors whose merge PEFT reproduced bit for bit. Raises CheckpointError at the first other bit."""
+def prove_layers(base: TensorSource, merged: MergedSource, adapter: LoraAdapter, count: int) -> dict[str, float]:
+    """Merge `count` sampled tensors with PEFT: name -> share of its elements that are one bf16 step from PEFT's merge.
+
+    Raises CheckpointError where an element is further away, or where more than 1 in 1,000 differ.
+    """
     names = sample([name for name, update in merged.updates.items() if update.a], count)
-    for name, weight in peft_merge(base, merged, adapter, names).items():
-        differing = int((weight.view(torch.int16) != merged.read(name).view(torch.int16)).sum())
-        if differing:
-            value = f"{differing} of {weight.numel()} values differ from PEFT's merge"
+    shares = {}
+    for name, theirs in peft_merge(base, merged, adapter, names).items():
+        ours, update = merged.read(name), adapter.product(merged.updates[name])
+        far = (bf16_steps(ours, theirs) > 1) & (
+            (ours.float() - theirs.float()).abs() > _fp32_error(base.read(name), update)
+        )
+        differing = int((ours != theirs).sum())
+        if far.any() or differing > _ALWAYS + _MAX_SHARE * ours.numel():
             raise CheckpointError(
-                f"merge proof of {name}", value, "bit-equal", "report this with the versions of torch and peft"
-            )
-    return names
+                f"merge proof of {name}",
+                f"{differing} of {ours.numel()} values differ from PEFT's merge, {int(far.sum())} of them by more than one bf16 step",
+                f"at most {_MAX_SHARE:.1%}, each by one step", "report this with the versions of torch and peft",
+            )  # fmt: skip
+        shares[name] = differing / ours.numel()
+    return shares
+
+
+def bf16_steps(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """How many bf16 values lie from one value to the other, int32, elementwise; -0 and +0 are one value."""
+    bits = [tensor.view(torch.int16).int() for tensor in (one, other)]
+    places = [torch.where(value < 0, -(value & 0x7FFF), value) for value in bits]  # in the order of the values
+    steps: torch.Tensor = (places[0] - places[1]).abs()
+    return steps
+
+
+def _fp32_error(weight: torch.Tensor, update: LowRank) -> torch.Tensor:
+    """fp32 [rows, 1]: what a merge in fp32 may be off by. Where weight and update cancel this is many bf16 steps."""
+    product = torch.linalg.vector_norm(update.b, dim=1) * torch.linalg.vector_norm(update.a, dim=0).amax()
+    size = product * update.scaling + weight.float().abs().amax(1)
+    error: torch.Tensor = (update.a.shape[0] + 4) * 2.0**-24 * size
+    return error.unsqueeze(1)
 
 
 def peft_merge(

@@ -76,7 +76,7 @@ class TensorSource(Protocol):
 
 @dataclass(frozen=True)
 class LowRank:
-    """One product to add to a weight [O, I]: `scaling * (b @ a)`, b [O, r], a [r, I], fp32."""
+    """One product to add to a weight [O, I]: `scaling * (b @ a)`, b fp32 [O, r], a fp32 [r, I], on one device."""
 
     a: torch.Tensor
     b: torch.Tensor

@@ -49,3 +49,18 @@ def test_compiled_code_that_gives_other_bits_is_not_used(monkeypatch, wrong):
     assert wrong is None or (
         found(plus_one) is plus_one and found.why == "eager: compiled plus_one rounds otherwise here"
     )
+
+
+def test_code_that_torch_cannot_compile_runs_eagerly(monkeypatch):
+    def broken(*_):
+        raise RuntimeError("CppCompileError: main.cpp")
+
+    monkeypatch.setattr(kernels, "_compile", lambda *_: broken)
+    asked = Kernels(CPU, "on", 0)
+    asked.try_out(plus_one, [torch.ones(3), torch.zeros(3)])
+    assert asked(plus_one) is plus_one and asked.why == "eager: torch cannot compile plus_one here"
+
+
+def test_an_error_of_the_eager_run_is_not_hidden():
+    with pytest.raises(RuntimeError, match="size"):
+        Kernels(CPU, "on", 0).try_out(plus_one, [torch.ones(3), torch.zeros(2)])

@@ -72,7 +72,9 @@ def test_the_proof_says_what_was_proved(tmp_path, base, adapter):
     artifact = run(tmp_path, base, adapter, proof_layers=3, proof_tokens=16)
     proof = artifact.read_json("proof.json")
     assert (proof["base"], proof["adapter"]) == (base.digest, adapter.digest)
-    assert len(proof["bit_equal_to_peft"]) == 3
+    shares = proof["share_one_bf16_step_from_peft"]
+    assert len(shares) == artifact.summary["proof_layers"] == 3
+    assert artifact.summary["proof_share_one_step_from_peft"] == max(shares.values()) < 1e-3
     logits = proof["logits"]
     assert (
         logits["tokens"] == 16

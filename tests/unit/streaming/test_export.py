@@ -22,8 +22,10 @@ from slipway.streaming.tensor_plan import make_plan
 from slipway.streaming.verify import check_bits
 from slipway.system.progress import Progress
 from slipway.weights.journal import NAME
+from slipway.weights.merge_proof import bf16_steps
 from slipway.weights.shard_writer import ShardWriter
 from slipway.weights.shards import INDEX, Shards
+from tests.oracles.exact_merge import exact_merge
 from tests.oracles.input_amax import input_amaxes
 from tests.oracles.modelopt_oracle import tensors
 from tests.support.pico import HIDDEN, pico_adapter, pico_model
@@ -50,13 +52,13 @@ def rows(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def merged(base, adapter, tmp_path_factory):
-    """PEFT's merge into the base in fp32, rounded to bf16 once."""
+    """The exact merge, rounded once."""
     out = tmp_path_factory.mktemp("merged")
-    model = PeftModel.from_pretrained(ordinary(base), adapter).merge_and_unload()
-    save_file(
-        {name: t.to(torch.bfloat16).clone() for name, t in model.state_dict().items() if name != "lm_head.weight"},
-        out / "model.safetensors",
-    )
+    weights, factors = tensors(base), load_file(adapter / "adapter_model.safetensors")
+    for name in [name for name in factors if ".lora_A." in name]:
+        target = name.removeprefix("base_model.model.").replace(".lora_A.", ".")
+        weights[target] = exact_merge(weights[target], factors[name], factors[name.replace("_A.", "_B.")], 7 / 6)
+    save_file(weights, out / "model.safetensors")
     for file in ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         (out / file).write_bytes((base / file).read_bytes())
     return out
@@ -107,7 +109,7 @@ def document(folder):
 
 
 @pytest.mark.parametrize("workers, band, shard_gb", [(1, 1, 4.0), (4, 3 * HIDDEN, 3e-5)])
-def test_merged_is_pefts_merge_in_fp32_rounded_once(
+def test_merged_is_the_exact_merge_rounded_once_and_pefts_within_a_step(
     tmp_path, monkeypatch, base, adapter, merged, workers, band, shard_gb
 ):
     monkeypatch.setattr(loader, "CPU_BAND", band)
@@ -115,6 +117,9 @@ def test_merged_is_pefts_merge_in_fp32_rounded_once(
         base, adapter, tmp_path / "out", config(workers=workers, max_shard_gb=shard_gb), Progress()
     )
     assert same(tmp_path / "out", merged) and figures["bytes"] > figures["seconds"] >= 0
+    peft = PeftModel.from_pretrained(ordinary(base), adapter).merge_and_unload().to(torch.bfloat16).state_dict()
+    steps = torch.cat([bf16_steps(value, peft[name]).view(-1) for name, value in tensors(merged).items()])
+    assert steps.max() <= 1 and (steps != 0).float().mean() < 1e-3  # PEFT sums in fp32, in an order of its own
     assert torch.equal(ordinary(tmp_path / "out").lm_head.weight, ordinary(base).lm_head.weight)
     assert not (tmp_path / "out" / NAME).exists()
 

