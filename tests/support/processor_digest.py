@@ -1,8 +1,8 @@
 """A process under settings that imitate another processor: `python -m tests.support.processor_digest FOLDER`.
 
-FOLDER holds `model`, `adapter`, `rows.jsonl` and `jobs.json`: name -> parameters of `slipway quantize`, or null for a merge in
-bf16. Prints JSON: name -> [sha256 over every tensor's name, dtype, shape and bytes, the kernels that ran]. Static input scales
-are left out: they come out of a network's matmuls, whose last bits differ by processor.
+FOLDER holds `model`, `adapter`, `rows.jsonl` and `jobs.json`: name -> parameters of `slipway quantize`, or null for a
+merge in bf16. Prints JSON: name -> [sha256 over every tensor's name, dtype, shape and bytes, the kernels that ran].
+Static input scales are left out: they come out of a network's matmuls, whose last bits differ by processor.
 """
 
 import hashlib

@@ -59,7 +59,7 @@ def merge(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Merge an adapter into a model in bf16: one pass, bounded memory, resumable, correctly rounded on every processor."""
+    """Merge an adapter into a model in bf16: one pass, bounded memory, resumable, the same bytes on every machine."""
     from slipway.cli.progress import live
     from slipway.config.load import section
     from slipway.streaming.directories import merge_directory
