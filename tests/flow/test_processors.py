@@ -1,8 +1,8 @@
 """A merged and quantized model is the same bytes under settings that make torch and MKL compute as on other processors.
 
-In the reference process everything runs with this machine's own settings. MKL_CBWR and MKL_ENABLE_INSTRUCTIONS change the order
-of sums in a matrix product, ATEN_CPU_CAPABILITY the vector width of torch's own loops, OMP_NUM_THREADS how work is cut up, and
-DNNL_DEFAULT_FPMATH_MODE permits products in bf16.
+In the reference process everything runs with this machine's own settings. MKL_CBWR and MKL_ENABLE_INSTRUCTIONS change
+the order of sums in a matrix product, ATEN_CPU_CAPABILITY the vector width of torch's own loops, OMP_NUM_THREADS how
+work is cut up, and DNNL_DEFAULT_FPMATH_MODE permits products in bf16.
 """
 
 import json
@@ -78,7 +78,8 @@ def test_the_formats_differ_and_workers_do_not(reference):
 @pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="torch.compile needs a C++ compiler")
 @pytest.mark.parametrize("settings", [{}, {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE"}], ids=str)
 def test_compiled_code_writes_the_same_bytes(folder, reference, settings):
-    """Without vector instructions some versions of torch generate C++ that no compiler takes: then the pass runs eagerly."""
+    """Without vector instructions some versions of torch generate C++ that no compiler takes: then the pass runs
+    eagerly."""
     jobs = {name: {"format": name, "compile": "on"} for name in ("nvfp4a16", "mxfp4", "fp8-dynamic")}
     for name, (sha, kernels) in digests(folder, jobs, settings).items():
         assert sha == reference[name][0], name

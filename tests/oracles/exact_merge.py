@@ -32,7 +32,8 @@ def exact_merge(weight: torch.Tensor, a: torch.Tensor, b: torch.Tensor, scaling:
 
 
 def assert_nearly_fp32(ours: torch.Tensor, theirs: torch.Tensor, name: str = "") -> None:
-    """Hold a merge of small tensors to one made in fp32, PEFT's: a sum in fp32, in the order of a BLAS, is off by a bit.
+    """Hold a merge of small tensors to one made in fp32, PEFT's: a sum in fp32, in the order of a BLAS, is off by a
+    bit.
 
     That moves a share of 2e-6 to 2e-4 of the elements (measured) to the next bf16 value; tensors here have at most
     24,576, of which 8 are beyond chance. Weights and updates are below 4 here: where they cancel, what is left may

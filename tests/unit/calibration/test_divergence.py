@@ -24,9 +24,9 @@ def states(hidden):
     return HiddenStates(list(hidden.split(2)), [])
 
 
-# Log-probabilities of size L have an fp32 error of about L * 2^-24 each; a mean of p (log p - log q) carries it in absolute
-# terms, whatever the size of the mean itself, and so does the logarithm of a perplexity. Here L < 32, and a logit is a sum
-# of 8 products whose order differs by processor and number of rows.
+# Log-probabilities of size L have an fp32 error of about L * 2^-24 each; a mean of p (log p - log q) carries it in
+# absolute terms, whatever the size of the mean itself, and so does the logarithm of a perplexity. Here L < 32, and a
+# logit is a sum of 8 products whose order differs by processor and number of rows.
 ERROR = 32 * 8 * 2.0**-24
 
 
