@@ -59,10 +59,10 @@ def _execute(job: dict[str, Any], work: Path) -> Path:
         ) from err
     store = Store(Path(job["store"]))
     inputs = {k: _input(k, spec, job["inputs"].get(k)) for k in spec.inputs}
-    start = time.time()
+    start = time.monotonic()
     with store.create(spec.output, job["key"], _provenance(job)) as out, Progress(work / "progress.jsonl") as progress:
         spec.function(**inputs, params=params, space=Workspace(out, work, Path(job["cache"]), progress))
-        progress.note(f"{spec.name} took {time.time() - start:.1f} s")
+        progress.note(f"{spec.name} took {time.monotonic() - start:.1f} s")
     return store.dir(spec.output.kind, job["key"])
 
 

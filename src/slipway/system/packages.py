@@ -24,30 +24,7 @@ def download(package: str, version: str, sha256: str, *, source: bool, cache: Pa
     progress.note(f"downloading {package} {version}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with disk_full_is_named(folder), tempfile.TemporaryDirectory(dir=folder.parent) as tmp:
-        kind = "--no-binary" if source else "--only-binary"
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "-q",
-            "--no-deps",
-            kind,
-            package,
-            "-d",
-            tmp,
-            f"{package}=={version}",
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        file = _only_file(Path(tmp))
-        if done.returncode != 0 or file is None:
-            last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-            raise ResourceError(
-                f"package {package} {version}",
-                last,
-                "a download by pip",
-                "check the network and pip's index, then run again",
-            )
+        file = _download_by_pip(package, version, "--no-binary" if source else "--only-binary", Path(tmp))
         if (digest := sha256_file(file)) != sha256:
             raise ResourceError(
                 f"package {package} {version}",
@@ -58,6 +35,22 @@ def download(package: str, version: str, sha256: str, *, source: bool, cache: Pa
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         return Path(shutil.move(file, folder / file.name))
+
+
+def _download_by_pip(package: str, version: str, kind: str, into: Path) -> Path:
+    """The one file that pip puts into the folder `into`. Raises ResourceError with pip's last line."""
+    pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps"]
+    command = [*pip, kind, package, "-d", str(into), f"{package}=={version}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    file = _only_file(into)
+    if done.returncode != 0 or file is None:
+        raise ResourceError(
+            f"package {package} {version}",
+            (done.stderr.strip().splitlines() or ["no output"])[-1],
+            "a download by pip",
+            "check the network and pip's index, then run again",
+        )
+    return file
 
 
 def _only_file(folder: Path) -> Path | None:

@@ -15,7 +15,6 @@ import pytest
 
 from slipway.config.engine import EngineConfig
 from slipway.engines.llamacpp import build
-from slipway.engines.llamacpp.convert import convert
 from slipway.errors import EngineError, ResourceError
 from slipway.system.files import sha256_file
 from slipway.system.progress import Progress
@@ -78,7 +77,7 @@ def params_for(cache: Path, files: dict[str, str]) -> EngineConfig:
     return params
 
 
-def test_built_once_and_complete(cache: Path, tmp_path: Path) -> None:
+def test_built_once_and_complete(cache: Path) -> None:
     params = params_for(cache, source())
     (cache / "engines" / ".building" / "left").mkdir(parents=True)  # by a build that was killed
     heard = Heard()
@@ -98,14 +97,6 @@ def test_built_once_and_complete(cache: Path, tmp_path: Path) -> None:
 
     one.server.unlink()  # damaged: made again
     assert build.ensure_build(params, cache, Progress()).server.exists()
-
-    model = tmp_path / "model"
-    model.mkdir()
-    with pytest.raises(EngineError, match="architecture Nope is not supported"):
-        convert(one, model, tmp_path / "out.gguf", "bf16")
-    (model / "config.json").touch()
-    convert(one, model, tmp_path / "out.gguf", "bf16")
-    assert (tmp_path / "out.gguf").read_text() == "GGUF bf16"
 
 
 def test_a_compile_error_is_shown_and_leaves_nothing(cache: Path) -> None:
