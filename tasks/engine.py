@@ -14,5 +14,6 @@ from tasks.stage_task import HOUR, stage_task
 @stage_task("engine", timeout_s=2 * HOUR, run_name="engine {of}")
 def engine(run: Run, checkpoint: Checkpoint | Quantized, of: str) -> State[Engine]:
     """The bundle that serves this checkpoint. `of`: base, merged or candidate."""
-    params = params_of(run.config)
-    return run.make(StageCall("engine", {"checkpoint": checkpoint}, params, f"engine {of}", key_extra(params)))
+    return run.make(
+        StageCall("engine", {"checkpoint": checkpoint}, params_of(run.config), f"engine {of}", key_extra(run.config))
+    )

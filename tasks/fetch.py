@@ -14,5 +14,4 @@ from tasks.stage_task import HOUR, stage_task
 @stage_task("fetch", timeout_s=HOUR)
 def fetch(run: Run) -> State[Checkpoint]:
     """The base model as a checkpoint."""
-    params = params_of(run.config)
-    return run.make(StageCall("fetch", {}, params, extra=key_extra(params)))
+    return run.make(StageCall("fetch", {}, params_of(run.config), extra=key_extra(run.config)))

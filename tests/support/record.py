@@ -10,6 +10,7 @@ from typing import Any
 from slipway.config.load import Config
 from slipway.report.record import RunRecord
 from slipway.store.artifacts import Adapter, Artifact, Checkpoint, Dataset, Engine, Evaluation, Quantized, Verdict
+from slipway.store.references import reference_to
 from slipway.store.store import Store, load
 
 Files = Mapping[str, str | dict[str, Any] | list[Any]]
@@ -17,7 +18,7 @@ Files = Mapping[str, str | dict[str, Any] | list[Any]]
 
 def put(store: Store, cls: type[Artifact], stage: str, key: str, files: Files, **inputs: Artifact) -> Any:
     """An artifact of `stage`; documents are written as JSON, texts as they are."""
-    refs = {k: {"uri": a.uri, "kind": a.kind, "digest": a.digest} for k, a in inputs.items()}
+    refs = {k: reference_to(a, store.root) for k, a in inputs.items()}
     with store.create(cls, key, {"stage": stage, "inputs": refs}) as out:
         for name, content in files.items():
             (out / name).write_text(content if isinstance(content, str) else json.dumps(content))

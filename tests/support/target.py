@@ -14,6 +14,7 @@ from slipway.deployment.releases import Release
 from slipway.engines.bundle import ServeConfig
 from slipway.engines.fingerprint import cpu_digest
 from slipway.store.artifacts import Dataset, Engine, Evaluation, Verdict
+from slipway.store.references import reference_to
 from slipway.store.store import Store, load
 from slipway.system.ports import any_port
 
@@ -87,7 +88,7 @@ def make_verdict(store: Store, engine: Engine, outcome: str = "pass") -> Verdict
     """A verdict with this outcome on an evaluation of `engine`."""
 
     def inputs(**named: Any) -> dict[str, Any]:
-        return {"inputs": {k: {"uri": a.uri, "kind": a.kind, "digest": a.digest} for k, a in named.items()}}
+        return {"inputs": {k: reference_to(a, store.root) for k, a in named.items()}}
 
     key = f"{engine.key}-{outcome}"
     with store.create(Evaluation, key, inputs(engine=engine)) as out:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -41,6 +41,10 @@ class ModelConfig(Section):
     tied_embeddings: bool = Field(True, description="The language-model head is the input embedding.")
     experts: int = Field(0, ge=0, description="Experts per layer; 0: a dense model.")
     experts_per_token: int = Field(0, ge=0, description="Experts a token passes through; 0: a dense model.")
+
+    def key_document(self) -> dict[str, Any]:
+        """Without the directory's path: a key that needs it holds it as seen from the store, which may move."""
+        return {name: value for name, value in super().key_document().items() if name != "directory"}
 
     @model_validator(mode="after")
     def _directory_named(self) -> Self:

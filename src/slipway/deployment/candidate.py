@@ -8,8 +8,9 @@ from typing import Any
 
 from slipway.config.load import Config
 from slipway.errors import SlipwayError
-from slipway.store.artifacts import MANIFEST, Adapter, Dataset, Engine, Evaluation, Verdict
+from slipway.store.artifacts import MANIFEST, Adapter, Artifact, Dataset, Engine, Evaluation, Verdict
 from slipway.store.lineage import lineage
+from slipway.store.references import resolve
 from slipway.store.store import A, load, verify
 
 SECTION_OF = {
@@ -41,16 +42,18 @@ def candidate_of(verdict: Verdict, config: Config) -> Candidate:
     """
     inputs = verdict.manifest["provenance"]["inputs"]
     quality = {
-        name: _load(Evaluation, inputs[name]) for name in ("base", "merged", "candidate", "champion") if name in inputs
+        name: _load(Evaluation, inputs[name], verdict)
+        for name in ("base", "merged", "candidate", "champion")
+        if name in inputs
     }
     served = quality["candidate"].manifest["provenance"]["inputs"]
-    engine = _load(Engine, served["engine"])
+    engine = _load(Engine, served["engine"], quality["candidate"])
     ancestors = lineage(engine)
     adapter = next(load(Adapter, Path(a.uri)) for a in ancestors if a.kind == Adapter.kind)
     recorded = {s.stage: s.provenance["params"] for s in [*ancestors, *lineage(verdict)[:1]] if s.stage in SECTION_OF}
     sections = {SECTION_OF[stage]: params for stage, params in recorded.items()}
     full = Config.model_validate({**config.model_dump(), **sections})
-    return Candidate(verdict, engine, _load(Dataset, served["data"]), adapter, quality, full)
+    return Candidate(verdict, engine, _load(Dataset, served["data"], quality["candidate"]), adapter, quality, full)
 
 
 def newest_verdict(store: Path) -> Verdict:
@@ -69,5 +72,6 @@ def read_verdict(path: Path) -> Verdict:
     return verdict
 
 
-def _load(cls: type[A], ref: dict[str, Any]) -> A:
-    return load(cls, Path(ref["uri"]))
+def _load(cls: type[A], ref: dict[str, Any], referrer: Artifact) -> A:
+    """The artifact that the manifest of `referrer` names."""
+    return load(cls, resolve(ref, referrer.path))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from slipway.pipeline.stage import ERROR_FILE, STAGE_FILE, StageCall, stage_spec
 from slipway.runners.base import Job, OnEvent, Outcome, Runner, follow
 from slipway.store.artifacts import MANIFEST, Artifact
 from slipway.store.key import KEY_FORMAT, key_of
+from slipway.store.references import reference_to
 from slipway.store.store import Store, load
 from slipway.system.files import disk_full_is_named, write_atomic
 from slipway.system.json_files import read_json
@@ -51,7 +53,7 @@ def ensure(call: StageCall, store: Store, cache: Path, runner: Runner, on_event:
             if artifact := store.find(output, key):
                 shutil.rmtree(work, ignore_errors=True)
                 return Made(artifact, True, f"same inputs, params and code (key {key[:12]})", 0.0, 0)
-            write_atomic(work / STAGE_FILE, json.dumps(_stage_document(call, key, store, cache), indent=1))
+            write_atomic(work / STAGE_FILE, json.dumps(_stage_document(call, key, store, work, cache), indent=1))
             (work / ERROR_FILE).unlink(missing_ok=True)
             ended = _run(call, work, runner, on_event)
             artifact = _result(output, store.dir(output.kind, key), work, call.stage, ended)
@@ -64,15 +66,16 @@ def work_folder(store: Store, stage: str, key: str) -> Path:
     return store.root / "work" / f"{stage}-{key[:16]}"
 
 
-def _stage_document(call: StageCall, key: str, store: Store, cache: Path) -> dict[str, object]:
+def _stage_document(call: StageCall, key: str, store: Store, work: Path, cache: Path) -> dict[str, object]:
+    """What the stage process is told; of the store everything by relative paths, so that it may move between two attempts."""
     return {
         "stage": call.stage,
         "key": key,
         "key_format": KEY_FORMAT,
-        "inputs": {name: a.reference() for name, a in call.inputs.items() if a},
+        "inputs": {name: reference_to(a, store.root) for name, a in call.inputs.items() if a},
         "params": call.params.model_dump(mode="json"),
         "extra": dict(call.extra),
-        "store": str(store.root),
+        "store": os.path.relpath(store.root, work),
         "cache": str(cache.expanduser()),
     }
 

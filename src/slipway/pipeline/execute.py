@@ -18,6 +18,7 @@ from slipway.errors import ConfigError, ResourceError, SlipwayError
 from slipway.pipeline.stage import ERROR_FILE, StageSpec, stage_spec
 from slipway.pipeline.workspace import Workspace
 from slipway.store.artifacts import Artifact
+from slipway.store.references import resolve
 from slipway.store.store import Store, load
 from slipway.system.files import write_atomic
 from slipway.system.progress import Progress
@@ -57,8 +58,8 @@ def _execute(job: dict[str, Any], work: Path) -> Path:
         raise ConfigError(
             f"params of stage {spec.name}", err.errors()[0]["loc"], err.errors()[0]["msg"], "mend stage.json"
         ) from err
-    store = Store(Path(job["store"]))
-    inputs = {k: _input(k, spec, job["inputs"].get(k)) for k in spec.inputs}
+    store = Store(work / job["store"])
+    inputs = {k: _input(k, spec, job["inputs"].get(k), work) for k in spec.inputs}
     start = time.monotonic()
     with store.create(spec.output, job["key"], _provenance(job)) as out, Progress(work / "progress.jsonl") as progress:
         spec.function(**inputs, params=params, space=Workspace(out, work, Path(job["cache"]), progress))
@@ -66,11 +67,11 @@ def _execute(job: dict[str, Any], work: Path) -> Path:
     return store.dir(spec.output.kind, job["key"])
 
 
-def _input(name: str, spec: StageSpec, ref: dict[str, str] | None) -> Artifact | None:
+def _input(name: str, spec: StageSpec, ref: dict[str, str] | None, work: Path) -> Artifact | None:
     if ref is None:
         return None
     kinds = {c.kind: c for c in Artifact.__subclasses__()}
-    artifact = load(kinds[ref["kind"]], Path(ref["uri"]))
+    artifact = load(kinds[ref["kind"]], resolve(ref, work))
     if artifact.digest != ref["digest"]:
         raise ResourceError(
             f"input {name} of {spec.name}", artifact.digest[:12], ref["digest"][:12], "run the pipeline again"

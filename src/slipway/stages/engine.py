@@ -39,9 +39,9 @@ def params_of(config: Config) -> EngineConfig:
     return config.engine
 
 
-def key_extra(params: EngineConfig) -> dict[str, str]:
+def key_extra(config: Config) -> dict[str, str]:
     """The hardware that the bundle is valid for."""
-    return engine_fingerprint(params)
+    return engine_fingerprint(config.engine)
 
 
 def engine(checkpoint: Checkpoint | Quantized, params: EngineConfig, space: Workspace) -> None:

@@ -34,9 +34,9 @@ def params_of(config: Config) -> ModelConfig:
     return absolute(config.model)
 
 
-def key_extra(params: ModelConfig) -> dict[str, str]:
-    """Names, sizes and times of the files of a model directory."""
-    return fetch_extra(params)
+def key_extra(config: Config) -> dict[str, str]:
+    """Where a model directory lies, and names, sizes and times of its files."""
+    return fetch_extra(params_of(config), Path(config.store.root))
 
 
 def fetch(params: ModelConfig, space: Workspace) -> None:
@@ -124,7 +124,7 @@ def _reference(directory: Path, space: Workspace) -> TensorSource:
     for name in [*TOKENIZER_FILES, "config.json", "generation_config.json", INDEX]:
         if (directory / name).is_file():
             shutil.copyfile(directory / name, space.out / name)
-    (space.out / SOURCE).write_text(json.dumps({"directory": str(directory), "files": files}, indent=1) + "\n")
+    (space.out / SOURCE).write_text(json.dumps({"files": files}, indent=1) + "\n")
     return source
 
 

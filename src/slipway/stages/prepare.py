@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -41,6 +41,12 @@ class PrepareParams(Section):
     digest: str = Field(description="Digest of the source as DVC writes it: md5, or md5.dir for a directory.")
     revision: str | None = Field(description="DVC's digest of the source; null when DVC does not know these bytes.")
     license: str = Field(description="SPDX licence of the data, for the card.")
+
+    def key_document(self) -> dict[str, Any]:
+        """The source by its name and digest, not by its path: a clone may move."""
+        document = super().key_document()
+        config = {name: value for name, value in document["config"].items() if name != "raw"}
+        return {**document, "config": config, "source": Path(self.source).name}
 
 
 def params_of(config: Config, root: Path) -> PrepareParams:

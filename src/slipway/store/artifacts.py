@@ -26,10 +26,6 @@ class Artifact(BaseModel):
         """The directory of its files."""
         return Path(self.uri)
 
-    def reference(self) -> dict[str, str]:
-        """How documents name this artifact: uri, kind, digest."""
-        return {"uri": self.uri, "kind": self.kind, "digest": self.digest}
-
     def read_json(self, name: str) -> Any:
         """The JSON document in one of its files."""
         return json.loads((self.path / name).read_text())

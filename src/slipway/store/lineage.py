@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from slipway.store.artifacts import MANIFEST, Artifact
+from slipway.store.references import resolve
 
 
 @dataclass(frozen=True)
@@ -25,16 +26,21 @@ class Ancestor:
 
 def lineage(*artifacts: Artifact) -> list[Ancestor]:
     """The artifacts and all they were made from, nearest first, each digest once."""
-    todo = [("", a.kind, a.uri, a.digest) for a in artifacts]
+    # With each artifact the documents that led to it: a release lies outside of the store that its inputs lie in.
+    todo: list[tuple[str, str, Path, str, tuple[Path, ...]]] = [("", a.kind, a.path, a.digest, ()) for a in artifacts]
     ancestors: dict[str, Ancestor] = {}
     while todo:
-        role, kind, uri, digest = todo.pop(0)
+        role, kind, path, digest, documents = todo.pop(0)
         if digest in ancestors:
             continue
-        provenance = _provenance(Path(uri), digest)
-        ancestors[digest] = Ancestor(role or kind, kind, provenance.get("stage", ""), uri, digest, provenance)
+        provenance = _provenance(path, digest)
+        ancestors[digest] = Ancestor(role or kind, kind, provenance.get("stage", ""), str(path), digest, provenance)
         inputs = provenance.get("inputs", {})
-        todo += [(f"{role}.{name}".strip("."), i["kind"], i["uri"], i["digest"]) for name, i in inputs.items()]
+        documents = (path, *documents)
+        todo += [
+            (f"{role}.{name}".strip("."), ref["kind"], resolve(ref, *documents), ref["digest"], documents)
+            for name, ref in inputs.items()
+        ]
     return list(ancestors.values())
 
 

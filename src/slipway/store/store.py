@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from slipway.errors import SlipwayError
 from slipway.store.artifacts import MANIFEST, Artifact
+from slipway.store.links import mend_links
 from slipway.system.files import (
     canonical,
     disk_full_is_named,
@@ -60,6 +61,7 @@ class Store:
         path = self.dir(cls.kind, key)
         if not (path / MANIFEST).exists():
             return None
+        mend_links(path, self.root)
         problem = verify(path)
         if problem is None:
             return load(cls, path)

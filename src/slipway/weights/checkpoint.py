@@ -7,6 +7,7 @@ from pathlib import Path
 
 from slipway.errors import CheckpointError
 from slipway.store.artifacts import Adapter, Artifact, Checkpoint
+from slipway.store.references import reference_to, resolve
 from slipway.store.store import load
 from slipway.system.files import write_atomic
 from slipway.system.progress import Progress
@@ -25,7 +26,7 @@ def open_checkpoint(artifact: Artifact) -> WeightSource:
     path = artifact.path
     if (path / VIRTUAL).exists():
         refs = json.loads((path / VIRTUAL).read_text())
-        base, adapter = _referred(Checkpoint, refs["base"]), _referred(Adapter, refs["adapter"])
+        base, adapter = _referred(Checkpoint, refs["base"], path), _referred(Adapter, refs["adapter"], path)
         return MergedSource(open_checkpoint(base), LoraAdapter(adapter.path))
     check_reference(path)
     return Shards.open(path)
@@ -40,8 +41,8 @@ def is_virtual(artifact: Artifact) -> bool:
     return (artifact.path / VIRTUAL).exists()
 
 
-def _referred(cls: type[Artifact], ref: dict[str, str]) -> Artifact:
-    path = Path(ref["uri"])
+def _referred(cls: type[Artifact], ref: dict[str, str], document: Path) -> Artifact:
+    path = resolve({"kind": cls.kind, **ref}, document)
     if not path.exists():
         raise CheckpointError(
             f"{cls.kind} {path}", "missing", "the artifact that a virtual checkpoint was merged from", _AGAIN
@@ -58,8 +59,9 @@ _AGAIN = "run the pipeline again: it makes what is missing"
 
 
 def write_virtual(out: Path, base: Checkpoint, adapter: Adapter) -> None:
-    """Write `virtual.json`: base and adapter by uri and digest."""
-    refs = {k: {"uri": v.uri, "digest": v.digest} for k, v in (("base", base), ("adapter", adapter))}
+    """Write `virtual.json` into an artifact's directory in the store, `<root>/<kind>/<name>`: base and adapter by reference."""
+    root = out.parent.parent
+    refs = {"base": reference_to(base, root), "adapter": reference_to(adapter, root)}
     write_atomic(out / VIRTUAL, json.dumps(refs, indent=1) + "\n")
 
 

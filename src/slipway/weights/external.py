@@ -8,6 +8,7 @@ from pathlib import Path
 from slipway.config.model import ModelConfig
 from slipway.errors import CheckpointError
 from slipway.store.artifacts import MANIFEST
+from slipway.store.links import PLACE, place_of
 from slipway.system.files import canonical, sha256_bytes, sha256_file
 
 SOURCE = "source.json"
@@ -21,14 +22,15 @@ def absolute(params: ModelConfig) -> ModelConfig:
     return params.model_copy(update={"directory": str(Path(params.directory).expanduser().resolve())})
 
 
-def fetch_extra(params: ModelConfig) -> dict[str, str]:
-    """What the key of stage `fetch` must know besides its params: names, sizes and times of the user's files."""
+def fetch_extra(params: ModelConfig, store: Path) -> dict[str, str]:
+    """What the key of stage `fetch` must know besides its params: where the user's files are, seen from the folder that holds the
+    store, and their names, sizes and times."""
     if params.source != "directory" or params.directory is None:
         return {}
     root = Path(params.directory).expanduser()
     files = sorted(p for p in root.iterdir() if p.is_file()) if root.is_dir() else []
     listed = [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files]
-    return {"directory": sha256_bytes(canonical(listed))}
+    return {"directory": sha256_bytes(canonical(listed)), PLACE: place_of(root, store)}
 
 
 def check_reference(path: Path) -> None:
@@ -42,7 +44,8 @@ def check_reference(path: Path) -> None:
     doc = json.loads((path / SOURCE).read_text())
     sealed = (path / MANIFEST).stat().st_mtime_ns
     for want in doc["files"]:
-        file = Path(doc["directory"]) / want["path"]
+        file = path / want["path"]
+        file = file.readlink() if file.is_symlink() else file
         if not file.is_file():
             raise CheckpointError(f"shard {file}", "missing", "the file that was fetched", _FETCH)
         stat = file.stat()

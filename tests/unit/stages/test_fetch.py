@@ -220,13 +220,15 @@ def test_the_same_bytes_have_the_same_digest_and_other_bytes_another(tmp_path, d
 def test_the_stage_key_follows_the_directory(directory):
     def key():
         params = params_for(directory)
-        return key_of(StageCall("fetch", {}, params, extra=fetch_extra(params)).key_document())
+        return key_of(
+            StageCall("fetch", {}, params, extra=fetch_extra(params, directory.parent / "store")).key_document()
+        )
 
     before = key()
     assert key() == before
     (directory / "config.json").write_text((directory / "config.json").read_text() + " ")
     assert key() != before
-    assert fetch_extra(ModelConfig()) == {}
+    assert fetch_extra(ModelConfig(), directory.parent / "store") == {}
 
 
 def test_the_store_makes_a_changed_reference_again(tmp_path, directory):

@@ -16,12 +16,11 @@ def test_kinds_differ_and_name_the_folders_of_the_store() -> None:
     assert kinds == {"dataset", "checkpoint", "adapter", "quantized", "engine", "evaluation", "verdict"}
 
 
-def test_an_artifact_is_frozen_and_refers_to_itself_by_kind_and_digest() -> None:
+def test_an_artifact_is_frozen() -> None:
     adapter = Adapter(uri="/store/adapter/k", digest="d", key="k")
     with pytest.raises(ValidationError):
         adapter.digest = "other"
     assert adapter.path == Path("/store/adapter/k")
-    assert adapter.reference() == {"uri": "/store/adapter/k", "kind": "adapter", "digest": "d"}
 
 
 def test_documents_are_read_from_its_directory_and_a_summary_may_be_absent(tmp_path: Path) -> None:
