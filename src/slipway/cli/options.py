@@ -1,4 +1,4 @@
-"""Arguments that most commands share. Under 30 lines: it is what every module of commands imports."""
+"""Arguments that most commands share. Short because every module of commands imports it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Section `engine`: what serves."""
+"""Section `engine`: what serves. Short because a section is one file."""
 
 from __future__ import annotations
 

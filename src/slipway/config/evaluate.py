@@ -1,4 +1,4 @@
-"""Section `evaluate`: what is measured of a served model."""
+"""Section `evaluate`: what is measured of a served model. Short because a section is one file."""
 
 from __future__ import annotations
 

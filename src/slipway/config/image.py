@@ -1,4 +1,4 @@
-"""A row of `conf/images.yaml`: a container image pinned by digest."""
+"""A row of `conf/images.yaml`: a container image pinned by digest. Short because a section is one file."""
 
 from __future__ import annotations
 

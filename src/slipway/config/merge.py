@@ -1,4 +1,4 @@
-"""Section `merge`: base and adapter to a checkpoint."""
+"""Section `merge`: base and adapter to a checkpoint. Short because a section is one file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Section `store`: where artifacts and caches lie."""
+"""Section `store`: where artifacts and caches lie. Short because a section is one file."""
 
 from __future__ import annotations
 

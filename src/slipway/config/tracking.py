@@ -1,4 +1,4 @@
-"""Section `tracking`: MLflow."""
+"""Section `tracking`: MLflow. Short because a section is one file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be refused before any work."""
+"""What can be refused before any work. Short because the rules themselves lie with what they are about."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from slipway.training.nemo.rules import check_rules
 
 
 def refuse_early(config: Config) -> None:
-    """Before any work: what the target or the pipeline cannot train, as far as it can be told without the data, an image that
-    is not pinned, and a runner that is not installed. Raises ConfigError or ResourceError."""
+    """Check a config before any work is done for it: without data and without asking a machine.
+
+    Raises ConfigError for a NeMo recipe that breaks a rule (`training.nemo.rules`), for full fine-tuning, and for an image
+    without a row or without a digest; ResourceError for a runner whose Python package is not installed. The embedded
+    trainer checks what it needs itself.
+    """
     if config.train.backend == "nemo":
         params = nemo_train_params(config)
         refuse_sft(params.train)

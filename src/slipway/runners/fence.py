@@ -1,7 +1,7 @@
 """One writer per checkpoint directory, whatever the scheduler does.
 
-One file of the standard library only, longer than other modules for that reason: it is copied beside the job and runs
-on nodes and in images that have nothing else of this package.
+One file because it is copied beside the job and runs on nodes and in images that have nothing else of this package;
+standard library only for the same reason.
 
 A scheduler may start an attempt of a job while the one before still lives: its node was only cut off, or its node
 daemon died and the processes did not. Each attempt therefore *takes* the directory before it starts, and *holds* it
