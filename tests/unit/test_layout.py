@@ -22,7 +22,6 @@ REASONS = ("One file because", "Short because")
 # Modules whose test file is not tests/unit/<room>/test_<module>.py: the file that covers them, each for its reason
 TESTED_ELSEWHERE = {
     "ops/prefect_plugin.py": "tests/lab/deployment/test_prefect_deployment.py",  # needs Prefect's server and worker
-    "runners/docker.py": "tests/lab/runners/test_docker.py",  # needs a container engine
     "stages/engine.py": "tests/lab/engines/test_engine.py",  # needs the real engine
     "training/tuning/probe_recipe.py": "tests/lab/training/test_tune.py",  # needs NeMo AutoModel
 }
