@@ -213,7 +213,7 @@ def test_modules_are_neither_long_nor_short_without_a_reason() -> None:
 
 
 def test_prefect_files_agree_with_the_services() -> None:
-    from slipway.ops.services import DEPLOYMENT, POOL
+    from slipway.ops.prefect_api import DEPLOYMENT, POOL
 
     (deployment,) = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
     assert deployment["name"] == DEPLOYMENT

@@ -1,7 +1,7 @@
 """Start a flow from the CLI: this process becomes the flow's, so that the library never imports an orchestrator.
 
-No process stands between the terminal and the flow: signals reach the flow itself, its exit code is the command's, and
-killing the command leaves no flow behind it.
+No process stands between the terminal and the flow: signals reach the flow itself, its exit code is the command's, and killing
+the command leaves no flow behind it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from slipway.errors import ConfigError
+from slipway.ops.services import Services
 from slipway.system.http import loopback_without_proxy
 
 
@@ -23,9 +24,7 @@ def run_flow(conf: Path, overrides: Sequence[str], as_json: bool) -> NoReturn:
 
 
 def run_promotion(action: str, conf: Path, verdict: Path | None, as_json: bool) -> NoReturn:
-    """Become the flow promote or rollback, with its record in Prefect and MLflow. Raises ConfigError outside the
-    project's root.
-    """
+    """Become the flow promote or rollback, with its record in Prefect and MLflow. Raises ConfigError outside the project's root."""
     _become("promote", [action, "--conf", str(conf), *_json(as_json), *([str(verdict)] if verdict else [])])
 
 
@@ -47,8 +46,20 @@ def _become(name: str, arguments: Sequence[str]) -> NoReturn:
 
 
 def _environment() -> dict[str, str]:
-    """No telemetry, no proxy to this machine, the port that `make up` was given, and what the user typed."""
-    environment = {"DO_NOT_TRACK": "1", "SLIPWAY_COMMAND": shlex.join(["slipway", *sys.argv[1:]])}
-    if port := os.environ.get("SLIPWAY_PREFECT_PORT"):
-        environment["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
-    return {**environment, **os.environ, **loopback_without_proxy(os.environ)}
+    """The user's environment, which wins, over what the flow needs.
+
+    No telemetry, the server that `make up` started on another port and its credentials, UTF-8 text in any locale, loopback
+    without a proxy, and what the user typed, for the record.
+    """
+    services = Services.here()
+    environment = {
+        "DO_NOT_TRACK": "1",
+        "PYTHONUTF8": "1",
+        "SLIPWAY_COMMAND": shlex.join(["slipway", *sys.argv[1:]]),
+    }
+    if os.environ.get("SLIPWAY_PREFECT_PORT"):
+        environment["PREFECT_API_URL"] = f"{services.prefect_url}/api"
+    environment |= os.environ
+    credentials = services.credentials_for(environment.get("PREFECT_API_URL") or f"{services.prefect_url}/api")
+    login = credentials.prefect_environment() if credentials else {}
+    return {**login, **environment, **loopback_without_proxy(os.environ)}

@@ -12,8 +12,21 @@ from slipway.cli import tables
 from slipway.cli.options import AsJson, Conf, Overrides
 
 
-def status(overrides: Overrides = None, conf: Conf = Path("conf"), as_json: AsJson = False) -> None:
+def status(
+    overrides: Overrides = None,
+    conf: Conf = Path("conf"),
+    login: Annotated[
+        bool, typer.Option("--login", help="Show address, user and password of the Prefect and MLflow pages, no more.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """What serves, which releases are kept, what the store holds, which training runs where, and anything left over."""
+    if login:
+        from slipway.ops.status import login_pages
+
+        pages = login_pages()
+        tables.show_json(pages) if as_json else tables.show_login(pages)
+        return
     from slipway.config.load import load_config
     from slipway.ops.status import overview
 

@@ -164,6 +164,14 @@ def _show_work(status: dict[str, Any], out: Console) -> None:
         out.print(stages)
 
 
+def show_login(pages: Sequence[dict[str, str]]) -> None:
+    """Address and credentials of the services' pages."""
+    table = make_table("service", "address", "user", "password")
+    for page in pages:
+        table.add_row(page["name"], page["url"], escape(page["user"]), escape(page["password"]))
+    console().print(table)
+
+
 def show_run(summary: dict[str, Any], out: Console) -> None:
     """What a run did: stages, quality and speed, gate, links; from the summary that the flow leaves as JSON."""
     out.print(stage_table(summary["stages"]), "")

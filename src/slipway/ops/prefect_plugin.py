@@ -7,9 +7,15 @@ Prefect loads this module through the entry-point group `prefect.plugins` when `
 from __future__ import annotations
 
 import functools
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefect.plugins import SetupResult, register_hook
+
+from slipway.errors import SlipwayError
+from slipway.ops.services import Services, is_root
+from slipway.system.http import loopback_without_proxy
 
 if TYPE_CHECKING:
     from prefect.client.schemas.responses import DeploymentResponse
@@ -17,14 +23,26 @@ if TYPE_CHECKING:
 
 
 @register_hook
-def setup_environment(*, ctx: HookContext) -> SetupResult:  # noqa: ARG001 - the hook's signature
-    """Let deployments be named without their flow, where that name is unique; send no telemetry."""
+def setup_environment(*, ctx: HookContext) -> SetupResult:
+    """Log in to this machine's own server, without a proxy; let deployments be named without their flow, where that
+    name is unique; send no telemetry. What the user has set in the environment stays."""
     from prefect.client.orchestration._deployments.client import DeploymentAsyncClient
 
     stock = DeploymentAsyncClient.read_deployment_by_name
     if not hasattr(stock, "__wrapped__"):
         DeploymentAsyncClient.read_deployment_by_name = _by_short_name(stock)  # type: ignore[method-assign]
-    return SetupResult(env={"DO_NOT_TRACK": "1"})
+    return SetupResult(env={"DO_NOT_TRACK": "1", **loopback_without_proxy(os.environ), **_login(ctx.api_url or "")})
+
+
+def _login(api_url: str) -> dict[str, str]:
+    """The credentials for this API address; none for another server, and none outside a project's root."""
+    if "PREFECT_API_AUTH_STRING" in os.environ or not is_root(Path.cwd()):
+        return {}
+    try:
+        credentials = Services.here().credentials_for(api_url)
+    except SlipwayError as err:
+        raise SystemExit(str(err)) from err
+    return credentials.prefect_environment() if credentials else {}
 
 
 def _by_short_name(stock: Any) -> Any:
@@ -41,11 +59,12 @@ async def _only(client: Any, name: str) -> DeploymentResponse:
     """The one deployment called `name`, of whichever flow. Raises ValueError when there is none or more than one."""
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
 
-    found = await client.read_deployments(deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[name])))
-    if len(found) == 1:
-        return found[0]  # type: ignore[no-any-return]
-    if not found:
+    same_name = DeploymentFilter(name=DeploymentFilterName(any_=[name]))
+    deployments = await client.read_deployments(deployment_filter=same_name)
+    if len(deployments) == 1:
+        return deployments[0]  # type: ignore[no-any-return]
+    if not deployments:
         raise ValueError(
             f"deployment {name!r} is not on this server. Next: `make up` deploys it; `prefect deployment ls` lists all"
         )
-    raise ValueError(f"deployment {name!r} exists for {len(found)} flows. Next: name one as <FLOW_NAME>/{name}")
+    raise ValueError(f"deployment {name!r} exists for {len(deployments)} flows. Next: name one as <FLOW_NAME>/{name}")

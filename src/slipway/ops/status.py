@@ -9,6 +9,7 @@ from typing import Any
 from slipway.config.load import Config
 from slipway.deployment.state import status
 from slipway.deployment.target import target_for
+from slipway.ops.credentials import read_credentials
 from slipway.ops.services import Services
 from slipway.ops.stage_processes import StageProcess, stage_processes
 from slipway.ops.training_jobs import PREFIX, training_jobs
@@ -46,6 +47,16 @@ def _services() -> list[dict[str, Any]]:
     return [
         {"name": "Prefect", "url": services.prefect_url, "up": is_healthy(f"{services.prefect_url}/api/health")},
         {"name": "MLflow", "url": services.mlflow_url, "up": is_healthy(f"{services.mlflow_url}/health")},
+    ]
+
+
+def login_pages() -> list[dict[str, str]]:
+    """Address, user and password of the Prefect and MLflow pages. Raises ResourceError before the first `make up`."""
+    services = Services.here()
+    credentials = read_credentials(services.data)
+    return [
+        {"name": row["name"], "url": row["url"], "user": credentials.user, "password": credentials.password}
+        for row in _services()
     ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import http.client
 import json
 import os
@@ -15,6 +17,8 @@ from typing import Any
 
 import psutil
 import pytest
+import websockets.exceptions
+import websockets.sync.client
 from mlflow import MlflowClient
 from omegaconf import OmegaConf
 
@@ -23,11 +27,15 @@ from slipway.config.load import load_config
 from slipway.config.quantize import QuantizeConfig
 from slipway.config.train import TrainConfig
 from slipway.deployment.state import status, stop
-from slipway.ops.services import DEPLOYMENT, HOST, POOL, Services, supervisor
+from slipway.ops.credentials import ensure_credentials, read_credentials
+from slipway.ops.prefect_api import DEPLOYMENT, POOL, call
+from slipway.ops.services import HOST, Services
+from slipway.ops.supervision import supervisor
+from slipway.system import processes
 from slipway.system.ports import any_port
+from tests.support.stranger import as_nobody
 from tests.support.world import ROOT, small_settings
 
-PASSWORD = "Tr0ub4dor-and-3"
 pytestmark = pytest.mark.timeout(1800)  # the first run on a machine builds the engine
 
 
@@ -45,16 +53,11 @@ class Lab:
         )
 
     def api(self, path: str, body: Any) -> Any:
-        connection = http.client.HTTPConnection(HOST, self.services.prefect_port, timeout=30)
-        try:
-            connection.request("POST", f"/api{path}", json.dumps(body), {"Content-Type": "application/json"})
-            return json.loads(connection.getresponse().read())
-        finally:
-            connection.close()
+        return call(self.services, "POST", path, body)
 
     def logged_params(self) -> dict[str, str]:
         """The parameters of the one pipeline run in MLflow."""
-        client = MlflowClient(self.services.mlflow_url)
+        client = MlflowClient(self.shell["LAB_TRACKING_URI"])
         experiment = client.get_experiment_by_name("test")
         assert experiment
         runs = client.search_runs([experiment.experiment_id])
@@ -70,6 +73,8 @@ class Lab:
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     folder = tmp_path_factory.mktemp("lab")
     services = Services(ROOT, folder / "services", any_port(), any_port())
+    services.data.mkdir()
+    pair = ensure_credentials(services.data)
     bin_folder = str(Path(sys.executable).parent)
     shell = {
         **os.environ,
@@ -80,7 +85,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         "SLIPWAY_MLFLOW_PORT": str(services.mlflow_port),
         "PREFECT_API_URL": f"{services.prefect_url}/api",
         "PREFECT_HOME": str(folder / "home"),
-        "LAB_TRACKING_URI": f"http://ann:{PASSWORD}@127.0.0.1:{services.mlflow_port}",
+        "LAB_TRACKING_URI": f"http://{pair.pair}@127.0.0.1:{services.mlflow_port}",
     }
     here = Lab(folder, services, shell)
     try:
@@ -90,6 +95,109 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield here
     finally:
         here.sh("infra/local/down")
+
+
+def request(port: int, path: str, method: str = "GET", body: str | None = None, **headers: str) -> tuple[int, str]:
+    """Status and text of one HTTP request to a service, with exactly these headers beside Host."""
+    connection = http.client.HTTPConnection(HOST, port, timeout=30)
+    try:
+        connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
+
+
+def both(services: Services) -> list[tuple[int, str, str]]:
+    """Port, health page and an API path that reads, of each server."""
+    return [
+        (services.prefect_port, "/api/health", "/api/flow_runs/filter"),
+        (services.mlflow_port, "/health", "/api/2.0/mlflow/experiments/search"),
+    ]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+def test_another_user_of_this_machine_gets_no_further_than_health(lab: Lab) -> None:
+    file = lab.services.data / "credentials.json"
+    password = read_credentials(lab.services.data).password
+    assert "PermissionError" in as_nobody(lambda: file.read_text())
+    assert "PermissionError" in as_nobody(lambda: list(lab.services.data.iterdir()))
+    command = {"name": "stranger", "flow_id": "00000000-0000-0000-0000-000000000000", "entrypoint": "/tmp/x.py:f"}
+    for port, health, path in both(lab.services):
+        assert as_nobody(lambda port=port, health=health: request(port, health))[0] == 200
+        for page in ("/", "/docs", "/version", "/static/index.html", "/api/admin/version"):
+            assert as_nobody(lambda port=port, page=page: request(port, page))[0] == 401
+        for body, kind in ((json.dumps(command), "application/json"), ("{}", "application/json")):
+            asked = as_nobody(lambda p=port, q=path, b=body, k=kind: request(p, q, "POST", b, Content_Type=k))
+            assert asked[0] == 401
+    created = as_nobody(
+        lambda: request(
+            lab.services.prefect_port, "/api/deployments/", "POST", json.dumps(command), Content_Type="application/json"
+        )
+    )
+    assert created[0] == 401
+
+    def readable() -> str:
+        """Everything that /proc shows another user about every process."""
+        texts = []
+        for process in Path("/proc").glob("[0-9]*"):
+            for name in ("cmdline", "environ", "comm"):
+                with contextlib.suppress(OSError):
+                    texts.append((process / name).read_bytes().decode("latin-1"))
+        return "\n".join(texts)
+
+    shown = as_nobody(readable)
+    assert "slipway.ops.servers" in shown  # the servers are among those looked at
+    assert password not in shown
+
+
+def test_a_web_page_elsewhere_can_use_neither_server(lab: Lab) -> None:
+    """Even with the owner's credentials, as a browser that is logged in would send them."""
+    login = read_credentials(lab.services.data).authorization
+    for port, health, path in both(lab.services):
+        ask = functools.partial(request, port, path, "POST", Authorization=login)
+        good = {"body": json.dumps({"max_results": 1} if "mlflow" in path else {}), "Content_Type": "application/json"}
+        assert ask(**good)[0] == 200
+        assert ask(**good, Origin=f"http://{HOST}:{port}")[0] == 200
+        assert ask(**good, Origin="http://evil.example")[0] == 403
+        assert ask(**good, Origin="null")[0] == 403
+        assert ask(**good, Host=f"evil.example:{port}")[0] == 403  # a name that was rebound to 127.0.0.1
+        assert ask(**{**good, "Content_Type": "text/plain"})[0] == 415
+        assert request(port, health, Host="evil.example")[0] == 403
+        assert request(port, "/", Authorization=login)[0] == 200
+
+
+def test_a_stranger_opens_no_websocket(lab: Lab) -> None:
+    """Prefect's event stream: without the pair its own handshake ends; with a foreign Origin the guard ends it."""
+    url = f"ws://{HOST}:{lab.services.prefect_port}/api/events/out"
+    login = read_credentials(lab.services.data)
+
+    def greet(token: str, origin: str | None = None) -> str:
+        try:
+            with websockets.sync.client.connect(url, subprotocols=["prefect"], origin=origin, proxy=None) as socket:
+                socket.send(json.dumps({"type": "auth", "token": token}))
+                return str(json.loads(socket.recv(timeout=30))["type"])
+        except websockets.exceptions.ConnectionClosed as err:
+            return f"closed {err.rcvd.code if err.rcvd else ''}"
+        except websockets.exceptions.InvalidStatus as err:
+            return f"refused {err.response.status_code}"
+
+    assert greet(login.pair) == "auth_success"
+    assert greet("slipway:wrong") == "closed 1008"
+    assert greet(login.pair, "http://evil.example") == "refused 403"
+
+
+def test_the_login_is_shown_to_its_owner_and_links_carry_none(lab: Lab) -> None:
+    pair = read_credentials(lab.services.data)
+    shown = json.loads(lab.sh(sys.executable, "-m", "slipway", "status", "--login", "--json").stdout)
+    assert [(page["name"], page["user"], page["password"]) for page in shown] == [
+        ("Prefect", pair.user, pair.password),
+        ("MLflow", pair.user, pair.password),
+    ]
+    assert [page["url"] for page in shown] == [lab.services.prefect_url, lab.services.mlflow_url]
+    status = lab.sh(sys.executable, "-m", "slipway", "status")
+    assert status.returncode == 0
+    assert pair.password not in status.stdout + status.stderr
 
 
 def test_up_again_changes_nothing_and_says_so(lab: Lab) -> None:
@@ -182,9 +290,9 @@ def test_the_literal_command_runs_a_partial_config_over_conf_to_its_end(lab: Lab
         assert status(target).healthy
     finally:
         stop(target)
-    files = [p for p in lab.folder.rglob("*") if p.is_file()]
+    files = [p for p in lab.folder.rglob("*") if p.is_file() and p.name != "credentials.json"]
     assert {"prefect.db", "mlflow.db", "worker.log", "last-run.json"} <= {p.name for p in files}
-    for secret in (PASSWORD, "stored-for-ever"):
+    for secret in (read_credentials(lab.services.data).password, "stored-for-ever"):
         assert [p for p in files if secret.encode() in p.read_bytes()] == []
 
 
@@ -199,14 +307,13 @@ def test_down_stops_exactly_those(lab: Lab) -> None:
     stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)"], env=lab.shell)
     mine = supervisor(lab.services)
     assert mine
-    family = [mine, *mine.children(recursive=True)]
-    assert len(family) >= 4
+    members = processes.family(mine)
+    assert len(members) >= 4
     try:
         down = lab.sh("infra/local/down")
         assert down.returncode == 0, down.stderr
         assert "services stopped" in down.stdout
-        _, alive = psutil.wait_procs(family, timeout=5)
-        assert alive == []
+        assert processes.wait_ended(members, 5) == []
         assert stranger.poll() is None
         assert "already" in lab.sh("infra/local/down").stdout
     finally:

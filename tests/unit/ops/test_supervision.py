@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import io
+import os
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from slipway.errors import ResourceError
+from slipway.ops.services import Services
+from slipway.ops.supervision import down, main, up
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Services:
+    return Services(ROOT, tmp_path / "services", 4200, 5000)
+
+
+def text_of_down(services: Services) -> str:
+    out = io.StringIO()
+    down(services, Console(file=out))
+    return out.getvalue()
+
+
+def test_a_busy_port_names_its_holder_and_the_variable_that_changes_it(services: Services) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        expected = rf"port {port} of Prefect: .*pid {os.getpid()}.*SLIPWAY_PREFECT_PORT={port + 1}"
+        with pytest.raises(ResourceError, match=expected):
+            up(Services(ROOT, services.data, port, 5000), Console(file=io.StringIO()))
+    assert not (services.data / "supervisord.pid").exists()
+
+
+def test_the_services_folder_is_for_its_owner_alone(services: Services) -> None:
+    services.data.mkdir(mode=0o755)
+    with socket.socket() as taken, pytest.raises(ResourceError):
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        up(Services(ROOT, services.data, taken.getsockname()[1], 5000), Console(file=io.StringIO()))
+    assert stat.S_IMODE(services.data.stat().st_mode) == 0o700
+    assert stat.S_IMODE((services.data / "credentials.json").stat().st_mode) == 0o600
+
+
+def test_a_services_folder_that_cannot_be_made_is_named(services: Services) -> None:
+    services.data.parent.joinpath("services").write_text("a file")
+    with pytest.raises(ResourceError, match=rf"services folder: {services.data}.*SLIPWAY_SERVICES"):
+        up(services, Console(file=io.StringIO()))
+
+
+def test_down_without_up_says_so_and_makes_nothing(services: Services) -> None:
+    assert "already" in text_of_down(services)
+    assert not services.data.exists()
+
+
+@pytest.mark.parametrize("content", ["1\n", "", "no number", "99999999999999999999", "-4"])
+def test_a_pid_file_of_a_foreign_process_or_garbage_is_not_ours(services: Services, content: str) -> None:
+    services.data.mkdir()
+    (services.data / "supervisord.pid").write_text(content)
+    assert "already" in text_of_down(services)
+
+
+def test_down_needs_no_installed_orchestrator(services: Services) -> None:
+    """`make down` in a clone without `.venv` imports neither Prefect nor MLflow."""
+    code = "import sys, slipway.ops.supervision; sys.exit(bool({'prefect', 'mlflow', 'uvicorn'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_an_unknown_action_is_one_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("SLIPWAY_ROOT", str(ROOT))
+    assert main(["sideways"]) == 2
+    assert "services: sideways; expected up, down or worker" in capsys.readouterr().err
