@@ -14,6 +14,9 @@ $(VENV)/ship.stamp: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
+# A path from .venv to src, not from the root: Python reads this file in the locale's encoding, and with LC_ALL=C a clone in a
+# folder with other letters than ASCII would end every start of this environment. It also lets the clone move.
+	@[ "$(VENV)" != .venv ] || for f in .venv/lib/python*/site-packages/*_slipway.pth; do echo ../../../../src > "$$f"; done
 	@touch $@
 
 $(VENV)/test.stamp: $(VENV)/ship.stamp requirements-test.lock
@@ -24,19 +27,19 @@ setup: $(VENV)/ship.stamp  ## install the locked packages into .venv
 
 ship: setup  ## run the whole chain here; overrides: make ship SET="train.epochs=2"
 	$(BIN)/python -m slipway doctor --quiet
-	PATH="$(CURDIR)/$(BIN):$$PATH" infra/local/up
+	PYTHON="$(CURDIR)/$(BIN)/python" infra/local/up
 	$(BIN)/python -m slipway run $(SET)
 
 up: setup  ## start Prefect, MLflow and a worker on loopback
-	PATH="$(CURDIR)/$(BIN):$$PATH" infra/local/up
+	PYTHON="$(CURDIR)/$(BIN)/python" infra/local/up
 
-down: setup  ## stop exactly those
-	PATH="$(CURDIR)/$(BIN):$$PATH" infra/local/down
+down:  ## stop exactly those
+	PYTHON="$(CURDIR)/$(BIN)/python" infra/local/down
 
 lint: $(VENV)/test.stamp  ## ruff, mypy, import contracts
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
 
 test: $(VENV)/test.stamp lint  ## lint, then the unit, flow and lab rooms

@@ -16,7 +16,7 @@ from pathlib import Path
 from slipway.engines.bundle import bundle_path, command, read_serve
 from slipway.errors import EngineError
 from slipway.store.artifacts import Engine
-from slipway.system import http, openmp, ports, processes
+from slipway.system import http, openmp, ports, processes, rotation
 from slipway.system.processes import ProcessIdentity
 
 HEALTH_EVERY_S = 0.1
@@ -99,18 +99,30 @@ def _spawn(argv: list[str], log_path: Path, detach: bool) -> ProcessIdentity:
     log_path.parent.mkdir(parents=True, exist_ok=True)
     if log_path.exists():  # an error shows the end of this start's log, not of the last one's
         log_path.replace(log_path.with_name(f"{log_path.name}.1"))
+    alive_reader, alive_writer = os.pipe()  # ends when the engine does
     actions = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
         (os.POSIX_SPAWN_OPEN, 1, str(log_path), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644),
         (os.POSIX_SPAWN_DUP2, 1, 2),
+        (os.POSIX_SPAWN_DUP2, alive_writer, 3),
     ]
     try:
         pid = os.posix_spawn(argv[0], argv, {**os.environ, **openmp.ENVIRONMENT}, file_actions=actions, setsid=detach)
+        if detach:  # it may serve for weeks; what a stage starts ends with the stage
+            _spawn_log_watcher(log_path, alive_reader)
     except OSError as err:
         raise EngineError(
             f"program {argv[0]}", err.strerror, "an executable for this machine", "run the engine stage again"
         ) from err
+    finally:
+        os.close(alive_reader)
+        os.close(alive_writer)
     return processes.identify(pid)
+
+
+def _spawn_log_watcher(log_path: Path, alive: int) -> None:
+    argv, environment = rotation.watcher(log_path)
+    os.posix_spawn(argv[0], argv, environment, file_actions=[(os.POSIX_SPAWN_DUP2, alive, 0)], setsid=True)
 
 
 def _await_health(server: Server, timeout_s: float) -> None:
