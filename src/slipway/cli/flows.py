@@ -1,7 +1,7 @@
 """Start a flow from the CLI: this process becomes the flow's, so that the library never imports an orchestrator.
 
-No process stands between the terminal and the flow: signals reach the flow itself, its exit code is the command's, and killing
-the command leaves no flow behind it.
+No process stands between the terminal and the flow: signals reach the flow itself, its exit code is the command's, and
+killing the command leaves no flow behind it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def run_flow(conf: Path, overrides: Sequence[str], as_json: bool) -> NoReturn:
 
 
 def run_promotion(action: str, conf: Path, verdict: Path | None, as_json: bool) -> NoReturn:
-    """Become the flow promote or rollback, with its record in Prefect and MLflow. Raises ConfigError outside the project's root."""
+    """Become the flow promote or rollback, with its record in Prefect and MLflow. Raises ConfigError elsewhere."""
     _become("promote", [action, "--conf", str(conf), *_json(as_json), *([str(verdict)] if verdict else [])])
 
 
@@ -48,8 +48,8 @@ def _become(name: str, arguments: Sequence[str]) -> NoReturn:
 def _environment() -> dict[str, str]:
     """The user's environment, which wins, over what the flow needs.
 
-    No telemetry, the server that `make up` started on another port and its credentials, UTF-8 text in any locale, loopback
-    without a proxy, and what the user typed, for the record.
+    No telemetry, the server that `make up` started on another port and its credentials, UTF-8 text in any locale,
+    loopback without a proxy, and what the user typed, for the record.
     """
     services = Services.here()
     environment = {

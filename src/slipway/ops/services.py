@@ -93,6 +93,7 @@ class Services:
             "PREFECT_HOME": str(self.data / "prefect"),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": self.prefect_url,
+            "PREFECT_UI_STATIC_DIRECTORY": str(self.data / "prefect/ui"),  # by default inside the installed package
             "PYTHONUTF8": "1",
             "SLIPWAY_MLFLOW_PORT": str(self.mlflow_port),
             "SLIPWAY_PREFECT_PORT": str(self.prefect_port),

@@ -1,9 +1,11 @@
-"""Bounds a log that another process appends to for weeks: `SLIPWAY_LOG=log python rotation.py MAX_BYTES EVERY_S < pipe`.
+"""Bounds a log that another process appends to for weeks.
+
+    SLIPWAY_LOG=engine.log python rotation.py MAX_BYTES EVERY_S < pipe
 
 The writer opened its log with O_APPEND and keeps it open, so the log is copied to `LOG.1` and then emptied in place, as
-logrotate's `copytruncate` does; lines written between copy and cut are lost. Standard input is a pipe whose other end the
-writer holds: it ends with the writer, and this process with it. Nothing depends on this process: without it the log only
-grows. Runs as a plain script with the standard library alone, because it stays in memory beside every engine.
+logrotate's `copytruncate` does; lines written between copy and cut are lost. Standard input is a pipe whose other end
+the writer holds: it ends with the writer, and this process with it. Nothing depends on this process: without it the log
+only grows. Runs as a plain script with the standard library alone, because it stays in memory beside every engine.
 """
 
 from __future__ import annotations
@@ -20,14 +22,17 @@ EVERY_S = 30.0
 
 
 def watcher(log: Path, max_bytes: int = MAX_BYTES, every_s: float = EVERY_S) -> tuple[list[str], dict[str, str]]:
-    """Command and environment of a process that keeps `log` and its one copy below about `max_bytes` bytes each, looking
-    every `every_s` seconds. The path is in the environment: a command line that names a release looks like its engine."""
+    """Command and environment of a process that keeps `log` and its one copy below about `max_bytes` bytes each.
+
+    It looks every `every_s` seconds. The path is in the environment: a command line that names a release looks like the
+    release's engine.
+    """
     command = [sys.executable, "-I", "-S", os.fspath(Path(__file__).resolve()), str(max_bytes), str(every_s)]
     return command, {"SLIPWAY_LOG": os.fspath(log.resolve())}
 
 
 def rotate(log: Path, max_bytes: int) -> bool:
-    """Move what `log` holds to `LOG.1` when it is larger than `max_bytes`; True when it was. The file stays the same."""
+    """Move what `log` holds to `LOG.1` when it is larger than `max_bytes`; True when it was. The file stays."""
     with suppress(FileNotFoundError):
         if log.stat().st_size > max_bytes:
             shutil.copyfile(log, log.with_name(f"{log.name}.1"))

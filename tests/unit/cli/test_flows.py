@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from slipway.ops.credentials import ensure_credentials
+from slipway.system.ports import any_port
+
 FLOW = """import json, os, sys
-names = ("SLIPWAY_COMMAND", "DO_NOT_TRACK", "PREFECT_API_URL", "no_proxy")
+names = ("SLIPWAY_COMMAND", "DO_NOT_TRACK", "PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "no_proxy")
 print(json.dumps({"argv": sys.argv[1:], "pid": os.getpid(), **{n: os.environ.get(n) for n in names}}))
 sys.exit(7)
 """
@@ -24,6 +27,8 @@ def project(tmp_path: Path) -> Path:
     (tmp_path / "flows").mkdir()
     for name in ("finetune_and_ship", "promote"):
         (tmp_path / "flows" / f"{name}.py").write_text(FLOW)
+    (tmp_path / "infra/local").mkdir(parents=True)
+    (tmp_path / "infra/local/supervisord.conf").touch()  # marks a project's root
     return tmp_path
 
 
@@ -53,6 +58,7 @@ def test_run_hands_over_and_its_exit_code_is_the_flows(project: Path) -> None:
         "SLIPWAY_COMMAND": f"slipway run --conf {conf} --json train.epochs=2",
         "DO_NOT_TRACK": "1",
         "PREFECT_API_URL": "http://127.0.0.1:4321/api",
+        "PREFECT_API_AUTH_STRING": None,
         "no_proxy": "a.org,127.0.0.1,localhost,::1",
     }
 
@@ -69,6 +75,17 @@ def test_promotions_hand_over_their_arguments(project: Path, words: list[str], a
     process, out, _ = run(project, *words, PREFECT_API_URL="http://elsewhere/api")
     flow = json.loads(out)
     assert (process.returncode, flow["argv"], flow["PREFECT_API_URL"]) == (7, argv, "http://elsewhere/api")
+
+
+def test_the_flow_gets_the_credentials_of_this_machines_server_alone(project: Path) -> None:
+    pair = ensure_credentials(project)
+    environment = {"SLIPWAY_SERVICES": str(project), "SLIPWAY_PREFECT_PORT": str(any_port())}
+    _, out, _ = run(project, "rollback", **environment)
+    assert json.loads(out)["PREFECT_API_AUTH_STRING"] == pair.pair
+    _, out, _ = run(project, "rollback", **environment, PREFECT_API_URL="http://elsewhere/api")
+    assert json.loads(out)["PREFECT_API_AUTH_STRING"] is None
+    _, out, _ = run(project, "rollback", **environment, PREFECT_API_AUTH_STRING="my:own")
+    assert json.loads(out)["PREFECT_API_AUTH_STRING"] == "my:own"
 
 
 def test_outside_of_the_project_nothing_is_started(tmp_path: Path) -> None:
