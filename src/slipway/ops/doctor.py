@@ -19,6 +19,7 @@ from slipway.config.deploy import DeployConfig
 from slipway.config.engine import EngineConfig
 from slipway.config.load import Config
 from slipway.engines.llamacpp.build import Build, build_id, find_tools, is_complete
+from slipway.engines.llamacpp.cpu_flags import unknown_to
 from slipway.errors import ResourceError
 from slipway.system import installed
 from slipway.system.http import base_url, is_healthy, is_loopback
@@ -134,7 +135,16 @@ def engine(params: EngineConfig, cache: Path) -> list[Check]:
     return [
         Check("engine tools", "ok", f"{tools.cxx}, {tools.cmake}", ""),
         Check(f"engine {params.kind}", "ok", found, ""),
+        *instructions(tools.cxx),
     ]
+
+
+def instructions(cxx: str) -> list[Check]:
+    """On Arm, whether the compiler knows the instructions of this processor; the engine is right without them, and slower."""
+    if unknown := unknown_to(cxx):
+        advice = "install a newer compiler (Ubuntu: g++-14) and set CXX to it; the engine is then built again"
+        return [Check("engine instructions", "warn", f"{cxx} cannot compile {', '.join(unknown)}", advice)]
+    return []
 
 
 def disk(name: str, path: Path) -> Check:

@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import platform
 import runpy
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from slipway.config.deploy import DeployConfig
 from slipway.config.engine import EngineConfig
 from slipway.config.load import Config
 from slipway.config.store import StoreConfig
+from slipway.engines import fingerprint
 from slipway.engines.llamacpp.build import build_id, find_tools
 from slipway.ops import doctor
 from slipway.ops.doctor import Check, check
@@ -149,6 +151,20 @@ def test_a_build_counts_when_it_is_this_machines_and_complete(tmp_path: Path) ->
         assert "not built yet" in doctor.engine(params, tmp_path)[1].found
         (build / name).touch()
     assert doctor.engine(params, tmp_path)[1].found == f"built: {build}"
+
+
+def test_a_compiler_older_than_an_arm_core_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = tmp_path / "c++"
+    compiler.write_text('#!/bin/sh\ncase "$*" in *+dotprod*|*+fp16*) exit 0 ;; *) exit 1 ;; esac\n')
+    compiler.chmod(0o755)
+    (tmp_path / "cpuinfo").write_text("Features : fp asimd asimdhp asimddp i8mm sve sve2\nCPU part : 0xd85\n")
+    monkeypatch.setattr(fingerprint, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    assert doctor.instructions(str(compiler)) == []
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    (found,) = doctor.instructions(str(compiler))
+    assert found.status == "warn" and "CXX" in found.advice
+    assert found.found == f"{compiler} cannot compile i8mm, sve, sve2"
 
 
 @pytest.mark.parametrize(("free", "status"), [(1.0, "fail"), (5.0, "warn"), (50.0, "ok")])

@@ -39,8 +39,20 @@ def cpu_arguments(cxx: str) -> tuple[str, ...]:
 def arm_architecture(cxx: str, features: frozenset[str]) -> str:
     """`armv8.2-a+dotprod+fp16+...`: a value of -march with those of `features`, named as Linux does, that ggml uses and
     `cxx` knows; `armv8-a` where none is left."""
-    known = [name for reported, name in ARM_FEATURES.items() if reported in features and _compiles(cxx, name)]
+    known = [name for name in _wanted(features) if _compiles(cxx, name)]
     return "+".join(["armv8.2-a", *known]) if known else "armv8-a"
+
+
+def unknown_to(cxx: str) -> list[str]:
+    """What this machine's cores have, ggml has kernels for and `cxx` cannot compile; nothing on machines that are not
+    Arm."""
+    if platform.machine() not in ARM_MACHINES:
+        return []
+    return [name for name in _wanted(cpu_features()) if not _compiles(cxx, name)]
+
+
+def _wanted(features: frozenset[str]) -> list[str]:
+    return [name for reported, name in ARM_FEATURES.items() if reported in features]
 
 
 @functools.cache

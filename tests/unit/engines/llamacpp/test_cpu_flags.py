@@ -9,7 +9,7 @@ import pytest
 
 from slipway.engines import fingerprint
 from slipway.engines.llamacpp.build import flags
-from slipway.engines.llamacpp.cpu_flags import arm_architecture, cpu_arguments
+from slipway.engines.llamacpp.cpu_flags import arm_architecture, cpu_arguments, unknown_to
 
 SPARK = "Features\t: fp asimd fphp asimdhp asimdrdm asimddp sve asimdfhm sve2 svei8mm svebf16 i8mm bf16\nCPU part\t: 0xd85\n"
 GRAVITON2 = "Features\t: fp asimd fphp asimdhp asimdrdm asimddp\nCPU part\t: 0xd0c\n"
@@ -55,6 +55,15 @@ def test_arm_is_compiled_for_what_the_kernel_reports_and_the_compiler_knows(
 ):
     machine(name, cpuinfo)
     assert cpu_arguments(compiler(tmp_path, *known)) == ("-DGGML_NATIVE=OFF", f"-DGGML_CPU_ARM_ARCH={wanted}")
+
+
+def test_what_the_cores_have_and_the_compiler_does_not_know_is_named(tmp_path, machine):
+    machine("aarch64", SPARK)
+    assert unknown_to(compiler(tmp_path, "dotprod", "fp16", "sve")) == ["i8mm", "sve2"]
+    machine("aarch64", CORTEX_A72)
+    assert unknown_to(compiler(tmp_path)) == []
+    machine("x86_64", SPARK)
+    assert unknown_to(compiler(tmp_path)) == []
 
 
 def test_x86_asks_the_processor(machine):
