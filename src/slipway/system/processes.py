@@ -112,8 +112,8 @@ def send_group(process: ProcessIdentity, sig: signal.Signals) -> None:
     While a group has members the kernel gives its number to no new process: a pid that is another process now means
     that the group is gone.
     """
-    other_boot = process.started is not None and process.boot != _boot()
-    if not other_boot and (is_same(process) or _stat(process.pid) is None):
+    leader_ended = process.started is not None and process.boot == _boot() and _stat(process.pid) is None
+    if leader_ended or is_same(process):
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, sig)
 

@@ -13,6 +13,7 @@ from slipway.errors import EngineError, ResourceError
 from slipway.system.ports import any_port
 from slipway.system.processes import identify
 from tests.support import scripted_server
+from tests.support.clock import step_clock
 from tests.support.scripted_server import bundle
 
 HOST = "127.0.0.1"
@@ -36,6 +37,27 @@ def test_a_detached_server_has_a_session_of_its_own(tmp_path: Path) -> None:
         assert stop(server)
     assert not is_running(server)
     assert stop(server) is False
+
+
+def test_a_server_is_known_across_a_clock_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = start(bundle(tmp_path / "b"), HOST, any_port(HOST), tmp_path / "log", detach=True)
+    again = Server.model_validate_json(server.model_dump_json())
+    try:
+        step_clock(monkeypatch, -3600)
+        assert is_running(again) and is_healthy(again)
+    finally:
+        assert stop(again)
+    assert not psutil.pid_exists(server.pid)
+
+
+def test_a_server_is_reached_directly_whatever_proxy_the_environment_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", f"http://{HOST}:{any_port(HOST)}")  # nobody listens there
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with serving(bundle(tmp_path / "b"), tmp_path / "log") as server:
+        assert is_healthy(server)
 
 
 def test_a_reused_pid_is_never_stopped() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from slipway.runners.base import Job, State, follow
 from slipway.runners.local import LocalRunner
+from tests.support.clock import step_clock
 
 SLEEP = (sys.executable, "-c", "import time; time.sleep(60)")
 
@@ -97,3 +98,26 @@ def test_a_pid_that_another_process_has_now_is_not_adopted(tmp_path):
     one, runner = job(tmp_path, sys.executable, "-c", "pass"), LocalRunner()
     assert runner.submit(one) is False
     assert end(runner, one).state is State.DONE
+
+
+def test_a_job_is_adopted_across_a_clock_step(tmp_path, monkeypatch):
+    subprocess.run([sys.executable, "-c", ORPHAN, str(tmp_path)], check=False)
+    pid = json.loads((tmp_path / "process.json").read_text())["pid"]
+    step_clock(monkeypatch, 3600)
+    one, runner = job(tmp_path, *SLEEP), LocalRunner()
+    assert runner.submit(one) is True
+    assert json.loads((tmp_path / "process.json").read_text())["pid"] == pid
+    ended = runner.cancel(one)
+    assert ended.state is State.CANCELLED and 0 <= ended.seconds < 600, (
+        "its age is counted since boot, not by the wall clock"
+    )
+
+
+def test_a_record_of_an_earlier_version_is_adopted(tmp_path):
+    subprocess.run([sys.executable, "-c", ORPHAN, str(tmp_path)], check=False)
+    file = tmp_path / "process.json"
+    pid = json.loads(file.read_text())["pid"]
+    file.write_text(json.dumps({"name": "train-1", "pid": pid, "create_time": psutil.Process(pid).create_time()}))
+    one, runner = job(tmp_path, *SLEEP), LocalRunner()
+    assert runner.submit(one) is True
+    assert runner.cancel(one).state is State.CANCELLED

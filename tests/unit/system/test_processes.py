@@ -14,6 +14,7 @@ import pytest
 
 from slipway.system import processes
 from slipway.system.processes import ProcessIdentity, identify
+from tests.support.clock import step_clock
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 STUBBORN = "import signal, time; signal.signal(15, signal.SIG_IGN); print('on', flush=True); time.sleep(600)"
@@ -26,27 +27,13 @@ def child():
         process.kill()
 
 
-@pytest.fixture
-def clock_step(monkeypatch):
-    """The wall clock moved an hour: the kernel says the machine booted an hour later, and all that is computed from it
-    moves."""
-    real = psutil.boot_time()
-
-    def step():
-        monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: real + 3600)
-        monkeypatch.setattr(psutil, "boot_time", lambda: real + 3600)
-        monkeypatch.setattr(psutil._pslinux, "BOOT_TIME", real + 3600, raising=False)
-        now = time.time
-        monkeypatch.setattr(time, "time", lambda: now() + 3600)
-
-    return step
-
-
-def test_a_clock_step_loses_no_process(child, clock_step):
+@pytest.mark.parametrize("seconds", [3600, -3600, 5])
+def test_a_clock_step_loses_no_process(child, monkeypatch, seconds):
     mine, created = identify(child.pid), psutil.Process(child.pid).create_time()
     record = mine.model_dump_json()
-    clock_step()
-    assert abs(psutil.Process(child.pid).create_time() - created) > 3000, "the step must move what psutil tells"
+    step_clock(monkeypatch, seconds)
+    moved = psutil.Process(child.pid).create_time() - created
+    assert moved == pytest.approx(seconds, abs=0.1), "what psutil tells moves with the clock"
     again = ProcessIdentity.model_validate_json(record)
     assert processes.is_alive(again) and processes.is_same(again)
     assert 0 <= processes.age_s(again) < 600
@@ -128,6 +115,20 @@ def test_a_family_ends_together_and_a_group_is_signalled_after_its_leader():
         assert processes.wait_ended([mine, grandchild], 0) == [grandchild]
         processes.send_group(mine, signal.SIGKILL)
         assert processes.wait_ended([grandchild], 10) == []
+
+
+def test_a_group_that_may_be_a_strangers_is_left_alone():
+    """The leader is gone, and the record cannot say that the number was not given out again since."""
+    code = f"import subprocess, sys; c = subprocess.Popen({SLEEP!r}); print(c.pid, flush=True)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True) as leader:
+        member = identify(int(leader.stdout.readline()))
+        mine = identify(leader.pid)
+    for stranger in (ProcessIdentity(pid=mine.pid, create_time=1.0), mine.model_copy(update={"boot": "another boot"})):
+        processes.send_group(stranger, signal.SIGKILL)
+        assert processes.is_alive(member)
+    processes.send_group(mine, signal.SIGKILL)
+    while processes.is_alive(member):
+        time.sleep(0.01)
 
 
 def test_what_a_process_was_started_with():
