@@ -42,7 +42,8 @@ def _become(name: str, arguments: Sequence[str]) -> NoReturn:
         )
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execve(sys.executable, [sys.executable, "-m", f"flows.{name}", *arguments], _environment())  # noqa: S606 (no shell is meant)
+    command = [sys.executable, "-m", f"flows.{name}", *arguments]
+    os.execve(sys.executable, command, _environment())  # noqa: S606 (no shell is meant)
 
 
 def _environment() -> dict[str, str]:

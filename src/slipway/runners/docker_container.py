@@ -40,15 +40,24 @@ def specification(
     user, named = _owner(info)
     gpus = [DeviceRequest(count=target.gpus, capabilities=[["gpu"]])] if params.gpus and target.gpus else []
     host = {
-        "mounts": _mounts(job, engine), "device_requests": gpus, "ipc_mode": "host", "init": True,
+        "mounts": _mounts(job, engine),
+        "device_requests": gpus,
+        "ipc_mode": "host",
+        "init": True,
         "ulimits": [Ulimit(name="memlock", soft=-1, hard=-1), Ulimit(name="stack", soft=STACK, hard=STACK)],
         "log_config": LogConfig(type="json-file", config={"max-size": "1024g"}),
-    }  # fmt: skip
+    }
     config = {
-        "image": reference, "command": list(job.argv), "name": job.name, "labels": {**job.labels, JOB: job.name},
-        "environment": {**OFFLINE, **named, **job.env}, "working_dir": "/tmp", "stop_signal": "SIGTERM",  # noqa: S108 (inside)
-        "stop_timeout": ceil(job.stop_s), **user,
-    }  # fmt: skip
+        "image": reference,
+        "command": list(job.argv),
+        "name": job.name,
+        "labels": {**job.labels, JOB: job.name},
+        "environment": {**OFFLINE, **named, **job.env},
+        "working_dir": "/tmp",  # noqa: S108 (inside)
+        "stop_signal": "SIGTERM",
+        "stop_timeout": ceil(job.stop_s),
+        **user,
+    }
     return config, host
 
 

@@ -22,8 +22,8 @@ MIN_CHARS = 4  # a shorter registered value would be found inside ordinary words
 _MIN_ENVIRONMENT_CHARS = 6
 
 _NAME = (
-    r"(?:password|passwd|passphrase|pwd|secret|token|credentials?|auth[_-]?string|api[_-]?key|access[_-]?key(?:[_-]?id)?"
-    r"|private[_-]?key|secret[_-]?key|account[_-]?key)"
+    r"(?:password|passwd|passphrase|pwd|secret|token|credentials?|auth[_-]?string|api[_-]?key"
+    r"|access[_-]?key(?:[_-]?id)?|private[_-]?key|secret[_-]?key|account[_-]?key)"
 )
 _KEY = rf"[\w.-]*{_NAME}"
 _URL_USER = re.compile(r"(?<=://)[^/?#\s'\"<>]+(?=@)")
