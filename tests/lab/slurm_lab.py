@@ -53,7 +53,7 @@ class SlurmLab:
 
     def ask(self, *argv: str) -> str:
         """Output of a Slurm command."""
-        return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
+        return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=300).stdout.strip()
 
     def job_ids(self, name: str) -> list[str]:
         """Ids of every job whose name starts with `name`, waiting, running or ended."""
@@ -142,7 +142,7 @@ class Work:
         return last.resolve().name.endswith(f"_step_{self.max_steps - 1}") and not (last / ".incomplete").exists()
 
 
-def wait_for(what: Callable[[], Any], seconds: float = 60.0) -> Any:
+def wait_for(what: Callable[[], Any], seconds: float = 300.0) -> Any:
     """`what()` as soon as it is true."""
     end = time.monotonic() + seconds
     while not (value := what()):
@@ -151,7 +151,7 @@ def wait_for(what: Callable[[], Any], seconds: float = 60.0) -> Any:
     return value
 
 
-def ended(runner: SlurmRunner, job: Job, seconds: float = 90.0) -> Outcome:
+def ended(runner: SlurmRunner, job: Job, seconds: float = 300.0) -> Outcome:
     """How the job ends, polled as a caller does."""
     end = time.monotonic() + seconds
     while (outcome := runner.poll(job)) is None:
@@ -161,7 +161,9 @@ def ended(runner: SlurmRunner, job: Job, seconds: float = 90.0) -> Outcome:
 
 
 def _shown(job: Job) -> str:
-    return subprocess.run(["scontrol", "show", "job", slurm_id(job)], capture_output=True, text=True, timeout=30).stdout
+    return subprocess.run(
+        ["scontrol", "show", "job", slurm_id(job)], capture_output=True, text=True, timeout=300
+    ).stdout
 
 
 def slurm_id(job: Job) -> str:

@@ -54,7 +54,7 @@ def dataset_of(store: Store) -> Dataset:
     return dataset
 
 
-def wait_for(condition: Callable[[], T], seconds: float = 60.0) -> T:
+def wait_for(condition: Callable[[], T], seconds: float = 300.0) -> T:
     """What `condition` returns, once that is true."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):

@@ -99,7 +99,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 def request(port: int, path: str, method: str = "GET", body: str | None = None, **headers: str) -> tuple[int, str]:
     """Status and text of one HTTP request to a service, with exactly these headers beside Host."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=30)
+    connection = http.client.HTTPConnection(HOST, port, timeout=120)
     try:
         connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
         answer = connection.getresponse()
@@ -176,7 +176,7 @@ def test_a_stranger_opens_no_websocket(lab: Lab) -> None:
         try:
             with websockets.sync.client.connect(url, subprotocols=["prefect"], origin=origin, proxy=None) as socket:
                 socket.send(json.dumps({"type": "auth", "token": token}))
-                return str(json.loads(socket.recv(timeout=30))["type"])
+                return str(json.loads(socket.recv(timeout=120))["type"])
         except websockets.exceptions.ConnectionClosed as err:
             return f"closed {err.rcvd.code if err.rcvd else ''}"
         except websockets.exceptions.InvalidStatus as err:
@@ -319,7 +319,7 @@ def test_down_stops_exactly_those(lab: Lab) -> None:
     finally:
         stranger.kill()
         stranger.wait()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while any(
         c.laddr and c.laddr.port in (lab.services.prefect_port, lab.services.mlflow_port) and c.status == "LISTEN"
         for c in psutil.net_connections()

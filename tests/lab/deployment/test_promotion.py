@@ -134,7 +134,7 @@ def test_a_killed_engine_is_started_again_by_the_same_promotion(
     before = ask(params)
     pid = json.loads((Path(first.path) / "endpoint.json").read_text())["pid"]
     os.kill(pid, signal.SIGKILL)
-    psutil.wait_procs([psutil.Process(pid)], timeout=10)
+    psutil.wait_procs([psutil.Process(pid)], timeout=120)
     assert not status(params).healthy
     assert ship(store, engines[0], data, params).reused
     assert ask(params) == before

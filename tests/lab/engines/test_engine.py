@@ -104,7 +104,7 @@ def tokens_of(made: Engine, log: Path, prompt: list[int], count: int) -> list[in
     """Greedy tokens by llama-server, going on past the end token; random weights say tokens that have no text."""
     with serving(made, log) as server:
         body = {"prompt": prompt, "n_predict": count, "temperature": 0, "ignore_eos": True, "return_tokens": True}
-        answer = httpx.post(f"http://{server.host}:{server.port}/completion", json=body, timeout=30, trust_env=False)
+        answer = httpx.post(f"http://{server.host}:{server.port}/completion", json=body, timeout=120, trust_env=False)
     return list(answer.raise_for_status().json()["tokens"])
 
 

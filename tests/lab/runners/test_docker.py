@@ -38,7 +38,7 @@ def lab(podman_lab):
     assert left == []
 
 
-def until(condition, seconds=30.0):
+def until(condition, seconds=300.0):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"

@@ -29,7 +29,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pico_model(tmp_path_factory.mktemp("tune") / "pico", layers=LAYERS)
 
 
-def run(lab: Any, folder: Path, *argv: object, seconds: float = 150) -> subprocess.CompletedProcess[str]:
+def run(lab: Any, folder: Path, *argv: object, seconds: float = 900) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([str(ROOT / "tests/lab/nemo/always"), str(ROOT / "tests/lab/nemo"), str(ROOT / "src")])
     env = {**os.environ, **lab, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}
     return subprocess.run(
@@ -68,32 +68,19 @@ def test_the_command_probes_the_real_recipe_and_writes_a_row(nemo_lab: Any, mode
         "model.parameters_b": 0.0002,
         "target.gpu_memory_gb": 20,
     }
-    ran = run(
-        nemo_lab,
-        tmp_path,
-        "-m",
-        "slipway",
-        "tune",
-        "--method",
-        "qlora",
-        "--target",
-        "dgx-h100",
-        "--here",
-        "--model-dir",
-        model,
-        "--data",
-        tmp_path / "rows.jsonl",
-        "--work",
-        tmp_path / "work",
-        "--out",
-        tmp_path / "tuned.yaml",
-        "--budget-s",
-        40,
-        "--conf",
-        ROOT / "conf",
-        "--json",
-        *(f"{k}={v}" for k, v in words.items()),
-    )
+    # A machine that is too slow for two probes gets more time, a quick one is not kept
+    for budget in (40, 160, 640):
+        ran = run(
+            nemo_lab,
+            tmp_path,
+            *("-m", "slipway", "tune", "--method", "qlora", "--target", "dgx-h100", "--here", "--model-dir", model),
+            *("--data", tmp_path / "rows.jsonl", "--work", tmp_path / "work", "--out", tmp_path / "tuned.yaml"),
+            *("--budget-s", budget, "--conf", ROOT / "conf", "--json"),
+            *(f"{k}={v}" for k, v in words.items()),
+            seconds=budget + 600,
+        )
+        if ran.returncode == 0 and len(json.loads(ran.stdout)["probes"]) >= 2:
+            break
     assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-3000:]
     report = json.loads(ran.stdout)
     assert report["probes"][0] == report["baseline"]

@@ -114,7 +114,7 @@ def test_a_killed_server_is_noticed(tmp_path: Path) -> None:
     with serving(bundle(tmp_path / "b"), tmp_path / "log") as server:
         check_alive(server)
         psutil.Process(server.pid).send_signal(signal.SIGKILL)
-        psutil.wait_procs([psutil.Process(server.pid)], timeout=5)
+        psutil.wait_procs([psutil.Process(server.pid)], timeout=120)
         with pytest.raises(EngineError, match=r"(?s)died.*listening on"):
             check_alive(server)
 

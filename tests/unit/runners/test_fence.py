@@ -79,7 +79,7 @@ def attempts(tmp_path: Path) -> Iterator[Attempts]:
         os.kill(pid, signal.SIGKILL)
 
 
-def wait(until: Callable[[], object], seconds: float = 8.0) -> None:
+def wait(until: Callable[[], object], seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not until():
         assert time.monotonic() < end, "waited in vain"
@@ -94,19 +94,18 @@ def in_order(stamps: list[dict[str, object]]) -> bool:
 
 def test_the_command_s_exit_code_and_signal_come_back(attempts: Attempts) -> None:
     for token, code, command in [("a", 7, "import sys; sys.exit(7)"), ("b", 137, "import os; os.kill(os.getpid(), 9)")]:
-        assert attempts.hold(attempts.take(token), sys.executable, "-c", command).wait(10) == code
+        assert attempts.hold(attempts.take(token), sys.executable, "-c", command).wait(120) == code
     missing = attempts.hold(attempts.take("c"), "no-such-command-here")
-    assert missing.wait(10) == 127
+    assert missing.wait(120) == 127
     assert missing.stderr is not None
     assert b"no-such-command-here cannot be started" in missing.stderr.read()
     assert owner(attempts.fence)["token"] == "c"
 
 
 def test_an_attempt_that_ended_is_followed_at_once_and_nothing_is_moved(attempts: Attempts) -> None:
-    assert attempts.hold(attempts.take("1"), "true").wait(10) == 0
-    inode, began = attempts.checkpoints.stat().st_ino, time.monotonic()
-    assert attempts.take("2", lease=60) == 2
-    assert time.monotonic() - began < 2
+    assert attempts.hold(attempts.take("1"), "true").wait(120) == 0
+    inode = attempts.checkpoints.stat().st_ino
+    assert attempts.take("2", lease=1e6) == 2  # one that waited for the lease would not come back
     assert attempts.checkpoints.stat().st_ino == inode
 
 
@@ -173,7 +172,7 @@ def test_a_writer_that_stood_still_writes_into_a_directory_nobody_reads(attempts
     subprocess.run(
         [sys.executable, "-c", argv, "take", str(attempts.fence), "2", str(attempts.checkpoints), "1", str(LEASE)],
         check=True,
-        timeout=20,
+        timeout=120,
     )
     before = len((moved / "training.jsonl").read_text().splitlines())
     attempts.hold(2, sys.executable, "-c", WRITER, str(attempts.checkpoints / "training.jsonl"), "2")
@@ -182,7 +181,7 @@ def test_a_writer_that_stood_still_writes_into_a_directory_nobody_reads(attempts
     wait(lambda: len((moved / "training.jsonl").read_text().splitlines()) > before)  # it does write, where nobody reads
     for pid in reversed(frozen):
         os.kill(pid, signal.SIGCONT)
-    first.wait(10)
+    first.wait(120)
     wait(lambda: not marked(mark))
     count = len(attempts.stamps())
     wait(lambda: len(attempts.stamps()) > count + 5)
@@ -192,7 +191,7 @@ def test_a_writer_that_stood_still_writes_into_a_directory_nobody_reads(attempts
 def test_an_old_attempt_that_comes_late_does_not_start(attempts: Attempts) -> None:
     late, _newest = attempts.take("1"), attempts.take("2", lease=0.3)
     ran = attempts.checkpoints / "ran"
-    assert attempts.hold(late, "touch", str(ran)).wait(10) == FENCED
+    assert attempts.hold(late, "touch", str(ran)).wait(120) == FENCED
     assert not ran.exists()
 
 
@@ -214,7 +213,7 @@ def test_a_holder_that_cannot_write_its_lease_kills(attempts: Attempts) -> None:
 def test_two_attempts_at_once_get_two_epochs(attempts: Attempts) -> None:
     argv = [sys.executable, fence.__file__, "take", str(attempts.fence), "x", str(attempts.checkpoints), "1", "0.3"]
     both = [subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for _ in range(2)]
-    said = [p.communicate(timeout=20)[0].strip() for p in both]
+    said = [p.communicate(timeout=120)[0].strip() for p in both]
     assert epochs(attempts.fence) == [1, 2]
     assert said[0] != said[1]
     assert "2" in said  # the newest always gets through; the older may be told that it is too late
@@ -236,7 +235,7 @@ def test_stop_reaches_the_ranked_workers_not_their_launcher(attempts: Attempts, 
     holder = attempts.hold(attempts.take("1"), sys.executable, "-c", launcher, str(tmp_path))
     wait(lambda: (tmp_path / "up-0").exists() and (tmp_path / "up-1").exists())
     (attempts.fence / "stop-1").touch()
-    assert holder.wait(10) == 0  # the launcher was not signalled: SIGTERM would have made it 143
+    assert holder.wait(120) == 0  # the launcher was not signalled: SIGTERM would have made it 143
     assert {p.name for p in tmp_path.glob("saved-*")} == {"saved-0", "saved-1"}
 
 
@@ -244,7 +243,7 @@ def test_sigterm_to_the_holder_is_passed_on(attempts: Attempts) -> None:
     holder = attempts.hold(attempts.take("1"), "sleep", "60")
     wait(lambda: [p for p in fence.descendants(holder.pid) if b"sleep" in Path(f"/proc/{p}/cmdline").read_bytes()])
     holder.terminate()
-    assert holder.wait(10) == 128 + signal.SIGTERM
+    assert holder.wait(120) == 128 + signal.SIGTERM
 
 
 def test_rotation_keeps_complete_files_by_link_and_logs_by_copy(tmp_path: Path) -> None:

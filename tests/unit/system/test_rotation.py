@@ -34,7 +34,7 @@ def test_the_watcher_bounds_a_log_and_ends_with_its_writer(tmp_path: Path) -> No
     assert done.returncode == 0
     assert process.poll() is None
     os.close(writer)
-    assert process.wait(timeout=30) == 0
+    assert process.wait(timeout=300) == 0
     sizes = [file.stat().st_size for file in log.parent.iterdir()]
     assert len(sizes) == 2
     assert max(sizes) < 500_000  # of 1,002,000 written

@@ -176,7 +176,7 @@ def gone(pid):
 
 
 def until_saved(one, steps):
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while steps_done(one.work / "ckpt") < steps:
         assert time.monotonic() < deadline
         time.sleep(0.02)

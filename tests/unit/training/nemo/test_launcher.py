@@ -64,7 +64,7 @@ def entry(tmp_path):
 
 
 def until(file: Path, text: str, times: int = 1):
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 300
     while file.read_text().count(text) < times:
         assert time.monotonic() < deadline, file.read_text()
         time.sleep(0.02)

@@ -54,7 +54,7 @@ serve(folder, Toy())
 LOSSES = {"masked": {"_target_": "masked"}, "chunked": {"_target_": "absent"}, "fused_linear": {"_target_": "x"}}
 
 
-def prober(work: Path, *words: str, probe_timeout_s: float = 20.0) -> ProcessProber:
+def prober(work: Path, *words: str, probe_timeout_s: float = 300.0) -> ProcessProber:
     script = work / "toy.py"
     script.write_text(PROCESS)
     job = Job("tune", (sys.executable, str(script), str(work), *words), work, stop_s=2.0)
@@ -65,7 +65,7 @@ def prober(work: Path, *words: str, probe_timeout_s: float = 20.0) -> ProcessPro
         LOSSES,
         limit=100,
         step_tokens=8192,
-        start_timeout_s=20,
+        start_timeout_s=300,
         probe_timeout_s=probe_timeout_s,
     )
 
