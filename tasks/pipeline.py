@@ -17,7 +17,9 @@ from slipway.config.store import StoreConfig
 from slipway.ops.preflight import refuse_early
 from slipway.pipeline.runs import Runs
 from slipway.runners.local import LocalRunner
+from slipway.store.key_notice import key_format_notice
 from slipway.store.store import Store
+from slipway.store.usage import in_use
 from slipway.system.files import disk_full_is_named, remove, write_atomic
 from slipway.system.json_files import is_present, read_json
 from slipway.system.redact import mask_tree, masked_errors
@@ -42,10 +44,14 @@ def pipeline(config: Config, name: str) -> Iterator[Run]:
         refuse_early(config)
         uri = tracking.uri.get_secret_value()
         entry = stack.enter_context(runs.open(name, command_line(), uri, prefect_ui.flow_run_id()))
+        stack.enter_context(in_use(Path(config.store.root)))
         tracker = stack.enter_context(pipeline_run(config, entry.id))
         stack.enter_context(bars.open())
         for killed in take_over(runs, uri, tracking.experiment):
             get_run_logger().info("closed the killed run %s of %s", killed.name, killed.started)
+        if notice := key_format_notice(Path(config.store.root)):
+            bars.console.print(notice, highlight=False, markup=False, soft_wrap=True)
+            get_run_logger().warning(notice)
         run = Run(config, Store(Path(config.store.root)), LocalRunner(), tracker, bars)
         run.summary.links = {"prefect": prefect_ui.flow_run_url(), "mlflow": tracker.run_url()}
         try:

@@ -56,6 +56,7 @@ COMMANDS = (
     (release_commands.promote, "`slipway promote` or `slipway promote .slipway/verdict/3f9c...`"),
     (release_commands.rollback, "`slipway rollback`"),
     (release_commands.stop, "`slipway stop`"),
+    (machine_commands.gc, "`slipway gc` shows, `slipway gc --yes` removes"),
     (machine_commands.doctor, "`slipway doctor --json`"),
     (machine_commands.build_engine, "`slipway build-engine`"),
     (training_commands.pin, "`slipway pin` or `slipway pin nemo-automodel --tag 26.10.00`"),

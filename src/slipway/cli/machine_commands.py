@@ -34,6 +34,29 @@ def status(
     tables.show_json(document) if as_json else tables.show_status(document)
 
 
+def gc(
+    conf: Conf = Path("conf"),
+    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it nothing is touched.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """What the store no longer needs, with its bytes and why; `--yes` removes it.
+
+    What serves, its rollbacks, the newest run and all they were made from stay, and so does what Slipway did not write.
+    """
+    from slipway.config.load import load_config
+    from slipway.ops.gc import collect, freeable, plan
+
+    config = load_config(conf)
+    items = plan(config)
+    if yes:
+        gone = collect(config)
+        items = [*gone, *(item for item in items if item.action != "remove")]
+    if as_json:
+        tables.show_json({"removed": yes, **freeable(items), "items": [item.to_json() for item in items]})
+    else:
+        tables.show_gc(items, removed=yes)
+
+
 def doctor(
     conf: Conf = Path("conf"),
     quiet: Annotated[bool, typer.Option("--quiet", help="Show only what needs attention.")] = False,

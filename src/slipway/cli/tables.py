@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # the help of a command builds no config
 
     from slipway.config.load import Config
     from slipway.ops.doctor import Check
+    from slipway.ops.gc import Item
     from slipway.ops.stop import StopReport
 
 MARKS = {"ok": "[green]ok[/]", "warn": "[yellow]warn[/]", "fail": "[red]fail[/]"}
@@ -134,6 +135,9 @@ def show_status(status: dict[str, Any]) -> None:
     for kind, row in status["artifacts"].items():
         store.add_row(kind, str(row["count"]), human_bytes(row["bytes"]))
     _print_titled(out, status["store"], store)
+    if status["freeable"]["count"]:
+        going = status["freeable"]
+        out.print(f"`slipway gc` would free {human_bytes(going['bytes'])} in {going['count']} entries", highlight=False)
     if status["training"]:
         jobs = make_table("training", "where", "state", "steps saved")
         for row in status["training"]:
@@ -147,6 +151,22 @@ def show_status(status: dict[str, Any]) -> None:
     _show_work(status, out)
     for leftover in status["leftovers"]:
         out.print(f"[yellow]left over[/] {escape(leftover['what'])}: {escape(leftover['advice'])}", highlight=False)
+
+
+def show_gc(items: Sequence[Item], *, removed: bool) -> None:
+    """What `slipway gc` found in the store: what goes or has gone, what is not ours, and how much stays."""
+    out, table = console(), make_table("kind", "name", "size", "why")
+    going = [item for item in items if item.action == "remove"]
+    for item in going:
+        table.add_row(item.what, escape(item.name[:24]), human_bytes(item.bytes), escape(item.why))
+    if going:
+        out.print(table)
+    for item in items:
+        if item.action == "unknown":
+            out.print(f"[yellow]unknown[/] {escape(str(item.path))}: left as it is", highlight=False, soft_wrap=True)
+    size = human_bytes(sum(item.bytes for item in going))
+    action = f"removed {len(going)} entries, {size}" if removed else f"{len(going)} entries, {size}, would go"
+    out.print(action + ("" if removed or not going else "; `slipway gc --yes` removes them"), highlight=False)
 
 
 def _show_work(status: dict[str, Any], out: Console) -> None:

@@ -10,6 +10,7 @@ from slipway.config.load import Config
 from slipway.deployment.state import status
 from slipway.deployment.target import target_for
 from slipway.ops.credentials import read_credentials
+from slipway.ops.gc import freeable, plan
 from slipway.ops.services import Services
 from slipway.ops.stage_processes import StageProcess, stage_processes
 from slipway.ops.training_jobs import PREFIX, training_jobs
@@ -19,7 +20,7 @@ from slipway.system.http import is_healthy
 
 
 def overview(config: Config) -> dict[str, Any]:
-    """A plain document: `services`, `target`, `releases`, `store`, `artifacts` (count and bytes per kind), `training` (jobs that run),
+    """A plain document: `services`, `target`, `releases`, `store`, `freeable` (what `slipway gc` would remove), `artifacts` (count and bytes per kind), `training` (jobs that run),
     `runs` (of flows), `stages` (processes that run), `leftovers`. Raises StateError for a record that cannot be read."""
     root = Path(config.store.root)
     jobs, unfollowed = training_jobs(config)
@@ -29,6 +30,7 @@ def overview(config: Config) -> dict[str, Any]:
         "target": config.deploy.target,
         "releases": _releases(config),
         "store": str(root),
+        "freeable": freeable(plan(config)),
         "artifacts": _artifacts(root),
         "training": [job.to_json() for job in jobs],
         "runs": _runs(root),

@@ -19,6 +19,7 @@ from slipway.store.artifacts import MANIFEST, Artifact
 from slipway.store.key import KEY_FORMAT, key_of
 from slipway.store.references import reference_to
 from slipway.store.store import Store, load
+from slipway.store.usage import in_use
 from slipway.system.files import disk_full_is_named, write_atomic
 from slipway.system.json_files import read_json
 from slipway.system.locks import FOREVER, locked
@@ -46,7 +47,7 @@ def ensure(call: StageCall, store: Store, cache: Path, runner: Runner, on_event:
     key = key_of(call.key_document())
     output = stage_spec(call.stage).output
     work = work_folder(store, call.stage, key)
-    with disk_full_is_named(work):
+    with disk_full_is_named(work), in_use(store.root):
         work.mkdir(parents=True, exist_ok=True)
         # A second process that wants the same key waits, however long, and then finds the artifact.
         with locked(work.with_name(f"{work.name}.lock"), FOREVER, f"stage {call.stage}"):

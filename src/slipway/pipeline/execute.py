@@ -20,6 +20,7 @@ from slipway.pipeline.workspace import Workspace
 from slipway.store.artifacts import Artifact
 from slipway.store.references import resolve
 from slipway.store.store import Store, load
+from slipway.store.usage import in_use
 from slipway.system.files import write_atomic
 from slipway.system.progress import Progress
 from slipway.system.redact import mask_exception
@@ -61,7 +62,11 @@ def _execute(job: dict[str, Any], work: Path) -> Path:
     store = Store(work / job["store"])
     inputs = {k: _input(k, spec, job["inputs"].get(k), work) for k in spec.inputs}
     start = time.monotonic()
-    with store.create(spec.output, job["key"], _provenance(job)) as out, Progress(work / "progress.jsonl") as progress:
+    with (
+        in_use(store.root),
+        store.create(spec.output, job["key"], _provenance(job)) as out,
+        Progress(work / "progress.jsonl") as progress,
+    ):
         spec.function(**inputs, params=params, space=Workspace(out, work, Path(job["cache"]), progress))
         progress.note(f"{spec.name} took {time.monotonic() - start:.1f} s")
     return store.dir(spec.output.kind, job["key"])

@@ -54,6 +54,33 @@ def locked(path: Path, wait_s: float, action: str, *, of: str = "") -> Iterator[
             file.truncate(0)
 
 
+@contextmanager
+def shared(path: Path, wait_s: float, *, of: str = "") -> Iterator[None]:
+    """Hold the lock file `path` beside others that hold it shared; nobody is in a block of `locked` on it meanwhile.
+
+    Arguments and errors as of `locked`. The file stays: `locked` may take it when all have left.
+    """
+    deadline = time.monotonic() + wait_s
+    with disk_full_is_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    file.seek(0)
+                    raise ResourceError(
+                        of or f"lock {path}",
+                        f"busy: {file.read().strip() or holder(path)}",
+                        f"to be free within {wait_s:.0f} s",
+                        "let that end, then run again",
+                    ) from None
+                time.sleep(POLL_S)
+        yield
+
+
 def lock_open_file(file: IO[str] | IO[bytes] | FileIO) -> bool:
     """Lock a file that is open already, until it is closed. False when another open file holds it."""
     try:

@@ -24,6 +24,7 @@ ORDER = [
     "promote",
     "rollback",
     "stop",
+    "gc",
     "doctor",
     "build-engine",
     "pin",

@@ -1,0 +1,312 @@
+"""What goes from a store and what stays; a kill in the middle; stores that somebody else has written into."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from slipway.config.load import Config
+from slipway.errors import ResourceError, SlipwayError, StateError
+from slipway.ops.gc import Item, collect, freeable, plan
+from slipway.report.record import RunRecord
+from slipway.store.artifacts import Adapter, Checkpoint, Dataset, Engine
+from slipway.store.store import Store, load, verify
+from slipway.store.usage import in_use
+from slipway.system.locks import locked
+from tests.support.record import put, record
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunRecord:
+    return record(tmp_path)
+
+
+@pytest.fixture
+def store(tmp_path: Path, run: RunRecord) -> Store:
+    """The store of a whole run, and beside it what nothing needs."""
+    store = Store(tmp_path / "store")
+    base = put(store, Checkpoint, "fetch", "oldbase", {"a": "old"})
+    os.utime(base.path, (1, 1))
+    old = put(store, Engine, "engine", "old", {"model.gguf": "x" * 1000}, checkpoint=base)
+    os.utime(old.path, (1, 1))
+    return store
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return Config.model_validate(
+        {"store": {"root": str(tmp_path / "store")}, "deploy": {"root": str(tmp_path / "target")}}
+    )
+
+
+def fates(config: Config) -> dict[str, str]:
+    return {item.name: item.action for item in plan(config)}
+
+
+def why(items: list[Item], name: str) -> str:
+    return next(item.why for item in items if item.name == name)
+
+
+def names(items: list[Item]) -> set[str]:
+    return {item.name for item in items}
+
+
+def last_run(store: Store, *digests: str) -> None:
+    (store.root / "last-run.json").write_text(json.dumps({"stages": [{"digest": digest} for digest in digests]}))
+
+
+def release(root: Path, name: str, engine: Engine, serves: bool) -> None:
+    folder = root / "releases" / name
+    shutil.copytree(engine.path, folder / "engine", copy_function=os.link)
+    document = {
+        "name": name, "path": str(folder), "model": "m", "created": "2026-01-01T00:00:00Z", "outcome": "pass",
+        "digests": {"engine": engine.digest},
+    }  # fmt: skip
+    (folder / "release.json").write_text(json.dumps(document))
+    if serves:
+        (root / "current").symlink_to(f"releases/{name}")
+
+
+def test_the_newest_verdict_and_adapter_and_all_they_were_made_from_stay(config: Config, store: Store) -> None:
+    items = plan(config)
+    assert names([i for i in items if i.action == "remove"]) == {"old", "oldbase"}
+    assert why(items, "v") == "the newest verdict, or what it was made from"
+    assert why(items, "base") == "the newest verdict, or what it was made from"
+    going = [i for i in items if i.action == "remove"]
+    assert freeable(items) == {"count": 2, "bytes": sum(i.bytes for i in going)}
+    assert freeable(items)["bytes"] > 1000
+    assert store.find(Engine, "old"), "a plan touches nothing"
+
+
+def test_what_is_removed_is_gone_and_the_rest_is_intact(config: Config, store: Store) -> None:
+    kept = [item.path for item in plan(config) if item.action == "keep"]
+    assert names(collect(config)) == {"old", "oldbase"}
+    assert not (store.root / "engine/old").exists()
+    assert len(kept) == 12
+    assert [verify(path) for path in kept] == [None] * 12
+    assert collect(config) == []
+
+
+def test_what_serves_and_what_can_be_rolled_back_to_stay_with_their_lineage(
+    config: Config, store: Store, tmp_path: Path, run: RunRecord
+) -> None:
+    old = load(Engine, store.root / "engine/old")
+    release(tmp_path / "target", "0001-" + old.digest[:8], old, serves=False)
+    release(tmp_path / "target", "0002-" + run.engine.digest[:8], run.engine, serves=True)
+    items = plan(config)
+    assert {i.name for i in items if i.action == "remove"} == set()
+    assert why(items, "e") == f"release 0002-{run.engine.digest[:8]} of target serves"
+    assert why(items, "oldbase") == f"release 0001-{old.digest[:8]} of target can be rolled back to"
+
+
+def test_targets_in_the_store_count_whatever_the_config_names(config: Config, store: Store) -> None:
+    old = load(Engine, store.root / "engine/old")
+    release(store.root / "targets/other", "0001-" + old.digest[:8], old, serves=True)
+    assert fates(config)["oldbase"] == "keep"
+
+
+def test_what_the_last_run_made_stays(config: Config, store: Store) -> None:
+    old = load(Engine, store.root / "engine/old")
+    last_run(store, old.digest)
+    items = plan(config)
+    assert why(items, "oldbase") == "the last run made or used it"
+
+
+def test_an_artifact_with_a_key_of_before_says_so(config: Config, store: Store) -> None:
+    assert why(plan(config), "old") == "its key has format 1: no run reuses it"
+    with store.create(Dataset, "now", {"stage": "prepare", "key_format": 2}) as out:
+        (out / "a").write_text("x")
+    assert why(plan(config), "now") == "no release, not the last run, and nothing that is kept was made from it"
+
+
+def test_leftovers_go_and_what_is_worked_on_stays(config: Config, store: Store) -> None:
+    (store.root / "engine/e.damaged-7").mkdir()
+    (store.root / "engine/.tmp-abc-7").mkdir()
+    works = {
+        name: store.root / "work" / f"{name}-0123456789abcdef" for name in ("merge", "quantize", "train_cpu", "fetch")
+    }
+    for work in works.values():
+        work.mkdir(parents=True)
+        work.with_name(f"{work.name}.lock").touch()
+    (works["train_cpu"] / "checkpoints/step-5").mkdir(parents=True)
+    old = load(Engine, store.root / "engine/old")
+    reference = {"engine": {"uri": "engine/old", "kind": "engine", "digest": old.digest}}
+    (works["merge"] / "stage.json").write_text(json.dumps({"inputs": reference}))
+    (store.root / "work/gone-0123456789abcdef.lock").touch()
+    with locked(works["merge"].with_name(f"{works['merge'].name}.lock"), 0.0, "stage merge"):
+        items = plan(config)
+        removed = names(collect(config))
+    assert removed == {
+        "e.damaged-7", ".tmp-abc-7", "quantize-0123456789abcdef", "quantize-0123456789abcdef.lock", "fetch-0123456789abcdef",
+        "fetch-0123456789abcdef.lock", "gone-0123456789abcdef.lock",
+    }  # fmt: skip
+    assert why(items, "merge-0123456789abcdef") == "a stage works in it"
+    assert why(items, "train_cpu-0123456789abcdef") == "the newest unfinished training: run again to resume"
+    assert why(items, "oldbase") == "merge-0123456789abcdef works with it or resumes with it"
+
+
+def test_nothing_is_removed_while_a_run_uses_the_store(config: Config, store: Store) -> None:
+    with in_use(store.root), pytest.raises(ResourceError, match=r"store .*busy"):
+        collect(config)
+    assert store.find(Engine, "old")
+
+
+def test_old_rotated_logs_go_and_live_ones_stay(config: Config, store: Store) -> None:
+    logs = store.root / "services/logs"
+    logs.mkdir(parents=True)
+    for name in ("mlflow.log", "mlflow.log.1", "mlflow.log.2", "mlflow.log.old"):
+        (logs / name).write_text("line\n" * 10)
+        os.utime(logs / name, (time.time() - 30 * 86400,) * 2)
+    os.utime(logs / "mlflow.log.1")
+    assert names([i for i in plan(config) if i.what == "log"]) == {"mlflow.log.2"}
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from slipway.config.load import Config
+from slipway.ops import gc
+root, target, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
+
+def after(function):
+    def call(*args, **more):
+        global steps
+        if steps == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        steps -= 1
+        return function(*args, **more)
+    return call
+
+for name in ("rename", "unlink", "rmdir", "replace"):
+    setattr(os, name, after(getattr(os, name)))
+gc.collect(Config.model_validate({"store": {"root": root}, "deploy": {"root": target}}))
+"""
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 3, 5, 7])
+def test_a_kill_in_the_middle_loses_nothing_that_is_kept_and_the_next_time_ends_it(
+    config: Config, store: Store, tmp_path: Path, steps: int
+) -> None:
+    kept = [item.path for item in plan(config) if item.action == "keep"]
+    argv = [sys.executable, "-c", KILLED, str(store.root), str(tmp_path / "target"), str(steps)]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert [verify(path) for path in kept] == [None] * 12
+    for path in store.root.glob("*/*"):
+        assert path.name.startswith(".tmp-") or verify(path) is None, "an artifact is whole or out of its place"
+    collect(config)
+    assert {p for p in store.root.glob("*/*") if p.is_dir()} == set(kept)
+
+
+def _rewrite(manifest: str) -> Callable[[Path], object]:
+    return lambda old: (old / "manifest.json").write_text(manifest)
+
+
+def _manifest_directory(old: Path) -> None:
+    (old / "manifest.json").unlink()
+    (old / "manifest.json").mkdir()
+
+
+def _linked(old: Path) -> None:
+    old.rename(old.parents[2] / "mine")
+    old.symlink_to(old.parents[2] / "mine")
+
+
+def _replaced(by: Callable[[Path], object]) -> Callable[[Path], object]:
+    return lambda old: (shutil.rmtree(old), by(old))
+
+
+def _renamed(to: str) -> Callable[[Path], object]:
+    """The artifact under another name, and something of somebody's in its place."""
+    return lambda old: (old.rename(old.parent / to), old.mkdir())
+
+
+def _nested(old: Path) -> None:
+    old.rename(old.parent / "aside")
+    old.mkdir()
+    (old.parent / "aside").rename(old / "engine")
+
+
+# Stores that somebody has been at: what was done to the artifact `old` in them
+STRANGE: dict[str, Callable[[Path], object]] = {
+    "no manifest": lambda old: (old / "manifest.json").unlink(),
+    "garbage for a manifest": _rewrite("{"),
+    "a manifest that is another's": _rewrite('{"kind": "engine", "key": "x", "digest": "d", "provenance": {}}'),
+    "a manifest of a directory": _manifest_directory,
+    "an artifact linked from elsewhere": _linked,
+    "a link to nothing": _replaced(lambda old: old.symlink_to("/nowhere")),
+    "a file of somebody's": _replaced(lambda old: old.write_text("mine")),
+    "a pipe": _replaced(lambda old: os.mkfifo(old)),
+    "another key in the folder's name": _renamed("oldrenamed"),
+    "a copy under a name of its own": _renamed("old copy"),
+    "a kind within a kind": _nested,
+}
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+def test_what_slipway_did_not_write_is_listed_as_unknown_and_stays(config: Config, store: Store, kind: str) -> None:
+    STRANGE[kind](store.root / "engine/old")
+
+    def everything() -> set[Path]:
+        return {p for p in store.root.parent.rglob("*") if "old" in p.name or "mine" in str(p)}
+
+    before = {p for p in everything() if "oldbase" not in str(p)}
+    assert fates(config)["old"] == "unknown"
+    assert "old" not in names(collect(config))
+    assert {p for p in everything() if "oldbase" not in str(p)} == before
+
+
+@pytest.mark.parametrize("text", ["{", '{"stages": 3}', "[]"])
+def test_without_a_record_that_says_what_is_needed_nothing_is_removed(config: Config, store: Store, text: str) -> None:
+    (store.root / "last-run.json").write_text(text)
+    with pytest.raises(SlipwayError, match=r"last-run\.json"):
+        collect(config)
+    assert store.find(Engine, "old")
+
+
+def test_a_release_that_cannot_be_read_stops_it(config: Config, store: Store, run: RunRecord, tmp_path: Path) -> None:
+    name = "0001-" + run.engine.digest[:8]
+    release(tmp_path / "target", name, run.engine, serves=True)
+    (tmp_path / "target/releases" / name / "release.json").write_text("{}")
+    with pytest.raises(StateError, match="record of release"):
+        collect(config)
+    assert store.find(Engine, "old")
+
+
+def test_no_store_is_nothing_to_do(config: Config) -> None:
+    assert collect(config) == []
+    assert plan(config) == []
+
+
+def test_the_command_shows_and_removes_only_when_asked(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf/base.yaml").write_text(
+        f"store: {{root: {store.root}}}\ndeploy: {{root: {tmp_path / 'target'}}}\n"
+    )
+
+    def slipway(*words: str) -> str:
+        argv = [sys.executable, "-m", "slipway", "gc", "--conf", str(tmp_path / "conf"), *words]
+        return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+
+    shown = slipway()
+    assert "its key has format 1" in shown
+    assert "2 entries" in shown
+    assert "slipway gc --yes" in shown
+    document = json.loads(slipway("--json"))
+    assert (document["removed"], document["count"]) == (False, 2)
+    assert {i["action"] for i in document["items"]} == {"keep", "remove"}
+    assert store.find(Engine, "old")
+    assert "removed 2 entries" in slipway("--yes")
+    assert store.find(Engine, "old") is None
+    assert store.find(Adapter, "adapter")
