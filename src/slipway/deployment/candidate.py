@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slipway.config.load import Config
-from slipway.errors import SlipwayError
+from slipway.config.load import Config, parse
+from slipway.errors import StateError
 from slipway.store.artifacts import MANIFEST, Adapter, Artifact, Dataset, Engine, Evaluation, Verdict
 from slipway.store.lineage import lineage
 from slipway.store.references import resolve
@@ -21,6 +21,10 @@ SECTION_OF = {
     "engine": "engine",
     "gate": "gate",
 }
+
+
+ROLES = ("base", "merged", "candidate", "champion")
+_AGAIN = "run the pipeline again: what is missing or damaged is made anew"
 
 
 @dataclass(frozen=True)
@@ -38,40 +42,52 @@ class Candidate:
 def candidate_of(verdict: Verdict, config: Config) -> Candidate:
     """Follow the manifests. `config` gives what no stage recorded (deploy, store, tracking).
 
-    Raises SlipwayError when the bytes of an ancestor are gone.
+    Raises StateError when an ancestor is gone, damaged or not recorded; ConfigError when its params are not understood.
     """
-    inputs = verdict.manifest["provenance"]["inputs"]
-    quality = {
-        name: _load(Evaluation, inputs[name], verdict)
-        for name in ("base", "merged", "candidate", "champion")
-        if name in inputs
-    }
-    served = quality["candidate"].manifest["provenance"]["inputs"]
-    engine = _load(Engine, served["engine"], quality["candidate"])
+    inputs = _inputs(verdict)
+    quality = {name: _input(Evaluation, verdict, name) for name in ROLES if name in inputs or name == "candidate"}
+    engine = _input(Engine, quality["candidate"], "engine")
+    data = _input(Dataset, quality["candidate"], "data")
     ancestors = lineage(engine)
-    adapter = next(load(Adapter, Path(a.uri)) for a in ancestors if a.kind == Adapter.kind)
-    recorded = {s.stage: s.provenance["params"] for s in [*ancestors, *lineage(verdict)[:1]] if s.stage in SECTION_OF}
+    adapters = [load(Adapter, Path(ancestor.uri)) for ancestor in ancestors if ancestor.kind == Adapter.kind]
+    if not adapters:
+        raise StateError(f"engine {engine.path}", "made from no adapter", "one fine-tuned by a run", _AGAIN)
+    recorded = {
+        ancestor.stage: ancestor.provenance.get("params", {})
+        for ancestor in [*ancestors, *lineage(verdict)[:1]]
+        if ancestor.stage in SECTION_OF
+    }
     sections = {SECTION_OF[stage]: params for stage, params in recorded.items()}
-    full = Config.model_validate({**config.model_dump(), **sections})
-    return Candidate(verdict, engine, _load(Dataset, served["data"], quality["candidate"]), adapter, quality, full)
+    full = parse({**config.model_dump(), **sections}, f"params that verdict {verdict.path} leads to")
+    return Candidate(verdict, engine, data, adapters[0], quality, full)
 
 
 def newest_verdict(store: Path) -> Verdict:
-    """The verdict made last. Raises SlipwayError when the store has none."""
-    found = sorted((store / Verdict.kind).glob(f"*/{MANIFEST}"), key=lambda p: p.stat().st_mtime)
-    if not found:
-        raise SlipwayError("verdict", f"none in {store}", "a gated candidate", "`slipway run` makes one")
-    return read_verdict(found[-1].parent)
+    """The verdict made last. Raises StateError when the store has none, or the last one is damaged."""
+    manifests = sorted((store / Verdict.kind).glob(f"*/{MANIFEST}"), key=lambda file: file.lstat().st_mtime)
+    if not manifests:
+        raise StateError("verdict", f"none in {store}", "a gated candidate", "`slipway run` makes one")
+    return read_verdict(manifests[-1].parent)
 
 
 def read_verdict(path: Path) -> Verdict:
-    """The intact verdict in a directory. Raises SlipwayError when it is absent, damaged or of another kind."""
+    """The intact verdict in a directory. Raises StateError when it is absent, damaged or of another kind."""
     verdict = load(Verdict, path)
     if problem := verify(path):
-        raise SlipwayError(f"verdict {path}", problem, "intact bytes", "run the pipeline again")
+        raise StateError(f"verdict {path}", problem, "intact bytes", _AGAIN)
     return verdict
 
 
-def _load(cls: type[A], ref: dict[str, Any], referrer: Artifact) -> A:
-    """The artifact that the manifest of `referrer` names."""
-    return load(cls, resolve(ref, referrer.path))
+def _inputs(artifact: Artifact) -> dict[str, Any]:
+    return dict(artifact.manifest["provenance"].get("inputs", {}))
+
+
+def _input(cls: type[A], artifact: Artifact, name: str) -> A:
+    """An input of an artifact; its bytes are verified, but an engine's, which promotion verifies."""
+    inputs = _inputs(artifact)
+    if name not in inputs:
+        raise StateError(f"manifest of {artifact.path}", f"names no input {name}", "the inputs of its stage", _AGAIN)
+    loaded = load(cls, resolve(inputs[name], artifact.path))
+    if cls is not Engine and (problem := verify(loaded.path)):
+        raise StateError(f"{cls.kind} {loaded.path}", problem, "intact bytes", _AGAIN)
+    return loaded

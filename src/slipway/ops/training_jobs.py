@@ -6,7 +6,6 @@ lives. One that runs unfollowed is no loss (the next run adopts it), but somebod
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,10 +15,11 @@ from pydantic import ValidationError
 
 from slipway.config.load import Config
 from slipway.config.target import DockerConfig, LocalRunConfig, SlurmConfig, TargetConfig
-from slipway.errors import ResourceError
+from slipway.errors import ResourceError, StateError
 from slipway.pipeline.stage import STAGE_FILE
 from slipway.runners import local
 from slipway.runners.base import Job, read_job_file
+from slipway.system.json_files import read_json
 from slipway.training.nemo.checkpoints import steps_done
 from slipway.training.nemo.params import NemoTrainParams
 
@@ -158,8 +158,9 @@ def _of_slurm(name: str, recorded: int | None, asked: Asked, followed: bool, sav
 def _target(work: Path) -> TargetConfig | None:
     """Where the stage of this folder trains; None when its job file is of another version or half gone."""
     try:
-        return NemoTrainParams.model_validate(json.loads((work / STAGE_FILE).read_text())["params"]).target
-    except (OSError, ValueError, KeyError, ValidationError):
+        document = read_json(work / STAGE_FILE, "stage file", "`slipway run` writes it anew")
+        return NemoTrainParams.model_validate(document["params"]).target
+    except (StateError, KeyError, ValidationError):
         return None
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slipway.errors import SlipwayError, StageError
-from slipway.pipeline.stage import ERROR_FILE, STAGE_FILE, StageCall, stage_spec
+from slipway.pipeline.stage import ERROR_FILE, STAGE_FILE, ErrorDocument, StageCall, stage_spec
 from slipway.runners.base import Job, OnEvent, Outcome, Runner, follow
 from slipway.store.artifacts import MANIFEST, Artifact
 from slipway.store.key import KEY_FORMAT, key_of
@@ -21,7 +21,7 @@ from slipway.store.references import reference_to
 from slipway.store.store import Store, load
 from slipway.store.usage import in_use
 from slipway.system.files import disk_full_is_named, write_atomic
-from slipway.system.json_files import read_json
+from slipway.system.json_files import read_model
 from slipway.system.locks import FOREVER, locked
 from slipway.system.tail import Tail
 
@@ -98,7 +98,9 @@ def _run(call: StageCall, work: Path, runner: Runner, on_event: OnEvent) -> Outc
 def _result(output: type[Artifact], path: Path, work: Path, stage: str, ended: Outcome) -> Artifact:
     """What the stage process made, or the error that it left, or StageError with its last lines."""
     if (work / ERROR_FILE).exists():
-        raise SlipwayError.from_json(read_json(work / ERROR_FILE, f"error of stage {stage}", "run again"))
+        raise SlipwayError.from_json(
+            read_model(ErrorDocument, work / ERROR_FILE, f"error of stage {stage}", "run again").model_dump()
+        )
     if ended.code in (0, None) and (path / MANIFEST).exists():
         return load(output, path)
     lines = (work / "log.txt").read_text(errors="replace").strip().splitlines()[-LAST_LINES:]

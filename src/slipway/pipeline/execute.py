@@ -14,14 +14,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from slipway import __version__
-from slipway.errors import ConfigError, ResourceError, SlipwayError
-from slipway.pipeline.stage import ERROR_FILE, StageSpec, stage_spec
+from slipway.errors import ConfigError, ResourceError, SlipwayError, StateError
+from slipway.pipeline.stage import ERROR_FILE, StageDocument, StageSpec, stage_spec
 from slipway.pipeline.workspace import Workspace
 from slipway.store.artifacts import Artifact
 from slipway.store.references import resolve
 from slipway.store.store import Store, load
 from slipway.store.usage import in_use
 from slipway.system.files import write_atomic
+from slipway.system.json_files import as_model, read_json
 from slipway.system.progress import Progress
 from slipway.system.redact import mask_exception
 
@@ -36,14 +37,16 @@ def execute(name: str, job_file: Path) -> Path:
             "stage file", job_file, "an existing stage.json", "`slipway run` writes them under .slipway/work"
         )
     try:
-        job = json.loads(job_file.read_text())
-        if job["stage"] != name:
+        mend = "`slipway run` writes it anew"
+        job = read_json(job_file, "stage file", mend)
+        if isinstance(job.get("stage"), str) and job["stage"] != name:
             raise ConfigError(
                 f"stage file {job_file}",
                 f"for stage {job['stage']}",
                 f"stage {name}",
                 f"run `slipway stage {job['stage']} {job_file}`",
             )
+        as_model(StageDocument, job, f"stage file {job_file}", mend)
         return _execute(job, work)
     except SlipwayError as err:
         mask_exception(err)
@@ -76,6 +79,8 @@ def _input(name: str, spec: StageSpec, ref: dict[str, str] | None, work: Path) -
     if ref is None:
         return None
     kinds = {c.kind: c for c in Artifact.__subclasses__()}
+    if ref["kind"] not in kinds:
+        raise StateError(f"input {name} of {spec.name}", ref["kind"], f"one of {', '.join(kinds)}", "run again")
     artifact = load(kinds[ref["kind"]], resolve(ref, work))
     if artifact.digest != ref["digest"]:
         raise ResourceError(

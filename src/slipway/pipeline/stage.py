@@ -15,16 +15,41 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import BaseModel
+
 from slipway.config.base import Section
 from slipway.errors import ConfigError
 from slipway.store.artifacts import Artifact
 from slipway.store.code_version import code_digest
 from slipway.store.key import key_document
+from slipway.store.manifest import Reference
 
 STAGES = ("fetch", "prepare", "train_cpu", "train_nemo", "merge", "quantize", "engine", "evaluate", "gate")
 STOP_S = 10.0
 STAGE_FILE = "stage.json"  # what a stage process is told, in its work folder
 ERROR_FILE = "error.json"  # what it raised
+
+
+class ErrorDocument(BaseModel):
+    """`error.json`: the error of a stage process, as `SlipwayError.to_json` writes it."""
+
+    type: str
+    thing: str
+    value: str
+    expected: str
+    next_step: str
+
+
+class StageDocument(BaseModel):
+    """What `stage.json` must hold. Artifacts by reference; `store` and `cache` are directories."""
+
+    stage: str
+    key: str
+    inputs: dict[str, Reference]
+    params: dict[str, Any]
+    extra: dict[str, str]
+    store: str
+    cache: str
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-MANIFEST = "manifest.json"
+from slipway.store.manifest import MANIFEST as MANIFEST
+from slipway.store.manifest import read_manifest
+from slipway.system.json_files import is_present, read_json, read_value
 
 
 class Artifact(BaseModel):
@@ -27,20 +28,22 @@ class Artifact(BaseModel):
         return Path(self.uri)
 
     def read_json(self, name: str) -> Any:
-        """The JSON document in one of its files."""
-        return json.loads((self.path / name).read_text())
+        """The JSON document in one of its files. Raises StateError when somebody has damaged it."""
+        return read_value(self.path / name, f"{self.kind} {self.digest[:12]}", self._mend())
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """The document written last: files, digest, key, provenance."""
-        doc: dict[str, Any] = self.read_json(MANIFEST)
-        return doc
+        """The document written last: files, digest, key, provenance. Raises StateError when somebody has damaged it."""
+        return read_manifest(self.path)
 
     @property
     def summary(self) -> dict[str, Any]:
         """Small figures that the stage wants shown and logged; empty when the stage wrote none."""
         file = self.path / "summary.json"
-        return json.loads(file.read_text()) if file.exists() else {}
+        return read_json(file, f"summary of {self.kind} {self.digest[:12]}", self._mend()) if is_present(file) else {}
+
+    def _mend(self) -> str:
+        return f"delete {self.path} and run again: it is made anew"
 
 
 class Dataset(Artifact):

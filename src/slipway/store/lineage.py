@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slipway.store.artifacts import MANIFEST, Artifact
+from slipway.store.manifest import read_manifest
 from slipway.store.references import resolve
+from slipway.system.json_files import is_present
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,11 @@ def digests(*artifacts: Artifact) -> dict[str, str]:
 
 
 def _provenance(path: Path, digest: str) -> dict[str, Any]:
-    """Of the artifact at `path`; empty when it is gone or has been made again with other bytes."""
-    file = path / MANIFEST
-    doc: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
-    return dict(doc["provenance"]) if doc.get("digest") == digest else {}
+    """Of the artifact at `path`; empty when it is gone or has been made again with other bytes.
+
+    Raises StateError when its manifest is there and damaged.
+    """
+    if not is_present(path / MANIFEST):
+        return {}
+    doc = read_manifest(path)
+    return dict(doc["provenance"]) if doc["digest"] == digest else {}

@@ -19,9 +19,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from slipway.errors import SlipwayError
+from slipway.errors import StateError
 from slipway.store.artifacts import MANIFEST, Artifact
 from slipway.store.links import mend_links
+from slipway.store.manifest import read_manifest
 from slipway.system.files import (
     canonical,
     disk_full_is_named,
@@ -31,6 +32,7 @@ from slipway.system.files import (
     sha256_file,
     write_atomic,
 )
+from slipway.system.json_files import is_present
 
 A = TypeVar("A", bound=Artifact)
 
@@ -59,7 +61,7 @@ class Store:
     def find(self, cls: type[A], key: str) -> A | None:
         """The intact artifact of this key, or None. A damaged one is reported as a warning, moved aside and counts as absent."""
         path = self.dir(cls.kind, key)
-        if not (path / MANIFEST).exists():
+        if not is_present(path / MANIFEST):
             return None
         mend_links(path, self.root)
         problem = verify(path)
@@ -107,10 +109,10 @@ def seal(path: Path, kind: str, key: str, provenance: Mapping[str, Any]) -> None
 def verify(path: Path) -> str | None:
     """None when every file listed has its size and sha256 and no other file is there; else what is wrong."""
     try:
-        doc = json.loads((path / MANIFEST).read_text())
-        listed = {f["path"]: f for f in doc["files"]}
-    except (ValueError, KeyError, TypeError) as err:
-        return f"manifest unreadable: {err}"
+        doc = read_manifest(path)
+    except StateError as err:
+        return f"manifest unreadable: {err.value}"
+    listed = {f["path"]: f for f in doc["files"]}
     for name, want in listed.items():
         file = path / name
         if not file.is_file():
@@ -125,11 +127,10 @@ def verify(path: Path) -> str | None:
 
 
 def load(cls: type[A], path: Path) -> A:
-    """The artifact at `path`, of the kind asked for. Raises SlipwayError when it is absent or of another kind."""
-    file = path / MANIFEST
-    if not file.exists():
-        raise SlipwayError(f"artifact {path}", "no manifest", f"a complete {cls.kind}", "run the stage that makes it")
-    doc = json.loads(file.read_text())
+    """The artifact at `path`, of the kind asked for. Raises StateError when it is absent, damaged or of another kind."""
+    if not is_present(path / MANIFEST):
+        raise StateError(f"artifact {path}", "no manifest", f"a complete {cls.kind}", "run the stage that makes it")
+    doc = read_manifest(path)
     if doc["kind"] != cls.kind:
-        raise SlipwayError(f"artifact {path}", doc["kind"], cls.kind, "pass the output of the right stage")
+        raise StateError(f"artifact {path}", doc["kind"], cls.kind, "pass the output of the right stage")
     return cls(uri=str(path), digest=doc["digest"], key=doc["key"])

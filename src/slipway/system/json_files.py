@@ -55,6 +55,11 @@ def read_text(path: Path, what: str, next_step: str) -> str:
         raise StateError(f"{what}: {path}", value, expected, next_step) from err
 
 
+def read_value(path: Path, what: str, next_step: str) -> Any:
+    """The JSON value in a file, of whatever type. Raises StateError as `read_text`, and when the text is no JSON."""
+    return _parsed(read_text(path, what, next_step), f"{what}: {path}", next_step)
+
+
 def read_json(path: Path, what: str, next_step: str) -> dict[str, Any]:
     """The JSON object in a file. Raises StateError as `read_text`, and when the text is no JSON object."""
     return _object(read_text(path, what, next_step), f"{what}: {path}", next_step)

@@ -24,9 +24,10 @@ def test_an_artifact_is_frozen() -> None:
 
 
 def test_documents_are_read_from_its_directory_and_a_summary_may_be_absent(tmp_path: Path) -> None:
-    (tmp_path / "manifest.json").write_text(json.dumps({"digest": "d"}))
+    manifest = {"kind": "checkpoint", "digest": "d", "key": "k", "files": [], "provenance": {"stage": "fetch"}}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     checkpoint = Checkpoint(uri=str(tmp_path), digest="d")
-    assert checkpoint.manifest == {"digest": "d"}
+    assert checkpoint.manifest == manifest
     assert checkpoint.summary == {}
     (tmp_path / "summary.json").write_text('{"tensors": 3}')
     assert checkpoint.summary == {"tensors": 3}

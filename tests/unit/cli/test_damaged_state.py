@@ -1,0 +1,138 @@
+"""Every command beside every kind of damaged record: no traceback, exit 2 with the file's name, valid JSON with `--json`."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from slipway.cli.app import main
+from slipway.config.load import Config, load_config
+from slipway.deployment.promotion import promote
+from slipway.pipeline.runs import Runs
+from slipway.store.store import Store
+from slipway.system import json_files
+from tests.support.garbage import GARBAGE, Garbage
+from tests.support.target import JSON_ANSWER, make_data, make_engine, make_verdict, running, target_params
+
+WORK = "store/work/merge-0123456789abcdef"
+RECORDS = {
+    "endpoint": "target/releases/*/endpoint.json",
+    "release": "target/releases/*/release.json",
+    "history": "target/history.jsonl",
+    "run": "store/runs/*.json",
+    "stage file": f"{WORK}/stage.json",
+    "process": f"{WORK}/process.json",
+    "manifest": "store/engine/*/manifest.json",
+}
+# What each command must refuse; beside the rest it works on: it does not need the file, or knows what it needs from elsewhere.
+REFUSES = {
+    "status": {"endpoint", "release", "history", "run"},
+    "stop": {"history", "run"},
+    "config": set(),
+    "doctor": set(),
+}
+
+
+@dataclass
+class House:
+    """A served engine, a killed run and an unfinished stage, under one folder."""
+
+    folder: Path
+    config: Config
+
+    def record(self, name: str) -> Path:
+        (file,) = self.folder.glob(RECORDS[name])
+        return file
+
+
+@pytest.fixture
+def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    monkeypatch.setattr(json_files, "MAX_BYTES", 1 << 20)
+    deploy = target_params(str(tmp_path / "target"))
+    conf = tmp_path / "conf"
+    conf.mkdir()
+    first, last = deploy.ports
+    (conf / "base.yaml").write_text(
+        f"store: {{root: {tmp_path}/store, cache: {tmp_path}/cache}}\n"
+        f"deploy: {{root: {deploy.root}, ports: [{first}, {last}]}}\n"
+    )
+    config = load_config(conf)
+    store = Store(tmp_path / "store")
+    engine = make_engine(store, {"answer": JSON_ANSWER})
+    promote(engine, make_verdict(store, engine), make_data(store), "", config.deploy, model="m")
+    if (pid := os.fork()) == 0:
+        with Runs(store.root).open("pico -> local", "slipway run", "u", ""):
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(pid, 0)
+    (tmp_path / WORK).mkdir(parents=True)
+    (tmp_path / WORK / "stage.json").write_text(json.dumps({"stage": "merge", "params": {}}))
+    (tmp_path / WORK / "process.json").write_text(json.dumps({"pid": 1, "started": 1, "boot": "b"}))
+    yield House(tmp_path, config)
+    for engine_pid in running(config.deploy):
+        os.kill(engine_pid, signal.SIGKILL)
+
+
+def run(house: House, command: str, capsys: pytest.CaptureFixture[str], *options: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of the command in this process."""
+    capsys.readouterr()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["slipway", command, "--conf", str(house.folder / "conf"), *options])
+        with pytest.raises(SystemExit) as ended:
+            main()
+    code = ended.value.code
+    return (code if isinstance(code, int) else 0, *capsys.readouterr())
+
+
+@pytest.mark.parametrize("garbage", GARBAGE, ids=lambda g: g.name)
+def test_no_command_meets_garbage_with_a_traceback(
+    house: House, garbage: Garbage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One world a kind of garbage; each record in turn is damaged, read by every command that only looks, and put back."""
+    for name in RECORDS:
+        file = house.record(name)
+        original = file.read_bytes()
+        garbage.put(file)
+        for command in ("status", "config", "doctor"):
+            with garbage.around():
+                code, out, err = run(house, command, capsys, "--json")
+            document = json.loads(out)
+            assert "Traceback" not in out + err, (command, name)
+            if name in REFUSES[command]:
+                assert code == 2, (command, name, out)
+                assert str(file) in document["error"]["thing"], (command, name)
+                assert document["error"]["next_step"]
+            else:
+                assert code in ((0, 4) if command == "doctor" else (0,)), (command, name, out)
+        put_back(file, original)
+    assert len(running(house.config.deploy)) == 1
+
+
+@pytest.mark.parametrize("garbage", [g for g in GARBAGE if g.name != "no permission"], ids=lambda g: g.name)
+@pytest.mark.parametrize("name", ["endpoint", "release", "history", "run", "process"])
+def test_stop_ends_what_runs_whatever_is_damaged(
+    house: House, name: str, garbage: Garbage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = house.record(name)
+    garbage.put(file)
+    code, out, err = run(house, "stop", capsys, "--json")
+    document = json.loads(out)
+    assert "Traceback" not in out + err
+    assert running(house.config.deploy) == []
+    assert len(document["engines"]) == 1
+    assert code == (2 if name in REFUSES["stop"] else 0), out
+    if code:
+        assert str(file) in document["error"]["thing"]
+
+
+def put_back(file: Path, original: bytes) -> None:
+    from tests.support.garbage import remove
+
+    remove(file)
+    file.write_bytes(original)

@@ -1,0 +1,78 @@
+"""From a verdict back to its candidate, and a verdict whose ancestors are gone or damaged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from slipway.config.load import Config
+from slipway.deployment.candidate import candidate_of, newest_verdict, read_verdict
+from slipway.errors import ConfigError, StateError
+from slipway.report.record import RunRecord
+from slipway.store.artifacts import MANIFEST
+from slipway.system import json_files
+from tests.support.garbage import GARBAGE, Garbage
+from tests.support.record import record
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunRecord:
+    monkeypatch.setattr(json_files, "MAX_BYTES", 1 << 20)
+    made = record(tmp_path)
+    evaluation = made.quality["candidate"].path / MANIFEST  # the record's own has the engine and the data
+    assert {"engine", "data"} <= set(json.loads(evaluation.read_text())["provenance"]["inputs"])
+    return made
+
+
+def test_a_verdict_leads_to_what_it_judged(run: RunRecord) -> None:
+    candidate = candidate_of(run.verdict, Config())
+    assert candidate.engine == run.engine
+    assert candidate.adapter == run.adapter
+    assert candidate.quality == run.quality
+    assert newest_verdict(run.verdict.path.parents[1]) == run.verdict
+
+
+@pytest.mark.parametrize("garbage", GARBAGE, ids=lambda g: g.name)
+@pytest.mark.parametrize("what", ["verdict", "evaluation", "engine", "adapter"])
+def test_a_damaged_manifest_on_the_way_is_named(run: RunRecord, what: str, garbage: Garbage) -> None:
+    path = {
+        "verdict": run.verdict.path,
+        "evaluation": run.quality["candidate"].path,
+        "engine": run.engine.path,
+        "adapter": run.adapter.path,
+    }[what]
+    garbage.put(path / MANIFEST)
+    with pytest.raises(StateError, match=str(path)), garbage.around():
+        candidate_of(read_verdict(run.verdict.path), Config())
+
+
+@pytest.mark.parametrize("garbage", GARBAGE, ids=lambda g: g.name)
+@pytest.mark.parametrize("document", ["verdict.json", "metrics.json"])
+def test_a_damaged_document_is_named(run: RunRecord, document: str, garbage: Garbage) -> None:
+    path = (run.verdict if document == "verdict.json" else run.quality["candidate"]).path
+    garbage.put(path / document)
+    # The command line and flows name a file that may not be read by the system's own error.
+    with pytest.raises((StateError, PermissionError), match=document), garbage.around():
+        candidate_of(read_verdict(run.verdict.path), Config())
+
+
+def test_a_verdict_that_names_no_candidate_and_a_store_without_one(run: RunRecord, tmp_path: Path) -> None:
+    file = run.verdict.path / MANIFEST
+    document = json.loads(file.read_text())
+    del document["provenance"]["inputs"]["candidate"]
+    file.write_text(json.dumps(document))
+    with pytest.raises(StateError, match="names no input candidate"):
+        candidate_of(run.verdict, Config())
+    with pytest.raises(StateError, match=r"none in .*slipway run"):
+        newest_verdict(tmp_path / "elsewhere")
+
+
+def test_params_of_another_version_are_named(run: RunRecord) -> None:
+    file = run.engine.path / MANIFEST
+    document = json.loads(file.read_text())
+    document["provenance"]["params"] = {"no_such_key": 1}
+    file.write_text(json.dumps(document))
+    with pytest.raises(ConfigError, match="no_such_key"):
+        candidate_of(run.verdict, Config())
