@@ -21,7 +21,9 @@ def run(overrides: Overrides = None, conf: Conf = Path("conf"), as_json: AsJson 
 
 
 def stage(
-    name: Annotated[str, typer.Argument(help="fetch, prepare, train, merge, quantize, engine, evaluate or gate.")],
+    name: Annotated[
+        str, typer.Argument(help="fetch, prepare, train_cpu, train_nemo, merge, quantize, engine, evaluate or gate.")
+    ],
     job: Annotated[Path, typer.Argument(help="stage.json: inputs, params, where the artifact goes.")],
 ) -> None:
     """Run one stage in this process from its job file; prints the artifact's directory."""

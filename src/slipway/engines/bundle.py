@@ -40,22 +40,22 @@ def read_serve(bundle: Path) -> ServeConfig:
     try:
         serve = ServeConfig.model_validate_json(file.read_text())
     except FileNotFoundError:
-        raise EngineError(f"engine {bundle}", f"no {SERVE}", "an engine bundle", "run the engine stage") from None
+        raise EngineError(f"engine {bundle}", f"no {SERVE}", "an engine bundle", "`slipway run` makes one") from None
     except ValidationError as err:
         raise EngineError(
-            f"engine {file}", err.errors()[0]["msg"], "a serve config", "run the engine stage again"
+            f"engine {file}", err.errors()[0]["msg"], "a serve config", "`slipway run` makes it again"
         ) from err
     for name in (serve.model, serve.server):
         if not (bundle / name).is_file():
             raise EngineError(
-                f"engine {bundle}", f"{name} is missing", "a complete bundle", "run the engine stage again"
+                f"engine {bundle}", f"{name} is missing", "a complete bundle", "`slipway run` makes it again"
             )
     if serve.cpu != cpu_digest():
         raise EngineError(
             f"engine {bundle}",
             f"compiled for CPU {serve.cpu}",
             f"this CPU, {cpu_digest()}",
-            "run the engine stage on this machine",
+            "`slipway run` on this machine makes one",
         )
     return serve
 

@@ -112,7 +112,7 @@ def _spawn(argv: list[str], log_path: Path, detach: bool) -> ProcessIdentity:
             _spawn_log_watcher(log_path, alive_reader)
     except OSError as err:
         raise EngineError(
-            f"program {argv[0]}", err.strerror, "an executable for this machine", "run the engine stage again"
+            f"program {argv[0]}", err.strerror, "an executable for this machine", "`slipway run` makes it again"
         ) from err
     finally:
         os.close(alive_reader)

@@ -129,7 +129,7 @@ def verify(path: Path) -> str | None:
 def load(cls: type[A], path: Path) -> A:
     """The artifact at `path`, of the kind asked for. Raises StateError when it is absent, damaged or of another kind."""
     if not is_present(path / MANIFEST):
-        raise StateError(f"artifact {path}", "no manifest", f"a complete {cls.kind}", "run the stage that makes it")
+        raise StateError(f"artifact {path}", "no manifest", f"a complete {cls.kind}", "`slipway run` makes it")
     doc = read_manifest(path)
     if doc["kind"] != cls.kind:
         raise StateError(f"artifact {path}", doc["kind"], cls.kind, "pass the output of the right stage")

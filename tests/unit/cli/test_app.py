@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -11,6 +14,9 @@ from typer.testing import CliRunner
 from slipway import __version__
 from slipway.cli import app as cli
 from slipway.cli.app import COMMANDS, app
+from slipway.pipeline.stage import STAGES
+
+ROOT = Path(__file__).resolve().parents[3]
 
 ORDER = [
     "run",
@@ -79,3 +85,51 @@ def test_an_error_on_purpose_is_one_message_with_its_exit_code() -> None:
         "  expected  an existing YAML file",
         "  next      run from the project's root, or pass --conf",
     ]
+
+
+def _texts() -> Iterator[tuple[str, str]]:
+    """Every source, script and document that may tell a person what to type, with its text."""
+    for folder, pattern in (
+        ("src", "*.py"),
+        ("tasks", "*.py"),
+        ("flows", "*.py"),
+        ("scripts", "*.py"),
+        ("docs", "*.md"),
+    ):
+        for file in sorted((ROOT / folder).rglob(pattern)):
+            yield str(file.relative_to(ROOT)), file.read_text()
+    yield "README.md", (ROOT / "README.md").read_text()
+
+
+def test_every_command_that_a_text_advises_exists_with_its_options() -> None:
+    """`slipway X` in backticks, in error texts, help and documents; a command that is planned is named in one ADR."""
+    planned = {("docs/adr/0030-rooms.md", "plan")}
+    advised = [
+        (name, words)
+        for name, text in _texts()
+        for words in re.findall(r"`slipway ([a-z][a-z-]*(?: [^`\n]*)?)`", text)
+        if (name, words.split()[0]) not in planned
+    ]
+    assert len(advised) > 50
+    unknown = [(name, words) for name, words in advised if words.split()[0] not in ORDER]
+    assert unknown == []
+    options = {name: CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200"}).output for name in ORDER}
+    missing = [
+        (name, words, option)
+        for name, words in advised
+        for option in re.findall(r"(?<!\S)--[a-z][a-z-]*", words)
+        if option not in options[words.split()[0]]
+    ]
+    assert missing == []
+
+
+def test_every_make_target_that_a_text_advises_exists() -> None:
+    targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    advised = {(name, target) for name, text in _texts() for target in re.findall(r"`make ([a-z][a-z-]*)", text)}
+    assert {"up", "setup"} <= {target for _, target in advised}
+    assert sorted((name, target) for name, target in advised if target not in targets) == []
+
+
+def test_stage_names_every_stage_that_there_is() -> None:
+    shown = " ".join(CliRunner().invoke(app, ["stage", "--help"], env={"COLUMNS": "200"}).output.split())
+    assert [name for name in STAGES if name not in shown] == []

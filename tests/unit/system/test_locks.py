@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from slipway.errors import ResourceError
-from slipway.system.locks import FOREVER, holder, lock_open_file, locked
+from slipway.system.locks import FOREVER, holder, lock_open_file, locked, shared
 
 HOLD = """
 import pathlib, sys
@@ -103,4 +103,24 @@ def test_a_folder_that_cannot_be_written_is_one_error(tmp_path):
         pytest.raises(ResourceError, match=r"lock .*/file/lock: File exists"),
         locked(tmp_path / "file/lock", 0, "x"),
     ):
+        pass
+
+
+def test_shared_holders_stand_beside_each_other_and_keep_a_sole_holder_out(tmp_path):
+    busy = pytest.raises(ResourceError, match="busy")
+    with shared(tmp_path / "lock", 0), shared(tmp_path / "lock", 0), busy, locked(tmp_path / "lock", 0, "clean up"):
+        pass
+    with locked(tmp_path / "lock", 0, "clean up"):
+        pass
+
+
+def test_a_sole_holder_keeps_shared_ones_out_and_is_named(other, tmp_path):
+    message = rf"the store: busy: promotion by pid {other.pid}; expected to be free within 0 s"
+    with pytest.raises(ResourceError, match=message), shared(tmp_path / "lock", 0, of="the store"):
+        pass
+
+
+def test_a_shared_waiter_goes_on_when_the_sole_holder_ends(other, tmp_path):
+    other.send_signal(signal.SIGKILL)
+    with shared(tmp_path / "lock", 30):
         pass
