@@ -77,10 +77,21 @@ def main() -> None:
     sys.exit(output.guarded(_run))
 
 
+def _call() -> None:
+    """Run the command. An import that fails because an extra is not installed becomes the error that names it."""
+    try:
+        app(standalone_mode=True)
+    except ModuleNotFoundError:
+        from slipway.system.installed import missing_is_named
+
+        with missing_is_named():
+            raise
+
+
 def _run() -> int:
     """Errors raised on purpose become one message and their exit code; anything else is a bug, shown whole."""
     try:
-        app(standalone_mode=True)
+        _call()
     except errors.SlipwayError as err:
         if "--json" in sys.argv:
             tables.show_json(tables.error_document(err))

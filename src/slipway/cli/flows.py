@@ -16,6 +16,7 @@ from typing import NoReturn
 from slipway.errors import ConfigError
 from slipway.ops.services import Services
 from slipway.system.http import loopback_without_proxy
+from slipway.system.installed import require
 
 
 def run_flow(conf: Path, overrides: Sequence[str], as_json: bool) -> NoReturn:
@@ -40,6 +41,7 @@ def _become(name: str, arguments: Sequence[str]) -> NoReturn:
             f"the project's root, which holds flows/{name}.py",
             "cd there, then run again",
         )
+    require("prefect", "mlflow")
     sys.stdout.flush()
     sys.stderr.flush()
     command = [sys.executable, "-m", f"flows.{name}", *arguments]

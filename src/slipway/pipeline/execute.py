@@ -22,6 +22,7 @@ from slipway.store.references import resolve
 from slipway.store.store import Store, load
 from slipway.store.usage import in_use
 from slipway.system.files import write_atomic
+from slipway.system.installed import missing_is_named
 from slipway.system.json_files import as_model, read_json
 from slipway.system.progress import Progress
 from slipway.system.redact import mask_exception
@@ -47,7 +48,8 @@ def execute(name: str, job_file: Path) -> Path:
                 f"run `slipway stage {job['stage']} {job_file}`",
             )
         as_model(StageDocument, job, f"stage file {job_file}", mend)
-        return _execute(job, work)
+        with missing_is_named():
+            return _execute(job, work)
     except SlipwayError as err:
         mask_exception(err)
         write_atomic(work / ERROR_FILE, json.dumps(err.to_json()))

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from slipway.errors import ResourceError
 
 VERSION = importlib.metadata.version
 
@@ -34,6 +40,54 @@ def wrong(requirements: list[Requirement]) -> tuple[list[str], list[str]]:
         if not requirement.specifier.contains(version, prereleases=True):
             others.append(f"{requirement.name} {version}, needs {requirement.specifier}")
     return missing, others
+
+
+@contextmanager
+def missing_is_named() -> Iterator[None]:
+    """While the block runs, the import of a package that is not installed, but comes with an extra, is a ResourceError
+    that names the extra. Any other failed import is raised as it is: a bug.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as err:
+        if missing := _missing(err.name or ""):
+            raise missing from err
+        raise
+
+
+def require(*packages: str) -> None:
+    """Raise the same ResourceError for the first of these packages that is not installed, without importing any."""
+    for package in packages:
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:  # a folder without code, as `mlflow` of the project's root, is none
+            raise _missing(package) or ResourceError(
+                f"package {package}", "not installed", "it, for this command", "`pip install -r requirements.lock`"
+            )
+
+
+def _missing(package: str) -> ResourceError | None:
+    """The error for a package that comes with an extra; None for one that does not."""
+    extras_of_it = [extra for extra, requirements in sorted(_extras_or_none().items()) if _lists(requirements, package)]
+    if not extras_of_it:
+        return None
+    return ResourceError(
+        f"package {package}",
+        "not installed",
+        f"it, for this command: it comes with the extra {' or '.join(extras_of_it)}",
+        f"`pip install 'slipway[{extras_of_it[0]}]'`, or `pip install -r requirements.lock` for everything",
+    )
+
+
+def _extras_or_none() -> dict[str, list[Requirement]]:
+    """The extras that commands need; none where Slipway runs from a folder that was not installed."""
+    try:
+        return {extra: needs for extra, needs in extras().items() if extra not in ("base", "test")}
+    except importlib.metadata.PackageNotFoundError:
+        return {}
+
+
+def _lists(requirements: list[Requirement], module: str) -> bool:
+    return canonicalize_name(module) in {canonicalize_name(requirement.name) for requirement in requirements}
 
 
 def torch_build() -> tuple[str, str | None] | None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import sys
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 
+from slipway.errors import ResourceError
 from slipway.system import installed
 
 
@@ -24,6 +27,41 @@ def test_missing_and_at_another_version() -> None:
     missing, others = installed.wrong(asked)
     assert missing == ["no-such-package-of-anyone"]
     assert others == [f"pydantic {here}, needs >{here}"]
+
+
+def test_a_package_of_an_extra_is_named_with_its_extras() -> None:
+    with pytest.raises(ResourceError, match="extra serve or train") as caught, installed.missing_is_named():
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+    assert caught.value.thing == "package torch" and "slipway[serve]" in caught.value.next_step
+
+
+@pytest.mark.parametrize("name", ["slipway.nowhere", "no_such_package_of_anyone", "torch.nowhere", None])
+def test_another_failed_import_stays_what_it_is(name: str | None) -> None:
+    with pytest.raises(ModuleNotFoundError), installed.missing_is_named():
+        raise ModuleNotFoundError("No module", name=name)
+
+
+def test_required_packages_are_looked_for_and_not_imported(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    installed.require("pydantic", "json")
+    with monkeypatch.context() as changed:
+        (tmp_path / "mlflow").mkdir()
+        changed.setattr(sys, "path", [str(tmp_path)])
+        with pytest.raises(ResourceError, match="package mlflow: not installed"):
+            installed.require("mlflow")  # a folder without code is no package
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ResourceError, match="extra orchestrate"):
+        installed.require("prefect")
+    with pytest.raises(ResourceError, match=r"requirements\.lock"):
+        installed.require("no_such_package_of_anyone")
+
+
+def test_without_metadata_of_its_own_no_extra_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(_: str) -> None:
+        raise importlib.metadata.PackageNotFoundError
+
+    monkeypatch.setattr(importlib.metadata, "requires", absent)
+    with pytest.raises(ModuleNotFoundError), installed.missing_is_named():
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
 
 def test_the_build_of_torch_is_told_without_importing_it(monkeypatch: pytest.MonkeyPatch) -> None:
