@@ -3,8 +3,8 @@
     KL(p || q) = sum_v p_v (log p_v - log q_v)      p of the reference, q of the other; mean over predictions, in nats
     perplexity = exp(mean of -log p(next token))
 
-A row of T tokens makes T - 1 predictions. Softmax in fp32, sums in fp64. A few positions at a time: logits of 128k tokens
-are 0.5 MB a position in fp32.
+A row of T tokens makes T - 1 predictions. Softmax in fp32, sums in fp64. A few positions at a time: logits of 128k
+tokens are 0.5 MB a position in fp32.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""What calibration tells of a layer: the largest input of each matmul, the largest key and value, and for GPTQ the inputs."""
+"""What calibration tells of a layer: the largest input of each matmul, the largest key and value, and for GPTQ the
+inputs."""
 
 from __future__ import annotations
 
@@ -11,11 +12,12 @@ from slipway.quantization import fusion
 
 
 class LayerInputs:
-    """Observer of one layer. Inputs that several weights share (q/k/v; gate/up; all experts) have one largest magnitude."""
+    """Observer of one layer. Inputs that several weights share (q/k/v; gate/up; all experts) have one largest
+    magnitude."""
 
     def __init__(self, linears: Iterable[str], keep: frozenset[str] = frozenset(), *, squares: bool = True) -> None:
-        """`keep`: weights whose inputs are kept whole, per micro-batch; the first weight of each group that shares an input. `squares`: add up
-        what `importance` tells."""
+        """`keep`: weights whose inputs are kept whole, per micro-batch; the first weight of each group that shares an
+        input. `squares`: add up what `importance` tells."""
         self._group = {name: group[0] for group in fusion.input_groups(linears) for name in group}
         self._amax: dict[str, torch.Tensor] = {}
         self._squares: dict[str, torch.Tensor] = {}
@@ -25,6 +27,7 @@ class LayerInputs:
         self.kept: dict[str, torch.Tensor] = {}  # of the micro-batch just run; who runs the layer takes them
 
     def linear(self, names: tuple[str, ...], x: torch.Tensor, expert: int | None) -> None:  # noqa: ARG002
+        """Take the input `x`, [..., I], of the linears called `names`; `expert` is None outside experts."""
         for name in names:
             if name in self._group:
                 self._see(name, x)
@@ -43,11 +46,13 @@ class LayerInputs:
         self._tokens[name] = self._tokens.get(name, 0) + len(x)
 
     def attention(self, layer: LayerSpec, key: torch.Tensor, value: torch.Tensor) -> None:  # noqa: ARG002
+        """Take a layer's keys and values, of which the largest magnitudes are kept as fp32 scalars."""
         self.keys = torch.maximum(self.keys.to(key.device), key.abs().amax().float())
         self.values = torch.maximum(self.values.to(value.device), value.abs().amax().float())
 
     def amax(self, name: str) -> torch.Tensor | None:
-        """Largest magnitude of the inputs that share a scale with this weight's, fp32 scalar; None if no token came by."""
+        """Largest magnitude of the inputs that share a scale with this weight's, fp32 scalar; None if no token came
+        by."""
         return self._amax.get(self._group.get(name, name))
 
     def importance(self, names: Sequence[str]) -> torch.Tensor | None:

@@ -1,7 +1,7 @@
 """How a decoder calls its layers: found, recorded and shared, without knowing the decoder.
 
-A layer's call, but for the hidden states, depends on positions and not on what the layers compute. So the decoder is run
-with layers that only hand on what they are given, and note the rest: masks, rotary tables, position ids.
+A layer's call, but for the hidden states, depends on positions and not on what the layers compute. So the decoder is
+run with layers that only hand on what they are given, and note the rest: masks, rotary tables, position ids.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ UNFIT = "quantize it without calibration: a weight-only format, method max or ms
 
 @dataclass(frozen=True)
 class LayerSpec:
-    """A decoder layer. `names`: all its checkpoint tensors; `linears`: those that are weights of matmuls, routers included."""
+    """A decoder layer. `names`: all its checkpoint tensors; `linears`: those that are weights of matmuls, routers
+    included."""
 
     index: int
     module: str
@@ -47,20 +48,21 @@ class Stack:
 
 
 def find_stack(model: Any) -> Stack:
-    """The one list of as many modules as the config has layers. Raises CheckpointError when there is none, or several."""
+    """The one list of as many modules as the config has layers. Raises CheckpointError when there is none, or
+    several."""
     root = model.get_decoder()
     prefix = next(path for path, module in model.named_modules() if module is root)
     count = model.config.get_text_config(decoder=True).num_hidden_layers
     lists = {path: module for path, module in root.named_modules() if isinstance(module, nn.ModuleList)}
     outer = [path for path in lists if not any(path.startswith(f"{other}.") for other in lists)]
-    found = [path for path in outer if len(lists[path]) == count]
-    if len(found) != 1:
+    stacks = [path for path in outer if len(lists[path]) == count]
+    if len(stacks) != 1:
         seen = ", ".join(f"{path} of {len(lists[path])}" for path in outer) or "none"
         raise CheckpointError(
             f"decoder {type(root).__name__}", f"lists of modules: {seen}", f"one list of {count} decoder layers", UNFIT
         )
-    owner = root.get_submodule(found[0].rpartition(".")[0])
-    return Stack(owner, f"{prefix}.{found[0]}" if prefix else found[0], list(lists[found[0]]))
+    owner = root.get_submodule(stacks[0].rpartition(".")[0])
+    return Stack(owner, f"{prefix}.{stacks[0]}" if prefix else stacks[0], list(lists[stacks[0]]))
 
 
 def record(stack: Stack, rows: torch.Tensor) -> tuple[torch.Tensor, list[Call], bool]:
@@ -102,6 +104,7 @@ class Shared:
         self._kept: list[torch.Tensor] = []
 
     def call(self, call: Call) -> Call:
+        """The call with every tensor that layers share held once."""
         return Call(self._keep(call.args), self._keep(call.kwargs))
 
     def _keep(self, value: Any) -> Any:

@@ -5,14 +5,16 @@
 call_i (masks, rotary tables, positions) depends on the tokens' positions, not on h: it is recorded once, by running the
 decoder with layers that hand on what they are given. Whatever the decoder does around its layers is its own code.
 
-Memory: N * T * H * 2 bytes for the hidden states of N rows of T tokens in bf16 (times the number of streams that have moved
-apart), and the weights of one layer on the device; while stacked experts are joined, up to two times those more. The
-embedding and the head are in memory only while `embed` and `head` are. Calls share their tensors: a mask is kept once.
+Memory: N * T * H * 2 bytes for the hidden states of N rows of T tokens in bf16 (times the number of streams that have
+moved apart), and the weights of one layer on the device; while stacked experts are joined, up to two times those more.
+The embedding and the head are in memory only while `embed` and `head` are. Calls share their tensors: a mask is kept
+once.
 
     70B (H = 8192), 256 rows of 2048 tokens: 8.6 GB of hidden states, 1.7 GB for a layer.
 
 Not for: encoders, layers that keep state between calls, decoders that compute on h between layers. Those are refused.
-Results are the bits of the ordinary model with the same micro-batches; other micro-batches may round a matmul otherwise.
+Results are the bits of the ordinary model with the same micro-batches; other micro-batches may round a matmul
+otherwise.
 """
 
 from __future__ import annotations
@@ -47,6 +49,7 @@ class HiddenStates:
         self.calls = calls  # [micro-batch][layer]
 
     def clone(self) -> HiddenStates:
+        """The same states in a list of their own: a walk over the copy leaves these as they are."""
         return HiddenStates(list(self.values), self.calls)
 
 
@@ -59,7 +62,8 @@ class LayerWalk:
             with walk.load(layer, {name: source.read(name) for name in layer.names}) as module:
                 walk.run(layer, module, states, observer)
 
-    `unused` are checkpoint tensors that belong to no part that is run (a vision tower, layers for multi-token prediction).
+    `unused` are checkpoint tensors that belong to no part that is run (a vision tower, layers for multi-token
+    prediction).
     """
 
     def __init__(
@@ -70,7 +74,8 @@ class LayerWalk:
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.bfloat16,
     ) -> None:
-        """Builds the model without weights; reads names and shapes only. Raises CheckpointError when it cannot be walked."""
+        """Builds the model without weights; reads names and shapes only. Raises CheckpointError when it cannot be
+        walked."""
         self.device, self._source = torch.device(device), source
         self._weights = ModuleWeights(model_dir, self.device, dtype)
         self._model = self._weights.model
@@ -88,7 +93,8 @@ class LayerWalk:
     ) -> HiddenStates:
         """Tokens int64 [N, T], every one real (no padding) -> the states before the first layer.
 
-        `micro_batch` rows run at a time; `keep` is the device that states rest on between layers, by default that of the walk.
+        `micro_batch` rows run at a time; `keep` is the device that states rest on between layers, by default that of
+        the walk.
         """
         values, calls, shared = [], [], Shared()
         with self._weights.loaded(self._read(self.embed_names), self._needed["embed"]), torch.no_grad():
@@ -133,7 +139,8 @@ class LayerWalk:
 
     @contextmanager
     def head(self, weights: Mapping[str, torch.Tensor] | None = None) -> Iterator[Head]:
-        """What comes after the last layer (final norm, output projection, soft cap), with `head_names` of `weights` or the source."""
+        """What comes after the last layer (final norm, output projection, soft cap), with `head_names` of `weights` or
+        the source."""
         with self._weights.loaded(self._read(self.head_names) if weights is None else weights, self._needed["head"]):
             yield self._logits
 
@@ -166,10 +173,11 @@ class LayerWalk:
         for name in sorted(names, key=natural):
             for part in owners.get(self._weights.target(name) or "", ["unused"]):
                 parts[part].append(name)
-        return {part: tuple(found) for part, found in parts.items()}
+        return {part: tuple(names) for part, names in parts.items()}
 
     def _specs(self, parts: Mapping[object, tuple[str, ...]]) -> list[LayerSpec]:
-        """Layers of one structure are traced once: their tensors have the same names but for the number, and the same shapes."""
+        """Layers of one structure are traced once: their tensors have the same names but for the number, and the same
+        shapes."""
         traced: dict[object, tuple[int, dict[str, Origin]]] = {}
         specs = []
         for i, path in enumerate(self._paths):
@@ -180,22 +188,26 @@ class LayerWalk:
             like, origins = traced[key]
             rename = dict(zip(parts[like], parts[i], strict=True))
             prefix = f"{self._paths[like]}."
-            self._origins.append({
-                name.removeprefix(prefix): Origin(tuple(tuple(rename[n] for n in names) for names in origin.slices), origin.stacked)
-                for name, origin in origins.items()
-            })  # fmt: skip
+            self._origins.append(
+                {
+                    name.removeprefix(prefix): Origin(
+                        tuple(tuple(rename[n] for n in names) for names in origin.slices), origin.stacked
+                    )
+                    for name, origin in origins.items()
+                }
+            )
             specs.append(LayerSpec(i, path, parts[i], self._linears(i, infos)))
         return specs
 
     def _linears(self, index: int, infos: Mapping[str, TensorInfo]) -> tuple[str, ...]:
         """Tensors of two dimensions and more in parameters that are neither biases, convolutions nor embeddings."""
-        found = set()
+        matmuls = set()
         for path, origin in self._origins[index].items():
             owner, _, name = path.rpartition(".")
             module = self._stack.layers[index].get_submodule(owner)
             if not name.endswith("bias") and not isinstance(module, nn.Conv1d | nn.Conv2d | nn.Embedding):
-                found |= {n for names in origin.slices for n in names if len(infos[n].shape) > 1}
-        return tuple(name for name in infos if name in found)
+                matmuls |= {n for names in origin.slices for n in names if len(infos[n].shape) > 1}
+        return tuple(name for name in infos if name in matmuls)
 
     def _read(self, names: Sequence[str]) -> dict[str, torch.Tensor]:
         return {name: self._source.read(name) for name in names}

@@ -1,16 +1,18 @@
 """Checkpoint tensors into the parameters of a transformers model, a part of it at a time.
 
 The model is built with its parameters on the meta device: no memory, whatever its size. Buffers that are computed and
-not stored (rotary frequencies, embedding scales) are made as always. `loaded` then gives a part real weights for a while.
+not stored (rotary frequencies, embedding scales) are made as always. `loaded` then gives a part real weights for a
+while.
 
 Checkpoint and module need not name or shape weights alike: transformers 5 stacks the 2-D weights of a mixture's experts
 into 3-D parameters, renames modules, splits and joins. That way is its own and no business of ours, so it is used as
 `from_pretrained` uses it, by the three calls that are the same from transformers 5.17 to 5.23:
-`conversion_mapping.get_model_conversion_mapping(model)` (PEFT uses it too), `core_model_loading.rename_source_key` (which
-parameter a tensor goes to) and `core_model_loading.convert_and_load_state_dict_in_model` (the loader itself).
+`conversion_mapping.get_model_conversion_mapping(model)` (PEFT uses it too), `core_model_loading.rename_source_key`
+(which parameter a tensor goes to) and `core_model_loading.convert_and_load_state_dict_in_model` (the loader itself).
 
 Which checkpoint tensors a slice of a stacked parameter came from is not parsed from patterns but traced: each tensor is
-replaced by its ordinal, as a bit pattern of the parameters' dtype, sent through the same loader, and read where it lands.
+replaced by its ordinal, as a bit pattern of the parameters' dtype, sent through the same loader, and read where it
+lands.
 """
 
 from __future__ import annotations
@@ -72,7 +74,8 @@ class ModuleWeights:
         self._tied = _tied(self.model)
 
     def target(self, name: str) -> str | None:
-        """The parameter or buffer that a checkpoint tensor goes to (the first, where it is split), or None: it goes nowhere."""
+        """The parameter or buffer that a checkpoint tensor goes to (the first, where it is split), or None: it goes
+        nowhere."""
         prefix = self.model.base_model_prefix
         renamed: str = rename_source_key(name, self._renamings, self._converters, prefix, self._shapes)[0]
         if renamed not in self._shapes and name in self._shapes:
@@ -104,19 +107,20 @@ class ModuleWeights:
             self._restore(before)
 
     def origins(self, infos: Mapping[str, TensorInfo]) -> dict[str, Origin]:
-        """For every parameter that these checkpoint tensors make: which of them it comes from. Raises CheckpointError."""
+        """For every parameter that these checkpoint tensors make: which of them it comes from. Raises
+        CheckpointError."""
         groups: dict[str | None, list[str]] = defaultdict(list)
         for name in infos:
             groups[self.target(name)].append(name)
-        found: dict[str, Origin] = {}
+        origins: dict[str, Origin] = {}
         for group in groups.values():  # one at a time: a trace holds as much as the largest stacked parameter
-            found |= self._trace(group, infos)
-        landed = {name for origin in found.values() for names in origin.slices for name in names}
-        if lost := [name for name in infos if name not in landed]:
+            origins |= self._trace(group, infos)
+        placed = {name for origin in origins.values() for names in origin.slices for name in names}
+        if lost := [name for name in infos if name not in placed]:
             raise CheckpointError(
                 f"tensor {lost[0]}", "lands in no parameter of the model", "one that it is loaded into", _FIT
             )
-        return found
+        return origins
 
     def _trace(self, names: Sequence[str], infos: Mapping[str, TensorInfo]) -> dict[str, Origin]:
         before = self._tensors()
@@ -131,12 +135,13 @@ class ModuleWeights:
         return torch.tensor([value], dtype=_PATTERN[self.dtype.itemsize]).view(self.dtype).reshape(()).expand(shape)
 
     def _origin(self, tensor: torch.Tensor, names: Sequence[str], infos: Mapping[str, TensorInfo]) -> Origin:
-        """Read the ordinals of each slice along its first row and first column: tensors are joined along one or the other."""
+        """Read the ordinals of each slice along its first row and first column: tensors are joined along one or the
+        other."""
         slices = tensor.detach() if tensor.dim() > 2 else tensor.detach()[None]
         lines = [slices.flatten(1)] if slices.dim() < 3 else [slices[:, :, 0].flatten(1), slices[:, 0].flatten(1)]
         ordinals = torch.cat(lines, dim=1).to(self.dtype).contiguous().view(_PATTERN[self.dtype.itemsize])
-        found = tuple(tuple(names[i] for i in row.unique().tolist()) for row in ordinals)
-        return Origin(found, stacked=tensor.dim() > 2 and all(len(infos[name].shape) > 2 for name in found[0]))
+        parts = tuple(tuple(names[i] for i in row.unique().tolist()) for row in ordinals)
+        return Origin(parts, stacked=tensor.dim() > 2 and all(len(infos[name].shape) > 2 for name in parts[0]))
 
     def _load(self, weights: Mapping[str, torch.Tensor], device: torch.device) -> None:
         config = LoadStateDictConfig(
@@ -219,7 +224,8 @@ def _parameters_on_meta() -> Iterator[None]:
             return parameter
         return nn.Parameter(parameter.to("meta"), requires_grad=False)
 
-    handle = register_module_parameter_registration_hook(to_meta)  # type: ignore[arg-type]  # torch's stub forgets that it may replace
+    # torch's stub forgets that the hook may replace the parameter
+    handle = register_module_parameter_registration_hook(to_meta)  # type: ignore[arg-type]
     try:
         yield
     finally:

@@ -1,12 +1,12 @@
 """What a layer's matmuls and attention see, without knowing the layer.
 
 Matmuls are watched where torch dispatches them (`F.linear`, `matmul`, `bmm`, `addmm` ...): an operand whose storage and
-offset lie within a parameter is that parameter, or one slice of a stacked one, transposed or not. `nn.Linear`, a router's
-bare parameter and one expert of a 3-D stack all come out the same.
+offset lie within a parameter is that parameter, or one slice of a stacked one, transposed or not. `nn.Linear`, a
+router's bare parameter and one expert of a 3-D stack all come out the same.
 
 Attention is watched at transformers' attention interface: keys after the rotary embedding and values, both
-[batch, kv heads, tokens, head], before heads are repeated. NVIDIA ModelOpt 0.47 places its k and v quantizers for the KV
-cache at the same point (`plugins/huggingface.py`, `_QuantAttention._quantized_attention`).
+[batch, kv heads, tokens, head], before heads are repeated. NVIDIA ModelOpt 0.47 places its k and v quantizers for the
+KV cache at the same point (`plugins/huggingface.py`, `_QuantAttention._quantized_attention`).
 """
 
 from __future__ import annotations
@@ -45,14 +45,15 @@ _NAMES = {"input", "self", "other", "mat1", "mat2", "batch1", "batch2"}  # of th
 
 
 class Observer(Protocol):
-    """Told, in the order of computation, what goes into the matmuls and the attention of a layer. Must not keep views."""
+    """Told, in the order of computation, what goes into the matmuls and the attention of a layer. Must not keep
+    views."""
 
     def linear(self, names: tuple[str, ...], x: torch.Tensor, expert: int | None) -> None:
         """x [tokens, in]: the input of the matmul whose weight is made of these checkpoint tensors.
 
-        Several names: one matmul for several tensors (gate and up of an expert). `expert`: the slice, when the checkpoint
-        tensor itself is a stack [experts, ., .]; else None. Never called for an expert that no token was routed to, nor for
-        a weight that the layer casts first (routers kept in fp32 while the rest is bf16).
+        Several names: one matmul for several tensors (gate and up of an expert). `expert`: the slice, when the
+        checkpoint tensor itself is a stack [experts, ., .]; else None. Never called for an expert that no token was
+        routed to, nor for a weight that the layer casts first (routers kept in fp32 while the rest is bf16).
         """
 
     def attention(self, layer: LayerSpec, key: torch.Tensor, value: torch.Tensor) -> None:

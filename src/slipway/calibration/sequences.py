@@ -1,7 +1,7 @@
 """Calibration data: sequences of one length out of training rows, the same for the same file, seed and tokenizer.
 
-Rows in a random order, each as the model will read it (chat template, or `text`), are joined with an end-of-text token and
-cut into sequences. No padding: every token is one the network would see.
+Rows in a random order, each as the model will read it (chat template, or `text`), are joined with an end-of-text token
+and cut into sequences. No padding: every token is one the network would see.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from slipway.errors import CheckpointError, DataError
 
 
 def calibration_tokens(file: Path, model_dir: Path, params: CalibrationConfig) -> torch.Tensor:
-    """int64 [N, T] with N <= `params.samples`, T = `params.length`. Raises DataError naming file and line, or when it is too short, and
-    CheckpointError when the model has no tokenizer."""
+    """int64 [N, T] with N <= `params.samples`, T = `params.length`. Raises DataError naming file and line, or when it
+    is too short, and CheckpointError when the model has no tokenizer."""
     tokenizer = _tokenizer(model_dir)
     texts = list(_texts(file, tokenizer))
     random.Random(params.seed).shuffle(texts)  # noqa: S311 (a reproducible choice, not a secret)
@@ -33,15 +33,15 @@ def calibration_tokens(file: Path, model_dir: Path, params: CalibrationConfig) -
             ids.append(tokenizer.eos_token_id)
         if len(ids) >= wanted:
             break
-    found = min(len(ids), wanted) // params.length
-    if found == 0:
+    count = min(len(ids), wanted) // params.length
+    if count == 0:
         raise DataError(
             f"calibration file {file}",
             f"{len(ids)} tokens",
             f"{params.length} or more",
             "add rows, or lower calibration.length",
         )
-    return torch.tensor(ids[: found * params.length]).view(found, params.length)
+    return torch.tensor(ids[: count * params.length]).view(count, params.length)
 
 
 def _tokenizer(model_dir: Path) -> Any:

@@ -1,8 +1,8 @@
 """One source of the arithmetic, run eagerly or compiled, with the same bytes.
 
-`torch.compile` turns the functions of `fp4`, `formats` and `lora` into C++ for the CPU and Triton for the GPU. Three options
-keep the bits: casts to bf16 really round (`emulate_precision_casts`), division is IEEE's, and no subnormal is flushed. On
-a CPU the wrapper is C++ too, because that one releases the GIL: worker threads then run side by side.
+`torch.compile` turns the functions of `fp4`, `formats` and `lora` into C++ for the CPU and Triton for the GPU. Three
+options keep the bits: casts to bf16 really round (`emulate_precision_casts`), division is IEEE's, and no subnormal is
+flushed. On a CPU the wrapper is C++ too, because that one releases the GIL: worker threads then run side by side.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Kernels:
         return _compile(function, self._device.type) if self.compiled else function
 
     def try_out(self, function: Callable[..., Any], tensors: Sequence[torch.Tensor]) -> None:
-        """Compile `function` and run it on copies of `tensors`. From then on everything runs eagerly when torch cannot compile it
-        here, or when a result or a changed argument is not the eager run's, bit for bit."""
+        """Compile `function` and run it on copies of `tensors`. From then on everything runs eagerly when torch cannot
+        compile it here, or when a result or a changed argument is not the eager run's, bit for bit."""
         if not self.compiled:
             return
         name = getattr(function, "__qualname__", function)
@@ -125,7 +125,8 @@ _SHAPES: Any = torch.fx.experimental._config  # sizes that happen to be equal on
 
 
 class _Compiled:
-    """Compiled for any sizes on the first call with these dtypes in this thread state; rows or columns of one run eagerly."""
+    """Compiled for any sizes on the first call with these dtypes in this thread state; rows or columns of one run
+    eagerly."""
 
     def __init__(self, eager: Callable[..., Any], compiled: Callable[..., Any]) -> None:
         self._eager, self._compiled, self._seen = eager, compiled, set[Any]()

@@ -1,8 +1,8 @@
 """The layout of the compressed-tensors library (0.20), which vLLM and transformers load.
 
-NVFP4's scalars are divisors here, G = 1 / g, so that a runtime computes q * (s / G): not quite q * (s * g), the last bit of
-the product may differ. Scalars have the shape [1]; channels' scales [O, 1]. Documents spell out what the library's presets
-of the same names say. Experts stacked in one tensor have no place in it and are refused.
+NVFP4's scalars are divisors here, G = 1 / g, so that a runtime computes q * (s / G): not quite q * (s * g), the last
+bit of the product may differ. Scalars have the shape [1]; channels' scales [O, 1]. Documents spell out what the
+library's presets of the same names say. Experts stacked in one tensor have no place in it and are refused.
 """
 
 from __future__ import annotations
@@ -30,17 +30,23 @@ _COMPRESSION = {
 }
 _NAMES: dict[str, dict[Role, str]] = {
     "nvfp4-pack-quantized": {
-        "weight": "weight_packed", "scale": "weight_scale", "scalar": "weight_global_scale", "input": "input_global_scale",
+        "weight": "weight_packed",
+        "scale": "weight_scale",
+        "scalar": "weight_global_scale",
+        "input": "input_global_scale",
     },
     "mxfp4-pack-quantized": {"weight": "weight_packed", "scale": "weight_scale"},
     "float-quantized": {"weight": "weight", "scale": "weight_scale", "scalar": "weight_scale", "input": "input_scale"},
-}  # fmt: skip
+}
 
 
 class CompressedTensors:
+    """The layout of compressed-tensors, as vLLM and transformers read it."""
+
     name = "compressed-tensors"
 
     def require(self, scheme: Scheme) -> None:
+        """Raise ConfigError when weights that a runtime fuses have different formats."""
         require_one_format_a_unit(scheme)
 
     def places(self, module: str, fmt: Format, info: TensorInfo) -> dict[Role, Place]:
@@ -63,12 +69,15 @@ class CompressedTensors:
         return places
 
     def store(self, fmt: Format, role: Role, value: torch.Tensor) -> torch.Tensor:
+        """A role's value as it goes to disk: per-channel scales as [O, 1], scalars as [1], and reciprocals where the
+        format divides by its global scale."""
         if role == "weight" or (role == "scale" and fmt.block > 1):
             return value
         value = value.reshape(-1, 1) if role == "scale" else value.reshape(1)
         return (1 / value).clamp(max=_LARGEST) if _divides(fmt) else value
 
     def decode(self, fmt: Format, stored: Mapping[Role, torch.Tensor]) -> torch.Tensor:
+        """fp32 [O, I] that a runtime computes with, from what is on disk."""
         if _divides(fmt):
             values = fp4.decode(fp4.unpack(stored["weight"])).reshape(*stored["scale"].shape, fmt.block)
             return (values * (stored["scale"].float() / stored["scalar"]).unsqueeze(-1)).flatten(1)
@@ -76,9 +85,11 @@ class CompressedTensors:
         return fmt.decode(rows, stored.get("scalar", torch.ones(1)))
 
     def kv_scale(self, attention: str, which: Literal["k", "v"], amax: torch.Tensor) -> tuple[str, torch.Tensor]:
+        """Name and value, [1] fp32, of the scale of an attention's keys or values."""
         return f"{attention}.{which}_scale", fp4.quotient(amax.float(), fp8.E4M3_MAX).reshape(1)
 
     def documents(self, scheme: Scheme) -> tuple[dict[str, Any], None]:
+        """The quantization section of config.json; this layout has no file of its own."""
         formats = scheme.by_format().values()
         compressions = {_COMPRESSION[fmt.name] for fmt, _ in formats}
         config = {
@@ -126,9 +137,17 @@ def _numbers(
 ) -> dict[str, Any]:
     """A symmetric float, in the library's words (QuantizationArgs)."""
     return {
-        "num_bits": bits, "type": "float", "symmetric": True, "strategy": strategy, "group_size": group, "dynamic": dynamic,
-        "scale_dtype": scale, "zp_dtype": scale, "actorder": None, "block_structure": None,
-    }  # fmt: skip
+        "num_bits": bits,
+        "type": "float",
+        "symmetric": True,
+        "strategy": strategy,
+        "group_size": group,
+        "dynamic": dynamic,
+        "scale_dtype": scale,
+        "zp_dtype": scale,
+        "actorder": None,
+        "block_structure": None,
+    }
 
 
 _NVFP4 = _numbers(4, "tensor_group", group=fp4.BLOCK, scale="torch.float8_e4m3fn")

@@ -1,4 +1,5 @@
-"""Quantized formats: what becomes of the numbers of a Linear's weight. Names and documents on disk are `layouts`' business.
+"""Quantized formats: what becomes of the numbers of a Linear's weight. Names and documents on disk are `layouts`'
+business.
 
 | name | weight | activations | numerics |
 |---|---|---|---|
@@ -8,9 +9,10 @@
 | fp8 | E4M3, fp32 scalar | E4M3, static scalar from calibration | `fp8` |
 | fp8-dynamic | E4M3, fp32 per output channel | E4M3, one scale a token, made while serving | `fp8` |
 
-A format sees a weight as rows [R, I], any band of them, so that its working memory does not grow with the model; stacked
-experts [E, O, I] are E * O rows. `encode` is made of torch operations alone and branches on no value: it gives the same
-bytes eager and compiled, on CPU and CUDA, given IEEE division and no elided rounding (`fp8` rounds to bf16 on the way).
+A format sees a weight as rows [R, I], any band of them, so that its working memory does not grow with the model;
+stacked experts [E, O, I] are E * O rows. `encode` is made of torch operations alone and branches on no value: it gives
+the same bytes eager and compiled, on CPU and CUDA, given IEEE division and no elided rounding (`fp8` rounds to bf16 on
+the way).
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ class Format(Protocol):
     """A way to write a Linear's weight."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The format's name in the config."""
 
     @property
     def bits(self) -> float:
@@ -46,14 +49,16 @@ class Format(Protocol):
         """Input features must be a multiple of this."""
 
     @property
-    def sharing(self) -> Sharing: ...
+    def sharing(self) -> Sharing:
+        """Which weights share a global scale."""
 
     @property
     def scalar(self) -> bool:
         """Whether `encode` needs `scale(amax)` and the scalar is written."""
 
     @property
-    def activations(self) -> Literal["none", "static", "dynamic"]: ...
+    def activations(self) -> Literal["none", "static", "dynamic"]:
+        """Whether activations are quantized, by scales from calibration or from each input."""
 
     def outputs(self, info: TensorInfo) -> dict[Role, TensorInfo]:
         """What `encode` makes of a weight [..., O, I], leading axes kept."""
@@ -101,6 +106,8 @@ class _WithoutScalars:
 
 @dataclass(frozen=True)
 class Nvfp4:
+    """NVFP4: E2M1 in blocks of 16 with E4M3 scales, and one fp32 global scale."""
+
     name: str
     activations: Literal["none", "static"]
     bits: float = 4 + 8 / fp4.BLOCK
@@ -109,6 +116,7 @@ class Nvfp4:
     scalar: bool = True
 
     def outputs(self, info: TensorInfo) -> dict[Role, TensorInfo]:
+        """Packed weight, uint8 [..., I / 2], and block scales, E4M3 [..., I / 16]."""
         *rows, columns = info.shape
         return {
             "weight": TensorInfo(torch.uint8, (*rows, columns // 2)),
@@ -116,6 +124,7 @@ class Nvfp4:
         }
 
     def scale(self, amax: torch.Tensor) -> torch.Tensor:
+        """The global scale, fp32, of weights whose largest magnitude is `amax`; 1 where that is 0."""
         return torch.where(amax > 0, fp4.global_scale(amax), 1.0)
 
     def input_scale(self, amax: torch.Tensor) -> torch.Tensor:
@@ -123,18 +132,23 @@ class Nvfp4:
         return fp4.global_scale(torch.where(amax > 0, amax.float(), fp4.E2M1_MAX))
 
     def encode(self, rows: torch.Tensor, scale: torch.Tensor) -> dict[Role, torch.Tensor]:
+        """Packed weight and block scales of `rows`, [O, I]."""
         packed, scales = fp4.quantize(rows, scale)
         return {"weight": packed, "scale": scales}
 
     def decode(self, outputs: Mapping[Role, torch.Tensor], scale: torch.Tensor) -> torch.Tensor:
+        """fp32 values of the packed weight."""
         return fp4.dequantize(outputs["weight"], outputs["scale"], scale)
 
     def stacked(self) -> Nvfp4:
+        """The same format for stacked experts."""
         return self
 
 
 @dataclass(frozen=True)
 class Mxfp4(_WithoutScalars):
+    """MXFP4: E2M1 in blocks of 32 with power-of-two scales."""
+
     name: str = "mxfp4"
     activations: Literal["none"] = "none"
     bits: float = 4 + 8 / mxfp4.BLOCK
@@ -143,6 +157,7 @@ class Mxfp4(_WithoutScalars):
     scalar: bool = False
 
     def outputs(self, info: TensorInfo) -> dict[Role, TensorInfo]:
+        """Packed weight, uint8 [..., I / 2], and E8M0 scales as uint8 [..., I / 32]."""
         *rows, columns = info.shape
         return {
             "weight": TensorInfo(torch.uint8, (*rows, columns // 2)),
@@ -150,16 +165,19 @@ class Mxfp4(_WithoutScalars):
         }
 
     def encode(self, rows: torch.Tensor, scale: torch.Tensor) -> dict[Role, torch.Tensor]:  # noqa: ARG002
+        """Packed weight and scales of `rows`, [O, I]; `scale` is not used."""
         packed, scales = mxfp4.quantize(rows)
         return {"weight": packed, "scale": scales}
 
     def decode(self, outputs: Mapping[Role, torch.Tensor], scale: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+        """fp32 values of the packed weight; `scale` is not used."""
         return mxfp4.dequantize(outputs["weight"], outputs["scale"])
 
 
 @dataclass(frozen=True)
 class Fp8:
-    """One scale a tensor. ModelOpt shares it over gate and up of an expert, not over the projections of a dense layer."""
+    """One scale a tensor. ModelOpt shares it over gate and up of an expert, not over the projections of a dense
+    layer."""
 
     name: str = "fp8"
     activations: Literal["static"] = "static"
@@ -170,26 +188,34 @@ class Fp8:
     rounded: bool = True  # the quotient, to bf16
 
     def outputs(self, info: TensorInfo) -> dict[Role, TensorInfo]:
+        """The weight in E4M3, of its own shape."""
         return {"weight": TensorInfo(torch.float8_e4m3fn, info.shape)}
 
     def scale(self, amax: torch.Tensor) -> torch.Tensor:
+        """The scale, fp32, of weights whose largest magnitude is `amax`."""
         return fp8.scale(amax)
 
     def input_scale(self, amax: torch.Tensor) -> torch.Tensor:
+        """The scale, fp32, of inputs whose largest magnitude is `amax`."""
         return fp8.scale(amax)
 
     def encode(self, rows: torch.Tensor, scale: torch.Tensor) -> dict[Role, torch.Tensor]:
+        """E4M3 values of `rows` divided by `scale`."""
         return {"weight": (fp8.quantize_rounded if self.rounded else fp8.quantize)(rows, scale)}
 
     def decode(self, outputs: Mapping[Role, torch.Tensor], scale: torch.Tensor) -> torch.Tensor:
+        """fp32 values of the weight."""
         return outputs["weight"].float() * scale
 
     def stacked(self) -> Fp8:
+        """The format for stacked experts, which divides without the extra rounding."""
         return replace(self, rounded=False)
 
 
 @dataclass(frozen=True)
 class Fp8Dynamic(_WithoutScalars):
+    """FP8 with a scale for each output channel, and inputs scaled as they come."""
+
     name: str = "fp8-dynamic"
     activations: Literal["dynamic"] = "dynamic"
     bits: float = 8.0
@@ -198,16 +224,19 @@ class Fp8Dynamic(_WithoutScalars):
     scalar: bool = False
 
     def outputs(self, info: TensorInfo) -> dict[Role, TensorInfo]:
+        """The weight in E4M3, and fp32 scales [O]."""
         return {
             "weight": TensorInfo(torch.float8_e4m3fn, info.shape),
             "scale": TensorInfo(torch.float32, info.shape[:-1]),
         }
 
     def encode(self, rows: torch.Tensor, scale: torch.Tensor) -> dict[Role, torch.Tensor]:  # noqa: ARG002
+        """E4M3 values and channel scales of `rows`, [O, I]; `scale` is not used."""
         scales = fp8.channel_scales(rows)
         return {"weight": fp8.quantize(rows, scales.unsqueeze(-1)), "scale": scales}
 
     def decode(self, outputs: Mapping[Role, torch.Tensor], scale: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+        """fp32 values of the weight; `scale` is not used."""
         return outputs["weight"].float() * outputs["scale"].unsqueeze(-1)
 
 

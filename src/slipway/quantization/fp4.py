@@ -7,10 +7,10 @@
     s   = e4m3(clamp(max|block| / (6 * g), 2^-9, 448)); a zero block has s = 1
     q   = round(W / (float(s) * g)), to nearest, ties to the even code, saturating at 6
 
-Range: one block spans 6 * s; blocks 448 / 2^-9 = 2^17.8 apart still have a scale of their own. Cost 4 + 8/16 = 4.5 bits a
-weight. The order of operations, all in fp32, is ModelOpt's, so that bits agree with its export; -0.0 encodes as +0, a
-negative value that rounds to zero keeps its sign. Eager and compiled code run these same functions: flat blocks of 16 as
-the inner dimension fill a CPU's vectors, and no product feeds a sum, so that no compiler can contract one.
+Range: one block spans 6 * s; blocks 448 / 2^-9 = 2^17.8 apart still have a scale of their own. Cost 4 + 8/16 = 4.5 bits
+a weight. The order of operations, all in fp32, is ModelOpt's, so that bits agree with its export; -0.0 encodes as +0, a
+negative value that rounds to zero keeps its sign. Eager and compiled code run these same functions: flat blocks of 16
+as the inner dimension fill a CPU's vectors, and no product feeds a sum, so that no compiler can contract one.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def global_scale(amax: torch.Tensor) -> torch.Tensor:
 
 
 def quotient(x: torch.Tensor, divisor: float) -> torch.Tensor:
-    """x / divisor for magnitudes x, rounded once on every device. torch, eager or compiled, divides a CUDA tensor by a known
-    number as a product with its inverse, which rounds twice: so the divisor must look as if it depended on x."""
+    """x / divisor for magnitudes x, rounded once on every device. torch, eager or compiled, divides a CUDA tensor by a
+    known number as a product with its inverse, which rounds twice: so the divisor must look as if it depended on x."""
     return x / torch.where(x < 0, 1.0, divisor)
 
 
@@ -57,7 +57,8 @@ def encode(x: torch.Tensor) -> torch.Tensor:
 
 
 def pack(codes: torch.Tensor) -> torch.Tensor:
-    """uint8 [..., I] -> uint8 [..., I/2], I a multiple of 8: eight codes are one 64-bit word, whose even bytes take the odd nibbles."""
+    """uint8 [..., I] -> uint8 [..., I/2], I a multiple of 8: eight codes are one 64-bit word, whose even bytes take the
+    odd nibbles."""
     word = codes.contiguous().view(torch.int64)
     word = word | (word >> 4)
     return (

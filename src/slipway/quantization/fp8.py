@@ -4,9 +4,9 @@
 
 E4M3 (fn) counts in 2^-9 below 2^-6, ends at +-448, has no infinity; -0.0 stays. Cost 8 bits a weight, and 32 a scale.
 ModelOpt 0.47 divides by a Linear's scale in bf16, one rounding more than needed, and by those of channels or stacked
-experts in fp32; both are kept here to agree bit for bit, with the rounding written out so that CPU, CUDA and compiled code
-do the same. Zeros have s = 1 (ModelOpt: NaN codes for a zero tensor, s = 1 for a zero channel). Left out: scales for
-blocks of 128 x 128.
+experts in fp32; both are kept here to agree bit for bit, with the rounding written out so that CPU, CUDA and compiled
+code do the same. Zeros have s = 1 (ModelOpt: NaN codes for a zero tensor, s = 1 for a zero channel). Left out: scales
+for blocks of 128 x 128.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Which weights belong together: runtimes run q/k/v, or gate/up, as one matmul with one scalar, and all experts as one kernel.
+"""Which weights belong together: runtimes run q/k/v, or gate/up, as one matmul with one scalar, and all experts as one
+kernel.
 
 ModelOpt finds the members of a dense group by running the model: Linears whose input is the same tensor. Here they are
 found by name, so that a plan needs no model; `_FUSED` names every projection that shares an input in the architectures
@@ -29,8 +30,8 @@ def module(weight: str) -> str:
 
 def container(name: str) -> str | None:
     """`x.mlp.experts` for anything of one expert, None for what is not."""
-    found = _EXPERT.match(name)
-    return found[1] if found else None
+    match = _EXPERT.match(name)
+    return match[1] if match else None
 
 
 def groups(weights: Iterable[str], sharing: Sharing) -> list[list[str]]:
@@ -57,7 +58,7 @@ def _family(weight: str) -> tuple[str, object]:
 
 
 def _grouped(weights: Iterable[str], key: Callable[[str], object]) -> list[list[str]]:
-    found: dict[object, list[str]] = {}
+    groups: dict[object, list[str]] = {}
     for name in weights:
-        found.setdefault(key(name), []).append(name)
-    return list(found.values())
+        groups.setdefault(key(name), []).append(name)
+    return list(groups.values())

@@ -1,18 +1,19 @@
 """GPTQ: rounding a weight so that the outputs of its matmul change least, with block scales chosen on the way.
 
-For inputs x that calibration saw, H = sum over tokens of x x^T (fp32 [I, I]) and E = W - W_hat, the outputs' squared error is
+For inputs x that calibration saw, H = sum over tokens of x x^T (fp32 [I, I]) and E = W - W_hat, the outputs' squared
+error is
 
     sum over tokens |E x|^2 = tr(E H E^T) = |E L|^2,    H + damping * mean(diag H) * 1 = L L^T, L lower triangular,
 
 and (E L)_j = E_j L_jj + sum_{i > j} E_i L_ij. So go from the last column to the first; column j's error is least where
-W_hat_j is the number nearest to W_j + (sum_{i > j} E_i L_ij) / L_jj. This is the GPTQ paper's algorithm (Frantar et al.,
-arXiv 2210.17323; in this form, without the inverse of H, LDLQ: Chee et al., arXiv 2307.13304, theorem 1).
+W_hat_j is the number nearest to W_j + (sum_{i > j} E_i L_ij) / L_jj. This is the GPTQ paper's algorithm (Frantar et
+al., arXiv 2210.17323; in this form, without the inverse of H, LDLQ: Chee et al., arXiv 2307.13304, theorem 1).
 
 Columns that share a scale are rounded together: T = W_B + (E_later L_later,B) L_BB^-1 is what they should be, every
-candidate scale of the grid is tried on all of them with the errors fed on inside the block, and each row keeps the scale
-whose |(T - W_hat_B) L_BB|^2 is least: that is the block's whole part of the sum, not an estimate. Blocks with the largest
-inputs come first, and inside a block the columns with the largest (the paper's act-order; blocks stay whole, so the layout
-on disk does not change). Errors reach the columns to come once in 128 columns, by one matrix product.
+candidate scale of the grid is tried on all of them with the errors fed on inside the block, and each row keeps the
+scale whose |(T - W_hat_B) L_BB|^2 is least: that is the block's whole part of the sum, not an estimate. Blocks with the
+largest inputs come first, and inside a block the columns with the largest (the paper's act-order; blocks stay whole, so
+the layout on disk does not change). Errors reach the columns to come once in 128 columns, by one matrix product.
 """
 
 from __future__ import annotations
@@ -39,15 +40,15 @@ class Rounded:
 
 def quantize(weight: torch.Tensor, g: torch.Tensor, hessian: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """NVFP4 of a weight [O, I] under the scalar g: packed codes uint8 [O, I/2] and block scales E4M3 [O, I/16]."""
-    found = round_weight(weight, hessian, Nvfp4Grid(g))
-    return fp4.pack(fp4.encode(found.values)), found.scales.to(torch.float8_e4m3fn)
+    rounded = round_weight(weight, hessian, Nvfp4Grid(g))
+    return fp4.pack(fp4.encode(rounded.values)), rounded.scales.to(torch.float8_e4m3fn)
 
 
 def round_weight(weight: torch.Tensor, hessian: torch.Tensor, grid: Grid, damping: float = DAMPING) -> Rounded:
     """Round a weight [O, I] under the Hessian [I, I] of its inputs.
 
-    Rows do not see each other: weights with the same inputs may be stacked. Raises CheckpointError when I is not a multiple of
-    the grid's block, or no damping makes the Hessian positive definite (see `curvature`).
+    Rows do not see each other: weights with the same inputs may be stacked. Raises CheckpointError when I is not a
+    multiple of the grid's block, or no damping makes the Hessian positive definite (see `curvature`).
     """
     rows, columns = weight.shape
     if columns % grid.block:
@@ -74,7 +75,8 @@ def round_weight(weight: torch.Tensor, hessian: torch.Tensor, grid: Grid, dampin
 
 
 def _round_block(target: torch.Tensor, factor: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, torch.Tensor]:
-    """(values [O, B], scales [O]) that make |(target - values * unit) factor|^2 least, for target [O, B] and factor [B, B]."""
+    """(values [O, B], scales [O]) that make |(target - values * unit) factor|^2 least, for target [O, B] and factor [B,
+    B]."""
     candidates = grid.scales(target)
     units = grid.units(candidates)
     feedback = factor / factor.diagonal()

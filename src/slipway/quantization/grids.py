@@ -2,13 +2,14 @@
 
 A block of B input features of one row is  unit * q,  q on the format's grid. For NVFP4 unit = s * g, s one of the E4M3
 numbers around max|block| / (6 * g). E4M3 numbers of one sign are in the order of their bytes, so the candidates are the
-bytes c + d, c that of `max`'s rule, held within [2^-9, 448]. Five or six steps up are half as much again: the largest value
-is then on 4 instead of 6. Steps down clip it. NEAR is all that a plain squared error ever takes, and GPTQ loses nothing by
-it; where inputs are unequal, a clipped weight can be one that hardly counts, and WIDE is better by 4% of the error.
-MXFP4: the power of two that saturates nothing, and the next below. FP8: the scale is given, one for the tensor or a row.
+bytes c + d, c that of `max`'s rule, held within [2^-9, 448]. Five or six steps up are half as much again: the largest
+value is then on 4 instead of 6. Steps down clip it. NEAR is all that a plain squared error ever takes, and GPTQ loses
+nothing by it; where inputs are unequal, a clipped weight can be one that hardly counts, and WIDE is better by 4% of the
+error. MXFP4: the power of two that saturates nothing, and the next below. FP8: the scale is given, one for the tensor
+or a row.
 
-`nearest` is `fp4.encode` without the code, ten times as fast on a CPU (torch.where is slow there): adding and subtracting
-1.5 * 2^23 steps rounds to a whole number of steps, ties to even, the step being read from x's exponent.
+`nearest` is `fp4.encode` without the code, ten times as fast on a CPU (torch.where is slow there): adding and
+subtracting 1.5 * 2^23 steps rounds to a whole number of steps, ties to even, the step being read from x's exponent.
 """
 
 from __future__ import annotations
@@ -66,12 +67,16 @@ class Nvfp4Grid:
     block: int = fp4.BLOCK
 
     def scales(self, target: torch.Tensor) -> torch.Tensor:
+        """Candidate block scales of `target`, one row for each group: the one from its largest magnitude, and its E4M3
+        neighbours."""
         return neighbours(fp4.block_scales(target, self.g).squeeze(1)).float()
 
     def units(self, scales: torch.Tensor) -> torch.Tensor:
+        """The value of one step for each scale: block scale times global scale."""
         return scales * torch.where(self.g > 0, self.g, 1.0)  # a group of zeros has g = 0
 
     def nearest(self, x: torch.Tensor) -> torch.Tensor:
+        """`x`, in units of the scale, rounded to E2M1."""
         return nearest(x)
 
 
@@ -82,14 +87,18 @@ class Mxfp4Grid:
     block: int = mxfp4.BLOCK
 
     def scales(self, target: torch.Tensor) -> torch.Tensor:
+        """Candidate scales of `target`, one row for each group: the power of two from its largest magnitude, and half
+        of it."""
         e = mxfp4.exponents(target)
         e = torch.cat((e, (e - 1).clamp_(min=1)), 1).clamp_(min=1)
         return (e << 23).view(torch.float32)
 
     def units(self, scales: torch.Tensor) -> torch.Tensor:
+        """The value of one step for each scale: the scale itself."""
         return scales
 
     def nearest(self, x: torch.Tensor) -> torch.Tensor:
+        """`x`, in units of the scale, rounded to E2M1."""
         return nearest(x)
 
 
@@ -101,10 +110,13 @@ class Fp8Grid:
     block: int = 16
 
     def scales(self, target: torch.Tensor) -> torch.Tensor:
+        """The one scale there is, for each row of `target`."""
         return self.s.expand(target.shape[0]).unsqueeze(1)
 
     def units(self, scales: torch.Tensor) -> torch.Tensor:
+        """The value of one step for each scale: the scale itself."""
         return scales
 
     def nearest(self, x: torch.Tensor) -> torch.Tensor:
+        """`x`, in units of the scale, rounded to E4M3."""
         return fp8.cast(x).float()

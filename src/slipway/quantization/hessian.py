@@ -4,8 +4,8 @@ For inputs x (tokens [T, I]) and an error E in the weight, the outputs' squared 
 
     H = X^T X,  fp32 [I, I].
 
-When the layers before are already quantized, x is not what the bf16 network feeds here, x0. Wanted is W_hat x ~ W x0, and
-the unrounded weight that does it best is
+When the layers before are already quantized, x is not what the bf16 network feeds here, x0. Wanted is W_hat x ~ W x0,
+and the unrounded weight that does it best is
 
     W' = W + W D (H + lambda)^-1,    D = (X0 - X)^T X,    lambda = damping * mean(diag H):
 
@@ -55,8 +55,8 @@ class Moments:
 def damped_cholesky_(hessian: torch.Tensor, damping: float = DAMPING) -> torch.Tensor:
     """L [I, I], lower, of H + lambda, which is left in `hessian`.
 
-    Where rounding in H leaves that not positive definite, ten times the damping, up to the mean of the diagonal: it draws the
-    rounding toward nearest, no more. Raises CheckpointError beyond.
+    Where rounding in H leaves that not positive definite, ten times the damping, up to the mean of the diagonal: it
+    draws the rounding toward nearest, no more. Raises CheckpointError beyond.
     """
     diagonal, added = hessian.diagonal(), 0.0
     mean = diagonal.mean()
@@ -75,7 +75,8 @@ def damped_cholesky_(hessian: torch.Tensor, damping: float = DAMPING) -> torch.T
 def compensated(
     weight: torch.Tensor, hessian: torch.Tensor, drift: torch.Tensor, damping: float = DAMPING
 ) -> torch.Tensor:
-    """W' fp32 [O, I]: the weight that makes of the quantized network's inputs what `weight` makes of the bf16 network's."""
+    """W' fp32 [O, I]: the weight that makes of the quantized network's inputs what `weight` makes of the bf16
+    network's."""
     weight = weight.float()
     factor = damped_cholesky_(hessian.clone(), damping)
     return weight + torch.cholesky_solve((weight @ drift).T, factor).T

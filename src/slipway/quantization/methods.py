@@ -27,7 +27,8 @@ Encoder = Callable[[Format], Encode]
 
 
 def encoder(method: Method, kernels: Kernels, importance: torch.Tensor | None = None) -> Encoder:
-    """For weights whose inputs have E[x_i^2] `importance` [I], or None when nothing is known of them; `max` does not ask."""
+    """For weights whose inputs have E[x_i^2] `importance` [I], or None when nothing is known of them; `max` does not
+    ask."""
     if method == "gptq":
         raise ConfigError(
             "quantize.method", "gptq without calibration data", "calibration data", "give --calibration FILE"
@@ -42,19 +43,21 @@ def encoder(method: Method, kernels: Kernels, importance: torch.Tensor | None = 
 
 
 def searched(importance: torch.Tensor | None, rows: torch.Tensor, scale: torch.Tensor) -> dict[Role, torch.Tensor]:
-    """NVFP4 with the block scales of least squared error, of the outputs as far as `importance` tells, else of the weights."""
+    """NVFP4 with the block scales of least squared error, of the outputs as far as `importance` tells, else of the
+    weights."""
     scales = scale_search.search(rows, scale, importance)
     return {"weight": fp4.round_to(rows, scales, scale), "scale": scales}
 
 
 def adapted(fmt: Format, rows: torch.Tensor, scale: torch.Tensor, hessian: torch.Tensor) -> dict[Role, torch.Tensor]:
-    """GPTQ of whole rows fp32 [R, I] under the Hessian [I, I] of their inputs; weights with the same inputs may be stacked."""
+    """GPTQ of whole rows fp32 [R, I] under the Hessian [I, I] of their inputs; weights with the same inputs may be
+    stacked."""
     if isinstance(fmt, Nvfp4):
         packed, scales = gptq.quantize(rows, scale, hessian)
         return {"weight": packed, "scale": scales}
     if isinstance(fmt, Mxfp4):
-        found = gptq.round_weight(rows, hessian, Mxfp4Grid())
-        return {"weight": fp4.pack(fp4.encode(found.values)), "scale": mxfp4.stored(found.scales)}
+        rounded = gptq.round_weight(rows, hessian, Mxfp4Grid())
+        return {"weight": fp4.pack(fp4.encode(rounded.values)), "scale": mxfp4.stored(rounded.scales)}
     if isinstance(fmt, Fp8):
         return {"weight": fp8.cast(gptq.round_weight(rows, hessian, Fp8Grid(scale)).values)}
     assert isinstance(fmt, Fp8Dynamic)

@@ -1,10 +1,10 @@
 """Mixed precision by measurement: which weights leave the small format, under a budget of bits per parameter.
 
-Every unit that a runtime needs in one format (q/k/v, gate/up, all experts of a layer) stands on a ladder: the format asked
-for, FP8, bf16. A step up costs bits * parameters and takes away the error measured on the lower rung. Steps are taken in
-the order of error removed per bit, the best first, as long as the average stays within the budget: the greedy solution of
-the knapsack problem, at most one step away from the best one. Errors are relative (of each unit's own output or weight),
-so that every unit counts alike however large its numbers are.
+Every unit that a runtime needs in one format (q/k/v, gate/up, all experts of a layer) stands on a ladder: the format
+asked for, FP8, bf16. A step up costs bits * parameters and takes away the error measured on the lower rung. Steps are
+taken in the order of error removed per bit, the best first, as long as the average stays within the budget: the greedy
+solution of the knapsack problem, at most one step away from the best one. Errors are relative (of each unit's own
+output or weight), so that every unit counts alike however large its numbers are.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ class Rung:
 
 @dataclass(frozen=True)
 class Ladder:
-    """A unit's rungs, from the format asked for up to bf16; `modules` are the unit's, `parameters` their number together."""
+    """A unit's rungs, from the format asked for up to bf16; `modules` are the unit's, `parameters` their number
+    together."""
 
     modules: tuple[str, ...]
     parameters: int
     rungs: tuple[Rung, ...]
 
 
-def climb(ladders: Sequence[Ladder], max_bits: float) -> dict[str, str]:
+def assign_formats(ladders: Sequence[Ladder], max_bits: float) -> dict[str, str]:
     """Module -> format. Raises ConfigError when the lowest rungs alone are above the budget."""
     total = sum(ladder.parameters for ladder in ladders)
     spent = sum(ladder.parameters * ladder.rungs[0].bits for ladder in ladders)
@@ -61,13 +62,13 @@ def climb(ladders: Sequence[Ladder], max_bits: float) -> dict[str, str]:
 
 def _step(i: int, ladder: Ladder, at: int) -> tuple[float, int, int, float] | None:
     """(minus the error removed per bit, unit, rung, bits) of the best step up from rung `at`."""
-    found = []
+    candidates = []
     for target in range(at + 1, len(ladder.rungs)):
         cost = ladder.parameters * (ladder.rungs[target].bits - ladder.rungs[at].bits)
         gain = ladder.rungs[at].error - ladder.rungs[target].error
         if gain > 0:
-            found.append((-gain / cost, i, target, cost))
-    return min(found, default=None)
+            candidates.append((-gain / cost, i, target, cost))
+    return min(candidates, default=None)
 
 
 def table(ladders: Sequence[Ladder], chosen: Mapping[str, str]) -> list[dict[str, object]]:

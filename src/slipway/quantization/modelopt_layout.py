@@ -1,8 +1,8 @@
 """The layout of nvidia-modelopt 0.47's unified Hugging Face export, which TensorRT-LLM, vLLM and SGLang load.
 
-Differences from its files, all on purpose: the producer's name, and MXFP4 is refused, its label `mxfp4` being unknown to
-every runtime. `places` has an input scale for every format with static activations: without it vLLM loads an FP8 or NVFP4
-checkpoint all the same, and computes with the smallest float as scale.
+Differences from its files, all on purpose: the producer's name, and MXFP4 is refused, its label `mxfp4` being unknown
+to every runtime. `places` has an input scale for every format with static activations: without it vLLM loads an FP8 or
+NVFP4 checkpoint all the same, and computes with the smallest float as scale.
 """
 
 from __future__ import annotations
@@ -24,25 +24,33 @@ _SCALAR = TensorInfo(torch.float32, ())
 
 
 class ModelOpt:
-    """Tensors beside `weight`; stacked experts [E, O, I] as [E, I, O], named without `.weight`, as transformers keeps them."""
+    """Tensors beside `weight`; stacked experts [E, O, I] as [E, I, O], named without `.weight`, as transformers keeps
+    them."""
 
     name = "modelopt"
 
     def require(self, scheme: Scheme) -> None:
-        found = set(scheme.by_format())
-        if unknown := found - ALGORITHMS.keys():
+        """Raise ConfigError for a format without a label, for formats that may not be mixed, and when weights that a
+        runtime fuses have different formats."""
+        names = set(scheme.by_format())
+        if unknown := names - ALGORITHMS.keys():
             raise ConfigError(
-                f"layout {self.name}", f"format {min(unknown)}", "a label that a runtime knows: one of " + ", ".join(sorted(ALGORITHMS)),
+                f"layout {self.name}",
+                f"format {min(unknown)}",
+                "a label that a runtime knows: one of " + ", ".join(sorted(ALGORITHMS)),
                 "use the layout compressed-tensors",
-            )  # fmt: skip
-        if len(found) > 1 and not found <= _MIXABLE:
+            )
+        if len(names) > 1 and not names <= _MIXABLE:
             raise ConfigError(
-                f"layout {self.name}", f"{' and '.join(sorted(found))} in one model", "a mixture of " + ", ".join(sorted(_MIXABLE)),
+                f"layout {self.name}",
+                f"{' and '.join(sorted(names))} in one model",
+                "a mixture of " + ", ".join(sorted(_MIXABLE)),
                 "use the layout compressed-tensors, or other formats",
-            )  # fmt: skip
+            )
         require_one_format_a_unit(scheme)
 
     def places(self, module: str, fmt: Format, info: TensorInfo) -> dict[Role, Place]:
+        """Name, dtype and shape on disk of every role of a weight; stacked experts are stored as [E, I, O]."""
         stacked = len(info.shape) == 3
         prefix = f"{module}_" if stacked else f"{module}."
         places: dict[Role, Place] = {}
@@ -56,18 +64,22 @@ class ModelOpt:
         return places
 
     def store(self, fmt: Format, role: Role, value: torch.Tensor) -> torch.Tensor:  # noqa: ARG002
+        """A role's value as it goes to disk: stacked experts with their last two axes exchanged."""
         return value.transpose(-1, -2).contiguous() if value.dim() == 3 else value
 
     def decode(self, fmt: Format, stored: Mapping[Role, torch.Tensor]) -> torch.Tensor:
+        """fp32 [O, I] that a runtime computes with, from what is on disk; stacked experts as [E * O, I]."""
         rows = {
             role: value.transpose(-1, -2).flatten(0, 1) if value.dim() == 3 else value for role, value in stored.items()
         }
         return fmt.decode(rows, stored.get("scalar", torch.ones(())))
 
     def kv_scale(self, attention: str, which: Literal["k", "v"], amax: torch.Tensor) -> tuple[str, torch.Tensor]:
+        """Name and value, an fp32 scalar, of the scale of an attention's keys or values."""
         return f"{attention}.{which}_proj.{which}_scale", fp4.quotient(amax.float(), fp8.E4M3_MAX)
 
     def documents(self, scheme: Scheme) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The quantization section of config.json, and hf_quant_config.json."""
         kv_cache = "FP8" if scheme.kv_cache else None
         producer = {"name": "slipway", "version": scheme.version}
         quantization = {"kv_cache_quant_algo": kv_cache, **_quantization(scheme)}
@@ -147,12 +159,12 @@ def _group(fmt: Format) -> dict[str, Any]:
 
 
 def summarize(excluded: Iterable[str], quantized: Sequence[str]) -> set[str]:
-    """Names and `prefix*` patterns that match all of `excluded` and none of `quantized`, as short as ModelOpt's: for each
-    module its first prefix at a dot, `a.b*` or else `a.b.*`, that starts no quantized module, or else its name."""
+    """Names and `prefix*` patterns that match all of `excluded` and none of `quantized`, as short as ModelOpt's: for
+    each module its first prefix at a dot, `a.b*` or else `a.b.*`, that starts no quantized module, or else its name."""
     taken = {name[:i] for name in quantized for i in range(len(name) + 1)}
-    found: set[str] = set()
+    patterns: set[str] = set()
     for name in excluded:
         prefixes = [name[:i] for i, character in enumerate(name) if character == "."]
         candidates = [pattern for prefix in prefixes for pattern in (prefix, f"{prefix}.") if pattern not in taken]
-        found.add(f"{candidates[0]}*" if candidates else name)
-    return found
+        patterns.add(f"{candidates[0]}*" if candidates else name)
+    return patterns

@@ -2,16 +2,16 @@
 
     W[o, i] ~ 2^e[o, i // 32] * q[o, i],    q in +-{0, 0.5, 1, 1.5, 2, 3, 4, 6} packed as in `fp4`
 
-    e = ceil(log2(max|block| / 6)), at least -127: the least power of two that saturates nothing; stored as uint8 e + 127
-    q = round(W / 2^e), to nearest, ties to the even code
+    e = ceil(log2(max|block| / 6)), at least -127: the least power of two that saturates nothing; stored as uint8 e +
+    127 q = round(W / 2^e), to nearest, ties to the even code
 
 The specification lets the implementation choose e (its example, floor(log2 max|block|) - 2, cuts values above 6 * 2^e)
 and asks for ties to even. ModelOpt 0.47 has the same e but rounds ties toward zero and writes zeros as -0.0: our codes
 differ from its codes on those two and nowhere else. Range 2^-127 to 2^127; cost 4 + 8/32 = 4.25 bits a weight.
 
 e is read from the bits of max|block| = m * 2^k, 1 <= m < 2: e = k - 2 if m <= 1.5 else k - 1. Dividing by 2^e is
-multiplying by a power of two made of bits too. Both are exact on every device; a logarithm is not. Left out: e - 1 where
-that has the smaller error.
+multiplying by a power of two made of bits too. Both are exact on every device; a logarithm is not. Left out: e - 1
+where that has the smaller error.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     s = argmin over the candidates of  sum_j h_j (W_j - g * s * q_j(s))^2,    q_j(s) = round(W_j / (g * s)) on E2M1
 
-or, with the whole curvature of the block, e H_B e^T for e = W_B - g * s * q(s). h_j = E[x_j^2] is the mean square of the
-j-th input: an error in a weight counts as much as the input it is multiplied with. Without calibration h = 1.
+or, with the whole curvature of the block, e H_B e^T for e = W_B - g * s * q(s). h_j = E[x_j^2] is the mean square of
+the j-th input: an error in a weight counts as much as the input it is multiplied with. Without calibration h = 1.
 Candidates: `grids.neighbours` of the scale that puts the largest value on 6, that one first, so that it wins a tie.
 """
 

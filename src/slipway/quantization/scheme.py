@@ -23,8 +23,8 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Scheme:
-    """`formats`: every quantized module's, in the checkpoint's order, an expert's projections each by name; `kept`: modules
-    left in bf16; `kv_cache`: whether keys and values get FP8 scales; `version` of this package."""
+    """`formats`: every quantized module's, in the checkpoint's order, an expert's projections each by name; `kept`:
+    modules left in bf16; `kv_cache`: whether keys and values get FP8 scales; `version` of this package."""
 
     formats: Mapping[str, Format]
     kept: Sequence[str]
@@ -33,21 +33,25 @@ class Scheme:
 
     def by_format(self) -> dict[str, tuple[Format, list[str]]]:
         """Modules of each format, by its name, in order."""
-        found: dict[str, tuple[Format, list[str]]] = {}
+        groups: dict[str, tuple[Format, list[str]]] = {}
         for module, fmt in self.formats.items():
-            found.setdefault(fmt.name, (fmt, []))[1].append(module)
-        return found
+            groups.setdefault(fmt.name, (fmt, []))[1].append(module)
+        return groups
 
 
 class Layout(Protocol):
+    """How quantized weights lie on disk: names, shapes, and the documents that describe them."""
+
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The layout's name in the config."""
 
     def require(self, scheme: Scheme) -> None:
         """Raise ConfigError for what no runtime loads from this layout, or loads wrongly."""
 
     def places(self, module: str, fmt: Format, info: TensorInfo) -> dict[Role, Place]:
-        """All that will be written for the weight of `module`, [O, I] or, of experts stacked in one tensor, [E, O, I]."""
+        """All that will be written for the weight of `module`, [O, I] or, of experts stacked in one tensor, [E, O,
+        I]."""
 
     def store(self, fmt: Format, role: Role, value: torch.Tensor) -> torch.Tensor:
         """A role's value, of the shape that `fmt.outputs` says or a scalar, as it goes to disk."""
@@ -69,6 +73,8 @@ def require_one_format_a_unit(scheme: Scheme) -> None:
         names = {quantized.get(module, "bf16") for module in unit}
         if len(names) > 1:
             raise ConfigError(
-                f"formats of {', '.join(unit[:4])}", ", ".join(sorted(names)), "one: runtimes run them as one matmul",
+                f"formats of {', '.join(unit[:4])}",
+                ", ".join(sorted(names)),
+                "one: runtimes run them as one matmul",
                 "give them the same format, or keep all of them in bf16",
-            )  # fmt: skip
+            )

@@ -2,9 +2,9 @@
 
     gate_up_proj [E, H, 2F], down_proj [E, F, H]    H features of the model, F of an expert
 
-Quantized, they are rows [E * O, I] with one scalar for all experts, which is what ModelOpt does, and go back to [E, I, O]
-on disk (`modelopt_layout`). Experts stacked as `W[e] @ x`, [E, 2F, H], are refused: ModelOpt takes those apart, one tensor
-for each expert and projection, and no runtime loads them otherwise.
+Quantized, they are rows [E * O, I] with one scalar for all experts, which is what ModelOpt does, and go back to [E, I,
+O] on disk (`modelopt_layout`). Experts stacked as `W[e] @ x`, [E, 2F, H], are refused: ModelOpt takes those apart, one
+tensor for each expert and projection, and no runtime loads them otherwise.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ def require_inputs_first(name: str, gate_up: TensorInfo, hidden: int) -> None:
     _, first, second = gate_up.shape
     if first != hidden or second == hidden:
         raise CheckpointError(
-            f"tensor {name}", f"shape {list(gate_up.shape)}", f"[experts, {hidden}, 2 x features of an expert]",
+            f"tensor {name}",
+            f"shape {list(gate_up.shape)}",
+            f"[experts, {hidden}, 2 x features of an expert]",
             "write the experts as one tensor each, or exclude them",
-        )  # fmt: skip
+        )
 
 
 def logical(info: TensorInfo) -> TensorInfo:

@@ -16,7 +16,7 @@ from slipway.errors import CheckpointError, ConfigError
 from slipway.quantization.formats import FORMATS
 from slipway.quantization.layouts import LAYOUTS, Layout, Scheme
 from slipway.quantization.methods import encoder
-from slipway.quantization.mixed_precision import climb, table
+from slipway.quantization.mixed_precision import assign_formats, table
 from slipway.store.code_version import code_digest
 from slipway.streaming import tensor_plan as planning
 from slipway.streaming.budget import Budget
@@ -57,7 +57,7 @@ def export(model: Model, out: Path, params: QuantizeConfig, progress: Progress) 
         from slipway.streaming.precision_survey import survey
 
         ladders = survey(model.source, model.directory, plan, params, tokens, work)
-        chosen = climb(ladders, params.max_bits)
+        chosen = assign_formats(ladders, params.max_bits)
         plan, measured = _plan(model, params, chosen), table(ladders, chosen)
     scheme = plan.scheme(__version__, kv_cache=params.kv_cache == "fp8")
     layout.require(scheme)

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from slipway.errors import ConfigError
-from slipway.quantization.mixed_precision import Ladder, Rung, climb, table
+from slipway.quantization.mixed_precision import Ladder, Rung, assign_formats, table
 
 
 def ladder(name, parameters, *errors):
@@ -30,19 +30,19 @@ def test_the_worst_goes_up_first_and_only_as_far_as_the_budget_reaches():
         ladder("b", 100, 0.09, 0.0007, 0.0),
         ladder("c", 100, 0.009, 0.0007, 0.0),
     ]
-    assert climb(ladders, 5.7) == {"a": "nvfp4a16", "b": "fp8", "c": "nvfp4a16"}
-    assert climb(ladders, 4.5) == dict.fromkeys("abc", "nvfp4a16")
-    assert climb(ladders, 16.0) == dict.fromkeys("abc", "bf16")
+    assert assign_formats(ladders, 5.7) == {"a": "nvfp4a16", "b": "fp8", "c": "nvfp4a16"}
+    assert assign_formats(ladders, 4.5) == dict.fromkeys("abc", "nvfp4a16")
+    assert assign_formats(ladders, 16.0) == dict.fromkeys("abc", "bf16")
 
 
 def test_a_small_unit_still_fits_where_a_large_one_does_not():
     ladders = [ladder("large", 1000, 0.9, 0.1, 0.0), ladder("small", 10, 0.001, 0.0001, 0.0)]
-    assert climb(ladders, 4.6) == {"large": "nvfp4a16", "small": "fp8"}
+    assert assign_formats(ladders, 4.6) == {"large": "nvfp4a16", "small": "fp8"}
 
 
-def test_modules_of_a_unit_climb_together():
+def test_modules_of_a_unit_have_one_format():
     unit = Ladder(("q", "k", "v"), 30, (Rung("nvfp4a16", 4.5, 0.1), Rung("bf16", 16.0, 0.0)))
-    assert climb([unit, ladder("o", 300, 0.001, 0.0001, 0.0)], 6.0) == {
+    assert assign_formats([unit, ladder("o", 300, 0.001, 0.0001, 0.0)], 6.0) == {
         "q": "bf16",
         "k": "bf16",
         "v": "bf16",
@@ -51,8 +51,8 @@ def test_modules_of_a_unit_climb_together():
 
 
 def test_a_rung_that_is_no_better_is_passed_over():
-    assert climb([ladder("a", 10, 0.01, 0.02, 0.0)], 9.0) == {"a": "nvfp4a16"}
-    assert climb([ladder("a", 10, 0.01, 0.02, 0.0)], 16.0) == {"a": "bf16"}
+    assert assign_formats([ladder("a", 10, 0.01, 0.02, 0.0)], 9.0) == {"a": "nvfp4a16"}
+    assert assign_formats([ladder("a", 10, 0.01, 0.02, 0.0)], 16.0) == {"a": "bf16"}
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -64,7 +64,7 @@ def test_against_every_choice(seed):
         for i in range(6)
     ]
     budget = draw.uniform(4.6, 10)
-    bits, error = bits_and_error(ladders, climb(ladders, budget))
+    bits, error = bits_and_error(ladders, assign_formats(ladders, budget))
     fmts = ("nvfp4a16", "fp8", "bf16")
     every = [
         bits_and_error(ladders, dict(zip("012345", choice, strict=True)))
@@ -77,7 +77,7 @@ def test_against_every_choice(seed):
 
 def test_a_budget_below_the_format_is_refused():
     with pytest.raises(ConfigError, match=r"quantize\.max_bits: 4\.2; expected at least 4\.500, what nvfp4a16 takes"):
-        climb([ladder("a", 10, 0.1, 0.01, 0.0)], 4.2)
+        assign_formats([ladder("a", 10, 0.1, 0.01, 0.0)], 4.2)
 
 
 def test_the_record():
