@@ -77,8 +77,7 @@ PENDING_TESTS: set[str] = {
     "weights/merged.py",
     "weights/model_files.py",
 }
-PENDING_STRAYS: set[str] = {
-}
+PENDING_STRAYS: set[str] = {}
 PENDING_LENGTHS: set[str] = {
     "streaming/budget.py",
     "streaming/weight_error.py",
