@@ -16,6 +16,8 @@ $(VENV)/ship.stamp: requirements.lock pyproject.toml
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps -e .
 # A path from .venv to src, not from the root: Python reads this file in the locale's encoding, and with LC_ALL=C a clone in a
 # folder with other letters than ASCII would end every start of this environment. It also lets the clone move.
+	@for d in $(VENV)/lib/python*/site-packages; do \
+	  echo "import os; os.environ.setdefault('PREFECT_PLUGINS_ENABLED', 'true')" > "$$d/_slipway_prefect.pth"; done
 	@[ "$(VENV)" != .venv ] || for f in .venv/lib/python*/site-packages/*_slipway.pth; do echo ../../../../src > "$$f"; done
 	@touch $@
 

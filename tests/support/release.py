@@ -43,6 +43,8 @@ def environment_for(folder: Path, base: Path) -> Path:
         (folder / ".venv/bin" / name).symlink_to(executable)
     (folder / ".venv/pyvenv.cfg").write_text(f"home = {executable.parent}\nversion = {sys.version.split()[0]}\n")
     (purelib / "_slipway.pth").write_text("../../../../src\n")  # relative, as `make setup` leaves it
+    plugin = "import os; os.environ.setdefault('PREFECT_PLUGINS_ENABLED', 'true')\n"
+    (purelib / "_slipway_prefect.pth").write_text(plugin)  # as `make setup` leaves it
     packages = [p for p in map(Path, sys.path) if p.name == "site-packages"]
     lines = "".join(f"import site; site.addsitedir({str(p)!r})\n" for p in packages)
     (purelib / "b_packages.pth").write_text(lines, encoding="utf-8")

@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from slipway.errors import ConfigError
 from slipway.ops.services import Services
+from slipway.ops.surroundings import require_usable_proxies
 from slipway.system.http import loopback_without_proxy
 from slipway.system.installed import require
 
@@ -54,6 +55,7 @@ def _environment() -> dict[str, str]:
     No telemetry, the server that `make up` started on another port and its credentials, UTF-8 text in any locale,
     loopback without a proxy, and what the user typed, for the record.
     """
+    require_usable_proxies(os.environ)
     services = Services.here()
     environment = {
         "DO_NOT_TRACK": "1",

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,6 +22,9 @@ from slipway.config.load import Config
 from slipway.engines.llamacpp.build import Build, build_id, find_tools, is_complete
 from slipway.engines.llamacpp.cpu_flags import unknown_to
 from slipway.errors import ResourceError
+from slipway.ops.credentials import FILE, read_credentials
+from slipway.ops.services import Services
+from slipway.ops.surroundings import PROXY_VARIABLES, require_usable_proxies, require_writable
 from slipway.system import installed
 from slipway.system.http import base_url, is_healthy, is_loopback
 from slipway.system.ports import is_free
@@ -53,7 +57,7 @@ class Check:
 def check(config: Config) -> list[Check]:
     """Every check, in the order in which a person would mend things."""
     gpus = _gpus()
-    cache = Path(config.store.cache).expanduser()
+    cache = Path(os.path.expanduser(config.store.cache))  # noqa: PTH111 - a home that nobody knows stays `~`
     return [
         python(sys.version_info[:3]),
         *packages(),
@@ -63,6 +67,8 @@ def check(config: Config) -> list[Check]:
         disk("store", Path(config.store.root)),
         disk("cache", cache),
         memory(_available_memory()),
+        proxies(os.environ),
+        credentials(Services.here()),
         service("Prefect", *_prefect(), "/api/health", "SLIPWAY_PREFECT_PORT"),
         service("MLflow", *_address(config.tracking.uri.get_secret_value()), "/health", "SLIPWAY_MLFLOW_PORT"),
         deploy_ports(config.deploy),
@@ -197,6 +203,28 @@ def service(name: str, host: str, port: int, health: str, variable: str) -> Chec
         return Check(name, "ok", f"not running; port {port} is free", "`make up` starts it")
     advice = f"see who it is with `ss -ltnp`, stop it, or choose another port: {variable}={port + 1}"
     return Check(name, "fail", f"port {port} is held by something else", advice)
+
+
+def proxies(environment: Mapping[str, str]) -> Check:
+    """A SOCKS proxy needs a package; any other is used for the world outside, never for loopback."""
+    try:
+        require_usable_proxies(environment)
+    except ResourceError as err:
+        return Check("proxies", "fail", f"{err.thing}={err.value}", err.next_step)
+    names = sorted(name for name, value in environment.items() if name.lower() in PROXY_VARIABLES and value)
+    return Check("proxies", "ok", f"{', '.join(names)}: never for loopback" if names else "none", "")
+
+
+def credentials(services: Services) -> Check:
+    """The services folder and the file with the credentials of Prefect and MLflow, which `make up` creates."""
+    try:
+        require_writable("SLIPWAY_SERVICES", str(services.data))
+        if not (services.data / FILE).exists():
+            return Check("credentials", "ok", "none yet", "`make up` creates them")
+        read_credentials(services.data)
+    except ResourceError as err:
+        return Check("credentials", "fail", f"{err.thing}: {err.value}", err.next_step)
+    return Check("credentials", "ok", str(services.data / FILE), "")
 
 
 def deploy_ports(params: DeployConfig) -> Check:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import os
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,17 +23,49 @@ if TYPE_CHECKING:
     from prefect.client.schemas.responses import DeploymentResponse
     from prefect.plugins import HookContext
 
+# The commands that talk to a server; `prefect version` and `prefect config` work anywhere.
+SERVER_COMMANDS = (
+    "artifact",
+    "automation",
+    "deploy",
+    "deployment",
+    "flow",
+    "flow-run",
+    "task-run",
+    "work-pool",
+    "worker",
+)
+
 
 @register_hook
 def setup_environment(*, ctx: HookContext) -> SetupResult:
     """Log in to this machine's own server, without a proxy; let deployments be named without their flow, where that
     name is unique; send no telemetry. What the user has set in the environment stays."""
+    _require_server(ctx.api_url)
     from prefect.client.orchestration._deployments.client import DeploymentAsyncClient
 
     stock = DeploymentAsyncClient.read_deployment_by_name
     if not hasattr(stock, "__wrapped__"):
         DeploymentAsyncClient.read_deployment_by_name = _by_short_name(stock)  # type: ignore[method-assign]
     return SetupResult(env={"DO_NOT_TRACK": "1", **loopback_without_proxy(os.environ), **_login(ctx.api_url or "")})
+
+
+def _require_server(api_url: str | None) -> None:
+    """End `prefect deployment run ...` and its like in one line where nothing names a server.
+
+    That is so in any folder but the project's root, where `prefect.toml` does. Prefect would start a server of its own,
+    that knows no deployment, and fail half a minute later.
+    """
+    program, words = Path(sys.argv[0]), sys.argv[1:]
+    is_command = program.name == "prefect" or program.parts[-2:] == ("prefect", "__main__.py")
+    if api_url or is_root(Path.cwd()) or not is_command or not words or words[0] not in SERVER_COMMANDS:
+        return
+    clone = Path(__file__).resolve().parents[3]
+    place = f"cd {shlex.quote(str(clone))}" if is_root(clone) else "cd to the project's root"
+    raise SystemExit(
+        f"prefect {words[0]}: no server is named in {Path.cwd()}; expected the project's root, which holds prefect.toml. "
+        f"Next: `{place}`, then run again, or export PREFECT_API_URL"
+    )
 
 
 def _login(api_url: str) -> dict[str, str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from slipway.errors import ConfigError
 from slipway.ops.credentials import Credentials, credentials_for
+from slipway.ops.surroundings import require_usable_proxies
 from slipway.system.files import write_atomic
 from slipway.system.http import loopback_without_proxy
 
@@ -76,8 +77,12 @@ class Services:
 
     def environment(self) -> dict[str, str]:
         """What the services, and every command that talks to them, need. Telemetry is off, text is UTF-8 in any locale,
-        loopback is reached without a proxy, and nothing is written to the home folder. Holds no credentials."""
+        loopback is reached without a proxy, and nothing is written to the home folder. Holds no credentials.
+
+        Raises ResourceError for a proxy that no HTTP client here can use.
+        """
         mlflow_hosts = ",".join(f"{name}:{self.mlflow_port}" for name in (HOST, "localhost"))
+        require_usable_proxies(os.environ)
         return {
             **os.environ,
             **loopback_without_proxy(os.environ),

@@ -12,8 +12,11 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 from rich.console import Console
 
@@ -91,8 +94,19 @@ def worker(services: Services) -> None:
     """Become the worker, once the server answers: supervisord starts both at the same time. Does not return."""
     _wait(services, "Prefect", lambda: is_healthy(services.prefect_url + PREFECT_HEALTH))
     os.environ.update(read_credentials(services.data).prefect_environment())
+    # Prefect's worker keeps files in `runner_storage` of the temporary folder, which belongs to whoever made it first.
+    os.environ["TMPDIR"] = str(_own_temporary_folder())
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process"]
     os.execv(sys.executable, [*command, "--name", "local", "--limit", "1"])  # noqa: S606 - takes this process's place
+
+
+def _own_temporary_folder() -> Path:
+    """A folder for this user alone in the temporary folder: with a short path, since sockets are made there."""
+    folder = Path(tempfile.gettempdir()) / f"slipway-{os.geteuid()}"
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    owned = folder.is_dir() and not folder.is_symlink() and folder.stat().st_uid == os.geteuid()
+    return folder if owned else Path(tempfile.mkdtemp(prefix="slipway-"))
 
 
 def supervisor(services: Services) -> ProcessIdentity | None:

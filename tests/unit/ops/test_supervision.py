@@ -6,12 +6,14 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from slipway.errors import ResourceError
+from slipway.ops import supervision
 from slipway.ops.services import Services
 from slipway.ops.supervision import down, main, up
 
@@ -72,6 +74,18 @@ def test_down_needs_no_installed_orchestrator(services: Services) -> None:
     """`make down` in a clone without `.venv` imports neither Prefect nor MLflow."""
     code = "import sys, slipway.ops.supervision; sys.exit(bool({'prefect', 'mlflow', 'uvicorn'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_workers_temporary_folder_is_its_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = supervision._own_temporary_folder()
+    assert folder == tmp_path / f"slipway-{os.geteuid()}" == supervision._own_temporary_folder()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    folder.rmdir()
+    folder.symlink_to(tmp_path)  # somebody else was first
+    other = supervision._own_temporary_folder()
+    assert other != folder
+    assert stat.S_IMODE(other.stat().st_mode) == 0o700
 
 
 def test_an_unknown_action_is_one_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
