@@ -56,8 +56,11 @@ def _require_server(api_url: str | None) -> None:
     That is so in any folder but the project's root, where `prefect.toml` does. Prefect would start a server of its own,
     that knows no deployment, and fail half a minute later.
     """
-    program, words = Path(sys.argv[0]), sys.argv[1:]
-    is_command = program.name == "prefect" or program.parts[-2:] == ("prefect", "__main__.py")
+    words = sys.argv[1:]
+    # Under `python -m`, argv[0] is still "-m" while the package is imported.
+    is_command = Path(sys.argv[0]).name == "prefect" or (
+        sys.argv[0] == "-m" and sys.orig_argv[1:3] == ["-m", "prefect"]
+    )
     if api_url or is_root(Path.cwd()) or not is_command or not words or words[0] not in SERVER_COMMANDS:
         return
     clone = Path(__file__).resolve().parents[3]
