@@ -23,6 +23,6 @@ def test_config_shows_an_override_in_its_table() -> None:
     assert row.split()[1] == "2.0"
 
 
-def test_a_stage_without_its_job_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"job file: .*/job.json; expected an existing job.json"):
-        CliRunner().invoke(app, ["stage", "merge", str(tmp_path / "job.json")], catch_exceptions=False)
+def test_a_stage_without_its_stage_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"stage file: .*/stage.json; expected an existing stage.json"):
+        CliRunner().invoke(app, ["stage", "merge", str(tmp_path / "stage.json")], catch_exceptions=False)

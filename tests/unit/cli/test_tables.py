@@ -9,9 +9,11 @@ import pytest
 
 from slipway.cli import tables
 from slipway.config.load import Config
-from slipway.deployment.state import Stopped
+from slipway.deployment.releases import Stopped
 from slipway.errors import ConfigError
 from slipway.ops.doctor import Check
+from slipway.ops.stage_processes import StageProcess
+from slipway.ops.stop import StopReport
 
 LONG = "/srv/" + "deep/" * 40 + "model"
 
@@ -70,7 +72,14 @@ def test_pins(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_what_was_stopped_and_that_nothing_was(capsys: pytest.CaptureFixture[str]) -> None:
-    tables.show_stopped([Stopped("0001-ab", 42, "http://[::1]:8091/v1")], "local")
-    assert capsys.readouterr().out == "stopped release 0001-ab: pid 42, http://[::1]:8091/v1\n"
-    tables.show_stopped([], "local")
-    assert capsys.readouterr().out == "nothing runs on target local\n"
+    report = StopReport(
+        engines=[Stopped("0001-ab", 42, "http://[::1]:8091/v1")],
+        stages=[StageProcess("train_cpu-0123", 43, followed=False)],
+    )
+    tables.show_stopped(report, "local")
+    assert capsys.readouterr().out.splitlines() == [
+        "stopped release 0001-ab: pid 42, http://[::1]:8091/v1",
+        "stopped stage train_cpu-0123: pid 43; `slipway run` resumes it",
+    ]
+    tables.show_stopped(StopReport(), "local")
+    assert capsys.readouterr().out == "nothing ran on target local\n"
