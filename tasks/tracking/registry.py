@@ -27,7 +27,7 @@ def external_model(tracker: Tracker, artifact: Artifact, run_id: str) -> str:
     )
     if models:
         return str(models[0].model_id)
-    tags = {"uri": mask(artifact.uri), "digest": artifact.digest, "kind": artifact.kind}
+    tags = {"uri": mask(tracker.uri_of(artifact)), "digest": artifact.digest, "kind": artifact.kind}
     params = {k: str(v) for k, v in numbers(artifact.summary).items()}
     name = f"{artifact.kind}-{artifact.digest[:12]}"
     model = mlflow.create_external_model(
@@ -53,7 +53,7 @@ def register(tracker: Tracker, engine: Engine, verdict: Verdict, card: str) -> s
     outcome = str(verdict.read_json("verdict.json")["outcome"])
     if not version:
         model_id = tracker.models.get(engine.digest) or external_model(tracker, engine, tracker.parent)
-        tags = {"digest": engine.digest, "uri": mask(engine.uri), "gate": outcome}
+        tags = {"digest": engine.digest, "uri": mask(tracker.uri_of(engine)), "gate": outcome}
         made = client.create_model_version(
             name, f"models:/{model_id}", tracker.parent, tags, description=describe(mask(card)), model_id=model_id
         )

@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from slipway.config.load import Config
 from slipway.pipeline.ensure import Made
 from slipway.store.artifacts import Adapter, Artifact, Checkpoint, Dataset, Engine, Quantized
+from slipway.store.references import reference_to
 from slipway.system.redact import mask
 from slipway.system.throttle import Throttle
 from tasks.health import require_tracking
@@ -62,7 +63,7 @@ class Tracker:
             Path(raw).stem,
             digest[:DIGEST_CHARS],
             "local",
-            json.dumps({"uri": data.uri}),
+            json.dumps({"uri": self.uri_of(data)}),
             profile=json.dumps(data.summary),
         )
         tags = {"mlflow.data.context": "training", "artifact": data.digest, "dvc": revision or "not versioned"}
@@ -70,6 +71,10 @@ class Tracker:
             self.parent, [entities().DatasetInput(entity, [entities().InputTag(k, v) for k, v in tags.items()])]
         )
         self.tags({"slipway.data_digest": digest, "slipway.data_revision": revision or "not versioned"})
+
+    def uri_of(self, artifact: Artifact) -> str:
+        """How MLflow names an artifact: `<kind>/<key>` below the store, which may move; its path where it lies elsewhere."""
+        return reference_to(artifact, Path(self.config.store.root))["uri"]
 
     def tags(self, tags: Mapping[str, str]) -> None:
         """Tags of the parent run, masked and cut to MLflow's 5000 characters."""
@@ -140,7 +145,7 @@ class StageRun:
             "slipway.reused": str(made.reused).lower(),
             "slipway.why": made.why,
             "slipway.digest": artifact.digest,
-            "slipway.uri": artifact.uri,
+            "slipway.uri": self.tracker.uri_of(artifact),
         }
         self.tracker.client.log_batch(
             self.run_id,

@@ -178,7 +178,7 @@ def test_weights_are_registered_by_reference(world: World, first: Outcome) -> No
     version = world.client().get_model_version(LINE, "1")
     assert version.tags["digest"] == digest
     model = world.client().get_logged_model(version.source.removeprefix("models:/"))
-    assert Path(model.tags["uri"], "model.gguf").is_file()
+    assert Path(world.config().store.root, model.tags["uri"], "model.gguf").is_file()
     assert not list(world.folder.glob("mlruns/**/*.gguf")) + list(world.folder.glob("mlruns/**/*.safetensors"))
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,15 +49,16 @@ class Item:
         return {**vars(self), "path": str(self.path)}
 
 
-def plan(config: Config) -> list[Item]:
-    """Everything in the store of `config`, with what is to become of it. Reads only.
+def plan(config: Config, jobs: Collection[str] | None = None) -> list[Item]:
+    """Everything in the store of `config`, with what is to become of it. Reads only. `jobs`: names of the training jobs that
+    run, where they have been asked for already.
 
     Raises StateError when a record that says what is needed (a release, the last run) cannot be read: then nothing can be
     called unneeded.
     """
     root = Path(config.store.root).resolve()
     present = entries(root)
-    jobs = {job.name for job in training_jobs(config)[0]}
+    jobs = {job.name for job in training_jobs(config)[0]} if jobs is None else jobs
     works = {e.name: _why_work_stays(e, jobs, _newest_training(present)) for e in present if e.what == "work"}
     needed = _needed(config, root, present, works)
     return [*(_item(entry, needed, works) for entry in present), *_old_logs(root)]
@@ -155,7 +156,7 @@ def _newest_training(present: list[Entry]) -> str:
     return max(saved, key=lambda e: e.made).name if saved else ""
 
 
-def _why_work_stays(entry: Entry, jobs: set[str], newest_training: str) -> str:
+def _why_work_stays(entry: Entry, jobs: Collection[str], newest_training: str) -> str:
     """Why a work folder stays; empty when nobody needs it."""
     if is_held(entry.path.with_name(f"{entry.name}.lock")):
         return "a stage works in it"

@@ -30,7 +30,7 @@ def overview(config: Config) -> dict[str, Any]:
         "target": config.deploy.target,
         "releases": _releases(config),
         "store": str(root),
-        "freeable": freeable(plan(config)),
+        "freeable": freeable(plan(config, {job.name for job in jobs})),
         "artifacts": _artifacts(root),
         "training": [job.to_json() for job in jobs],
         "runs": _runs(root),

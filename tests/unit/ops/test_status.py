@@ -44,3 +44,13 @@ def test_training_is_shown_with_what_is_saved_and_who_follows(config, tmp_path, 
     assert [row["what"] for row in overview(config)["leftovers"]] == [f"unfinished {work.name}"], (
         "once it ended, it is said"
     )
+
+
+def test_what_gc_would_free_is_said_with_its_bytes(config, tmp_path, capsys):
+    leftover = tmp_path / "store/engine/.tmp-abc-7"
+    leftover.mkdir(parents=True)
+    (leftover / "model.gguf").write_bytes(b"x" * 5000)
+    document = overview(config)
+    assert document["freeable"] == {"count": 1, "bytes": 5000}
+    show_status(document)
+    assert "`slipway gc` would free 5.0 kB in 1 entries" in capsys.readouterr().out
