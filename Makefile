@@ -1,11 +1,11 @@
-# Two commands matter: `make ship` runs the whole chain on this machine, `make test` proves it.
+# Three commands matter: `make smoke` runs every stage in two minutes, `make ship` makes the model, `make test` proves it all.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 SET    ?=
 WORKERS ?= 2  # test processes; many tests wait more than they compute
 
-.PHONY: help ship test up down setup lint clean
+.PHONY: help smoke ship test up down setup lint clean
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -26,6 +26,11 @@ $(VENV)/test.stamp: $(VENV)/ship.stamp requirements-test.lock
 	@touch $@
 
 setup: $(VENV)/ship.stamp  ## install the locked packages into .venv
+
+smoke: setup  ## every stage for real on a few rows, in about two minutes, promoted to a target of its own
+	$(BIN)/python -m slipway doctor --quiet
+	PATH="$(CURDIR)/$(BIN):$$PATH" infra/local/up
+	$(BIN)/python -m slipway run layers=smoke $(SET)
 
 ship: setup  ## run the whole chain here; overrides: make ship SET="train.epochs=2"
 	$(BIN)/python -m slipway doctor --quiet

@@ -40,7 +40,8 @@ def roll_back(config: Any) -> None:
 if __name__ == "__main__":
     arguments = parser((__doc__ or "").splitlines()[0])
     arguments.add_argument("action", choices=["promote", "rollback"])
-    arguments.add_argument("verdict", nargs="?", help="verdict directory; default: the newest in the store")
+    arguments.add_argument("verdict", nargs="?", help="verdict directory; default: the newest of the config's line")
+    arguments.add_argument("--set", action="append", default=[], dest="overrides", help="key=value or layers=NAME")
     given = arguments.parse_args()
     chosen = roll_back if given.action == "rollback" else functools.partial(promote_candidate, verdict=given.verdict)
-    sys.exit(attempt(lambda: load_config(given.conf), chosen, as_json=given.json))
+    sys.exit(attempt(lambda: load_config(given.conf, given.overrides), chosen, as_json=given.json))

@@ -13,7 +13,7 @@ from slipway.cli.progress import StageLine
 from slipway.config.deploy import DeployConfig
 from slipway.config.load import Config
 from slipway.deployment import promotion, state
-from slipway.deployment.candidate import Candidate, candidate_of, newest_verdict, read_verdict
+from slipway.deployment.candidate import Candidate, candidate_of, newest_candidate, read_verdict
 from slipway.deployment.promotion import Note
 from slipway.deployment.releases import Release
 from slipway.evaluation.gate_rules import require_pass
@@ -27,8 +27,7 @@ from tasks.tracking import registry
 @task(name="judged candidate", task_run_name="judged candidate", cache_policy=NO_CACHE)
 def judged_candidate(config: Config, verdict: str | None) -> Candidate:
     """What the verdict in this directory, or the store's newest, is about. Raises SlipwayError when there is none or an ancestor is gone."""
-    judged = read_verdict(Path(verdict)) if verdict else newest_verdict(Path(config.store.root))
-    return candidate_of(judged, config)
+    return candidate_of(read_verdict(Path(verdict)), config) if verdict else newest_candidate(config)
 
 
 @task(name="rival", task_run_name="rival", cache_policy=NO_CACHE)

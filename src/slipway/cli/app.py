@@ -36,7 +36,10 @@ app = typer.Typer(
 
 # With an example each, in the order of --help.
 COMMANDS = (
-    (pipeline_commands.run, "`slipway run train.epochs=2 layers.quantize=formats/fp8`"),
+    (
+        pipeline_commands.run,
+        "`slipway run train.epochs=2 layers.quantize=formats/fp8`, or a quick one, `slipway run layers=smoke`",
+    ),
     (pipeline_commands.stage, "`slipway stage merge .slipway/work/merge-1f3a/stage.json`"),
     (
         model_commands.quantize,

@@ -25,9 +25,13 @@ def run_flow(conf: Path, overrides: Sequence[str], as_json: bool) -> NoReturn:
     _become("finetune_and_ship", ["--conf", str(conf), *_json(as_json), *overrides])
 
 
-def run_promotion(action: str, conf: Path, verdict: Path | None, as_json: bool) -> NoReturn:
-    """Become the flow promote or rollback, with its record in Prefect and MLflow. Raises ConfigError elsewhere."""
-    _become("promote", [action, "--conf", str(conf), *_json(as_json), *([str(verdict)] if verdict else [])])
+def run_promotion(action: str, conf: Path, overrides: Sequence[str], verdict: Path | None, as_json: bool) -> NoReturn:
+    """Become the flow promote or rollback, with its record in Prefect and MLflow. Raises ConfigError outside the
+    project's root.
+    """
+    settings = [part for word in overrides for part in ("--set", word)]
+    judged = [str(verdict)] if verdict else []
+    _become("promote", [action, "--conf", str(conf), *settings, *_json(as_json), *judged])
 
 
 def _json(as_json: bool) -> list[str]:

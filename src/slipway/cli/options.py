@@ -8,7 +8,10 @@ from typing import Annotated
 import typer
 
 Overrides = Annotated[
-    list[str] | None, typer.Argument(help="Config overrides, `section.key=value`.", show_default=False)
+    list[str] | None,
+    typer.Argument(
+        help="Config overrides, `section.key=value`; `layers=NAME` is a preset of conf/presets.", show_default=False
+    ),
 ]
 Conf = Annotated[Path, typer.Option(help="Folder with base.yaml and its layers.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]

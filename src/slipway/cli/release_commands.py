@@ -8,12 +8,19 @@ from typing import Annotated
 import typer
 
 from slipway.cli import tables
-from slipway.cli.options import AsJson, Conf
+from slipway.cli.options import AsJson, Conf, Overrides
 
 
 def promote(
     verdict: Annotated[
-        Path | None, typer.Argument(help="Verdict artifact; default: the newest in the store.", show_default=False)
+        Path | None,
+        typer.Argument(
+            help="Verdict artifact; default: the newest of the config's data and model.", show_default=False
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Config override, `key=value` or `layers=NAME`.", show_default=False),
     ] = None,
     conf: Conf = Path("conf"),
     as_json: AsJson = False,
@@ -21,24 +28,24 @@ def promote(
     """Promote the candidate of a passed verdict to the target; the champion keeps serving if anything fails."""
     from slipway.cli.flows import run_promotion
 
-    run_promotion("promote", conf, verdict, as_json)
+    run_promotion("promote", conf, settings or [], verdict, as_json)
 
 
-def rollback(conf: Conf = Path("conf"), as_json: AsJson = False) -> None:
+def rollback(overrides: Overrides = None, conf: Conf = Path("conf"), as_json: AsJson = False) -> None:
     """Bring the previous release back: started beside the champion, checked, then switched."""
     from slipway.cli.flows import run_promotion
 
-    run_promotion("rollback", conf, None, as_json)
+    run_promotion("rollback", conf, overrides or [], None, as_json)
 
 
-def stop(conf: Conf = Path("conf"), as_json: AsJson = False) -> None:
+def stop(overrides: Overrides = None, conf: Conf = Path("conf"), as_json: AsJson = False) -> None:
     """Stop the target's engine, and stages that no run follows. Releases stay: `slipway promote` or `rollback` starts
     one again.
     """
     from slipway.config.load import load_config
     from slipway.ops.stop import stop as stop_all
 
-    config = load_config(conf)
+    config = load_config(conf, overrides or [])
     report = stop_all(config)
     if as_json:
         tables.show_json(report.to_json())

@@ -15,7 +15,7 @@ from slipway.store.store import A, load, verify
 
 SECTION_OF = {
     "fetch": "model",
-    "train": "train",
+    "train_cpu": "train",
     "merge": "merge",
     "quantize": "quantize",
     "engine": "engine",
@@ -40,7 +40,7 @@ class Candidate:
 
 
 def candidate_of(verdict: Verdict, config: Config) -> Candidate:
-    """Follow the manifests. `config` gives what no stage recorded (deploy, store, tracking).
+    """Follow the manifests. `config` gives what no stage recorded (evaluate, deploy, store, tracking).
 
     Raises StateError when an ancestor is gone, damaged or not recorded; ConfigError when its params are not understood.
     """
@@ -58,16 +58,30 @@ def candidate_of(verdict: Verdict, config: Config) -> Candidate:
         if ancestor.stage in SECTION_OF
     }
     sections = {SECTION_OF[stage]: params for stage, params in recorded.items()}
+    recorded_data = data.manifest.get("provenance", {}).get("params", {}).get("config")
+    if recorded_data is not None:
+        sections["data"] = recorded_data
     full = parse({**config.model_dump(), **sections}, f"params that verdict {verdict.path} leads to")
     return Candidate(verdict, engine, data, adapters[0], quality, full)
 
 
-def newest_verdict(store: Path) -> Verdict:
-    """The verdict made last. Raises StateError when the store has none, or the last one is damaged."""
-    manifests = sorted((store / Verdict.kind).glob(f"*/{MANIFEST}"), key=lambda file: file.lstat().st_mtime)
-    if not manifests:
-        raise StateError("verdict", f"none in {store}", "a gated candidate", "`slipway run` makes one")
-    return read_verdict(manifests[-1].parent)
+def newest_candidate(config: Config) -> Candidate:
+    """What the verdict made last of the config's line is about: another line's model is never promoted unasked.
+
+    Raises StateError when the store has none, naming the line of the newest one that it has, or when a verdict on the way
+    to it is damaged.
+    """
+    store = Path(config.store.root)
+    manifests = sorted((store / Verdict.kind).glob(f"*/{MANIFEST}"), key=lambda file: file.lstat().st_mtime, reverse=True)
+    other_lines = []
+    for manifest in manifests:
+        candidate = candidate_of(read_verdict(manifest.parent), config)
+        if candidate.config.line == config.line:
+            return candidate
+        other_lines.append(candidate.config.line)
+    hint = f"; the newest is of {other_lines[0]}" if other_lines else ""
+    next_step = "`slipway run` makes one; or name a verdict's directory"
+    raise StateError("verdict", f"none of {config.line} in {store}{hint}", "a gated candidate of this line", next_step)
 
 
 def read_verdict(path: Path) -> Verdict:
