@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field
 
-from slipway.config.base import InputFile, Section
+from slipway.config.base import InputFile, Section, born
 
 
 class DataConfig(Section):
@@ -14,7 +16,7 @@ class DataConfig(Section):
         "data/raw/home.jsonl",
         description="Chat JSONL with `messages`, your own or the default corpus, whose splits DVC versions.",
     )
-    name: str | None = Field(
+    name: Annotated[str | None, born(None)] = Field(
         None, max_length=100, description="Name of the data, in the registered model's; null: that of the raw file."
     )
     system: str | None = Field(
@@ -24,7 +26,7 @@ class DataConfig(Section):
         "intent",
         description="Key of the assistant's JSON that names the class to balance and to score; null: answers are free text and rows may name a `label`.",
     )
-    labels: list[str] | None = Field(
+    labels: Annotated[list[str] | None, born(None)] = Field(
         None, min_length=1, description="Labels used, rows of others are left out and counted; null: all."
     )
     test_fraction: float = Field(

@@ -9,7 +9,7 @@ from slipway.cli.app import app
 HELP = {
     "conf": "Folder with base.yaml and its layers.",
     "as_json": "Print JSON for programs.",
-    "overrides": "Config overrides, `section.key=value`.",
+    "overrides": "Config overrides, `section.key=value`; `layers=NAME` is a preset of conf/presets.",
 }
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from slipway.config.layers import PRESETS
 from slipway.config.load import Config, line_name, load_config
 from slipway.errors import ConfigError
 
@@ -32,7 +33,20 @@ def test_every_layer_loads(file):
     section = {"models": "model", "formats": "quantize", "gates": "gate", "targets": "target"}.get(
         file.parent.name, file.parent.name
     )
-    load_config(CONF, [f"layers.{section}={file.parent.name}/{file.stem}"])
+    preset = file.parent.name == PRESETS
+    load_config(CONF, [f"layers={file.stem}" if preset else f"layers.{section}={file.parent.name}/{file.stem}"])
+
+
+def test_the_quick_run_is_a_line_and_a_target_of_its_own():
+    ship, smoke = load_config(CONF), load_config(CONF, ["layers=smoke"])
+    assert (smoke.line, smoke.deploy.target) == ("home-smoke-smollm2-135m", "smoke")
+    assert smoke.line != ship.line
+    assert smoke.deploy.root != ship.deploy.root
+    assert not set(range(smoke.deploy.ports[0], smoke.deploy.ports[1] + 1)) & set(range(ship.deploy.ports[0], 8100))
+    assert len(smoke.data.labels) == 12
+    assert set(smoke.gate.floors) == {"exact_match", "intent_accuracy"}
+    assert min(smoke.gate.floors.values()) > 0
+    assert load_config(CONF, ["layers=smoke", "train.epochs=3"]).train.epochs == 3
 
 
 @pytest.mark.parametrize(
