@@ -72,7 +72,9 @@ def newest_candidate(config: Config) -> Candidate:
     to it is damaged.
     """
     store = Path(config.store.root)
-    manifests = sorted((store / Verdict.kind).glob(f"*/{MANIFEST}"), key=lambda file: file.lstat().st_mtime, reverse=True)
+    manifests = sorted(
+        (store / Verdict.kind).glob(f"*/{MANIFEST}"), key=lambda file: file.lstat().st_mtime, reverse=True
+    )
     other_lines = []
     for manifest in manifests:
         candidate = candidate_of(read_verdict(manifest.parent), config)

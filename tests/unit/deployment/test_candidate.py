@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from slipway.config.data import DataConfig
 from slipway.config.load import Config
-from slipway.deployment.candidate import candidate_of, newest_verdict, read_verdict
+from slipway.config.store import StoreConfig
+from slipway.deployment.candidate import candidate_of, newest_candidate, read_verdict
 from slipway.errors import ConfigError, StateError
 from slipway.report.record import RunRecord
 from slipway.store.artifacts import MANIFEST
@@ -31,7 +33,24 @@ def test_a_verdict_leads_to_what_it_judged(run: RunRecord) -> None:
     assert candidate.engine == run.engine
     assert candidate.adapter == run.adapter
     assert candidate.quality == run.quality
-    assert newest_verdict(run.verdict.path.parents[1]) == run.verdict
+    config = Config(store=StoreConfig(root=str(run.verdict.path.parents[1])))
+    assert newest_candidate(config).verdict == run.verdict
+
+
+def test_the_newest_verdict_of_another_line_is_not_promoted_unasked(run: RunRecord) -> None:
+    """The record's data carry their config: a run with another one is of another line."""
+    file = run.verdict.path.parents[1]
+    evaluation = json.loads((run.quality["candidate"].path / MANIFEST).read_text())
+    assert "data" in evaluation["provenance"]["inputs"]
+    mine = Config(store=StoreConfig(root=str(file)))
+    other = mine.model_copy(update={"data": DataConfig(name="tickets"), "model": mine.model})
+    data = candidate_of(run.verdict, mine).data
+    manifest = json.loads((data.path / MANIFEST).read_text())
+    manifest["provenance"]["params"] = {"config": DataConfig(name="home").model_dump(mode="json")}
+    (data.path / MANIFEST).write_text(json.dumps(manifest))
+    assert newest_candidate(mine).config.line == mine.line
+    with pytest.raises(StateError, match=rf"none of {other.line} in .*the newest is of {mine.line}"):
+        newest_candidate(other)
 
 
 @pytest.mark.parametrize("garbage", GARBAGE, ids=lambda g: g.name)
@@ -65,8 +84,8 @@ def test_a_verdict_that_names_no_candidate_and_a_store_without_one(run: RunRecor
     file.write_text(json.dumps(document))
     with pytest.raises(StateError, match="names no input candidate"):
         candidate_of(run.verdict, Config())
-    with pytest.raises(StateError, match=r"none in .*slipway run"):
-        newest_verdict(tmp_path / "elsewhere")
+    with pytest.raises(StateError, match=r"none of .* in .*slipway run"):
+        newest_candidate(Config(store=StoreConfig(root=str(tmp_path / "elsewhere"))))
 
 
 def test_params_of_another_version_are_named(run: RunRecord) -> None:
