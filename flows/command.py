@@ -23,7 +23,8 @@ from tasks.pipeline import forget_summary, last_summary
 
 
 def form_of_conf(conf: Path, *, is_main: bool) -> dict[str, Any]:
-    """The defaults of the Prefect form. For a module run as a program, a broken `conf/` ends it with the error alone."""
+    """The defaults of the Prefect form. For a module run as a program, a broken `conf/` ends it with the error
+    alone."""
     try:
         return form_defaults(load_config(conf))
     except SlipwayError as err:
@@ -42,7 +43,8 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 
 def attempt(configure: Callable[[], Config], flow: Callable[[Config], Any], *, as_json: bool) -> int:
-    """Load the config, run the flow, show what it did. Returns the exit code of slipway.errors, or of a broken output."""
+    """Load the config, run the flow, show what it did. Returns the exit code of slipway.errors, or of a broken
+    output."""
     return guarded(lambda: _attempt(configure, flow, as_json=as_json))
 
 

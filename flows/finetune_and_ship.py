@@ -1,4 +1,5 @@
-"""finetune-and-ship: the whole chain, one line a stage. A stage whose inputs, params and code are unchanged is reused."""
+"""finetune-and-ship: the whole chain, one line a stage. A stage whose inputs, params and code are unchanged is
+reused."""
 
 from __future__ import annotations
 

@@ -25,10 +25,11 @@ def exit_code(interruption: KeyboardInterrupt) -> int:
 
 @contextmanager
 def stopped_by_signals() -> Iterator[None]:
-    """In the block the first SIGTERM or SIGHUP raises Stopped in the main thread; later ones do nothing, for a stage that saves needs its time.
+    """In the block the first SIGTERM or SIGHUP raises Stopped in the main thread; later ones do nothing, for a stage
+    that saves needs its time.
 
-    A signal that was ignored when the process started stays so: a run under nohup outlives its terminal. While a flow runs
-    Prefect has a handler of its own for SIGTERM, marks the run Crashed, and then hands the signal on to this one.
+    A signal that was ignored when the process started stays so: a run under nohup outlives its terminal. While a flow
+    runs Prefect has a handler of its own for SIGTERM, marks the run Crashed, and then hands the signal on to this one.
     """
 
     def stop(signum: int, _frame: FrameType | None) -> None:

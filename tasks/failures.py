@@ -1,4 +1,5 @@
-"""What the world did to a flow, named: a file system that refuses, a Prefect server that went away or answers nonsense."""
+"""What the world did to a flow, named: a file system that refuses, a Prefect server that went away or answers
+nonsense."""
 
 from __future__ import annotations
 

@@ -25,8 +25,8 @@ def require_tracking(tracking: TrackingConfig) -> None:
 def _log_in(uri: str) -> None:
     """Let MLflow's client send this machine's credentials, when `uri` is this machine's own server.
 
-    MLflow reads them from the environment and sends them to whatever server it talks to, so a process that talked to our
-    server and then to another must not keep them.
+    MLflow reads them from the environment and sends them to whatever server it talks to, so a process that talked to
+    our server and then to another must not keep them.
     """
     credentials = Services.here().credentials_for(uri) if urlsplit(uri).scheme == "http" else None
     if credentials:

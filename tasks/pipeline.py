@@ -1,4 +1,5 @@
-"""A pipeline run from its first check to its last line: tracking, store, runner, terminal, and the summary left behind."""
+"""A pipeline run from its first check to its last line: tracking, store, runner, terminal, and the summary left
+behind."""
 
 from __future__ import annotations
 
@@ -34,8 +35,8 @@ from tasks.tracking.run import pipeline_run
 def pipeline(config: Config, name: str) -> Iterator[Run]:
     """Open a run called `name`, on record in the store while it works, and close what killed ones left open.
 
-    Raises, before any work, ConfigError for training that cannot end well, and ResourceError when MLflow does not answer or
-    the store cannot be written.
+    Raises, before any work, ConfigError for training that cannot end well, and ResourceError when MLflow does not
+    answer or the store cannot be written.
     """
     prefect_ui.name_flow_run(name)
     bars, runs, tracking = Bars(Console(stderr=True)), Runs(Path(config.store.root)), config.tracking

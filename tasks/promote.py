@@ -1,5 +1,5 @@
-"""Promote: the gate decides, the target switches, the alias follows; and backwards. What a candidate must beat, and which one
-a verdict is about."""
+"""Promote: the gate decides, the target switches, the alias follows; and backwards. What a candidate must beat, and
+which one a verdict is about."""
 
 from __future__ import annotations
 
@@ -26,13 +26,15 @@ from tasks.tracking import registry
 
 @task(name="judged candidate", task_run_name="judged candidate", cache_policy=NO_CACHE)
 def judged_candidate(config: Config, verdict: str | None) -> Candidate:
-    """What the verdict in this directory, or the store's newest, is about. Raises SlipwayError when there is none or an ancestor is gone."""
+    """What the verdict in this directory, or the store's newest, is about. Raises SlipwayError when there is none or an
+    ancestor is gone."""
     return candidate_of(read_verdict(Path(verdict)), config) if verdict else newest_candidate(config)
 
 
 @task(name="rival", task_run_name="rival", cache_policy=NO_CACHE)
 def rival(candidate: Engine, params: DeployConfig) -> Engine | None:
-    """The engine that the candidate has to beat: the champion, or, when the candidate serves already, the one before it."""
+    """The engine that the candidate has to beat: the champion, or, when the candidate serves already, the one before
+    it."""
     release = state.rival(candidate, params)
     return release.engine if release else None
 
@@ -41,7 +43,8 @@ def rival(candidate: Engine, params: DeployConfig) -> Engine | None:
 def promote(
     run: Run, engine: Engine, verdict: Verdict, data: Dataset, card: str, params: DeployConfig, *, by_hand: bool = False
 ) -> State[Release]:
-    """Make the engine the serving release. Raises GateError, naming the rules, unless the verdict passed; the champion keeps serving.
+    """Make the engine the serving release. Raises GateError, naming the rules, unless the verdict passed; the champion
+    keeps serving.
 
     An engine that somebody rolled back from is held unless `by_hand`: a schedule must not undo a person's rollback.
     """
@@ -63,7 +66,8 @@ def promote(
 
 @stage_task("rollback", timeout_s=30 * MINUTE)
 def rollback(run: Run, params: DeployConfig) -> State[Release]:
-    """Make the previous release serve again, and the alias name it. Raises ResourceError when there is no previous release."""
+    """Make the previous release serve again, and the alias name it. Raises ResourceError when there is no previous
+    release."""
     with run.bars.stage("rollback") as line:
         release = promotion.rollback(params, note=_note(run, line))
         registry.set_champion(run.config, release.digests["engine"])
@@ -78,7 +82,8 @@ def _note(run: Run, line: StageLine) -> Note:
 
 
 def _announce(run: Run, line: StageLine, action: str, release: Release, why: str) -> None:
-    """Where the target serves now: on the terminal, in the summary, as a link in the UI; and the action's row in the run's table."""
+    """Where the target serves now: on the terminal, in the summary, as a link in the UI; and the action's row in the
+    run's table."""
     line.say(why)
     url = state.status(run.config.deploy).url or ""
     run.summary.endpoint, run.summary.links["endpoint"] = url, url

@@ -55,8 +55,8 @@ class Summary:
 
 
 class Run:
-    """One pipeline run: where bytes live, who runs stages, who is told. Passed to every task; a plain class so that Prefect
-    does not look inside."""
+    """One pipeline run: where bytes live, who runs stages, who is told. Passed to every task; a plain class so that
+    Prefect does not look inside."""
 
     def __init__(self, config: Config, store: Store, runner: Runner, tracker: Tracker, bars: Bars) -> None:
         self.config, self.store, self.runner, self.tracker, self.bars = config, store, runner, tracker, bars
@@ -67,7 +67,8 @@ class Run:
         return {"mlflow_run": self.tracker.parent, "prefect_flow_run": str(flow_run.id or "")}
 
     def make(self, call: StageCall) -> State[Any]:
-        """Have the artifact of one stage; the state is named `Cached` when it was reused, with the reason as message."""
+        """Have the artifact of one stage; the state is named `Cached` when it was reused, with the reason as
+        message."""
         title = call.title
         with self.tracker.stage(title, call.inputs, call.params) as tracked, self.bars.stage(title) as line:
             listener = Listener(title, line, tracked, logs=not self.bars.live)

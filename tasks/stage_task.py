@@ -20,8 +20,8 @@ MINUTE, HOUR = 60, 3600
 
 
 def infrastructure_error(_task: Any, _task_run: Any, state: State[Any]) -> bool:
-    """Retry what another attempt may cure: a died stage or engine, a lost connection. Never bad input, a failed gate or a
-    machine that lacks something."""
+    """Retry what another attempt may cure: a died stage or engine, a lost connection. Never bad input, a failed gate or
+    a machine that lacks something."""
     error = state.data
     return error.exit_code == 5 if isinstance(error, SlipwayError) else isinstance(error, OSError)
 
@@ -36,9 +36,14 @@ def stage_task(
 
     def wrap(function: Callable[Concatenate[Run, P], State[A]]) -> Callable[Concatenate[Run, P], A]:
         prefect_task = task(
-            name=name, task_run_name=run_name or name, timeout_seconds=timeout_s, cache_policy=NO_CACHE,
-            retries=retries, retry_delay_seconds=10, retry_condition_fn=infrastructure_error,
-        )(masked_errors()(function))  # fmt: skip
+            name=name,
+            task_run_name=run_name or name,
+            timeout_seconds=timeout_s,
+            cache_policy=NO_CACHE,
+            retries=retries,
+            retry_delay_seconds=10,
+            retry_condition_fn=infrastructure_error,
+        )(masked_errors()(function))
 
         @functools.wraps(function)
         def call(run: Run, *args: P.args, **kwargs: P.kwargs) -> A:

@@ -1,4 +1,5 @@
-"""What a killed run left open is closed by the next one: its runs in MLflow become KILLED, its flow run in Prefect Crashed.
+"""What a killed run left open is closed by the next one: its runs in MLflow become KILLED, its flow run in Prefect
+Crashed.
 
 Only runs that this store recorded and whose process died on this host: they carry the id of the record.
 """

@@ -43,8 +43,8 @@ def small_files(artifact: Artifact) -> list[Path]:
 
 
 def description(card: str) -> str:
-    """The card as a description in MLflow: without its YAML front matter, which its page would show as a heading, and cut
-    at a line below MLflow's 5000 characters. The whole card is the run's report/card.md."""
+    """The card as a description in MLflow: without its YAML front matter, which its page would show as a heading, and
+    cut at a line below MLflow's 5000 characters. The whole card is the run's report/card.md."""
     text = _FRONT_MATTER.sub("", card, count=1)
     if len(text) <= DESCRIPTION_CHARS:
         return text

@@ -73,7 +73,8 @@ class Tracker:
         self.tags({"slipway.data_digest": digest, "slipway.data_revision": revision or "not versioned"})
 
     def uri_of(self, artifact: Artifact) -> str:
-        """How MLflow names an artifact: `<kind>/<key>` below the store, which may move; its path where it lies elsewhere."""
+        """How MLflow names an artifact: `<kind>/<key>` below the store, which may move; its path where it lies
+        elsewhere."""
         return reference_to(artifact, Path(self.config.store.root))["uri"]
 
     def tags(self, tags: Mapping[str, str]) -> None:
@@ -167,8 +168,8 @@ class StageRun:
 def pipeline_run(config: Config, run_id: str) -> Iterator[Tracker]:
     """Open the parent run with system metrics, provenance, the resolved config and the command line.
 
-    `run_id`: the store's id of this run, a tag of every MLflow run that it opens. Raises ResourceError before any work when
-    MLflow does not answer.
+    `run_id`: the store's id of this run, a tag of every MLflow run that it opens. Raises ResourceError before any work
+    when MLflow does not answer.
     """
     require_tracking(config.tracking)
     mlflow = library()

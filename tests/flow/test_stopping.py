@@ -65,8 +65,12 @@ class Shell:
         (conf / "base.yaml").write_text("".join(f"{k.split('.')[0]}: {{root: {v}}}\n" for k, v in pairs))
         done = subprocess.run(
             [sys.executable, "-m", "slipway", "stop", "--json", "--conf", str(conf)],
-            cwd=ROOT, env=self.environment, capture_output=True, text=True, check=True,
-        )  # fmt: skip
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         return dict(json.loads(done.stdout))
 
     def training(self) -> ProcessIdentity | None:

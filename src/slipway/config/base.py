@@ -1,5 +1,5 @@
-"""What every section of the config is: a frozen model that knows its keys, and which of them decide what a stage makes; and the
-types that several sections use."""
+"""What every section of the config is: a frozen model that knows its keys, and which of them decide what a stage makes;
+and the types that several sections use."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ class Birth:
 
 
 def born(value: Any) -> Birth:
-    """Marks a field that was added after artifacts had been made: `loss_scale: Annotated[float, born(1.0)] = Field(0.5, ...)`.
+    """Marks a field that was added after artifacts had been made: `loss_scale: Annotated[float, born(1.0)] = Field(0.5,
+    ...)`.
 
-    `value` is what the stage did before the field existed (for a section: its key document then, `{}` if all its own fields are
-    born too). While the field equals it the field is left out of the key, and what was made before is reused; the default may
-    be another and may change. Never change a birth value: keys of both meanings would be equal.
+    `value` is what the stage did before the field existed (for a section: its key document then, `{}` if all its own
+    fields are born too). While the field equals it the field is left out of the key, and what was made before is
+    reused; the default may be another and may change. Never change a birth value: keys of both meanings would be equal.
     """
     return Birth(value)
 

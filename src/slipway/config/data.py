@@ -24,7 +24,8 @@ class DataConfig(Section):
     )
     label_key: str | None = Field(
         "intent",
-        description="Key of the assistant's JSON that names the class to balance and to score; null: answers are free text and rows may name a `label`.",
+        description="Key of the assistant's JSON that names the class to balance and to score; null: answers are "
+        "free text and rows may name a `label`.",
     )
     labels: Annotated[list[str] | None, born(None)] = Field(
         None, min_length=1, description="Labels used, rows of others are left out and counted; null: all."
@@ -42,7 +43,8 @@ class DataConfig(Section):
         0.7,
         gt=0,
         le=1,
-        description="Rows with one answer whose word-bigram Jaccard similarity (0 to 1) reaches this are near duplicates.",
+        description="Rows with one answer whose word-bigram Jaccard similarity (0 to 1) reaches this are near "
+        "duplicates.",
     )
     max_tokens: int = Field(
         512, ge=16, description="Longest row allowed with its chat template, tokens of the base model."
@@ -50,5 +52,6 @@ class DataConfig(Section):
     seed: int = Field(17, description="Seed of every random choice in the data half.")
     license: str | None = Field(
         None,
-        description="SPDX licence of your data, for the data card; null: that of the default corpus, else `not stated`.",
+        description="SPDX licence of your data, for the data card; null: that of the default corpus, else `not "
+        "stated`.",
     )

@@ -17,7 +17,8 @@ from slipway.system.redact import has_credentials
 
 _LAYERS = {
     "title": "layers",
-    "description": "Files of conf/ that fill sections, e.g. quantize: formats/fp8; or the name of a preset, e.g. smoke. "
+    "description": "Files of conf/ that fill sections, e.g. quantize: formats/fp8; or the name of a preset, e.g. "
+    "smoke. "
     "Values given beside them win.",
     "anyOf": [{"type": "string"}, {"type": "object", "additionalProperties": {"type": "string"}}],
 }
@@ -25,7 +26,8 @@ _LAYERS = {
 
 @dataclass(frozen=True)
 class ConfigForm:
-    """Annotation of a flow's parameter: its JSON schema is the config's, every key optional, with `defaults` filled in."""
+    """Annotation of a flow's parameter: its JSON schema is the config's, every key optional, with `defaults` filled
+    in."""
 
     defaults: Mapping[str, Any]
 
@@ -46,7 +48,8 @@ class OverridesForm:
 
 
 def form_defaults(config: Config) -> dict[str, Any]:
-    """The values that the form shows, as JSON. A value with credentials is left out: `conf/` gives it where the run is."""
+    """The values that the form shows, as JSON. A value with credentials is left out: `conf/` gives it where the run
+    is."""
     dumped: dict[str, Any] = config.model_dump(mode="json")
     for section, model in config:
         for key, value in model if isinstance(model, BaseModel) else ():
@@ -58,8 +61,8 @@ def form_defaults(config: Config) -> dict[str, Any]:
 def run_config(conf: Path, given: Any, overrides: Sequence[str] = ()) -> Config:
     """The config of a run: a `Config` as it is, else partial values over `conf/`, then `overrides`.
 
-    A section with all of its keys comes from the form, which sends its defaults along: of such a section only the values
-    that differ from `conf/` count as given, so that a layer chosen beside it takes effect. Raises ConfigError.
+    A section with all of its keys comes from the form, which sends its defaults along: of such a section only the
+    values that differ from `conf/` count as given, so that a layer chosen beside it takes effect. Raises ConfigError.
     """
     if isinstance(given, Config):
         if overrides:

@@ -1,4 +1,5 @@
-"""Files of `conf/`: one YAML mapping each. A layer fills one section; a preset (`conf/presets/NAME.yaml`) chooses layers."""
+"""Files of `conf/`: one YAML mapping each. A layer fills one section; a preset (`conf/presets/NAME.yaml`) chooses
+layers."""
 
 from __future__ import annotations
 

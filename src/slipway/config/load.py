@@ -1,9 +1,9 @@
 """One config, parsed once at the edge into frozen models; below it, plain arguments.
 
 Layers, later wins: `conf/base.yaml` over the files that its `layers:` section names (one per section), a document of
-values (parameters of a run through Prefect), then `key=value` overrides (`train.lr=3.0e-4 layers.quantize=formats/fp8`).
-`layers` may also name a preset, a file that chooses several layers (`layers=smoke`). Unknown keys are errors. PyYAML
-reads `2e-4` as text: write `2.0e-4`.
+values (parameters of a run through Prefect), then `key=value` overrides (`train.lr=3.0e-4
+layers.quantize=formats/fp8`). `layers` may also name a preset, a file that chooses several layers (`layers=smoke`).
+Unknown keys are errors. PyYAML reads `2e-4` as text: write `2.0e-4`.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ class Config(Section):
 def line_name(data: str, model: str) -> str:
     """`home-intents-smollm2-135m`: both names in lower case, each run of other signs than letters and digits one dash.
 
-    MLflow refuses `/ : . % " '` in names, and Slipway puts the name into links. Raises ConfigError when nothing is left.
+    MLflow refuses `/ : . % " '` in names, and Slipway puts the name into links. Raises ConfigError when nothing is
+    left.
     """
     parts = [
         re.sub(r"[\W_]+", "-", unicodedata.normalize("NFKC", name).casefold()).strip("-") for name in (data, model)
@@ -82,7 +83,8 @@ def line_name(data: str, model: str) -> str:
 def load_config(
     conf: Path = Path("conf"), overrides: Sequence[str] = (), given: Mapping[str, Any] | None = None
 ) -> Config:
-    """The config of `conf/`, with the values of `given` (a partial config, `layers` included) and then `overrides` on top.
+    """The config of `conf/`, with the values of `given` (a partial config, `layers` included) and then `overrides` on
+    top.
 
     Raises ConfigError naming key, file and value for whatever is not understood.
     """

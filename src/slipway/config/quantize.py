@@ -23,12 +23,15 @@ class QuantizeConfig(Section):
 
     format: Literal["nvfp4", "nvfp4a16", "mxfp4", "fp8", "fp8-dynamic"] = Field(
         "nvfp4a16",
-        description="`nvfp4`: weights and inputs in NVFP4 (W4A4); `nvfp4a16`: weights only; `mxfp4`: weights only, block 32; "
-        "`fp8`: weights and inputs in E4M3, a scale per tensor; `fp8-dynamic`: a weight scale per channel, inputs scaled per token.",
+        description="`nvfp4`: weights and inputs in NVFP4 (W4A4); `nvfp4a16`: weights only; `mxfp4`: weights only, "
+        "block 32; "
+        "`fp8`: weights and inputs in E4M3, a scale per tensor; `fp8-dynamic`: a weight scale per channel, inputs "
+        "scaled per token.",
     )
     method: Literal["max", "mse", "gptq"] = Field(
         "max",
-        description="`max`: scales from largest magnitudes, ModelOpt's rule bit for bit; `mse`: block scales searched for the least "
+        description="`max`: scales from largest magnitudes, ModelOpt's rule bit for bit; `mse`: block scales "
+        "searched for the least "
         "squared error (FP4); `gptq`: also rounded so that outputs on calibration data change least.",
     )
     layout: Literal["modelopt", "compressed-tensors"] = Field(
@@ -37,7 +40,8 @@ class QuantizeConfig(Section):
     kv_cache: Literal["none", "fp8"] = Field("none", description="`fp8`: scales for an FP8 KV cache, from calibration.")
     exclude: list[str] = Field(
         ["lm_head"],
-        description="Modules kept in bf16: shell patterns on module names. Embeddings, routers and norms are always kept.",
+        description="Modules kept in bf16: shell patterns on module names. Embeddings, routers and norms are "
+        "always kept.",
     )
     rules: dict[str, str] = Field(
         default_factory=dict,
@@ -47,7 +51,8 @@ class QuantizeConfig(Section):
         None,
         gt=4,
         le=16,
-        description="Mixed precision by measurement: raise what loses most from `format` to FP8, then to bf16, while the average "
+        description="Mixed precision by measurement: raise what loses most from `format` to FP8, then to bf16, while "
+        "the average "
         "stays at or below this many bits per quantized parameter; null: off.",
     )
     calibration: CalibrationConfig = Field(default_factory=CalibrationConfig, description="Calibration data.")
@@ -56,7 +61,8 @@ class QuantizeConfig(Section):
     )
     compile: Switch = Field(
         "auto",
-        description="Compile the arithmetic; `auto`: on a CPU above 1 GB of weights, when a compiler is there. The bytes are the same.",
+        description="Compile the arithmetic; `auto`: on a CPU above 1 GB of weights, when a compiler is there. The "
+        "bytes are the same.",
     )
     memory_budget_gb: float = Field(4.0, gt=0, description="Weights in flight on the device that computes, GB.")
     workers: int | None = Field(

@@ -62,7 +62,8 @@ class SlurmConfig(Section):
     lease_s: float = Field(
         120,
         gt=0,
-        description="Seconds an attempt may fail to reach the shared filesystem before it is presumed dead; it ends itself at 2/3.",
+        description="Seconds an attempt may fail to reach the shared filesystem before it is presumed dead; it ends "
+        "itself at 2/3.",
     )
     poll_s: float = Field(5, ge=0, description="Seconds between two questions to the controller about one job.")
     patience_s: float = Field(300, ge=0, description="Seconds the controller may not answer before that is an error.")
@@ -88,7 +89,8 @@ class TargetConfig(Section):
 
     @property
     def in_container(self) -> bool:
-        """Whether a training job runs in a container: always with docker, under Slurm unless `runner.container` is off."""
+        """Whether a training job runs in a container: always with docker, under Slurm unless `runner.container` is
+        off."""
         if isinstance(self.runner, SlurmConfig):
             return self.runner.container
         return isinstance(self.runner, DockerConfig)

@@ -28,9 +28,20 @@ _CPU_ONLY = ("upper_layers", "accumulate", "threads")
 
 
 _NEMO_ONLY = (
-    "packing", "truncate", "global_batch", "attention", "loss", "strategy", "tensor_parallel", "context_parallel",
-    "pipeline_parallel", "expert_parallel", "sequence_parallel", "validate_every", "timeout_minutes",
-)  # fmt: skip
+    "packing",
+    "truncate",
+    "global_batch",
+    "attention",
+    "loss",
+    "strategy",
+    "tensor_parallel",
+    "context_parallel",
+    "pipeline_parallel",
+    "expert_parallel",
+    "sequence_parallel",
+    "validate_every",
+    "timeout_minutes",
+)
 
 
 class TrainConfig(Section):
@@ -38,11 +49,13 @@ class TrainConfig(Section):
 
     backend: Literal["cpu", "nemo"] = Field(
         "cpu",
-        description="Who trains: `cpu` is the embedded trainer (peft, bitsandbytes); `nemo` is NeMo AutoModel on the target's GPUs.",
+        description="Who trains: `cpu` is the embedded trainer (peft, bitsandbytes); `nemo` is NeMo AutoModel on the "
+        "target's GPUs.",
     )
     method: Literal["qlora", "lora", "sft"] = Field(
         "qlora",
-        description="`qlora`: base in NF4 (bitsandbytes); `lora`: base in bf16 (fp32 on the CPU); `sft`: every weight, NeMo only.",
+        description="`qlora`: base in NF4 (bitsandbytes); `lora`: base in bf16 (fp32 on the CPU); `sft`: every "
+        "weight, NeMo only.",
     )
     rank: int = Field(16, ge=1, description="LoRA rank.")
     alpha: float = Field(32, gt=0, description="LoRA alpha; the product is scaled by alpha/rank.")
@@ -67,7 +80,8 @@ class TrainConfig(Section):
     )
     packing: Literal["neat", "thd", "none"] = Field(
         "neat",
-        description="NeMo: how samples share a sequence. `neat` keeps them apart in every setting, `thd` does not, `none` pads.",
+        description="NeMo: how samples share a sequence. `neat` keeps them apart in every setting, `thd` does not, "
+        "`none` pads.",
     )
     truncate: bool = Field(False, description="NeMo: cut samples at pack_length; off: a longer sample is an error.")
     micro_batch: int = Field(1, ge=1, description="Packed sequences per forward pass of one GPU.")
@@ -75,7 +89,8 @@ class TrainConfig(Section):
     global_batch: int = Field(
         32,
         ge=1,
-        description="NeMo: packed sequences per optimizer step over all GPUs; accumulation follows, so the target may change.",
+        description="NeMo: packed sequences per optimizer step over all GPUs; accumulation follows, so the target "
+        "may change.",
     )
     lr: float = Field(1.0e-3, gt=0, description="Peak learning rate. NeMo's default: 1e-4.")
     warmup: float = Field(0.05, ge=0, lt=1, description="Share of steps that warm up linearly.")
@@ -83,14 +98,16 @@ class TrainConfig(Section):
     grad_clip: float = Field(1.0, gt=0, description="Gradient norm clip.")
     activation_checkpointing: Literal["none", "selective", "full"] = Field(
         "none",
-        description="What the backward pass recomputes; `selective` (NeMo) keeps the expensive results. NeMo's default: full.",
+        description="What the backward pass recomputes; `selective` (NeMo) keeps the expensive results. NeMo's "
+        "default: full.",
     )
     attention: Literal["sdpa", "flash_attention_2", "eager"] = Field(
         "sdpa", description="NeMo: attention implementation."
     )
     loss: Literal["masked", "fused_linear", "chunked"] = Field(
         "masked",
-        description="NeMo: cross entropy over whole logits, fused with the head (cut-cross-entropy), or 512 tokens at a time.",
+        description="NeMo: cross entropy over whole logits, fused with the head (cut-cross-entropy), or 512 tokens "
+        "at a time.",
     )
     strategy: Literal["fsdp2", "ddp"] = Field(
         "fsdp2", description="NeMo: weights sharded over the data-parallel GPUs, or whole on each."

@@ -1,5 +1,5 @@
-"""The data card: what a reader must know before trusting figures measured on this data. Holds no path and no time of day,
-so that equal data makes equal bytes."""
+"""The data card: what a reader must know before trusting figures measured on this data. Holds no path and no time of
+day, so that equal data makes equal bytes."""
 
 from __future__ import annotations
 

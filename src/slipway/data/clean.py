@@ -79,7 +79,8 @@ def _of_labels(rows: Sequence[Row], labels: Sequence[str] | None) -> list[Row]:
 
 
 def masked(row: Row, label_key: str | None) -> str:
-    """The prompt with its numbers, and the values that its JSON answer took from it, replaced: rows that share it are one template."""
+    """The prompt with its numbers, and the values that its JSON answer took from it, replaced: rows that share it are
+    one template."""
     text = " ".join(words(prompt(row)))
     for key, value in sorted((answer_json(row) or {}).items()):
         if key != label_key and (quoted := " ".join(words(_text_of(value)))):

@@ -34,7 +34,8 @@ def locked_stage(root: Path, out: Path) -> dict[str, Any] | None:
 
 
 def locked_digest(root: Path, out: Path) -> str | None:
-    """DVC's digest of `out` by `dvc.lock`, or by the `.dvc` file beside it (`dvc add`); None when DVC does not know it."""
+    """DVC's digest of `out` by `dvc.lock`, or by the `.dvc` file beside it (`dvc add`); None when DVC does not know
+    it."""
     stage = locked_stage(root, out)
     outs = stage["outs"] if stage else _added(out)
     return next((o["md5"] for o in outs if Path(o["path"]).name == out.name), None)

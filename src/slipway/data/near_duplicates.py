@@ -1,9 +1,9 @@
 """Near duplicates: Jaccard similarity of word bigrams, J(a, b) = |a & b| / |a | b|, at or above a threshold t.
 
 Prefix filtering (Bayardo, Ma, Srikant 2007, "Scaling up all pairs similarity search") keeps it exact and fast: with all
-sets in one global order, rarest bigram first, J >= t needs a shared bigram among the first |a| - ceil(t |a|) + 1 of each.
-A bigram that starts or ends the sentence is one too, so that a one-word sentence has bigrams. Rows are compared only
-with rows of the same answer: `turn on the lamp` and `turn off the lamp` are near, but no duplicates.
+sets in one global order, rarest bigram first, J >= t needs a shared bigram among the first |a| - ceil(t |a|) + 1 of
+each. A bigram that starts or ends the sentence is one too, so that a one-word sentence has bigrams. Rows are compared
+only with rows of the same answer: `turn on the lamp` and `turn off the lamp` are near, but no duplicates.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ def jaccard(a: frozenset[Bigram], b: frozenset[Bigram]) -> float:
 
 
 class NearIndex:
-    """Rows added so far, asked for one near enough to a new row. `corpus` fixes the order of bigrams and may hold rows never added."""
+    """Rows added so far, asked for one near enough to a new row. `corpus` fixes the order of bigrams and may hold rows
+    never added."""
 
     def __init__(self, corpus: Iterable[Row], threshold: float) -> None:
         self._threshold = threshold

@@ -1,7 +1,8 @@
 """Chat rows: `{"id", "messages": [{"role", "content"}, ...], "label", "template"}`, one JSON object a line.
 
 The last message is the assistant's and is what the model learns to write. `label` names the class that splits are
-balanced by; with a `label_key` it is that key of the assistant's JSON. `template` is the unit held out for the test set.
+balanced by; with a `label_key` it is that key of the assistant's JSON. `template` is the unit held out for the test
+set.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class Rejected:
 
 
 def read_rows(path: Path, label_key: str | None = None, *, empty_ok: bool = False) -> list[Row]:
-    """Every row of a file that must be sound. Raises DataError naming the first bad lines, or why the file cannot be read."""
+    """Every row of a file that must be sound. Raises DataError naming the first bad lines, or why the file cannot be
+    read."""
     lines, bad = check_file(path, label_key, empty_ok=empty_ok)
     refuse(bad, len(lines))
     return [line.row for line in lines]
@@ -60,7 +62,8 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
 def check_file(
     path: Path, label_key: str | None, *, empty_ok: bool = False
 ) -> tuple[list[NumberedRow], list[Rejected]]:
-    """The sound rows and the bad lines of a JSONL file; blank lines are passed over. Raises DataError when there is no row at all."""
+    """The sound rows and the bad lines of a JSONL file; blank lines are passed over. Raises DataError when there is no
+    row at all."""
     good: list[NumberedRow] = []
     bad: list[Rejected] = []
     first_with: dict[str, int] = {}

@@ -3,8 +3,8 @@
 Templates are put in the order of a hash of seed and name, so that rows added later move no other label's templates. Of
 each label's n templates the first max(1, round(test_fraction n)) go to test, the next round(val_fraction n) to val; a
 label with one template trains only. A template is passed over when it alone shows some answer shape (the set of the
-answer's JSON keys): held-out templates measure new wordings of known kinds of answers. A split then takes rows from its templates in turn, up to a cap per label; data of one
-label has nothing to balance and keeps every row.
+answer's JSON keys): held-out templates measure new wordings of known kinds of answers. A split then takes rows from its
+templates in turn, up to a cap per label; data of one label has nothing to balance and keeps every row.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class Splits:
 
 
 def split(rows: Sequence[Row], config: DataConfig) -> Splits:
-    """Hold out templates, balance labels, drop training rows that resemble held-out ones, and prove that nothing leaks."""
+    """Hold out templates, balance labels, drop training rows that resemble held-out ones, and prove that nothing
+    leaks."""
     place = assign(rows, config)
     parts = {name: [row for row in rows if place[row["template"]] == name] for name in NAMES}
     one_label = len({row["label"] for row in rows}) == 1
@@ -85,8 +86,8 @@ def assign(rows: Iterable[Row], config: DataConfig) -> dict[str, str]:
 
 
 def _hold_out(ordered: Sequence[str], shapes: Mapping[str, set[Shape]], count: int) -> list[str]:
-    """The first `count` templates whose every answer shape some template left in training shows too: the test asks for new
-    wordings, not for answers that training never saw. The very first one when no template qualifies."""
+    """The first `count` templates whose every answer shape some template left in training shows too: the test asks for
+    new wordings, not for answers that training never saw. The very first one when no template qualifies."""
     in_training = Counter(shape for template in ordered for shape in shapes[template])
     held: list[str] = []
     for template in ordered:
@@ -108,7 +109,8 @@ def balance(rows: Iterable[Row], per_label: int, seed: int) -> list[Row]:
 
 
 def prove(splits: Splits, threshold: float) -> None:
-    """Raise DataError when two splits share a template or a text, or hold near duplicates with one answer, or train or test is empty."""
+    """Raise DataError when two splits share a template or a text, or hold near duplicates with one answer, or train or
+    test is empty."""
     for name in ("train", "test"):
         if not splits[name]:
             raise DataError(

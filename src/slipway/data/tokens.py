@@ -12,7 +12,8 @@ from slipway.errors import CheckpointError
 
 
 def token_lengths(rows: Sequence[Row], model: Path) -> list[int]:
-    """Tokens of each row, chat template included. Raises CheckpointError when the model directory has no tokenizer or no template."""
+    """Tokens of each row, chat template included. Raises CheckpointError when the model directory has no tokenizer or
+    no template."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(model), local_files_only=True)
     except (OSError, ValueError) as err:

@@ -68,8 +68,8 @@ def candidate_of(verdict: Verdict, config: Config) -> Candidate:
 def newest_candidate(config: Config) -> Candidate:
     """What the verdict made last of the config's line is about: another line's model is never promoted unasked.
 
-    Raises StateError when the store has none, naming the line of the newest one that it has, or when a verdict on the way
-    to it is damaged.
+    Raises StateError when the store has none, naming the line of the newest one that it has, or when a verdict on the
+    way to it is damaged.
     """
     store = Path(config.store.root)
     manifests = sorted(

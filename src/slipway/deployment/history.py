@@ -1,7 +1,7 @@
 """The history of a target: every switch, oldest first, and what follows from it for rollbacks.
 
-A rollback steps back along the line of releases that led to the serving one, and leaves the releases after it: their engines
-count as withdrawn until a promotion brings them back.
+A rollback steps back along the line of releases that led to the serving one, and leaves the releases after it: their
+engines count as withdrawn until a promotion brings them back.
 """
 
 from __future__ import annotations

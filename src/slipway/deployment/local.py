@@ -63,7 +63,8 @@ class LocalTarget:
         return server
 
     def server(self, name: str) -> Server | None:
-        """The process that serves this release, None when it does not run. Raises StateError when its record cannot be read."""
+        """The process that serves this release, None when it does not run. Raises StateError when its record cannot be
+        read."""
         recorded = self._recorded(name)
         if (
             recorded and recorded.started is None
@@ -78,7 +79,8 @@ class LocalTarget:
         return server is not None and engine_server.is_healthy(server)
 
     def smoke(self, name: str) -> list[dict[str, Any]]:
-        """Ask the release's own smoke prompts: every answer must have text. Whether it is JSON is reported, not required."""
+        """Ask the release's own smoke prompts: every answer must have text. Whether it is JSON is reported, not
+        required."""
         from slipway.engines.chat_client import ChatClient  # httpx: a look at the state asks nothing
 
         server = self.server(name)
@@ -102,8 +104,8 @@ class LocalTarget:
     def stop(self, name: str) -> list[Stopped]:
         """End every engine process of this release and forget its endpoint; the processes that were ended.
 
-        A process is found by its record, and by the program that it runs: so it is found when its pid was never written down
-        and when the record is damaged.
+        A process is found by its record, and by the program that it runs: so it is found when its pid was never written
+        down and when the record is damaged.
         """
         try:
             recorded = self._recorded(name)
@@ -121,7 +123,8 @@ class LocalTarget:
         return str(port) in processes.command_line(process)
 
     def _by_program(self, name: str) -> Iterator[ProcessIdentity]:
-        """Processes in a session of their own that run out of this release: an evaluation's engine is in its stage's session."""
+        """Processes in a session of their own that run out of this release: an evaluation's engine is in its stage's
+        session."""
         engine = f"{self.releases.dir(name) / 'engine'}/"
         for process in psutil.process_iter():
             with suppress(psutil.Error, OSError):  # it ended while we looked, or is another user's

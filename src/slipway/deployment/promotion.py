@@ -1,8 +1,8 @@
 """Promotion is a transaction: stage, start beside the champion, check, switch the pointer, record, stop the old one.
 
-Any failure before the record undoes what was done and leaves the champion serving, untouched. A crash at any point leaves
-the champion or the new release serving; the next operation first tidies what the crash left. Rollback is the same,
-backwards. Runs in the orchestrator's process: no torch.
+Any failure before the record undoes what was done and leaves the champion serving, untouched. A crash at any point
+leaves the champion or the new release serving; the next operation first tidies what the crash left. Rollback is the
+same, backwards. Runs in the orchestrator's process: no torch.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ def promote(
 ) -> Release:
     """Make `engine` the serving release; the champion serves until the new one has answered.
 
-    `card` is the model card (Markdown), `runs` names tracking and flow runs, `model` the registered name. An engine that
-    serves already is left alone (restarted when it does not run) and comes back with `reused`.
-    Raises GateError unless the verdict passed, DataError when it judged another engine, CheckpointError for damaged bytes,
-    EngineError when the new engine does not start or answer, ResourceError for ports, disk or a busy target.
+    `card` is the model card (Markdown), `runs` names tracking and flow runs, `model` the registered name. An engine
+    that serves already is left alone (restarted when it does not run) and comes back with `reused`. Raises GateError
+    unless the verdict passed, DataError when it judged another engine, CheckpointError for damaged bytes, EngineError
+    when the new engine does not start or answer, ResourceError for ports, disk or a busy target.
     """
     target = target_for(params)
     judged = _passed(verdict, engine)
@@ -53,9 +53,14 @@ def promote(
             return _keep(target, live, note)
         name = target.releases.next_name(engine.digest)
         release = Release(
-            name=name, path=str(target.releases.dir(name)), model=model, created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            digests={**digests(engine, verdict), "dataset": data.digest}, runs=dict(runs or {}), outcome=judged["outcome"],
-        )  # fmt: skip
+            name=name,
+            path=str(target.releases.dir(name)),
+            model=model,
+            created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            digests={**digests(engine, verdict), "dataset": data.digest},
+            runs=dict(runs or {}),
+            outcome=judged["outcome"],
+        )
         documents = {
             "card.md": card,
             "verdict.json": json.dumps(judged, indent=1) + "\n",
@@ -71,7 +76,8 @@ def promote(
 
 
 def rollback(params: DeployConfig, *, note: Note = lambda _: None, lock_timeout_s: float = LOCK_TIMEOUT_S) -> Release:
-    """Serve the previous release again: started beside, checked, switched to; then the newer one is stopped. It stays on disk.
+    """Serve the previous release again: started beside, checked, switched to; then the newer one is stopped. It stays
+    on disk.
 
     Raises ResourceError when there is no previous release; else what `promote` raises.
     """

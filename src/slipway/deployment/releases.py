@@ -38,8 +38,9 @@ TMP = ".tmp-"
 class Release(BaseModel):
     """A shipped engine, as `release.json` describes it.
 
-    `path` is its directory on the target, `model` its registered name, `digests` one hex sha256 per kind of artifact, `runs`
-    the ids of its tracking and flow runs, `outcome` the gate's. `reused`: the promotion found it serving already.
+    `path` is its directory on the target, `model` its registered name, `digests` one hex sha256 per kind of artifact,
+    `runs` the ids of its tracking and flow runs, `outcome` the gate's. `reused`: the promotion found it serving
+    already.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -102,7 +103,8 @@ class Releases:
         return sorted(p.name for p in folders if re.fullmatch(NAME, p.name) and p.is_dir())
 
     def read(self, name: str) -> Release:
-        """The record of a release, `path` being where it lies now. Raises StateError when it cannot be read or is another's."""
+        """The record of a release, `path` being where it lies now. Raises StateError when it cannot be read or is
+        another's."""
         file = self.dir(name) / "release.json"
         mend = f"put back a copy of it; or delete {self.dir(name)} and promote its engine again"
         release = read_model(Release, file, f"record of release {name}", mend)
@@ -113,7 +115,8 @@ class Releases:
     def current(self) -> str | None:
         """Name of the release that the pointer names, None when there is no pointer.
 
-        Raises StateError when the pointer is no symlink or names no release that is here: nobody can tell then what serves.
+        Raises StateError when the pointer is no symlink or names no release that is here: nobody can tell then what
+        serves.
         """
         pointer = self.root / "current"
         if not is_present(pointer):
@@ -126,9 +129,11 @@ class Releases:
             or name not in self.names()
         ):
             raise StateError(
-                f"pointer {pointer}", value, f"a symlink to one of the releases {', '.join(self.names()) or '(none)'}",
+                f"pointer {pointer}",
+                value,
+                f"a symlink to one of the releases {', '.join(self.names()) or '(none)'}",
                 f"`slipway stop`, then `ln -sfn releases/NAME {pointer}`, or delete it: then nothing counts as serving",
-            )  # fmt: skip
+            )
         return name
 
     def point(self, name: str | None) -> None:

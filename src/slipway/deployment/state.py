@@ -60,7 +60,8 @@ def status(params: DeployConfig) -> Status:
 def stop(
     params: DeployConfig, *, note: Callable[[Stopped], None] = lambda _: None, lock_timeout_s: float = LOCK_TIMEOUT_S
 ) -> list[Stopped]:
-    """End every engine of the target, the serving one and leftovers; the pointer stays. What was ended, each told to `note` at once.
+    """End every engine of the target, the serving one and leftovers; the pointer stays. What was ended, each told to
+    `note` at once.
 
     Engines end first: a record that cannot be read raises StateError only after them.
     """
@@ -76,7 +77,8 @@ def stop(
 
 
 def tidy(target: Target) -> None:
-    """Finish what a crash interrupted: one engine at most keeps running, the pointer's, and every release on disk has served."""
+    """Finish what a crash interrupted: one engine at most keeps running, the pointer's, and every release on disk has
+    served."""
     releases = target.releases
     releases.reconcile()
     for name in releases.names():

@@ -19,7 +19,8 @@ class Target(Protocol):
     releases: Releases
 
     def start(self, name: str) -> Server:
-        """Serve a release beside whatever serves and wait for its health. Raises EngineError or ResourceError; then nothing runs."""
+        """Serve a release beside whatever serves and wait for its health. Raises EngineError or ResourceError; then
+        nothing runs."""
 
     def server(self, name: str) -> Server | None:
         """The process that serves a release; None when none does. Raises StateError when its record cannot be read."""

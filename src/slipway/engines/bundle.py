@@ -68,11 +68,29 @@ def command(bundle: Path, serve: ServeConfig, host: str, port: int) -> list[str]
     """
     threads = str(serve.threads or usable_cores())
     return [
-        str(bundle / serve.server), "--model", str(bundle / serve.model), "--alias", serve.alias,
-        "--host", host, "--port", str(port), "--ctx-size", str(serve.context * serve.slots),
-        "--parallel", str(serve.slots), "--threads", threads, "--kv-unified", "--cache-ram", "0",
-        "--threads-http", str(serve.slots + 2), "--metrics", "--offline",
-    ]  # fmt: skip
+        str(bundle / serve.server),
+        "--model",
+        str(bundle / serve.model),
+        "--alias",
+        serve.alias,
+        "--host",
+        host,
+        "--port",
+        str(port),
+        "--ctx-size",
+        str(serve.context * serve.slots),
+        "--parallel",
+        str(serve.slots),
+        "--threads",
+        threads,
+        "--kv-unified",
+        "--cache-ram",
+        "0",
+        "--threads-http",
+        str(serve.slots + 2),
+        "--metrics",
+        "--offline",
+    ]
 
 
 def usable_cores() -> int:

@@ -88,13 +88,17 @@ def floor_rules(candidate: Evaluation, params: GateConfig) -> Iterator[Rule]:
 def non_inferiority_rule(rule: NonInferiority, items: dict[str, Items], confidence: float) -> Rule:
     """The paired test of one metric against one reference: passes when the whole interval is above -margin.
 
-    `items`: evaluation name -> its items. `confidence`: one-sided level of each end. Raises DataError when the items differ.
+    `items`: evaluation name -> its items. `confidence`: one-sided level of each end. Raises DataError when the items
+    differ.
     """
     pairs = _paired_outcomes(items["candidate"], items[rule.against], ITEM_KEYS[rule.metric], rule.against)
     d = _difference(pairs, 2 * confidence - 1)  # each end one-sided at `confidence`
     outcome: Outcome = "pass" if d.low > -rule.margin else "fail" if d.high < -rule.margin else "inconclusive"
     needed = items_to_decide(d.gained, d.lost, d.n, rule.margin, confidence) if outcome == "inconclusive" else None
-    reason = f"{rule.metric} differs from {rule.against} by {d.value:+.3f} ({d.low:+.3f} to {d.high:+.3f}), margin {rule.margin:.3f}"
+    reason = (
+        f"{rule.metric} differs from {rule.against} by {d.value:+.3f} ({d.low:+.3f} to {d.high:+.3f}), margin "
+        f"{rule.margin:.3f}"
+    )
     if outcome == "inconclusive":
         reason += (
             f": {d.n} items cannot tell, about {needed} would"
@@ -107,7 +111,8 @@ def non_inferiority_rule(rule: NonInferiority, items: dict[str, Items], confiden
 
 
 def bits_rules(quantized: Quantized, params: GateConfig) -> Iterator[Rule]:
-    """The rule on bits per quantized parameter, when there is a limit. Raises DataError when quantize left no figure."""
+    """The rule on bits per quantized parameter, when there is a limit. Raises DataError when quantize left no
+    figure."""
     limit = params.max_bits_per_parameter
     if limit is None:
         return
@@ -132,14 +137,17 @@ def read_items(evaluation: Evaluation) -> Items:
 
 
 def _paired_outcomes(ours: Items, theirs: Items, key: str, against: str) -> list[tuple[bool, bool]]:
-    """(candidate right, reference right) per item; the same ids in the same order, or DataError naming the first that differs."""
+    """(candidate right, reference right) per item; the same ids in the same order, or DataError naming the first that
+    differs."""
     for row, (a, b) in enumerate(zip_longest(ours, theirs)):
         left, right = (x["id"] if x else "nothing" for x in (a, b))
         if left != right:
             raise DataError(
-                f"item {row + 1} of the paired test against {against}", f"{left} and {right}", "the same item on both sides",
+                f"item {row + 1} of the paired test against {against}",
+                f"{left} and {right}",
+                "the same item on both sides",
                 f"evaluate {against} on this test split",
-            )  # fmt: skip
+            )
     return [(bool(a[key]), bool(b[key])) for a, b in zip(ours, theirs, strict=True)]
 
 

@@ -32,11 +32,15 @@ def score(row: Row, answer: str, label_key: str | None) -> dict[str, Any]:
         exact = canonical(got) == canonical(want)
         correct = exact if label_key is None else got.get(label_key, _ABSENT) == want.get(label_key)
     return {
-        "id": row["id"], "label": row["label"], "template": row["template"], "expected": expected, "answer": answer,
+        "id": row["id"],
+        "label": row["label"],
+        "template": row["template"],
+        "expected": expected,
+        "answer": answer,
         "parsed": got is not None,
         "exact_match": exact,
         "intent_correct": correct,
-    }  # fmt: skip
+    }
 
 
 _ABSENT = object()
@@ -61,7 +65,11 @@ def summarize(items: list[dict[str, Any]], confidence: float) -> dict[str, Any]:
         return {"value": right / n, "low": low, "high": high}
 
     return {
-        "n": n, "exact_match": share("exact_match"), "intent_accuracy": share("intent_correct"),
-        "unparsed": sum(not item["parsed"] for item in items), "cut_off": sum(item["finish"] == "length" for item in items),
-        "retries": sum(item["retries"] for item in items), "confidence": confidence,
-    }  # fmt: skip
+        "n": n,
+        "exact_match": share("exact_match"),
+        "intent_accuracy": share("intent_correct"),
+        "unparsed": sum(not item["parsed"] for item in items),
+        "cut_off": sum(item["finish"] == "length" for item in items),
+        "retries": sum(item["retries"] for item in items),
+        "confidence": confidence,
+    }

@@ -1,9 +1,10 @@
 """Speed of a served model at given concurrency, by one client: TTFT, inter-token latency, throughput.
 
-Closed loop: `concurrency` callers, each asks again as soon as it has its answer. Every answer has `OUTPUT_TOKENS` tokens
-whatever the model would say, so that models are compared at equal work. Prompts are test prompts, each used once as far
-as they reach: the prefix that they share (the system prompt) is cached by the engine, as it is in production, the rest
-is not. A warm-up comes first and is not counted. Client and server share the machine: figures of two clients never mix.
+Closed loop: `concurrency` callers, each asks again as soon as it has its answer. Every answer has `OUTPUT_TOKENS`
+tokens whatever the model would say, so that models are compared at equal work. Prompts are test prompts, each used once
+as far as they reach: the prefix that they share (the system prompt) is cached by the engine, as it is in production,
+the rest is not. A warm-up comes first and is not counted. Client and server share the machine: figures of two clients
+never mix.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ OUTPUT_TOKENS = 32
 def measure(
     client: ChatClient, rows: Sequence[Row], concurrency: Sequence[int], requests: int, progress: Progress
 ) -> list[dict[str, Any]]:
-    """One entry a concurrency, milliseconds and per-second rates; raises EngineError when the engine stops answering."""
+    """One entry a concurrency, milliseconds and per-second rates; raises EngineError when the engine stops
+    answering."""
     prompts = cycle([row["messages"][:-1] for row in rows])
     runs: list[dict[str, Any]] = []
     for callers in concurrency:
@@ -47,11 +49,15 @@ def summarize_runs(concurrency: int, answers: Sequence[Answer], seconds: float) 
     """The figures of one run of `seconds`; TTFT over requests, ITL over every gap of every request."""
     gaps = [gap for answer in answers for gap in answer.gaps_s]
     return {
-        "concurrency": concurrency, "requests": len(answers), "output_tokens": OUTPUT_TOKENS,
-        "ttft_ms": _percentiles([answer.ttft_s for answer in answers]), "itl_ms": _percentiles(gaps),
+        "concurrency": concurrency,
+        "requests": len(answers),
+        "output_tokens": OUTPUT_TOKENS,
+        "ttft_ms": _percentiles([answer.ttft_s for answer in answers]),
+        "itl_ms": _percentiles(gaps),
         "tokens_per_s": round(sum(answer.completion_tokens for answer in answers) / seconds, 2),
-        "requests_per_s": round(len(answers) / seconds, 3), "retries": sum(answer.retries for answer in answers),
-    }  # fmt: skip
+        "requests_per_s": round(len(answers) / seconds, 3),
+        "retries": sum(answer.retries for answer in answers),
+    }
 
 
 def _percentiles(seconds: Sequence[float]) -> dict[str, float]:

@@ -7,8 +7,8 @@ pairs. Only the discordant pairs speak:
     lost   = items the candidate has wrong and the reference right
     d      = (gained - lost) / n
 
-Shares are fractions of 1, never percent. Left out: clustering. Items made from one template are alike, so intervals over
-items are somewhat too narrow; a margin should be generous enough to absorb that.
+Shares are fractions of 1, never percent. Left out: clustering. Items made from one template are alike, so intervals
+over items are somewhat too narrow; a margin should be generous enough to absorb that.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ def _tango(d: float, gained: int, lost: int, n: int) -> float:
 
 
 def _falls_to(f: Callable[[float], float], level: float, low: float, high: float) -> float:
-    """Where the falling function `f` crosses `level` in [low, high], by bisection to 1e-12; an end when it does not cross."""
+    """Where the falling function `f` crosses `level` in [low, high], by bisection to 1e-12; an end when it does not
+    cross."""
     while high - low > 1e-12:
         middle = (low + high) / 2
         low, high = (middle, high) if f(middle) > level else (low, middle)
@@ -93,8 +94,8 @@ def _falls_to(f: Callable[[float], float], level: float, low: float, high: float
 def mcnemar_exact(gained: int, lost: int) -> float:
     """Two-sided exact conditional p-value that both systems are equally good.
 
-    Given the discordant pairs, gained ~ Binomial(gained + lost, 1/2): McNemar (1947), Psychometrika 12:153-157, exact form as
-    in Fagerland, Lydersen, Laake (2013), BMC Med. Res. Methodol. 13:91. 1.0 when no pair is discordant.
+    Given the discordant pairs, gained ~ Binomial(gained + lost, 1/2): McNemar (1947), Psychometrika 12:153-157, exact
+    form as in Fagerland, Lydersen, Laake (2013), BMC Med. Res. Methodol. 13:91. 1.0 when no pair is discordant.
     """
     n = gained + lost
     tail = sum(comb(n, k) for k in range(min(gained, lost) + 1))
@@ -109,9 +110,9 @@ def items_to_decide(
 
         n = (z_confidence + z_power)^2 (psi - d^2) / (d + margin)^2,   psi = share of discordant items
 
-    the normal approximation of Lu, Bean (1995), Stat. Med. 14:1831-1839, with half an item added to each discordant cell so that
-    a small sample without discordance does not promise certainty; never less than a sample without any discordance needs, and
-    always more than the items that did not decide.
+    the normal approximation of Lu, Bean (1995), Stat. Med. 14:1831-1839, with half an item added to each discordant
+    cell so that a small sample without discordance does not promise certainty; never less than a sample without any
+    discordance needs, and always more than the items that did not decide.
     """
     distance = (gained - lost) / n + margin
     if abs(distance) < 1e-9:

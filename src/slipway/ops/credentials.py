@@ -1,8 +1,9 @@
-"""One user name and password for the Prefect and MLflow servers of this machine, in a file that only its owner can read.
+"""One user name and password for the Prefect and MLflow servers of this machine, in a file that only its owner can
+read.
 
-`make up` creates the file once; it is kept across restarts. A program that talks to these servers reads it; nobody types
-it. The pair goes to loopback ports only where a process of this user listens, so that a stranger who takes the port while
-the servers are down does not receive it.
+`make up` creates the file once; it is kept across restarts. A program that talks to these servers reads it; nobody
+types it. The pair goes to loopback ports only where a process of this user listens, so that a stranger who takes the
+port while the servers are down does not receive it.
 """
 
 from __future__ import annotations

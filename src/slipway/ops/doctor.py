@@ -51,6 +51,7 @@ class Check:
     advice: str
 
     def to_json(self) -> dict[str, str]:
+        """The check as JSON values."""
         return asdict(self)
 
 
@@ -76,6 +77,7 @@ def check(config: Config) -> list[Check]:
 
 
 def python(version: tuple[int, ...]) -> Check:
+    """Whether this Python is one that Slipway supports."""
     found = ".".join(map(str, version))
     if version[:2] < PYTHON:
         return Check(
@@ -108,6 +110,7 @@ def packages() -> list[Check]:
 
 
 def torch(gpus: list[str], build: tuple[str, str | None] | None) -> Check:
+    """Whether torch can be imported, and its version."""
     if build is None:
         return Check(
             "torch build",
@@ -123,6 +126,7 @@ def torch(gpus: list[str], build: tuple[str, str | None] | None) -> Check:
 
 
 def gpu(gpus: list[str]) -> Check:
+    """The GPUs that the driver shows."""
     return Check("GPU", "ok", "; ".join(gpus) or "none: training and the engine run on the CPU", "")
 
 
@@ -146,7 +150,8 @@ def engine(params: EngineConfig, cache: Path) -> list[Check]:
 
 
 def instructions(cxx: str) -> list[Check]:
-    """On Arm, whether the compiler knows the instructions of this processor; the engine is right without them, and slower."""
+    """On Arm, whether the compiler knows the instructions of this processor; the engine is right without them, and
+    slower."""
     if unknown := unknown_to(cxx):
         advice = "install a newer compiler (Ubuntu: g++-14) and set CXX to it; the engine is then built again"
         return [Check("engine instructions", "warn", f"{cxx} cannot compile {', '.join(unknown)}", advice)]

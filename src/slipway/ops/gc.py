@@ -1,11 +1,12 @@
 """What a store no longer needs: found, shown, and removed when asked.
 
-Kept: what the targets' releases were made of (the serving one and those that `rollback` can go back to), what the last run
-made, the newest verdict and the newest adapter, each with all they were made from; what somebody works on; and everything that
-Slipway did not write. Removed: other artifacts, damaged copies, half-written ones, work folders and locks nobody uses, old logs.
+Kept: what the targets' releases were made of (the serving one and those that `rollback` can go back to), what the last
+run made, the newest verdict and the newest adapter, each with all they were made from; what somebody works on; and
+everything that Slipway did not write. Removed: other artifacts, damaged copies, half-written ones, work folders and
+locks nobody uses, old logs.
 
-Removal needs the store for itself: a run or stage that works holds its lock shared, and one that starts meanwhile waits. An
-artifact is renamed before its files go, so that a kill leaves artifacts whole or gone, never in part.
+Removal needs the store for itself: a run or stage that works holds its lock shared, and one that starts meanwhile
+waits. An artifact is renamed before its files go, so that a kill leaves artifacts whole or gone, never in part.
 """
 
 from __future__ import annotations
@@ -50,11 +51,11 @@ class Item:
 
 
 def plan(config: Config, jobs: Collection[str] | None = None) -> list[Item]:
-    """Everything in the store of `config`, with what is to become of it. Reads only. `jobs`: names of the training jobs that
-    run, where they have been asked for already.
+    """Everything in the store of `config`, with what is to become of it. Reads only. `jobs`: names of the training jobs
+    that run, where they have been asked for already.
 
-    Raises StateError when a record that says what is needed (a release, the last run) cannot be read: then nothing can be
-    called unneeded.
+    Raises StateError when a record that says what is needed (a release, the last run) cannot be read: then nothing can
+    be called unneeded.
     """
     root = Path(config.store.root).resolve()
     present = entries(root)
@@ -65,7 +66,8 @@ def plan(config: Config, jobs: Collection[str] | None = None) -> list[Item]:
 
 
 def collect(config: Config) -> list[Item]:
-    """Remove what `plan` says, and return what was removed. Raises ResourceError while a run or a stage uses the store."""
+    """Remove what `plan` says, and return what was removed. Raises ResourceError while a run or a stage uses the
+    store."""
     root = Path(config.store.root).resolve()
     if not root.is_dir():
         return []

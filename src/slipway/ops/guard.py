@@ -2,11 +2,11 @@
 
 A request passes when all of this holds:
 
-    Host             names this server: 127.0.0.1, localhost or [::1], and its port (else a web page that rebinds its name
-                     to 127.0.0.1 could talk to it)
+    Host             names this server: 127.0.0.1, localhost or [::1], and its port (else a web page that rebinds its
+                     name to 127.0.0.1 could talk to it)
     Origin           absent, or this server itself (else any web page could send requests)
-    Sec-Fetch-Site   absent, same-origin or none, or the request is a plain navigation (images and scripts of other pages
-                     carry no Origin)
+    Sec-Fetch-Site   absent, same-origin or none, or the request is a plain navigation (images and scripts of other
+                     pages carry no Origin)
     Content-Type     not one that a web page may send anywhere without asking first: text/plain, a form, or none at all
     Authorization    HTTP Basic with this machine's credentials, but for the health page
 

@@ -1,7 +1,8 @@
 """Makes `prefect deployment run finetune-and-ship` work: Prefect itself wants `<FLOW_NAME>/<DEPLOYMENT_NAME>`.
 
 Prefect loads this module through the entry-point group `prefect.plugins` when `[plugins] enabled = true`, as in
-`prefect.toml`. It wraps a client method, so Prefect is pinned and tests/lab/deployment/test_prefect_deployment.py runs the literal command.
+`prefect.toml`. It wraps a client method, so Prefect is pinned and tests/lab/deployment/test_prefect_deployment.py runs
+the literal command.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ def _require_server(api_url: str | None) -> None:
     clone = Path(__file__).resolve().parents[3]
     place = f"cd {shlex.quote(str(clone))}" if is_root(clone) else "cd to the project's root"
     raise SystemExit(
-        f"prefect {words[0]}: no server is named in {Path.cwd()}; expected the project's root, which holds prefect.toml. "
+        f"prefect {words[0]}: no server is named in {Path.cwd()}; expected the project's root, which holds "
+        "prefect.toml. "
         f"Next: `{place}`, then run again, or export PREFECT_API_URL"
     )
 

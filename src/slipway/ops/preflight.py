@@ -13,9 +13,9 @@ from slipway.training.nemo.rules import check_rules
 def refuse_early(config: Config) -> None:
     """Check a config before any work is done for it: without data and without asking a machine.
 
-    Raises ConfigError for a NeMo recipe that breaks a rule (`training.nemo.rules`), for full fine-tuning, and for an image
-    without a row or without a digest; ResourceError for a runner whose Python package is not installed, and for a store or
-    a cache that this user cannot write. The embedded trainer checks what it needs itself.
+    Raises ConfigError for a NeMo recipe that breaks a rule (`training.nemo.rules`), for full fine-tuning, and for an
+    image without a row or without a digest; ResourceError for a runner whose Python package is not installed, and for a
+    store or a cache that this user cannot write. The embedded trainer checks what it needs itself.
     """
     require_writable("store.root", config.store.root)
     require_writable("store.cache", config.store.cache)

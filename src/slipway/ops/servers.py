@@ -1,8 +1,10 @@
-"""The Prefect and MLflow servers of this machine, each behind the guard: `python -m slipway.ops.servers prefect|mlflow`.
+"""The Prefect and MLflow servers of this machine, each behind the guard: `python -m slipway.ops.servers
+prefect|mlflow`.
 
-Both are the applications that `prefect server start` and `mlflow server` run, with those commands' settings, in a uvicorn of
-ours: neither command can put a layer in front of its application. supervisord starts this module, with the environment
-of `Services.environment`. Credentials are read from their file, never given on a command line, which every user can read.
+Both are the applications that `prefect server start` and `mlflow server` run, with those commands' settings, in a
+uvicorn of ours: neither command can put a layer in front of its application. supervisord starts this module, with the
+environment of `Services.environment`. Credentials are read from their file, never given on a command line, which every
+user can read.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Stage processes of a store that run now, and whether a flow follows them.
 
-A flow that is killed leaves its stage running. Run again, the next one adopts it; `slipway stop` ends it, with its time to save.
+A flow that is killed leaves its stage running. Run again, the next one adopts it; `slipway stop` ends it, with its time
+to save.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from slipway.system.locks import is_held, locked
 
 @dataclass(frozen=True)
 class StageProcess:
-    """`name`: the stage and the first digits of its key, as its work folder is called. `followed`: a flow waits for it."""
+    """`name`: the stage and the first digits of its key, as its work folder is called. `followed`: a flow waits for
+    it."""
 
     name: str
     pid: int

@@ -20,8 +20,9 @@ from slipway.system.http import is_healthy
 
 
 def overview(config: Config) -> dict[str, Any]:
-    """A plain document: `services`, `target`, `releases`, `store`, `freeable` (what `slipway gc` would remove), `artifacts` (count and bytes per kind), `training` (jobs that run),
-    `runs` (of flows), `stages` (processes that run), `leftovers`. Raises StateError for a record that cannot be read."""
+    """A plain document: `services`, `target`, `releases`, `store`, `freeable` (what `slipway gc` would remove),
+    `artifacts` (count and bytes per kind), `training` (jobs that run), `runs` (of flows), `stages` (processes that
+    run), `leftovers`. Raises StateError for a record that cannot be read."""
     root = Path(config.store.root)
     jobs, unfollowed = training_jobs(config)
     stages = stage_processes(root)
@@ -129,7 +130,8 @@ def _unfollowed_stages(stages: Sequence[StageProcess]) -> list[dict[str, str]]:
 
 
 def _unfinished_work(root: Path, running: set[str]) -> list[dict[str, str]]:
-    """Work folders of stages that did not finish; `running` names the stage processes and training jobs that still work."""
+    """Work folders of stages that did not finish; `running` names the stage processes and training jobs that still
+    work."""
     works = [file.parent for file in sorted(root.glob(f"work/*/{STAGE_FILE}"))]
     return [
         {"what": f"unfinished {work.name}", "advice": f"run again to resume, or delete {work}"}

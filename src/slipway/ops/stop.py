@@ -1,4 +1,5 @@
-"""`slipway stop`: end what runs for a store and its target, whatever state its records are in, and say what was ended."""
+"""`slipway stop`: end what runs for a store and its target, whatever state its records are in, and say what was
+ended."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from slipway.pipeline.runs import RunEntry, Runs
 
 @dataclass
 class StopReport:
-    """What was ended, what works on because somebody attends to it, and the error of a record that could not be read."""
+    """What was ended, what works on because somebody attends to it, and the error of a record that could not be
+    read."""
 
     engines: list[Stopped] = field(default_factory=list)
     stages: list[StageProcess] = field(default_factory=list)

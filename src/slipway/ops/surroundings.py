@@ -16,8 +16,8 @@ PROXY_VARIABLES = ("http_proxy", "https_proxy", "all_proxy")
 def require_writable(setting: str, folder: str) -> Path:
     """The folder that `setting` names, `~` resolved; it need not exist yet.
 
-    Raises ResourceError when this user cannot make or write it: a read-only clone or disk, another user's folder, a HOME
-    that is unset or not writable.
+    Raises ResourceError when this user cannot make or write it: a read-only clone or disk, another user's folder, a
+    HOME that is unset or not writable.
     """
     next_step = f"set {setting} to a folder of yours, or run as the owner"
     try:

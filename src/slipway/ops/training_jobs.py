@@ -1,7 +1,7 @@
 """Training jobs of this store, wherever they run, and jobs that nobody follows or knows: what `slipway status` lists.
 
-A stage `train_nemo` that works leaves its job's record in `work/train_nemo-*/nemo`. A job is followed while its stage process
-lives. One that runs unfollowed is no loss (the next run adopts it), but somebody should know.
+A stage `train_nemo` that works leaves its job's record in `work/train_nemo-*/nemo`. A job is followed while its stage
+process lives. One that runs unfollowed is no loss (the next run adopts it), but somebody should know.
 """
 
 from __future__ import annotations
@@ -41,11 +41,13 @@ class TrainingJob:
     stop: str
 
     def to_json(self) -> dict[str, Any]:
+        """The job as JSON values."""
         return asdict(self)
 
 
 def training_jobs(config: Config) -> tuple[list[TrainingJob], list[dict[str, str]]]:
-    """Jobs that run for this store, and what is left over: jobs without a follower, strangers, machines that do not answer."""
+    """Jobs that run for this store, and what is left over: jobs without a follower, strangers, machines that do not
+    answer."""
     jobs: list[TrainingJob] = []
     left: list[dict[str, str]] = []
     asked = Asked()
@@ -81,6 +83,8 @@ class Asked:
         self.silent: list[dict[str, str]] = []
 
     def ask_docker(self, *hosts: str | None) -> None:
+        """List the containers of these engines, each engine once; one that does not answer becomes an entry of
+        `silent`."""
         for host in hosts:
             if host not in self._docker:
                 self._docker[host] = []
@@ -98,6 +102,7 @@ class Asked:
                     )
 
     def containers(self) -> Iterator[Any]:
+        """Containers of every engine that answered."""
         for found in self._docker.values():
             yield from found
 
@@ -107,7 +112,8 @@ class Asked:
         return self._slurm or []
 
     def slurm_jobs(self) -> list[QueuedJob] | None:
-        """This user's jobs that carry Slipway's labels, whichever store they are of; None when Slurm does not answer."""
+        """This user's jobs that carry Slipway's labels, whichever store they are of; None when Slurm does not
+        answer."""
         if not self._slurm_asked:
             from slipway.runners.slurm_commands import SilentError, list_jobs
 
@@ -167,12 +173,15 @@ def _target(work: Path) -> TargetConfig | None:
 def _stranger_container(container: Any) -> dict[str, str]:
     return {
         "what": f"container {container.name} ({container.state}) on {container.host}, which this store does not know",
-        "advice": f"another store's or clone's job, or one whose work folder is gone: `docker rm -f {container.name}` removes it",
+        "advice": "another store's or clone's job, or one whose work folder is gone: `docker rm -f "
+        f"{container.name}` removes it",
     }
 
 
 def _stranger_slurm_job(queued: QueuedJob) -> dict[str, str]:
     return {
-        "what": f"Slurm job {queued.job_id} {queued.name} ({queued.state}, {queued.age}), which this store does not know",
-        "advice": f"another store's or clone's job, or one whose work folder is gone: `scancel {queued.job_id}` ends it",
+        "what": f"Slurm job {queued.job_id} {queued.name} ({queued.state}, {queued.age}), which this store does "
+        "not know",
+        "advice": f"another store's or clone's job, or one whose work folder is gone: `scancel {queued.job_id}` "
+        "ends it",
     }

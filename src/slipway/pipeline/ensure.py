@@ -68,7 +68,8 @@ def work_folder(store: Store, stage: str, key: str) -> Path:
 
 
 def _stage_document(call: StageCall, key: str, store: Store, work: Path, cache: Path) -> dict[str, object]:
-    """What the stage process is told; of the store everything by relative paths, so that it may move between two attempts."""
+    """What the stage process is told; of the store everything by relative paths, so that it may move between two
+    attempts."""
     return {
         "stage": call.stage,
         "key": key,

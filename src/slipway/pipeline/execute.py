@@ -31,7 +31,8 @@ PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "safetensors", "num
 
 
 def execute(name: str, job_file: Path) -> Path:
-    """Run one stage from its job file, in this process; return the artifact's directory. Errors are also left in `error.json`."""
+    """Run one stage from its job file, in this process; return the artifact's directory. Errors are also left in
+    `error.json`."""
     work = job_file.resolve().parent
     if not job_file.is_file():
         raise ConfigError(
@@ -92,7 +93,8 @@ def _input(name: str, spec: StageSpec, ref: dict[str, str] | None, work: Path) -
 
 
 def _provenance(job: dict[str, Any]) -> dict[str, Any]:
-    """What the manifest says of how the artifact came to be. A stage file of before keys had a format is of format 1."""
+    """What the manifest says of how the artifact came to be. A stage file of before keys had a format is of format
+    1."""
     return {
         "stage": job["stage"],
         "params": job["params"],

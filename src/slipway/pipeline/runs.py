@@ -3,8 +3,8 @@
     <store>/runs/<id>.json   what runs: its process and host, its command, where it is tracked
     <store>/runs/<id>.lock   held by that process as long as it lives, whatever kills it
 
-The id goes with every run that the flow opens in MLflow, so that the next run can close what a killed one left open there,
-and nothing else.
+The id goes with every run that the flow opens in MLflow, so that the next run can close what a killed one left open
+there, and nothing else.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _MEND = "delete it, and the .lock beside it: what it tracked stays open in MLflo
 
 
 class RunEntry(BaseModel):
-    """One run of a flow. `name` says what it makes, `started` when (UTC), `tracking` is a digest of MLflow's URI (which may
-    hold a password), `flow_run` the id of the Prefect flow run, empty without one."""
+    """One run of a flow. `name` says what it makes, `started` when (UTC), `tracking` is a digest of MLflow's URI (which
+    may hold a password), `flow_run` the id of the Prefect flow run, empty without one."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -52,11 +52,18 @@ class Runs:
 
     @contextmanager
     def open(self, name: str, command: str, tracking_uri: str, flow_run: str) -> Iterator[RunEntry]:
-        """Record a run of this process for the time of the block. Raises ResourceError when the store cannot be written."""
+        """Record a run of this process for the time of the block. Raises ResourceError when the store cannot be
+        written."""
         entry = RunEntry(
-            id=uuid.uuid4().hex, name=name, command=command, host=platform.node(), process=identify(os.getpid()),
-            started=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), tracking=tracking_digest(tracking_uri), flow_run=flow_run,
-        )  # fmt: skip
+            id=uuid.uuid4().hex,
+            name=name,
+            command=command,
+            host=platform.node(),
+            process=identify(os.getpid()),
+            started=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            tracking=tracking_digest(tracking_uri),
+            flow_run=flow_run,
+        )
         with locked(self._lock(entry.id), 0.0, f"run {name}"):
             with disk_full_is_named(self._folder):
                 write_atomic(self._file(entry.id), entry.model_dump_json(indent=1, exclude_none=True) + "\n")
@@ -77,7 +84,8 @@ class Runs:
 
     @contextmanager
     def taken_over(self, entry: RunEntry) -> Iterator[bool]:
-        """Close a killed run's books in the block, alone; True when it was killed on this host. Forgotten when the block ends well."""
+        """Close a killed run's books in the block, alone; True when it was killed on this host. Forgotten when the
+        block ends well."""
         with ExitStack() as alone:
             killed = entry.host == platform.node() and not self.works(entry)
             if killed:

@@ -1,9 +1,10 @@
 """What a stage is: a function with typed inputs and params, the code that decides its bytes, and one call of it.
 
-A stage named X is the function `X` of the module `slipway.stages.X`; its annotations say which inputs and params it takes. The
-module says besides: `OUTPUT`, the kind it makes; `params_of(config)`, its params out of a run's config; where it has them,
-`key_extra(params)`, what the key must know beside inputs and params, and `CODE` with `CODE_WITHOUT`, the modules that decide
-its bytes where that is not the whole stage. The module imports no torch at its top: orchestrators import it.
+A stage named X is the function `X` of the module `slipway.stages.X`; its annotations say which inputs and params it
+takes. The module says besides: `OUTPUT`, the kind it makes; `params_of(config)`, its params out of a run's config;
+where it has them, `key_extra(params)`, what the key must know beside inputs and params, and `CODE` with `CODE_WITHOUT`,
+the modules that decide its bytes where that is not the whole stage. The module imports no torch at its top:
+orchestrators import it.
 """
 
 from __future__ import annotations
@@ -73,8 +74,8 @@ class StageSpec:
 class StageCall:
     """One stage to be made: what it reads, its params, and how it is shown and stopped.
 
-    `label`: its name in tables and logs, where it runs more than once. `extra`: what the key must know beside inputs and
-    params. `stop_s`: seconds that a cancelled stage gets to end by itself.
+    `label`: its name in tables and logs, where it runs more than once. `extra`: what the key must know beside inputs
+    and params. `stop_s`: seconds that a cancelled stage gets to end by itself.
     """
 
     stage: str

@@ -13,8 +13,8 @@ from slipway.system.progress import Progress
 
 @dataclass(frozen=True)
 class Workspace:
-    """`out` becomes the artifact; `work` outlives a crash of the same job (checkpoints); `cache` is shared between jobs and
-    clones (downloads, builds)."""
+    """`out` becomes the artifact; `work` outlives a crash of the same job (checkpoints); `cache` is shared between jobs
+    and clones (downloads, builds)."""
 
     out: Path
     work: Path

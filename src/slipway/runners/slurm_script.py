@@ -53,10 +53,18 @@ def options(job: Job, params: SlurmConfig, target: TargetConfig, name: str) -> l
     """sbatch's options. One attempt writes its output behind the last one's, and a job whose dependency failed ends."""
     labels = " ".join(f"{k}={v}" for k, v in {**job.labels, "slipway.job": job.name}.items())
     lines = [
-        f"--job-name={name}", f"--comment={shlex.quote(labels)}", f"--nodes={target.nodes}", "--ntasks-per-node=1",
-        f"--time={params.time_limit}", f"--signal=B:USR1@{params.signal_s}", "--requeue", "--open-mode=append",
-        f"--output={shlex.quote(str(job.log))}", f"--chdir={shlex.quote(str(job.work))}", "--kill-on-invalid-dep=yes",
-    ]  # fmt: skip
+        f"--job-name={name}",
+        f"--comment={shlex.quote(labels)}",
+        f"--nodes={target.nodes}",
+        "--ntasks-per-node=1",
+        f"--time={params.time_limit}",
+        f"--signal=B:USR1@{params.signal_s}",
+        "--requeue",
+        "--open-mode=append",
+        f"--output={shlex.quote(str(job.log))}",
+        f"--chdir={shlex.quote(str(job.work))}",
+        "--kill-on-invalid-dep=yes",
+    ]
     if target.gpus:
         lines.append(f"--gpus-per-node={target.gpus}")
     for key in ("partition", "account", "qos"):
@@ -77,9 +85,20 @@ def command(job: Job, target: TargetConfig, port: str = "$port") -> list[str]:
     at = argv.index(ENTRY)
     recipe = [a for i, a in enumerate(argv[at + 1 :]) if "--nproc-per-node" not in argv[at + i : at + i + 2]]
     meet = [
-        "torchrun", "--nnodes", str(target.nodes), "--nproc-per-node", str(job.processes), "--rdzv-backend", "c10d",
-        "--rdzv-endpoint", f'"$head:{port}"', "--rdzv-id", '"$token"', "-m", MODULE,
-    ]  # fmt: skip
+        "torchrun",
+        "--nnodes",
+        str(target.nodes),
+        "--nproc-per-node",
+        str(job.processes),
+        "--rdzv-backend",
+        "c10d",
+        "--rdzv-endpoint",
+        f'"$head:{port}"',
+        "--rdzv-id",
+        '"$token"',
+        "-m",
+        MODULE,
+    ]
     return [*(shlex.quote(a) for a in argv[:at]), *meet, *(shlex.quote(a) for a in recipe)]
 
 

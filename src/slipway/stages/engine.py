@@ -52,9 +52,15 @@ def engine(checkpoint: Checkpoint | Quantized, params: EngineConfig, space: Work
     converted = time.monotonic() - start
     shutil.copy2(build.server, space.out / SERVER)
     serve = ServeConfig(
-        kind=params.kind, model=MODEL, server=SERVER, context=params.context, slots=params.slots, threads=params.threads,
-        build=build.id, cpu=cpu_digest(),
-    )  # fmt: skip
+        kind=params.kind,
+        model=MODEL,
+        server=SERVER,
+        context=params.context,
+        slots=params.slots,
+        threads=params.threads,
+        build=build.id,
+        cpu=cpu_digest(),
+    )
     write_atomic(space.out / SERVE, serve.model_dump_json(indent=1) + "\n")
     figures = {"bytes": (space.out / MODEL).stat().st_size, "convert_s": round(converted, 2), **_probe(space)}
     write_atomic(space.out / "summary.json", json.dumps(figures, indent=1) + "\n")

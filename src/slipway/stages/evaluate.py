@@ -1,13 +1,15 @@
 """Stage `evaluate`: quality and, when asked, speed of a model as it is served.
 
-Every test row goes through the engine's OpenAI-compatible endpoint, greedily, as many at a time as the engine has slots.
+Every test row goes through the engine's OpenAI-compatible endpoint, greedily, as many at a time as the engine has
+slots.
 
     exact match       the answer parses as JSON and equals the expected JSON, whatever the order of keys and spaces
     intent accuracy   the answer's label key, which the data's summary names, has the expected value
 
 An answer that does not parse is wrong in both, and kept as it was written; one that does not even open an object is not
 waited for. Intervals are Wilson's. Greedy does not mean
-bit-equal: what is decoded together changes the order of floating-point sums, so a near-tie may fall otherwise next time.
+bit-equal: what is decoded together changes the order of floating-point sums, so a near-tie may fall otherwise next
+time.
 """
 
 from __future__ import annotations

@@ -30,7 +30,8 @@ _POINT_AT = "set model.directory to a Hugging Face model directory with safetens
 
 
 def params_of(config: Config) -> ModelConfig:
-    """This stage's params in a run; a model directory by its absolute path: the stage process works in another folder."""
+    """This stage's params in a run; a model directory by its absolute path: the stage process works in another
+    folder."""
     return absolute(config.model)
 
 

@@ -5,8 +5,8 @@
   `confidence`: pass when low > -m, fail when high < -m, else inconclusive.
 - bits per parameter: the quantized checkpoint is no larger than its format says.
 
-Any fail fails the gate; else any inconclusive rule leaves it inconclusive. Quality won by fine-tuning (merged - base) and lost
-to quantization (merged - candidate, positive is a loss) are figures, not rules.
+Any fail fails the gate; else any inconclusive rule leaves it inconclusive. Quality won by fine-tuning (merged - base)
+and lost to quantization (merged - candidate, positive is a loss) are figures, not rules.
 """
 
 from __future__ import annotations
@@ -49,10 +49,11 @@ def gate(
     params: GateConfig,
     space: Workspace,
 ) -> None:
-    """Write `verdict.json` and `summary.json`. A failed gate is a result, not an error: `require_pass` turns it into one.
+    """Write `verdict.json` and `summary.json`. A failed gate is a result, not an error: `require_pass` turns it into
+    one.
 
-    Raises DataError when two evaluations are not of the same items in the same order, ConfigError for an unknown metric or an
-    empty gate.
+    Raises DataError when two evaluations are not of the same items in the same order, ConfigError for an unknown metric
+    or an empty gate.
     """
     items = {"candidate": read_items(candidate), "merged": read_items(merged), "base": read_items(base)}
     if champion:

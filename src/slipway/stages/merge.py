@@ -72,9 +72,11 @@ def _prove(
     logits = prove_logits(base.path, adapter.path, merged, params.proof_tokens)
     if not logits["mean_abs"] <= params.max_logit_error:  # NaN fails too
         raise CheckpointError(
-            "merge proof: mean absolute logit difference to base + adapter", f"{logits['mean_abs']:.4f}",
-            f"at most {params.max_logit_error}", "look at the adapter: a very large one does not fit in bf16",
-        )  # fmt: skip
+            "merge proof: mean absolute logit difference to base + adapter",
+            f"{logits['mean_abs']:.4f}",
+            f"at most {params.max_logit_error}",
+            "look at the adapter: a very large one does not fit in bf16",
+        )
     return {**proof, "logits": dict(logits)}
 
 

@@ -1,7 +1,7 @@
 """Prepare: data -> splits that the base model can read, with a data card.
 
-The default corpus comes as the splits that DVC made (`dvc.yaml`: raw -> prepared -> splits), checked against `dvc.lock`.
-Any other data, or other parameters than DVC used, is cleaned and split here, by the same two functions.
+The default corpus comes as the splits that DVC made (`dvc.yaml`: raw -> prepared -> splits), checked against
+`dvc.lock`. Any other data, or other parameters than DVC used, is cleaned and split here, by the same two functions.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ def prepare_params(config: DataConfig, root: Path) -> PrepareParams:
 def prepare(base: Checkpoint, params: PrepareParams, space: Workspace) -> None:
     """Write `train.jsonl`, `val.jsonl`, `test.jsonl`, `card.md` and `summary.json`.
 
-    Bad rows end the stage with a DataError that names them; all of them are listed in `rejected.jsonl` of the work folder.
+    Bad rows end the stage with a DataError that names them; all of them are listed in `rejected.jsonl` of the work
+    folder.
     """
     from slipway.data.tokens import token_lengths  # transformers takes a second to import; planning does without
 

@@ -21,8 +21,8 @@ def params_of(config: Config) -> QuantizeConfig:
 
 
 def quantize(checkpoint: Checkpoint, data: Dataset | None, params: QuantizeConfig, space: Workspace) -> None:
-    """Write the quantized model directory into `space.out`, calibrated on the training split where the format or method asks
-    for it. A killed run goes on from `space.work`. Raises what `export` raises."""
+    """Write the quantized model directory into `space.out`, calibrated on the training split where the format or method
+    asks for it. A killed run goes on from `space.work`. Raises what `export` raises."""
     from slipway.streaming.export import export
     from slipway.streaming.source_model import Model
     from slipway.weights.checkpoint import open_checkpoint

@@ -1,7 +1,9 @@
-"""Stage `train_cpu`: base + data -> PEFT adapter. `backend: cpu` is the embedded trainer: QLoRA (NF4 base) or LoRA, fp32 compute.
+"""Stage `train_cpu`: base + data -> PEFT adapter. `backend: cpu` is the embedded trainer: QLoRA (NF4 base) or LoRA,
+fp32 compute.
 
 Only the upper layers are adapted; the lower ones need no gradient, so autograd starts at the first adapted layer. The
-loss is computed on completion tokens only, before the language-model head, which keeps the vocabulary-sized logits small.
+loss is computed on completion tokens only, before the language-model head, which keeps the vocabulary-sized logits
+small.
 """
 
 from __future__ import annotations

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
     from slipway.training.nemo.run_recipe import RunRecipe
 
 OUTPUT = Adapter
-# The recipe and the count of its steps decide the adapter; runners, logs and attempts carry it out, and days of training are not
-# thrown away because one of those was mended. Left out of what the two reach: modules that only refuse.
+# The recipe and the count of its steps decide the adapter; runners, logs and attempts carry it out, and days of
+# training are not thrown away because one of those was mended. Left out of what the two reach: modules that only
+# refuse.
 CODE = ("training.nemo.recipe", "training.nemo.steps")
 CODE_WITHOUT = ("errors", "training.nemo.schema")
 
@@ -57,7 +58,8 @@ def train_nemo(base: Checkpoint, data: Dataset, params: NemoTrainParams, space: 
     recipe = run_recipe(files)
     job = write_job(files, recipe.text)
     space.progress.note(
-        f"{recipe.rows} rows, {recipe.tokens} tokens an epoch, {recipe.steps} steps, {params.train.method} by {job.name}"
+        f"{recipe.rows} rows, {recipe.tokens} tokens an epoch, {recipe.steps} steps, {params.train.method} by "
+        f"{job.name}"
     )
     log = TrainingLog(files.checkpoints / "training.jsonl", job.log)
     follower = LogFollower(log, recipe.steps, space.progress)
@@ -104,9 +106,15 @@ class LogFollower:
 
 
 NAMES = {
-    "loss": "loss", "lr": "lr", "grad_norm": "grad_norm", "tps": "tokens_per_s", "mem": "memory_gib", "mfu": "mfu",
-    "num_tokens_per_step": "tokens", "num_label_tokens": "label_tokens",
-}  # fmt: skip
+    "loss": "loss",
+    "lr": "lr",
+    "grad_norm": "grad_norm",
+    "tps": "tokens_per_s",
+    "mem": "memory_gib",
+    "mfu": "mfu",
+    "num_tokens_per_step": "tokens",
+    "num_label_tokens": "label_tokens",
+}
 
 
 def figures(step: dict[str, Any]) -> dict[str, float]:

@@ -13,7 +13,8 @@ from slipway.system.json_files import is_present, read_json, read_value
 
 
 class Artifact(BaseModel):
-    """A frozen value: where the bytes are and what they are. Subclasses name the kind, so that types tell stages apart."""
+    """A frozen value: where the bytes are and what they are. Subclasses name the kind, so that types tell stages
+    apart."""
 
     model_config = ConfigDict(frozen=True)
     kind: ClassVar[str] = "artifact"
@@ -53,7 +54,8 @@ class Dataset(Artifact):
 
 
 class Checkpoint(Artifact):
-    """An HF model directory with bf16 safetensors and tokenizer, or a virtual one: `virtual.json` names base and adapter."""
+    """An HF model directory with bf16 safetensors and tokenizer, or a virtual one: `virtual.json` names base and
+    adapter."""
 
     kind: ClassVar[str] = "checkpoint"
 

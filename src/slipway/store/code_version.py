@@ -1,14 +1,16 @@
 """The version of code: a digest of what a set of modules, and all that they import, would execute.
 
-    per module:  parse -> drop what does nothing (docstrings, other bare strings, comments, layout) -> sha256 of the tree
+    per module:  parse -> drop what does nothing (docstrings, other bare strings, comments, layout) -> sha256 of the
+                 tree
     together:    sha256 over (module, its digest), sorted, for every module of slipway that is reached
 
-Reached is what an import statement names anywhere in a file: at its top, in a function, relative, under TYPE_CHECKING; the
-packages above a module, whose `__init__` runs with it; and a string that names a module (`python -m slipway.stages.x`). What
-imports in a way that cannot be followed here is refused. The sections of the config are left out: the key holds their values.
+Reached is what an import statement names anywhere in a file: at its top, in a function, relative, under TYPE_CHECKING;
+the packages above a module, whose `__init__` runs with it; and a string that names a module (`python -m
+slipway.stages.x`). What imports in a way that cannot be followed here is refused. The sections of the config are left
+out: the key holds their values.
 
-The tree is written out without its empty fields, not with `ast.dump`: Python 3.12 and 3.13 added fields and changed that
-function's text. The digests agree on 3.11, 3.12 and 3.13.
+The tree is written out without its empty fields, not with `ast.dump`: Python 3.12 and 3.13 added fields and changed
+that function's text. The digests agree on 3.11, 3.12 and 3.13.
 """
 
 from __future__ import annotations
@@ -28,10 +30,22 @@ PACKAGE = "slipway"
 CONFIG = "config"  # values, which the key holds; not code
 ITSELF = "__init__"  # `from slipway import __version__`
 _IGNORED_FIELDS = frozenset({"ctx", "kind", "type_comment", "type_ignores"})  # they do not change what is executed
-_LOADERS = frozenset({
-    "import_module", "__import__", "exec", "eval", "exec_module", "load_module", "module_from_spec", "spec_from_file_location", "spec_from_loader",
-    "run_module", "run_path", "SourceFileLoader",
-})  # fmt: skip
+_LOADERS = frozenset(
+    {
+        "import_module",
+        "__import__",
+        "exec",
+        "eval",
+        "exec_module",
+        "load_module",
+        "module_from_spec",
+        "spec_from_file_location",
+        "spec_from_loader",
+        "run_module",
+        "run_path",
+        "SourceFileLoader",
+    }
+)
 _BUILTIN_ONLY = frozenset({"exec", "eval", "__import__"})  # as attributes (`model.eval()`) they are something else
 _MODULE_NAME = re.compile(rf"{PACKAGE}(\.[a-z_][a-z0-9_]*)+")
 
@@ -47,7 +61,8 @@ class _Import:
 
 @dataclass(frozen=True)
 class _Source:
-    """What matters of one file: the digest of its code, what it imports of slipway, and the names it binds at its top."""
+    """What matters of one file: the digest of its code, what it imports of slipway, and the names it binds at its
+    top."""
 
     digest: str
     imports: tuple[_Import, ...]
@@ -59,7 +74,8 @@ def code_digest(*modules: str, without: tuple[str, ...] = (), root: Path = ROOT)
     """The code version of `modules` (dotted, below slipway) and of all they reach in turn: sha256, hex.
 
     `without`: modules left out, with what only they reach. `root`: the directory of the package `slipway`.
-    Raises SlipwayError for an import of slipway that has no file, and for code that is loaded in a way not understood here.
+    Raises SlipwayError for an import of slipway that has no file, and for code that is loaded in a way not understood
+    here.
     """
     reach = reached(*modules, without=without, root=root)
     return sha256_bytes(canonical([(name, _read(name, root).digest) for name in reach]))
@@ -98,7 +114,8 @@ def _file(name: str, root: Path) -> Path | None:
 
 
 def _packages_above(name: str) -> list[str]:
-    """`a`, `a.b` of `a.b.c`. The package slipway itself counts only where a name is imported from it: it holds the version."""
+    """`a`, `a.b` of `a.b.c`. The package slipway itself counts only where a name is imported from it: it holds the
+    version."""
     parts = name.split(".")
     return [".".join(parts[:n]) for n in range(1, len(parts))]
 
@@ -115,9 +132,11 @@ def _target(one: _Import, importer: str, root: Path) -> str | None:
     is_package = file.name == "__init__.py"
     if one.name and one.name != "*" and is_package and one.name not in _read(package, root).names:
         raise SlipwayError(
-            f"{importer}.py imports {PACKAGE}.{inside}", "no such file, and no such name in its package",
-            f"a module of {PACKAGE}", "reinstall slipway: its code is not complete",
-        )  # fmt: skip
+            f"{importer}.py imports {PACKAGE}.{inside}",
+            "no such file, and no such name in its package",
+            f"a module of {PACKAGE}",
+            "reinstall slipway: its code is not complete",
+        )
     return package
 
 
@@ -140,7 +159,8 @@ def _analyse(text: str, name: str, is_package: bool) -> _Source:
 
 
 def _written(node: object, keeps_docstrings: bool) -> str:
-    """A syntax tree as text: classes and fields, but for empty ones, positions, and statements that are bare strings."""
+    """A syntax tree as text: classes and fields, but for empty ones, positions, and statements that are bare
+    strings."""
     if isinstance(node, ast.AST):
         fields = (
             f"{field}={_written(value, keeps_docstrings)}"
@@ -155,8 +175,8 @@ def _written(node: object, keeps_docstrings: bool) -> str:
 
 
 def _joined(nodes: list[object]) -> list[object]:
-    """The parts of an f-string with neighbouring texts made one and empty ones dropped: versions of Python cut them differently.
-    Other lists as they are."""
+    """The parts of an f-string with neighbouring texts made one and empty ones dropped: versions of Python cut them
+    differently. Other lists as they are."""
     if not any(isinstance(node, ast.FormattedValue) for node in nodes):
         return nodes
     parts: list[object] = []
@@ -215,7 +235,8 @@ def _bound(tree: ast.Module) -> Iterator[str]:
 
 
 def _refuse_other_loaders(nodes: list[ast.AST], importer: str) -> None:
-    """Raise for code that is loaded by other means than an import statement or a call whose argument is the module's name."""
+    """Raise for code that is loaded by other means than an import statement or a call whose argument is the module's
+    name."""
     followed = {id(node.func) for node in nodes if isinstance(node, ast.Call) and _imported_by_call(node)}
     for node in nodes:
         name = _name_of(node)
@@ -229,7 +250,8 @@ def _refuse_other_loaders(nodes: list[ast.AST], importer: str) -> None:
 
 
 def _imported_by_call(node: ast.Call) -> str:
-    """`x` of `importlib.import_module("x")` and `__import__("x")`; empty for other calls, computed and relative names."""
+    """`x` of `importlib.import_module("x")` and `__import__("x")`; empty for other calls, computed and relative
+    names."""
     if _name_of(node.func) not in ("import_module", "__import__") or len(node.args) != 1 or node.keywords:
         return ""
     argument = node.args[0]
@@ -250,6 +272,8 @@ def _name_of(node: ast.AST) -> str:
 
 def _not_understood(importer: str, what: str) -> SlipwayError:
     return SlipwayError(
-        f"code that {PACKAGE}/{importer.replace('.', '/')}.py loads", what, "an import statement, which a key can follow",
+        f"code that {PACKAGE}/{importer.replace('.', '/')}.py loads",
+        what,
+        "an import statement, which a key can follow",
         "write it as an import, or move it out of what a stage reaches",
-    )  # fmt: skip
+    )

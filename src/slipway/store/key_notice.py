@@ -16,8 +16,8 @@ FORMAT_FILE = "key-format.json"  # the format that the last run wrote
 
 
 def key_format_notice(root: Path) -> str:
-    """One sentence when artifacts in the store at `root` have keys of another format than this version's, and no run has said
-    so before; else empty. Looks through the store once: the format is written down then."""
+    """One sentence when artifacts in the store at `root` have keys of another format than this version's, and no run
+    has said so before; else empty. Looks through the store once: the format is written down then."""
     if _known_format(root) == KEY_FORMAT:
         return ""
     formats = Counter(e.key_format for e in entries(root) if e.is_artifact and e.key_format != KEY_FORMAT)
@@ -27,7 +27,8 @@ def key_format_notice(root: Path) -> str:
         return ""
     counts = ", ".join(f"{count} of format {number}" for number, count in sorted(formats.items()))
     return (
-        f"{formats.total()} artifacts in the store have keys of another format ({counts}; this version writes {KEY_FORMAT}): "
+        f"{formats.total()} artifacts in the store have keys of another format ({counts}; this version writes "
+        f"{KEY_FORMAT}): "
         "stages are made again because the key format changed. `slipway gc` frees what nothing needs."
     )
 

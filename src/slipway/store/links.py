@@ -1,8 +1,9 @@
-"""Artifacts that link to a user's files, in a tree that moves: links are absolute (a container sees the same paths), and are
-made anew when store and files have moved together.
+"""Artifacts that link to a user's files, in a tree that moves: links are absolute (a container sees the same paths),
+and are made anew when store and files have moved together.
 
-`place` is a directory as documents hold it: relative to the folder that holds the store (a clone, for `.slipway`) where it lies
-in there, else absolute. It stands in the key and in the manifest, not in the artifact's files: the digest names bytes.
+`place` is a directory as documents hold it: relative to the folder that holds the store (a clone, for `.slipway`) where
+it lies in there, else absolute. It stands in the key and in the manifest, not in the artifact's files: the digest names
+bytes.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ def place_of(directory: Path, root: Path) -> str:
 def mend_links(path: Path, root: Path) -> None:
     """Point links of an artifact that lead nowhere at the files of the same names in its `place`, where those exist.
 
-    What the files hold is for `verify` to check. Nothing happens without a place, or with a manifest that cannot be read.
+    What the files hold is for `verify` to check. Nothing happens without a place, or with a manifest that cannot be
+    read.
     """
     broken = [file for file in path.iterdir() if file.is_symlink() and not file.exists()]
     if not broken:

@@ -47,7 +47,8 @@ class Manifest(BaseModel):
 
 
 def read_manifest(artifact: Path) -> dict[str, Any]:
-    """The manifest of the artifact in this directory, whole. Raises StateError when it is absent, damaged or no manifest."""
+    """The manifest of the artifact in this directory, whole. Raises StateError when it is absent, damaged or no
+    manifest."""
     file, what = artifact / MANIFEST, "manifest of an artifact"
     mend = f"delete {artifact} and run again: what is missing is made anew"
     document = read_json(file, what, mend)

@@ -1,8 +1,10 @@
-"""How documents name artifacts, so that a store can move: `{"uri", "kind", "digest"}`, the uri relative to the store's root.
+"""How documents name artifacts, so that a store can move: `{"uri", "kind", "digest"}`, the uri relative to the store's
+root.
 
-Manifests, stage files and virtual checkpoints lie in the store; what they name is looked for from where they lie now. A uri is
-absolute only where the artifact lies outside of the store. Absolute uris that lead nowhere (written by older versions, or from
-a store that has moved since) are looked for by kind and key. The digest decides: another artifact at the place is not taken.
+Manifests, stage files and virtual checkpoints lie in the store; what they name is looked for from where they lie now. A
+uri is absolute only where the artifact lies outside of the store. Absolute uris that lead nowhere (written by older
+versions, or from a store that has moved since) are looked for by kind and key. The digest decides: another artifact at
+the place is not taken.
 """
 
 from __future__ import annotations
@@ -24,16 +26,19 @@ def reference_to(artifact: Artifact, root: Path) -> dict[str, str]:
 
 
 def resolve(reference: Mapping[str, Any], *documents: Path) -> Path:
-    """The directory of the artifact that a document names. `documents`: paths in the store to start from, the document's first.
+    """The directory of the artifact that a document names. `documents`: paths in the store to start from, the
+    document's first.
 
-    Where none has the digest: the first that exists, else the place where it should be; opening that says what is wrong.
-    Raises StateError when the reference is none.
+    Where none has the digest: the first that exists, else the place where it should be; opening that says what is
+    wrong. Raises StateError when the reference is none.
     """
     if not all(isinstance(reference.get(key), str) for key in ("uri", "kind", "digest")):
         raise StateError(
-            f"reference in {documents[0] if documents else 'a document'}", str(dict(reference))[:200],
-            "uri, kind and digest", "run the pipeline again: it makes what is damaged",
-        )  # fmt: skip
+            f"reference in {documents[0] if documents else 'a document'}",
+            str(dict(reference))[:200],
+            "uri, kind and digest",
+            "run the pipeline again: it makes what is damaged",
+        )
     places = list(dict.fromkeys(_places(reference, documents)))
     same = (place for place in places if _digest(place) == reference["digest"])
     there = (place for place in places if place.exists())

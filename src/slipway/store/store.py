@@ -59,7 +59,8 @@ class Store:
         return self.root / kind / key
 
     def find(self, cls: type[A], key: str) -> A | None:
-        """The intact artifact of this key, or None. A damaged one is reported as a warning, moved aside and counts as absent."""
+        """The intact artifact of this key, or None. A damaged one is reported as a warning, moved aside and counts as
+        absent."""
         path = self.dir(cls.kind, key)
         if not is_present(path / MANIFEST):
             return None
@@ -74,7 +75,8 @@ class Store:
 
     @contextmanager
     def create(self, cls: type[A], key: str, provenance: Mapping[str, Any]) -> Iterator[Path]:
-        """Yield a temporary directory; when the block ends well it becomes the artifact, in one rename. On error nothing is left."""
+        """Yield a temporary directory; when the block ends well it becomes the artifact, in one rename. On error
+        nothing is left."""
         final = self.dir(cls.kind, key)
         tmp = final.parent / f".tmp-{key[:16]}-{os.getpid()}"
         with disk_full_is_named(final):
@@ -127,7 +129,8 @@ def verify(path: Path) -> str | None:
 
 
 def load(cls: type[A], path: Path) -> A:
-    """The artifact at `path`, of the kind asked for. Raises StateError when it is absent, damaged or of another kind."""
+    """The artifact at `path`, of the kind asked for. Raises StateError when it is absent, damaged or of another
+    kind."""
     if not is_present(path / MANIFEST):
         raise StateError(f"artifact {path}", "no manifest", f"a complete {cls.kind}", "`slipway run` makes it")
     doc = read_manifest(path)

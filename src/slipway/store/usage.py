@@ -1,7 +1,8 @@
-"""What lies in a store: every entry by what wrote it, its bytes, and, for artifacts, what they were made from. Reads only.
+"""What lies in a store: every entry by what wrote it, its bytes, and, for artifacts, what they were made from. Reads
+only.
 
-What Slipway writes is known by its place and the form of its name, and an artifact by its manifest. Everything else (a folder
-without a manifest, a symlink, a file of somebody's) is `unknown`: nobody removes it.
+What Slipway writes is known by its place and the form of its name, and an artifact by its manifest. Everything else (a
+folder without a manifest, a symlink, a file of somebody's) is `unknown`: nobody removes it.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ _WORK_FOLDER = re.compile(r"[a-z_]+-[0-9a-f]{16}")
 
 @dataclass(frozen=True)
 class Entry:
-    """Something in the store. `what`: an artifact's kind, or `damaged`, `half-written`, `work`, `lock`, `unknown`; `name`: its
-    name in its folder, the key of an artifact; `bytes`: what removing it would free; `made`: seconds since the epoch.
+    """Something in the store. `what`: an artifact's kind, or `damaged`, `half-written`, `work`, `lock`, `unknown`;
+    `name`: its name in its folder, the key of an artifact; `bytes`: what removing it would free; `made`: seconds since
+    the epoch.
 
     Of an artifact: `digest`, `stage`, and the digests of its `inputs`.
     """
@@ -61,7 +63,8 @@ def in_use(root: Path) -> Iterator[None]:
 
 
 def entries(root: Path) -> list[Entry]:
-    """Everything in the store at `root` but services, targets and run records, by folder and name. Empty without a store."""
+    """Everything in the store at `root` but services, targets and run records, by folder and name. Empty without a
+    store."""
     if not root.is_dir():
         return []
     listed: list[Entry] = []
@@ -114,9 +117,13 @@ def _in_kind(kind: str, path: Path) -> Entry:
     provenance = manifest["provenance"]
     inputs = tuple(sorted(ref["digest"] for ref in provenance.get("inputs", {}).values()))
     return _entry(
-        kind, path, digest=manifest["digest"], stage=provenance.get("stage", ""), inputs=inputs,
+        kind,
+        path,
+        digest=manifest["digest"],
+        stage=provenance.get("stage", ""),
+        inputs=inputs,
         key_format=provenance.get("key_format", 1),
-    )  # fmt: skip
+    )
 
 
 def _manifest(path: Path) -> dict[str, Any]:

@@ -59,9 +59,17 @@ class Release:
     def sh(self, *command: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         user = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
         return subprocess.run(
-            command, cwd=cwd or self.root, env=self.shell, capture_output=True, encoding="utf-8", errors="replace",
-            timeout=600, check=False, umask=0o077, **user,  # type: ignore[call-overload]
-        )  # fmt: skip
+            command,
+            cwd=cwd or self.root,
+            env=self.shell,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=600,
+            check=False,
+            umask=0o077,
+            **user,  # type: ignore[call-overload]
+        )
 
     def as_user(self, action: Callable[[], Any]) -> Any:
         """What `action` returns in this process's Python, as the user of the services."""
@@ -81,12 +89,16 @@ def release() -> Iterator[Release]:
         os.chown(root, NOBODY, NOBODY)
     services = Services(root, root / ".slipway/services", any_port(), any_port())
     shell = {
-        "HOME": str(home), "LANG": "C", "LC_ALL": "C",
-        "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}", "PYTHON": str(binaries / "python"),
+        "HOME": str(home),
+        "LANG": "C",
+        "LC_ALL": "C",
+        "PATH": f"{binaries}{os.pathsep}{os.environ['PATH']}",
+        "PYTHON": str(binaries / "python"),
         "LD_LIBRARY_PATH": str(top / "python/lib"),
-        "SLIPWAY_PREFECT_PORT": str(services.prefect_port), "SLIPWAY_MLFLOW_PORT": str(services.mlflow_port),
+        "SLIPWAY_PREFECT_PORT": str(services.prefect_port),
+        "SLIPWAY_MLFLOW_PORT": str(services.mlflow_port),
         **dict.fromkeys(PROXIES, f"http://127.0.0.1:{proxy.getsockname()[1]}"),
-    }  # fmt: skip
+    }
     here = Release(root, services, shell)
     threading.Thread(target=_note_connections, args=(proxy, here.proxied), daemon=True).start()
     try:

@@ -268,9 +268,16 @@ def test_the_literal_command_runs_a_partial_config_over_conf_to_its_end(lab: Lab
     shipped, target = load_config(Path("conf")), load_config(Path("conf"), [w for w in words if "LAB_" not in w]).deploy
     try:
         ran = lab.sh(
-            "prefect", "deployment", "run", "finetune-and-ship", "--watch",
-            "-p", f"config={json.dumps(config)}", "-p", f"overrides={json.dumps(overrides)}",
-        )  # fmt: skip
+            "prefect",
+            "deployment",
+            "run",
+            "finetune-and-ship",
+            "--watch",
+            "-p",
+            f"config={json.dumps(config)}",
+            "-p",
+            f"overrides={json.dumps(overrides)}",
+        )
         assert ran.returncode == 0, ran.stdout + ran.stderr + (lab.services.data / "worker.log").read_text()[-4000:]
         (run,) = lab.api(
             "/flow_runs/filter",

@@ -1,4 +1,5 @@
-"""A command whose output is full, closed or read by nobody: one clear error or the shell's convention, never a traceback."""
+"""A command whose output is full, closed or read by nobody: one clear error or the shell's convention, never a
+traceback."""
 
 from __future__ import annotations
 

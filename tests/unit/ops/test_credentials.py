@@ -98,10 +98,17 @@ def test_no_text_of_the_object_shows_the_password(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "https://127.0.0.1:{port}/api", "http://127.0.0.2:{port}/api", "http://example.com:{port}", "http://127.0.0.1",
-        "http://127.0.0.1.example.com:{port}", "http://127.0.0.1:{port}@example.com/", "sqlite:///x", "", "file:///tmp",
+        "https://127.0.0.1:{port}/api",
+        "http://127.0.0.2:{port}/api",
+        "http://example.com:{port}",
+        "http://127.0.0.1",
+        "http://127.0.0.1.example.com:{port}",
+        "http://127.0.0.1:{port}@example.com/",
+        "sqlite:///x",
+        "",
+        "file:///tmp",
     ],
-)  # fmt: skip
+)
 def test_no_other_server_gets_them(tmp_path: Path, url: str) -> None:
     port = any_port()
     ensure_credentials(tmp_path)

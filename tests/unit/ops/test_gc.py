@@ -70,9 +70,13 @@ def release(root: Path, name: str, engine: Engine, serves: bool) -> None:
     folder = root / "releases" / name
     shutil.copytree(engine.path, folder / "engine", copy_function=os.link)
     document = {
-        "name": name, "path": str(folder), "model": "m", "created": "2026-01-01T00:00:00Z", "outcome": "pass",
+        "name": name,
+        "path": str(folder),
+        "model": "m",
+        "created": "2026-01-01T00:00:00Z",
+        "outcome": "pass",
         "digests": {"engine": engine.digest},
-    }  # fmt: skip
+    }
     (folder / "release.json").write_text(json.dumps(document))
     if serves:
         (root / "current").symlink_to(f"releases/{name}")
@@ -148,9 +152,14 @@ def test_leftovers_go_and_what_is_worked_on_stays(config: Config, store: Store) 
         items = plan(config)
         removed = names(collect(config))
     assert removed == {
-        "e.damaged-7", ".tmp-abc-7", "quantize-0123456789abcdef", "quantize-0123456789abcdef.lock", "fetch-0123456789abcdef",
-        "fetch-0123456789abcdef.lock", "gone-0123456789abcdef.lock",
-    }  # fmt: skip
+        "e.damaged-7",
+        ".tmp-abc-7",
+        "quantize-0123456789abcdef",
+        "quantize-0123456789abcdef.lock",
+        "fetch-0123456789abcdef",
+        "fetch-0123456789abcdef.lock",
+        "gone-0123456789abcdef.lock",
+    }
     assert why(items, "merge-0123456789abcdef") == "a stage works in it"
     assert why(items, "train_cpu-0123456789abcdef") == "the newest unfinished training: run again to resume"
     assert why(items, "oldbase") == "merge-0123456789abcdef works with it or resumes with it"

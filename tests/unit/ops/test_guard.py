@@ -61,8 +61,16 @@ def test_our_own_pages_are_served(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", f"evil.example:{PORT}", "127.0.0.1", f"127.0.0.1:{PORT + 1}", f"127.0.0.1:{PORT}.evil.example", ""]
-)  # fmt: skip
+    "host",
+    [
+        "evil.example",
+        f"evil.example:{PORT}",
+        "127.0.0.1",
+        f"127.0.0.1:{PORT + 1}",
+        f"127.0.0.1:{PORT}.evil.example",
+        "",
+    ],
+)
 def test_a_foreign_host_is_refused_even_for_health(host: str) -> None:
     assert status(host=host) == 403
     assert status("GET", "/api/health", host=host) == 403
@@ -90,8 +98,9 @@ def test_other_pages_may_link_to_us_but_not_embed_us() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["text/plain", "TEXT/PLAIN;charset=UTF-8", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"]
-)  # fmt: skip
+    "kind",
+    ["text/plain", "TEXT/PLAIN;charset=UTF-8", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"],
+)
 def test_types_that_a_page_may_post_unasked_are_refused(kind: str) -> None:
     assert status("POST", content_type=kind, content_length="2") == 415
     assert status("POST", content_type=kind, transfer_encoding="chunked") == 415
@@ -104,8 +113,9 @@ def test_a_body_without_a_type_is_refused_and_no_body_is_fine() -> None:
 
 
 @pytest.mark.parametrize(
-    "authorization", ["", "Basic", "Basic c2xpcHdheTp3cm9uZw==", f"Bearer {PAIR.password}".encode().decode("latin-1"), "Basic \xff"]
-)  # fmt: skip
+    "authorization",
+    ["", "Basic", "Basic c2xpcHdheTp3cm9uZw==", f"Bearer {PAIR.password}".encode().decode("latin-1"), "Basic \xff"],
+)
 def test_without_the_credentials_nothing_but_health_answers(authorization: str) -> None:
     refused = ask(authorization=authorization)
     assert refused[0]["status"] == 401

@@ -68,8 +68,9 @@ def test_a_refusal_garbage_and_silence_are_none(services: Services) -> None:
 
 
 @pytest.mark.parametrize(
-    ("workers", "online"), [([{"status": "OFFLINE"}, {"status": "ONLINE"}], True), ([{"status": "OFFLINE"}], False), ([], False)]
-)  # fmt: skip
+    ("workers", "online"),
+    [([{"status": "OFFLINE"}, {"status": "ONLINE"}], True), ([{"status": "OFFLINE"}], False), ([], False)],
+)
 def test_a_worker_is_online_by_its_status(services: Services, workers: list[dict[str, str]], online: bool) -> None:
     Recorder.answers["/api/work_pools/slipway-local/workers/filter"] = workers
     assert prefect_api.worker_online(services) is online

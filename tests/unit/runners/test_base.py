@@ -14,7 +14,8 @@ class Terminated(BaseException):
 
 
 class Scripted:
-    """A runner whose calls raise what the script says, in turn; `stops` are the seconds that each cancel gave the job."""
+    """A runner whose calls raise what the script says, in turn; `stops` are the seconds that each cancel gave the
+    job."""
 
     def __init__(
         self, *, submit: BaseException | None = None, poll: BaseException, cancel: list[BaseException]

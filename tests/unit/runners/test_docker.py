@@ -25,10 +25,12 @@ RUNNING = {"Id": "c1", "State": {"Status": "running"}}
 ENDED = {
     "Id": "c1",
     "State": {
-        "Status": "exited", "ExitCode": 3,
-        "StartedAt": "2026-11-25T10:00:00.0Z", "FinishedAt": "2026-11-25T10:01:00.5Z",
+        "Status": "exited",
+        "ExitCode": 3,
+        "StartedAt": "2026-11-25T10:00:00.0Z",
+        "FinishedAt": "2026-11-25T10:01:00.5Z",
     },
-}  # fmt: skip
+}
 
 
 class Clock:

@@ -150,14 +150,16 @@ def test_a_killed_holder_takes_its_whole_tree_along(attempts: Attempts) -> None:
 def test_a_writer_that_stood_still_writes_into_a_directory_nobody_reads(attempts: Attempts) -> None:
     """The hard case: holder, guard and writer stop together (a suspended node), and wake after the next attempt began.
 
-    Its log is open, and by path it would find the new one; what it has mounted (here: its descriptor) is the old directory.
+    Its log is open, and by path it would find the new one; what it has mounted (here: its descriptor) is the old
+    directory.
     """
     mounted = (
         "import json, os, sys, time\n"
         "at = os.open(sys.argv[1], os.O_RDONLY)\n"
         "while True:\n"
         "    fd = os.open('training.jsonl', os.O_WRONLY | os.O_APPEND | os.O_CREAT, dir_fd=at)\n"
-        "    os.write(fd, (json.dumps({'token': '1', 'time': time.time()}) + chr(10)).encode()); os.close(fd); time.sleep(0.02)\n"
+        "    os.write(fd, (json.dumps({'token': '1', 'time': time.time()}) + chr(10)).encode()); os.close(fd); "
+        "time.sleep(0.02)\n"
     )
     first = attempts.hold(attempts.take("1"), sys.executable, "-c", mounted, str(attempts.checkpoints))
     wait(attempts.stamps)
@@ -168,7 +170,10 @@ def test_a_writer_that_stood_still_writes_into_a_directory_nobody_reads(attempts
         os.kill(pid, signal.SIGSTOP)
     here = os.uname().nodename
     moved = attempts.checkpoints.parent / "fenced" / "1-by-2"
-    argv = f"from slipway.runners import fence; fence.marked = lambda mark: []; import sys; fence.main(sys.argv[1:])  # not on {here}: no kill"
+    argv = (
+        "from slipway.runners import fence; fence.marked = lambda mark: []; import sys; fence.main(sys.argv[1:]) "
+        f" # not on {here}: no kill"
+    )
     subprocess.run(
         [sys.executable, "-c", argv, "take", str(attempts.fence), "2", str(attempts.checkpoints), "1", str(LEASE)],
         check=True,
@@ -224,12 +229,14 @@ def test_stop_reaches_the_ranked_workers_not_their_launcher(attempts: Attempts, 
     worker = (
         "import os, signal, sys, time\nfrom pathlib import Path\n"
         "def stop(*_):\n    Path(sys.argv[1], 'saved-' + os.environ['LOCAL_RANK']).touch(); sys.exit(0)\n"
-        "signal.signal(signal.SIGTERM, stop); Path(sys.argv[1], 'up-' + os.environ['LOCAL_RANK']).touch()\nwhile True: time.sleep(0.05)"
+        "signal.signal(signal.SIGTERM, stop); Path(sys.argv[1], 'up-' + os.environ['LOCAL_RANK']).touch()\nwhile "
+        "True: time.sleep(0.05)"
     )
     launcher = (
         "import os, subprocess, sys\n"
         f"ps = [subprocess.Popen([sys.executable, '-c', {worker!r}, sys.argv[1]],"
-        " env={**os.environ, 'LOCAL_RANK': str(i), 'TORCHELASTIC_RUN_ID': 'x'}, start_new_session=True) for i in range(2)]\n"
+        " env={**os.environ, 'LOCAL_RANK': str(i), 'TORCHELASTIC_RUN_ID': 'x'}, start_new_session=True) for i in "
+        "range(2)]\n"
         "sys.exit(max(p.wait() for p in ps))"
     )
     holder = attempts.hold(attempts.take("1"), sys.executable, "-c", launcher, str(tmp_path))
@@ -277,7 +284,8 @@ def test_a_rotation_that_died_is_finished_or_undone(tmp_path: Path, moved: bool)
 
 
 def test_a_lease_counts_as_kept_for_two_thirds_of_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the holder's own clock, which no load on the machine moves: the last third is for the kill, before a taker goes on."""
+    """By the holder's own clock, which no load on the machine moves: the last third is for the kill, before a taker
+    goes on."""
     take(tmp_path / "fence", "1", tmp_path / "checkpoints", 1, LEASE)
     now = [100.0]
     monkeypatch.setattr(fence, "clock", lambda: now[0])

@@ -35,7 +35,10 @@ def test_an_exit_code_and_the_output_are_kept(tmp_path):
 
 
 def test_a_cancelled_job_had_its_time_to_save(tmp_path):
-    code = "import signal, sys, time; signal.signal(15, lambda *_: (print('saved', flush=True), sys.exit(0))); print('on', flush=True); time.sleep(60)"
+    code = (
+        "import signal, sys, time; signal.signal(15, lambda *_: (print('saved', flush=True), sys.exit(0))); "
+        "print('on', flush=True); time.sleep(60)"
+    )
     one, runner = job(tmp_path, sys.executable, "-c", code), LocalRunner()
     runner.submit(one)
     while "on" not in one.log.read_text():
@@ -46,7 +49,11 @@ def test_a_cancelled_job_had_its_time_to_save(tmp_path):
 
 
 def test_what_ignores_sigterm_is_killed_with_its_children(tmp_path):
-    code = "import signal, subprocess, sys, time; signal.signal(15, signal.SIG_IGN); c = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); print(c.pid, flush=True); time.sleep(60)"
+    code = (
+        "import signal, subprocess, sys, time; signal.signal(15, signal.SIG_IGN); c = "
+        "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); print(c.pid, flush=True); "
+        "time.sleep(60)"
+    )
     one, runner = job(tmp_path, sys.executable, "-c", code, stop_s=0.2), LocalRunner()
     runner.submit(one)
     while not one.log.read_text().strip():

@@ -1,4 +1,5 @@
-"""What the runner makes of a Slurm that is silent or knows nothing; everything else is proved on a real one (tests/lab)."""
+"""What the runner makes of a Slurm that is silent or knows nothing; everything else is proved on a real one
+(tests/lab)."""
 
 from __future__ import annotations
 
@@ -93,7 +94,8 @@ def test_accounting_that_speaks_of_the_attempt_before_is_not_believed(
 
 
 def test_a_job_that_slurm_holds_for_good_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, job: Job) -> None:
-    """Seen when the controller was killed before it saved that the job runs: it launches it again, and the node refuses."""
+    """Seen when the controller was killed before it saved that the job runs: it launches it again, and the node
+    refuses."""
     held = "JobId=7 JobState=PENDING Reason=launch_failed_requeued_held RunTime=00:00:00 ExitCode=0:0\n"
     slurm_says(monkeypatch, tmp_path, scontrol=held)
     file = recorded(job, job_id=7)

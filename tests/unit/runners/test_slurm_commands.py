@@ -62,7 +62,10 @@ def test_accounting_keeps_reason_and_code(
     "state", ["PENDING", "RUNNING", "COMPLETING", "REQUEUED", "REQUEUE_HOLD", "SUSPENDED", "RESIZING", "SPECIAL_EXIT"]
 )
 def test_a_job_that_may_go_on_has_no_outcome(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, state: str) -> None:
-    shown = f"JobId=7 JobName=x.ab UserId=u(1) Requeue=1 JobState={state} Reason=BeginTime Dependency=(null) RunTime=1-02:03:04 ExitCode=0:0\n"
+    shown = (
+        f"JobId=7 JobName=x.ab UserId=u(1) Requeue=1 JobState={state} Reason=BeginTime Dependency=(null) "
+        "RunTime=1-02:03:04 ExitCode=0:0\n"
+    )
     slurm_says(monkeypatch, tmp_path, scontrol=shown, sacct=f"7|{state}|0:0|5|None|\n")
     for found in (by_controller(7), by_accounting(7)):
         assert found is not None
@@ -70,7 +73,10 @@ def test_a_job_that_may_go_on_has_no_outcome(monkeypatch: pytest.MonkeyPatch, tm
 
 
 def test_the_controller_s_record_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    shown = "JobId=7 JobName=x JobState=NODE_FAIL Reason=NodeDown Dependency=(null) RunTime=1-02:03:04 TimeLimit=04:00:00 ExitCode=1:0\n"
+    shown = (
+        "JobId=7 JobName=x JobState=NODE_FAIL Reason=NodeDown Dependency=(null) RunTime=1-02:03:04 "
+        "TimeLimit=04:00:00 ExitCode=1:0\n"
+    )
     slurm_says(monkeypatch, tmp_path, scontrol=shown)
     found = by_controller(7)
     assert found is not None and found.outcome is not None

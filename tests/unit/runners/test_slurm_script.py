@@ -53,10 +53,22 @@ def test_options_come_from_the_row(job: Job) -> None:
     assert found == [
         "--job-name=slipway-train_nemo-1.ab12",
         "--comment='slipway.run=r1 slipway.stage=train_nemo slipway.job=slipway-train_nemo-1'",
-        "--nodes=2", "--ntasks-per-node=1", "--time=08:00:00", "--signal=B:USR1@600", "--requeue", "--open-mode=append",
-        f"--output={job.work}/log.txt", f"--chdir={job.work}", "--kill-on-invalid-dep=yes", "--gpus-per-node=8",
-        "--partition=batch", "--account=llm", "--qos=high", "--export=NONE", "--exclusive",
-    ]  # fmt: skip
+        "--nodes=2",
+        "--ntasks-per-node=1",
+        "--time=08:00:00",
+        "--signal=B:USR1@600",
+        "--requeue",
+        "--open-mode=append",
+        f"--output={job.work}/log.txt",
+        f"--chdir={job.work}",
+        "--kill-on-invalid-dep=yes",
+        "--gpus-per-node=8",
+        "--partition=batch",
+        "--account=llm",
+        "--qos=high",
+        "--export=NONE",
+        "--exclusive",
+    ]
 
 
 def test_without_gpus_and_container_nothing_is_asked_for_and_the_environment_comes_along(job: Job) -> None:
@@ -67,7 +79,8 @@ def test_without_gpus_and_container_nothing_is_asked_for_and_the_environment_com
 def test_one_node_runs_the_entry_point_several_meet_through_torchrun(job: Job) -> None:
     assert " ".join(command(job, target())) == " ".join(ARGV)
     assert " ".join(command(job, target(nodes=4))) == (
-        'python3 /job/start.py -- torchrun --nnodes 4 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint "$head:$port"'
+        "python3 /job/start.py -- torchrun --nnodes 4 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint "
+        '"$head:$port"'
         ' --rdzv-id "$token" -m nemo_automodel.cli.app /job/recipe.yaml'
     )
     other = replace(job, argv=("nvidia-smi", "-L"))
@@ -97,8 +110,8 @@ def test_an_image_that_is_not_pinned_is_refused(job: Job) -> None:
 def test_mounts_are_read_only_unless_said_and_the_fence_is_among_them(job: Job) -> None:
     found = container(job, slurm(), target(), IMAGE)
     assert (
-        f"--container-mounts=/models/x:/models/x:ro,{job.work}/ckpt:/ckpt,{job.work}/fence:/fence,{job.work}/fence.py:/fence.py:ro"
-        in found
+        f"--container-mounts=/models/x:/models/x:ro,{job.work}/ckpt:/ckpt,"
+        f"{job.work}/fence:/fence,{job.work}/fence.py:/fence.py:ro" in found
     )
     assert "--no-container-mount-home" in found
     assert container(job, slurm(container=False), target(), None) == []

@@ -33,9 +33,14 @@ from slipway.system.progress import Progress
 
 _BUILD = ("-DCMAKE_BUILD_TYPE=Release", "-DBUILD_SHARED_LIBS=OFF", "-DCMAKE_EXE_LINKER_FLAGS=-s")
 _PARTS = (
-    "-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF", "-DLLAMA_BUILD_APP=OFF", "-DLLAMA_BUILD_UI=OFF",
-    "-DLLAMA_USE_PREBUILT_UI=OFF", "-DLLAMA_OPENSSL=OFF", "-DLLAMA_CURL=OFF",
-)  # fmt: skip
+    "-DLLAMA_BUILD_TESTS=OFF",
+    "-DLLAMA_BUILD_EXAMPLES=OFF",
+    "-DLLAMA_BUILD_APP=OFF",
+    "-DLLAMA_BUILD_UI=OFF",
+    "-DLLAMA_USE_PREBUILT_UI=OFF",
+    "-DLLAMA_OPENSSL=OFF",
+    "-DLLAMA_CURL=OFF",
+)
 
 
 _STEP = re.compile(r"^\[\s*(\d+)(?:%|/(\d+))\]")  # make: [ 42%]; ninja: [12/345]
@@ -123,9 +128,11 @@ def find_tools() -> Tools:
         if not path
     ]
     raise ResourceError(
-        "tools to build llama.cpp", f"{', '.join(missing)} not found", "cmake, a C++ compiler, ninja or make",
+        "tools to build llama.cpp",
+        f"{', '.join(missing)} not found",
+        "cmake, a C++ compiler, ninja or make",
         "install a compiler (Debian: apt-get install build-essential) and `pip install cmake ninja`",
-    )  # fmt: skip
+    )
 
 
 def _make(build: Build, params: EngineConfig, tools: Tools, cache: Path, progress: Progress) -> None:
@@ -227,7 +234,13 @@ def _install(source: Path, build: Path, done: Path, params: EngineConfig, tools:
         shutil.copy2(source / name, done / name)
     for name in ("conversion", "gguf-py"):
         shutil.copytree(source / name, done / name)
-    doc = {"package": params.package, "version": params.version, "sha256": params.sha256, "cpu": cpu_digest(),
-           "compiler": compiler_version(tools.cxx), "flags": flags(tools.cxx)}  # fmt: skip
+    doc = {
+        "package": params.package,
+        "version": params.version,
+        "sha256": params.sha256,
+        "cpu": cpu_digest(),
+        "compiler": compiler_version(tools.cxx),
+        "flags": flags(tools.cxx),
+    }
     write_atomic(done / "BUILD.json", json.dumps(doc, indent=1) + "\n")
     fsync_tree(done)

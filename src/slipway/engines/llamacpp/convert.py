@@ -46,6 +46,8 @@ def convert(build: Build, model: Path, out: Path, outtype: str) -> None:
     cause = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
     last = "\n".join((done.stderr or done.stdout).strip().splitlines()[-6:])
     raise EngineError(
-        f"conversion of {model.resolve()} to GGUF", f"{cause}. Last output:\n{last}", "a model that llama.cpp can run",
+        f"conversion of {model.resolve()} to GGUF",
+        f"{cause}. Last output:\n{last}",
+        "a model that llama.cpp can run",
         "check the model's architecture and quantization against llama.cpp's",
-    )  # fmt: skip
+    )

@@ -57,9 +57,14 @@ def archive(path: Path, files: dict[str, str]) -> Path:
 def source(main: str = MAIN) -> dict[str, str]:
     root = "pkg-1/vendor/llama.cpp"
     return {
-        "pkg-1/setup.py": "raise SystemExit", f"{root}/CMakeLists.txt": CMAKE, f"{root}/main.cpp": main, f"{root}/LICENSE": "MIT",
-        f"{root}/convert_hf_to_gguf.py": CONVERTER, f"{root}/conversion/__init__.py": "text = 'GGUF '", f"{root}/gguf-py/gguf.py": "",
-    }  # fmt: skip
+        "pkg-1/setup.py": "raise SystemExit",
+        f"{root}/CMakeLists.txt": CMAKE,
+        f"{root}/main.cpp": main,
+        f"{root}/LICENSE": "MIT",
+        f"{root}/convert_hf_to_gguf.py": CONVERTER,
+        f"{root}/conversion/__init__.py": "text = 'GGUF '",
+        f"{root}/gguf-py/gguf.py": "",
+    }
 
 
 @pytest.fixture
@@ -90,8 +95,13 @@ def test_built_once_and_complete(cache: Path) -> None:
     assert steps[-1]["done"] == steps[-1]["total"]
     assert subprocess.run([one.server], capture_output=True, text=True, check=True).stdout == "served\n"
     assert sorted(p.name for p in one.root.iterdir()) == [
-        "BUILD.json", "LICENSE", "conversion", "convert_hf_to_gguf.py", "gguf-py", "llama-server"
-    ]  # fmt: skip
+        "BUILD.json",
+        "LICENSE",
+        "conversion",
+        "convert_hf_to_gguf.py",
+        "gguf-py",
+        "llama-server",
+    ]
     assert json.loads((one.root / "BUILD.json").read_text())["sha256"] == params.sha256
     assert not (cache / "engines" / ".building").exists()
 

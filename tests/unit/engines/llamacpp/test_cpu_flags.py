@@ -1,4 +1,5 @@
-"""Which instructions llama.cpp is compiled for, by machine, by what its kernel reports and by what the compiler knows."""
+"""Which instructions llama.cpp is compiled for, by machine, by what its kernel reports and by what the compiler
+knows."""
 
 from __future__ import annotations
 
@@ -11,7 +12,10 @@ from slipway.engines import fingerprint
 from slipway.engines.llamacpp.build import flags
 from slipway.engines.llamacpp.cpu_flags import arm_architecture, cpu_arguments, unknown_to
 
-SPARK = "Features\t: fp asimd fphp asimdhp asimdrdm asimddp sve asimdfhm sve2 svei8mm svebf16 i8mm bf16\nCPU part\t: 0xd85\n"
+SPARK = (
+    "Features\t: fp asimd fphp asimdhp asimdrdm asimddp sve asimdfhm sve2 svei8mm svebf16 i8mm bf16\nCPU part\t: "
+    "0xd85\n"
+)
 GRAVITON2 = "Features\t: fp asimd fphp asimdhp asimdrdm asimddp\nCPU part\t: 0xd0c\n"
 CORTEX_A72 = "Features\t: fp asimd aes crc32\nCPU part\t: 0xd08\n"
 
