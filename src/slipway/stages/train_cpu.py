@@ -57,13 +57,18 @@ def train_cpu(base: Checkpoint, data: Dataset, params: TrainConfig, space: Works
     loop = Loop(model, rows, schedule, params, pad=tokenizer.pad_token_id or 0)
     started = time.monotonic()
     loop.run(Checkpoints(space.work / "checkpoints", params.keep_checkpoints), space.progress)
-    _save(model, loop, space)
+    _save(model, loop, base, space)
     _summarise(model, loop, held_out, space, time.monotonic() - started)
 
 
-def _save(model: PeftModel, loop: Loop, space: Workspace) -> None:
+def _save(model: PeftModel, loop: Loop, base: Checkpoint, space: Workspace) -> None:
+    """The adapter's files; its base is named by digest, as PEFT would write a path of this store, which may move."""
+    from slipway.weights.adapter_check import name_base
+    from slipway.weights.lora import CONFIG
+
     model.save_pretrained(str(space.out), save_embedding_layers=False)
     (space.out / "README.md").unlink(missing_ok=True)
+    name_base(space.out / CONFIG, f"sha256:{base.digest}")
     (space.out / "training.jsonl").write_text("".join(json.dumps(line) + "\n" for line in loop.history))
 
 

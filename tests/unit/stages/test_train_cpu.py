@@ -93,6 +93,14 @@ def test_it_learns_and_adapts_only_the_upper_layers(inputs, tmp_path):
     assert summary["steps"] == history[-1]["step"] == len(history)
 
 
+def test_the_adapter_names_its_base_by_digest_and_holds_no_path(inputs, tmp_path):
+    train_cpu(*inputs, PARAMS.model_copy(update={"max_steps": 1}), space(tmp_path))
+    config = json.loads((tmp_path / "out/adapter_config.json").read_text())
+    assert config["base_model_name_or_path"] == f"sha256:{inputs[0].digest}"
+    texts = [p.read_bytes() for p in (tmp_path / "out").iterdir()]
+    assert [text for text in texts if str(inputs[0].path.parent).encode() in text] == []
+
+
 def test_the_loss_of_a_step_does_not_depend_on_how_it_is_cut(inputs, tmp_path):
     cuts = [{"micro_batch": 4, "accumulate": 1}, {"micro_batch": 1, "accumulate": 4}]
     first = []
