@@ -43,7 +43,7 @@ class Statistics:
 
 def statistics_of(room: str, files: list[Path]) -> Statistics:
     """Count one room. Raises SyntaxError for a file that Python does not parse."""
-    lines = [line for file in files for line in file.read_text().splitlines()]
+    lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
     lengths = sorted(n for file in files for n in function_lengths(file))
     comments = sum(token.type == tokenize.COMMENT for file in files for token in tokens(file))
     return Statistics(
@@ -63,13 +63,13 @@ def statistics_of(room: str, files: list[Path]) -> Statistics:
 def function_lengths(file: Path) -> list[int]:
     """Lines of every function and method of a file, `def` line and docstring included."""
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
-    nodes = (node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, functions))
+    nodes = (node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, functions))
     return [(node.end_lineno or node.lineno) - node.lineno + 1 for node in nodes]
 
 
 def undocumented(file: Path) -> Iterator[str]:
     """`path:line name` of every public module, class, function and method of a file without a docstring."""
-    tree = ast.parse(file.read_text())
+    tree = ast.parse(file.read_text(encoding="utf-8"))
     where = file.relative_to(ROOT)
     if tree.body and not ast.get_docstring(tree):
         yield f"{where}:1 module"

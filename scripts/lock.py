@@ -45,7 +45,7 @@ def closure(extras: tuple[str, ...]) -> dict[str, str]:
 def write(name: str, pins: dict[str, str], head: str = "") -> None:
     """Write a lock file of exact versions under its heading."""
     lines = [f"{package}=={version}" for package, version in sorted(pins.items())]
-    Path(name).write_text(HEAD.format(name=name) + head + "\n".join(lines) + "\n")
+    Path(name).write_text(HEAD.format(name=name) + head + "\n".join(lines) + "\n", encoding="utf-8")
     print(f"{name}: {len(pins)} packages")
 
 

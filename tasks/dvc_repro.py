@@ -28,6 +28,7 @@ def reproduce(config: DataConfig) -> bool:
         capture_output=True,
         text=True,
         check=False,
+        encoding="utf-8",
     )
     if done.returncode == 0:
         return True

@@ -83,5 +83,5 @@ def set_champion(config: Config, engine_digest: str) -> str:
 
 def alias(config: Config) -> str:
     """The champion alias of the config's target, after mlflow/aliases.yaml."""
-    policy = yaml.safe_load((ROOT / "mlflow" / "aliases.yaml").read_text())
+    policy = yaml.safe_load((ROOT / "mlflow" / "aliases.yaml").read_text(encoding="utf-8"))
     return str(policy["champion"]).format(target=config.deploy.target)

@@ -86,8 +86,8 @@ class Tracker:
         now = int(time.time() * 1000)
         self.client.log_batch(self.parent, metrics=[entities().Metric(k, float(v), now, 0) for k, v in figures.items()])
         with TemporaryDirectory() as folder:
-            Path(folder, "card.md").write_text(mask(card))
-            Path(folder, "report.md").write_text(mask(report))
+            Path(folder, "card.md").write_text(mask(card), encoding="utf-8")
+            Path(folder, "report.md").write_text(mask(report), encoding="utf-8")
             for name, png in plots.items():
                 Path(folder, name).write_bytes(png)
             self.client.log_artifacts(self.parent, folder, "report")

@@ -111,7 +111,7 @@ def pin(conf: Path, names: list[str], tag: str | None = None) -> dict[str, dict[
     Returns image -> architecture -> digest. Nothing is written unless every image was read.
     """
     file = conf / "images.yaml"
-    text = file.read_text()
+    text = file.read_text(encoding="utf-8")
     rows = {k: ImageConfig.model_validate(v) for k, v in yaml.safe_load(text).items() if k != "description"}
     for name in names:
         if name not in rows:

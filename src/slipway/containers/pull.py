@@ -87,7 +87,7 @@ def _follow(events: Any, reference: str, log: Path) -> None:
 
 
 def _append(log: Path, text: str) -> None:
-    with log.open("a") as f:
+    with log.open("a", encoding="utf-8") as f:
         f.write(text + "\n")
 
 

@@ -23,7 +23,7 @@ def locked_stage(root: Path, out: Path) -> dict[str, Any] | None:
     if not file.exists():
         return None
     try:
-        stages = yaml.safe_load(file.read_text())["stages"].values()
+        stages = yaml.safe_load(file.read_text(encoding="utf-8"))["stages"].values()
         return next(
             (s for s in stages if any((root / o["path"]).resolve() == out.resolve() for o in s.get("outs", ()))), None
         )
@@ -46,7 +46,7 @@ def _added(out: Path) -> list[dict[str, Any]]:
     if not file.exists():
         return []
     try:
-        return list(yaml.safe_load(file.read_text())["outs"])
+        return list(yaml.safe_load(file.read_text(encoding="utf-8"))["outs"])
     except (yaml.YAMLError, KeyError, TypeError) as err:
         raise DataError(
             f"{file}", f"unreadable: {type(err).__name__}", "the file that `dvc add` writes", "run `dvc add` again"

@@ -163,7 +163,7 @@ class Releases:
                     _link(file, tmp / "engine" / file.relative_to(engine.path))
                 self._check(tmp / "engine", engine.digest)
                 for document, text in documents.items():
-                    (tmp / document).write_text(text)
+                    (tmp / document).write_text(text, encoding="utf-8")
                 fsync_tree(tmp)
                 tmp.rename(self.dir(name))
                 fsync_directory(self._folder)

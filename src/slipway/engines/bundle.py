@@ -38,7 +38,7 @@ def read_serve(bundle: Path) -> ServeConfig:
     """`serve.json` of a bundle, checked; EngineError when it is absent, malformed, or for another CPU."""
     file = bundle / SERVE
     try:
-        serve = ServeConfig.model_validate_json(file.read_text())
+        serve = ServeConfig.model_validate_json(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise EngineError(f"engine {bundle}", f"no {SERVE}", "an engine bundle", "`slipway run` makes one") from None
     except ValidationError as err:

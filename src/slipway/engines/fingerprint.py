@@ -44,10 +44,12 @@ def cpu_features() -> frozenset[str]:
 
 def _cpuinfo() -> list[tuple[str, list[str]]]:
     """(name, words) of each line of /proc/cpuinfo."""
-    lines = CPUINFO.read_text().splitlines() if CPUINFO.exists() else []
+    lines = CPUINFO.read_text(encoding="utf-8").splitlines() if CPUINFO.exists() else []
     return [(name.strip(), value.split()) for name, _, value in (line.partition(":") for line in lines)]
 
 
 def compiler_version(compiler: str) -> str:
     """First line of `compiler --version`."""
-    return subprocess.run([compiler, "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+    return subprocess.run(
+        [compiler, "--version"], capture_output=True, text=True, check=True, encoding="utf-8"
+    ).stdout.splitlines()[0]

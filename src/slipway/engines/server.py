@@ -91,7 +91,11 @@ def check_alive(server: Server) -> None:
 
 def log_tail(path: Path, lines: int = 12) -> str:
     """Last lines of a log, empty when there is none."""
-    return "\n".join(path.read_text(errors="replace").strip().splitlines()[-lines:]) if path.exists() else ""
+    return (
+        "\n".join(path.read_text(errors="replace", encoding="utf-8").strip().splitlines()[-lines:])
+        if path.exists()
+        else ""
+    )
 
 
 def _spawn(argv: list[str], log_path: Path, detach: bool) -> ProcessIdentity:

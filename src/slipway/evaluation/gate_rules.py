@@ -132,7 +132,7 @@ def bits_rules(quantized: Quantized, params: GateConfig) -> Iterator[Rule]:
 
 def read_items(evaluation: Evaluation) -> Items:
     """The scored items of an evaluation, in their order."""
-    with (evaluation.path / "items.jsonl").open() as f:
+    with (evaluation.path / "items.jsonl").open(encoding="utf-8") as f:
         return [json.loads(line) for line in f]
 
 

@@ -252,7 +252,7 @@ def _gpus() -> list[str]:
     if shutil.which("nvidia-smi") is None:
         return []
     command = ["nvidia-smi", "--query-gpu=name,memory.total,compute_cap", "--format=csv,noheader"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30, encoding="utf-8")
     return done.stdout.strip().splitlines() if done.returncode == 0 else []
 
 
@@ -260,8 +260,8 @@ def _available_memory() -> float:
     """Bytes: what the system has left, or the container's limit when that is less."""
     available = float(psutil.virtual_memory().available)
     limit, used = CGROUP / "memory.max", CGROUP / "memory.current"
-    if limit.exists() and (text := limit.read_text().strip()) != "max":
-        return min(available, float(text) - float(used.read_text()))
+    if limit.exists() and (text := limit.read_text(encoding="utf-8").strip()) != "max":
+        return min(available, float(text) - float(used.read_text(encoding="utf-8")))
     return available
 
 

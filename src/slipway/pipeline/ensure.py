@@ -104,7 +104,7 @@ def _result(output: type[Artifact], path: Path, work: Path, stage: str, ended: O
         )
     if ended.code in (0, None) and (path / MANIFEST).exists():
         return load(output, path)
-    lines = (work / "log.txt").read_text(errors="replace").strip().splitlines()[-LAST_LINES:]
+    lines = (work / "log.txt").read_text(errors="replace", encoding="utf-8").strip().splitlines()[-LAST_LINES:]
     hint = "; killed for memory? free some or lower the batch" if ended.code == -9 else ""
     raise StageError(
         f"stage {stage}",

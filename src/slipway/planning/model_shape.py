@@ -28,7 +28,7 @@ def check_shape(model: ModelConfig, directory: Path) -> None:
     file = directory / "config.json"
     if not file.is_file():
         return
-    config: dict[str, Any] = json.loads(file.read_text())
+    config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     shape = {key: next((config[name] for name in names if name in config), None) for key, names in NAMES.items()}
     shape["intermediate"] = config.get("moe_intermediate_size", config.get("intermediate_size"))
     shape["head_dim"] = config.get("head_dim") if model.head_dim else None

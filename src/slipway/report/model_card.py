@@ -23,7 +23,7 @@ def model_card(record: RunRecord, template: Path | None = None) -> str:
 
     Raises ConfigError when the template asks for a field that does not exist.
     """
-    text = template.read_text() if template else _template()
+    text = template.read_text(encoding="utf-8") if template else _template()
     fields = _fields(record)
     try:
         return Template(text).substitute(fields)
@@ -46,7 +46,7 @@ def _template() -> str:
         raise ConfigError(
             "model card template", "not found", f"one of {', '.join(map(str, here))}", "run from the project's root"
         )
-    return template_file.read_text()
+    return template_file.read_text(encoding="utf-8")
 
 
 def _fields(record: RunRecord) -> dict[str, Any]:

@@ -49,11 +49,13 @@ class RunRecord:
         """A JSON document of the artifact that a stage made; empty when there is none."""
         made = self.stage(stage)
         file = Path(made.uri) / name if made else None
-        return dict(json.loads(file.read_text())) if file and file.is_file() else {}
+        return dict(json.loads(file.read_text(encoding="utf-8"))) if file and file.is_file() else {}
 
     def training(self) -> list[dict[str, float]]:
         """One document an optimizer step: `step`, `loss` and more."""
-        return [json.loads(line) for line in (self.adapter.path / "training.jsonl").read_text().splitlines()]
+        return [
+            json.loads(line) for line in (self.adapter.path / "training.jsonl").read_text(encoding="utf-8").splitlines()
+        ]
 
     def metrics(self) -> dict[str, dict[str, Any]]:
         """The metrics of each served model that was evaluated."""

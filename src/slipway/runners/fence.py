@@ -96,7 +96,7 @@ def epochs(fence: Path) -> list[int]:
 def owner(fence: Path) -> dict[str, object]:
     """What the newest epoch said of itself; empty when nobody took the directory yet."""
     taken = epochs(fence) if fence.exists() else []
-    return dict(json.loads((fence / f"epoch-{taken[-1]}").read_text())) if taken else {}
+    return dict(json.loads((fence / f"epoch-{taken[-1]}").read_text(encoding="utf-8"))) if taken else {}
 
 
 def _next_epoch(fence: Path, doc: dict[str, object]) -> int:
@@ -104,7 +104,7 @@ def _next_epoch(fence: Path, doc: dict[str, object]) -> int:
     try:
         while True:
             epoch = max(epochs(fence), default=0) + 1
-            draft.write_text(json.dumps({**doc, "epoch": epoch}))
+            draft.write_text(json.dumps({**doc, "epoch": epoch}), encoding="utf-8")
             with suppress(FileExistsError):
                 os.link(draft, fence / f"epoch-{epoch}")  # atomic on NFS and Lustre too; the loser tries the next
                 return epoch
@@ -116,14 +116,14 @@ def _wait_for_end(fence: Path, epoch: int, lease_s: float, ours: Path) -> bool:
     """True when every holder of `epoch` said it ended; False when they stood still for `lease_s` by our clock. Beats in
     `ours`.
     """
-    nodes = int(json.loads((fence / f"epoch-{epoch}").read_text())["nodes"])
+    nodes = int(json.loads((fence / f"epoch-{epoch}").read_text(encoding="utf-8"))["nodes"])
     last_beats, since = _beats(fence, epoch), clock()
     while not all((fence / f"end-{epoch}.{k}").exists() for k in range(nodes)):
         if (now := _beats(fence, epoch)) != last_beats:
             last_beats, since = now, clock()
         if clock() - since > lease_s:
             return False
-        ours.write_text(str(clock()))
+        ours.write_text(str(clock()), encoding="utf-8")
         time.sleep(min(LOOK_S, lease_s / 20))
     return True
 
@@ -132,7 +132,9 @@ def _beats(fence: Path, epoch: int) -> dict[str, str]:
     beats = {}
     for beat in sorted(fence.glob(f"beat-{epoch}.*")):
         try:
-            beats[beat.name] = beat.read_text()  # its contents, not its time: opening a file is fresh on NFS
+            beats[beat.name] = beat.read_text(
+                encoding="utf-8"
+            )  # its contents, not its time: opening a file is fresh on NFS
         except OSError:
             beats[beat.name] = str(clock())  # one that cannot be read counts as one that changed
     return beats
@@ -254,7 +256,7 @@ class Holder:
         began = clock()
         beat = self._fence / f"beat-{self._epoch}.{self._node}"
         draft = beat.with_name(f".{beat.name}")
-        draft.write_text(f"{os.uname().nodename} {os.getpid()} {count}")
+        draft.write_text(f"{os.uname().nodename} {os.getpid()} {count}", encoding="utf-8")
         draft.replace(beat)
         self._newest = max(epochs(self._fence), default=0)
         self._good = began
@@ -335,7 +337,7 @@ def _pids() -> Iterator[int]:
 def _parent(pid: int) -> int:
     """0 for a process that is gone or a zombie."""
     try:
-        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+        state, parent = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[:2]
     except (FileNotFoundError, ProcessLookupError):
         return 0
     return 0 if state in "ZX" else int(parent)
@@ -351,7 +353,10 @@ def _environ(pid: int) -> dict[str, str]:
 
 def _identity(fence: Path) -> str:
     """The directory's name for itself, the same inside and outside of containers."""
-    return str(json.loads((fence / "epoch-1").read_text())["token"]) + f"@{(fence / 'epoch-1').stat().st_ino}"
+    return (
+        str(json.loads((fence / "epoch-1").read_text(encoding="utf-8"))["token"])
+        + f"@{(fence / 'epoch-1').stat().st_ino}"
+    )
 
 
 def _prctl(option: int, value: int) -> None:

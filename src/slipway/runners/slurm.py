@@ -197,7 +197,7 @@ class SlurmRunner:
 def _script_outcome(job: Job) -> Outcome | None:
     """What the batch script wrote when it ended: `attempt code why`. 128 + n is a worker's death by signal n."""
     file = job.work / slurm_script.EXIT
-    lines = file.read_text().splitlines() if file.exists() else []
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     if not lines:
         return None
     try:

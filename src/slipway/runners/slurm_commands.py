@@ -74,7 +74,9 @@ def call(*argv: str) -> str:
     Raises SilentError when nobody answered, ResourceError for every other failure.
     """
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=TIMEOUT_S, preexec_fn=die_with_parent)
+        done = subprocess.run(
+            argv, capture_output=True, text=True, timeout=TIMEOUT_S, preexec_fn=die_with_parent, encoding="utf-8"
+        )
     except FileNotFoundError:
         raise ResourceError(
             "Slurm", f"no `{argv[0]}` here", "Slurm's client commands", "run on a login node of the cluster"

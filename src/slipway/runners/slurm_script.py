@@ -33,7 +33,7 @@ def write(job: Job, params: SlurmConfig, target: TargetConfig, image: ImageConfi
     """Write the script, and the fence beside it, into the job's folder; the script's path. `name`: the Slurm job's
     name.
     """
-    write_atomic(job.work / "fence.py", files("slipway.runners").joinpath("fence.py").read_text())
+    write_atomic(job.work / "fence.py", files("slipway.runners").joinpath("fence.py").read_text(encoding="utf-8"))
     (job.work / FENCE).mkdir(exist_ok=True)
     write_atomic(job.work / SCRIPT, render(job, params, target, image, name))
     return job.work / SCRIPT

@@ -107,7 +107,7 @@ def _answer_all(
             "retries": reply.retries,
         }
 
-    with partial.open("a", buffering=1) as out, ThreadPoolExecutor(slots) as pool:
+    with partial.open("a", buffering=1, encoding="utf-8") as out, ThreadPoolExecutor(slots) as pool:
         waiting = [pool.submit(answer, row) for row in open_rows]
         try:
             for future in as_completed(waiting):
@@ -124,7 +124,7 @@ def _answered_before(partial: Path) -> list[dict[str, Any]]:
     """Items of an interrupted evaluation; a half-written last line is cut off."""
     if not partial.exists():
         return []
-    whole = partial.read_text().rpartition("\n")[0]
+    whole = partial.read_text(encoding="utf-8").rpartition("\n")[0]
     write_atomic(partial, f"{whole}\n" if whole else "")
     return [json.loads(line) for line in whole.splitlines()]
 
@@ -137,7 +137,7 @@ def _report(progress: Progress, items: Iterable[dict[str, Any]], total: int) -> 
 def _write(
     out: Path, items: list[dict[str, Any]], speed: list[dict[str, Any]], confidence: float, seconds: float
 ) -> None:
-    with (out / "items.jsonl").open("w") as f:
+    with (out / "items.jsonl").open("w", encoding="utf-8") as f:
         f.writelines(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
     metrics = summarize(items, confidence)
     write_atomic(out / "metrics.json", json.dumps(metrics, indent=1) + "\n")

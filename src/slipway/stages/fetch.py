@@ -52,7 +52,7 @@ def fetch(params: ModelConfig, space: Workspace) -> None:
         "tensors": len(names),
         "gigabytes": round(sum(source.info(n).nbytes for n in names) / 1e9, 3),
     }
-    (space.out / "summary.json").write_text(json.dumps(summary) + "\n")
+    (space.out / "summary.json").write_text(json.dumps(summary) + "\n", encoding="utf-8")
 
 
 def _embedded(params: ModelConfig, space: Workspace) -> TensorSource:
@@ -73,11 +73,11 @@ def _embedded(params: ModelConfig, space: Workspace) -> TensorSource:
         "license": params.license,
     }
     config = {**hf_config(source), "slipway_source": provenance}
-    (space.out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (space.out / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     generation = {key: config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    (space.out / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
+    (space.out / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n", encoding="utf-8")
     write_tokenizer(source, space.out)
-    (space.out / "README.md").write_text(_CARD.format(name=params.name, **provenance))
+    (space.out / "README.md").write_text(_CARD.format(name=params.name, **provenance), encoding="utf-8")
     return source
 
 
@@ -125,7 +125,7 @@ def _reference(directory: Path, space: Workspace) -> TensorSource:
     for name in [*TOKENIZER_FILES, "config.json", "generation_config.json", INDEX]:
         if (directory / name).is_file():
             shutil.copyfile(directory / name, space.out / name)
-    (space.out / SOURCE).write_text(json.dumps({"files": files}, indent=1) + "\n")
+    (space.out / SOURCE).write_text(json.dumps({"files": files}, indent=1) + "\n", encoding="utf-8")
     return source
 
 
@@ -134,5 +134,5 @@ def _shard_files(directory: Path) -> list[str]:
 
     if not (directory / INDEX).exists():
         return [SINGLE]
-    weight_map: dict[str, str] = json.loads((directory / INDEX).read_text())["weight_map"]
+    weight_map: dict[str, str] = json.loads((directory / INDEX).read_text(encoding="utf-8"))["weight_map"]
     return sorted(set(weight_map.values()))

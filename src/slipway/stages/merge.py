@@ -46,8 +46,8 @@ def merge(base: Checkpoint, adapter: Adapter, params: MergeConfig, space: Worksp
     else:
         copy_small_files(base.path, space.out)
         write_virtual(space.out, base, adapter)
-    (space.out / "proof.json").write_text(json.dumps(proof, indent=1) + "\n")
-    (space.out / "summary.json").write_text(json.dumps(_summary(merged, proof, params)) + "\n")
+    (space.out / "proof.json").write_text(json.dumps(proof, indent=1) + "\n", encoding="utf-8")
+    (space.out / "summary.json").write_text(json.dumps(_summary(merged, proof, params)) + "\n", encoding="utf-8")
 
 
 def _prove(

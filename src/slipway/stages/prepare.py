@@ -135,7 +135,7 @@ def _tracked(splits: Path, root: Path) -> str:
 def _read_splits(folder: Path, config: DataConfig) -> tuple[dict[str, list[Row]], dict[str, int]]:
     """DVC's splits, proved again: they may have come from a remote."""
     parts = {name: read_rows(folder / f"{name}.jsonl", config.label_key, empty_ok=name == "val") for name in NAMES}
-    counts: dict[str, int] = json.loads((folder / "counts.json").read_text())
+    counts: dict[str, int] = json.loads((folder / "counts.json").read_text(encoding="utf-8"))
     prove(Splits(**parts, counts=counts), config.near_duplicate)
     return parts, counts
 
@@ -163,7 +163,7 @@ def _refuse_long(
 def _refuse(bad: Sequence[Rejected], good: int, work: Path) -> None:
     if bad:
         listed = work / "rejected.jsonl"
-        listed.write_text("".join(json.dumps(vars(line)) + "\n" for line in bad))
+        listed.write_text("".join(json.dumps(vars(line)) + "\n" for line in bad), encoding="utf-8")
         refuse(bad, good, listed)
 
 
@@ -181,7 +181,7 @@ def _describe(
         "DVC revision": tracked,
         "licence": params.license,
     }
-    (out / "card.md").write_text(card(parts, lengths, counts, about))
+    (out / "card.md").write_text(card(parts, lengths, counts, about), encoding="utf-8")
     figures = {
         **summarise(parts, lengths),
         **counts,
@@ -190,4 +190,4 @@ def _describe(
         "source_digest": params.digest,
         "source_revision": tracked,
     }
-    (out / "summary.json").write_text(json.dumps(figures, indent=1) + "\n")
+    (out / "summary.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")

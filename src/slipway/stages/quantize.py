@@ -34,4 +34,4 @@ def quantize(checkpoint: Checkpoint, data: Dataset | None, params: QuantizeConfi
     summary = export(model, unfinished, params, space.progress)
     for file in unfinished.iterdir():
         file.rename(space.out / file.name)
-    (space.out / "summary.json").write_text(json.dumps(summary) + "\n")
+    (space.out / "summary.json").write_text(json.dumps(summary) + "\n", encoding="utf-8")

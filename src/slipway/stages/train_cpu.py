@@ -69,7 +69,9 @@ def _save(model: PeftModel, loop: Loop, base: Checkpoint, space: Workspace) -> N
     model.save_pretrained(str(space.out), save_embedding_layers=False)
     (space.out / "README.md").unlink(missing_ok=True)
     name_base(space.out / CONFIG, f"sha256:{base.digest}")
-    (space.out / "training.jsonl").write_text("".join(json.dumps(line) + "\n" for line in loop.history))
+    (space.out / "training.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in loop.history), encoding="utf-8"
+    )
 
 
 def _summarise(model: PeftModel, loop: Loop, held_out: list[Example], space: Workspace, seconds: float) -> None:
@@ -85,4 +87,4 @@ def _summarise(model: PeftModel, loop: Loop, held_out: list[Example], space: Wor
         "seconds": round(seconds, 1),
         "tokens_per_s": round(loop.tokens_per_s, 1),
     }
-    (space.out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    (space.out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")

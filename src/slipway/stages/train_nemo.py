@@ -137,11 +137,11 @@ def _keep(files: JobFiles, recipe: RunRecipe, log: TrainingLog, ended: AttemptTo
     for name in (WEIGHTS, CONFIG):
         shutil.copyfile(saved.model / name, space.out / name)
     name_base(space.out / CONFIG, files.params.model.name)
-    (space.out / RECIPE).write_text(recipe.text)
+    (space.out / RECIPE).write_text(recipe.text, encoding="utf-8")
     log.write(space.out / "training.jsonl", recipe.steps)
     summary = {**_summary(log, recipe, ended), "val_loss": _val_loss(saved.path), "trainable_parameters": trained}
     summary |= {"image_digest": image_digest(files.params), "recipe_sha256": sha256_bytes(recipe.text.encode())}
-    (space.out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    (space.out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
 
 
 def _summary(log: TrainingLog, recipe: RunRecipe, ended: AttemptTotals) -> dict[str, Any]:
@@ -167,5 +167,5 @@ def _tokens(history: list[dict[str, Any]]) -> int | None:
 def _val_loss(checkpoint: Path) -> float | None:
     """Validation loss of the last checkpoint, where the recipe validates."""
     file = checkpoint / "losses.json"
-    loss = json.loads(file.read_text()).get("val_loss") if file.exists() else None
+    loss = json.loads(file.read_text(encoding="utf-8")).get("val_loss") if file.exists() else None
     return float(loss) if isinstance(loss, int | float) else None

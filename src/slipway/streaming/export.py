@@ -64,7 +64,7 @@ def export(model: Model, out: Path, params: QuantizeConfig, progress: Progress) 
     figures, error = _pass("quantize", model, out, plan, params, work, tokens)
     _write_documents(model.directory, out, layout, scheme)
     if measured:
-        (out / PRECISION).write_text(json.dumps(measured, indent=1) + "\n")
+        (out / PRECISION).write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
     bits = check_bits(Shards.open(out), model.source, plan, layout)
     (out / NAME).unlink()
     return {
@@ -185,7 +185,9 @@ def _write_documents(model_dir: Path, out: Path, layout: Layout, scheme: Scheme)
     """Tokenizer and configs; config.json says what the weights are."""
     copy_small_files(model_dir, out)
     quantization, document = layout.documents(scheme)
-    config = json.loads((out / "config.json").read_text())
-    (out / "config.json").write_text(json.dumps({**config, "quantization_config": quantization}, indent=2) + "\n")
+    config = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    (out / "config.json").write_text(
+        json.dumps({**config, "quantization_config": quantization}, indent=2) + "\n", encoding="utf-8"
+    )
     if document is not None:
-        (out / "hf_quant_config.json").write_text(json.dumps(document, indent=4) + "\n")
+        (out / "hf_quant_config.json").write_text(json.dumps(document, indent=4) + "\n", encoding="utf-8")

@@ -22,7 +22,7 @@ class Model:
     calibration: Path | None = None
 
     def config(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.directory / "config.json").read_text())
+        found: dict[str, Any] = json.loads((self.directory / "config.json").read_text(encoding="utf-8"))
         return found
 
     def nbytes(self) -> int:

@@ -44,7 +44,7 @@ def fsync_tree(root: Path) -> None:
 def write_atomic(path: Path, text: str) -> None:
     """Replace `path` in one step: readers see the old text or the new, never half."""
     tmp = path.with_name(f".{path.name}.{os.getpid()}")
-    with tmp.open("w") as f:
+    with tmp.open("w", encoding="utf-8") as f:
         f.write(text)
         f.flush()
         os.fsync(f.fileno())

@@ -97,7 +97,7 @@ def torch_build() -> tuple[str, str | None] | None:
     except importlib.metadata.PackageNotFoundError:
         return None
     file = Path(str(torch.locate_file("torch/version.py")))
-    cuda = re.search(r"^cuda\b[^=]*=\s*'([^']+)'", file.read_text(), re.MULTILINE)
+    cuda = re.search(r"^cuda\b[^=]*=\s*'([^']+)'", file.read_text(encoding="utf-8"), re.MULTILINE)
     return torch.version, cuda[1] if cuda else None
 
 

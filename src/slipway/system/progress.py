@@ -20,7 +20,7 @@ class Progress:
     """
 
     def __init__(self, path: Path | None = None, every_s: float = 0.5) -> None:
-        self._file = path.open("a", buffering=1) if path else None
+        self._file = path.open("a", buffering=1, encoding="utf-8") if path else None
         self._every_s, self._last = every_s, 0.0
 
     def __enter__(self) -> Self:

@@ -28,7 +28,7 @@ def check_adapter(directory: Path, base: Checkpoint, params: TrainConfig) -> int
 
 def name_base(file: Path, name: str) -> None:
     """Write the base's name over the path that the trainer saw, in an adapter's config."""
-    doc = json.loads(file.read_text())
+    doc = json.loads(file.read_text(encoding="utf-8"))
     write_atomic(file, json.dumps({**doc, "base_model_name_or_path": name}, indent=2, sort_keys=True) + "\n")
 
 

@@ -25,7 +25,7 @@ def open_checkpoint(artifact: Artifact) -> WeightSource:
     """The tensors of a checkpoint. Raises CheckpointError when it is damaged or what it refers to has changed."""
     path = artifact.path
     if (path / VIRTUAL).exists():
-        refs = json.loads((path / VIRTUAL).read_text())
+        refs = json.loads((path / VIRTUAL).read_text(encoding="utf-8"))
         base, adapter = _referred(Checkpoint, refs["base"], path), _referred(Adapter, refs["adapter"], path)
         return MergedSource(open_checkpoint(base), LoraAdapter(adapter.path))
     check_reference(path)

@@ -41,7 +41,7 @@ def check_reference(path: Path) -> None:
     """
     if not (path / SOURCE).exists():
         return
-    doc = json.loads((path / SOURCE).read_text())
+    doc = json.loads((path / SOURCE).read_text(encoding="utf-8"))
     sealed = (path / MANIFEST).stat().st_mtime_ns
     for want in doc["files"]:
         file = path / want["path"]

@@ -139,8 +139,8 @@ def write_tokenizer(source: GgufSource, out: Path) -> None:
         "clean_up_tokenization_spaces": False,
         **{f"{hf}_token": tokens[source.field(f"tokenizer.ggml.{key}_token_id")] for hf, key in _SPECIAL.items()},
     }
-    (out / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
-    (out / "chat_template.jinja").write_text(source.field("tokenizer.chat_template"))
+    (out / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (out / "chat_template.jinja").write_text(source.field("tokenizer.chat_template"), encoding="utf-8")
 
 
 _SPECIAL = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}

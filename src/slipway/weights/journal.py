@@ -25,7 +25,7 @@ class Journal:
 
     def __init__(self, file: Path, identity: Mapping[str, Any]) -> None:
         self.digests: dict[str, str] = {}
-        self._file, self._lock = file.open("a", buffering=1), threading.Lock()
+        self._file, self._lock = file.open("a", buffering=1, encoding="utf-8"), threading.Lock()
         try:
             _take(file, self._file)
             lines, size = _lines(file)

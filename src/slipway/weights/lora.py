@@ -195,7 +195,7 @@ def _by_pattern(patterns: Mapping[str, Any] | None, module: str, default: Any) -
 def _read_config(directory: Path) -> dict[str, Any]:
     file = directory / CONFIG
     try:
-        config = json.loads(file.read_text())
+        config = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise AdapterError(
             f"adapter {directory}", f"no {CONFIG}", "a PEFT adapter", "point at the directory PEFT saved"

@@ -29,7 +29,7 @@ def copy_small_files(source: Path, out: Path) -> None:
     for name in (*TOKENIZER_FILES, "generation_config.json"):
         if (source / name).is_file():
             shutil.copyfile(source / name, out / name)
-    config = json.loads((source / "config.json").read_text())
+    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     config.pop("torch_dtype", None)
     write_atomic(out / "config.json", json.dumps({**config, "dtype": "bfloat16"}, indent=2) + "\n")
 
@@ -58,7 +58,7 @@ def require_model(directory: Path, *, tokenizer: bool = True) -> None:
 
 def _read_config(file: Path) -> dict[str, Any]:
     try:
-        config = json.loads(file.read_text())
+        config = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as err:
         raise CheckpointError(f"config {file}", err, "JSON", "mend or copy the file again") from err
     if not isinstance(config, dict):

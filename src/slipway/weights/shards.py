@@ -277,7 +277,7 @@ def _check_layout(file: Path, places: Mapping[str, _Place], start: int, size: in
 
 def _read_index(file: Path) -> dict[str, str]:
     try:
-        weight_map: dict[str, str] = json.loads(file.read_text())["weight_map"]
+        weight_map: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))["weight_map"]
         well_formed = all(Path(shard).name == shard for shard in weight_map.values())
     except (ValueError, KeyError, TypeError, AttributeError) as err:
         raise CheckpointError(f"index {file}", f"unreadable: {err}", "JSON with weight_map", _FETCH_AGAIN) from err

@@ -197,7 +197,9 @@ def _logged(argv: list[str], log: Path, mode: str, params: EngineConfig, progres
     """Run a build command, following its steps. EngineError with the compiler's errors when it fails."""
     with (
         log.open(mode) as out,
-        subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace") as run,
+        subprocess.Popen(
+            argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", encoding="utf-8"
+        ) as run,
     ):
         assert run.stdout is not None
         for line in run.stdout:
@@ -212,7 +214,7 @@ def _logged(argv: list[str], log: Path, mode: str, params: EngineConfig, progres
 
 def build_failure(log: Path, params: EngineConfig) -> EngineError | ResourceError:
     """What a failed build's log says: full disk, out of memory, or the first compiler errors."""
-    lines = log.read_text(errors="replace").strip().splitlines()
+    lines = log.read_text(errors="replace", encoding="utf-8").strip().splitlines()
     if any("No space left on device" in line for line in lines):
         return ResourceError(
             "disk", f"full while building llama.cpp in {log.parent}", "about 1 GB", "free space or set store.cache"

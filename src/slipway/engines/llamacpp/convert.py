@@ -36,6 +36,7 @@ def convert(build: Build, model: Path, out: Path, outtype: str) -> None:
         errors="replace",
         env={**os.environ, **OFFLINE, "PYTHONDONTWRITEBYTECODE": "1"},
         check=False,
+        encoding="utf-8",
     )
     if done.returncode == 0 and out.exists():
         return

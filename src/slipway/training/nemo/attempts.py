@@ -121,7 +121,7 @@ class Attempt:
         if not file.exists():
             logged = job.log.stat().st_size if job.log.exists() else 0
             write_atomic(file, json.dumps({"logged": logged, "done": done, "through": through}))
-        attempt = cls(file, **json.loads(file.read_text()))
+        attempt = cls(file, **json.loads(file.read_text(encoding="utf-8")))
         if attempt.through != through:
             raise ConfigError(
                 "target.runner",

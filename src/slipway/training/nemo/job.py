@@ -96,7 +96,9 @@ def write_job(files: JobFiles, recipe: str) -> Job:
     for folder in (files.job, files.checkpoints):
         folder.mkdir(parents=True, exist_ok=True)
     write_atomic(files.job / RECIPE, recipe)
-    write_atomic(files.job / START, resources.files("slipway.training.nemo").joinpath("launcher.py").read_text())
+    write_atomic(
+        files.job / START, resources.files("slipway.training.nemo").joinpath("launcher.py").read_text(encoding="utf-8")
+    )
     write_atomic(files.job / PREFLIGHT, json.dumps(_preflight(files)) + "\n")
     inside = params.target.in_container
     folder_in_job = "/job" if inside else str(files.job)

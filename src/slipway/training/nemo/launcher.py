@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
     """Run the checks, then the command after `--`. Returns its exit code, or EXIT_CODE with the problem as one line of
     JSON on stderr."""
     command = argv[argv.index("--") + 1 :]
-    needs = json.loads(Path(__file__).with_name("preflight.json").read_text())
+    needs = json.loads(Path(__file__).with_name("preflight.json").read_text(encoding="utf-8"))
     problem = (
         check_program(command[0])
         or check_gpus(needs["gpus"])
@@ -160,7 +160,7 @@ def descendants(root: int) -> list[int]:
     children: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
-            text = stat.read_text()
+            text = stat.read_text(encoding="utf-8")
         except OSError:  # it ended meanwhile
             continue
         # `pid (name) state parent ...`: a name may hold spaces and parentheses, so fields are counted from the last one
@@ -174,7 +174,7 @@ def descendants(root: int) -> list[int]:
 def alive(pid: int) -> bool:
     """Whether the process exists and is no zombie, that is, has not ended while its parent has yet to collect it."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
 
@@ -190,7 +190,7 @@ def is_worker(pid: int) -> bool:
 def catches_sigterm(pid: int) -> bool:
     """Whether the process has a handler for SIGTERM; False for one that ended."""
     try:
-        status = Path(f"/proc/{pid}/status").read_text()
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     except OSError:
         return False
     caught = next((line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")), "0")

@@ -22,7 +22,7 @@ Doc = Mapping[str, Any]
 @functools.cache
 def load_schema() -> dict[str, Any]:
     """By section: its keys, what upstream does with unknown ones, and the variants that add keys. Read once."""
-    text = resources.files("slipway.training.nemo").joinpath("nemo_schema.json").read_text()
+    text = resources.files("slipway.training.nemo").joinpath("nemo_schema.json").read_text(encoding="utf-8")
     sections: dict[str, Any] = json.loads(text)["sections"]
     return sections
 

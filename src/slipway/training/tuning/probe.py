@@ -34,7 +34,7 @@ Doc = dict[str, Any]
 def main() -> None:
     """Set the recipe up in the folder named by the first argument, then serve; exits with 1 when the set-up fails."""
     folder = Path(sys.argv[1])
-    document = json.loads((folder / "recipe.json").read_text())
+    document = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
     os.chdir(folder)  # a folder named mlflow in the working directory looks like an installed one to NeMo
     try:
         start = time.monotonic()
@@ -59,7 +59,7 @@ def serve(folder: Path, recipe: Any) -> None:
         if not file.exists():
             time.sleep(POLL_S)
             continue
-        request = json.loads(file.read_text())
+        request = json.loads(file.read_text(encoding="utf-8"))
         if request.get("quit"):
             return
         write(folder / f"result-{number}.json", probe(recipe, request))
@@ -111,7 +111,7 @@ def _first_line(err: BaseException) -> str:
 def write(file: Path, document: Doc) -> None:
     """Write JSON under another name and rename it, so that a reader never sees half a document."""
     part = file.with_suffix(".part")
-    part.write_text(json.dumps(document))
+    part.write_text(json.dumps(document), encoding="utf-8")
     part.replace(file)
 
 

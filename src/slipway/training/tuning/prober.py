@@ -136,7 +136,7 @@ class ProcessProber:
             # Polled first: a job that writes its document and ends between the two looks has not ended without it
             ended = self._runner.poll(self._job)
             if file.exists():
-                return dict(json.loads(file.read_text()))
+                return dict(json.loads(file.read_text(encoding="utf-8")))
             if ended is not None:
                 return None
             time.sleep(POLL_S)
@@ -152,7 +152,7 @@ class ProcessProber:
 
     def _tail(self) -> str:
         return (
-            "\n".join(self._job.log.read_text(errors="replace").strip().splitlines()[-15:])
+            "\n".join(self._job.log.read_text(errors="replace", encoding="utf-8").strip().splitlines()[-15:])
             if self._job.log.exists()
             else ""
         )

@@ -256,7 +256,10 @@ def _lengths(request: TuneRequest) -> list[int]:
 def _longest_pack(model: Path) -> int:
     """Tokens of the longest pack worth trying."""
     return min(
-        MOST_TOKENS, int(json.loads((model / "config.json").read_text()).get("max_position_embeddings", MOST_TOKENS))
+        MOST_TOKENS,
+        int(
+            json.loads((model / "config.json").read_text(encoding="utf-8")).get("max_position_embeddings", MOST_TOKENS)
+        ),
     )
 
 
