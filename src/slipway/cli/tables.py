@@ -96,7 +96,7 @@ def show_checks(checks: Sequence[Check], *, quiet: bool) -> None:
         return
     table = make_table("check", "", "found", "advice")
     for check in shown:
-        table.add_row(check.name, MARKS[check.status], escape(check.found), escape(check.advice))
+        table.add_row(check.name, MARKS[check.status], escape(check.finding), escape(check.advice))
     console().print(table)
 
 

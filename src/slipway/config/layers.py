@@ -49,8 +49,8 @@ def reason(err: Exception) -> str:
     if isinstance(err, RecursionError):
         return "nested too deep, or within itself"
     if isinstance(err, MarkedYAMLError) and err.problem_mark:
-        said, line = err.problem or err.context or "", err.problem_mark.line + 1
-        return f"{said} (line {line})"[:_SHOWN_CHARS]
+        problem, line = err.problem or err.context or "", err.problem_mark.line + 1
+        return f"{problem} (line {line})"[:_SHOWN_CHARS]
     return (str(err).splitlines() or [type(err).__name__])[0][:_SHOWN_CHARS]
 
 

@@ -86,8 +86,8 @@ def read_credentials(folder: Path) -> Credentials:
     except (OSError, UnicodeDecodeError) as err:
         raise ResourceError("credentials", f"{file} cannot be read ({err})", "a file of this user", renew) from err
     if owner != os.geteuid() or mode & (stat.S_IRWXG | stat.S_IRWXO):
-        found = f"{file} belongs to user {owner} and has mode {stat.S_IMODE(mode):o}"
-        raise ResourceError("credentials", found, f"user {os.geteuid()} and mode 600: others may have read it", renew)
+        state = f"{file} belongs to user {owner} and has mode {stat.S_IMODE(mode):o}"
+        raise ResourceError("credentials", state, f"user {os.geteuid()} and mode 600: others may have read it", renew)
     try:
         document = json.loads(text)
         user, password = document["user"], document["password"]

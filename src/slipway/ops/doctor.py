@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -43,16 +43,16 @@ Status = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True)
 class Check:
-    """One look: what it is about, how it stands, what was found, what to do about it (empty when well)."""
+    """One check: its name, its status, what was found there (`finding`), and what to do about it (empty when well)."""
 
     name: str
     status: Status
-    found: str
+    finding: str
     advice: str
 
     def to_json(self) -> dict[str, str]:
         """The check as JSON values."""
-        return asdict(self)
+        return {"name": self.name, "status": self.status, "found": self.finding, "advice": self.advice}
 
 
 def check(config: Config) -> list[Check]:
@@ -78,12 +78,15 @@ def check(config: Config) -> list[Check]:
 
 def python(version: tuple[int, ...]) -> Check:
     """Whether this Python is one that Slipway supports."""
-    found = ".".join(map(str, version))
+    finding = ".".join(map(str, version))
     if version[:2] < PYTHON:
         return Check(
-            "python", "fail", found, f"use python {'.'.join(map(str, PYTHON))} or newer: `make PYTHON=python3.11 setup`"
+            "python",
+            "fail",
+            finding,
+            f"use python {'.'.join(map(str, PYTHON))} or newer: `make PYTHON=python3.11 setup`",
         )
-    return Check("python", "ok", f"{found} on {platform.machine()}", "")
+    return Check("python", "ok", f"{finding} on {platform.machine()}", "")
 
 
 def packages() -> list[Check]:
@@ -101,9 +104,9 @@ def packages() -> list[Check]:
                 )
             )
         elif missing or others:
-            found = "; ".join([*([f"missing: {', '.join(missing)}"] if missing else []), *others])
+            finding = "; ".join([*([f"missing: {', '.join(missing)}"] if missing else []), *others])
             lock = "requirements-test.lock" if extra == "test" else "requirements.lock"
-            checks.append(Check(f"packages: {extra}", "fail", found, f"`pip install -r {lock}`"))
+            checks.append(Check(f"packages: {extra}", "fail", finding, f"`pip install -r {lock}`"))
         else:
             checks.append(Check(f"packages: {extra}", "ok", f"{len(requirements)} as asked for", ""))
     return checks
@@ -119,10 +122,12 @@ def torch(gpus: list[str], build: tuple[str, str | None] | None) -> Check:
             "`pip install -r requirements.lock`, or run stages on another machine",
         )
     version, cuda = build
-    found = f"{version}, {f'CUDA {cuda}' if cuda else 'CPU only'}"
+    finding = f"{version}, {f'CUDA {cuda}' if cuda else 'CPU only'}"
     if gpus and not cuda:
-        return Check("torch build", "warn", f"{found}, with a GPU here", "install a CUDA build of torch to use the GPU")
-    return Check("torch build", "ok", found, "")
+        return Check(
+            "torch build", "warn", f"{finding}, with a GPU here", "install a CUDA build of torch to use the GPU"
+        )
+    return Check("torch build", "ok", finding, "")
 
 
 def gpu(gpus: list[str]) -> Check:
@@ -137,14 +142,14 @@ def engine(params: EngineConfig, cache: Path) -> list[Check]:
     except ResourceError as err:
         return [Check("engine tools", "fail", str(err.value), err.next_step)]
     build = Build(cache / "engines" / build_id(params, tools))
-    found = (
+    finding = (
         f"built: {build.root}"
         if is_complete(build)
         else "not built yet: the first run does it, about 8 minutes on 2 cores"
     )
     return [
         Check("engine tools", "ok", f"{tools.cxx}, {tools.cmake}", ""),
-        Check(f"engine {params.kind}", "ok", found, ""),
+        Check(f"engine {params.kind}", "ok", finding, ""),
         *instructions(tools.cxx),
     ]
 
@@ -164,7 +169,7 @@ def disk(name: str, path: Path) -> Check:
     while not there.exists():
         there = there.parent
     free = shutil.disk_usage(there).free / GB
-    found = f"{free:.1f} GB free for {path}"
+    finding = f"{free:.1f} GB free for {path}"
     if not os.access(there, os.W_OK):
         return Check(
             f"disk: {name}",
@@ -178,24 +183,24 @@ def disk(name: str, path: Path) -> Check:
         return Check(
             f"disk: {name}",
             status,
-            found,
+            finding,
             f"free space or set {setting} to another disk; {DISK_WARN:.0f} GB is comfortable",
         )
-    return Check(f"disk: {name}", "ok", found, "")
+    return Check(f"disk: {name}", "ok", finding, "")
 
 
 def memory(available: float) -> Check:
     """`available` in bytes."""
-    found = f"{available / GB:.1f} GB available"
+    finding = f"{available / GB:.1f} GB available"
     if available / GB < MEMORY_WARN:
         status: Status = "fail" if available / GB < MEMORY_FAIL else "warn"
         return Check(
             "memory",
             status,
-            found,
+            finding,
             f"close programs: training the embedded model peaks near {MEMORY_FAIL - 0.5:.1f} GB",
         )
-    return Check("memory", "ok", found, "")
+    return Check("memory", "ok", finding, "")
 
 
 def service(name: str, host: str, port: int, health: str, variable: str) -> Check:
@@ -241,10 +246,10 @@ def deploy_ports(params: DeployConfig) -> Check:
         return Check(
             "deploy ports", "fail", f"{err.thing}: {err.value}", "set deploy.host to an address of this machine"
         )
-    found = f"{free} of {last - first + 1} free in {first}..{last}"
+    finding = f"{free} of {last - first + 1} free in {first}..{last}"
     if free == 0:
-        return Check("deploy ports", "fail", found, "stop what listens there (`ss -ltnp`), or set deploy.ports")
-    return Check("deploy ports", "ok", found, "")
+        return Check("deploy ports", "fail", finding, "stop what listens there (`ss -ltnp`), or set deploy.ports")
+    return Check("deploy ports", "ok", finding, "")
 
 
 def _gpus() -> list[str]:

@@ -88,12 +88,12 @@ def _releases(config: Config) -> list[dict[str, Any]]:
 
 
 def _artifacts(root: Path) -> dict[str, dict[str, int]]:
-    found: dict[str, dict[str, int]] = {}
+    counts: dict[str, dict[str, int]] = {}
     for manifest in sorted(root.glob("*/*/manifest.json")):
-        row = found.setdefault(manifest.parent.parent.name, {"count": 0, "bytes": 0})
+        row = counts.setdefault(manifest.parent.parent.name, {"count": 0, "bytes": 0})
         row["count"] += 1
         row["bytes"] += sum(f.stat().st_size for f in manifest.parent.rglob("*") if f.is_file())
-    return found
+    return counts
 
 
 def _lost_engines(config: Config) -> list[dict[str, str]]:

@@ -103,8 +103,8 @@ class Asked:
 
     def containers(self) -> Iterator[Any]:
         """Containers of every engine that answered."""
-        for found in self._docker.values():
-            yield from found
+        for listed in self._docker.values():
+            yield from listed
 
     @property
     def listed_by_slurm(self) -> list[QueuedJob]:
@@ -140,10 +140,10 @@ def _of_work(work: Path, target: TargetConfig, asked: Asked) -> Iterator[Trainin
         yield TrainingJob(name, f"process {pid}", "running", followed, saved, f"`kill {pid}`")
     elif isinstance(runner, DockerConfig):
         asked.ask_docker(runner.host)
-        for found in asked.containers():
-            if found.name == name:
+        for listed in asked.containers():
+            if listed.name == name:
                 yield TrainingJob(
-                    name, f"container {name} on {found.host}", found.state, followed, saved, f"`docker stop {name}`"
+                    name, f"container {name} on {listed.host}", listed.state, followed, saved, f"`docker stop {name}`"
                 )
     elif isinstance(runner, SlurmConfig):
         from slipway.runners.slurm import JOB_FILE

@@ -1,4 +1,4 @@
-"""The name that was probably meant. Under 30 lines: every room that reads names uses it, from the config upwards."""
+"""The name that was probably meant. Short because every room that reads names uses it, from the config upwards."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 They meet at hundreds of barriers a token. Spinning, libgomp's default, costs 10x and more as soon as a neighbour wants
 a core (training fell from 230 to 13 tokens/s beside two busy neighbours on 2 cores); sleeping at once costs a third on
-a quiet machine. Spin for microseconds, then sleep. Under 30 lines: two rooms start processes that compute, both take
+a quiet machine. Spin for microseconds, then sleep. Short because two rooms start processes that compute, and both take
 it from here.
 """
 

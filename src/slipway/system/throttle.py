@@ -1,4 +1,4 @@
-"""At most one call in so many seconds. Under 30 lines: progress lines, the UI and MLflow each need it, nothing else."""
+"""At most one call in so many seconds. Short because progress lines, the UI and MLflow each need it, nothing else."""
 
 from __future__ import annotations
 

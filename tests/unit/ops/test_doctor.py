@@ -84,9 +84,9 @@ def test_packages_name_what_is_missing_and_what_is_old(monkeypatch: pytest.Monke
         installed, "extras", lambda: {"train": wanted, "test": [Requirement("pytest")], "data": [Requirement("numpy")]}
     )
     train, test, data = doctor.packages()
-    assert (train.status, train.found) == ("fail", "missing: torch; peft 0.20.0, needs >=0.21")
+    assert (train.status, train.finding) == ("fail", "missing: torch; peft 0.20.0, needs >=0.21")
     assert "requirements.lock" in train.advice
-    assert (test.status, test.found) == ("ok", "not installed: pytest")
+    assert (test.status, test.finding) == ("ok", "not installed: pytest")
     assert data == Check("packages: data", "ok", "1 as asked for", "")
 
 
@@ -112,7 +112,7 @@ def test_torch_build_must_suit_the_machine(
 ) -> None:
     found = doctor.torch(gpus, build)
     assert found.status == status
-    assert said in found.found
+    assert said in found.finding
 
 
 def test_the_torch_build_is_read_without_importing_it() -> None:
@@ -125,32 +125,32 @@ def test_the_torch_build_is_read_without_importing_it() -> None:
 
 def test_gpus_are_those_that_nvidia_smi_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert doctor.gpu(doctor._gpus()).found.startswith("none")
+    assert doctor.gpu(doctor._gpus()).finding.startswith("none")
     script = tmp_path / "nvidia-smi"
     script.write_text("#!/bin/sh\necho 'NVIDIA GB10, 122880 MiB, 12.1'\n")
     script.chmod(0o755)
-    assert doctor.gpu(doctor._gpus()).found == "NVIDIA GB10, 122880 MiB, 12.1"
+    assert doctor.gpu(doctor._gpus()).finding == "NVIDIA GB10, 122880 MiB, 12.1"
     script.write_text("#!/bin/sh\necho 'no driver' >&2; exit 9\n")
-    assert doctor.gpu(doctor._gpus()).found.startswith("none")
+    assert doctor.gpu(doctor._gpus()).finding.startswith("none")
 
 
 def test_a_missing_compiler_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     (found,) = doctor.engine(EngineConfig(), tmp_path)
     assert found.status == "fail"
-    assert "no-such-compiler" in found.found
+    assert "no-such-compiler" in found.finding
     assert "install a compiler" in found.advice
 
 
 def test_a_build_counts_when_it_is_this_machines_and_complete(tmp_path: Path) -> None:
     params = EngineConfig()
-    assert "not built yet" in doctor.engine(params, tmp_path)[1].found
+    assert "not built yet" in doctor.engine(params, tmp_path)[1].finding
     build = tmp_path / "engines" / build_id(params, find_tools())
     build.mkdir(parents=True)
     for name in ("llama-server", "convert_hf_to_gguf.py", "BUILD.json"):
-        assert "not built yet" in doctor.engine(params, tmp_path)[1].found
+        assert "not built yet" in doctor.engine(params, tmp_path)[1].finding
         (build / name).touch()
-    assert doctor.engine(params, tmp_path)[1].found == f"built: {build}"
+    assert doctor.engine(params, tmp_path)[1].finding == f"built: {build}"
 
 
 def test_a_compiler_older_than_an_arm_core_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +164,7 @@ def test_a_compiler_older_than_an_arm_core_is_named(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
     (found,) = doctor.instructions(str(compiler))
     assert found.status == "warn" and "CXX" in found.advice
-    assert found.found == f"{compiler} cannot compile i8mm, sve, sve2"
+    assert found.finding == f"{compiler} cannot compile i8mm, sve, sve2"
 
 
 @pytest.mark.parametrize(("free", "status"), [(1.0, "fail"), (5.0, "warn"), (50.0, "ok")])
@@ -213,9 +213,9 @@ def test_a_stranger_on_the_port_is_not_well(tmp_path: Path, free: int) -> None:
         server.wait()
     assert found.status == "fail"
     assert f"SLIPWAY_PREFECT_PORT={free + 1}" in found.advice
-    assert answers.found == f"answers at 127.0.0.1:{free}"
+    assert answers.finding == f"answers at 127.0.0.1:{free}"
 
 
 def test_a_promotion_needs_one_free_port(busy: int) -> None:
     found = doctor.deploy_ports(DeployConfig(ports=(busy, busy)))
-    assert (found.status, found.found) == ("fail", f"0 of 1 free in {busy}..{busy}")
+    assert (found.status, found.finding) == ("fail", f"0 of 1 free in {busy}..{busy}")
