@@ -1,0 +1,35 @@
+"""Targets: which run jobs in containers, and what a row refuses."""
+
+import pytest
+from pydantic import ValidationError
+
+from slipway.config.load import load_config
+from slipway.config.target import DockerConfig, LocalRunConfig, SlurmConfig, TargetConfig
+
+
+@pytest.mark.parametrize(
+    ("runner", "in_container"),
+    [
+        (LocalRunConfig(), False),
+        (DockerConfig(kind="docker"), True),
+        (SlurmConfig(kind="slurm"), True),
+        (SlurmConfig(kind="slurm", container=False), False),
+    ],
+)
+def test_jobs_run_in_containers_with_docker_and_under_slurm_unless_that_is_off(runner, in_container):
+    assert TargetConfig(runner=runner).in_container is in_container
+
+
+def test_every_shipped_row_loads_and_names_its_runner():
+    spark = load_config(overrides=["layers.target=targets/spark"]).target
+    local = load_config(overrides=["layers.target=targets/local"]).target
+    assert (spark.name, spark.arch, spark.unified_memory, spark.in_container) == ("spark", "arm64", True, True)
+    assert (local.runner.kind, local.gpus) == ("local", 0)
+
+
+@pytest.mark.parametrize(
+    "row", [{"gpus": -1}, {"gpu_memory_gb": 0}, {"arch": "riscv"}, {"runner": {"kind": "ray"}}, {"gpu": 1}]
+)
+def test_a_row_that_says_what_no_machine_is_does_not_load(row):
+    with pytest.raises(ValidationError):
+        TargetConfig.model_validate(row)
