@@ -1,7 +1,7 @@
 """What the machine can do at most, measured beside a benchmark that is held against it; prints one JSON line, GB/s.
 
-`python -m benchmarks.ceilings MODEL_DIR WORK [--cuda]`: reads MODEL_DIR's shards from the page cache, writes and deletes files
-in WORK, copies between host and GPU. Every figure is the best of three.
+`python -m benchmarks.ceilings MODEL_DIR WORK [--cuda]`: reads MODEL_DIR's shards from the page cache, writes and
+deletes files in WORK, copies between host and GPU. Every figure is the best of three.
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
 `python -m benchmarks.cpu_stream --work DIR [--peer-python PYTHON]`, some 10 minutes on two cores, 8 GB of disk in DIR.
 
-GB/s are of bf16 input over the pass: reading, merging, quantizing, hashing, writing, flushing. `call_s` has planning, checks
-and loading compiled kernels in it as well; compiling them for the first time is `compile_s`. The slower peers run on a
-smaller slice of the same shape, and ours runs on that slice too, in turn with them. Inputs lie in the page cache.
+GB/s are of bf16 input over the pass: reading, merging, quantizing, hashing, writing, flushing. `call_s` has planning,
+checks and loading compiled kernels in it as well; compiling them for the first time is `compile_s`. The slower peers
+run on a smaller slice of the same shape, and ours runs on that slice too, in turn with them. Inputs lie in the page
+cache.
 """
 
 from __future__ import annotations
@@ -59,11 +60,19 @@ class Bench:
         slices = interleaved(peers, self._args.peer_pairs)
         rates = {name: found["gb_per_s"] for name, found in slices.items()}
         return {
-            "format": self._args.format, "shape": self._args.shape, "slice": self._args.peer_shape, "input_gb": gb(self._whole),
-            "slice_gb": gb(self._slice), "compile_s": cold.get("warm_up_s"), **whole, "on_slice": slices,
-            "speed_up_of_two_cores": round(whole["2_core"]["gb_per_s"] / whole["1_core"]["gb_per_s"], 2) if "2_core" in whole else None,
+            "format": self._args.format,
+            "shape": self._args.shape,
+            "slice": self._args.peer_shape,
+            "input_gb": gb(self._whole),
+            "slice_gb": gb(self._slice),
+            "compile_s": cold.get("warm_up_s"),
+            **whole,
+            "on_slice": slices,
+            "speed_up_of_two_cores": round(whole["2_core"]["gb_per_s"] / whole["1_core"]["gb_per_s"], 2)
+            if "2_core" in whole
+            else None,
             "times_faster": {name: round(rates["ours"] / rate, 1) for name, rate in rates.items() if name != "ours"},
-        }  # fmt: skip
+        }
 
     def _counts(self) -> list[int]:
         return [n for n in (1, 2) if n <= len(self._cores)]

@@ -1,11 +1,12 @@
-"""An 8B model and its adapter to a written NVFP4 checkpoint on one GPU, beside PEFT + nvidia-modelopt and the machine's ceilings.
+"""An 8B model and its adapter to a written NVFP4 checkpoint on one GPU, beside PEFT + nvidia-modelopt and the machine's
+ceilings.
 
 `python -m benchmarks.gpu_stream --work DIR [--memory-work DIR]`, some 4 minutes on an H100; 45 GB of disk in DIR.
 
-Inputs lie in the page cache for both. `call_s` is what is compared: the whole call, kernels loaded from their cache, the
-result flushed to disk; the start of Python and the imports are `process_s - call_s`. The peer does not flush. With
-`--memory-work` (a tmpfs) ours also writes there, where the disk is no ceiling. `of_ceiling`: input bytes a second over the
-ceiling of the step that each byte passes, output bytes for writing.
+Inputs lie in the page cache for both. `call_s` is what is compared: the whole call, kernels loaded from their cache,
+the result flushed to disk; the start of Python and the imports are `process_s - call_s`. The peer does not flush. With
+`--memory-work` (a tmpfs) ours also writes there, where the disk is no ceiling. `of_ceiling`: input bytes a second over
+the ceiling of the step that each byte passes, output bytes for writing.
 """
 
 from __future__ import annotations
@@ -72,11 +73,22 @@ class Bench:
             for n in self._args.workers
         }
         return {
-            "format": self._args.format, "shape": self._args.shape, "input_gb": gb(self._folder), **ours, "other_workers": tried,
-            "compile_s": cold.get("warm_up_s"), "peft_and_modelopt": peers, "ceilings_gb_per_s": ceilings,
-            "of_ceiling": shares(ours["ours"], gb(self._folder), ceilings) if ours else {}, "errors": self._errors,
-            "times_faster": {r: {n: round(p["call_s"] / o["call_s"], 1) for n, o in ours.items()} for r, p in peers.items() if p and ours},
-        }  # fmt: skip
+            "format": self._args.format,
+            "shape": self._args.shape,
+            "input_gb": gb(self._folder),
+            **ours,
+            "other_workers": tried,
+            "compile_s": cold.get("warm_up_s"),
+            "peft_and_modelopt": peers,
+            "ceilings_gb_per_s": ceilings,
+            "of_ceiling": shares(ours["ours"], gb(self._folder), ceilings) if ours else {},
+            "errors": self._errors,
+            "times_faster": {
+                r: {n: round(p["call_s"] / o["call_s"], 1) for n, o in ours.items()}
+                for r, p in peers.items()
+                if p and ours
+            },
+        }
 
     def _or_error(self, name: str, make: Callable[[], Figures]) -> Figures:
         """A part that fails is named in the result, and the rest is measured all the same."""

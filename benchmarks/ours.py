@@ -1,9 +1,10 @@
-"""One `slipway quantize` in this process, for a benchmark that watches it from outside; prints its figures as one JSON line.
+"""One `slipway quantize` in this process, for a benchmark that watches it from outside; prints its figures as one JSON
+line.
 
 `call_s` is the whole call, checks of the finished checkpoint included, without the start of Python and the imports;
-`call_cpu_s` its processor time, of all threads: less than cores x `call_s` when it waited, or when others had the cores.
-With `--layers N` the model's decoder layers come from MODEL's few, in turn: a model larger than the disk, every byte still
-read from a file.
+`call_cpu_s` its processor time, of all threads: less than cores x `call_s` when it waited, or when others had the
+cores. With `--layers N` the model's decoder layers come from MODEL's few, in turn: a model larger than the disk, every
+byte still read from a file.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ _LAYER = re.compile(r"(model\.layers\.)(\d+)(\..*)")
 
 
 class RepeatedLayers:
-    """A WeightSource of `layers` decoder layers over a checkpoint that stores fewer: layer i is read from layer i mod stored."""
+    """A WeightSource of `layers` decoder layers over a checkpoint that stores fewer: layer i is read from layer i mod
+    stored."""
 
     def __init__(self, stored: Shards, layers: int) -> None:
         self._stored = stored

@@ -1,6 +1,8 @@
-"""llmcompressor's `model_free_ptq` to NVFP4A16 on a checkpoint, in a Python that has llmcompressor; prints one JSON line.
+"""llmcompressor's `model_free_ptq` to NVFP4A16 on a checkpoint, in a Python that has llmcompressor; prints one JSON
+line.
 
-`python -m benchmarks.peer_llmcompressor MODEL OUT`: it streams file by file too, without an adapter. Timed without imports.
+`python -m benchmarks.peer_llmcompressor MODEL OUT`: it streams file by file too, without an adapter. Timed without
+imports.
 """
 
 import contextlib

@@ -1,10 +1,11 @@
-"""The public way to the same checkpoint: PEFT's merge_and_unload, nvidia-modelopt's quantize and export; prints one JSON line.
+"""The public way to the same checkpoint: PEFT's merge_and_unload, nvidia-modelopt's quantize and export; prints one
+JSON line.
 
 `python -m benchmarks.peer_modelopt ROUTE MODEL ADAPTER WORK --format nvfp4a16|nvfp4`
 
-`documented`: load on the CPU, merge, save in bf16, load on the device, quantize, export: what both projects' guides say.
-`shortest`: load on the device, merge there, quantize, export: nothing written twice; needs a device that holds the model.
-W4A4 is calibrated with 128 x 512 random token ids, four sequences at a time. Imports are not in any phase.
+`documented`: load on the CPU, merge, save in bf16, load on the device, quantize, export: what both projects' guides
+say. `shortest`: load on the device, merge there, quantize, export: nothing written twice; needs a device that holds the
+model. W4A4 is calibrated with 128 x 512 random token ids, four sequences at a time. Imports are not in any phase.
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
 `python benchmarks/quality.py MODEL_DIR [--tokens 16384] [--held-out 4096] [--rows TRAIN.jsonl TEST.jsonl]`
 
-Text: the language reference that every Python carries, calibration and held-out sections apart, or chat rows. All Linears
-but lm_head are quantized; the network computes in fp32. KL is of the bf16 weights' distribution to the quantized one's, mean
-over held-out tokens, in nats. `output_mse`: the relative error of each layer's output on held-out text, and its mean.
+Text: the language reference that every Python carries, calibration and held-out sections apart, or chat rows. All
+Linears but lm_head are quantized; the network computes in fp32. KL is of the bf16 weights' distribution to the
+quantized one's, mean over held-out tokens, in nats. `output_mse`: the relative error of each layer's output on held-out
+text, and its mean.
 """
 
 from __future__ import annotations
@@ -120,7 +121,8 @@ def measure(model: Path, calibration: torch.Tensor, held_out: torch.Tensor) -> l
 
 
 def exact_inputs(walk, layer, module, exact: HiddenStates, found) -> list[dict[str, torch.Tensor]]:
-    """The bf16 network's inputs, per micro-batch by the first weight of each group in the order of computation; it moves on."""
+    """The bf16 network's inputs, per micro-batch by the first weight of each group in the order of computation; it
+    moves on."""
     kept = []
     inputs = Inputs({names[0] for names in found})
     for i, output in enumerate(walk.outputs(layer, module, exact, inputs)):
@@ -144,7 +146,8 @@ def searched_layer(method: str, weights, found, originals) -> dict[str, torch.Te
 
 
 def gptq_layer(walk, layer, weights, found, originals, carried: HiddenStates) -> dict[str, torch.Tensor]:
-    """Dequantized weights by name; `carried` moves on. Each group sees inputs that come through the groups rounded before it."""
+    """Dequantized weights by name; `carried` moves on. Each group sees inputs that come through the groups rounded
+    before it."""
     rounded: dict[str, torch.Tensor] = {}
     members = {names[0]: names for names in found}
     for leader in originals[0]:

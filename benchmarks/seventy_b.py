@@ -1,10 +1,12 @@
-"""Llama-3.3-70B's shape and a rank-16 adapter to NVFP4 on one GPU: what a Spark or one H100 needs for a model of 140 GB.
+"""Llama-3.3-70B's shape and a rank-16 adapter to NVFP4 on one GPU: what a Spark or one H100 needs for a model of 140
+GB.
 
 `python -m benchmarks.seventy_b --work DIR [--pool DIR] [--format nvfp4a16|nvfp4]`, some 5 minutes on an H100.
 
-The weights are random. `--stored-layers` decoder layers and the embeddings lie in real shards (1.7 GB a layer and 4.2 GB), and
-all 80 layers are read from those in turn: every byte of the 141 GB comes by preadv from a file in the page cache, merged with
-an adapter of its own, and every output byte is written to disk. W4A4 is calibrated with 128 x 512 random token ids.
+The weights are random. `--stored-layers` decoder layers and the embeddings lie in real shards (1.7 GB a layer and 4.2
+GB), and all 80 layers are read from those in turn: every byte of the 141 GB comes by preadv from a file in the page
+cache, merged with an adapter of its own, and every output byte is written to disk. W4A4 is calibrated with 128 x 512
+random token ids.
 """
 
 from __future__ import annotations

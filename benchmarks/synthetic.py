@@ -1,6 +1,8 @@
-"""Llama-shaped checkpoints and adapters of random weights, written with the safetensors library: what benchmarks run on.
+"""Llama-shaped checkpoints and adapters of random weights, written with the safetensors library: what benchmarks run
+on.
 
-`python -m benchmarks.synthetic 3gb WORK` writes WORK/3gb: model, adapter (rank 16 on every Linear), rows to calibrate with.
+`python -m benchmarks.synthetic 3gb WORK` writes WORK/3gb: model, adapter (rank 16 on every Linear), rows to calibrate
+with.
 """
 
 from __future__ import annotations
@@ -35,19 +37,35 @@ class Shape:
         head = self.hidden // self.heads
         kv = head * self.kv_heads
         return {
-            "self_attn.q_proj": (self.hidden, self.hidden), "self_attn.k_proj": (kv, self.hidden), "self_attn.v_proj": (kv, self.hidden),
-            "self_attn.o_proj": (self.hidden, self.hidden), "mlp.gate_proj": (self.intermediate, self.hidden),
-            "mlp.up_proj": (self.intermediate, self.hidden), "mlp.down_proj": (self.hidden, self.intermediate),
-        }  # fmt: skip
+            "self_attn.q_proj": (self.hidden, self.hidden),
+            "self_attn.k_proj": (kv, self.hidden),
+            "self_attn.v_proj": (kv, self.hidden),
+            "self_attn.o_proj": (self.hidden, self.hidden),
+            "mlp.gate_proj": (self.intermediate, self.hidden),
+            "mlp.up_proj": (self.intermediate, self.hidden),
+            "mlp.down_proj": (self.hidden, self.intermediate),
+        }
 
     def config(self) -> dict[str, object]:
         return {
-            "architectures": ["LlamaForCausalLM"], "model_type": "llama", "dtype": "bfloat16", "vocab_size": self.vocab,
-            "hidden_size": self.hidden, "intermediate_size": self.intermediate, "num_hidden_layers": self.layers,
-            "num_attention_heads": self.heads, "num_key_value_heads": self.kv_heads, "head_dim": self.hidden // self.heads,
-            "hidden_act": "silu", "max_position_embeddings": 8192, "rms_norm_eps": 1e-5, "rope_theta": 500000.0,
-            "attention_bias": False, "mlp_bias": False, "tie_word_embeddings": self.tied,
-        }  # fmt: skip
+            "architectures": ["LlamaForCausalLM"],
+            "model_type": "llama",
+            "dtype": "bfloat16",
+            "vocab_size": self.vocab,
+            "hidden_size": self.hidden,
+            "intermediate_size": self.intermediate,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.heads,
+            "num_key_value_heads": self.kv_heads,
+            "head_dim": self.hidden // self.heads,
+            "hidden_act": "silu",
+            "max_position_embeddings": 8192,
+            "rms_norm_eps": 1e-5,
+            "rope_theta": 500000.0,
+            "attention_bias": False,
+            "mlp_bias": False,
+            "tie_word_embeddings": self.tied,
+        }
 
 
 SHAPES = {
@@ -118,14 +136,23 @@ def write_adapter(shape: Shape, out: Path, rank: int = 16) -> None:
             tensors[f"{module}.lora_B.weight"] = torch.randn(rows, rank, generator=random) * 0.01
     save_file(tensors, out / "adapter_model.safetensors", {"format": "pt"})
     config = {
-        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": "synthetic", "r": rank, "lora_alpha": 2 * rank,
-        "lora_dropout": 0.0, "target_modules": list(TARGETS), "bias": "none", "fan_in_fan_out": False, "inference_mode": True,
-    }  # fmt: skip
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": "synthetic",
+        "r": rank,
+        "lora_alpha": 2 * rank,
+        "lora_dropout": 0.0,
+        "target_modules": list(TARGETS),
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+    }
     (out / "adapter_config.json").write_text(json.dumps(config))
 
 
 def write_calibration(shape: Shape, folder: Path, rows: int = 128, length: int = 512) -> None:
-    """A tokenizer that makes token i of the word `i`, beside the model, and rows of random words: random token ids, as text."""
+    """A tokenizer that makes token i of the word `i`, beside the model, and rows of random words: random token ids, as
+    text."""
     vocab = {str(i): i for i in range(shape.vocab)}
     tokenizer = Tokenizer(WordLevel(vocab, unk_token="0"))
     tokenizer.pre_tokenizer = WhitespaceSplit()
@@ -140,8 +167,9 @@ def write_calibration(shape: Shape, folder: Path, rows: int = 128, length: int =
 
 
 def prepare(name: str, work: Path, device: str = "cpu", *, stored_layers: int | None = None) -> Path:
-    """WORK/NAME with `model`, `adapter` and `calibration.jsonl`, written unless a former run left them whole, and read once into
-    the page cache. With `stored_layers` the weights are those of fewer layers, and config.json still describes all of them."""
+    """WORK/NAME with `model`, `adapter` and `calibration.jsonl`, written unless a former run left them whole, and read
+    once into the page cache. With `stored_layers` the weights are those of fewer layers, and config.json still
+    describes all of them."""
     folder, shape = work / name, SHAPES[name]
     if not (folder / "adapter" / "adapter_config.json").exists():  # written last
         write_model(replace(shape, layers=stored_layers or shape.layers), folder / "model", device)
