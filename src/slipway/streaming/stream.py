@@ -93,6 +93,8 @@ def warm_up(job: Job, units: Iterable[Unit]) -> None:
     band, scale = weight.to(torch.bfloat16), torch.full((), 0.0017, device=job.device)
     formats = {unit.fmt.name: unit.fmt for unit in units if unit.fmt}.values()
     bound = torch.full((96,), 1e-3, device=job.device)
+    if job.device.type != "cpu":  # as `rounded_merge.Factors` makes them there
+        product, bound = product.double(), bound.double()
     trials: list[tuple[Callable[..., Any], list[torch.Tensor]]] = [
         (largest, [band]),
         (add_product, [band, product, bound, band.clone(), band.clone()]),

@@ -11,6 +11,7 @@ each for the elements that the one before left open:
 1. By BLAS. In any order a sum of r products errs by at most r u sum_k |B[i, k] A[k, j]|, u = 2^-24 in fp32 (Jeannerod and Rump,
    2013), and the last sum is at most ||B[i]|| ||A[:, j]||. Leaves open about 1 element in 1,000 (rank 16, updates a tenth of the
    weights); the share grows with r^1.5 in fp32, so that large ranks are multiplied in fp64 and rounded to fp32.
+   On a GPU, which has bandwidth to spare and would wait for what the CPU decides, every product is fp64 until its error is added.
 2. In fp64, where a product of two fp32 values is exact: u = 2^-53. Leaves open about 1 element in 10^7 or fewer.
 3. In rational numbers. Here exact ties are decided.
 
@@ -41,8 +42,8 @@ _BAND = 1 << 20  # elements of a product at a time in `merge`
 class Factors:
     """A low-rank update on the device that merges it, with the error bound of its products.
 
-    `update` holds the exact factors on the CPU; `a` [r, I] and `b` = s * B [O, r] are fp32 or fp64 on the device; `bound` fp32
-    [O] is at least the error of every element of a row of `product`, and of the additions in `add_product`.
+    `update` holds the exact factors on the CPU; `a` [r, I] and `b` = s * B [O, r] are fp32 or fp64 on the device; `bound` [O], of
+    the product's dtype, is at least the error of every element of a row of `product`, and of the additions in `add_product`.
     """
 
     update: LowRank
@@ -51,22 +52,25 @@ class Factors:
     bound: torch.Tensor
 
     @classmethod
-    def of(cls, update: LowRank, device: torch.device) -> Factors:
-        """Factors on `device` of an update on the CPU."""
+    def of(cls, update: LowRank, device: torch.device, *, wide: bool | None = None) -> Factors:
+        """Factors on `device` of an update on the CPU. `wide`: products stay fp64; None: where the device is no CPU."""
+        wide = device.type != "cpu" if wide is None else wide
         rank, columns = update.a.shape
         a, b = update.a.to(device), update.b.to(device).double() * update.scaling
         row, column = torch.linalg.vector_norm(b, dim=1), torch.linalg.vector_norm(a.double(), dim=0).amax()
-        narrow = rank < _LARGE_RANK and _is_fp32(rank, columns, device)
+        narrow = not wide and rank < _LARGE_RANK and _is_fp32(rank, columns, device)
         # r of the sum; 1 each of s * B or of the product rounded to fp32, and of the two additions of the bound
-        relative = ((rank if narrow else 0) + 4) * _U32 * row * column
+        roundings = (rank if narrow or wide else 0) + 4
+        relative = roundings * (_U64 if wide else _U32) * row * column
         absolute = (rank + 2) * _UNDERFLOW * (1 + column)
         bound = torch.where(row > 0, relative + absolute, 0.0) * _SLACK
         dtype = torch.float32 if narrow else torch.float64
-        return cls(update, a.to(dtype), b.to(dtype), bound.float())
+        return cls(update, a.to(dtype), b.to(dtype), bound if wide else bound.float())
 
     def product(self, begin: int, count: int) -> torch.Tensor:
-        """fp32 [count, I]: rows `begin` and on of s * (B @ A), each element off by less than its row's `bound`."""
-        return (self.b[begin : begin + count] @ self.a).float()
+        """Rows `begin` and on of s * (B @ A), [count, I]: fp32, or fp64 where `wide`; an element is off by less than its row's bound."""
+        product = self.b[begin : begin + count] @ self.a
+        return product.to(self.bound.dtype)
 
 
 @dataclass(frozen=True)
@@ -90,13 +94,13 @@ def add_product(
 ) -> torch.Tensor:
     """out, low = bf16(W + product), at the upper and at the lower end of the product's error.
 
-    weight floating [R, I], product fp32 [R, I], bound fp32 [R], out and low bf16 [R, I], all apart. Where `out` and `low` are
-    equal, that is the correctly rounded merge; see `still_open` for the rest. Returns max|W + product|, fp32 scalar, before
+    weight floating [R, I]; product [R, I] and bound [R], both fp32 or both fp64; out and low bf16 [R, I]; all apart. Where `out`
+    and `low` are equal, that is the correctly rounded merge; see `still_open` for the rest. Returns max|W + product|, fp32 scalar, before
     rounding: rounding is monotone, so rounded it is max|out|. A compiler may leave out a rounding between two steps, but not
     one of a result.
     """
     base, error = weight.float(), bound.unsqueeze(1)
-    upper, lower = base + (product + error), base + (product - error)
+    upper, lower = base + (product + error).float(), base + (product - error).float()
     out.copy_(upper.to(torch.bfloat16))
     low.copy_(lower.to(torch.bfloat16))
     return upper.abs().amax()

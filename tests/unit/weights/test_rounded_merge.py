@@ -164,3 +164,20 @@ def test_nearest_fp32_rounds_once():
     """fp64 first would make a tie of it, and then round to even."""
     above = 1 + Fraction(1, 2**24) + Fraction(1, 2**80)
     assert nearest_fp32(above) == 1 + 2.0**-23 and float(torch.tensor(float(above), dtype=torch.float64).float()) == 1.0
+
+
+@pytest.mark.parametrize("rank", [1, 16, 40, 192])
+@pytest.mark.parametrize("size", [0.05, 1e-20, 1e4])
+def test_products_that_stay_in_fp64_as_on_a_gpu_give_the_same_bytes(rank, size):
+    low_rank, weight = update(rank, 64, 96, torch.float32, 1 / 3, size=size), weights(64, 96, torch.bfloat16)
+    undecided = {}
+    for wide in (False, True):
+        factors = Factors.of(low_rank, torch.device("cpu"), wide=wide)
+        assert factors.product(0, 64).dtype == (torch.float64 if wide else torch.float32)
+        out, low = torch.empty_like(weight), torch.empty_like(weight)
+        add_product(weight, factors.product(0, 64), factors.bound, out, low)
+        opens = [still_open(weight, out, low, 0)]
+        undecided[wide] = len(opens[0].index)
+        settle(out, 0, factors, opens)
+        assert torch.equal(bits(out), bits(exact_merge(weight, low_rank.a, low_rank.b, 1 / 3)))
+    assert undecided[True] <= undecided[False]
