@@ -47,7 +47,6 @@ PENDING_TESTS: set[str] = {
     "config/store.py",
     "config/tracking.py",
     "data/card.py",
-    "data/dvc_lock.py",
     "data/rows.py",
     "data/tokens.py",
     "deployment/history.py",
