@@ -33,3 +33,23 @@ def test_every_shipped_row_loads_and_names_its_runner():
 def test_a_row_that_says_what_no_machine_is_does_not_load(row):
     with pytest.raises(ValidationError):
         TargetConfig.model_validate(row)
+
+
+@pytest.mark.parametrize(
+    ("runner", "cls"), [("local", LocalRunConfig), ("docker", DockerConfig), ("slurm", SlurmConfig)]
+)
+def test_the_kind_decides_which_keys_a_runner_has(runner, cls):
+    assert isinstance(TargetConfig(runner={"kind": runner}).runner, cls)
+
+
+def test_keys_of_another_kind_are_refused():
+    with pytest.raises(ValidationError, match="partition"):
+        TargetConfig(runner={"kind": "docker", "partition": "gpu"})
+    with pytest.raises(ValidationError, match="kind"):
+        TargetConfig(runner={"kind": "kubernetes"})
+
+
+@pytest.mark.parametrize("keys", [{"nodes": 0}, {"gpus": -1}, {"gpu_memory_gb": 0}, {"arch": "x86"}], ids=str)
+def test_a_machine_has_nodes_and_a_known_processor(keys):
+    with pytest.raises(ValidationError, match=next(iter(keys))):
+        TargetConfig(**keys)

@@ -7,6 +7,7 @@ import pytest
 
 from slipway.data.dvc_lock import digest_now, locked_digest, locked_stage
 from slipway.errors import DataError
+from tests.support.world import ROOT
 
 LOCK = """schema: '2.0'
 stages:
@@ -54,3 +55,10 @@ def test_the_digest_of_a_folder_is_that_of_its_list_of_files(tmp_path):
     (tmp_path / "d" / "sub" / "a").write_bytes(b"1")
     listed = [{"md5": md5(b"2"), "relpath": "b"}, {"md5": md5(b"1"), "relpath": "sub/a"}]
     assert digest_now(tmp_path / "d") == md5(json.dumps(listed).encode()) + ".dir"
+
+
+def test_the_lock_of_this_project_names_the_modules_of_the_data_room():
+    stage = locked_stage(ROOT, ROOT / "data/splits")
+    paths = [dep["path"] for dep in stage["deps"]]
+    assert "src/slipway/data/split.py" in paths
+    assert [path for path in paths if path.startswith("src/") and not (ROOT / path).is_file()] == []

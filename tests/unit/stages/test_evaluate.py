@@ -8,7 +8,6 @@ import pytest
 
 from slipway.data.rows import Row
 from slipway.errors import DataError, EngineError
-from slipway.evaluation.quality import choose, parse, score, summarize
 from slipway.evaluation.statistics import wilson
 from slipway.pipeline.workspace import Workspace
 from slipway.stages.evaluate import PARTIAL, EvaluateParams, evaluate
@@ -97,41 +96,6 @@ def test_speed_is_measured_apart_from_quality(tmp_path: Path) -> None:
     assert len(read_items(out)) == 5
 
 
-def test_the_order_of_keys_and_spaces_does_not_matter_types_do() -> None:
-    want = {
-        "id": "a",
-        "label": "On",
-        "template": "t",
-        "messages": [{"role": "assistant", "content": '{"intent":"On","level":1}'}],
-    }
-    assert score(want, ' {"level": 1, "intent": "On"}\n', "intent")["exact_match"]
-    for other in (
-        '{"intent":"On","level":"1"}',
-        '{"intent":"On","level":true}',
-        '{"intent":"On"}',
-        '{"intent":"On","level":1,"x":0}',
-    ):
-        scored = score(want, other, "intent")
-        assert (scored["exact_match"], scored["intent_correct"]) == (False, True)
-    assert not score(want, '{"level":1}', "intent")["intent_correct"]
-
-
-@pytest.mark.parametrize("text", ["", "no", "[]", "1", '{"a":1} and more', '{"a":', "[" * 100_000])
-def test_only_a_json_object_parses(text: str) -> None:
-    assert parse(text) is None
-
-
-def test_a_label_key_that_nothing_has_matches_nothing() -> None:
-    scored = score(row(0, "On"), '{"intent":"On"}', "action")
-    assert scored["exact_match"]
-    assert not scored["intent_correct"]
-
-
-def test_without_a_label_key_the_whole_answer_is_the_class() -> None:
-    assert score(row(0, "On"), '{ "intent": "On" }', None)["intent_correct"]
-    assert not score(row(0, "On"), '{"intent": "Off"}', None)["intent_correct"]
-
-
 def test_the_label_key_is_the_one_that_the_data_was_prepared_with(tmp_path: Path) -> None:
     items = read_items(stage(tmp_path, [row(0, "On"), row(1, "Off")], summary={"label_key": "action"}))
     assert [(item["exact_match"], item["intent_correct"]) for item in items] == [(True, False), (True, False)]
@@ -140,14 +104,3 @@ def test_the_label_key_is_the_one_that_the_data_was_prepared_with(tmp_path: Path
 def test_data_that_does_not_say_its_label_key_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no label_key"):
         stage(tmp_path, [row(0, "On")], summary={"labels": 1})
-
-
-def test_fewer_items_are_taken_evenly_over_labels() -> None:
-    rows = [row(i, label) for i, label in enumerate("aaaabbc")]
-    assert [r["id"] for r in choose(rows, 4)] == ["r0", "r1", "r4", "r6"]
-    assert choose(rows, None) == choose(rows, 99) == rows
-
-
-def test_answers_cut_off_by_the_limit_are_counted() -> None:
-    item = {**score(row(0, "On"), '{"intent":', "intent"), "finish": "length", "tokens": 64, "retries": 0}
-    assert summarize([item], 0.95)["cut_off"] == 1

@@ -1,0 +1,103 @@
+"""Rows: what a line may be, how it is refused, and the keys by which rows are the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slipway.data.rows import (
+    Rejected,
+    answer_json,
+    answer_key,
+    check_file,
+    normalised,
+    problem,
+    prompt,
+    read_rows,
+    refuse,
+    words,
+    write_rows,
+)
+from slipway.errors import DataError
+
+
+def row(ask: str = "On please!", answer: str = '{"intent":"On"}', **more: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": ask}, {"role": "assistant", "content": answer}]
+    return {"messages": messages, **more}
+
+
+def test_rows_are_written_and_read_back_as_they_are(tmp_path: Path) -> None:
+    rows = [row("Wärmer bitte"), row("dim\nit", id="b", template="t")]
+    write_rows(tmp_path / "rows.jsonl", rows)
+    assert (tmp_path / "rows.jsonl").read_bytes().count(b"\n") == 2
+    assert read_rows(tmp_path / "rows.jsonl", "intent") == rows
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (row(x=1), "unknown key 'x'"),
+        (row(id=" "), "id is ' '"),
+        ({"messages": []}, "messages is empty"),
+        ({}, "messages is missing or no list"),
+        ({"messages": [{"role": "user"}]}, "messages[0] is not {role, content}"),
+        ({"messages": [{"role": "bot", "content": "x"}]}, "messages[0].role is 'bot'"),
+        ({"messages": [{"role": "assistant", "content": "x"}]}, "assistant cannot follow the start"),
+        ({"messages": [{"role": "user", "content": ""}]}, "messages[0].content is ''"),
+        ({"messages": [{"role": "user", "content": "x"}]}, "the last message is the user's"),
+        (row(answer="yes"), "no JSON object"),
+        (row(answer='{"action": 1}'), "lacks 'intent'"),
+        (row(answer='{"intent": 1}'), "has intent=1, expected text"),
+        (row(label="Off"), "label is 'Off' but the assistant's JSON says 'On'"),
+    ],
+)
+def test_what_is_wrong_with_a_row(bad: dict[str, Any], reason: str) -> None:
+    found = problem(bad, "intent")
+    assert found is not None
+    assert reason in found
+
+
+def test_a_sound_row_has_no_problem_and_free_text_needs_no_json() -> None:
+    assert problem(row(label="On"), "intent") is None
+    assert problem(row(answer="yes"), None) is None
+
+
+def test_lines_are_numbered_and_ids_are_unique(tmp_path: Path) -> None:
+    lines = [json.dumps(row(id="a")), "", "{", json.dumps(row("two", id="a")), "[1]", '{"messages": NaN}']
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    good, bad = check_file(tmp_path / "rows.jsonl", "intent")
+    assert [numbered.number for numbered in good] == [1]
+    assert [rejected.line for rejected in bad] == [3, 4, 5, 6]
+    assert "also on line 1" in bad[1].reason
+    assert "a JSON list, expected an object" in bad[2].reason
+    assert "NaN" in bad[3].reason
+
+
+def test_ten_bad_lines_are_shown_and_the_others_counted() -> None:
+    bad = [Rejected("f", n, "wrong") for n in range(1, 13)]
+    with pytest.raises(DataError, match=r"12 bad of 15 rows:[\s\S]*f:10: wrong\n  and 2 more"):
+        refuse(bad, 3)
+    refuse([], 3)
+
+
+@pytest.mark.parametrize(("content", "said"), [(b"\xff\xfe", "not UTF-8"), (b"\n\n", "empty")])
+def test_a_file_of_no_rows_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "f").write_bytes(content)
+    with pytest.raises(DataError, match=said):
+        check_file(tmp_path / "f", None)
+    with pytest.raises(DataError, match="existing JSONL file"):
+        check_file(tmp_path / "none", None)
+
+
+def test_keys_by_which_rows_are_the_same() -> None:
+    assert answer_key(row(answer='{"b":1, "a":2}')) == answer_key(row(answer='{"a":2,"b":1}'))
+    assert answer_key(row(answer=" yes ")) == "yes"
+    assert answer_json(row(answer="[1]")) is None
+    assert answer_json(row(answer="[" * 100_000)) is None
+    assert normalised(row("On,  PLEASE")) == "on please"
+    assert words("???") == ["???"]
+    system = {"messages": [{"role": "system", "content": "s"}, *row()["messages"]]}
+    assert prompt(system) == "On please!"
