@@ -155,6 +155,7 @@ def test_prefects_own_command_logs_in_without_proxy(release: Release) -> None:
 def test_prefect_from_another_folder_says_where_to_go_in_one_line(release: Release) -> None:
     python = str(release.root / ".venv/bin/python")
     shell = {name: value for name, value in release.shell.items() if name != "PREFECT_API_URL"}
+    shell["HOME"] = str(release.services.data)  # of a read-only one Prefect itself warns
     elsewhere = Release(release.root, release.services, shell)
     ran = elsewhere.sh(python, "-m", "prefect", "deployment", "run", "finetune-and-ship", cwd=Path("/"))
     assert ran.returncode == 1

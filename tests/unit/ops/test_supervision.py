@@ -92,3 +92,32 @@ def test_an_unknown_action_is_one_error(monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setenv("SLIPWAY_ROOT", str(ROOT))
     assert main(["sideways"]) == 2
     assert "services: sideways; expected up, down or worker" in capsys.readouterr().err
+
+
+def test_make_down_installs_nothing_and_works_without_an_environment(tmp_path: Path) -> None:
+    """A clone whose `.venv` was removed: no recipe of `down` makes one, and the script does without."""
+    recipe = subprocess.run(["make", "-n", "down"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "pip" not in recipe
+    assert "venv " not in recipe
+    environment = {**os.environ, "PYTHON": "/nonexistent", "SLIPWAY_SERVICES": str(tmp_path)}
+    for content in (None, "1\n", "no number"):  # a stale pid file names somebody else's process
+        if content:
+            (tmp_path / "supervisord.pid").write_text(content)
+        done = subprocess.run(
+            ["infra/local/down"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "services were down already" in done.stdout
+
+
+def test_up_with_a_half_installed_environment_says_so(tmp_path: Path) -> None:
+    """An interrupted `make setup`: a Python without the packages."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S "$@"\n')
+    python.chmod(0o755)
+    environment = {**os.environ, "PYTHON": str(python), "SLIPWAY_SERVICES": str(tmp_path / "services")}
+    done = subprocess.run(["infra/local/up"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 4
+    assert f"python: {python} lacks Slipway's packages" in done.stderr
+    assert "make setup" in done.stderr
+    assert not (tmp_path / "services").exists()
