@@ -1,5 +1,4 @@
-"""Every command beside every kind of damaged record: no traceback, exit 2 with the file's name, valid JSON with
-`--json`."""
+"""Every command beside every kind of damaged record: no traceback, exit 2 with the file's name, JSON with `--json`."""
 
 from __future__ import annotations
 
@@ -32,8 +31,7 @@ RECORDS = {
     "process": f"{WORK}/process.json",
     "manifest": "store/engine/*/manifest.json",
 }
-# What each command must refuse; beside the rest it works on: it does not need the file, or knows what it needs from
-# elsewhere.
+# What each command must refuse; the rest it does not need, or knows from elsewhere.
 REFUSES = {
     "status": {"endpoint", "release", "history", "run"},
     "stop": {"history", "run"},
@@ -96,8 +94,7 @@ def run(house: House, command: str, capsys: pytest.CaptureFixture[str], *options
 def test_no_command_meets_garbage_with_a_traceback(
     house: House, garbage: Garbage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One world a kind of garbage; each record in turn is damaged, read by every command that only looks, and put
-    back."""
+    """One world a kind of garbage; each record in turn is damaged, read by commands that only look, and put back."""
     for name in RECORDS:
         file = house.record(name)
         original = file.read_bytes()
