@@ -47,19 +47,25 @@ def ensure(call: StageCall, store: Store, cache: Path, runner: Runner, on_event:
     key = key_of(call.key_document())
     output = stage_spec(call.stage).output
     work = work_folder(store, call.stage, key)
-    with disk_full_is_named(work), in_use(store.root):
+    lock = work.with_name(f"{work.name}.lock")
+    # A second process that wants the same key waits, however long, and then finds the artifact.
+    with disk_full_is_named(work), in_use(store.root), locked(lock, FOREVER, f"stage {call.stage}"):
+        if artifact := store.find(output, key):
+            _clean_up(work, lock)
+            return Made(artifact, True, f"same inputs, params and code (key {key[:12]})", 0.0, 0)
         work.mkdir(parents=True, exist_ok=True)
-        # A second process that wants the same key waits, however long, and then finds the artifact.
-        with locked(work.with_name(f"{work.name}.lock"), FOREVER, f"stage {call.stage}"):
-            if artifact := store.find(output, key):
-                shutil.rmtree(work, ignore_errors=True)
-                return Made(artifact, True, f"same inputs, params and code (key {key[:12]})", 0.0, 0)
-            write_atomic(work / STAGE_FILE, json.dumps(_stage_document(call, key, store, work, cache), indent=1))
-            (work / ERROR_FILE).unlink(missing_ok=True)
-            ended = _run(call, work, runner, on_event)
-            artifact = _result(output, store.dir(output.kind, key), work, call.stage, ended)
-            shutil.rmtree(work, ignore_errors=True)
-            return Made(artifact, False, "made", ended.seconds, ended.peak_rss)
+        write_atomic(work / STAGE_FILE, json.dumps(_stage_document(call, key, store, work, cache), indent=1))
+        (work / ERROR_FILE).unlink(missing_ok=True)
+        ended = _run(call, work, runner, on_event)
+        artifact = _result(output, store.dir(output.kind, key), work, call.stage, ended)
+        _clean_up(work, lock)
+        return Made(artifact, False, "made", ended.seconds, ended.peak_rss)
+
+
+def _clean_up(work: Path, lock: Path) -> None:
+    """Remove what a stage needed while it was made. Who waits for the lock sees that its file is gone and takes a new one."""
+    shutil.rmtree(work, ignore_errors=True)
+    lock.unlink(missing_ok=True)
 
 
 def work_folder(store: Store, stage: str, key: str) -> Path:

@@ -29,7 +29,9 @@ def test_a_stage_runs_in_its_own_process_then_is_reused_with_the_reason(tmp_path
     model = pico_model(tmp_path / "model")
     made = fetch(model, tmp_path)
     assert not made.reused and made.peak_rss > 1e6 and made.seconds > 0
+    assert list((tmp_path / "store/work").iterdir()) == [], "no work folder and no lock stays"
     again = fetch(model, tmp_path)
+    assert list((tmp_path / "store/work").iterdir()) == []
     assert again.reused and "same inputs, params and code" in again.why
     assert again.artifact == made.artifact
     provenance = made.artifact.manifest["provenance"]
