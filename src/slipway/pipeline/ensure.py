@@ -63,7 +63,7 @@ def ensure(call: StageCall, store: Store, cache: Path, runner: Runner, on_event:
 
 
 def _clean_up(work: Path, lock: Path) -> None:
-    """Remove what a stage needed while it was made. Who waits for the lock sees that its file is gone and takes a new one."""
+    """Remove what a stage needed while it was made. A waiter sees that the lock file is gone, and takes a new one."""
     shutil.rmtree(work, ignore_errors=True)
     lock.unlink(missing_ok=True)
 
