@@ -96,17 +96,33 @@ def _run() -> int:
     try:
         _call()
     except errors.SlipwayError as err:
-        if "--json" in sys.argv:
-            tables.show_json(tables.error_document(err))
-        else:
-            tables.show_error(err)
-        return err.exit_code
+        return _show_error(err)
     except KeyboardInterrupt:
         return 130
     except output.OutputError:
         raise
+    except OSError as err:
+        if not err.filename:
+            return _show_bug()
+        from slipway.system.files import as_resource_error
+
+        return _show_error(as_resource_error(err))
     except Exception:  # noqa: BLE001 (the last place: report a bug whole)
-        sys.stderr.write(mask(traceback.format_exc()))
-        sys.stderr.write("This is a bug in Slipway: please report it with the text above.\n")
-        return 1
+        return _show_bug()
     return 0
+
+
+def _show_error(err: errors.SlipwayError) -> int:
+    """Show an error raised on purpose; its exit code."""
+    if "--json" in sys.argv:
+        tables.show_json(tables.error_document(err))
+    else:
+        tables.show_error(err)
+    return err.exit_code
+
+
+def _show_bug() -> int:
+    """Show the exception that is being handled, whole."""
+    sys.stderr.write(mask(traceback.format_exc()))
+    sys.stderr.write("This is a bug in Slipway: please report it with the text above.\n")
+    return 1

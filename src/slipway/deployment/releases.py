@@ -28,7 +28,7 @@ from slipway.deployment.history import NAME, History
 from slipway.errors import CheckpointError, StateError
 from slipway.store.artifacts import MANIFEST, Engine
 from slipway.store.store import load, verify
-from slipway.system.files import disk_full_is_named, fsync_directory, fsync_tree, write_atomic
+from slipway.system.files import as_resource_error, disk_full_is_named, fsync_directory, fsync_tree, write_atomic
 from slipway.system.json_files import is_present, read_model
 from slipway.system.locks import locked
 
@@ -89,8 +89,10 @@ class Releases:
     def lock(self, action: str, timeout_s: float) -> Iterator[None]:
         """One change of the target at a time; a second waits up to `timeout_s`, then ResourceError naming the first."""
         with locked(self.root / "lock", timeout_s, action, of=f"target {self.root}"):
-            with disk_full_is_named(self.root):
+            try:
                 self._folder.mkdir(parents=True, exist_ok=True)
+            except OSError as err:
+                raise as_resource_error(err) from err
             yield
 
     def dir(self, name: str) -> Path:

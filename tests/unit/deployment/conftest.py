@@ -13,7 +13,7 @@ from slipway.config.deploy import DeployConfig
 from slipway.deployment.promotion import promote
 from slipway.deployment.releases import Release
 from slipway.deployment.state import stop
-from slipway.errors import StateError
+from slipway.errors import ResourceError, StateError
 from slipway.store.artifacts import Dataset
 from slipway.store.store import Store
 from tests.support.target import JSON_ANSWER, Ship, make_data, make_engine, make_verdict, running, target_params
@@ -27,7 +27,7 @@ def params(tmp_path: Path) -> DeployConfig:
 @pytest.fixture(autouse=True)
 def no_engine_outlives_a_test(params: DeployConfig) -> Iterator[None]:
     yield
-    with suppress(StateError):  # a test may have damaged its records; its engines end all the same
+    with suppress(StateError, ResourceError):  # a test may have damaged its records; its engines end all the same
         stop(params)
     assert running(params) == []
 

@@ -9,7 +9,7 @@ import pytest
 
 from slipway.config.deploy import DeployConfig
 from slipway.deployment.releases import TMP, Releases
-from slipway.errors import CheckpointError, StateError
+from slipway.errors import CheckpointError, ResourceError, StateError
 from slipway.store.store import Store
 from tests.support.target import JSON_ANSWER, Ship, make_engine
 
@@ -78,6 +78,17 @@ def test_changed_bytes_are_found_before_they_serve(ship: Ship, releases: Release
     model.write_bytes(model.read_bytes() + b" ")
     with pytest.raises(CheckpointError, match=r"model\.gguf has"):
         releases.check(release.name)
+
+
+@pytest.mark.parametrize("place", ["releases", "lock"])
+def test_a_place_that_is_taken_by_something_else_is_named(releases: Releases, place: str) -> None:
+    releases.root.mkdir()
+    if place == "lock":
+        (releases.root / place).mkdir()
+    else:
+        (releases.root / place).write_text("a file")
+    with pytest.raises(ResourceError, match=place), releases.lock("test", 0.0):
+        raise AssertionError("locked")
 
 
 def test_a_root_behind_a_symlink_is_the_same_target(ship: Ship, params: DeployConfig, tmp_path: Path) -> None:
