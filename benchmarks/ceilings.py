@@ -28,8 +28,8 @@ def main() -> None:
     parser.add_argument("--gb", type=float, default=4.0, help="bytes of each measurement, at most")
     args = parser.parse_args()
     limit = int(args.gb * 1e9)
-    found = reads(args.model, limit) | writes(args.work, limit) | (copies(limit) if args.cuda else {})
-    print(json.dumps({name: float(f"{value:.3g}") for name, value in found.items()}))
+    rates = reads(args.model, limit) | writes(args.work, limit) | (copies(limit) if args.cuda else {})
+    print(json.dumps({name: float(f"{value:.3g}") for name, value in rates.items()}))
 
 
 def best(nbytes: int, act: Callable[[], object]) -> float:
@@ -55,15 +55,15 @@ def reads(model: Path, limit: int) -> dict[str, float]:
         for fd, at, length in chunks[i::threads]:
             os.preadv(fd, [buffers[i][:length]], at)
 
-    found = {}
+    rates = {}
     with ThreadPoolExecutor(_THREADS) as pool:
         for threads in (1, _THREADS):
-            found[f"page_cache_read_{threads}_threads"] = best(
+            rates[f"page_cache_read_{threads}_threads"] = best(
                 nbytes, lambda n=threads: list(pool.map(read, range(n), [n] * n))
             )
     for fd, _ in files:
         os.close(fd)
-    return found
+    return rates
 
 
 def writes(work: Path, limit: int) -> dict[str, float]:
@@ -100,14 +100,14 @@ def copies(limit: int) -> dict[str, float]:
     """Host to device and back, pinned and pageable, 32 MiB at a time."""
     device = torch.empty(_CHUNK, dtype=torch.uint8, device="cuda")
     times = max(1, limit // _CHUNK)
-    found = {}
+    rates = {}
     for kind in ("pinned", "pageable"):
         host = torch.ones(_CHUNK, dtype=torch.uint8, pin_memory=kind == "pinned")
         for name, target, source in (("host_to_device", device, host), ("device_to_host", host, device)):
-            found[f"{name}_{kind}"] = best(
+            rates[f"{name}_{kind}"] = best(
                 times * _CHUNK, lambda target=target, source=source: copy(target, source, times)
             )
-    return found
+    return rates
 
 
 def copy(target: torch.Tensor, source: torch.Tensor, times: int) -> None:

@@ -58,7 +58,7 @@ class Bench:
         if self._args.peer_python:
             peers["llmcompressor_without_adapter"] = self._llmcompressor
         slices = interleaved(peers, self._args.peer_pairs)
-        rates = {name: found["gb_per_s"] for name, found in slices.items()}
+        rates = {name: figures["gb_per_s"] for name, figures in slices.items()}
         return {
             "format": self._args.format,
             "shape": self._args.shape,
@@ -95,8 +95,8 @@ class Bench:
 
     def _llmcompressor(self) -> Figures:
         command = [self._args.peer_python, "-m", "benchmarks.peer_llmcompressor", self._slice / "model", self._out()]
-        found = self._run(command, 1)
-        return {"gb_per_s": round(gb(self._slice) / found["call_s"], 4), **found}
+        figures = self._run(command, 1)
+        return {"gb_per_s": round(gb(self._slice) / figures["call_s"], 4), **figures}
 
     def _run(self, command: list[str | Path], cores: int) -> Figures:
         """Kernels come from a cache of this benchmark's own."""

@@ -94,13 +94,13 @@ class Bench:
         """A part that fails is named in the result, and the rest is measured all the same."""
         try:
             say(f"{name} begins")
-            found = make()
+            figures = make()
         except (RunFailedError, OSError) as err:
             self._errors[name] = str(err)
             say(f"{name} failed: {err}")
             return {}
-        say(f"{name}: {found}")
-        return found
+        say(f"{name}: {figures}")
+        return figures
 
     def _ceilings(self) -> Figures:
         command = [
@@ -112,8 +112,8 @@ class Bench:
             "--gb",
             str(self._ceiling_gb()),
         ]
-        found = run(command + (["--cuda"] if self._args.device == "cuda" else []), self._work / "log")
-        return {name: value for name, value in found.items() if not name.endswith(("_gb", "_s"))}
+        figures = run(command + (["--cuda"] if self._args.device == "cuda" else []), self._work / "log")
+        return {name: value for name, value in figures.items() if not name.endswith(("_gb", "_s"))}
 
     def _ceiling_gb(self) -> float:
         return min(4.0, gb(self._folder))

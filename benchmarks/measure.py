@@ -132,8 +132,8 @@ class GpuPeak:
     def __exit__(self, *_: object) -> None:
         if self._process:
             self._process.terminate()
-            seen, _ = self._process.communicate()
-            self.peak_gb = max((int(line) * 2**20 / 1e9 for line in seen.split() if line.isdigit()), default=0.0)
+            samples, _ = self._process.communicate()
+            self.peak_gb = max((int(line) * 2**20 / 1e9 for line in samples.split() if line.isdigit()), default=0.0)
 
 
 _SMI = ["nvidia-smi", "-i", "0", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]

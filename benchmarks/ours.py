@@ -26,7 +26,7 @@ from slipway.streaming.source_model import Model
 from slipway.system.progress import Progress
 from slipway.weights.lora import LoraAdapter
 from slipway.weights.merged import MergedSource
-from slipway.weights.shards import Recipe, Shards, TensorInfo, natural
+from slipway.weights.shards import MergeRecipe, Shards, TensorInfo, natural
 
 _LAYER = re.compile(r"(model\.layers\.)(\d+)(\..*)")
 
@@ -37,12 +37,12 @@ class RepeatedLayers:
 
     def __init__(self, stored: Shards, layers: int) -> None:
         self._stored = stored
-        held = {int(found[2]) for name in stored.names() if (found := _LAYER.match(name))}
+        held = {int(match[2]) for name in stored.names() if (match := _LAYER.match(name))}
         self._at: dict[str, str] = {}
         for name in stored.names():
-            found = _LAYER.match(name)
-            copies = range(int(found[2]), layers, len(held)) if found else ()
-            self._at |= {f"{found[1]}{i}{found[3]}": name for i in copies} if found else {name: name}
+            match = _LAYER.match(name)
+            copies = range(int(match[2]), layers, len(held)) if match else ()
+            self._at |= {f"{match[1]}{i}{match[3]}": name for i in copies} if match else {name: name}
 
     @property
     def metadata(self):
@@ -57,7 +57,7 @@ class RepeatedLayers:
     def read(self, name: str) -> torch.Tensor:
         return self._stored.read(self._at[name])
 
-    def recipe(self, name: str) -> Recipe:
+    def recipe(self, name: str) -> MergeRecipe:
         return self._stored.recipe(self._at[name])
 
 

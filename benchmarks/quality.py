@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
 from pathlib import Path
 from pydoc_data.topics import topics
@@ -20,6 +19,7 @@ from pydoc_data.topics import topics
 import torch
 from transformers import AutoTokenizer
 
+from slipway.calibration.divergence import divergence
 from slipway.calibration.layer_walk import HiddenStates, LayerWalk
 from slipway.quantization import fp4
 from slipway.quantization.fusion import groups
@@ -36,11 +36,11 @@ class Inputs:
     """Observer that keeps the inputs of the first weight of each group."""
 
     def __init__(self, leaders: set[str]) -> None:
-        self.leaders, self.seen = leaders, dict[str, torch.Tensor]()
+        self.leaders, self.latest = leaders, dict[str, torch.Tensor]()
 
     def linear(self, names, x, expert) -> None:
         if names[0] in self.leaders and expert is None:
-            self.seen[names[0]] = x
+            self.latest[names[0]] = x
 
     def attention(self, layer, key, value) -> None:
         """Not needed."""
@@ -88,19 +88,19 @@ def measure(model: Path, calibration: torch.Tensor, held_out: torch.Tensor) -> l
     judged = {method: truth.clone() for method in METHODS}
     sums = {method: {"weight": [0.0, 0.0], "output": list[float](), "seconds": 0.0} for method in METHODS}
     for layer in walk.layers:
-        weights, found = {name: source.read(name) for name in layer.names}, groups(layer.linears, "fused")
+        weights, fused = {name: source.read(name) for name in layer.names}, groups(layer.linears, "fused")
         start = time.monotonic()
         with walk.load(layer, weights) as module:
-            originals = exact_inputs(walk, layer, module, exact, found)
+            originals = exact_inputs(walk, layer, module, exact, fused)
             sums["mse"]["seconds"] += (passed := time.monotonic() - start)
             sums["gptq"]["seconds"] += passed
             walk.run(layer, module, truth)
         for method in METHODS:
             start = time.monotonic()
             if method == "gptq":
-                rounded = gptq_layer(walk, layer, weights, found, originals, carried)
+                rounded = gptq_layer(walk, layer, weights, fused, originals, carried)
             else:
-                rounded = searched_layer(method, weights, found, originals)
+                rounded = searched_layer(method, weights, fused, originals)
             sums[method]["seconds"] += time.monotonic() - start
             add_weight_error(sums[method]["weight"], weights, rounded)
             with walk.load(layer, {**weights, **rounded}) as module:
@@ -109,7 +109,7 @@ def measure(model: Path, calibration: torch.Tensor, held_out: torch.Tensor) -> l
     return [
         {
             "method": method,
-            **divergence(walk, truth, judged[method], held_out),
+            **compared(walk, truth, judged[method], held_out),
             "weight_mse": sums[method]["weight"][0] / sums[method]["weight"][1],
             "output_mse": sum(sums[method]["output"]) / len(walk.layers),
             "output_mse_by_layer": [round(error, 6) for error in sums[method]["output"]],
@@ -120,21 +120,21 @@ def measure(model: Path, calibration: torch.Tensor, held_out: torch.Tensor) -> l
     ]
 
 
-def exact_inputs(walk, layer, module, exact: HiddenStates, found) -> list[dict[str, torch.Tensor]]:
+def exact_inputs(walk, layer, module, exact: HiddenStates, fused) -> list[dict[str, torch.Tensor]]:
     """The bf16 network's inputs, per micro-batch by the first weight of each group in the order of computation; it
     moves on."""
-    kept = []
-    inputs = Inputs({names[0] for names in found})
+    batches = []
+    inputs = Inputs({names[0] for names in fused})
     for i, output in enumerate(walk.outputs(layer, module, exact, inputs)):
-        kept.append(inputs.seen)
-        inputs.seen, exact.values[i] = {}, output
-    return kept
+        batches.append(inputs.latest)
+        inputs.latest, exact.values[i] = {}, output
+    return batches
 
 
-def searched_layer(method: str, weights, found, originals) -> dict[str, torch.Tensor]:
+def searched_layer(method: str, weights, fused, originals) -> dict[str, torch.Tensor]:
     """Dequantized weights by name, by `max` or `mse`."""
     rounded = {}
-    for names in found:
+    for names in fused:
         stacked = torch.cat([weights[name] for name in names])
         g = fp4.global_scale(stacked.abs().amax())
         if method == "mse":
@@ -145,18 +145,18 @@ def searched_layer(method: str, weights, found, originals) -> dict[str, torch.Te
     return rounded
 
 
-def gptq_layer(walk, layer, weights, found, originals, carried: HiddenStates) -> dict[str, torch.Tensor]:
+def gptq_layer(walk, layer, weights, fused, originals, carried: HiddenStates) -> dict[str, torch.Tensor]:
     """Dequantized weights by name; `carried` moves on. Each group sees inputs that come through the groups rounded
     before it."""
     rounded: dict[str, torch.Tensor] = {}
-    members = {names[0]: names for names in found}
+    members = {names[0]: names for names in fused}
     for leader in originals[0]:
         stacked = torch.cat([weights[name] for name in members[leader]])
         moments = Moments(leader, stacked.shape[1], drift=True)
         inputs = Inputs({leader})
         with walk.load(layer, {**weights, **rounded}) as module:
             for batch, _ in zip(originals, walk.outputs(layer, module, carried, inputs), strict=True):
-                moments.add(inputs.seen[leader], batch[leader])
+                moments.add(inputs.latest[leader], batch[leader])
         moments.check()
         wanted = compensated(stacked, moments.hessian, moments.drift)
         g = fp4.global_scale(wanted.abs().amax())
@@ -177,21 +177,16 @@ def add_weight_error(sums: list[float], weights, rounded) -> None:
         sums[1] += weights[name].float().square().sum().item()
 
 
+def compared(walk, truth: HiddenStates, judged: HiddenStates, tokens: torch.Tensor) -> dict[str, float]:
+    """KL in nats and perplexities over the predictions of `tokens` [N, T]."""
+    with walk.head() as head:
+        result = divergence(head, truth, judged, tokens)
+    return {"kl": result.kl, "perplexity": result.perplexity, "bf16_perplexity": result.reference_perplexity}
+
+
 def relative_error(truth: HiddenStates, judged: HiddenStates) -> float:
     pairs = [(a[:, 1:], b[:, 1:]) for a, b in zip(truth.values, judged.values, strict=True)]
     return sum(((a - b).square().sum(-1) / a.square().sum(-1)).mean().item() for a, b in pairs) / len(pairs)
-
-
-def divergence(walk, truth: HiddenStates, judged: HiddenStates, tokens: torch.Tensor) -> dict[str, float]:
-    """KL and perplexities, sequence by sequence."""
-    kl = loss = reference = 0.0
-    with walk.head() as head:
-        for hidden, other, ids in zip(truth.values, judged.values, tokens, strict=True):
-            p, q = (torch.log_softmax(head(states)[0].float(), -1) for states in (hidden, other))
-            kl += (p.exp() * (p - q)).sum().item() / tokens.numel()
-            reference -= p[:-1].gather(1, ids[1:, None]).mean().item() / len(tokens)
-            loss -= q[:-1].gather(1, ids[1:, None]).mean().item() / len(tokens)
-    return {"kl": kl, "perplexity": math.exp(loss), "bf16_perplexity": math.exp(reference)}
 
 
 if __name__ == "__main__":

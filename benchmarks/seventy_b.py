@@ -42,21 +42,21 @@ def measure(args: argparse.Namespace) -> Figures:
     work.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     folder = prepared(args.shape, (args.pool or work).resolve(), args.device, args.stored_layers)
-    found: Figures = {
+    figures: Figures = {
         "format": args.format,
         "shape": args.shape,
         "stored_layers": args.stored_layers,
         "preparing_s": round(time.monotonic() - start),
     }
-    found["runs"] = []
+    figures["runs"] = []
     for compiled in args.compile:
         say(f"run with compile={compiled}")
         try:
-            found["runs"].append(once(args, folder, work, compiled))
+            figures["runs"].append(once(args, folder, work, compiled))
         except RunFailedError as err:
-            return {**found, "error": str(err)}
-        say(f"{found['runs'][-1]}")
-    return found
+            return {**figures, "error": str(err)}
+        say(f"{figures['runs'][-1]}")
+    return figures
 
 
 def once(args: argparse.Namespace, folder: Path, work: Path, compiled: str) -> Figures:
@@ -68,12 +68,15 @@ def once(args: argparse.Namespace, folder: Path, work: Path, compiled: str) -> F
     for setting in (f"format={args.format}", f"device={args.device}", *args.settings):
         command += ["--set", setting]
     try:
-        found = run([*map(str, command)], work / "log", env={"TORCHINDUCTOR_CACHE_DIR": str(work / "kernels")})
+        figures = run([*map(str, command)], work / "log", env={"TORCHINDUCTOR_CACHE_DIR": str(work / "kernels")})
     finally:
         shutil.rmtree(out, ignore_errors=True)
-    before, whole = found["warm_up_s"], found["seconds"]
-    parts = {"start_and_imports": found["process_s"] - found["call_s"], "headers_and_plan": found["call_s"] - whole}
-    return found | {
+    before, whole = figures["warm_up_s"], figures["seconds"]
+    parts = {
+        "start_and_imports": figures["process_s"] - figures["call_s"],
+        "headers_and_plan": figures["call_s"] - whole,
+    }
+    return figures | {
         "parts_s": {k: round(v, 1) for k, v in {**parts, "kernels": before, "pass": whole - before}.items()}
     }
 

@@ -86,7 +86,7 @@ class Bench:
             "input_gb": gb(self._folder),
             "starts": starts,
             "of_import_torch": {
-                name: round(found["process_cpu_s"] / torch_cpu, 2) for name, found in starts.items() if torch_cpu
+                name: round(results["process_cpu_s"] / torch_cpu, 2) for name, results in starts.items() if torch_cpu
             },
             "slowest_imports": self._slowest_imports(),
             "whole": whole,
@@ -113,7 +113,7 @@ class Bench:
                 say(f"{name}: {figures}")
                 if i >= uncounted:
                     counted[name].append(figures)
-        return {name: median(found) for name, found in counted.items() if found}
+        return {name: median(results) for name, results in counted.items() if results}
 
     def _starts(self) -> dict[str, Callable[[], Figures]]:
         """Processes that start and do next to nothing."""
@@ -158,14 +158,14 @@ class Bench:
         """Of each command, the imports that took longest, in milliseconds."""
         codes = {name: _command(words) for name, words in COMMANDS.items()}
         codes |= {"import torch": "import torch", "slipway quantize, tiny": self._tiny("nvfp4a16")}
-        found = {}
+        results = {}
         for name, code in codes.items():
             command = [sys.executable, "-X", "importtime", "-c", code]
             done = subprocess.run(
                 command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, **package_paths()}
             )
-            found[name] = slowest(done.stderr)
-        return found
+            results[name] = slowest(done.stderr)
+        return results
 
     def _whole_processes(self) -> dict[str, Callable[[], Figures]]:
         runs: dict[str, Callable[[], Figures]] = {"ours": lambda: self._quantize(self._work / "out")}

@@ -50,7 +50,7 @@ ELSEWHERE = {
 
 
 def main() -> int:
-    say("python", sys.version.split()[0], {name: found(name) for name in PACKAGES})
+    say("python", sys.version.split()[0], {name: version_of(name) for name in PACKAGES})
     modules = [f"slipway.{module.name}" for module in pkgutil.walk_packages(slipway.__path__)]
     missing = [name for name in [*modules, *NEEDED, *BENCHMARKS] if not loads(name)]
     say("all load" if not missing else f"do not load: {', '.join(missing)}")
@@ -61,7 +61,7 @@ def say(*words: object) -> None:
     sys.stdout.write(" ".join(map(str, words)) + "\n")
 
 
-def found(package: str) -> str:
+def version_of(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:

@@ -48,9 +48,9 @@ def main() -> None:
     figures: Doc = {"size": args.size}
     for part in (run.model, run.artifacts, run.finetune, run.resumed, run.quantize):
         start = time.monotonic()
-        found = part()
-        figures |= found | {f"{part.__name__}_s": round(time.monotonic() - start, 1)}
-        say(f"{part.__name__}: {figures[f'{part.__name__}_s']} s, {json.dumps(found)}")
+        result = part()
+        figures |= result | {f"{part.__name__}_s": round(time.monotonic() - start, 1)}
+        say(f"{part.__name__}: {figures[f'{part.__name__}_s']} s, {json.dumps(result)}")
         partial(figures)
     emit("qlora8b", figures)
 
@@ -96,14 +96,14 @@ class Run:
         }
         job = self._job("train_nemo", refs, params.model_dump(mode="json"))
         command = [sys.executable, "-P", "-m", "slipway", "stage", "train_nemo", str(job)]
-        progress, deadline, told = job.parent / "progress.jsonl", time.monotonic() + self.timeout, 0
+        progress, deadline, reported = job.parent / "progress.jsonl", time.monotonic() + self.timeout, 0
         with subprocess.Popen(command, cwd=job.parent) as stage:
             while stage.poll() is None and time.monotonic() < deadline:
-                told = self._watch(progress, told, job.parent / "nemo")
+                reported = self._watch(progress, reported, job.parent / "nemo")
                 time.sleep(0.1)
             if stage.poll() is None:
                 stage.send_signal(signal.SIGTERM)
-        self._watch(progress, told, None)
+        self._watch(progress, reported, None)
         if stage.returncode:
             raise SystemExit(
                 f"finetune ended with {stage.returncode}; the end of its log:\n{tail(job.parent / 'nemo' / 'log.txt')}"
@@ -194,9 +194,9 @@ class Run:
     def _at(self, kind: Any) -> Any:
         return load(kind, self.store.dir(kind.kind, self.key))
 
-    def _watch(self, progress: Path, told: int, nemo: Path | None) -> int:
+    def _watch(self, progress: Path, reported: int, nemo: Path | None) -> int:
         """Show the stage's new events; interrupt the worker once it has made step INTERRUPTED."""
-        lines = progress.read_text().splitlines()[told:] if progress.exists() else []
+        lines = progress.read_text().splitlines()[reported:] if progress.exists() else []
         for line in lines:
             event = json.loads(line)
             if event["event"] in ("metric", "note"):
@@ -205,7 +205,7 @@ class Run:
                 pid = json.loads((nemo / "process.json").read_text())["pid"]
                 say(f"SIGTERM to the job's first process, {pid}")
                 os.kill(pid, signal.SIGTERM)
-        return told + len(lines)
+        return reported + len(lines)
 
 
 def learning_rate(recipe: Doc, step: int) -> float:

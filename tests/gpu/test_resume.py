@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from slipway.weights.journal import NAME
+from slipway.weights.journal import RESUME_FILE
 from slipway.weights.shards import INDEX
 from tests.oracles.modelopt_oracle import ROOT
 from tests.support.adversarial import adversarial_model, attention_adapter
@@ -63,7 +63,7 @@ def start(inputs, out):
 
 def finished(out):
     """Tensors in the journal."""
-    return max(0, len((out / NAME).read_text().splitlines()) - 1) if (out / NAME).exists() else 0
+    return max(0, len((out / RESUME_FILE).read_text().splitlines()) - 1) if (out / RESUME_FILE).exists() else 0
 
 
 def digests(folder):

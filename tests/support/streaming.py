@@ -11,8 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM
 
 from slipway.config.quantize import CalibrationConfig, QuantizeConfig
-from slipway.quantization import fusion
-from slipway.quantization import stacked_experts as experts
+from slipway.quantization import fusion, stacked_experts
 from slipway.quantization.formats import FORMATS
 from slipway.quantization.layouts import LAYOUTS
 from slipway.streaming.directories import quantize_directory
@@ -101,11 +100,15 @@ def decoded(model: Path, out: Path, fmt: str, layout: str = "modelopt") -> dict[
     values = {}
     for name in source.names():
         info = source.info(name)
-        places = place.places(fusion.module(name), FORMATS[fmt], experts.as_rows(info)) if len(info.shape) > 1 else {}
+        places = (
+            place.places(fusion.module(name), FORMATS[fmt], stacked_experts.as_rows(info))
+            if len(info.shape) > 1
+            else {}
+        )
         stored = {role: written[p.name] for role, p in places.items() if role != "input" and p.name in written}
         if "weight" in stored and stored["weight"].dtype != torch.bfloat16:
             value = place.decode(FORMATS[fmt], stored)
-            values[name] = experts.restacked(value, info) if len(info.shape) == 3 else value
+            values[name] = stacked_experts.restacked(value, info) if len(info.shape) == 3 else value
         else:
             values[name] = written[name].float()
     return values

@@ -9,8 +9,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from slipway.quantization import fusion
-from slipway.quantization import stacked_experts as experts
+from slipway.quantization import fusion, stacked_experts
 from slipway.quantization.formats import FORMATS, Format
 from slipway.quantization.layouts import LAYOUTS, Scheme
 from slipway.weights.shards import TensorInfo
@@ -59,7 +58,7 @@ def write_whole(
 def shape(weight: torch.Tensor) -> TensorInfo:
     """[O, I], or [E, O, I] of experts that lie as [E, I, O]."""
     info = TensorInfo(weight.dtype, tuple(weight.shape))
-    return experts.logical(info) if weight.dim() == 3 else info
+    return stacked_experts.logical(info) if weight.dim() == 3 else info
 
 
 def _is_weight(name: str, tensor: torch.Tensor) -> bool:
@@ -80,7 +79,7 @@ def _weights(weights: Mapping[str, torch.Tensor], fmt: Format, layout: str) -> d
         scale = fmt.scale(torch.stack([weights[name].abs().amax() for name in group]).amax())
         for name in group:
             weight, info = weights[name], shape(weights[name])
-            its, rows = (fmt.stacked(), experts.rows(weight)) if weight.dim() == 3 else (fmt, weight)
+            its, rows = (fmt.stacked(), stacked_experts.rows(weight)) if weight.dim() == 3 else (fmt, weight)
             values = its.encode(rows, scale)
             shaped = {role: values[role].reshape(planned.shape) for role, planned in its.outputs(info).items()}
             places = LAYOUTS[layout].places(fusion.module(name), its, info)

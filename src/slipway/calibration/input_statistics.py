@@ -11,7 +11,7 @@ from slipway.calibration.layer_calls import LayerSpec
 from slipway.quantization import fusion
 
 
-class LayerInputs:
+class InputStatistics:
     """Observer of one layer. Inputs that several weights share (q/k/v; gate/up; all experts) have one largest
     magnitude."""
 
@@ -24,7 +24,7 @@ class LayerInputs:
         self._tokens: dict[str, int] = {}
         self.keys = self.values = torch.zeros(())
         self._keep, self._want_squares = keep, squares
-        self.kept: dict[str, torch.Tensor] = {}  # of the micro-batch just run; who runs the layer takes them
+        self.inputs: dict[str, torch.Tensor] = {}  # of the micro-batch just run; who runs the layer takes them
 
     def linear(self, names: tuple[str, ...], x: torch.Tensor, expert: int | None) -> None:  # noqa: ARG002
         """Take the input `x`, [..., I], of the linears called `names`; `expert` is None outside experts."""
@@ -32,7 +32,7 @@ class LayerInputs:
             if name in self._group:
                 self._see(name, x)
             if name in self._keep:
-                self.kept[name] = x
+                self.inputs[name] = x
 
     def _see(self, name: str, x: torch.Tensor) -> None:
         if x.numel() == 0:

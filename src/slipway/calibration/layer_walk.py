@@ -29,7 +29,7 @@ from torch import nn
 
 from slipway.calibration.layer_calls import UNFIT, Call, LayerSpec, Shared, find_stack, forwards, record
 from slipway.calibration.module_weights import ModuleWeights, Origin
-from slipway.calibration.observers import Observer, Watch
+from slipway.calibration.observers import LayerWatch, Observer
 from slipway.errors import CheckpointError
 from slipway.weights.shards import TensorInfo, TensorSource, natural
 
@@ -131,7 +131,7 @@ class LayerWalk:
         self, layer: LayerSpec, module: nn.Module, states: HiddenStates, observer: Observer | None = None
     ) -> Iterator[torch.Tensor]:
         """The layer's output [rows, T, H] for each micro-batch, on the device."""
-        watch = Watch(layer, module, self._origins[layer.index], observer) if observer else nullcontext()
+        watch = LayerWatch(layer, module, self._origins[layer.index], observer) if observer else nullcontext()
         for i in range(len(states.values)):
             with torch.no_grad(), watch:
                 output = _call(layer, module, states.values[i].to(self.device), states.calls[i][layer.index])

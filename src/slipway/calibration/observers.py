@@ -127,7 +127,7 @@ class MatmulWatch(TorchFunctionMode):
         return next((span for span in spans if span.begin <= weight.storage_offset() < span.end), None)
 
 
-class Watch:
+class LayerWatch:
     """While active, `observer` sees what goes into the matmuls and the attention of one layer. Can be entered again."""
 
     def __init__(self, layer: LayerSpec, module: nn.Module, origins: Mapping[str, Origin], observer: Observer) -> None:

@@ -99,7 +99,7 @@ class CompressedTensors:
             },
             "format": compressions.pop() if len(compressions) == 1 else "mixed-precision",
             "global_compression_ratio": None,
-            "ignore": sorted(scheme.kept),
+            "ignore": sorted(scheme.unquantized),
             "kv_cache_scheme": _numbers(8, "tensor") if scheme.kv_cache else None,
             "quant_method": self.name,
             "quantization_status": "compressed",

@@ -115,7 +115,10 @@ def _quantization(scheme: Scheme) -> dict[str, Any]:
             "quant_algo": "MIXED_PRECISION",
             "quantized_layers": {name: _algorithm(fmt) for name, fmt in layers.items()},
         }
-    return {**_algorithm(next(iter(layers.values()))), "exclude_modules": sorted(summarize(scheme.kept, list(layers)))}
+    return {
+        **_algorithm(next(iter(layers.values()))),
+        "exclude_modules": sorted(summarize(scheme.unquantized, list(layers))),
+    }
 
 
 def _layers(scheme: Scheme) -> dict[str, Format]:

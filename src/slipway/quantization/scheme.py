@@ -23,11 +23,12 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Scheme:
-    """`formats`: every quantized module's, in the checkpoint's order, an expert's projections each by name; `kept`:
-    modules left in bf16; `kv_cache`: whether keys and values get FP8 scales; `version` of this package."""
+    """`formats`: every quantized module's, in the checkpoint's order, an expert's projections each by name;
+    `unquantized`: modules left in bf16; `kv_cache`: whether keys and values get FP8 scales; `version` of this
+    package."""
 
     formats: Mapping[str, Format]
-    kept: Sequence[str]
+    unquantized: Sequence[str]
     kv_cache: bool
     version: str
 
@@ -69,7 +70,7 @@ class Layout(Protocol):
 def require_one_format_a_unit(scheme: Scheme) -> None:
     """Raise ConfigError when projections that a runtime fuses, or the experts of a layer, differ in format."""
     quantized = {module: fmt.name for module, fmt in scheme.formats.items()}
-    for unit in fusion.units([*quantized, *scheme.kept]):
+    for unit in fusion.units([*quantized, *scheme.unquantized]):
         names = {quantized.get(module, "bf16") for module in unit}
         if len(names) > 1:
             raise ConfigError(

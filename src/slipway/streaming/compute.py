@@ -1,9 +1,9 @@
 """Where a pass runs: device, compiled or eager arithmetic, threads.
 
-Threads, unless `quantize.workers` names a number: on a GPU four. One thread at a time launches its kernels (`Kernels.turn`), so
-the others only read, copy and write beside it: more of them wait for that turn, each with a unit and page-locked buffers of its
-own. Measured on an H100 with an 8B model, 4 took less time than 16 and a third of the host memory. On a CPU every thread
-computes: one per core that this process may use, up to sixteen.
+Threads, unless `quantize.workers` names a number: on a GPU four. One thread at a time launches its kernels
+(`Kernels.turn`), so the others only read, copy and write beside it: more of them wait for that turn, each with a unit
+and page-locked buffers of its own. Measured on an H100 with an 8B model, 4 took less time than 16 and a third of the
+host memory. On a CPU every thread computes: one per core that this process may use, up to sixteen.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ GPU_WORKERS, MOST_CPU_WORKERS = 4, 16
 
 
 @dataclass(frozen=True)
-class Work:
+class Compute:
     """Where and how fast the arithmetic runs."""
 
     device: torch.device
@@ -31,14 +31,15 @@ class Work:
     progress: Progress
 
     @classmethod
-    def of(cls, params: QuantizeConfig, nbytes: int, progress: Progress) -> Work:
+    def of(cls, params: QuantizeConfig, nbytes: int, progress: Progress) -> Compute:
         """For a pass over `nbytes` of weights. Raises ResourceError when a GPU is asked for and there is none."""
         device = _device(params.device)
         return cls(device, Kernels(device, params.compile, nbytes), workers(params, device), progress)
 
 
 def workers(params: QuantizeConfig, device: torch.device) -> int:
-    """Number of threads that read, compute and write: `params.workers`, or the default of `device`, at most a core each."""
+    """Number of threads that read, compute and write: `params.workers`, or the default of `device`, at most a core
+    each."""
     most = GPU_WORKERS if device.type == "cuda" else MOST_CPU_WORKERS
     return params.workers or min(most, len(os.sched_getaffinity(0)))
 

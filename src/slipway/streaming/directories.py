@@ -11,7 +11,7 @@ from slipway.streaming.export import export, export_merged
 from slipway.streaming.source_model import Model
 from slipway.system.files import disk_full_is_named, sha256_file
 from slipway.system.progress import Progress
-from slipway.weights.journal import NAME
+from slipway.weights.journal import RESUME_FILE
 from slipway.weights.lora import CONFIG, WEIGHTS, LoraAdapter
 from slipway.weights.merged import MergedSource
 from slipway.weights.model_files import require_model
@@ -21,7 +21,8 @@ from slipway.weights.shards import Shards, WeightSource
 def quantize_directory(
     model: Path, adapter: Path | None, calibration: Path | None, out: Path, params: QuantizeConfig, progress: Progress
 ) -> dict[str, Any]:
-    """`model` (+ `adapter`) -> a quantized model directory `out`. Run again after a crash, it goes on. Returns figures."""
+    """`model` (+ `adapter`) -> a quantized model directory `out`. Run again after a crash, it goes on. Returns
+    figures."""
     source, identity = _open(model, adapter)
     if calibration:
         identity["calibration"] = sha256_file(calibration)
@@ -48,7 +49,7 @@ def _open(model: Path, adapter: Path | None) -> tuple[WeightSource, dict[str, st
         return base, identity
     lora = LoraAdapter(adapter)
     for name in lora.names():
-        lora.read(name)  # NaN and Inf are found here, before anything is written
+        lora.read(name)  # NaN and Inf are refused here, before anything is written
     identity["adapter"] = sha256_file(adapter / WEIGHTS) + sha256_file(adapter / CONFIG)
     return MergedSource(base, lora), identity
 
@@ -59,7 +60,7 @@ def _require_free(out: Path, model: Path) -> None:
         raise ConfigError("--out", out, "another directory than the model's", "choose a new directory")
     if out.exists() and not out.is_dir():
         raise ConfigError("--out", f"{out} is a file", "a new or unfinished directory", "choose another")
-    if out.exists() and not (out / NAME).exists() and any(out.iterdir()):
+    if out.exists() and not (out / RESUME_FILE).exists() and any(out.iterdir()):
         raise ConfigError(
             "--out", f"{out} is not empty", "a new or unfinished directory", "choose another, or delete it"
         )

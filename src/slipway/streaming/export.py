@@ -1,4 +1,5 @@
-"""From a checkpoint, plain or merged on the fly, to a quantized model directory: what the stage and the CLI both call."""
+"""From a checkpoint, plain or merged on the fly, to a quantized model directory: what the stage and the CLI both
+call."""
 
 from __future__ import annotations
 
@@ -18,19 +19,19 @@ from slipway.quantization.layouts import LAYOUTS, Layout, Scheme
 from slipway.quantization.methods import encoder
 from slipway.quantization.mixed_precision import assign_formats, table
 from slipway.store.code_version import code_digest
-from slipway.streaming import tensor_plan as planning
+from slipway.streaming import tensor_plan
 from slipway.streaming.budget import Budget
-from slipway.streaming.compute import Work
+from slipway.streaming.compute import Compute
 from slipway.streaming.meter import Meter
 from slipway.streaming.source_model import Model, hidden_size, is_tied
-from slipway.streaming.stream import Job, stream
+from slipway.streaming.stream import Pass, stream
 from slipway.streaming.tensor_plan import Plan, make_plan
 from slipway.streaming.verify import check_bits
 from slipway.streaming.weight_error import WeightError
 from slipway.system.files import remove_half_written, sha256_bytes
 from slipway.system.memory import PeakMemory
 from slipway.system.progress import Progress
-from slipway.weights.journal import NAME, Journal
+from slipway.weights.journal import RESUME_FILE, Journal
 from slipway.weights.model_files import copy_small_files
 from slipway.weights.shard_writer import ShardWriter, bytes_of
 from slipway.weights.shards import Shards
@@ -49,24 +50,24 @@ def export(model: Model, out: Path, params: QuantizeConfig, progress: Progress) 
 
     The index is written last. Raises CheckpointError, ConfigError, DataError or ResourceError.
     """
-    layout, work = LAYOUTS[params.layout], Work.of(params, model.nbytes(), progress)
+    layout, compute = LAYOUTS[params.layout], Compute.of(params, model.nbytes(), progress)
     plan = _plan(model, params, params.rules)
     tokens = _tokens(model, plan, params)
     measured: list[dict[str, object]] = []
     if params.max_bits:
         from slipway.streaming.precision_survey import survey
 
-        ladders = survey(model.source, model.directory, plan, params, tokens, work)
+        ladders = survey(model.source, model.directory, plan, params, tokens, compute)
         chosen = assign_formats(ladders, params.max_bits)
         plan, measured = _plan(model, params, chosen), table(ladders, chosen)
     scheme = plan.scheme(__version__, kv_cache=params.kv_cache == "fp8")
     layout.require(scheme)
-    figures, error = _pass("quantize", model, out, plan, params, work, tokens)
+    figures, error = _pass("quantize", model, out, plan, params, compute, tokens)
     _write_documents(model.directory, out, layout, scheme)
     if measured:
         (out / PRECISION).write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
     bits = check_bits(Shards.open(out), model.source, plan, layout)
-    (out / NAME).unlink()
+    (out / RESUME_FILE).unlink()
     return {
         "format": params.format,
         "method": params.method,
@@ -85,12 +86,13 @@ def export(model: Model, out: Path, params: QuantizeConfig, progress: Progress) 
 
 
 def export_merged(model: Model, out: Path, params: QuantizeConfig, progress: Progress) -> dict[str, Any]:
-    """Write the merged model in bf16 into `out`, resumable like `export`; of `params`, only where and how fast it runs counts."""
+    """Write the merged model in bf16 into `out`, resumable like `export`; of `params`, only where and how fast it runs
+    counts."""
     plan = Plan({}, model.source.names(), [])
-    figures, _ = _pass("merge", model, out, plan, params, Work.of(params, model.nbytes(), progress), None)
+    figures, _ = _pass("merge", model, out, plan, params, Compute.of(params, model.nbytes(), progress), None)
     copy_small_files(model.directory, out)
     Shards.open(out)
-    (out / NAME).unlink()
+    (out / RESUME_FILE).unlink()
     return figures
 
 
@@ -98,9 +100,11 @@ def _plan(model: Model, params: QuantizeConfig, rules: Mapping[str, str]) -> Pla
     config = model.config()
     if config.get("model_type") in _INPUTS_FIRST:
         raise CheckpointError(
-            f"model in {model.directory}", f"of type {config['model_type']}, whose weights are [in, out]", "weights [out, in]",
+            f"model in {model.directory}",
+            f"of type {config['model_type']}, whose weights are [in, out]",
+            "weights [out, in]",
             "convert it to a Linear-based architecture",
-        )  # fmt: skip
+        )
     tied, hidden = is_tied(config, model.source), hidden_size(config)
     return make_plan(model.source, FORMATS[params.format], params.exclude, rules, tied=tied, hidden=hidden)
 
@@ -110,9 +114,11 @@ def _tokens(model: Model, plan: Plan, params: QuantizeConfig) -> torch.Tensor | 
     needed = why_calibrate(plan, params)
     if needed and model.calibration is None:
         raise ConfigError(
-            "calibration data", "none", f"rows to run through the network, for {needed}",
+            "calibration data",
+            "none",
+            f"rows to run through the network, for {needed}",
             "give --calibration FILE, or use a weight-only format",
-        )  # fmt: skip
+        )
     if model.calibration is None or not (needed or params.method == "mse" or params.max_bits):
         return None
     from slipway.calibration.sequences import calibration_tokens
@@ -121,7 +127,13 @@ def _tokens(model: Model, plan: Plan, params: QuantizeConfig) -> torch.Tensor | 
 
 
 def _pass(
-    what: str, model: Model, out: Path, plan: Plan, params: QuantizeConfig, work: Work, tokens: torch.Tensor | None
+    what: str,
+    model: Model,
+    out: Path,
+    plan: Plan,
+    params: QuantizeConfig,
+    compute: Compute,
+    tokens: torch.Tensor | None,
 ) -> tuple[dict[str, Any], WeightError]:
     """One pass over the weights; the journal stays until the caller has checked the result."""
     # Only where a network runs, and before the clock starts: transformers takes seconds to import.
@@ -131,23 +143,29 @@ def _pass(
     out.mkdir(parents=True, exist_ok=True)
     layout, units = LAYOUTS[params.layout], plan.units(model.source)
     total = sum(unit.nbytes for unit in units)
-    outputs = planning.outputs(units, model.source, layout)
+    outputs = tensor_plan.outputs(units, model.source, layout)
     if tokens is not None and params.kv_cache == "fp8":
-        outputs |= planning.kv_outputs(model.source, layout)
+        outputs |= tensor_plan.kv_outputs(model.source, layout)
     with (
         PeakMemory() as memory,
-        Journal(out / NAME, {"what": what, **_identity(params), **_where(work, tokens), **model.identity}) as journal,
-        ShardWriter(out, outputs, params.max_shard_gb * 1e9, journal, planning.parts(units, model.source)) as writer,
+        Journal(
+            out / RESUME_FILE, {"what": what, **_identity(params), **_where(compute, tokens), **model.identity}
+        ) as journal,
+        ShardWriter(out, outputs, params.max_shard_gb * 1e9, journal, tensor_plan.parts(units, model.source)) as writer,
     ):
         remove_half_written(out)
-        meter = Meter(what, total, work.progress)
-        job = Job(model.source, layout, writer, work.device, work.kernels, meter, error)
+        meter = Meter(what, total, compute.progress)
+        pass_ = Pass(model.source, layout, writer, compute.device, compute.kernels, meter, error)
         if tokens is None:
             stream(
-                job, units, work.workers, Budget(params.memory_budget_gb * 1e9), encoder(params.method, work.kernels)
+                pass_,
+                units,
+                compute.workers,
+                Budget(params.memory_budget_gb * 1e9),
+                encoder(params.method, compute.kernels),
             )
         else:
-            stream_layers(job, plan, tokens, model.directory, params, work.workers)
+            stream_layers(pass_, plan, tokens, model.directory, params, compute.workers)
         before, passed = meter.seconds()
     figures = {
         "bytes": sum(file.stat().st_size for file in out.glob("*.safetensors")),
@@ -155,8 +173,8 @@ def _pass(
         "warm_up_s": round(before, 2),
         "gb_per_s": round(total / 1e9 / passed, 4),
         "peak_anonymous_gb": round(memory.peak / 1e9, 3),
-        "device": str(work.device),
-        "kernels": work.kernels.why,
+        "device": str(compute.device),
+        "kernels": compute.kernels.why,
     }
     return figures, error
 
@@ -169,16 +187,18 @@ def why_calibrate(plan: Plan, params: QuantizeConfig) -> str:
 
 
 def _identity(params: QuantizeConfig) -> dict[str, Any]:
-    """What the bytes depend on beside weights and data: this code and the parameters, but not where or how fast it runs."""
+    """What the bytes depend on beside weights and data: this code and the parameters, but not where or how fast it
+    runs."""
     return {
         "tool": f"slipway {__version__} {code_digest('streaming.export')[:16]}",
         **params.model_dump(mode="json", exclude=_NOT_IN_THE_BYTES),
     }
 
 
-def _where(work: Work, tokens: torch.Tensor | None) -> dict[str, str]:
-    """Scales and GPTQ come out of a network's matmuls, whose last bits a CPU and a GPU do not share: such a pass stays where it began."""
-    return {} if tokens is None else {"device": work.device.type}
+def _where(compute: Compute, tokens: torch.Tensor | None) -> dict[str, str]:
+    """Scales and GPTQ come out of a network's matmuls, whose last bits a CPU and a GPU do not share: such a pass stays
+    where it began."""
+    return {} if tokens is None else {"device": compute.device.type}
 
 
 def _write_documents(model_dir: Path, out: Path, layout: Layout, scheme: Scheme) -> None:

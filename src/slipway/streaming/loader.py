@@ -2,9 +2,9 @@
 
     stored bytes --pread--> host band --copy--> device band --add product, round--> bf16 weight, max|W|
 
-A band is a run of rows small enough for a CPU's cache (or large enough for a GPU's copy engines), so that beyond the bf16
-weight itself only a band's worth of fp32 exists. The merge is the correctly rounded one (`slipway.weights.rounded_merge`): its
-bytes depend on neither the band nor the device.
+A band is a run of rows small enough for a CPU's cache (or large enough for a GPU's copy engines), so that beyond the
+bf16 weight itself only a band's worth of fp32 exists. The merge is the correctly rounded one
+(`slipway.weights.rounded_merge`): its bytes depend on neither the band nor the device.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from slipway.errors import CheckpointError
 from slipway.quantization.compiled import Kernels
 from slipway.weights.rounded_merge import Factors, Open, add_product, settle, still_open
-from slipway.weights.shards import Recipe, TensorInfo, WeightSource
+from slipway.weights.shards import MergeRecipe, TensorInfo, WeightSource
 
 CPU_BAND, GPU_BAND = (
     1 << 18,
@@ -39,18 +39,19 @@ _STAGING = threading.local()
 
 
 def on_host(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor itself on a CPU; from a GPU a copy in this thread's pinned memory, good until the thread's next call."""
+    """The tensor itself on a CPU; from a GPU a copy in this thread's pinned memory, good until the thread's next
+    call."""
     if tensor.device.type == "cpu":
         return tensor
     pinned: torch.Tensor | None = getattr(_STAGING, "pinned", None)
     if pinned is None or pinned.numel() < tensor.nbytes:
         pinned = _STAGING.pinned = torch.empty(tensor.nbytes, dtype=torch.uint8, pin_memory=True)
-    found = pinned[: tensor.nbytes].view(tensor.dtype).view(tensor.shape)
+    view = pinned[: tensor.nbytes].view(tensor.dtype).view(tensor.shape)
     copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    found.copy_(tensor, non_blocking=True)
+    view.copy_(tensor, non_blocking=True)
     copied.record()
     copied.synchronize()
-    return found
+    return view
 
 
 @dataclass
@@ -70,20 +71,21 @@ class Loader:
         self._arena, self._used = torch.empty(0, dtype=torch.uint8), 0
         self._band_buffer = torch.empty(0, dtype=torch.uint8)
         self._low = torch.empty(0, dtype=torch.bfloat16, device=device)  # a band merged at the lower end of its error
-        self._last: tuple[str, Recipe, list[Factors]] | None = None  # the tensor whose bands are being read
+        self._last: tuple[str, MergeRecipe, list[Factors]] | None = None  # the tensor whose bands are being read
         self._pinned: list[torch.Tensor] = []
         self._copied = [torch.cuda.Event() for _ in range(2 if device.type == "cuda" else 0)]  # type: ignore[no-untyped-call]
 
     def begin(self, nbytes: int) -> None:
-        """Room for tensors of `nbytes` in all; what was loaded before is gone. Memory once touched is used again: the kernel
-        needs longer to hand out fresh pages than to fill them."""
+        """Room for tensors of `nbytes` in all; what was loaded before is gone. Memory once touched is used again: the
+        kernel needs longer to hand out fresh pages than to fill them."""
         if self._device.type == "cpu" and self._arena.numel() < nbytes:
             self._arena = torch.empty(0, dtype=torch.uint8)
             self._arena = torch.empty(nbytes, dtype=torch.uint8)
         self._used = 0
 
     def end(self, share: float) -> None:
-        """What was loaded is done with. Memory above `share` bytes goes back, so that what threads keep stays within a budget."""
+        """What was loaded is done with. Memory above `share` bytes goes back, so that what threads keep stays within a
+        budget."""
         self._last = None
         if self._arena.numel() > share:
             self._arena = torch.empty(0, dtype=torch.uint8)
@@ -92,9 +94,9 @@ class Loader:
         nbytes = TensorInfo(torch.bfloat16, shape).nbytes
         if self._used + nbytes > self._arena.numel():
             return torch.empty(shape, dtype=torch.bfloat16, device=self._device)
-        found = self._arena[self._used : self._used + nbytes].view(torch.bfloat16).view(shape)
+        view = self._arena[self._used : self._used + nbytes].view(torch.bfloat16).view(shape)
         self._used += nbytes
-        return found
+        return view
 
     def load(self, name: str) -> Loaded:
         """The merged tensor in bf16. Raises CheckpointError naming the tensor that holds NaN or Inf."""
@@ -114,7 +116,7 @@ class Loader:
             )
         return Loaded(out, amax)
 
-    def _recipe(self, name: str) -> tuple[Recipe, list[Factors]]:
+    def _recipe(self, name: str) -> tuple[MergeRecipe, list[Factors]]:
         """How a tensor comes to be, and the factors of its updates on the device; made once a tensor."""
         if self._last is None or self._last[0] != name:
             recipe = self._source.recipe(name)
@@ -131,7 +133,8 @@ class Loader:
         ]
 
     def band(self, name: str, begin: int, count: int) -> torch.Tensor:
-        """Rows `begin` to `begin + count` of a tensor that is passed on: merged in bf16, or as stored when it is not floating."""
+        """Rows `begin` to `begin + count` of a tensor that is passed on: merged in bf16, or as stored when it is not
+        floating."""
         info, (recipe, factors) = self._source.info(name), self._recipe(name)
         columns = info.shape[-1] if info.shape else 1
         if not info.dtype.is_floating_point:
@@ -150,12 +153,13 @@ class Loader:
         self,
         rows: torch.Tensor,
         begin: int,
-        recipe: Recipe,
+        recipe: MergeRecipe,
         updates: list[Factors],
         opens: list[Open],
         into: int | None = None,
     ) -> torch.Tensor:
-        """Fill a band of `rows` and return its largest magnitude; `begin` counts in the stored tensor, `into` in `rows`.
+        """Fill a band of `rows` and return its largest magnitude; `begin` counts in the stored tensor, `into` in
+        `rows`.
 
         What the last update leaves open is added to `opens`, for `_settle`; what others do is settled at once.
         """
@@ -201,9 +205,11 @@ class Loader:
             self._low = torch.empty(shape.numel(), dtype=torch.bfloat16, device=self._device)
         return self._low[: shape.numel()].view(shape)
 
-    def _fetch(self, target: torch.Tensor, begin: int, recipe: Recipe) -> tuple[torch.Tensor, torch.cuda.Event | None]:
-        """The stored rows on the host: in the weight itself where nothing is added to them, else in a buffer that stays in the
-        core's cache; for a GPU in pinned memory, with the event to record after it is copied."""
+    def _fetch(
+        self, target: torch.Tensor, begin: int, recipe: MergeRecipe
+    ) -> tuple[torch.Tensor, torch.cuda.Event | None]:
+        """The stored rows on the host: in the weight itself where nothing is added to them, else in a buffer that stays
+        in the core's cache; for a GPU in pinned memory, with the event to record after it is copied."""
         dtype, copied = recipe.info.dtype, None
         if self._device.type == "cuda":
             pinned, copied = self._next_pinned(target.numel() * dtype.itemsize)

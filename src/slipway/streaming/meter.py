@@ -26,10 +26,17 @@ class Meter:
         return self._start - self._born, time.monotonic() - self._start
 
     def advance(self, nbytes: int, name: str) -> None:
+        """`nbytes` more of the input are done, the last of them of tensor `name`; from any thread."""
         with self._lock:
             self._done += nbytes
             rate = self._done / max(time.monotonic() - self._start, 1e-6)
             self._progress.update(
-                self._what, self._done, self._total, "bytes", gb_per_s=round(rate / 1e9, 3),
-                eta_s=round((self._total - self._done) / max(rate, 1.0), 1), tensor=name, anon_gb=round(anonymous_bytes() / 1e9, 2),
-            )  # fmt: skip
+                self._what,
+                self._done,
+                self._total,
+                "bytes",
+                gb_per_s=round(rate / 1e9, 3),
+                eta_s=round((self._total - self._done) / max(rate, 1.0), 1),
+                tensor=name,
+                anon_gb=round(anonymous_bytes() / 1e9, 2),
+            )

@@ -13,14 +13,13 @@ from pathlib import Path
 
 import torch
 
-from slipway.calibration.input_statistics import LayerInputs
+from slipway.calibration.input_statistics import InputStatistics
 from slipway.calibration.layer_walk import LayerWalk
 from slipway.config.quantize import QuantizeConfig
-from slipway.quantization import fusion
-from slipway.quantization import stacked_experts as experts
+from slipway.quantization import fusion, stacked_experts
 from slipway.quantization.formats import FORMATS, Format
 from slipway.quantization.mixed_precision import Ladder, Rung
-from slipway.streaming.compute import Work
+from slipway.streaming.compute import Compute
 from slipway.streaming.loader import Loaded, Loader, band_rows
 from slipway.streaming.meter import Meter
 from slipway.streaming.stream import run_threads
@@ -31,34 +30,40 @@ _BF16_BITS = 16.0
 
 
 def survey(
-    source: WeightSource, model_dir: Path, plan: Plan, params: QuantizeConfig, tokens: torch.Tensor | None, work: Work
+    source: WeightSource,
+    model_dir: Path,
+    plan: Plan,
+    params: QuantizeConfig,
+    tokens: torch.Tensor | None,
+    compute: Compute,
 ) -> list[Ladder]:
     """The ladder of every unit of `plan`, on `tokens` int64 [N, T] if given."""
     upper = _fallback(params, tokens is not None)
-    importance = _importance(source, model_dir, tokens, params, work) if tokens is not None else {}
+    importance = _importance(source, model_dir, tokens, params, compute) if tokens is not None else {}
     sums: dict[str, dict[str, tuple[float, float]]] = {}
-    left, lock, stop = iter(plan.linears), threading.Lock(), threading.Event()
-    meter = Meter("measure", sum(source.info(name).nbytes for name in plan.linears), work.progress)
+    remaining, lock, stop = iter(plan.linears), threading.Lock(), threading.Event()
+    meter = Meter("measure", sum(source.info(name).nbytes for name in plan.linears), compute.progress)
 
     def run() -> None:
-        loader = Loader(source, work.device, work.kernels)
+        loader = Loader(source, compute.device, compute.kernels)
         while not stop.is_set():
             with lock:
-                name = next(left, None)
+                name = next(remaining, None)
             if name is None:
                 return
             loader.begin(source.info(name).nbytes)
             loaded, formats = loader.load(name), [plan.formats[name], *upper]
-            sums[name] = {fmt.name: _errors(loaded, fmt, importance.get(name), work) for fmt in formats}
+            sums[name] = {fmt.name: _errors(loaded, fmt, importance.get(name), compute) for fmt in formats}
             loader.end(0)
             meter.advance(source.info(name).nbytes, name)
 
-    run_threads(run, work.workers, stop)
+    run_threads(run, compute.workers, stop)
     return [_ladder(source, unit, plan, upper, sums) for unit in fusion.units(plan.linears)]
 
 
 def _fallback(params: QuantizeConfig, calibrated: bool) -> list[Format]:
-    """FP8 as the layout can mix it: static scales where there is calibration, dynamic ones in compressed-tensors, else none."""
+    """FP8 as the layout can mix it: static scales where there is calibration, dynamic ones in compressed-tensors, else
+    none."""
     if params.format.startswith("fp8"):
         return []
     if calibrated:
@@ -66,14 +71,14 @@ def _fallback(params: QuantizeConfig, calibrated: bool) -> list[Format]:
     return [FORMATS["fp8-dynamic"]] if params.layout == "compressed-tensors" else []
 
 
-def _errors(loaded: Loaded, fmt: Format, importance: torch.Tensor | None, work: Work) -> tuple[float, float]:
+def _errors(loaded: Loaded, fmt: Format, importance: torch.Tensor | None, compute: Compute) -> tuple[float, float]:
     """(squared error, squared weights), both weighted."""
     stacked = loaded.weight.dim() == 3
-    rows_of, fmt = (experts.rows(loaded.weight), fmt.stacked()) if stacked else (loaded.weight, fmt)
+    rows_of, fmt = (stacked_experts.rows(loaded.weight), fmt.stacked()) if stacked else (loaded.weight, fmt)
     scale, squared, reference = fmt.scale(loaded.amax), 0.0, 0.0
-    for rows in torch.split(rows_of, band_rows(rows_of.shape[-1], work.device)):
+    for rows in torch.split(rows_of, band_rows(rows_of.shape[-1], compute.device)):
         exact = rows.float()
-        error = exact - fmt.decode(work.kernels(fmt.encode)(rows, scale), scale)
+        error = exact - fmt.decode(compute.kernels(fmt.encode)(rows, scale), scale)
         weigh = 1.0 if importance is None else importance
         squared += float((error.square() * weigh).sum(dtype=torch.float64))
         reference += float((exact.square() * weigh).sum(dtype=torch.float64))
@@ -81,18 +86,18 @@ def _errors(loaded: Loaded, fmt: Format, importance: torch.Tensor | None, work: 
 
 
 def _importance(
-    source: WeightSource, model_dir: Path, tokens: torch.Tensor, params: QuantizeConfig, work: Work
+    source: WeightSource, model_dir: Path, tokens: torch.Tensor, params: QuantizeConfig, compute: Compute
 ) -> Mapping[str, torch.Tensor]:
     """E[x^2] of every matmul's inputs in the unquantized network."""
-    walk = LayerWalk(model_dir, source, device=work.device)
+    walk = LayerWalk(model_dir, source, device=compute.device)
     states = walk.embed(tokens, micro_batch=params.calibration.micro_batch)
-    loader, found = Loader(source, work.device, work.kernels), dict[str, torch.Tensor]()
+    loader, importances = Loader(source, compute.device, compute.kernels), dict[str, torch.Tensor]()
     for layer in walk.layers:
-        seen = LayerInputs(layer.linears)
+        statistics = InputStatistics(layer.linears)
         with torch.no_grad(), walk.load(layer, {name: loader.load(name).weight for name in layer.names}) as module:
-            walk.run(layer, module, states, seen)
-        found |= {name: h for name in layer.linears if (h := seen.importance([name])) is not None}
-    return found
+            walk.run(layer, module, states, statistics)
+        importances |= {name: h for name in layer.linears if (h := statistics.importance([name])) is not None}
+    return importances
 
 
 def _ladder(

@@ -13,8 +13,8 @@ from slipway.weights.shards import TensorSource, WeightSource
 
 @dataclass(frozen=True)
 class Model:
-    """What is exported: weights, the directory with config.json and tokenizer, digests that name weights and calibration
-    data, and calibration rows (JSONL with `messages` or `text`)."""
+    """What is exported: weights, the directory with config.json and tokenizer, digests that name weights and
+    calibration data, and calibration rows (JSONL with `messages` or `text`)."""
 
     source: WeightSource
     directory: Path
@@ -22,18 +22,20 @@ class Model:
     calibration: Path | None = None
 
     def config(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.directory / "config.json").read_text(encoding="utf-8"))
-        return found
+        """The model's config.json."""
+        document: dict[str, Any] = json.loads((self.directory / "config.json").read_text(encoding="utf-8"))
+        return document
 
     def nbytes(self) -> int:
+        """Bytes of all tensors as they are read."""
         return sum(self.source.info(name).nbytes for name in self.source.names())
 
 
 def is_tied(config: Mapping[str, Any], source: TensorSource) -> bool:
-    """Whether the output projection is the embedding. Gemma's configs leave the key out, true being its default: then it is
-    tied when no tensor of its own is stored."""
-    said = {**config, **config.get("text_config", {})}.get("tie_word_embeddings")
-    return bool(said) if said is not None else not any(name.endswith("lm_head.weight") for name in source.names())
+    """Whether the output projection is the embedding. Gemma's configs leave the key out, true being its default: then
+    it is tied when no tensor of its own is stored."""
+    tied = {**config, **config.get("text_config", {})}.get("tie_word_embeddings")
+    return bool(tied) if tied is not None else not any(name.endswith("lm_head.weight") for name in source.names())
 
 
 def hidden_size(config: Mapping[str, Any]) -> int:

@@ -2,8 +2,8 @@
 
     worker:  read bands -> add the LoRA product, round -> max|W| of the unit -> encode bands -> write at their offsets
 
-Units are independent and their outputs have fixed places, so the bytes do not depend on the order of work. Workers overlap
-each other's reading, computing and writing; what they hold together is bounded by a budget.
+Units are independent and their outputs have fixed places, so the bytes do not depend on the order of work. Workers
+overlap each other's reading, computing and writing; what they hold together is bounded by a budget.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any
 import torch
 
 from slipway.errors import ResourceError
-from slipway.quantization import stacked_experts as experts
+from slipway.quantization import stacked_experts
 from slipway.quantization.compiled import Kernels
 from slipway.quantization.formats import Format, Role
 from slipway.quantization.layouts import Layout
 from slipway.quantization.methods import Encode, Encoder
-from slipway.streaming import tensor_plan as planning
+from slipway.streaming import tensor_plan
 from slipway.streaming.budget import Budget
 from slipway.streaming.loader import Loaded, Loader, band_rows, largest, on_host
 from slipway.streaming.meter import Meter
@@ -37,7 +37,7 @@ _SAMPLED = 1 << 16  # weights of each tensor whose error is measured on the way;
 
 
 @dataclass(frozen=True)
-class Job:
+class Pass:
     """All that a worker needs."""
 
     source: WeightSource
@@ -49,51 +49,51 @@ class Job:
     error: WeightError
 
 
-def stream(job: Job, units: Sequence[Unit], workers: int, budget: Budget, encoder: Encoder) -> None:
+def stream(pass_: Pass, units: Sequence[Unit], workers: int, budget: Budget, encoder: Encoder) -> None:
     """Make every unit that the writer does not have yet. Raises the first worker's error once all have stopped."""
-    require_budget(units, budget, job.device)
+    require_budget(units, budget, pass_.device)
     keep_freed_memory()
-    left = iter(unfinished(job, units))
-    warm_up(job, units)
-    job.meter.start()
+    remaining = iter(unfinished(pass_, units))
+    warm_up(pass_, units)
+    pass_.meter.start()
     lock, stop = threading.Lock(), threading.Event()
 
     def work() -> None:
-        loader = Loader(job.source, job.device, job.kernels)
+        loader = Loader(pass_.source, pass_.device, pass_.kernels)
         while not stop.is_set():
             with lock:
-                unit = next(left, None)
+                unit = next(remaining, None)
             if unit is None:
                 return
-            with budget.hold(cost(unit, job.device)):
-                make_unit(job, unit, loader, encoder)
+            with budget.hold(cost(unit, pass_.device)):
+                make_unit(pass_, unit, loader, encoder)
                 loader.end(budget.nbytes / workers)
 
     run_threads(work, workers, stop)
 
 
-def unfinished(job: Job, units: Iterable[Unit]) -> list[Unit]:
+def unfinished(pass_: Pass, units: Iterable[Unit]) -> list[Unit]:
     """The units that a former run did not finish; what it left of them is forgotten."""
-    found = []
+    remaining = []
     for unit in units:
-        names = written_names(job, unit)
-        if job.writer.has(names):
-            job.meter.advance(unit.nbytes, unit.name)
+        names = written_names(pass_, unit)
+        if pass_.writer.has(names):
+            pass_.meter.advance(unit.nbytes, unit.name)
         else:
-            job.writer.drop(names)
-            found.append(unit)
-    return found
+            pass_.writer.drop(names)
+            remaining.append(unit)
+    return remaining
 
 
-def warm_up(job: Job, units: Iterable[Unit]) -> None:
-    """Compile what the pass needs before the workers start. Where compiled code does not give the eager bits, as in some versions
-    of torch, the pass runs eagerly."""
+def warm_up(pass_: Pass, units: Iterable[Unit]) -> None:
+    """Compile what the pass needs before the workers start. Where compiled code does not give the eager bits, as in
+    some versions of torch, the pass runs eagerly."""
     random = torch.Generator().manual_seed(0)
-    weight, product = (torch.randn(96, 512, generator=random).to(job.device) for _ in range(2))
-    band, scale = weight.to(torch.bfloat16), torch.full((), 0.0017, device=job.device)
+    weight, product = (torch.randn(96, 512, generator=random).to(pass_.device) for _ in range(2))
+    band, scale = weight.to(torch.bfloat16), torch.full((), 0.0017, device=pass_.device)
     formats = {unit.fmt.name: unit.fmt for unit in units if unit.fmt}.values()
-    bound = torch.full((96,), 1e-3, device=job.device)
-    if job.device.type != "cpu":  # as `rounded_merge.Factors` makes them there
+    bound = torch.full((96,), 1e-3, device=pass_.device)
+    if pass_.device.type != "cpu":  # as `rounded_merge.Factors` makes them there
         product, bound = product.double(), bound.double()
     trials: list[tuple[Callable[..., Any], list[torch.Tensor]]] = [
         (largest, [band]),
@@ -103,7 +103,7 @@ def warm_up(job: Job, units: Iterable[Unit]) -> None:
 
     def try_all() -> None:
         for function, tensors in trials:
-            job.kernels.try_out(function, tensors)
+            pass_.kernels.try_out(function, tensors)
 
     run_threads(try_all, 1, threading.Event())  # in a worker's thread: torch compiles for a thread's settings
 
@@ -136,29 +136,31 @@ def require_budget(units: Iterable[Unit], budget: Budget, device: torch.device) 
     if largest and cost(largest, device) > budget.nbytes:
         need = cost(largest, device) / 1e9
         raise ResourceError(
-            "quantize.memory_budget_gb", f"{budget.nbytes / 1e9:.3f} GB", f"at least {need:.3f} GB, for the fused group of {largest.name}",
+            "quantize.memory_budget_gb",
+            f"{budget.nbytes / 1e9:.3f} GB",
+            f"at least {need:.3f} GB, for the fused group of {largest.name}",
             f"raise it to {need + 0.001:.3f} or more",
-        )  # fmt: skip
+        )
 
 
-def written_names(job: Job, unit: Unit) -> list[str]:
+def written_names(pass_: Pass, unit: Unit) -> list[str]:
     """What the writer calls the parts that are made with a unit; input scales come later."""
     if unit.fmt is None:
         return [unit.key]
-    places = [planning.places(name, unit, job.source, job.layout) for name in unit.weights]
-    return [place.name for found in places for role, place in found.items() if role != "input"]
+    places = [tensor_plan.places(name, unit, pass_.source, pass_.layout) for name in unit.weights]
+    return [place.name for by_role in places for role, place in by_role.items() if role != "input"]
 
 
-def make_unit(job: Job, unit: Unit, loader: Loader, encode: Encoder) -> None:
+def make_unit(pass_: Pass, unit: Unit, loader: Loader, encode: Encoder) -> None:
     """Read, merge, quantize and write one unit."""
     if unit.fmt is None:
-        _pass_on(job, unit, loader)
+        _copy_unit(pass_, unit, loader)
         return
     loader.begin(unit.nbytes)
-    write_weights(job, unit, {name: loader.load(name) for name in unit.weights}, encode)
+    write_weights(pass_, unit, {name: loader.load(name) for name in unit.weights}, encode)
 
 
-def write_weights(job: Job, unit: Unit, loaded: Mapping[str, Loaded], encoder: Encoder) -> None:
+def write_weights(pass_: Pass, unit: Unit, loaded: Mapping[str, Loaded], encoder: Encoder) -> None:
     """Quantize and write the weights of one unit, which are in memory, band by band."""
     assert unit.fmt
     stacked = next(iter(loaded.values())).weight.dim() == 3
@@ -166,17 +168,17 @@ def write_weights(job: Job, unit: Unit, loaded: Mapping[str, Loaded], encoder: E
     encode = encoder(fmt)
     scale = fmt.scale(torch.stack([tensor.amax for tensor in loaded.values()]).amax())
     for name, tensor in loaded.items():
-        rows = experts.rows(tensor.weight) if stacked else tensor.weight
-        bands = [rows] if stacked else _bands(rows, job.device)
-        codes = (_in_turn(job, encode, band, scale) for band in bands)
-        write_codes(job, unit, name, fmt, codes, scale)
-        with job.kernels.turn:
-            _measure(job.error, name, rows, fmt, encode, scale)
+        rows = stacked_experts.rows(tensor.weight) if stacked else tensor.weight
+        bands = [rows] if stacked else _bands(rows, pass_.device)
+        codes = (_in_turn(pass_, encode, band, scale) for band in bands)
+        write_codes(pass_, unit, name, fmt, codes, scale)
+        with pass_.kernels.turn:
+            _measure(pass_.error, name, rows, fmt, encode, scale)
 
 
 def _bands(rows: torch.Tensor, device: torch.device) -> Iterator[torch.Tensor]:
-    """Runs of rows. On a CPU each is copied into one buffer that stays in the core's cache: the compiled loops over blocks wait
-    for memory otherwise (1.0 against 1.3 GB/s). Good until the next."""
+    """Runs of rows. On a CPU each is copied into one buffer that stays in the core's cache: the compiled loops over
+    blocks wait for memory otherwise (1.0 against 1.3 GB/s). Good until the next."""
     if device.type != "cpu":
         yield from torch.split(rows, band_rows(rows.shape[1], device))
         return
@@ -186,30 +188,30 @@ def _bands(rows: torch.Tensor, device: torch.device) -> Iterator[torch.Tensor]:
         yield near[: len(band)].copy_(band)
 
 
-def _in_turn(job: Job, encode: Encode, rows: torch.Tensor, scale: torch.Tensor) -> Mapping[Role, torch.Tensor]:
-    with job.kernels.turn:
+def _in_turn(pass_: Pass, encode: Encode, rows: torch.Tensor, scale: torch.Tensor) -> Mapping[Role, torch.Tensor]:
+    with pass_.kernels.turn:
         return encode(rows, scale)
 
 
 def write_codes(
-    job: Job, unit: Unit, name: str, fmt: Format, bands: Iterable[Mapping[Role, torch.Tensor]], scale: torch.Tensor
+    pass_: Pass, unit: Unit, name: str, fmt: Format, bands: Iterable[Mapping[Role, torch.Tensor]], scale: torch.Tensor
 ) -> None:
     """Write what rounding made of one weight, from the first band of rows to the last, and its scalar."""
-    places, info = planning.places(name, unit, job.source, job.layout), job.source.info(name)
-    shapes = fmt.outputs(experts.logical(info)) if len(info.shape) == 3 else {}
+    places, info = tensor_plan.places(name, unit, pass_.source, pass_.layout), pass_.source.info(name)
+    shapes = fmt.outputs(stacked_experts.logical(info)) if len(info.shape) == 3 else {}
     for band in bands:
         for role, value in band.items():
             value = value.reshape(shapes[role].shape) if shapes else value
-            job.writer.append(places[role].name, bytes_of(on_host(job.layout.store(fmt, role, value))))
+            pass_.writer.append(places[role].name, bytes_of(on_host(pass_.layout.store(fmt, role, value))))
     if fmt.scalar:
-        job.writer.write(places["scalar"].name, job.layout.store(fmt, "scalar", scale).cpu())
-    job.meter.advance(info.nbytes, name)
+        pass_.writer.write(places["scalar"].name, pass_.layout.store(fmt, "scalar", scale).cpu())
+    pass_.meter.advance(info.nbytes, name)
 
 
-def _pass_on(job: Job, unit: Unit, loader: Loader) -> None:
+def _copy_unit(pass_: Pass, unit: Unit, loader: Loader) -> None:
     for begin, count in loader.bands(unit.name, unit.rows):
-        job.writer.append(unit.key, bytes_of(on_host(loader.band(unit.name, begin, count))))
-    job.meter.advance(unit.nbytes, unit.name)
+        pass_.writer.append(unit.key, bytes_of(on_host(loader.band(unit.name, begin, count))))
+    pass_.meter.advance(unit.nbytes, unit.name)
 
 
 def _measure(

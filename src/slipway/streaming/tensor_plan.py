@@ -10,8 +10,7 @@ from typing import Literal
 import torch
 
 from slipway.errors import CheckpointError, ConfigError
-from slipway.quantization import fusion
-from slipway.quantization import stacked_experts as experts
+from slipway.quantization import fusion, stacked_experts
 from slipway.quantization.formats import FORMATS, Format, Role
 from slipway.quantization.layouts import Layout, Place, Scheme
 from slipway.weights.shard_writer import part_key
@@ -21,9 +20,24 @@ KV: tuple[Literal["k", "v"], ...] = ("k", "v")
 PIECE = 1 << 27  # bytes of a large tensor that one thread passes on
 BF16 = "bf16"  # the rule that keeps a module as it is
 _NEVER = (  # what ModelOpt keeps too: embeddings, routers, small gates, convolutions, other towers
-    "*embed*", "*wte", "*wpe", "*router*", "*.mlp.gate", "*block_sparse_moe.gate", "*shared_expert_gate", "*conv1d*", "*linear_attn.in_proj_a*",
-    "*linear_attn.in_proj_b*", "mtp.*", "*output_layer*", "*proj_out*", "*vision_tower*", "*vision_model*", "*visual*", "*multi_modal_projector*",
-)  # fmt: skip
+    "*embed*",
+    "*wte",
+    "*wpe",
+    "*router*",
+    "*.mlp.gate",
+    "*block_sparse_moe.gate",
+    "*shared_expert_gate",
+    "*conv1d*",
+    "*linear_attn.in_proj_a*",
+    "*linear_attn.in_proj_b*",
+    "mtp.*",
+    "*output_layer*",
+    "*proj_out*",
+    "*vision_tower*",
+    "*vision_model*",
+    "*visual*",
+    "*multi_modal_projector*",
+)
 
 
 @dataclass(frozen=True)
@@ -38,34 +52,39 @@ class Unit:
 
     @property
     def name(self) -> str:
+        """The first weight, which names the unit."""
         return self.weights[0]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`formats`: quantized weight -> its format; `copied` go on in bf16; `kept` modules are named in the config."""
+    """`formats`: quantized weight -> its format; `copied` tensors stay bf16; the config names `unquantized` modules."""
 
     formats: dict[str, Format]
     copied: list[str]
-    kept: list[str]
+    unquantized: list[str]
 
     @property
     def linears(self) -> list[str]:
+        """Names of the quantized weights."""
         return list(self.formats)
 
     def scheme(self, version: str, *, kv_cache: bool) -> Scheme:
-        return Scheme({fusion.module(name): fmt for name, fmt in self.formats.items()}, self.kept, kv_cache, version)
+        """What the config of the checkpoint says of it; `version` is of this package."""
+        return Scheme(
+            {fusion.module(name): fmt for name, fmt in self.formats.items()}, self.unquantized, kv_cache, version
+        )
 
     def units(self, source: TensorSource) -> list[Unit]:
         """In the order of the checkpoint, each unit at its first member's place."""
         alike: dict[str, list[str]] = {}
         for name, fmt in self.formats.items():
             alike.setdefault(fmt.name, []).append(name)
-        found = [unit for name in self.copied for unit in _passed_on(name, source.info(name))]
+        units = [unit for name in self.copied for unit in _passed_on(name, source.info(name))]
         for label, names in alike.items():
             fmt = FORMATS[label]
-            found += [Unit(tuple(group), fmt, _nbytes(source, group)) for group in fusion.groups(names, fmt.sharing)]
-        return sorted(found, key=lambda unit: (natural(unit.name), unit.rows))
+            units += [Unit(tuple(group), fmt, _nbytes(source, group)) for group in fusion.groups(names, fmt.sharing)]
+        return sorted(units, key=lambda unit: (natural(unit.name), unit.rows))
 
 
 def row_bytes(info: TensorInfo) -> int:
@@ -97,11 +116,11 @@ def _passed_on(name: str, info: TensorInfo) -> list[Unit]:
 
 def parts(units: Sequence[Unit], source: TensorSource) -> dict[str, list[int]]:
     """Bytes of the pieces of every tensor that is passed on."""
-    found: dict[str, list[int]] = {}
+    sizes: dict[str, list[int]] = {}
     for unit in units:
         if unit.fmt is None:
-            found.setdefault(unit.name, []).append(unit.rows[1] * row_bytes(source.info(unit.name)))
-    return found
+            sizes.setdefault(unit.name, []).append(unit.rows[1] * row_bytes(source.info(unit.name)))
+    return sizes
 
 
 def make_plan(
@@ -113,8 +132,8 @@ def make_plan(
     tied: bool,
     hidden: int = 0,
 ) -> Plan:
-    """Sort tensors into quantized and kept. `rules`: shell pattern on module names -> format name or `bf16`, the first match wins;
-    `hidden`: features of the model, to tell how stacked experts lie.
+    """Sort tensors into quantized and kept. `rules`: shell pattern on module names -> format name or `bf16`, the first
+    match wins; `hidden`: features of the model, to tell how stacked experts lie.
 
     Raises ConfigError for a pattern that matches no module or parts what a runtime fuses, CheckpointError for a shape
     that the format cannot hold.
@@ -122,18 +141,20 @@ def make_plan(
     matrices = [name for name in source.names() if _is_matrix(name, source.info(name))]
     for name in matrices:
         if name.endswith("gate_up_proj") and len(source.info(name).shape) == 3:
-            experts.require_inputs_first(name, source.info(name), hidden)
+            stacked_experts.require_inputs_first(name, source.info(name), hidden)
     patterns = {**dict.fromkeys(exclude, BF16), **(rules or {})}
     modules = [fusion.module(name) for name in matrices] + (["lm_head"] if tied else [])
     _require_matches(patterns, modules)
     chosen = {name: _chosen(fusion.module(name), patterns, fmt) for name in matrices}
-    formats = {name: found for name, found in chosen.items() if found}
-    for name, found in formats.items():
-        _require_block(name, experts.as_rows(source.info(name)), found)
+    formats = {name: own for name, own in chosen.items() if own}
+    for name, own in formats.items():
+        _require_block(name, stacked_experts.as_rows(source.info(name)), own)
     # a tied lm_head is the embedding: stored once, under the embedding's name
     copied = [name for name in source.names() if name not in formats and not (tied and name == "lm_head.weight")]
-    kept = {fusion.module(name) for name, found in chosen.items() if found is None} | ({"lm_head"} if tied else set())
-    return Plan(formats, copied, sorted(kept))
+    unquantized = {fusion.module(name) for name, own in chosen.items() if own is None} | (
+        {"lm_head"} if tied else set()
+    )
+    return Plan(formats, copied, sorted(unquantized))
 
 
 def outputs(units: Sequence[Unit], source: TensorSource, layout: Layout) -> dict[str, TensorInfo]:
@@ -147,14 +168,15 @@ def outputs(units: Sequence[Unit], source: TensorSource, layout: Layout) -> dict
 
 def places(name: str, unit: Unit, source: TensorSource, layout: Layout) -> Mapping[Role, Place]:
     """Where the values made of one tensor go, by role."""
-    info = experts.as_rows(source.info(name)) if unit.fmt else source.info(name)
+    info = stacked_experts.as_rows(source.info(name)) if unit.fmt else source.info(name)
     if unit.fmt is None:
         return {"weight": Place(name, passed_on(info))}
     return layout.places(fusion.module(name), unit.fmt, info)
 
 
 def kv_outputs(source: TensorSource, layout: Layout) -> dict[str, TensorInfo]:
-    """The KV scales of every attention. Raises CheckpointError when keys have no projection of their own to name them by."""
+    """The KV scales of every attention. Raises CheckpointError when keys have no projection of their own to name them
+    by."""
     keys = [name for name in source.names() if name.endswith(".k_proj.weight")]
     if not keys:
         raise CheckpointError(
@@ -204,9 +226,11 @@ def _require_matches(patterns: Mapping[str, str], modules: Sequence[str]) -> Non
 def _require_block(name: str, info: TensorInfo, fmt: Format) -> None:
     if info.shape[-1] % fmt.block:
         raise CheckpointError(
-            f"tensor {name}", f"{info.shape[-1]} input features", f"a multiple of {fmt.block}, the block of {fmt.name}",
+            f"tensor {name}",
+            f"{info.shape[-1]} input features",
+            f"a multiple of {fmt.block}, the block of {fmt.name}",
             f"add {fusion.module(name)} to quantize.exclude, or use quantize.format=fp8",
-        )  # fmt: skip
+        )
 
 
 def _nbytes(source: TensorSource, names: Iterable[str]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from slipway.errors import CheckpointError
-from slipway.quantization import stacked_experts as experts
+from slipway.quantization import stacked_experts
 from slipway.quantization.fusion import module
 from slipway.quantization.layouts import Layout
 from slipway.streaming.tensor_plan import Plan
@@ -19,20 +19,22 @@ def check_bits(written: TensorSource, source: TensorSource, plan: Plan, layout: 
     """
     bits = parameters = 0.0
     for name, fmt in plan.formats.items():
-        info = experts.as_rows(source.info(name))
+        info = stacked_experts.as_rows(source.info(name))
         stored = [
             written.info(place.name)
             for role, place in layout.places(module(name), fmt, info).items()
             if role not in _SCALARS
         ]
-        found, channels = (
+        stored_bits, channels = (
             8 * sum(t.nbytes for t in stored),
             32 * info.numel / info.shape[-1] if fmt.name == "fp8-dynamic" else 0,
         )
-        if abs(found - channels - fmt.bits * info.numel) > 0.01 * info.numel:
+        if abs(stored_bits - channels - fmt.bits * info.numel) > 0.01 * info.numel:
             raise CheckpointError(
-                f"tensor {name}, labelled {fmt.name}", f"{found / info.numel:.3f} bits per parameter", f"{fmt.bits}",
+                f"tensor {name}, labelled {fmt.name}",
+                f"{stored_bits / info.numel:.3f} bits per parameter",
+                f"{fmt.bits}",
                 "report this: the label and the bytes disagree",
-            )  # fmt: skip
-        bits, parameters = bits + found, parameters + info.numel
+            )
+        bits, parameters = bits + stored_bits, parameters + info.numel
     return bits / parameters if parameters else 0.0

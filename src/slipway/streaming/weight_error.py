@@ -18,10 +18,12 @@ class WeightError:
     )  # weights that `gptq` could not round: no inputs, or stacked experts
 
     def add(self, name: str, exact: torch.Tensor, rounded: torch.Tensor) -> None:
+        """Count a weight, or rows of it: as it was and as a runtime reads it, of one shape."""
         self.reference[name] = float(exact.float().square().sum(dtype=torch.float64))
         self.squared[name] = float((exact.float() - rounded.float()).square().sum(dtype=torch.float64))
 
     @property
     def relative(self) -> float:
+        """Squared error over squared weights, of all that was added; 0 of nothing."""
         total = sum(self.reference.values())
         return sum(self.squared.values()) / total if total else 0.0

@@ -14,9 +14,10 @@ from slipway.weights.lora import CONFIG, WEIGHTS, LoraAdapter
 
 
 def check_adapter(directory: Path, base: Checkpoint, params: TrainConfig) -> int:
-    """Trained parameters. Raises AdapterError naming file or tensor: cut short, NaN, of another rank, or on no base tensor."""
+    """Trained parameters. Raises AdapterError naming file or tensor: cut short, NaN, of another rank, or on no base
+    tensor."""
     adapter = LoraAdapter(directory)
-    updates = adapter.land(open_checkpoint(base))
+    updates = adapter.match(open_checkpoint(base))
     if not updates:
         raise AdapterError(
             f"adapter {directory / WEIGHTS}", "no tensors", "a LoRA pair for each module in train.targets", _AGAIN

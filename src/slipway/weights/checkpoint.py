@@ -32,12 +32,9 @@ def open_checkpoint(artifact: Artifact) -> WeightSource:
     return Shards.open(path)
 
 
-def model_dir(artifact: Artifact) -> Path:
-    """The directory with `config.json` and the tokenizer; it also has the weights, unless `is_virtual`."""
-    return artifact.path
-
-
 def is_virtual(artifact: Artifact) -> bool:
+    """Whether a checkpoint is base + adapter, merged when read; its directory then has config and tokenizer, no
+    weights."""
     return (artifact.path / VIRTUAL).exists()
 
 
@@ -59,7 +56,8 @@ _AGAIN = "run the pipeline again: it makes what is missing"
 
 
 def write_virtual(out: Path, base: Checkpoint, adapter: Adapter) -> None:
-    """Write `virtual.json` into an artifact's directory in the store, `<root>/<kind>/<name>`: base and adapter by reference."""
+    """Write `virtual.json` into an artifact's directory in the store, `<root>/<kind>/<name>`: base and adapter by
+    reference."""
     root = out.parent.parent
     refs = {"base": reference_to(base, root), "adapter": reference_to(adapter, root)}
     write_atomic(out / VIRTUAL, json.dumps(refs, indent=1) + "\n")

@@ -1,4 +1,6 @@
-"""Checkpoints that point at a user's model directory instead of copying it, kept honest. No torch: orchestrators import this."""
+"""Checkpoints that point at a user's model directory instead of copying it, checked before use.
+
+No torch: orchestrators import this."""
 
 from __future__ import annotations
 
@@ -23,8 +25,8 @@ def absolute(params: ModelConfig) -> ModelConfig:
 
 
 def fetch_extra(params: ModelConfig, store: Path) -> dict[str, str]:
-    """What the key of stage `fetch` must know besides its params: where the user's files are, seen from the folder that holds the
-    store, and their names, sizes and times."""
+    """What the key of stage `fetch` must know besides its params: where the user's files are, seen from the folder that
+    holds the store, and their names, sizes and times."""
     if params.source != "directory" or params.directory is None:
         return {}
     root = Path(params.directory).expanduser()

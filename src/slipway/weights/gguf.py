@@ -51,19 +51,24 @@ class GgufSource:
 
     @functools.cache  # noqa: B019 - lists of 49k tokens are slow to decode, and the source lives as long as its stage
     def field(self, key: str) -> Any:
+        """The value of a key of the GGUF header."""
         return self._reader.fields[key].contents()
 
     @property
     def metadata(self) -> Mapping[str, str]:
+        """The types of the file's tensors."""
         return {"quantization": "+".join(sorted({t.tensor_type.name for t in self._reader.tensors}))}
 
     def names(self) -> list[str]:
+        """Tensor names in their natural order."""
         return list(self._tensors)
 
     def info(self, name: str) -> TensorInfo:
+        """dtype and shape of a tensor, without reading it. Raises CheckpointError when it is absent."""
         return TensorInfo(torch.bfloat16, tuple(int(n) for n in reversed(self._tensors[name].shape)))
 
     def read(self, name: str) -> torch.Tensor:
+        """The dequantized tensor in bf16 [O, I], in the order of rows that Hugging Face uses."""
         tensor = self._tensors[name]
         weight = torch.from_numpy(gguf.dequantize(tensor.data, tensor.tensor_type).copy()).reshape(
             self.info(name).shape

@@ -1,8 +1,8 @@
 """What a resumable job has finished: one JSON line a tensor, after a first line that says what the job is.
 
 A job goes on only if it is the same job: tool version, parameters, base, adapter and calibration data. A line cut short
-by a kill is cut off, so is all that follows a line that is none (a disk that lost power); the recorded digests are checked
-against the bytes, so nothing here needs to be flushed.
+by a kill is cut off, so is all that follows a line that is none (a disk that lost power); the recorded digests are
+checked against the bytes, so nothing here needs to be flushed.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import IO, Any, Self
 from slipway.errors import ConfigError, ResourceError
 from slipway.system.locks import holder, lock_open_file
 
-NAME = "resume.jsonl"
+RESUME_FILE = "resume.jsonl"
 
 
 class Journal:
-    """The journal at `file`; `identity` is the job's. Raises ConfigError when it belongs to another job, ResourceError while
-    another process works on it."""
+    """The journal at `file`; `identity` is the job's. Raises ConfigError when it belongs to another job, ResourceError
+    while another process works on it."""
 
     def __init__(self, file: Path, identity: Mapping[str, Any]) -> None:
         self.digests: dict[str, str] = {}
@@ -40,6 +40,7 @@ class Journal:
             raise
 
     def record(self, name: str, digest: str) -> None:
+        """Add a finished tensor and the sha256 of its bytes; from any thread."""
         self._write({"tensor": name, "sha256": digest})
 
     def _write(self, line: Mapping[str, Any]) -> None:
@@ -66,15 +67,15 @@ def _take(path: Path, file: IO[str]) -> None:
 
 def _lines(file: Path) -> tuple[list[dict[str, Any]], int]:
     """The whole lines at the beginning, and their bytes."""
-    found: list[dict[str, Any]] = []
+    recorded: list[dict[str, Any]] = []
     size = 0
     for line in file.read_bytes().splitlines(keepends=True):
         parsed = _parsed(line)
-        if parsed is None or (found and not {"tensor", "sha256"} <= parsed.keys()):
+        if parsed is None or (recorded and not {"tensor", "sha256"} <= parsed.keys()):
             break
-        found.append(parsed)
+        recorded.append(parsed)
         size += len(line)
-    return found, size
+    return recorded, size
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
@@ -87,11 +88,13 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
     return parsed if isinstance(parsed, dict) else None
 
 
-def _same_job(file: Path, found: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+def _same_job(file: Path, recorded: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
     wanted = json.loads(json.dumps(dict(identity)))
-    for key in sorted(found.keys() | wanted.keys()):
-        if found.get(key) != wanted.get(key):
+    for key in sorted(recorded.keys() | wanted.keys()):
+        if recorded.get(key) != wanted.get(key):
             raise ConfigError(
-                f"unfinished work in {file.parent}", f"made with {key} = {found.get(key)}", f"{key} = {wanted.get(key)} to go on",
+                f"unfinished work in {file.parent}",
+                f"made with {key} = {recorded.get(key)}",
+                f"{key} = {wanted.get(key)} to go on",
                 f"delete {file.parent} to start anew, or run with what it was started with",
-            )  # fmt: skip
+            )

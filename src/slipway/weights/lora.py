@@ -4,12 +4,12 @@
     W'    = bf16(fp32(fp32(W) + delta))
     s     = alpha / r,  or alpha / sqrt(r) with use_rslora, computed in fp64
 
-The merge is the correctly rounded one: the sum over the rank and its product with the fp64 value of s are exact, and delta is
-that number rounded once to fp32 (to nearest, ties to even; a zero is +0). The factors are fp32, or fp16 or bf16, which fp32
-holds exactly; of an fp64 factor its fp32 rounding counts. So the bytes depend on neither the processor, the BLAS, the number
-of threads, nor the rows that are merged at a time (`rounded_merge` has the way there). PEFT's merge into the base upcast to
-fp32 sums in fp32 in an order of its own: rounded to bf16 it is at most one step away, and in few elements. Adding in bf16
-(PEFT's merge into a bf16 base) rounds twice and gives other bits.
+The merge is the correctly rounded one: the sum over the rank and its product with the fp64 value of s are exact, and
+delta is that number rounded once to fp32 (to nearest, ties to even; a zero is +0). The factors are fp32, or fp16 or
+bf16, which fp32 holds exactly; of an fp64 factor its fp32 rounding counts. So the bytes depend on neither the
+processor, the BLAS, the number of threads, nor the rows that are merged at a time (`rounded_merge` has the way there).
+PEFT's merge into the base upcast to fp32 sums in fp32 in an order of its own: rounded to bf16 it is at most one step
+away, and in few elements. Adding in bf16 (PEFT's merge into a bf16 base) rounds twice and gives other bits.
 
 `rank_pattern` and `alpha_pattern` override r and alpha per module, `fan_in_fan_out` means W is stored [in, out],
 `modules_to_save` replaces whole tensors. Everything else that changes what a merge means is refused by name.
@@ -45,10 +45,28 @@ _HANDLED = {
     "bias",
 }
 _WITHOUT_EFFECT_ON_A_MERGE = {
-    "alora_invocation_string", "auto_mapping", "base_model_name_or_path", "corda_config", "eva_config", "exclude_modules", "inference_mode",
-    "init_lora_weights", "layers_pattern", "layers_to_transform", "loftq_config", "lora_dropout", "lora_ga_config", "megatron_core",
-    "peft_type", "peft_version", "qalora_group_size", "revision", "runtime_config", "target_modules", "task_type",
-}  # fmt: skip
+    "alora_invocation_string",
+    "auto_mapping",
+    "base_model_name_or_path",
+    "corda_config",
+    "eva_config",
+    "exclude_modules",
+    "inference_mode",
+    "init_lora_weights",
+    "layers_pattern",
+    "layers_to_transform",
+    "loftq_config",
+    "lora_dropout",
+    "lora_ga_config",
+    "megatron_core",
+    "peft_type",
+    "peft_version",
+    "qalora_group_size",
+    "revision",
+    "runtime_config",
+    "target_modules",
+    "task_type",
+}
 _CHANGES_THE_BASE = (
     "pissa",
     "olora",
@@ -82,6 +100,7 @@ class LoraAdapter:
             raise AdapterError(err.thing, err.value, err.expected, err.next_step) from err
 
     def names(self) -> list[str]:
+        """Names of the adapter's tensors, as stored."""
         return self._shards.names()
 
     def read(self, name: str) -> torch.Tensor:
@@ -93,7 +112,7 @@ class LoraAdapter:
                 err.thing, err.value, err.expected, "train again with a lower learning rate, or copy the file again"
             ) from err
 
-    def land(self, base: TensorSource) -> dict[str, Update]:
+    def match(self, base: TensorSource) -> dict[str, Update]:
         """Base tensor -> its update. Every adapter tensor must land on a base tensor of matching shape."""
         updates: dict[str, Update] = {}
         bases = set(base.names())
@@ -143,7 +162,7 @@ class LoraAdapter:
     def _saved_target(self, name: str) -> str:
         target = name.removeprefix(_PREFIX)
         module = target.rsplit(".", 1)[0]
-        if any(module == kept or module.endswith(f".{kept}") for kept in self.config.get("modules_to_save") or ()):
+        if any(module == saved or module.endswith(f".{saved}") for saved in self.config.get("modules_to_save") or ()):
             return target
         raise AdapterError(
             f"adapter tensor {name}",
@@ -153,6 +172,7 @@ class LoraAdapter:
         )
 
     def rank(self, module: str) -> int:
+        """r of a module: `rank_pattern`'s, else the adapter's."""
         return int(_by_pattern(self.config.get("rank_pattern"), module, self.config["r"]))
 
     def scaling(self, module: str) -> float:

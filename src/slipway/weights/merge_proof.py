@@ -1,7 +1,7 @@
 """Proof that a merge is what it says, by routes that share no arithmetic with it.
 
-Layers: PEFT itself merges sampled modules in fp32. Rounded to bf16 its weights are ours but for few elements, which are one
-bf16 step away: PEFT's fp32 sum has an error, ours is exact before it is rounded (`slipway.weights.rounded_merge`).
+Layers: PEFT itself merges sampled modules in fp32. Rounded to bf16 its weights are ours but for few elements, which are
+one bf16 step away: PEFT's fp32 sum has an error, ours is exact before it is rounded (`slipway.weights.rounded_merge`).
 Logits: PEFT runs base + unmerged adapter in fp32; the merged bf16 weights must give nearly the same logits.
 """
 
@@ -25,8 +25,9 @@ from slipway.weights.shards import LowRank, TensorSource
 
 _MAX_PARAMETERS = 3e9  # above this two CPU forward passes take longer than the rest of the merge
 _SEED = 17
-# An fp32 sum errs by about sqrt(r) 2^-24 of the update and a bf16 step is 2^-8 of the weight, so a share of about sqrt(r) 2^-16
-# |update| / |weight| falls on another side. Measured: 2e-6 to 2e-4 for ranks 8 to 192 and updates of 0.04 to 20 times the weights.
+# An fp32 sum errs by about sqrt(r) 2^-24 of the update and a bf16 step is 2^-8 of the weight, so a share of about
+# sqrt(r) 2^-16 |update| / |weight| falls on another side. Measured: 2e-6 to 2e-4 for ranks 8 to 192 and updates of 0.04
+# to 20 times the weights.
 _MAX_SHARE, _ALWAYS = 1e-3, 8  # of a tensor's elements; this many are too few to be a share
 
 
@@ -53,9 +54,11 @@ def prove_layers(base: TensorSource, merged: MergedSource, adapter: LoraAdapter,
         if far.any() or differing > _ALWAYS + _MAX_SHARE * ours.numel():
             raise CheckpointError(
                 f"merge proof of {name}",
-                f"{differing} of {ours.numel()} values differ from PEFT's merge, {int(far.sum())} of them by more than one bf16 step",
-                f"at most {_MAX_SHARE:.1%}, each by one step", "report this with the versions of torch and peft",
-            )  # fmt: skip
+                f"{differing} of {ours.numel()} values differ from PEFT's merge, "
+                f"{int(far.sum())} of them by more than one bf16 step",
+                f"at most {_MAX_SHARE:.1%}, each by one step",
+                "report this with the versions of torch and peft",
+            )
         shares[name] = differing / ours.numel()
     return shares
 
@@ -79,7 +82,8 @@ def _fp32_error(weight: torch.Tensor, update: LowRank) -> torch.Tensor:
 def peft_merge(
     base: TensorSource, merged: MergedSource, adapter: LoraAdapter, names: Sequence[str]
 ) -> dict[str, torch.Tensor]:
-    """bf16 tensors of `names` as PEFT merges them into an fp32 base: it reads the adapter's config, patterns included, itself."""
+    """bf16 tensors of `names` as PEFT merges them into an fp32 base: it reads the adapter's config, patterns included,
+    itself."""
     skeleton = torch.nn.Module()
     for name in names:
         _plant(
@@ -131,27 +135,32 @@ def why_no_logits(base: TensorSource, *, base_is_virtual: bool) -> str | None:
 
 
 def prove_logits(base_dir: Path, adapter_dir: Path, merged: TensorSource, tokens: int) -> Mapping[str, float]:
-    """Differences between the logits of the merge and of base + adapter, both run in fp32, on `tokens` fixed random tokens."""
+    """Differences between the logits of the merge and of base + adapter, both run in fp32, on `tokens` fixed random
+    tokens."""
     model = AutoModelForCausalLM.from_pretrained(base_dir, dtype=torch.float32)
     ids = torch.randint(model.config.vocab_size, (1, tokens), generator=torch.Generator().manual_seed(_SEED))
     with torch.inference_mode():
         adapted = PeftModel.from_pretrained(model, adapter_dir)
-        want = adapted(ids).logits[0]
+        expected = adapted(ids).logits[0]
         model = adapted.unload()
         state = model.state_dict()
         for name in merged.names():
             state[name].copy_(merged.read(name))
-        got = model(ids).logits[0]
-    return compare(want, got)
+        actual = model(ids).logits[0]
+    return compare(expected, actual)
 
 
-def compare(want: torch.Tensor, got: torch.Tensor) -> dict[str, float]:
-    """Figures of two logit tables [tokens, vocabulary]; KL(want || got) in nats per token."""
-    kl = functional.kl_div(got.log_softmax(-1), want.log_softmax(-1), log_target=True, reduction="none").sum(-1).mean()
+def compare(expected: torch.Tensor, actual: torch.Tensor) -> dict[str, float]:
+    """Figures of two logit tables [tokens, vocabulary]; KL(expected || actual) in nats per token."""
+    kl = (
+        functional.kl_div(actual.log_softmax(-1), expected.log_softmax(-1), log_target=True, reduction="none")
+        .sum(-1)
+        .mean()
+    )
     return {
-        "mean_abs": float((want - got).abs().mean()),
-        "max_abs": float((want - got).abs().max()),
+        "mean_abs": float((expected - actual).abs().mean()),
+        "max_abs": float((expected - actual).abs().max()),
         "kl": float(kl),
-        "top1_agreement": float((want.argmax(-1) == got.argmax(-1)).float().mean()),
-        "tokens": float(want.shape[0]),
+        "top1_agreement": float((expected.argmax(-1) == actual.argmax(-1)).float().mean()),
+        "tokens": float(expected.shape[0]),
     }

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 
 from slipway.weights.lora import LoraAdapter
-from slipway.weights.shards import Recipe, TensorInfo, WeightSource, require_finite
+from slipway.weights.shards import MergeRecipe, TensorInfo, WeightSource, require_finite
 
 
 class MergedSource:
@@ -15,29 +15,34 @@ class MergedSource:
 
     def __init__(self, base: WeightSource, adapter: LoraAdapter) -> None:
         self._base, self._adapter = base, adapter
-        self.updates = adapter.land(base)
+        self.updates = adapter.match(base)
 
     @property
     def metadata(self) -> Mapping[str, str]:
+        """The `__metadata__` of the files' headers."""
         return self._base.metadata
 
     def names(self) -> list[str]:
+        """Tensor names in their natural order."""
         return self._base.names()
 
     def info(self, name: str) -> TensorInfo:
+        """dtype and shape of a tensor as it is read: bf16 where the base stores floats."""
         info = self._base.info(name)
         return TensorInfo(torch.bfloat16, info.shape) if info.dtype.is_floating_point else info
 
-    def recipe(self, name: str) -> Recipe:
+    def recipe(self, name: str) -> MergeRecipe:
+        """How the tensor comes to be: stored bytes and products to add."""
         update = self.updates.get(name)
         if update is None:
             return self._base.recipe(name)
         if update.replacement:
-            return Recipe(self._adapter.stored(), update.replacement, ())
+            return MergeRecipe(self._adapter.stored(), update.replacement, ())
         below = self._base.recipe(name)
-        return Recipe(below.stored, below.name, (*below.updates, self._adapter.product(update)))
+        return MergeRecipe(below.stored, below.name, (*below.updates, self._adapter.product(update)))
 
     def read(self, name: str) -> torch.Tensor:
+        """The merged tensor in bf16; others than floats as stored. Raises CheckpointError when it is not finite."""
         weight = self._base.read(name)
         if name in self.updates:
             weight = self._adapter.apply(weight, self.updates[name])

@@ -4,14 +4,15 @@
     W'    = bf16(fp32(fp32(W) + delta))          A [r, I], B [O, r], W [O, I]
 
 A BLAS sums over k in an order that depends on the processor, the number of rows and of threads, and every order rounds
-otherwise. So a product is trusted only as far as its error bound. Rounding and addition are monotone: when both ends of the
-interval around a computed product give the same W', that is the W' of the exact product. Three steps of growing precision,
-each for the elements that the one before left open:
+otherwise. So a product is trusted only as far as its error bound. Rounding and addition are monotone: when both ends of
+the interval around a computed product give the same W', that is the W' of the exact product. Three steps of growing
+precision, each for the elements that the one before left open:
 
-1. By BLAS. In any order a sum of r products errs by at most r u sum_k |B[i, k] A[k, j]|, u = 2^-24 in fp32 (Jeannerod and Rump,
-   2013), and the last sum is at most ||B[i]|| ||A[:, j]||. Leaves open about 1 element in 1,000 (rank 16, updates a tenth of the
-   weights); the share grows with r^1.5 in fp32, so that large ranks are multiplied in fp64 and rounded to fp32.
-   On a GPU, which has bandwidth to spare and would wait for what the CPU decides, every product is fp64 until its error is added.
+1. By BLAS. In any order a sum of r products errs by at most r u sum_k |B[i, k] A[k, j]|, u = 2^-24 in fp32
+   (Jeannerod and Rump, 2013), and the last sum is at most ||B[i]|| ||A[:, j]||. Leaves open about 1 element in 1,000
+   (rank 16, updates a tenth of the weights); the share grows with r^1.5 in fp32, so that large ranks are multiplied in
+   fp64 and rounded to fp32. On a GPU, which has bandwidth to spare and would wait for what the CPU decides, every
+   product is fp64 until its error is added.
 2. In fp64, where a product of two fp32 values is exact: u = 2^-53. Leaves open about 1 element in 10^7 or fewer.
 3. In rational numbers. Here exact ties are decided.
 
@@ -42,8 +43,9 @@ _BAND = 1 << 20  # elements of a product at a time in `merge`
 class Factors:
     """A low-rank update on the device that merges it, with the error bound of its products.
 
-    `update` holds the exact factors on the CPU; `a` [r, I] and `b` = s * B [O, r] are fp32 or fp64 on the device; `bound` [O], of
-    the product's dtype, is at least the error of every element of a row of `product`, and of the additions in `add_product`.
+    `update` holds the exact factors on the CPU; `a` [r, I] and `b` = s * B [O, r] are fp32 or fp64 on the device;
+    `bound` [O], of the product's dtype, is at least the error of every element of a row of `product`, and of the
+    additions in `add_product`.
     """
 
     update: LowRank
@@ -68,7 +70,8 @@ class Factors:
         return cls(update, a.to(dtype), b.to(dtype), bound if wide else bound.float())
 
     def product(self, begin: int, count: int) -> torch.Tensor:
-        """Rows `begin` and on of s * (B @ A), [count, I]: fp32, or fp64 where `wide`; an element is off by less than its row's bound."""
+        """Rows `begin` and on of s * (B @ A), [count, I]: fp32, or fp64 where `wide`; an element is off by less than
+        its row's bound."""
         product = self.b[begin : begin + count] @ self.a
         return product.to(self.bound.dtype)
 
@@ -82,8 +85,8 @@ class Open:
 
 
 def _is_fp32(rank: int, columns: int, device: torch.device) -> bool:
-    """Whether a product of this rank and width is made in fp32 here, measured: 4/3 errs in the same direction in every term when
-    it is cut to fewer bits, as TF32 and bf16 modes do."""
+    """Whether a product of this rank and width is made in fp32 here, measured: 4/3 errs in the same direction in every
+    term when it is cut to fewer bits, as TF32 and bf16 modes do."""
     a, b = torch.full((rank, columns), 4 / 3, device=device), torch.full((16, rank), 4 / 3, device=device)
     exact = rank * float(torch.tensor(4 / 3)) ** 2
     return bool(((b @ a).double() - exact).abs().amax() <= (rank + 1) * _U32 * exact)
@@ -94,10 +97,10 @@ def add_product(
 ) -> torch.Tensor:
     """out, low = bf16(W + product), at the upper and at the lower end of the product's error.
 
-    weight floating [R, I]; product [R, I] and bound [R], both fp32 or both fp64; out and low bf16 [R, I]; all apart. Where `out`
-    and `low` are equal, that is the correctly rounded merge; see `still_open` for the rest. Returns max|W + product|, fp32 scalar, before
-    rounding: rounding is monotone, so rounded it is max|out|. A compiler may leave out a rounding between two steps, but not
-    one of a result.
+    weight floating [R, I]; product [R, I] and bound [R], both fp32 or both fp64; out and low bf16 [R, I]; all apart.
+    Where `out` and `low` are equal, that is the correctly rounded merge; see `still_open` for the rest. Returns max|W +
+    product|, fp32 scalar, before rounding: rounding is monotone, so rounded it is max|out|. A compiler may leave out a
+    rounding between two steps, but not one of a result.
     """
     base, error = weight.float(), bound.unsqueeze(1)
     upper, lower = base + (product + error).float(), base + (product - error).float()
@@ -107,7 +110,8 @@ def add_product(
 
 
 def still_open(weight: torch.Tensor, out: torch.Tensor, low: torch.Tensor, begin: int) -> Open:
-    """The elements in which `out` and `low` differ; weight as it was, all three [R, I]; `begin`: the band's first row."""
+    """The elements in which `out` and `low` differ; weight as it was, all three [R, I]; `begin`: the band's first
+    row."""
     upper, lower = out.view(torch.int16).view(-1), low.view(torch.int16).view(-1)
     if upper.device.type == "cpu":  # NumPy skips runs of zeros: 12 against 58 us for 2^18 elements
         at = torch.from_numpy((upper.numpy() != lower.numpy()).nonzero()[0])
@@ -117,10 +121,11 @@ def still_open(weight: torch.Tensor, out: torch.Tensor, low: torch.Tensor, begin
 
 
 def settle(out: torch.Tensor, first_row: int, factors: Factors, opens: Sequence[Open]) -> torch.Tensor:
-    """Put the right values into the open elements of `out`, bf16 [R, I], which starts at row `first_row` of the whole weight.
+    """Put the right values into the open elements of `out`, bf16 [R, I], which starts at row `first_row` of the whole
+    weight.
 
-    Returns the largest magnitude among the open elements before and after, bf16 scalar on the CPU: where it is that of all of
-    `out` or more, the largest magnitude of `out` may have changed.
+    Returns the largest magnitude among the open elements before and after, bf16 scalar on the CPU: where it is that of
+    all of `out` or more, the largest magnitude of `out` may have changed.
     """
     index, weight = torch.cat([part.index for part in opens]), torch.cat([part.weight for part in opens])
     if not len(index):
@@ -136,7 +141,8 @@ def settle(out: torch.Tensor, first_row: int, factors: Factors, opens: Sequence[
 
 
 def merge(weight: torch.Tensor, update: LowRank) -> torch.Tensor:
-    """The correctly rounded merge of a whole weight [O, I] and an update, on the CPU: bf16 [O, I]. NaN and Inf come through."""
+    """The correctly rounded merge of a whole weight [O, I] and an update, on the CPU: bf16 [O, I]. NaN and Inf come
+    through."""
     factors, out, opens = Factors.of(update, weight.device), torch.empty_like(weight, dtype=torch.bfloat16), []
     step = max(1, _BAND // max(weight.shape[1], 1))
     for begin in range(0, weight.shape[0], step):

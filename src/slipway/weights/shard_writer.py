@@ -1,8 +1,10 @@
-"""Writing safetensors shards: planned first, filled in any order by any thread, published last, resumable after kill -9.
+"""Writing safetensors shards: planned first, filled in any order by any thread, published last, resumable after kill
+-9.
 
-Every name, dtype and shape is known before the first byte, so headers are laid out at once and parts go to fixed offsets
-of `<shard>.partial`. A shard whose tensors are all there is flushed and takes its name; the index is written last. With a
-`Journal`, every finished tensor is recorded by sha256: a second run checks those bytes and writes only what is left.
+Every name, dtype and shape is known before the first byte, so headers are laid out at once and parts go to fixed
+offsets of `<shard>.partial`. A shard whose tensors are all there is flushed and takes its name; the index is written
+last. With a `Journal`, every finished tensor is recorded by sha256: a second run checks those bytes and writes only
+what is left.
 """
 
 from __future__ import annotations
@@ -25,48 +27,11 @@ from slipway.errors import CheckpointError, ResourceError
 from slipway.system.files import fsync_directory, write_atomic
 from slipway.system.progress import Progress
 from slipway.weights.journal import Journal
-from slipway.weights.shards import INDEX, LABELS, SINGLE, TensorInfo, TensorSource
+from slipway.weights.shard_layout import file_layout, plan_shards
+from slipway.weights.shards import INDEX, SINGLE, TensorInfo, TensorSource
 
 _BUG = "report this: the plan and the stage disagree"
 _READ = 1 << 23  # bytes a read when digests are checked
-
-
-def split(plan: Mapping[str, TensorInfo], max_bytes: float) -> list[dict[str, TensorInfo]]:
-    """Cut a plan into shards of at most `max_bytes` in its own order; a tensor larger than that gets a shard of its own."""
-    shards: list[dict[str, TensorInfo]] = [{}]
-    room = max_bytes
-    for name, info in plan.items():
-        if shards[-1] and info.nbytes > room:
-            shards.append({})
-            room = max_bytes
-        shards[-1][name] = info
-        room -= info.nbytes
-    return shards
-
-
-def _layout(tensors: Mapping[str, TensorInfo]) -> tuple[bytes, dict[str, int], int]:
-    """Bytes before the data, each tensor's offset in the file, and the file's size. Widest dtype first keeps tensors aligned."""
-    ordered = sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0]))
-    begins, at = {}, 0
-    for name, info in ordered:
-        begins[name] = at
-        at += info.nbytes
-    entries = {
-        name: {
-            "dtype": LABELS[info.dtype],
-            "shape": list(info.shape),
-            "data_offsets": [begins[name], begins[name] + info.nbytes],
-        }
-        for name, info in ordered
-    }
-    header = json.dumps({"__metadata__": {"format": "pt"}, **entries}, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)
-    start = 8 + len(header)
-    return (
-        len(header).to_bytes(8, "little") + header,
-        {name: start + begin for name, begin in begins.items()},
-        start + at,
-    )
 
 
 def _require_space(out: Path, size: int) -> None:
@@ -84,8 +49,8 @@ class _Shard:
 
     def __init__(self, file: Path, tensors: Mapping[str, TensorInfo]) -> None:
         self.file, self.partial, self.tensors = file, file.with_name(f"{file.name}.partial"), dict(tensors)
-        self.header, self.offsets, self.size = _layout(tensors)
-        self.left: set[str] = set()
+        self.header, self.offsets, self.size = file_layout(tensors)
+        self.remaining: set[str] = set()
         self.fd = -1
 
     def start(self, fresh: bool) -> None:
@@ -131,8 +96,8 @@ def part_key(name: str, index: int, count: int) -> str:
 class ShardWriter:
     """Writes planned tensors into shards; every method may be called from any thread, one thread a part.
 
-    A tensor is one part unless `parts` says in how many bytes each it is cut. Without a journal a failed run leaves nothing;
-    with one it leaves what the next run goes on from."""
+    A tensor is one part unless `parts` says in how many bytes each it is cut. Without a journal a failed run leaves
+    nothing; with one it leaves what the next run goes on from."""
 
     def __init__(
         self,
@@ -146,7 +111,7 @@ class ShardWriter:
         self._parts = {
             key: part for name, info in plan.items() for key, part in _cut(name, (parts or {}).get(name, [info.nbytes]))
         }
-        shards = split(plan, max_bytes)
+        shards = plan_shards(plan, max_bytes)
         files = (
             [SINGLE]
             if len(shards) == 1
@@ -155,7 +120,7 @@ class ShardWriter:
         self._shards = [_Shard(out / file, tensors) for file, tensors in zip(files, shards, strict=True)]
         self._of = {name: shard for shard in self._shards for name in shard.tensors}
         for key, part in self._parts.items():
-            self._of[part.tensor].left.add(key)
+            self._of[part.tensor].remaining.add(key)
         self._hashes: dict[str, Any] = {}
         self._at = dict.fromkeys(self._parts, 0)
         self._lock = threading.Lock()
@@ -181,7 +146,7 @@ class ShardWriter:
         for key in keys:
             if self.digests.pop(key, None):
                 self._at[key] = 0
-                self._of[self._parts[key].tensor].left.add(key)
+                self._of[self._parts[key].tensor].remaining.add(key)
 
     def read(self, name: str) -> torch.Tensor:
         """A finished tensor, from the file."""
@@ -193,28 +158,29 @@ class ShardWriter:
         return out
 
     def _take_back(self, digests: Mapping[str, str]) -> None:
-        """Keep the recorded parts whose bytes are what was recorded. Shards stay open until `close`: some may be dropped."""
+        """Keep the recorded parts whose bytes are what was recorded. Shards stay open until `close`: some may be
+        dropped."""
         for key, digest in digests.items():
             if key in self._parts and self._digest(self._parts[key]) == digest:
                 self.digests[key] = digest
-                self._of[self._parts[key].tensor].left.discard(key)
+                self._of[self._parts[key].tensor].remaining.discard(key)
 
     def _digest(self, part: _Part) -> str:
-        shard, left = self._of[part.tensor], part.nbytes
-        at, found = shard.offsets[part.tensor] + part.offset, hashlib.sha256()
-        while left:
-            data = os.pread(shard.fd, min(left, _READ), at)
+        shard, remaining = self._of[part.tensor], part.nbytes
+        at, sha = shard.offsets[part.tensor] + part.offset, hashlib.sha256()
+        while remaining:
+            data = os.pread(shard.fd, min(remaining, _READ), at)
             if not data:
                 break
-            found.update(data)
-            at, left = at + len(data), left - len(data)
-        return found.hexdigest()
+            sha.update(data)
+            at, remaining = at + len(data), remaining - len(data)
+        return sha.hexdigest()
 
     def write(self, name: str, tensor: torch.Tensor) -> None:
         """Put one planned tensor in its place. A name, dtype or shape outside the plan is a CheckpointError."""
-        got, want = TensorInfo(tensor.dtype, tuple(tensor.shape)), self._plan.get(name)
-        if got != want or self._at.get(name):
-            raise CheckpointError(f"tensor {name} to write", got, f"{want}, once", _BUG)
+        actual, planned = TensorInfo(tensor.dtype, tuple(tensor.shape)), self._plan.get(name)
+        if actual != planned or self._at.get(name):
+            raise CheckpointError(f"tensor {name} to write", actual, f"{planned}, once", _BUG)
         self.append(name, bytes_of(tensor))
 
     def append(self, key: str, data: memoryview) -> None:
@@ -235,8 +201,8 @@ class ShardWriter:
             self.digests[key] = digest
             if self._journal:
                 self._journal.record(key, digest)
-            shard.left.remove(key)
-            whole = not shard.left
+            shard.remaining.remove(key)
+            whole = not shard.remaining
         if whole:
             shard.publish()
 
@@ -296,7 +262,8 @@ def _pwrite(fd: int, data: memoryview, offset: int) -> None:
 
 
 def write_shards(source: TensorSource, out: Path, max_bytes: float, progress: Progress) -> None:
-    """Write every tensor of `source`, one in memory at a time, into safetensors shards of at most `max_bytes` in `out`."""
+    """Write every tensor of `source`, one in memory at a time, into safetensors shards of at most `max_bytes` in
+    `out`."""
     plan = {name: source.info(name) for name in source.names()}
     total, done = sum(info.nbytes for info in plan.values()), 0
     with ShardWriter(out, plan, max_bytes) as writer:

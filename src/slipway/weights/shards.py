@@ -54,10 +54,12 @@ class TensorInfo:
 
     @property
     def numel(self) -> int:
+        """Elements."""
         return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
+        """Bytes of the elements."""
         return self.numel * self.dtype.itemsize
 
 
@@ -65,13 +67,17 @@ class TensorSource(Protocol):
     """Named tensors whose shapes are known without reading them."""
 
     @property
-    def metadata(self) -> Mapping[str, str]: ...
+    def metadata(self) -> Mapping[str, str]:
+        """The `__metadata__` of the files' headers."""
 
-    def names(self) -> list[str]: ...
+    def names(self) -> list[str]:
+        """Tensor names in their natural order."""
 
-    def info(self, name: str) -> TensorInfo: ...
+    def info(self, name: str) -> TensorInfo:
+        """dtype and shape of a tensor, without reading it. Raises CheckpointError when it is absent."""
 
-    def read(self, name: str) -> torch.Tensor: ...
+    def read(self, name: str) -> torch.Tensor:
+        """The tensor, on the CPU. Raises CheckpointError when it is absent or not finite."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ class LowRank:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class MergeRecipe:
     """How a tensor comes to be: stored bytes, then products added, rounded to bf16 after each."""
 
     stored: Shards
@@ -98,9 +104,11 @@ class Recipe:
 
 
 class WeightSource(TensorSource, Protocol):
-    """A TensorSource that also tells where its bytes are, for those who read in bands and merge on a device of their own."""
+    """A TensorSource that also tells where its bytes are, for those who read in bands and merge on a device of their
+    own."""
 
-    def recipe(self, name: str) -> Recipe: ...
+    def recipe(self, name: str) -> MergeRecipe:
+        """How the tensor comes to be: stored bytes and products to add."""
 
 
 @dataclass(frozen=True)
@@ -133,14 +141,17 @@ class Shards:
 
     @classmethod
     def open_file(cls, file: Path) -> Shards:
+        """One safetensors file. Raises CheckpointError naming file and tensor."""
         return cls(*read_header(file))
 
     @property
     def metadata(self) -> Mapping[str, str]:
+        """The `__metadata__` of the files' headers."""
         return self._metadata
 
     def fingerprint(self) -> str:
-        """sha256 over every file's name, size and time of change and every header: tells a changed checkpoint without reading it."""
+        """sha256 over every file's name, size and time of change and every header: tells a changed checkpoint without
+        reading it."""
         files = sorted({place.file for place in self._places.values()})
         doc = [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files]
         doc += [[n, str(p.info.dtype), p.info.shape, p.offset] for n, p in sorted(self._places.items())]
@@ -154,6 +165,7 @@ class Shards:
         return name in self._places
 
     def info(self, name: str) -> TensorInfo:
+        """dtype and shape of a tensor, without reading it. Raises CheckpointError when it is absent."""
         return self._place(name).info
 
     def read(self, name: str) -> torch.Tensor:
@@ -165,24 +177,25 @@ class Shards:
         return tensor
 
     def fetch(self, name: str, out: torch.Tensor, start: int) -> None:
-        """Fill `out` (contiguous, on the CPU) with the stored bytes from byte `start` of the tensor, unchecked for NaN; thread-safe.
-        Raises CheckpointError when the file is cut short."""
+        """Fill `out` (contiguous, on the CPU) with the stored bytes from byte `start` of the tensor, unchecked for NaN;
+        thread-safe. Raises CheckpointError when the file is cut short."""
         place = self._place(name)
-        left, at = memoryview(out.reshape(-1).view(torch.uint8).numpy().data), place.offset + start
+        remaining, at = memoryview(out.reshape(-1).view(torch.uint8).numpy().data), place.offset + start
         with open_shard(place.file) as f:
-            while left:
-                got = os.preadv(f.fileno(), [left], at)
-                if got == 0:
+            while remaining:
+                count = os.preadv(f.fileno(), [remaining], at)
+                if count == 0:
                     raise CheckpointError(
                         f"tensor {name} in {place.file}",
-                        f"ends {len(left)} bytes early",
+                        f"ends {len(remaining)} bytes early",
                         "a whole tensor",
                         _FETCH_AGAIN,
                     )
-                left, at = left[got:], at + got
+                remaining, at = remaining[count:], at + count
 
-    def recipe(self, name: str) -> Recipe:
-        return Recipe(self, name, ())
+    def recipe(self, name: str) -> MergeRecipe:
+        """How the tensor comes to be: stored bytes and products to add."""
+        return MergeRecipe(self, name, ())
 
     def _place(self, name: str) -> _Place:
         if name not in self._places:
@@ -282,7 +295,6 @@ def _read_index(file: Path) -> dict[str, str]:
     except (ValueError, KeyError, TypeError, AttributeError) as err:
         raise CheckpointError(f"index {file}", f"unreadable: {err}", "JSON with weight_map", _FETCH_AGAIN) from err
     if not weight_map or not well_formed:
-        raise CheckpointError(
-            f"index {file}", "a weight_map that is empty or leaves the directory", "tensor -> file", _FETCH_AGAIN
-        )
+        value = "a weight_map that is empty or leaves the directory"
+        raise CheckpointError(f"index {file}", value, "tensor -> file", _FETCH_AGAIN)
     return weight_map

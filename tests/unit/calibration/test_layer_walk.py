@@ -71,16 +71,16 @@ def walked(directory, tokens=TOKENS, *, dtype=torch.float32, observer=None):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_bits_of_the_ordinary_model_and_every_linear_seen(model_dir, name):
-    seen = Inputs()
+    observed = Inputs()
     for dtype in (torch.bfloat16, torch.float32):
         model = ordinary(model_dir(name), dtype)
         with torch.no_grad():
             expected = torch.cat([model(rows, use_cache=False).logits for rows in TOKENS.split(ROWS)])
-        walk, _, logits = walked(model_dir(name), dtype=dtype, observer=seen)
+        walk, _, logits = walked(model_dir(name), dtype=dtype, observer=observed)
         assert expected.std() > 0.1 and torch.equal(logits, expected)
         assert walk.unused == () and all(parameter.is_meta for parameter in walk._model.parameters())
     linears = {name for layer in walk.layers for name in layer.linears}
-    assert linears == {name for names, _ in seen.linears for name in names}
+    assert linears == {name for names, _ in observed.linears for name in names}
     source = Shards.open(model_dir(name))
     matrices = {
         n for n in source.names() if len(source.info(n).shape) > 1 and ".norm" not in n and not n.endswith("bias")
@@ -102,15 +102,15 @@ def test_inputs_and_keys_and_values_are_those_of_the_ordinary_model(model_dir, n
     with torch.no_grad():
         for rows, cache in zip(TOKENS.split(ROWS), caches, strict=True):
             model(rows, past_key_values=cache)
-    seen = Inputs()
-    walked(model_dir(name), observer=seen)
+    observed = Inputs()
+    walked(model_dir(name), observer=observed)
     assert bool(hooked) == (name != "gpt2")  # which has no nn.Linear in its layers
     for path, inputs in hooked.items():
-        assert torch.equal(seen.of((f"{path}.weight",)), torch.cat(inputs)), path
-    for i, keys in seen.keys.items():
-        for cache, key, value in zip(caches, keys, seen.values[i], strict=True):
+        assert torch.equal(observed.of((f"{path}.weight",)), torch.cat(inputs)), path
+    for i, keys in observed.keys.items():
+        for cache, key, value in zip(caches, keys, observed.values[i], strict=True):
             assert torch.equal(key, cache.layers[i].keys) and torch.equal(value, cache.layers[i].values)
-    assert len(seen.keys) == 3
+    assert len(observed.keys) == 3
 
 
 def find_path(directory):
@@ -122,12 +122,12 @@ def find_path(directory):
 def test_an_expert_sees_the_tokens_routed_to_it(model_dir, name):
     """Routing and experts computed here, from the checkpoint's tensors and the input of the whole block."""
     tensors, prefix = load_file(model_dir(name) / "model.safetensors"), "model.layers.2."
-    model, blocks, seen = ordinary(model_dir(name), torch.float32), [], Inputs()
+    model, blocks, observed = ordinary(model_dir(name), torch.float32), [], Inputs()
     model.model.layers[2].mlp.register_forward_hook(lambda _, args, __: blocks.append(args[0].flatten(0, 1)))
     with torch.no_grad():
         for rows in TOKENS.split(ROWS):
             model(rows, use_cache=False)
-    walked(model_dir(name), observer=seen)
+    walked(model_dir(name), observer=observed)
     x = torch.cat(blocks)
     router = next(
         n.removesuffix(".weight")
@@ -136,27 +136,30 @@ def test_an_expert_sees_the_tokens_routed_to_it(model_dir, name):
     )
     bias = tensors.get(f"{router}.bias", torch.zeros(6))
     chosen = (x @ tensors[f"{router}.weight"].float().T + bias.float()).topk(2).indices
-    assert torch.equal(seen.of((f"{router}.weight",)), x)
+    assert torch.equal(observed.of((f"{router}.weight",)), x)
     for expert in range(6):
         routed = x[(chosen == expert).any(dim=1)]
-        up, down = expert_inputs(seen, tensors, name, f"{router.rpartition('.')[0]}.experts", expert, routed)
+        up, down = expert_inputs(observed, tensors, name, f"{router.rpartition('.')[0]}.experts", expert, routed)
         assert len(routed) and torch.equal(by_first(up[0]), by_first(routed))
         torch.testing.assert_close(by_first(down[0]), by_first(down[1]), rtol=1e-4, atol=1e-5)
 
 
-def expert_inputs(seen, tensors, name, experts, expert, x):
+def expert_inputs(observed, tensors, name, experts, expert, x):
     """((seen by the first matmul,), (seen by the second, computed from x))."""
     if name == "gpt_oss":
         weights = [f"{experts}.gate_up_proj", f"{experts}.down_proj"]
         both = x @ tensors[weights[0]][expert].float() + tensors[f"{weights[0]}_bias"][expert].float()
         gate, up = both[:, ::2].clamp(max=7.0), both[:, 1::2].clamp(-7.0, 7.0)
-        return (seen.of((weights[0],), expert),), (
-            seen.of((weights[1],), expert),
+        return (observed.of((weights[0],), expert),), (
+            observed.of((weights[1],), expert),
             (up + 1) * gate * torch.sigmoid(1.702 * gate),
         )
     pair = tuple(f"{experts}.{expert}.{part}.weight" for part in UP[name])
     gate, up = (x @ tensors[part].float().T for part in pair)
-    return (seen.of(pair),), (seen.of((f"{experts}.{expert}.{DOWN[name]}.weight",)), nn.functional.silu(gate) * up)
+    return (observed.of(pair),), (
+        observed.of((f"{experts}.{expert}.{DOWN[name]}.weight",)),
+        nn.functional.silu(gate) * up,
+    )
 
 
 def by_first(x):
@@ -165,11 +168,11 @@ def by_first(x):
 
 @pytest.mark.parametrize("name", ["mixtral", "gpt_oss"])
 def test_an_expert_without_tokens_is_not_reported(model_dir, name):
-    seen = Inputs()
+    observed = Inputs()
     walk, _, _ = walked(
-        model_dir(name), TOKENS[:1, :2], observer=seen
+        model_dir(name), TOKENS[:1, :2], observer=observed
     )  # two tokens, two experts each: at most four of six
-    experts = {key for key in seen.linears if "experts" in key[0][0] and "layers.0." in key[0][0]}
+    experts = {key for key in observed.linears if "experts" in key[0][0] and "layers.0." in key[0][0]}
     assert 2 * 2 <= len(experts) <= 2 * 4
     assert name == "gpt_oss" or {n for names, _ in experts for n in names} < set(walk.layers[0].linears)
 
@@ -332,8 +335,8 @@ def test_a_decoder_that_is_no_stack_of_layers_is_refused():
 
 
 def test_products_of_other_tensors_are_not_reported():
-    layer, told = nn.Linear(4, 4, bias=False), []
-    with MatmulWatch(layer, {}, lambda *args: told.append(args)):
+    layer, calls = nn.Linear(4, 4, bias=False), []
+    with MatmulWatch(layer, {}, lambda *args: calls.append(args)):
         layer(torch.ones(2, 4))
         torch.ones(2, 4) @ torch.ones(4, 2)
-    assert told == []
+    assert calls == []

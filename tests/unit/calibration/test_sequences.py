@@ -44,9 +44,9 @@ def test_the_same_file_and_seed_give_the_same_tokens_and_others_do_not(model, ro
 
 
 def test_sequences_are_rows_joined_by_the_end_of_text(tmp_path, model, tokenizer):
-    found = drawn(tmp_path, model, '{"text": "abcdefg"}\n{"text": "hijklmn"}\n', samples=1)
-    assert found.shape == (1, 16) and (found == tokenizer.eos_token_id).sum() == 2
-    assert set(tokenizer.decode(found[0]).replace("<|im_end|>", " ").split()) == {"abcdefg", "hijklmn"}
+    sequences = drawn(tmp_path, model, '{"text": "abcdefg"}\n{"text": "hijklmn"}\n', samples=1)
+    assert sequences.shape == (1, 16) and (sequences == tokenizer.eos_token_id).sum() == 2
+    assert set(tokenizer.decode(sequences[0]).replace("<|im_end|>", " ").split()) == {"abcdefg", "hijklmn"}
 
 
 def test_fewer_sequences_when_the_file_is_shorter(tmp_path, model):
@@ -55,9 +55,9 @@ def test_fewer_sequences_when_the_file_is_shorter(tmp_path, model):
 
 def test_chats_are_rendered_as_the_model_reads_them(tmp_path, model, tokenizer):
     messages = [{"role": "user", "content": "hello there"}, {"role": "assistant", "content": "hi"}]
-    found = drawn(tmp_path, model, json.dumps({"messages": messages, "label": "x"}) + "\n", samples=1, length=32)
+    sequences = drawn(tmp_path, model, json.dumps({"messages": messages, "label": "x"}) + "\n", samples=1, length=32)
     wanted = tokenizer(tokenizer.apply_chat_template(messages, tokenize=False), add_special_tokens=False)["input_ids"]
-    assert found[0].tolist() == wanted[:32] and "<|im_start|>user" in tokenizer.decode(found[0])
+    assert sequences[0].tolist() == wanted[:32] and "<|im_start|>user" in tokenizer.decode(sequences[0])
 
 
 def test_separators_inside_of_strings_end_no_line(tmp_path, model):

@@ -1,4 +1,5 @@
-"""compressed-tensors' names, shapes and reciprocals; `tests/flow/test_compressed_tensors.py` loads them with the library."""
+"""compressed-tensors' names, shapes and reciprocals; `tests/flow/test_compressed_tensors.py` loads them with the
+library."""
 
 import pytest
 import torch

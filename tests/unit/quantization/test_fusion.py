@@ -15,8 +15,14 @@ STACKED = ["l.0.mlp.experts.gate_up_proj", "l.0.mlp.experts.down_proj"]
 
 def test_fused_projections_of_one_parent_share():
     assert fusion.groups(DENSE, "fused") == [
-        [DENSE[0], DENSE[1]], [DENSE[2], DENSE[8]], [DENSE[3]], [DENSE[4], DENSE[5]], [DENSE[6]], [DENSE[7]], [DENSE[9]],
-    ]  # fmt: skip
+        [DENSE[0], DENSE[1]],
+        [DENSE[2], DENSE[8]],
+        [DENSE[3]],
+        [DENSE[4], DENSE[5]],
+        [DENSE[6]],
+        [DENSE[7]],
+        [DENSE[9]],
+    ]
 
 
 def test_none_shares_when_told_so_and_only_experts_for_fp8():

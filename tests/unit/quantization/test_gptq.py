@@ -35,7 +35,8 @@ class MaxOnly(Nvfp4Grid):
 
 
 def textbook(weight, hessian, grid):
-    """The GPTQ paper's algorithm 1 in float64, one column at a time, no lazy batches; columns in act-order by blocks."""
+    """The GPTQ paper's algorithm 1 in float64, one column at a time, no lazy batches; columns in act-order by
+    blocks."""
     rows, features, block = *weight.shape, grid.block
     h = hessian.double() + DAMPING * hessian.diagonal().double().mean() * torch.eye(features, dtype=torch.float64)
     groups = sorted(
@@ -64,13 +65,13 @@ def test_equal_to_the_textbook(kind):
         "fp8-tensor": Fp8Grid(fp8.scale(weight.abs().amax())),
     }[kind]
     values, scales = textbook(weight, x.T @ x, grid)
-    got = round_weight(weight, x.T @ x, grid)
+    actual = round_weight(weight, x.T @ x, grid)
     # float32 against float64 may fall to the other side of a tie, and what follows in that row differs then
-    assert (got.values == values).all(1).float().mean() > 0.9 and (got.scales == scales).float().mean() > 0.99
+    assert (actual.values == values).all(1).float().mean() > 0.9 and (actual.scales == scales).float().mean() > 0.99
 
 
-def dequantized(found, grid):
-    return found.values * grid.units(found.scales).repeat_interleave(grid.block, 1)
+def dequantized(rounded, grid):
+    return rounded.values * grid.units(rounded.scales).repeat_interleave(grid.block, 1)
 
 
 def damage(weight, w_hat, x):
@@ -122,13 +123,13 @@ def test_one_block_takes_the_best_of_its_candidates():
         e = (weight.double() - values.double() * grid.units(scales).double()) @ damped_cholesky_(h.clone()).double()
         return e.square().sum(1)
 
-    found = round_weight(weight, h, grid)
+    rounded = round_weight(weight, h, grid)
     tried = []
     for i in range(every.shape[1]):
         fixed = Fixed(grid.g)
         object.__setattr__(fixed, "choice", i)
         tried.append(losses(*textbook(weight, h, fixed)))
-    assert (losses(found.values, found.scales) <= torch.stack(tried).amin(0) * (1 + 1e-4)).all()
+    assert (losses(rounded.values, rounded.scales) <= torch.stack(tried).amin(0) * (1 + 1e-4)).all()
 
 
 def test_independent_inputs_leave_rounding_to_nearest_with_its_ties():
@@ -137,10 +138,10 @@ def test_independent_inputs_leave_rounding_to_nearest_with_its_ties():
     weight = row.repeat(3, 2).to(torch.bfloat16)
     g = torch.tensor(1 / 64)
     scales = torch.full((3, 2), 64.0).to(torch.float8_e4m3fn)
-    found = round_weight(weight, torch.eye(32), MaxOnly(g))
-    assert torch.equal(found.scales, scales.float())
-    assert torch.equal(fp4.pack(fp4.encode(found.values)), fp4.round_to(weight, scales, g))
-    assert found.values[0, :16].tolist() == [6, 0, 1, 1, 2, 2, 4, 4, -1, -1, -2, -2, -4, -4, 0.5, -6]
+    rounded = round_weight(weight, torch.eye(32), MaxOnly(g))
+    assert torch.equal(rounded.scales, scales.float())
+    assert torch.equal(fp4.pack(fp4.encode(rounded.values)), fp4.round_to(weight, scales, g))
+    assert rounded.values[0, :16].tolist() == [6, 0, 1, 1, 2, 2, 4, 4, -1, -1, -2, -2, -4, -4, 0.5, -6]
 
 
 def test_packed_bytes_decode_to_the_values():
@@ -158,10 +159,10 @@ def test_packed_bytes_decode_to_the_values():
 
 def test_mxfp4_scales_are_powers_of_two_that_the_format_stores():
     weight, x = weights(), inputs()
-    found = round_weight(weight, x.T @ x, Mxfp4Grid())
-    exponents = (found.scales.view(torch.int32) >> 23).to(torch.uint8)
-    stored = mxfp4.dequantize(fp4.pack(fp4.encode(found.values)), exponents)
-    assert torch.equal(stored, dequantized(found, Mxfp4Grid()))
+    rounded = round_weight(weight, x.T @ x, Mxfp4Grid())
+    exponents = (rounded.scales.view(torch.int32) >> 23).to(torch.uint8)
+    stored = mxfp4.dequantize(fp4.pack(fp4.encode(rounded.values)), exponents)
+    assert torch.equal(stored, dequantized(rounded, Mxfp4Grid()))
 
 
 def test_stacked_rows_equal_each_alone_and_the_bytes_repeat():
@@ -194,8 +195,8 @@ def test_compensation_is_the_least_squares_weight():
     moments = Moments("q", 64, drift=True)
     moments.add(x, exact)
     wanted = torch.linalg.lstsq(x.double(), (exact @ weight.float().T).double()).solution.T
-    got = compensated(weight, moments.hessian, moments.drift, 1e-6)
-    assert torch.allclose(got.double(), wanted, atol=5e-4) and not torch.allclose(weight.double(), wanted, atol=5e-3)
+    actual = compensated(weight, moments.hessian, moments.drift, 1e-6)
+    assert torch.allclose(actual.double(), wanted, atol=5e-4) and not torch.allclose(weight.double(), wanted, atol=5e-3)
     assert torch.equal(compensated(weight, moments.hessian, torch.zeros_like(moments.drift)), weight.float())
 
 
@@ -203,10 +204,10 @@ def test_dead_inputs_round_to_nearest():
     weight, x = weights(), inputs()
     x[:, 32:48] = 0
     x[:, 5] = 0
-    got = round_weight(weight, x.T @ x, MaxOnly(scalar(weight)))
+    actual = round_weight(weight, x.T @ x, MaxOnly(scalar(weight)))
     s = fp4.block_scales(weight, scalar(weight)).float()
     unit = (s[:, 2] * scalar(weight)).unsqueeze(1)
-    assert torch.equal(got.values[:, 32:48], nearest(weight[:, 32:48].float() / unit))
+    assert torch.equal(actual.values[:, 32:48], nearest(weight[:, 32:48].float() / unit))
 
 
 def test_a_group_of_zeros_stays_zero():

@@ -50,10 +50,10 @@ def test_mse_searches_scales_by_importance_when_there_is_one():
     (weight, x), fmt = problem(), FORMATS["nvfp4a16"]
     scale, importance = fmt.scale(weight.abs().amax()), x.square().mean(0)
     for given in (None, importance):
-        found = encoder("mse", KERNELS, given)(fmt)(weight, scale)
+        codes_of = encoder("mse", KERNELS, given)(fmt)(weight, scale)
         scales = scale_search.search(weight, scale, given)
-        assert torch.equal(found["scale"].view(torch.uint8), scales.view(torch.uint8))
-        assert torch.equal(found["weight"], fp4.round_to(weight, scales, scale))
+        assert torch.equal(codes_of["scale"].view(torch.uint8), scales.view(torch.uint8))
+        assert torch.equal(codes_of["weight"], fp4.round_to(weight, scales, scale))
     assert not equal(
         encoder("mse", KERNELS)(fmt)(weight, scale), encoder("mse", KERNELS, importance)(fmt)(weight, scale)
     )
@@ -63,16 +63,16 @@ def test_mse_searches_scales_by_importance_when_there_is_one():
 def test_gptq_changes_outputs_less_than_max_in_the_layout_of_the_format(name):
     (weight, x), fmt = problem(), FORMATS[name]
     scale = fmt.scale(weight.abs().amax())
-    plain, found = fmt.encode(weight, scale), adapted(fmt, weight.float(), scale, x.T @ x)
-    assert {role: (t.dtype, t.shape) for role, t in found.items()} == {
+    plain, codes_of = fmt.encode(weight, scale), adapted(fmt, weight.float(), scale, x.T @ x)
+    assert {role: (t.dtype, t.shape) for role, t in codes_of.items()} == {
         role: (t.dtype, t.shape) for role, t in plain.items()
     }
-    errors = [float(((fmt.decode(codes, scale) - weight.float()) @ x.T).square().sum()) for codes in (found, plain)]
+    errors = [float(((fmt.decode(codes, scale) - weight.float()) @ x.T).square().sum()) for codes in (codes_of, plain)]
     assert errors[0] < 0.7 * errors[1]
     if name.startswith("nvfp4"):
         packed, scales = gptq.quantize(weight.float(), scale, x.T @ x)
-        assert torch.equal(found["weight"], packed) and torch.equal(
-            found["scale"].view(torch.uint8), scales.view(torch.uint8)
+        assert torch.equal(codes_of["weight"], packed) and torch.equal(
+            codes_of["scale"].view(torch.uint8), scales.view(torch.uint8)
         )
 
 

@@ -17,8 +17,8 @@ CONTRACTS = Path(__file__).parents[2] / "contracts" / "trtllm"
 KNOWN = ("nvfp4", "nvfp4a16", "fp8", "fp8-dynamic")
 
 
-def scheme(*names, kept=("lm_head",), kv_cache=False):
-    return Scheme({f"l.{i}.o_proj": FORMATS[name] for i, name in enumerate(names)}, kept, kv_cache, "1")
+def scheme(*names, unquantized=("lm_head",), kv_cache=False):
+    return Scheme({f"l.{i}.o_proj": FORMATS[name] for i, name in enumerate(names)}, unquantized, kv_cache, "1")
 
 
 def names(fmt):

@@ -72,8 +72,8 @@ def test_the_ends_of_the_range():
 def test_values_agree_with_exact_arithmetic():
     weight = torch.randn(40, 64, generator=torch.Generator().manual_seed(1)).to(torch.bfloat16)
     weight[3] = 0
-    got = mxfp4.dequantize(*mxfp4.quantize(weight))
-    for values, result in zip(weight.reshape(-1, 32).tolist(), got.reshape(-1, 32).tolist(), strict=True):
+    actual = mxfp4.dequantize(*mxfp4.quantize(weight))
+    for values, result in zip(weight.reshape(-1, 32).tolist(), actual.reshape(-1, 32).tolist(), strict=True):
         largest = max(map(abs, values))
         unit = Fraction(2) ** (math.ceil(math.log2(largest / 6)) if largest else -127)
         for value, back in zip(values, result, strict=True):

@@ -43,22 +43,24 @@ def test_as_good_as_trying_every_scale(kind):
         "diagonal": torch.diag_embed(diagonal.reshape(4, 16)),
         "blocks": blocks,
     }[kind]
-    got = errors(weight, search(weight, G, importance), metric)
+    actual = errors(weight, search(weight, G, importance), metric)
     every = torch.stack([errors(weight, s.expand(24, 4), metric) for s in EVERY_SCALE])
     rule = errors(weight, fp4.block_scales(weight, G), metric)
-    assert (got <= rule * (1 + 1e-5)).all() and got.sum() < 0.9 * rule.sum()
+    assert (actual <= rule * (1 + 1e-5)).all() and actual.sum() < 0.9 * rule.sum()
     if kind == "plain":
-        assert torch.allclose(got, every.amin(0), rtol=1e-4, atol=0)
+        assert torch.allclose(actual, every.amin(0), rtol=1e-4, atol=0)
     else:  # a few blocks of very unequal inputs would take a scale still further away
-        assert ((got - every.amin(0)) <= 1e-4 * got).double().mean() > 0.9 and got.sum() < 1.02 * every.amin(0).sum()
+        assert ((actual - every.amin(0)) <= 1e-4 * actual).double().mean() > 0.9 and actual.sum() < 1.02 * every.amin(
+            0
+        ).sum()
 
 
 def test_neighbours_are_the_bytes_around():
     scales = torch.tensor([1.0, 2.0**-9, 448.0]).to(torch.float8_e4m3fn)
-    got = neighbours(scales, WIDE).float()
-    assert got.shape == (3, len(WIDE)) and (got[:, 0] == scales.float()).all()
-    assert torch.equal(got[:, : len(NEAR)], neighbours(scales).float())
-    assert sorted(got[0].tolist()) == [
+    actual = neighbours(scales, WIDE).float()
+    assert actual.shape == (3, len(WIDE)) and (actual[:, 0] == scales.float()).all()
+    assert torch.equal(actual[:, : len(NEAR)], neighbours(scales).float())
+    assert sorted(actual[0].tolist()) == [
         0.5,
         0.5625,
         0.625,
@@ -75,7 +77,7 @@ def test_neighbours_are_the_bytes_around():
         1.625,
         1.75,
     ]
-    assert got[1].min() == 2.0**-9 and got[2].max() == 448  # no zero, no NaN
+    assert actual[1].min() == 2.0**-9 and actual[2].max() == 448  # no zero, no NaN
 
 
 def test_a_block_whose_largest_value_belongs_on_four():

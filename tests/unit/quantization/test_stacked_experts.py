@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from slipway.errors import CheckpointError
-from slipway.quantization import stacked_experts as experts
+from slipway.quantization import stacked_experts
 from slipway.quantization.formats import FORMATS
 from slipway.quantization.layouts import LAYOUTS
 from slipway.weights.shards import TensorInfo
@@ -14,9 +14,9 @@ from slipway.weights.shards import TensorInfo
 def test_there_and_back(name):
     stacked = torch.randn(3, 32, 6, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
     fmt, layout = FORMATS[name].stacked(), LAYOUTS["modelopt"]
-    info = experts.logical(TensorInfo(stacked.dtype, tuple(stacked.shape)))
+    info = stacked_experts.logical(TensorInfo(stacked.dtype, tuple(stacked.shape)))
     assert info.shape == (3, 6, 32)
-    rows = experts.rows(stacked)
+    rows = stacked_experts.rows(stacked)
     assert torch.equal(rows[7], stacked[1, :, 1])
     scale = fmt.scale(stacked.abs().amax())
     values = fmt.encode(rows, scale)
@@ -40,6 +40,6 @@ def test_names_of_stacked_experts():
 
 @pytest.mark.parametrize("shape", [(4, 96, 64), (4, 64, 64), (4, 96, 128)])
 def test_other_stackings_are_refused(shape):
-    experts.require_inputs_first("x", TensorInfo(torch.bfloat16, (4, 64, 96)), 64)
+    stacked_experts.require_inputs_first("x", TensorInfo(torch.bfloat16, (4, 64, 96)), 64)
     with pytest.raises(CheckpointError, match=r"tensor m\.gate_up_proj: shape .*expected \[experts, 64, 2 x"):
-        experts.require_inputs_first("m.gate_up_proj", TensorInfo(torch.bfloat16, shape), 64)
+        stacked_experts.require_inputs_first("m.gate_up_proj", TensorInfo(torch.bfloat16, shape), 64)

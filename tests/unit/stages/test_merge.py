@@ -15,7 +15,7 @@ from slipway.store.artifacts import Adapter, Checkpoint
 from slipway.store.store import load, seal
 from slipway.system.progress import Progress
 from slipway.weights import merge_proof
-from slipway.weights.checkpoint import is_virtual, materialize, model_dir, open_checkpoint
+from slipway.weights.checkpoint import is_virtual, materialize, open_checkpoint
 from slipway.weights.lora import LoraAdapter
 from slipway.weights.merged import MergedSource
 from slipway.weights.shards import INDEX, Shards
@@ -65,7 +65,7 @@ def test_transformers_loads_the_materialized_checkpoint(tmp_path, base, adapter)
     assert model.dtype == torch.bfloat16
     assert all(torch.equal(state[name], source.read(name)) for name in source.names())
     assert max(f.stat().st_size for f in plain.path.glob("*.safetensors")) < 1.1e5
-    assert AutoTokenizer.from_pretrained(model_dir(plain)).chat_template
+    assert AutoTokenizer.from_pretrained(plain.path).chat_template
 
 
 def test_the_proof_says_what_was_proved(tmp_path, base, adapter):

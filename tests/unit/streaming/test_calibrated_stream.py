@@ -1,4 +1,5 @@
-"""The pass with calibration: scales are those of the ordinary model, GPTQ loses less than max, and what was done stays done."""
+"""The pass with calibration: scales are those of the ordinary model, GPTQ loses less than max, and what was done stays
+done."""
 
 from contextlib import contextmanager
 
@@ -92,13 +93,13 @@ MANY = CalibrationConfig(samples=40, length=32, micro_batch=8)  # so that Hessia
 
 def outputs(model, weights, tokens):
     """(every matmul's outputs, log-probabilities) of the ordinary model in fp32 with these weights."""
-    found, network = {}, ordinary(model, weights)
+    captured, network = {}, ordinary(model, weights)
     for name, module in network.named_modules():
         if isinstance(module, torch.nn.Linear):
-            module.register_forward_hook(lambda _, args, output, name=name: found.setdefault(name, output))
+            module.register_forward_hook(lambda _, args, output, name=name: captured.setdefault(name, output))
     with torch.no_grad():
         logits = network(tokens).logits
-    return found, functional.log_softmax(logits, -1)
+    return captured, functional.log_softmax(logits, -1)
 
 
 @pytest.fixture(scope="module")
@@ -108,11 +109,12 @@ def exact(base, rows):
 
 
 def losses(base, out, exact, fmt):
-    """(squared error of every matmul's output, KL divergence at the logits) of what was written, run by the ordinary model."""
+    """(squared error of every matmul's output, KL divergence at the logits) of what was written, run by the ordinary
+    model."""
     tokens, matmuls, wanted = exact
-    made, found = outputs(base, decoded(base, out, fmt, LAYOUT_OF.get(fmt, "modelopt")), tokens)
+    made, captured = outputs(base, decoded(base, out, fmt, LAYOUT_OF.get(fmt, "modelopt")), tokens)
     errors = {name: float((made[name] - matmuls[name]).square().sum()) for name in matmuls if name != "lm_head"}
-    return errors, float(functional.kl_div(found, wanted, log_target=True, reduction="batchmean"))
+    return errors, float(functional.kl_div(captured, wanted, log_target=True, reduction="batchmean"))
 
 
 @pytest.mark.parametrize("fmt", ["nvfp4a16", "mxfp4", "fp8-dynamic"])
@@ -166,7 +168,7 @@ def test_what_calibration_is_drawn_from_matters(tmp_path, base, rows):
 def test_a_layer_that_is_finished_is_not_rounded_again(tmp_path, base, rows, monkeypatch):
     asked = {"format": "nvfp4", "method": "gptq", "calibration": rows, "kv_cache": "fp8", "workers": 1}
     whole = quantized(base, tmp_path / "whole", **asked)
-    rounded, adapt, layer = [], layered._LayerPass._adapt, layered._LayerPass.layer
+    rounded, adapt, layer = [], layered.CalibratedPass._adapt, layered.CalibratedPass.layer
 
     def stop_at_the_last(self, spec, *args):
         if spec.index == 2:
@@ -178,9 +180,9 @@ def test_a_layer_that_is_finished_is_not_rounded_again(tmp_path, base, rows, mon
         return adapt(self, spec, unit, *args)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(layered._LayerPass, "layer", stop_at_the_last)
+        patch.setattr(layered.CalibratedPass, "layer", stop_at_the_last)
         quantized(base, tmp_path / "out", **asked)
-    monkeypatch.setattr(layered._LayerPass, "_adapt", noted)
+    monkeypatch.setattr(layered.CalibratedPass, "_adapt", noted)
     quantized(base, tmp_path / "out", **asked)
     assert files(tmp_path / "out") == files(whole)
     assert rounded and all(name.startswith("model.layers.2.") for name in rounded)
@@ -205,13 +207,13 @@ def test_a_group_that_exceeds_the_budget_is_named(tmp_path, base, rows, monkeypa
     monkeypatch.setattr(loader, "CPU_BAND", 640)
     with pytest.raises(
         ResourceError,
-        match=r"memory_budget_gb: 0\.000 GB; expected at least .* for the fused group of model\.layers\.0\.mlp\.gate_proj",
+        match=r"memory_budget_gb: 0\.000 GB; expected at least .*, for the fused group of model\.layers\.0\.mlp\.gate",
     ):
         quantized(base, tmp_path / "out", format="nvfp4", calibration=rows, memory_budget_gb=2e-5)
 
 
 def test_attention_that_does_not_show_its_keys_has_no_kv_scales(tmp_path, base, rows, monkeypatch):
-    monkeypatch.setattr(layered.LayerInputs, "attention", lambda *_: None)
+    monkeypatch.setattr(layered.InputStatistics, "attention", lambda *_: None)
     with pytest.raises(
         CheckpointError, match=r"calibration of model\.layers\.0\.self_attn: largest of k: 0\.0.*kv_cache=none"
     ):

@@ -9,7 +9,7 @@ import torch
 
 from slipway.config.quantize import QuantizeConfig
 from slipway.errors import ResourceError
-from slipway.streaming.compute import Work, workers
+from slipway.streaming.compute import Compute, workers
 from slipway.system.progress import Progress
 
 
@@ -28,12 +28,12 @@ def test_a_number_of_workers_that_was_given_is_used(device):
 
 
 def test_work_is_on_the_device_that_params_name():
-    work = Work.of(QuantizeConfig(device="cpu", workers=3), 1000, Progress())
-    assert (work.device.type, work.workers, work.kernels.why) == ("cpu", 3, "eager: small model")
+    compute = Compute.of(QuantizeConfig(device="cpu", workers=3), 1000, Progress())
+    assert (compute.device.type, compute.workers, compute.kernels.why) == ("cpu", 3, "eager: small model")
 
 
 def test_a_gpu_that_is_asked_for_and_missing_is_one_error(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ResourceError, match="torch sees no GPU"):
-        Work.of(QuantizeConfig(device="cuda"), 1000, Progress())
-    assert Work.of(QuantizeConfig(device="auto"), 1000, Progress()).device.type == "cpu"
+        Compute.of(QuantizeConfig(device="cuda"), 1000, Progress())
+    assert Compute.of(QuantizeConfig(device="auto"), 1000, Progress()).device.type == "cpu"

@@ -1,4 +1,5 @@
-"""`slipway quantize` and `slipway merge` on any directory: killed at any moment they go on, and they refuse to write over anything."""
+"""`slipway quantize` and `slipway merge` on any directory: killed at any moment they go on, and they refuse to write
+over anything."""
 
 import json
 import os
@@ -14,7 +15,7 @@ from slipway.errors import ConfigError, ResourceError
 from slipway.streaming import tensor_plan as plan
 from slipway.streaming.directories import merge_directory
 from slipway.system.progress import Progress
-from slipway.weights.journal import NAME
+from slipway.weights.journal import RESUME_FILE
 from slipway.weights.shard_writer import ShardWriter
 from slipway.weights.shards import INDEX, Shards
 from tests.support.killing import killed_at
@@ -41,7 +42,7 @@ def rows(tmp_path_factory):
 
 def recorded(folder):
     """Tensors that the journal has, a last line cut short aside."""
-    journal = folder / NAME
+    journal = folder / RESUME_FILE
     lines = (
         [line for line in journal.read_text().splitlines(keepends=True) if line.endswith("\n")]
         if journal.exists()
@@ -54,12 +55,12 @@ def go_on(work, out):
     """Run to the end; the tensors it wrote."""
     written, append = set(), ShardWriter.append
 
-    def seen(self, name, data):
+    def appended(self, name, data):
         written.add(name)
         append(self, name, data)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ShardWriter, "append", seen)
+        patch.setattr(ShardWriter, "append", appended)
         work(out)
     return written
 
@@ -120,7 +121,8 @@ def test_merge_killed_at_any_step_goes_on(tmp_path, base, adapter):
 
 
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bytes(tmp_path, rows):
-    """Calibrated, by GPTQ: a layer that was finished is run, not rounded, again. Every attempt gets a little further."""
+    """Calibrated, by GPTQ: a layer that was finished is run, not rounded, again. Every attempt gets a little
+    further."""
     want = {
         "format": "nvfp4",
         "method": "gptq",
@@ -300,7 +302,7 @@ def test_the_command_line_quantizes(tmp_path, base, adapter, rows):
         "--set",
         "calibration.micro_batch=1",
     )
-    code, printed, said = slipway(
+    code, printed, stderr = slipway(
         "quantize",
         base,
         "--adapter",
@@ -315,22 +317,22 @@ def test_the_command_line_quantizes(tmp_path, base, adapter, rows):
         *QUICK,
         *calibrated,
     )
-    assert code == 0, said
+    assert code == 0, stderr
     figures = json.loads(printed)
     assert figures["format"] == "nvfp4" and figures["calibration_tokens"] == 144
     assert same(out, quantized(base, tmp_path / "here", adapter=adapter, format="nvfp4", calibration=rows))
     assert re.search(
-        r"quantize [\d.]+ k?B/123\.3 kB, [\d.e-]+ GB/s, ETA \d+:\d\d, [\d.]+ GB memory, model\.", said
+        r"quantize [\d.]+ k?B/123\.3 kB, [\d.e-]+ GB/s, ETA \d+:\d\d, [\d.]+ GB memory, model\.", stderr
     )  # no terminal
 
 
 def test_the_command_line_merges_and_says_what_is_wrong_with_exit_codes(tmp_path, base, adapter):
     out = tmp_path / "out"
-    code, printed, said = slipway("merge", base, adapter, "--out", out, *QUICK)
-    assert code == 0, said
+    code, printed, stderr = slipway("merge", base, adapter, "--out", out, *QUICK)
+    assert code == 0, stderr
     assert str(out.name) in printed.replace("\n", "")
     merge_directory(base, adapter, tmp_path / "here", config(), Progress())
     assert same(out, tmp_path / "here")
-    code, printed, said = slipway("quantize", base, "--format", "nvfp5", "--out", tmp_path / "no", "--json")
-    assert code == 2 and "nvfp5" in json.loads(printed)["error"]["value"], said
+    code, printed, stderr = slipway("quantize", base, "--format", "nvfp5", "--out", tmp_path / "no", "--json")
+    assert code == 2 and "nvfp5" in json.loads(printed)["error"]["value"], stderr
     assert not (tmp_path / "no").exists()

@@ -14,14 +14,13 @@ from slipway.errors import AdapterError, CheckpointError, ConfigError
 from slipway.quantization.formats import FORMATS
 from slipway.quantization.layouts import LAYOUTS
 from slipway.streaming import directories as standalone
-from slipway.streaming import loader
-from slipway.streaming import tensor_plan as planning
+from slipway.streaming import loader, tensor_plan
 from slipway.streaming.directories import merge_directory
 from slipway.streaming.source_model import is_tied
 from slipway.streaming.tensor_plan import make_plan
 from slipway.streaming.verify import check_bits
 from slipway.system.progress import Progress
-from slipway.weights.journal import NAME
+from slipway.weights.journal import RESUME_FILE
 from slipway.weights.shard_writer import ShardWriter
 from slipway.weights.shards import INDEX, Shards
 from tests.oracles.exact_merge import assert_nearly_fp32, exact_merge
@@ -68,11 +67,11 @@ def whole(merged, rows, tmp_path_factory):
     """(format, layout) -> what a writer that holds everything in memory makes, each made once."""
     made = {}
     tokens = calibration.calibration_tokens(rows, merged, FEW)
-    seen = input_amaxes(merged, tokens.tolist())
+    ranges = input_amaxes(merged, tokens.tolist())
 
     def of(fmt, layout):
         if (fmt, layout) not in made:
-            inputs = {"amaxes": seen[0], "kv": seen[1]} if fmt in CALIBRATED else {}
+            inputs = {"amaxes": ranges[0], "kv": ranges[1]} if fmt in CALIBRATED else {}
             made[fmt, layout] = write_whole(
                 merged, tmp_path_factory.mktemp("whole") / "out", fmt, layout=layout, **inputs
             )
@@ -90,9 +89,10 @@ def needs(fmt, rows):
 def test_streamed_equals_whole(
     tmp_path, monkeypatch, base, adapter, merged, whole, rows, fmt, layout, workers, band, shard_gb
 ):
-    """Base and adapter merged on the way into many shards, and the plain merge into one: the bytes of PEFT's merge quantized whole."""
+    """Base and adapter merged on the way into many shards, and the plain merge into one: the bytes of PEFT's merge
+    quantized whole."""
     monkeypatch.setattr(loader, "CPU_BAND", band)
-    monkeypatch.setattr(planning, "PIECE", 100 * band)
+    monkeypatch.setattr(tensor_plan, "PIECE", 100 * band)
     want = {"format": fmt, "layout": layout, "workers": workers, "max_shard_gb": shard_gb, **needs(fmt, rows)}
     virtual = quantized(base, tmp_path / "virtual", adapter=adapter, **want)
     assert same(virtual, whole(fmt, layout))
@@ -103,8 +103,8 @@ def test_streamed_equals_whole(
 
 
 def document(folder):
-    found = json.loads((folder / "config.json").read_text())["quantization_config"]
-    return {key: value for key, value in found.items() if key not in ("producer", "version")}
+    document_of = json.loads((folder / "config.json").read_text())["quantization_config"]
+    return {key: value for key, value in document_of.items() if key not in ("producer", "version")}
 
 
 @pytest.mark.parametrize("workers, band, shard_gb", [(1, 1, 4.0), (4, 3 * HIDDEN, 3e-5)])
@@ -120,12 +120,13 @@ def test_merged_is_the_exact_merge_rounded_once_and_pefts_within_a_step(
     for name, value in tensors(merged).items():
         assert_nearly_fp32(value, peft[name], name)
     assert torch.equal(ordinary(tmp_path / "out").lm_head.weight, ordinary(base).lm_head.weight)
-    assert not (tmp_path / "out" / NAME).exists()
+    assert not (tmp_path / "out" / RESUME_FILE).exists()
 
 
 @pytest.mark.parametrize("fmt", ["nvfp4a16", "fp8-dynamic"])
 def test_every_byte_of_the_base_is_fetched_once(tmp_path, monkeypatch, base, adapter, fmt):
-    """q/k/v and gate/up lie in different shards here; an adapter's factors are read to be checked, and once to be added."""
+    """q/k/v and gate/up lie in different shards here; an adapter's factors are read to be checked, and once to be
+    added."""
     monkeypatch.setattr(loader, "CPU_BAND", 5 * HIDDEN)
     fetched, fetch = [], Shards.fetch
 
@@ -188,14 +189,14 @@ def test_tokenizer_and_configs_are_beside_the_weights(tmp_path, base):
 def test_what_is_not_quantized_is_written_as_it_is(tmp_path, base):
     query = "model.layers.0.self_attn.q_proj"
     out = quantized(base, tmp_path / "out", exclude=["lm_head", "*.down_proj", "model.layers.0.self_attn.[qkv]_proj"])
-    got, source = tensors(out), tensors(base)
+    written, source = tensors(out), tensors(base)
     for name in (
         f"{query}.weight",
         "model.layers.1.mlp.down_proj.weight",
         "model.embed_tokens.weight",
         "model.norm.weight",
     ):
-        assert torch.equal(got[name], source[name]) and f"{name}_scale" not in got
+        assert torch.equal(written[name], source[name]) and f"{name}_scale" not in written
     ignored = json.loads((out / "config.json").read_text())["quantization_config"]["ignore"]
     assert {query, "model.layers.0.self_attn.v_proj", "model.layers.1.mlp.down_proj"} <= set(ignored)
 
@@ -238,14 +239,14 @@ def test_other_floats_are_rounded_to_bf16_first(tmp_path, dtype):
 
 def test_rules_mix_formats_and_the_first_match_wins(tmp_path, base, rows):
     rules = {"*.layers.0.*o_proj": "bf16", "*.o_proj": "fp8", "*down_proj": "nvfp4a16"}
-    got = tensors(quantized(base, tmp_path / "out", format="nvfp4", rules=rules, calibration=rows))
+    written = tensors(quantized(base, tmp_path / "out", format="nvfp4", rules=rules, calibration=rows))
     dtypes = [
-        got[f"model.layers.{name}.weight"].dtype
+        written[f"model.layers.{name}.weight"].dtype
         for name in ("0.self_attn.o_proj", "1.self_attn.o_proj", "1.mlp.down_proj", "1.mlp.up_proj")
     ]
     assert dtypes == [torch.bfloat16, torch.float8_e4m3fn, torch.uint8, torch.uint8]
     scales = [
-        f"model.layers.1.{name}.input_scale" in got for name in ("self_attn.o_proj", "mlp.down_proj", "mlp.up_proj")
+        f"model.layers.1.{name}.input_scale" in written for name in ("self_attn.o_proj", "mlp.down_proj", "mlp.up_proj")
     ]
     assert scales == [True, False, True]
 
@@ -387,8 +388,10 @@ def test_integers_scalars_and_empty_tensors_are_passed_on(tmp_path):
     }
     model = pico_model(tmp_path / "base", layers=1)
     save_file({**load_file(model / "model.safetensors"), **odd}, model / "model.safetensors")
-    got = tensors(quantized(model, tmp_path / "out"))
-    assert all(torch.equal(got[name], tensor) and got[name].dtype == tensor.dtype for name, tensor in odd.items())
+    written = tensors(quantized(model, tmp_path / "out"))
+    assert all(
+        torch.equal(written[name], tensor) and written[name].dtype == tensor.dtype for name, tensor in odd.items()
+    )
 
 
 def test_a_budget_of_bits_raises_what_loses_most(tmp_path, base, rows):
@@ -404,7 +407,8 @@ def test_a_budget_of_bits_raises_what_loses_most(tmp_path, base, rows):
 
 @pytest.mark.parametrize("fmt", ["nvfp4", "nvfp4a16"])
 def test_a_calibrated_pass_goes_on_only_on_the_device_it_began_on(tmp_path, monkeypatch, fmt):
-    """Scales come out of a network's matmuls, whose last bits differ by device; all other bytes are the same everywhere."""
+    """Scales come out of a network's matmuls, whose last bits differ by device; all other bytes are the same
+    everywhere."""
     model, rows, out = pico_model(tmp_path / "model"), tmp_path / "rows.jsonl", tmp_path / "out"
     rows.write_text(
         "".join(json.dumps({"text": f"{i} green bottles hanging on the wall. " * 4}) + "\n" for i in range(8))
@@ -414,11 +418,11 @@ def test_a_calibrated_pass_goes_on_only_on_the_device_it_began_on(tmp_path, monk
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(ShardWriter, "close", interrupted)
         standalone.quantize_directory(model, None, calibration, out, params, Progress())
-    first, *rest = (out / NAME).read_text().splitlines()
+    first, *rest = (out / RESUME_FILE).read_text().splitlines()
     if fmt == "nvfp4a16":
         assert "device" not in json.loads(first)
         return
-    (out / NAME).write_text("\n".join([json.dumps({**json.loads(first), "device": "cuda"}), *rest]) + "\n")
+    (out / RESUME_FILE).write_text("\n".join([json.dumps({**json.loads(first), "device": "cuda"}), *rest]) + "\n")
     with pytest.raises(ConfigError, match=r"made with device = cuda; expected device = cpu"):
         standalone.quantize_directory(model, None, calibration, out, params, Progress())
 

@@ -11,7 +11,7 @@ from slipway.streaming.loader import Loader, band_rows
 from slipway.weights.lora import LoraAdapter
 from slipway.weights.merged import MergedSource
 from slipway.weights.rounded_merge import merge
-from slipway.weights.shards import LowRank, Recipe, Shards
+from slipway.weights.shards import LowRank, MergeRecipe, Shards
 from tests.support.pico import pico_adapter, pico_model
 
 CPU = torch.device("cpu")
@@ -20,9 +20,9 @@ NAME = "model.layers.0.mlp.up_proj.weight"
 
 
 def load(source, nbytes=0):
-    found = Loader(source, CPU, EAGER)
-    found.begin(nbytes)
-    return found
+    loaded = Loader(source, CPU, EAGER)
+    loaded.begin(nbytes)
+    return loaded
 
 
 @pytest.fixture
@@ -42,9 +42,9 @@ def test_any_band_gives_the_bits_of_the_whole(tmp_path, monkeypatch, base, band,
     monkeypatch.setattr(loader, "CPU_BAND", band)
     source = merged(tmp_path, base, **adapter)
     for name in source.names():
-        found, want = load(source, 10_000).load(name), source.read(name)
-        assert found.weight.dtype == torch.bfloat16 and torch.equal(found.weight, want)
-        assert float(found.amax) == float(want.float().abs().amax()) and found.amax.dtype == torch.float32
+        loaded, want = load(source, 10_000).load(name), source.read(name)
+        assert loaded.weight.dtype == torch.bfloat16 and torch.equal(loaded.weight, want)
+        assert float(loaded.amax) == float(want.float().abs().amax()) and loaded.amax.dtype == torch.float32
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64, torch.float8_e4m3fn])
@@ -78,7 +78,7 @@ def test_updates_are_added_one_after_the_other_and_rounded_after_each(base):
         names, info, read = base.names, base.info, base.read
 
         def recipe(self, name):
-            return Recipe(base, name, tuple(updates))
+            return MergeRecipe(base, name, tuple(updates))
 
     want = base.read(NAME)
     for update in updates:
@@ -95,20 +95,20 @@ def test_a_replaced_tensor_is_the_adapters(tmp_path, base):
 
 
 def test_memory_is_used_again_and_given_back_above_a_share(base):
-    found = Loader(base, CPU, EAGER)
-    found.begin(base.info(NAME).nbytes)
-    first = found.load(NAME).weight
-    found.end(share=1e9)
-    found.begin(100)
-    assert found.load(NAME).weight.data_ptr() == first.data_ptr()
-    found.end(share=100)
-    assert found._arena.numel() == 0
+    loaded = Loader(base, CPU, EAGER)
+    loaded.begin(base.info(NAME).nbytes)
+    first = loaded.load(NAME).weight
+    loaded.end(share=1e9)
+    loaded.begin(100)
+    assert loaded.load(NAME).weight.data_ptr() == first.data_ptr()
+    loaded.end(share=100)
+    assert loaded._arena.numel() == 0
 
 
 def test_two_tensors_of_a_unit_do_not_overlap(base):
     names = (NAME, NAME.replace("up", "gate"))
-    found = load(base, sum(base.info(name).nbytes for name in names))
-    weights = [found.load(name).weight for name in names]
+    loaded = load(base, sum(base.info(name).nbytes for name in names))
+    weights = [loaded.load(name).weight for name in names]
     assert all(torch.equal(weight, base.read(name)) for weight, name in zip(weights, names, strict=True))
 
 
@@ -117,9 +117,9 @@ def test_adapter_factors_are_folded_once_a_tensor(tmp_path, monkeypatch, base):
     source, asked = merged(tmp_path, base), []
     recipe = source.recipe
     monkeypatch.setattr(source, "recipe", lambda name: asked.append(name) or recipe(name))
-    found = load(source)
+    loaded = load(source)
     for begin in range(128):
-        found.band(NAME, begin, 1)
+        loaded.band(NAME, begin, 1)
     assert asked == [NAME]
 
 

@@ -1,4 +1,5 @@
-"""The ladder from measurement to disk: errors are those of the formats, the budget holds on disk, the choice is on record."""
+"""The ladder from measurement to disk: errors are those of the formats, the budget holds on disk, the choice is on
+record."""
 
 import json
 
@@ -55,9 +56,11 @@ def test_without_calibration(tmp_path, model, layout, upper):
     figures, out = run(
         tmp_path, model, layout=layout, max_bits=5.5, adapter=pico_adapter(tmp_path / "adapter", targets=["q_proj"])
     )
-    found = chosen(out)
-    assert found[BAD] == upper and 4.5 <= figures["bits_per_parameter"] <= 5.6
-    assert {found[f"model.layers.0.self_attn.{m}_proj"] for m in "qkv"} == {found["model.layers.0.self_attn.q_proj"]}
+    formats = chosen(out)
+    assert formats[BAD] == upper and 4.5 <= figures["bits_per_parameter"] <= 5.6
+    assert {formats[f"model.layers.0.self_attn.{m}_proj"] for m in "qkv"} == {
+        formats["model.layers.0.self_attn.q_proj"]
+    }
 
 
 def test_errors_are_those_of_the_format(tmp_path, model):

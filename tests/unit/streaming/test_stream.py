@@ -1,4 +1,5 @@
-"""One pass: the order of work does not matter, what is in flight stays within the budget, and progress tells the truth."""
+"""One pass: the order of work does not matter, what is in flight stays within the budget, and progress tells the
+truth."""
 
 import json
 import threading
@@ -9,8 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from slipway.errors import CheckpointError, ResourceError
-from slipway.streaming import loader
-from slipway.streaming import tensor_plan as planning
+from slipway.streaming import loader, tensor_plan
 from slipway.streaming.budget import Budget
 from slipway.streaming.directories import quantize_directory
 from slipway.streaming.meter import Meter
@@ -37,29 +37,29 @@ def base(tmp_path_factory):
 @contextmanager
 def watched(monkeypatch):
     """[bytes held now, most held at a time, most held by one, holds] of every budget."""
-    seen, lock, hold = [0, 0, 0, 0], threading.Lock(), Budget.hold
+    records, lock, hold = [0, 0, 0, 0], threading.Lock(), Budget.hold
 
     @contextmanager
     def counted(self, nbytes):
         with hold(self, nbytes):
             with lock:
-                seen[0] += nbytes
-                seen[1:] = max(seen[:2]), max(seen[2], nbytes), seen[3] + 1
+                records[0] += nbytes
+                records[1:] = max(records[:2]), max(records[2], nbytes), records[3] + 1
             yield
             with lock:
-                seen[0] -= nbytes
+                records[0] -= nbytes
 
     with monkeypatch.context() as patch:
         patch.setattr(Budget, "hold", counted)
-        yield seen
+        yield records
 
 
 @pytest.mark.parametrize("groups", [1, 1.7, 3])
 def test_no_more_than_the_budget_is_in_flight(tmp_path, monkeypatch, base, groups):
     monkeypatch.setattr(loader, "CPU_BAND", 64)
-    with watched(monkeypatch) as seen:
+    with watched(monkeypatch) as records:
         quantized(base, tmp_path / "out", workers=6, memory_budget_gb=groups * GROUP / 1e9)
-    held, most, one, holds = seen
+    held, most, one, holds = records
     assert (held, one) == (0, GROUP) and GROUP <= most <= groups * GROUP and holds > 20
 
 
@@ -89,14 +89,16 @@ def events(base, out, **params):
 
 
 def test_progress_counts_every_byte_to_the_end_from_any_thread(tmp_path, monkeypatch, base):
-    monkeypatch.setattr(planning, "PIECE", 10_000)
-    found, source = events(base, tmp_path / "out", workers=6), Shards.open(base)
-    total, done = sum(source.info(name).nbytes for name in source.names()), [event["done"] for event in found]
-    assert done == sorted(set(done)) and done[-1] == total and {event["total"] for event in found} == {total}
-    assert {event["unit"] for event in found} == {"bytes"} and {event["what"] for event in found} == {"quantize"}
-    assert {event["tensor"] for event in found} == set(source.names())
-    assert all(event["gb_per_s"] >= 0 and event["eta_s"] >= 0 and event["anon_gb"] > 0.01 for event in found)
-    assert found[-1]["eta_s"] == 0
+    monkeypatch.setattr(tensor_plan, "PIECE", 10_000)
+    progress_events, source = events(base, tmp_path / "out", workers=6), Shards.open(base)
+    total, done = sum(source.info(name).nbytes for name in source.names()), [event["done"] for event in progress_events]
+    assert done == sorted(set(done)) and done[-1] == total and {event["total"] for event in progress_events} == {total}
+    assert {event["unit"] for event in progress_events} == {"bytes"} and {
+        event["what"] for event in progress_events
+    } == {"quantize"}
+    assert {event["tensor"] for event in progress_events} == set(source.names())
+    assert all(event["gb_per_s"] >= 0 and event["eta_s"] >= 0 and event["anon_gb"] > 0.01 for event in progress_events)
+    assert progress_events[-1]["eta_s"] == 0
 
 
 def test_progress_of_a_run_that_goes_on_starts_where_it_was(tmp_path, monkeypatch, base):
@@ -143,9 +145,9 @@ def test_the_first_error_stops_every_thread_and_is_raised():
 
 
 def test_threads_compute_with_one_thread_each_without_gradients_and_leave_the_callers_alone():
-    before, seen = torch.get_num_threads(), []
-    run_threads(lambda: seen.append((torch.get_num_threads(), torch.is_grad_enabled())), 3, threading.Event())
-    assert seen == [(1, False)] * 3 and torch.get_num_threads() == before and torch.is_grad_enabled()
+    before, records = torch.get_num_threads(), []
+    run_threads(lambda: records.append((torch.get_num_threads(), torch.is_grad_enabled())), 3, threading.Event())
+    assert records == [(1, False)] * 3 and torch.get_num_threads() == before and torch.is_grad_enabled()
 
 
 def test_an_error_in_one_unit_ends_the_pass(tmp_path, monkeypatch, base):
@@ -180,7 +182,8 @@ LARGEST = 3 * ROWS * COLUMNS * 2  # q, k and v
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
-    """A model in four shards: five times q, k, v. A group is more than malloc would keep for a thread when it is freed."""
+    """A model in four shards: five times q, k, v. A group is more than malloc would keep for a thread when it is
+    freed."""
     folder = pico_model(tmp_path_factory.mktemp("large"), layers=1)
     weight = torch.randn(ROWS, COLUMNS, generator=torch.Generator().manual_seed(0)).to(torch.bfloat16)
     names = [f"model.layers.{i}.self_attn.{m}_proj.weight" for i in range(TENSORS // 3) for m in "qkv"]
@@ -200,7 +203,8 @@ def large(tmp_path_factory):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_memory_is_bounded_by_the_largest_group_not_by_the_model(tmp_path, large, workers):
-    """The budget, which is one group here, 20 MB, and 36 MB a thread: a band's fp32 numbers, and what malloc keeps of them."""
+    """The budget, which is one group here, 20 MB, and 36 MB a thread: a band's fp32 numbers, and what malloc keeps of
+    them."""
     few = {"*.layers.[1-9].*": "bf16"}
     quantized(large, tmp_path / "once", workers=1, memory_budget_gb=LARGEST / 1e9, rules=few)  # torch loads code lazily
     before = anonymous_bytes()

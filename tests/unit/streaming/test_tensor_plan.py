@@ -8,15 +8,20 @@ import torch
 from slipway.errors import CheckpointError, ConfigError
 from slipway.quantization.formats import FORMATS
 from slipway.quantization.layouts import LAYOUTS
-from slipway.streaming import tensor_plan as planning
+from slipway.streaming import tensor_plan
 from slipway.streaming.tensor_plan import Unit, attention_of, kv_outputs, make_plan, outputs, parts
 from slipway.weights.shards import TensorInfo
 
 LAYOUT = LAYOUTS["modelopt"]
 LAYER = {
-    "self_attn.q_proj": (64, 64), "self_attn.k_proj": (32, 64), "self_attn.v_proj": (32, 64), "self_attn.o_proj": (64, 64),
-    "mlp.gate_proj": (128, 64), "mlp.up_proj": (128, 64), "mlp.down_proj": (64, 128),
-}  # fmt: skip
+    "self_attn.q_proj": (64, 64),
+    "self_attn.k_proj": (32, 64),
+    "self_attn.v_proj": (32, 64),
+    "self_attn.o_proj": (64, 64),
+    "mlp.gate_proj": (128, 64),
+    "mlp.up_proj": (128, 64),
+    "mlp.down_proj": (64, 128),
+}
 
 
 class Headers:
@@ -49,19 +54,32 @@ def test_matrices_are_quantized_and_the_rest_is_passed_on():
     plan = planned(llama(**{"model.layers.0.self_attn.q_proj.bias": (64,), "model.ids": (3, 64)}))
     assert len(plan.linears) == 14 and all(name.endswith("_proj.weight") for name in plan.linears)
     assert set(plan.copied) == {
-        "model.embed_tokens.weight", "lm_head.weight", "model.norm.weight", "model.layers.0.self_attn.q_proj.bias", "model.ids",
-    }  # fmt: skip
-    assert plan.kept == ["lm_head", "model.embed_tokens"]
+        "model.embed_tokens.weight",
+        "lm_head.weight",
+        "model.norm.weight",
+        "model.layers.0.self_attn.q_proj.bias",
+        "model.ids",
+    }
+    assert plan.unquantized == ["lm_head", "model.embed_tokens"]
 
 
 @pytest.mark.parametrize(
     "module",
-    ["model.embed_tokens", "transformer.wte", "model.layers.0.mlp.gate", "model.layers.0.mlp.router", "model.layers.0.block_sparse_moe.gate",
-     "model.layers.0.mlp.shared_expert_gate", "model.vision_tower.blocks.0.fc1", "visual.merger.mlp", "mtp.layers.0.mlp.up_proj"],
-)  # fmt: skip
+    [
+        "model.embed_tokens",
+        "transformer.wte",
+        "model.layers.0.mlp.gate",
+        "model.layers.0.mlp.router",
+        "model.layers.0.block_sparse_moe.gate",
+        "model.layers.0.mlp.shared_expert_gate",
+        "model.vision_tower.blocks.0.fc1",
+        "visual.merger.mlp",
+        "mtp.layers.0.mlp.up_proj",
+    ],
+)
 def test_what_no_runtime_wants_quantized_never_is(module):
     plan = planned(llama(**{f"{module}.weight": (64, 64)}), rules={module: "nvfp4a16"})
-    assert f"{module}.weight" in plan.copied and module in plan.kept
+    assert f"{module}.weight" in plan.copied and module in plan.unquantized
 
 
 def test_the_first_matching_rule_wins_and_exclusions_come_before_rules():
@@ -76,12 +94,12 @@ def test_the_first_matching_rule_wins_and_exclusions_come_before_rules():
         "0.mlp.down_proj": "fp8-dynamic",
         "0.mlp.up_proj": "nvfp4a16",
     }
-    assert {"model.layers.1.self_attn.o_proj", "model.layers.1.mlp.down_proj"} <= set(plan.kept)
+    assert {"model.layers.1.self_attn.o_proj", "model.layers.1.mlp.down_proj"} <= set(plan.unquantized)
 
 
 def test_a_tied_head_is_kept_by_name_and_stored_once():
     plan = planned(llama(), tied=True)
-    assert "lm_head.weight" not in plan.copied and "lm_head" in plan.kept
+    assert "lm_head.weight" not in plan.copied and "lm_head" in plan.unquantized
     with pytest.raises(ConfigError, match="pattern"):
         planned(Headers({"a.weight": (64, 64)}))
 
@@ -105,7 +123,7 @@ def test_weights_that_share_nothing_are_units_of_their_own(fmt, sizes):
 
 
 def test_large_tensors_are_passed_on_in_pieces_that_make_up_the_whole(monkeypatch):
-    monkeypatch.setattr(planning, "PIECE", 1000 * 128)
+    monkeypatch.setattr(tensor_plan, "PIECE", 1000 * 128)
     source = Headers({"embed.weight": (2500, 64), "small.weight": (3, 64), "none.weight": (0, 64), "one": ()})
     units = planned(source, exclude=[], rules={"*": "bf16"}).units(source)
     pieces = [unit for unit in units if unit.name == "embed.weight"]
@@ -127,9 +145,11 @@ def test_large_tensors_are_passed_on_in_pieces_that_make_up_the_whole(monkeypatc
 def test_outputs_are_all_there_is_and_floats_are_bf16(fmt, layout):
     source = llama()
     plan = planned(Headers({name: info.shape for name, info in source.infos.items()}, torch.float32), fmt)
-    found = outputs(plan.units(source), source, LAYOUTS[layout])
-    assert all(found[name] == TensorInfo(torch.bfloat16, source.info(name).shape) for name in plan.copied)
-    weights = sum(info.nbytes for info in found.values()) - sum(found[name].nbytes for name in plan.copied)
+    planned_outputs = outputs(plan.units(source), source, LAYOUTS[layout])
+    assert all(planned_outputs[name] == TensorInfo(torch.bfloat16, source.info(name).shape) for name in plan.copied)
+    weights = sum(info.nbytes for info in planned_outputs.values()) - sum(
+        planned_outputs[name].nbytes for name in plan.copied
+    )
     quantized = sum(math.prod(shape) for shape in LAYER.values()) * 2
     assert weights == pytest.approx(quantized * FORMATS[fmt].bits / 8, rel=0.06)
 
@@ -138,9 +158,9 @@ def test_stacked_experts_are_planned_as_they_lie():
     source = llama(
         **{"model.layers.0.mlp.experts.gate_up_proj": (4, 64, 96), "model.layers.0.mlp.experts.down_proj": (4, 48, 64)}
     )
-    found = outputs(planned(source).units(source), source, LAYOUT)
-    assert found["model.layers.0.mlp.experts.gate_up_proj"].shape == (4, 32, 96)
-    assert found["model.layers.0.mlp.experts.gate_up_proj_weight_scale"].shape == (4, 4, 96)
+    planned_outputs = outputs(planned(source).units(source), source, LAYOUT)
+    assert planned_outputs["model.layers.0.mlp.experts.gate_up_proj"].shape == (4, 32, 96)
+    assert planned_outputs["model.layers.0.mlp.experts.gate_up_proj_weight_scale"].shape == (4, 4, 96)
     with pytest.raises(CheckpointError, match=r"gate_up_proj: shape \[4, 96, 64\]; expected \[experts, 64, 2 x"):
         planned(llama(**{"model.layers.0.mlp.experts.gate_up_proj": (4, 96, 64)}))
     with pytest.raises(CheckpointError, match=r"down_proj: 40 input features; expected a multiple of 16"):

@@ -1,4 +1,5 @@
-"""What a resumable job remembers: lines survive a kill, a torn tail is cut off, and another job is refused by the key that differs."""
+"""What a resumable job remembers: lines survive a kill, a torn tail is cut off, and another job is refused by the key
+that differs."""
 
 import json
 import os

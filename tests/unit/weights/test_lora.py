@@ -137,15 +137,31 @@ def test_what_cannot_be_merged_is_refused_by_name(tmp_path, config, message):
 
 
 BAD_TENSORS = {
-    "wrong shape": (f"{Q0}.lora_B.weight", torch.ones(HIDDEN + 16, 4), r"q_proj.lora_A.weight: makes \[80, 64\]; expected \[64, 64\]"),
+    "wrong shape": (
+        f"{Q0}.lora_B.weight",
+        torch.ones(HIDDEN + 16, 4),
+        r"q_proj.lora_A.weight: makes \[80, 64\]; expected \[64, 64\]",
+    ),
     "transposed": (f"{Q0}.lora_A.weight", torch.ones(HIDDEN, 4), r"q_proj.lora_A.weight: \[64, 4\]"),
-    "a layer too many": (f"base_model.model.model.layers.{LAYERS}.mlp.up_proj.lora_A.weight", torch.ones(4, HIDDEN), "layers.4.mlp.up_proj.weight, which the base"),
+    "a layer too many": (
+        f"base_model.model.model.layers.{LAYERS}.mlp.up_proj.lora_A.weight",
+        torch.ones(4, HIDDEN),
+        "layers.4.mlp.up_proj.weight, which the base",
+    ),
     "A alone": ("base_model.model.model.norm.lora_A.weight", torch.ones(4, HIDDEN), "has no lora_B"),
     "B alone": ("base_model.model.model.norm.lora_B.weight", torch.ones(HIDDEN, 4), "has no lora_A"),
-    "embedding": ("base_model.model.model.embed_tokens.lora_embedding_A", torch.ones(4, 384), "lora_embedding_A: neither"),
+    "embedding": (
+        "base_model.model.model.embed_tokens.lora_embedding_A",
+        torch.ones(4, 384),
+        "lora_embedding_A: neither",
+    ),
     "dora magnitude": (f"{Q0}.lora_magnitude_vector", torch.ones(HIDDEN), "lora_magnitude_vector: neither"),
-    "a whole module": ("base_model.model.model.norm.weight", torch.ones(HIDDEN), "norm.weight: neither.*modules_to_save"),
-}  # fmt: skip
+    "a whole module": (
+        "base_model.model.model.norm.weight",
+        torch.ones(HIDDEN),
+        "norm.weight: neither.*modules_to_save",
+    ),
+}
 
 
 @pytest.mark.parametrize("name, tensor, message", BAD_TENSORS.values(), ids=BAD_TENSORS.keys())

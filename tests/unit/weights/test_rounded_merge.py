@@ -1,4 +1,5 @@
-"""The merge is the exact one rounded once, whatever the order of sums, the band, the precision of matmuls or the threads."""
+"""The merge is the exact one rounded once, whatever the order of sums, the band, the precision of matmuls or the
+threads."""
 
 import math
 from fractions import Fraction
@@ -61,8 +62,8 @@ def test_weights_of_zero():
     [(0.0, 1.0), (2.0**-60, 1.0 + 2.0**-7), (-(2.0**-60), 1.0), (2.0**-120, 1.0 + 2.0**-7)],
 )
 def test_a_tie_is_decided_by_the_last_term(last, want):
-    """1 + 2^-8 + 2^-24 is halfway between two fp32 values, of which the even one is halfway between two bf16 values; 2^-60 beside
-    it is below fp64's precision."""
+    """1 + 2^-8 + 2^-24 is halfway between two fp32 values, of which the even one is halfway between two bf16 values;
+    2^-60 beside it is below fp64's precision."""
     low_rank = LowRank(torch.tensor([[1.0], [2.0**-8], [2.0**-24], [last]]), torch.ones(1, 4), 1.0)
     assert merge(torch.zeros(1, 1), low_rank).item() == want
     assert exact_merge(torch.zeros(1, 1), low_rank.a, low_rank.b, 1.0).item() == want
@@ -123,7 +124,8 @@ def test_bands_and_threads(monkeypatch, band, threads):
 
 
 def test_a_product_of_reduced_precision_is_noticed(monkeypatch):
-    """TF32, or bf16 by `torch.set_float32_matmul_precision("medium")` or DNNL_DEFAULT_FPMATH_MODE: then fp64 is used."""
+    """TF32, or bf16 by `torch.set_float32_matmul_precision("medium")` or DNNL_DEFAULT_FPMATH_MODE: then fp64 is
+    used."""
     low_rank, matmul = update(8, 32, 64, torch.float32, 1.0), torch.Tensor.__matmul__
 
     def fast_math(one, other):

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from slipway.errors import CheckpointError, ResourceError
 from slipway.weights.journal import Journal
-from slipway.weights.shard_writer import ShardWriter, bytes_of, split
+from slipway.weights.shard_writer import ShardWriter, bytes_of
 from slipway.weights.shards import INDEX, SINGLE, Shards, TensorInfo
 
 
@@ -33,13 +33,13 @@ def test_the_library_reads_it_back_whatever_the_order_of_writing(tmp_path, max_b
     with ShardWriter(tmp_path, plan_of(tensors), max_bytes) as writer:
         for name in reversed(tensors):
             writer.write(name, tensors[name])
-    got = {name: tensor for file in tmp_path.glob("*.safetensors") for name, tensor in load_file(file).items()}
-    assert got.keys() == tensors.keys()
+    actual = {name: tensor for file in tmp_path.glob("*.safetensors") for name, tensor in load_file(file).items()}
+    assert actual.keys() == tensors.keys()
     for name, tensor in tensors.items():
         assert (
-            got[name].dtype == tensor.dtype
-            and got[name].shape == tensor.shape
-            and got[name].tolist() == tensor.tolist()
+            actual[name].dtype == tensor.dtype
+            and actual[name].shape == tensor.shape
+            and actual[name].tolist() == tensor.tolist()
         )
     assert Shards.open(tmp_path).names() == sorted(tensors)
 
@@ -55,12 +55,6 @@ def test_tensors_are_aligned_to_their_dtype(tmp_path):
     assert length % 8 == 0
     for name, tensor in tensors.items():
         assert header[name]["data_offsets"][0] % tensor.dtype.itemsize == 0
-
-
-def test_shards_keep_the_bound_unless_one_tensor_is_larger():
-    info = TensorInfo(torch.uint8, (10,))
-    plan = {"a": info, "b": info, "c": TensorInfo(torch.uint8, (50,)), "d": info}
-    assert [list(shard) for shard in split(plan, 20)] == [["a", "b"], ["c"], ["d"]]
 
 
 def test_the_index_counts_and_maps(tmp_path):
@@ -230,7 +224,10 @@ def test_a_finished_tensor_can_be_read_before_and_after_its_shard_is_published(t
 
 def test_more_bytes_than_planned_and_a_tensor_twice_are_refused(tmp_path):
     tensors = tensors_of_all_kinds()
-    with pytest.raises(CheckpointError, match=r"a\.weight to write: 0 \+ 13 bytes; expected 12, once"), ShardWriter(tmp_path, plan_of(tensors), 1e9) as writer:  # fmt: skip
+    with (
+        pytest.raises(CheckpointError, match=r"a\.weight to write: 0 \+ 13 bytes; expected 12, once"),
+        ShardWriter(tmp_path, plan_of(tensors), 1e9) as writer,
+    ):
         writer.append("a.weight", memoryview(bytes(13)))
     with (
         pytest.raises(CheckpointError, match=r"a\.weight to write"),

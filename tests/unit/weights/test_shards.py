@@ -25,14 +25,19 @@ def test_reads_what_the_safetensors_library_wrote(tmp_path, shards):
 
 def test_every_dtype_scalar_and_empty_tensor(tmp_path):
     tensors = {
-        "f8": torch.tensor([1.0, -2.0]).to(torch.float8_e4m3fn), "bf16": torch.ones(3, dtype=torch.bfloat16), "f16": torch.ones(1).half(),
-        "scalar": torch.tensor(2.5), "u8": torch.arange(5, dtype=torch.uint8), "i64": torch.tensor([[7]]), "empty": torch.ones(0, 4),
-    }  # fmt: skip
+        "f8": torch.tensor([1.0, -2.0]).to(torch.float8_e4m3fn),
+        "bf16": torch.ones(3, dtype=torch.bfloat16),
+        "f16": torch.ones(1).half(),
+        "scalar": torch.tensor(2.5),
+        "u8": torch.arange(5, dtype=torch.uint8),
+        "i64": torch.tensor([[7]]),
+        "empty": torch.ones(0, 4),
+    }
     save_file(tensors, tmp_path / SINGLE)
     source = Shards.open(tmp_path)
     for name, tensor in tensors.items():
-        got = source.read(name)
-        assert got.dtype == tensor.dtype and got.shape == tensor.shape and got.tolist() == tensor.tolist()
+        actual = source.read(name)
+        assert actual.dtype == tensor.dtype and actual.shape == tensor.shape and actual.tolist() == tensor.tolist()
 
 
 def test_layer_2_comes_before_layer_10(tmp_path):
@@ -59,7 +64,7 @@ def test_any_flipped_bit_of_a_header_is_an_error_or_shows_in_names_and_dtypes(tm
     file = tmp_path / SINGLE
     save_file({"a": torch.ones(2, 3), "b": torch.ones(4, dtype=torch.bfloat16)}, file)
     good = file.read_bytes()
-    seen = {name: Shards.open(tmp_path).info(name) for name in ("a", "b")}
+    infos = {name: Shards.open(tmp_path).info(name) for name in ("a", "b")}
     refused = 0
     for bit in range(8 * (8 + int.from_bytes(good[:8], "little"))):
         flipped = bytearray(good)
@@ -71,7 +76,7 @@ def test_any_flipped_bit_of_a_header_is_an_error_or_shows_in_names_and_dtypes(tm
             refused += 1
         else:
             assert bit >= 64 and (
-                set(source.names()) != set(seen) or any(source.info(n) != seen[n] for n in seen) or _blank(good, bit)
+                set(source.names()) != set(infos) or any(source.info(n) != infos[n] for n in infos) or _blank(good, bit)
             )
     assert refused > 600
 
