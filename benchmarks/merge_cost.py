@@ -33,7 +33,9 @@ def main() -> None:
     loader, encode = Loader(source, cpu, kernels), kernels(FORMATS["nvfp4a16"].encode)
     rates = [one_round(source, loader, encode) for _ in range(4)][1:]  # the first one compiles
     names = ("merged_gb_per_cpu_s", "merged_and_encoded_gb_per_cpu_s")
-    print(json.dumps({name: round(max(values), 3) for name, values in zip(names, zip(*rates), strict=True)}))
+    print(
+        json.dumps({name: round(max(values), 3) for name, values in zip(names, zip(*rates, strict=True), strict=True)})
+    )
 
 
 def one_round(source: MergedSource, loader: Loader, encode) -> tuple[float, float]:
