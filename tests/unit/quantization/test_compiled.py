@@ -4,7 +4,7 @@ test_compiled.py."""
 import pytest
 import torch
 
-from slipway.quantization import compiled as kernels
+from slipway.quantization import compiled
 from slipway.quantization.compiled import WORTH_COMPILING, Kernels
 
 CPU = torch.device("cpu")
@@ -17,14 +17,14 @@ def test_a_small_model_is_not_compiled_unless_asked():
 
 @pytest.mark.parametrize("mode, nbytes", [("on", 0), ("auto", WORTH_COMPILING)])
 def test_without_a_compiler_it_runs_eagerly_and_says_so(monkeypatch, mode, nbytes):
-    monkeypatch.setattr(kernels.shutil, "which", lambda _: None)
-    kernels_here = Kernels(CPU, mode, nbytes)
-    assert not kernels_here.compiled and kernels_here.why == "eager: no C++ compiler (g++ or clang++)"
+    monkeypatch.setattr(compiled.shutil, "which", lambda _: None)
+    kernels = Kernels(CPU, mode, nbytes)
+    assert not kernels.compiled and kernels.why == "eager: no C++ compiler (g++ or clang++)"
 
 
 @pytest.mark.parametrize("mode, nbytes", [("on", 0), ("auto", WORTH_COMPILING)])
 def test_with_one_it_compiles(monkeypatch, mode, nbytes):
-    monkeypatch.setattr(kernels.shutil, "which", lambda name: f"/bin/{name}" if name == "clang++" else None)
+    monkeypatch.setattr(compiled.shutil, "which", lambda name: f"/bin/{name}" if name == "clang++" else None)
     assert (Kernels(CPU, mode, nbytes).compiled, Kernels(CPU, mode, nbytes).why) == (True, "compiled")
 
 
@@ -39,16 +39,16 @@ def plus_one(x, out):
 
 @pytest.mark.parametrize("wrong", ["result", "argument", None])
 def test_compiled_code_that_gives_other_bits_is_not_used(monkeypatch, wrong):
-    def compiled(x, out):
+    def rounding_otherwise(x, out):
         out.copy_(x + (1.5 if wrong == "argument" else 1))
         return x * (2 if wrong != "result" else 2.0000002)
 
-    monkeypatch.setattr(kernels, "_compile", lambda *_: compiled)
-    kernels_here = Kernels(CPU, "on", 0)
-    kernels_here.try_out(plus_one, [torch.ones(3), torch.zeros(3)])
-    assert kernels_here.compiled is (wrong is None)
+    monkeypatch.setattr(compiled, "_compile", lambda *_: rounding_otherwise)
+    kernels = Kernels(CPU, "on", 0)
+    kernels.try_out(plus_one, [torch.ones(3), torch.zeros(3)])
+    assert kernels.compiled is (wrong is None)
     assert wrong is None or (
-        kernels_here(plus_one) is plus_one and kernels_here.why == "eager: compiled plus_one rounds otherwise here"
+        kernels(plus_one) is plus_one and kernels.why == "eager: compiled plus_one rounds otherwise here"
     )
 
 
@@ -56,13 +56,13 @@ def test_code_that_torch_cannot_compile_runs_eagerly(monkeypatch):
     def broken(*_):
         raise RuntimeError("CppCompileError: main.cpp")
 
-    monkeypatch.setattr(kernels, "_compile", lambda *_: broken)
+    monkeypatch.setattr(compiled, "_compile", lambda *_: broken)
     asked = Kernels(CPU, "on", 0)
     asked.try_out(plus_one, [torch.ones(3), torch.zeros(3)])
     assert asked(plus_one) is plus_one and asked.why == "eager: torch cannot compile plus_one here"
 
 
 def test_an_error_of_the_eager_run_is_not_hidden(monkeypatch):
-    monkeypatch.setattr(kernels, "_compile", lambda function, _: function)
+    monkeypatch.setattr(compiled, "_compile", lambda function, _: function)
     with pytest.raises(RuntimeError, match="size"):
         Kernels(CPU, "on", 0).try_out(plus_one, [torch.ones(3), torch.zeros(2)])

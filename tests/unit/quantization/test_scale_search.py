@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from slipway.quantization import fp4
-from slipway.quantization.grids import NEAR, WIDE, nearest, neighbours
 from slipway.quantization.scale_search import search
 
 G = torch.tensor(2.0**-9)
@@ -55,31 +54,6 @@ def test_as_good_as_trying_every_scale(kind):
         ).sum()
 
 
-def test_neighbours_are_the_bytes_around():
-    scales = torch.tensor([1.0, 2.0**-9, 448.0]).to(torch.float8_e4m3fn)
-    actual = neighbours(scales, WIDE).float()
-    assert actual.shape == (3, len(WIDE)) and (actual[:, 0] == scales.float()).all()
-    assert torch.equal(actual[:, : len(NEAR)], neighbours(scales).float())
-    assert sorted(actual[0].tolist()) == [
-        0.5,
-        0.5625,
-        0.625,
-        0.6875,
-        0.75,
-        0.8125,
-        0.875,
-        0.9375,
-        1,
-        1.125,
-        1.25,
-        1.375,
-        1.5,
-        1.625,
-        1.75,
-    ]
-    assert actual[1].min() == 2.0**-9 and actual[2].max() == 448  # no zero, no NaN
-
-
 def test_a_block_whose_largest_value_belongs_on_four():
     row = torch.tensor(
         [4.0, 3, 3, 3, 3, 3, 3, 3, -3, -3, -3, -3, 2, 2, 1, 0.5]
@@ -109,15 +83,6 @@ def test_ties_keep_the_scale_of_the_rule_and_zeros_have_one():
     weight[0, 0] = 6 * 64 * G  # alone in its block: many scales are exact
     assert search(weight, G).float().tolist() == [[64, 1], [1, 1]]
     assert (search(torch.zeros_like(weight), torch.tensor(0.0)).float() == 1).all()
-
-
-def test_nearest_is_encode_for_every_bf16_value_and_every_tie():
-    everything = torch.arange(1 << 16, dtype=torch.int32).to(torch.int16).view(torch.bfloat16).float()
-    ties = torch.tensor([0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5.0, 7.0])
-    around = torch.cat([torch.nextafter(ties, torch.tensor(to)) for to in (0.0, 9.0)] + [ties])
-    x = torch.cat((everything[~everything.isnan()], around, -around))
-    assert torch.equal(nearest(x), fp4.decode(fp4.encode(x)))
-    assert nearest(ties).tolist() == [0, 1, 1, 2, 2, 4, 4, 6]
 
 
 def test_rows_are_independent_and_the_bytes_repeat():
