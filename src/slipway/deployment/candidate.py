@@ -86,6 +86,26 @@ def newest_candidate(config: Config) -> Candidate:
     raise StateError("verdict", f"none of {config.line} in {store}{hint}", "a gated candidate of this line", next_step)
 
 
+def line_of(artifact: Verdict | Adapter, config: Config) -> str:
+    """The line a verdict or an adapter belongs to, as `Config.line` names it. Reads manifests, no other bytes; data
+    whose manifest holds no config count as `config`'s, as in `candidate_of`.
+
+    Raises StateError when the base model or the data it came from are gone, or a manifest on the way is damaged;
+    ConfigError when their params are not understood.
+    """
+    source: Artifact = artifact
+    if isinstance(artifact, Verdict):  # its champion may be of another line: the candidate alone decides
+        inputs = _inputs(artifact)
+        if "candidate" not in inputs:
+            raise StateError(f"manifest of {artifact.path}", "names no candidate", "the inputs of its stage", _AGAIN)
+        source = load(Evaluation, resolve(inputs["candidate"], artifact.path))
+    params = {ancestor.stage: ancestor.provenance.get("params", {}) for ancestor in lineage(source)}
+    if missing := [stage for stage in ("fetch", "prepare") if stage not in params]:
+        raise StateError(f"{artifact.kind} {artifact.path}", f"what {missing[0]} made is gone", "its lineage", _AGAIN)
+    sections = {"model": params["fetch"], "data": params["prepare"].get("config") or config.data.model_dump()}
+    return parse(sections, f"params that {artifact.kind} {artifact.path} leads to").line
+
+
 def read_verdict(path: Path) -> Verdict:
     """The intact verdict in a directory. Raises StateError when it is absent, damaged or of another kind."""
     verdict = load(Verdict, path)

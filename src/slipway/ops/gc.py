@@ -1,9 +1,9 @@
 """What a store no longer needs: found, shown, and removed when asked.
 
 Kept: what the targets' releases were made of (the serving one and those that `rollback` can go back to), what the last
-run made, the newest verdict and the newest adapter, each with all they were made from; what somebody works on; and
-everything that Slipway did not write. Removed: other artifacts, damaged copies, half-written ones, work folders and
-locks nobody uses, old logs.
+run made, the newest verdict and the newest adapter of every line, each with all they were made from; what somebody
+works on; and everything that Slipway did not write. Removed: other artifacts, damaged copies, half-written ones, work
+folders and locks nobody uses, old logs.
 
 Removal needs the store for itself: a run or stage that works holds its lock shared, and one that starts meanwhile
 waits. An artifact is renamed before its files go, so that a kill leaves artifacts whole or gone, never in part.
@@ -20,17 +20,21 @@ from pathlib import Path
 from typing import Any
 
 from slipway.config.load import Config
+from slipway.deployment.candidate import line_of
 from slipway.deployment.releases import Releases
-from slipway.errors import StateError
+from slipway.errors import ConfigError, StateError
 from slipway.ops.training_jobs import PREFIX, training_jobs
 from slipway.pipeline.stage import STAGE_FILE
+from slipway.store.artifacts import Adapter, Verdict
 from slipway.store.key import KEY_FORMAT
+from slipway.store.store import load
 from slipway.store.usage import SERVICES, TARGETS, USE_LOCK, Entry, entries, freed_bytes
 from slipway.system.files import fsync_directory, remove
 from slipway.system.json_files import is_present, read_json
 from slipway.system.locks import is_held, locked
 
 LOG_DAYS = 14
+UNKNOWN_LINE = "an unknown line"
 DAY_S = 86400.0
 
 
@@ -107,13 +111,24 @@ def _needed(config: Config, root: Path, present: list[Entry], works: dict[str, s
     for digests, why in _released(config, root):
         keep(digests, why)
     keep(_last_run(root), "the last run made or used it")
-    for kind in ("verdict", "adapter"):
-        newest = max((e for e in present if e.what == kind), key=lambda e: e.made, default=None)
-        if newest:
-            keep([newest.digest], f"the newest {kind}, or what it was made from")
+    for cls in (Verdict, Adapter):
+        for line, newest in _newest_by_line(cls, config, present).items():
+            keep([newest.digest], f"the newest {cls.kind} of {line}, or what it was made from")
     for name in (name for name, why in works.items() if why):
         keep(_inputs_of(root / "work" / name), f"{name} works with it or resumes with it")
     return reasons
+
+
+def _newest_by_line(cls: type[Verdict | Adapter], config: Config, present: list[Entry]) -> dict[str, Entry]:
+    """Line -> the newest artifact of this kind; those whose lineage names no line are one group of their own."""
+    newest: dict[str, Entry] = {}
+    for entry in sorted((e for e in present if e.what == cls.kind), key=lambda e: e.made, reverse=True):
+        try:
+            line = line_of(load(cls, entry.path), config)
+        except (StateError, ConfigError):
+            line = UNKNOWN_LINE
+        newest.setdefault(line, entry)
+    return newest
 
 
 def _released(config: Config, root: Path) -> Iterator[tuple[list[str], str]]:

@@ -10,7 +10,7 @@ from slipway.config.load import Config
 from slipway.deployment.state import status
 from slipway.deployment.target import target_for
 from slipway.ops.credentials import read_credentials
-from slipway.ops.gc import freeable, plan
+from slipway.ops.gc import Item, freeable, plan
 from slipway.ops.services import Services
 from slipway.ops.stage_processes import StageProcess, stage_processes
 from slipway.ops.training_jobs import PREFIX, training_jobs
@@ -26,12 +26,13 @@ def overview(config: Config) -> dict[str, Any]:
     root = Path(config.store.root)
     jobs, unfollowed = training_jobs(config)
     stages = stage_processes(root)
+    items = plan(config, {job.name for job in jobs})
     return {
         "services": _services(),
         "target": config.deploy.target,
         "releases": _releases(config),
         "store": str(root),
-        "freeable": freeable(plan(config, {job.name for job in jobs})),
+        "freeable": freeable(items),
         "artifacts": _artifacts(root),
         "training": [job.to_json() for job in jobs],
         "runs": _runs(root),
@@ -40,7 +41,7 @@ def overview(config: Config) -> dict[str, Any]:
             *_lost_engines(config),
             *_unfollowed_stages(stages),
             *unfollowed,
-            *_unfinished_work(root, {*(stage.name for stage in stages), *(job.name for job in jobs)}),
+            *_unfinished_work(root, {*(stage.name for stage in stages), *(job.name for job in jobs)}, items),
         ],
     }
 
@@ -129,12 +130,23 @@ def _unfollowed_stages(stages: Sequence[StageProcess]) -> list[dict[str, str]]:
     ]
 
 
-def _unfinished_work(root: Path, running: set[str]) -> list[dict[str, str]]:
+def _unfinished_work(root: Path, running: set[str], items: Sequence[Item]) -> list[dict[str, str]]:
     """Work folders of stages that did not finish; `running` names the stage processes and training jobs that still
-    work."""
+    work, `items` says what `slipway gc` would do with each folder."""
     works = [file.parent for file in sorted(root.glob(f"work/*/{STAGE_FILE}"))]
+    planned = {item.name: item for item in items if item.what == "work"}
     return [
-        {"what": f"unfinished {work.name}", "advice": f"run again to resume, or delete {work}"}
+        {"what": f"unfinished {work.name}", "advice": _advice_on_work(work, planned.get(work.name))}
         for work in works
         if not {work.name, f"{PREFIX}{work.name}"} & running
     ]
+
+
+def _advice_on_work(work: Path, item: Item | None) -> str:
+    """What to do with an unfinished work folder: `slipway gc` removes it, keeps it for a reason, or does not know it
+    (another name than Slipway gives)."""
+    if item is None:
+        return f"`slipway gc` does not know this folder; delete {work} when nobody needs it"
+    if item.action == "keep":
+        return item.why
+    return "run again to resume, or `slipway gc --yes` removes it"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from slipway.config.data import DataConfig
 from slipway.config.load import Config
 from slipway.config.store import StoreConfig
-from slipway.deployment.candidate import candidate_of, newest_candidate, read_verdict
+from slipway.deployment.candidate import candidate_of, line_of, newest_candidate, read_verdict
 from slipway.errors import ConfigError, StateError
 from slipway.report.record import RunRecord
 from slipway.store.artifacts import MANIFEST
@@ -95,3 +96,20 @@ def test_params_of_another_version_are_named(run: RunRecord) -> None:
     file.write_text(json.dumps(document))
     with pytest.raises(ConfigError, match="no_such_key"):
         candidate_of(run.verdict, Config())
+
+
+def test_a_verdict_and_its_adapter_are_of_one_line(run: RunRecord) -> None:
+    """The line that the candidate's recorded config has; the record's base is the default model."""
+    data = run.verdict.path.parents[1] / "dataset/data" / MANIFEST
+    manifest = json.loads(data.read_text())
+    manifest["provenance"]["params"] = {"config": {"raw": "rows/Support tickets.jsonl"}}
+    data.write_text(json.dumps(manifest))
+    assert line_of(run.verdict, Config()) == "support-tickets-smollm2-135m"
+    assert line_of(run.adapter, Config()) == "support-tickets-smollm2-135m"
+    assert candidate_of(run.verdict, Config()).config.line == "support-tickets-smollm2-135m"
+
+
+def test_the_line_of_a_verdict_without_its_data_is_refused_by_name(run: RunRecord) -> None:
+    shutil.rmtree(run.verdict.path.parents[1] / "dataset/data")
+    with pytest.raises(StateError, match=r"verdict .*/v: what prepare made is gone"):
+        line_of(run.verdict, Config())

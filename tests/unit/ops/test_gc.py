@@ -18,7 +18,8 @@ from slipway.config.load import Config
 from slipway.errors import ResourceError, SlipwayError, StateError
 from slipway.ops.gc import Item, collect, freeable, plan
 from slipway.report.record import RunRecord
-from slipway.store.artifacts import Adapter, Checkpoint, Dataset, Engine
+from slipway.store.artifacts import Adapter, Artifact, Checkpoint, Dataset, Engine, Evaluation, Verdict
+from slipway.store.references import reference_to
 from slipway.store.store import Store, load, verify
 from slipway.store.usage import in_use
 from slipway.system.locks import locked
@@ -85,12 +86,66 @@ def release(root: Path, name: str, engine: Engine, serves: bool) -> None:
 def test_the_newest_verdict_and_adapter_and_all_they_were_made_from_stay(config: Config, store: Store) -> None:
     items = plan(config)
     assert names([i for i in items if i.action == "remove"]) == {"old", "oldbase"}
-    assert why(items, "v") == "the newest verdict, or what it was made from"
-    assert why(items, "base") == "the newest verdict, or what it was made from"
+    assert why(items, "v") == "the newest verdict of home-smollm2-135m, or what it was made from"
+    assert why(items, "base") == "the newest verdict of home-smollm2-135m, or what it was made from"
     going = [i for i in items if i.action == "remove"]
     assert freeable(items) == {"count": 2, "bytes": sum(i.bytes for i in going)}
     assert freeable(items)["bytes"] > 1000
     assert store.find(Engine, "old"), "a plan touches nothing"
+
+
+def candidate_of_line(store: Store, name: str, age_s: float) -> None:
+    """A verdict and all it was made from, for data called `name`, made `age_s` seconds ago; keys begin with `name`."""
+    artifacts: dict[str, Artifact] = {}
+
+    def add(cls: type[Artifact], stage: str, params: dict[str, object], **inputs: str) -> None:
+        refs = {role: reference_to(artifacts[of], store.root) for role, of in inputs.items()}
+        with store.create(cls, f"{name}-{stage}", {"stage": stage, "params": params, "inputs": refs}) as out:
+            (out / "bytes").write_text(f"{name} {stage}")
+        artifacts[stage] = load(cls, store.dir(cls.kind, f"{name}-{stage}"))
+        os.utime(artifacts[stage].path, (time.time() - age_s,) * 2)
+
+    add(Checkpoint, "fetch", {"name": "base"})
+    add(Dataset, "prepare", {"config": {"name": name.rstrip("0123456789")}})
+    add(Adapter, "train_cpu", {}, base="fetch", data="prepare")
+    add(Checkpoint, "merge", {}, base="fetch", adapter="train_cpu")
+    add(Engine, "engine", {}, checkpoint="merge")
+    add(Evaluation, "evaluate", {}, engine="engine", data="prepare")
+    add(Verdict, "gate", {}, candidate="evaluate")
+
+
+def test_of_two_lines_in_one_store_each_keeps_its_newest_verdict(config: Config, store: Store) -> None:
+    for name, age_s in (("bank1", 500.0), ("bank2", 400.0), ("shop1", 300.0), ("shop2", 200.0)):
+        candidate_of_line(store, name, age_s)
+    items = plan(config)
+    stages = ("fetch", "prepare", "train_cpu", "merge", "engine", "evaluate", "gate")
+    going = {i.name for i in items if i.action == "remove"}
+    assert going == {f"{name}-{stage}" for name in ("bank1", "shop1") for stage in stages} | {"old", "oldbase"}
+    assert why(items, "bank2-engine") == "the newest verdict of bank-base, or what it was made from"
+    assert why(items, "shop2-engine") == "the newest verdict of shop-base, or what it was made from"
+    assert why(items, "v") == "the newest verdict of home-smollm2-135m, or what it was made from"
+    collect(config)
+    assert sorted(p.name for p in (store.root / "verdict").iterdir()) == ["bank2-gate", "shop2-gate", "v"]
+
+
+def test_an_adapter_without_a_verdict_is_its_lines_newest_or_goes(config: Config, store: Store) -> None:
+    """A training that no gate has judged yet: hours of work, also when another line was trained after it."""
+    for name, age_s in (("bank1", 500.0), ("shop1", 300.0)):
+        candidate_of_line(store, name, age_s)
+        shutil.rmtree(store.root / "verdict" / f"{name}-gate")
+    items = plan(config)
+    assert why(items, "bank1-train_cpu") == "the newest adapter of bank-base, or what it was made from"
+    assert why(items, "shop1-train_cpu") == "the newest adapter of shop-base, or what it was made from"
+    assert {"bank1-engine", "shop1-engine"} <= {i.name for i in items if i.action == "remove"}
+
+
+def test_verdicts_whose_data_are_gone_count_as_one_line(config: Config, store: Store) -> None:
+    for name, age_s in (("bank1", 500.0), ("shop1", 300.0)):
+        candidate_of_line(store, name, age_s)
+        shutil.rmtree(store.root / "dataset" / f"{name}-prepare")
+    items = plan(config)
+    assert why(items, "shop1-gate") == "the newest verdict of an unknown line, or what it was made from"
+    assert fates(config)["bank1-gate"] == "remove"
 
 
 def test_what_is_removed_is_gone_and_the_rest_is_intact(config: Config, store: Store) -> None:

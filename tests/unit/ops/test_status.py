@@ -9,7 +9,9 @@ import pytest
 
 from slipway.cli.tables import show_status
 from slipway.config.load import Config
+from slipway.ops.gc import collect
 from slipway.ops.status import overview
+from slipway.system.locks import locked
 from tests.support.nemo import pico_params
 
 
@@ -21,8 +23,13 @@ def config(tmp_path):
 
 
 def test_an_empty_store_has_nothing_to_say(config):
-    found = overview(config)
-    assert (found["training"], found["leftovers"], found["artifacts"], found["releases"]) == ([], [], {}, [])
+    document = overview(config)
+    assert (document["training"], document["leftovers"], document["artifacts"], document["releases"]) == (
+        [],
+        [],
+        {},
+        [],
+    )
 
 
 def test_training_is_shown_with_what_is_saved_and_who_follows(config, tmp_path, capsys, monkeypatch):
@@ -32,18 +39,36 @@ def test_training_is_shown_with_what_is_saved_and_who_follows(config, tmp_path, 
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as process:
         record = {"name": "x", "pid": process.pid, "create_time": psutil.Process(process.pid).create_time()}
         (work / "nemo" / "process.json").write_text(json.dumps(record))
-        found = overview(config)
+        document = overview(config)
         process.kill()
-    assert [(j["name"], j["saved"], j["followed"]) for j in found["training"]] == [(f"slipway-{work.name}", 10, False)]
-    assert json.loads(json.dumps(found)) == found
+    assert [(j["name"], j["saved"], j["followed"]) for j in document["training"]] == [
+        (f"slipway-{work.name}", 10, False)
+    ]
+    assert json.loads(json.dumps(document)) == document
     monkeypatch.setenv("COLUMNS", "200")
-    show_status(found)
+    show_status(document)
     shown = capsys.readouterr().out
     assert "running, unfollowed" in shown and f"process {process.pid} trains unfollowed (10 steps saved)" in shown
     assert f"unfinished {work.name}" not in shown, "nobody is told to delete the folder of a job that runs"
-    assert [row["what"] for row in overview(config)["leftovers"]] == [f"unfinished {work.name}"], (
-        "once it ended, it is said"
-    )
+    leftovers = overview(config)["leftovers"]
+    assert [row["what"] for row in leftovers] == [f"unfinished {work.name}"], "once it ended, it is listed"
+    assert leftovers[0]["advice"] == "the newest unfinished training: run again to resume"
+
+
+def test_unfinished_work_is_removed_by_gc_and_by_hand_only_where_gc_does_not_know_it(config, tmp_path):
+    """The advice is what `slipway gc` does with the folder."""
+    for name in ("merge-0123456789abcdef", "quantize-0123456789abcdef", "my work"):
+        (tmp_path / "store/work" / name).mkdir(parents=True)
+        (tmp_path / "store/work" / name / "stage.json").write_text("{}")
+    with locked(tmp_path / "store/work/quantize-0123456789abcdef.lock", 0.0, "stage quantize"):
+        advice = {row["what"]: row["advice"] for row in overview(config)["leftovers"]}
+        assert {"merge-0123456789abcdef"} == {item.name for item in collect(config) if item.what == "work"}
+    assert advice == {
+        "unfinished merge-0123456789abcdef": "run again to resume, or `slipway gc --yes` removes it",
+        "unfinished quantize-0123456789abcdef": "a stage works in it",
+        "unfinished my work": f"`slipway gc` does not know this folder; delete {tmp_path / 'store/work/my work'} when "
+        "nobody needs it",
+    }
 
 
 def test_what_gc_would_free_is_said_with_its_bytes(config, tmp_path, capsys):
