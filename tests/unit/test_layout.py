@@ -27,18 +27,10 @@ TESTED_ELSEWHERE = {
     "training/tuning/probe_recipe.py": "tests/lab/training/test_tune.py",  # needs NeMo AutoModel
 }
 # Rooms and modules whose owners are at work on them; empty when the house is in order
-PENDING_ROOMS: set[str] = {
-    "slipway/streaming",
-    "slipway/weights",
-}
 PENDING_TESTS: set[str] = {
     "calibration/layer_calls.py",
     "calibration/module_weights.py",
     "calibration/observers.py",
-    "streaming/meter.py",
-    "streaming/source_model.py",
-    "streaming/verify.py",
-    "streaming/weight_error.py",
     "weights/adapter_check.py",
     "weights/checkpoint.py",
     "weights/external.py",
@@ -46,12 +38,6 @@ PENDING_TESTS: set[str] = {
     "weights/merge_proof.py",
     "weights/merged.py",
     "weights/model_files.py",
-}
-PENDING_STRAYS: set[str] = set()
-PENDING_LENGTHS: set[str] = {
-    "streaming/budget.py",
-    "streaming/weight_error.py",
-    "weights/shard_writer.py",
 }
 COMPUTING = ("weights", "quantization", "calibration", "streaming", "training", "stages")
 HEAVY_ELSEWHERE = {
@@ -148,20 +134,18 @@ def test_every_unit_test_file_lies_beside_a_module_of_its_name() -> None:
     strays = [
         str(p) for p, home in named.items() if not any((home / f"{p.stem[5:]}{end}").exists() for end in (".py", ""))
     ]
-    assert sorted(set(strays) - PENDING_STRAYS) == []
+    assert strays == []
 
 
 @pytest.mark.parametrize("room", [name for name in rooms() if name not in FOLDERS])
 def test_every_public_name_has_a_docstring(room: str) -> None:
-    if room not in PENDING_ROOMS:
-        assert [name for file in rooms()[room] for name in undocumented(file)] == []
+    assert [name for file in rooms()[room] for name in undocumented(file)] == []
 
 
 @pytest.mark.parametrize("room", [name for name in rooms() if name not in FOLDERS])
 def test_identifiers_are_nouns_and_verbs_of_the_field(room: str) -> None:
     """`found`, `told`, `said` and the like name the way a value came about; its name should say what it is."""
-    if room not in PENDING_ROOMS:
-        assert [name for file in rooms()[room] for name in prose_names(file)] == []
+    assert [name for file in rooms()[room] for name in prose_names(file)] == []
 
 
 def test_modules_are_neither_long_nor_short_without_a_reason() -> None:
@@ -172,7 +156,7 @@ def test_modules_are_neither_long_nor_short_without_a_reason() -> None:
             docstring = " ".join((ast.get_docstring(ast.parse(file.read_text())) or "").split())
             if not any(reason in docstring for reason in REASONS):
                 unusual[str(file.relative_to(SOURCE))] = lines
-    assert {name: n for name, n in unusual.items() if name not in PENDING_LENGTHS} == {}
+    assert unusual == {}
 
 
 def test_prefect_files_agree_with_the_services() -> None:

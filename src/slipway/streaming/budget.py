@@ -1,4 +1,7 @@
-"""A bound on bytes in flight, shared by worker threads."""
+"""A bound on bytes in flight, shared by worker threads.
+
+Short because it is one class, of which the streamed and the calibrated pass each make their own.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Squared weight error of a quantization, measured as it is written."""
+"""Squared weight error of a quantization, measured as it is written.
+
+Short because it is one sum: the export makes it, and the streamed and the calibrated pass both add to it.
+"""
 
 from __future__ import annotations
 

@@ -13,7 +13,6 @@ from slipway.errors import CheckpointError, ResourceError
 from slipway.streaming import loader, tensor_plan
 from slipway.streaming.budget import Budget
 from slipway.streaming.directories import quantize_directory
-from slipway.streaming.meter import Meter
 from slipway.streaming.stream import cost, require_budget, run_threads
 from slipway.streaming.tensor_plan import Unit
 from slipway.streaming.weight_error import WeightError
@@ -123,13 +122,6 @@ def test_a_tied_head_that_is_not_written_is_not_counted(tmp_path):
     save_file({**stored, "lm_head.weight": stored["model.embed_tokens.weight"].clone()}, model / "model.safetensors")
     last = events(model, tmp_path / "out")[-1]
     assert last["done"] == last["total"] == sum(t.nbytes for t in stored.values())
-
-
-def test_the_meter_leaves_what_came_before_out_of_its_speed():
-    meter = Meter("x", 10, Progress())
-    before = meter.seconds()
-    meter.start()
-    assert before[0] == 0 and meter.seconds()[0] > 0
 
 
 def test_the_first_error_stops_every_thread_and_is_raised():
