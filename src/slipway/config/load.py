@@ -12,7 +12,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -144,7 +144,7 @@ def _explain(err: ValidationError, source: str) -> ConfigError:
     key = ".".join(str(part) for part in first["loc"]) or "config"
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     if first["type"] == "extra_forbidden":
-        beside = _keys_beside(key)
+        beside = _keys_beside(first["loc"])
         hint = did_you_mean(key.rsplit(".", 1)[-1], beside, "`slipway config` lists the keys")
         return ConfigError(
             f"config key {key[:_SHOWN_CHARS]}", f"unknown, in {source}{more}", f"one of {', '.join(beside)}", hint
@@ -157,11 +157,24 @@ def _explain(err: ValidationError, source: str) -> ConfigError:
     return ConfigError(f"config key {key}", f"{shown}, in {source}{more}", first["msg"], "correct the value")
 
 
-def _keys_beside(key: str) -> list[str]:
-    model: type[BaseModel] = Config
-    for part in key.split(".")[:-1]:
-        field = model.model_fields.get(part)
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
-            break
-        model = field.annotation
-    return sorted(model.model_fields)
+def _keys_beside(place: Sequence[str | int]) -> list[str]:
+    """Keys that the config knows where an unknown one was given; `place`: where, as pydantic's errors name it."""
+    known: Any = Config
+    for part in place[:-1]:
+        known = _type_below(known, part)
+    return sorted(known.model_fields) if _is_section(known) else []
+
+
+def _type_below(known: Any, part: str | int) -> Any:
+    """The type at `part` of a section's key, a list's or mapping's item, or the section of a union whose `kind` it
+    is."""
+    if _is_section(known):
+        field = known.model_fields.get(part)
+        return field.annotation if field else None
+    if get_origin(known) in (list, dict):
+        return get_args(known)[-1]
+    return next((one for one in get_args(known) if part in get_args(one.model_fields["kind"].annotation)), None)
+
+
+def _is_section(known: Any) -> bool:
+    return isinstance(known, type) and issubclass(known, BaseModel)

@@ -3,22 +3,54 @@
 from __future__ import annotations
 
 import pytest
-from pydantic import ValidationError
 
 from slipway.config.deploy import DeployConfig
+from tests.support.sections import Bound, assert_bound, assert_every_bound_is_listed, assert_near_key, refusal
 
 
 def test_a_target_listens_on_loopback_unless_told_otherwise():
     assert (DeployConfig().host, DeployConfig().kind) == ("127.0.0.1", "local")
 
 
-@pytest.mark.parametrize(
-    "keys", [{"keep_releases": 1}, {"smoke_requests": 0}, {"start_timeout_s": 0}, {"kind": "ssh"}], ids=str
-)
-def test_what_leaves_no_way_back_or_no_check_is_refused(keys):
-    with pytest.raises(ValidationError, match=next(iter(keys))):
-        DeployConfig(**keys)
-
-
 def test_one_port_is_a_range():
     assert DeployConfig(ports=[8091, 8091]).ports == (8091, 8091)
+
+
+BOUNDS: list[Bound] = [
+    ("kind", "ssh", "local"),
+    ("host", "http://127.0.0.1", "127.0.0.1"),
+    ("host", "127.0.0", "::1"),
+    ("root", "", "targets/mine"),
+    ("ports", [0, 8099], [1, 8099]),
+    ("ports", [8091, 65536], [8091, 65535]),
+    ("ports", [8091], [8091, 8091]),
+    ("start_timeout_s", 0, 0.1),
+    ("smoke_requests", 0, 1),
+    ("keep_releases", 1, 2),
+]
+
+
+@pytest.mark.parametrize("bound", BOUNDS, ids=str)
+def test_a_bound_is_refused_outside_by_its_key_and_holds_inside(bound):
+    assert_bound("deploy", bound)
+
+
+def test_every_bound_of_the_section_is_tried():
+    assert_every_bound_is_listed(DeployConfig, BOUNDS)
+
+
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [
+        ("port", "ports"),
+        ("keep_release", "keep_releases"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_near_one(key, near):
+    assert_near_key("deploy", key, near)
+
+
+def test_ports_that_end_before_they_start_are_refused_by_their_section():
+    assert refusal("deploy", "ports", [8099, 8091]).startswith(
+        "config section deploy: deploy.ports=[8099, 8091] starts after it ends"
+    )

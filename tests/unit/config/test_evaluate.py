@@ -6,27 +6,42 @@ import pytest
 from pydantic import ValidationError
 
 from slipway.config.evaluate import EvaluateConfig
-
-
-@pytest.mark.parametrize(
-    "keys",
-    [
-        {"concurrency": []},
-        {"concurrency": [0]},
-        {"max_items": 0},
-        {"speed_requests": 3},
-        {"confidence": 1.0},
-        {"confidence": 0.5},
-        {"timeout_s": 0},
-        {"max_new_tokens": 0},
-    ],
-    ids=str,
-)
-def test_what_would_measure_nothing_is_refused(keys):
-    with pytest.raises(ValidationError, match=next(iter(keys))):
-        EvaluateConfig(**keys)
+from tests.support.sections import Bound, assert_bound, assert_every_bound_is_listed, assert_near_key
 
 
 def test_the_label_key_is_no_key_of_this_section():
     with pytest.raises(ValidationError, match="label_key"):
         EvaluateConfig(label_key="intent")
+
+
+BOUNDS: list[Bound] = [
+    ("max_items", 0, 1),
+    ("max_new_tokens", 0, 1),
+    ("concurrency", [], [1]),
+    ("concurrency", [1, 0], [1]),
+    ("speed_requests", 3, 4),
+    ("timeout_s", 0, 0.1),
+    ("timeout_s", float("nan"), 0.1),
+    ("confidence", 0.5, 0.51),
+    ("confidence", 1, 0.99),
+]
+
+
+@pytest.mark.parametrize("bound", BOUNDS, ids=str)
+def test_a_bound_is_refused_outside_by_its_key_and_holds_inside(bound):
+    assert_bound("evaluate", bound)
+
+
+def test_every_bound_of_the_section_is_tried():
+    assert_every_bound_is_listed(EvaluateConfig, BOUNDS)
+
+
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [
+        ("max_item", "max_items"),
+        ("concurency", "concurrency"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_near_one(key, near):
+    assert_near_key("evaluate", key, near)

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from slipway.config.gate import GateConfig, NonInferiority
+from tests.support.sections import Bound, assert_bound, assert_every_bound_is_listed, assert_near_key, refusal
 
 
 def test_a_floor_on_what_is_not_measured_is_refused_before_any_work():
@@ -30,3 +31,40 @@ def test_a_paired_test_names_reference_metric_and_margin(keys):
 def test_floors_stand_alone_until_paired_tests_are_configured():
     assert GateConfig().non_inferiority == []
     assert set(GateConfig().floors) == {"exact_match", "intent_accuracy"}
+
+
+BOUNDS: list[Bound] = [
+    ("floors", {"bleu": 0.5}, {"exact_match": 0.5}),
+    ("floors", {"exact_match": -0.01}, {"exact_match": 0}),
+    ("floors", {"exact_match": 1.01}, {"exact_match": 1}),
+    ("confidence", 0.5, 0.51),
+    ("confidence", 1, 0.99),
+    ("max_bits_per_parameter", 0, 0.1),
+]
+
+
+@pytest.mark.parametrize("bound", BOUNDS, ids=str)
+def test_a_bound_is_refused_outside_by_its_key_and_holds_inside(bound):
+    assert_bound("gate", bound)
+
+
+def test_every_bound_of_the_section_is_tried():
+    assert_every_bound_is_listed(GateConfig, BOUNDS)
+
+
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [
+        ("floor", "floors"),
+        ("non_inferiorty", "non_inferiority"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_near_one(key, near):
+    assert_near_key("gate", key, near)
+
+
+def test_an_unknown_key_of_a_paired_test_is_refused_with_the_near_one():
+    rule = {"against": "champion", "metric": "exact_match", "margin": 0.05, "margins": 1}
+    message = refusal("gate", "non_inferiority", [rule])
+    assert message.startswith("config key gate.non_inferiority.0.margins: unknown"), message
+    assert message.endswith("expected one of against, margin, metric. Next: did you mean margin?"), message

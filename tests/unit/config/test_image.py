@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from slipway.config.image import ImageConfig
+from tests.support.sections import refusal
 
 
 def test_an_image_without_digests_is_one_that_was_not_pinned_yet():
@@ -19,3 +20,15 @@ def test_a_digest_is_of_a_known_architecture():
         ImageConfig(**row, digests={"aarch64": "sha256:0"})
     with pytest.raises(ValidationError, match="tag"):
         ImageConfig(repository="r")
+
+
+def test_an_unknown_key_of_a_row_is_refused_with_the_near_one():
+    row = {"repository": "r", "tag": "1", "digest": {}}
+    message = refusal("images", "nemo", row)
+    assert message.startswith("config key images.nemo.digest: unknown"), message
+    assert message.endswith("expected one of digests, repository, tag. Next: did you mean digests?"), message
+
+
+def test_an_architecture_of_another_name_is_refused_by_its_row():
+    row = {"repository": "r", "tag": "1", "digests": {"x86_64": "sha256:0"}}
+    assert refusal("images", "nemo", row).startswith("config key images.nemo.digests.x86_64")

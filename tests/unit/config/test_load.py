@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel
 
 from slipway.config.layers import PRESETS
-from slipway.config.load import Config, line_name, load_config
+from slipway.config.load import Config, line_name, load_config, parse
 from slipway.errors import ConfigError
 
 CONF = Path("conf")
@@ -23,9 +23,9 @@ def test_overrides_win_and_may_change_a_layer():
     assert (config.train.lr, config.quantize.format, config.train.max_steps) == (3e-4, "fp8", 7)
 
 
-@pytest.mark.parametrize("said, meant", [("on", "on"), ("off", "off"), ("auto", "auto"), ('"off"', "off")])
-def test_yaml_reads_on_and_off_as_booleans_and_they_are_taken(said, meant):
-    assert load_config(CONF, [f"quantize.compile={said}"]).quantize.compile == meant
+@pytest.mark.parametrize("word, switch", [("on", "on"), ("off", "off"), ("auto", "auto"), ('"off"', "off")])
+def test_yaml_reads_on_and_off_as_booleans_and_they_are_taken(word, switch):
+    assert load_config(CONF, [f"quantize.compile={word}"]).quantize.compile == switch
 
 
 @pytest.mark.parametrize("file", sorted(CONF.glob("*/*.yaml")), ids=str)
@@ -50,7 +50,7 @@ def test_the_quick_run_is_a_line_and_a_target_of_its_own():
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         ("train.lrr=1", r"config key train.lrr: unknown.*did you mean lr\?"),
         ("trian.lr=1", r"config key trian: unknown.*did you mean train\?"),
@@ -64,9 +64,18 @@ def test_the_quick_run_is_a_line_and_a_target_of_its_own():
         ),
     ],
 )
-def test_bad_input_names_key_value_and_next_step(override, said):
-    with pytest.raises(ConfigError, match=said):
+def test_bad_input_names_key_value_and_next_step(override, message):
+    with pytest.raises(ConfigError, match=message):
         load_config(CONF, [override])
+
+
+def test_defaults_and_the_shipped_config_lie_within_their_own_bounds():
+    """pydantic validates what is given, not what a field falls back to."""
+    for config in (Config(), load_config(CONF)):
+        given = {name: value for name, value in config.model_dump().items() if name != "train"}
+        assert parse(given, "a test") == config.model_copy(update={"train": Config().train})
+        train = config.train.model_dump()
+        assert parse({"train": train}, "a test").train == config.train
 
 
 def test_every_field_says_what_it_is():

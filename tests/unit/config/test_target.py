@@ -5,6 +5,7 @@ from pydantic import ValidationError
 
 from slipway.config.load import load_config
 from slipway.config.target import DockerConfig, LocalRunConfig, SlurmConfig, TargetConfig
+from tests.support.sections import refusal
 
 
 @pytest.mark.parametrize(
@@ -53,3 +54,10 @@ def test_keys_of_another_kind_are_refused():
 def test_a_machine_has_nodes_and_a_known_processor(keys):
     with pytest.raises(ValidationError, match=next(iter(keys))):
         TargetConfig(**keys)
+
+
+def test_an_unknown_key_of_a_runner_is_refused_with_that_runners_near_one():
+    message = refusal("target", "runner", {"kind": "slurm", "partitions": "gpu"})
+    assert "partitions: unknown" in message
+    assert message.endswith("did you mean partition?"), message
+    assert "container" in message and "gpus" not in message, "the keys of slurm, not of docker"

@@ -5,14 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-from pydantic import ValidationError
 
 from slipway.config.tracking import TrackingConfig
-
-
-def test_an_experiment_has_a_name():
-    with pytest.raises(ValidationError, match="experiment"):
-        TrackingConfig(experiment="")
+from tests.support.sections import Bound, assert_bound, assert_every_bound_is_listed, assert_near_key
 
 
 def test_databases_are_addresses_too():
@@ -35,3 +30,28 @@ def test_databases_are_addresses_too():
 def test_the_pattern_of_the_schema_lets_no_literal_credentials_into_a_parameter(uri, taken):
     pattern = TrackingConfig.model_json_schema()["properties"]["uri"]["pattern"]
     assert bool(re.search(pattern, uri)) is taken
+
+
+BOUNDS: list[Bound] = [
+    ("experiment", "", "e"),
+]
+
+
+@pytest.mark.parametrize("bound", BOUNDS, ids=str)
+def test_a_bound_is_refused_outside_by_its_key_and_holds_inside(bound):
+    assert_bound("tracking", bound)
+
+
+def test_every_bound_of_the_section_is_tried():
+    assert_every_bound_is_listed(TrackingConfig, BOUNDS)
+
+
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [
+        ("experimnt", "experiment"),
+        ("url", "uri"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_near_one(key, near):
+    assert_near_key("tracking", key, near)
