@@ -31,12 +31,9 @@ PENDING_TESTS: set[str] = {
     "calibration/layer_calls.py",
     "calibration/module_weights.py",
     "calibration/observers.py",
-    "weights/adapter_check.py",
     "weights/checkpoint.py",
     "weights/external.py",
     "weights/gguf.py",
-    "weights/merge_proof.py",
-    "weights/merged.py",
     "weights/model_files.py",
 }
 COMPUTING = ("weights", "quantization", "calibration", "streaming", "training", "stages")

@@ -14,10 +14,7 @@ from slipway.stages.merge import merge
 from slipway.store.artifacts import Adapter, Checkpoint
 from slipway.store.store import load, seal
 from slipway.system.progress import Progress
-from slipway.weights import merge_proof
 from slipway.weights.checkpoint import is_virtual, materialize, open_checkpoint
-from slipway.weights.lora import LoraAdapter
-from slipway.weights.merged import MergedSource
 from slipway.weights.shards import INDEX, Shards
 from tests.support.pico import HIDDEN, pico_adapter, pico_model
 
@@ -85,17 +82,6 @@ def test_the_proof_says_what_was_proved(tmp_path, base, adapter):
     assert artifact.summary["updated_tensors"] == 28 and artifact.summary["logits_kl"] == logits["kl"]
 
 
-def test_the_proof_fails_on_another_merge(base, adapter):
-    class Doubled(MergedSource):
-        def read(self, name):
-            return super().read(name) * 2
-
-    source, lora = open_checkpoint(base), LoraAdapter(adapter.path)
-    with pytest.raises(CheckpointError, match=r"merge proof of .*values differ from PEFT's merge"):
-        merge_proof.prove_layers(source, Doubled(source, lora), lora, 1)
-    assert merge_proof.prove_logits(base.path, adapter.path, Doubled(source, lora), 8)["mean_abs"] > 0.35
-
-
 def test_a_merge_whose_logits_stray_is_refused(tmp_path, base, adapter):
     with pytest.raises(CheckpointError, match=r"mean absolute logit difference.*at most 1e-09"):
         run(tmp_path, base, adapter, max_logit_error=1e-9)
@@ -109,22 +95,6 @@ def test_logits_are_skipped_with_a_reason_over_a_virtual_base(tmp_path, base, ad
     source = open_checkpoint(twice)
     name = "model.layers.0.self_attn.q_proj.weight"
     assert not torch.equal(source.read(name), open_checkpoint(once).read(name))
-
-
-def test_sampling_is_even():
-    names = [str(i) for i in range(10)]
-    assert merge_proof.sample(names, 3) == ["0", "4", "9"]
-    assert merge_proof.sample(names, 1) == ["0"]
-    assert merge_proof.sample(names[:2], 3) == ["0", "1"]
-
-
-def test_compare_by_hand():
-    want, got = torch.tensor([[0.0, 0.0]]), torch.tensor([[0.0, torch.log(torch.tensor(3.0))]])
-    figures = merge_proof.compare(want, got)  # p = (1/2, 1/2), q = (1/4, 3/4)
-    assert figures["kl"] == pytest.approx(
-        0.5 * (torch.log(torch.tensor(2.0)) + torch.log(torch.tensor(2 / 3))).item(), abs=1e-6
-    )
-    assert figures["max_abs"] == pytest.approx(1.0986, abs=1e-4) and figures["top1_agreement"] == 0.0
 
 
 def test_a_bad_adapter_writes_nothing(tmp_path, base):

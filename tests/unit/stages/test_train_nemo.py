@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import sys
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import yaml
 from slipway.config.image import ImageConfig
 from slipway.config.model import ModelConfig
 from slipway.config.target import SlurmConfig, TargetConfig
-from slipway.errors import AdapterError, ConfigError, ResourceError
+from slipway.errors import ConfigError, ResourceError
 from slipway.pipeline.stage import StageCall
 from slipway.pipeline.workspace import Workspace
 from slipway.stages.train_nemo import train_nemo
@@ -22,7 +21,6 @@ from slipway.store.store import Store
 from slipway.system.files import sha256_file
 from slipway.system.progress import Progress
 from slipway.system.tail import Tail
-from slipway.weights.adapter_check import check_adapter
 from tests.support.nemo import TRAINER, dataset_of, pico_params
 from tests.support.pico import pico_model
 
@@ -102,28 +100,6 @@ def test_no_gpu_in_the_job_is_one_error(go, monkeypatch):
     target = TargetConfig(name="here", gpus=4, gpu_memory_gb=80)
     with pytest.raises(ResourceError, match=r"GPUs visible to the job: 0; expected 4"):
         go(pico_params(global_batch=4).model_copy(update={"target": target}))
-
-
-def test_a_damaged_adapter_is_not_taken(go, inputs, tmp_path):
-    out, _ = go(pico_params())
-    copy = shutil.copytree(out, tmp_path / "copy")
-    file = copy / "adapter_model.safetensors"
-    whole = file.read_bytes()
-    assert (
-        check_adapter(copy, inputs["base"], pico_params().train)
-        == json.loads((out / "summary.json").read_text())["trainable_parameters"]
-    )
-    file.write_bytes(whole[:-100])
-    with pytest.raises(AdapterError, match="adapter_model"):
-        check_adapter(copy, inputs["base"], pico_params().train)
-    nan = bytearray(whole)
-    nan[-4:] = b"\x00\x00\xc0\x7f"
-    file.write_bytes(nan)
-    with pytest.raises(AdapterError, match="NaN or Inf"):
-        check_adapter(copy, inputs["base"], pico_params().train)
-    file.write_bytes(whole)
-    with pytest.raises(AdapterError, match=r"r of .*4; expected train\.rank=8"):
-        check_adapter(copy, inputs["base"], pico_params(rank=8).train)
 
 
 def test_sft_is_refused_by_name(go, inputs):

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
 from slipway.errors import AdapterError
@@ -49,15 +49,6 @@ def test_merge_is_within_one_bf16_step_of_pefts(tmp_path, case):
     source, want = merged(base, adapter), merged_by_peft(base, adapter)
     assert source.updates
     for name in source.names():
-        assert_nearly_fp32(source.read(name), want[name], name)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_a_base_of_another_dtype_is_rounded_once(tmp_path, dtype):
-    base, adapter = pico_model(tmp_path / "base", dtype=dtype), pico_adapter(tmp_path / "adapter")
-    source, want = merged(base, adapter), merged_by_peft(base, adapter)
-    for name in source.names():
-        assert source.info(name).dtype == torch.bfloat16
         assert_nearly_fp32(source.read(name), want[name], name)
 
 
@@ -105,13 +96,6 @@ def test_fan_in_fan_out_is_peft_s_merge_into_a_conv1d(tmp_path):
     name = "h.0.c_attn.weight"
     assert_nearly_fp32(source.read(name), peft_merge(base, source, lora, [name])[name], name)
     assert not torch.equal(source.read(name), base.read(name).to(torch.bfloat16))
-
-
-def test_untouched_tensors_keep_their_bits(tmp_path):
-    base, adapter = pico_model(tmp_path / "base"), pico_adapter(tmp_path / "adapter", layers=[3])
-    source, plain = merged(base, adapter), load_file(base / "model.safetensors")
-    for name in set(source.names()) - set(source.updates):
-        assert torch.equal(source.read(name), plain[name])
 
 
 REFUSED = {
