@@ -31,10 +31,6 @@ PENDING_TESTS: set[str] = {
     "calibration/layer_calls.py",
     "calibration/module_weights.py",
     "calibration/observers.py",
-    "weights/checkpoint.py",
-    "weights/external.py",
-    "weights/gguf.py",
-    "weights/model_files.py",
 }
 COMPUTING = ("weights", "quantization", "calibration", "streaming", "training", "stages")
 HEAVY_ELSEWHERE = {

@@ -20,6 +20,7 @@ from tokenizers.models import BPE
 from slipway.errors import CheckpointError
 from slipway.weights.shards import TensorInfo
 
+_ANOTHER = "use another GGUF, or model.source=directory"
 _CONTROL = 3  # gguf.TokenType.CONTROL: a special token
 _MODEL = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
 _LAYER = {
@@ -39,7 +40,12 @@ class GgufSource:
     """A TensorSource over a Llama GGUF file: every tensor in bf16 under its Hugging Face name."""
 
     def __init__(self, file: Path) -> None:
-        self._reader = gguf.GGUFReader(file)
+        """Read the header of `file`. Raises CheckpointError when it is no GGUF, or not a Llama's."""
+        self._file = file
+        try:
+            self._reader = gguf.GGUFReader(file)
+        except (ValueError, IndexError, KeyError) as err:
+            raise CheckpointError(f"GGUF {file}", err, "a whole GGUF file", _ANOTHER) from err
         if (arch := self.field("general.architecture")) != "llama":
             raise CheckpointError(
                 f"GGUF {file}",
@@ -51,7 +57,9 @@ class GgufSource:
 
     @functools.cache  # noqa: B019 - lists of 49k tokens are slow to decode, and the source lives as long as its stage
     def field(self, key: str) -> Any:
-        """The value of a key of the GGUF header."""
+        """The value of a key of the GGUF header. Raises CheckpointError when it is absent."""
+        if key not in self._reader.fields:
+            raise CheckpointError(f"GGUF {self._file}", f"no key {key}", "the header of a Llama", _ANOTHER)
         return self._reader.fields[key].contents()
 
     @property
@@ -65,11 +73,11 @@ class GgufSource:
 
     def info(self, name: str) -> TensorInfo:
         """dtype and shape of a tensor, without reading it. Raises CheckpointError when it is absent."""
-        return TensorInfo(torch.bfloat16, tuple(int(n) for n in reversed(self._tensors[name].shape)))
+        return TensorInfo(torch.bfloat16, tuple(int(n) for n in reversed(self._tensor(name).shape)))
 
     def read(self, name: str) -> torch.Tensor:
         """The dequantized tensor in bf16 [O, I], in the order of rows that Hugging Face uses."""
-        tensor = self._tensors[name]
+        tensor = self._tensor(name)
         weight = torch.from_numpy(gguf.dequantize(tensor.data, tensor.tensor_type).copy()).reshape(
             self.info(name).shape
         )
@@ -78,15 +86,20 @@ class GgufSource:
             weight = weight.reshape(heads, -1, 2, weight.shape[1]).swapaxes(1, 2).reshape(weight.shape)
         return weight.to(torch.bfloat16)
 
+    def _tensor(self, name: str) -> gguf.ReaderTensor:
+        if name not in self._tensors:
+            raise CheckpointError(f"tensor {name}", f"not in {self._file}", "a tensor of that name", _ANOTHER)
+        return self._tensors[name]
+
 
 def hf_name(name: str) -> str:
     """`blk.3.attn_q.weight` -> `model.layers.3.self_attn.q_proj.weight`."""
     parts = name.split(".")
-    if parts[0] == "blk" and parts[2] in _LAYER:
+    if parts[0] == "blk" and len(parts) == 4 and parts[2] in _LAYER:
         return f"model.layers.{parts[1]}.{_LAYER[parts[2]]}.{parts[3]}"
-    if parts[0] in _MODEL:
+    if parts[0] in _MODEL and len(parts) == 2:
         return f"{_MODEL[parts[0]]}.{parts[1]}"
-    raise CheckpointError(f"GGUF tensor {name}", "unknown", "a Llama tensor", "use another GGUF")
+    raise CheckpointError(f"GGUF tensor {name}", "unknown", "a Llama tensor", _ANOTHER)
 
 
 def hf_config(source: GgufSource) -> dict[str, Any]:
@@ -125,7 +138,7 @@ def write_tokenizer(source: GgufSource, out: Path) -> None:
     Rebuilt here because transformers' own GGUF import forgets that the pre-tokenizer `smollm` splits off every digit.
     """
     if (pre := source.field("tokenizer.ggml.pre")) != "smollm":
-        raise CheckpointError("GGUF tokenizer", pre, "smollm", "use another GGUF, or model.source=directory")
+        raise CheckpointError("GGUF tokenizer", pre, "smollm", _ANOTHER)
     tokens: list[str] = source.field("tokenizer.ggml.tokens")
     merges = [tuple(merge.split(" ")) for merge in source.field("tokenizer.ggml.merges")]
     tokenizer = Tokenizer(BPE({token: i for i, token in enumerate(tokens)}, merges))

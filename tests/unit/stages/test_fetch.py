@@ -6,8 +6,6 @@ import json
 import os
 import zipfile
 
-import gguf
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -23,64 +21,9 @@ from slipway.store.key import key_of
 from slipway.store.store import Store, load, seal, verify
 from slipway.system.progress import Progress
 from slipway.weights.checkpoint import open_checkpoint
-from slipway.weights.external import absolute, fetch_extra
-from tests.support.pico import HEADS, HIDDEN, INTERMEDIATE, KV_HEADS, pico_model
-
-GPT2_BYTES = [chr(c) for c in (*range(33, 127), *range(161, 173), *range(174, 256), *range(256, 324))]
-TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *GPT2_BYTES, "he", "ll", "hell", "Ġhell"]
-MERGES = ["h e", "l l", "he ll", "Ġ hell"]
-TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
-)
-
-
-def write_gguf(path, arch="llama"):
-    """A one-layer Llama: Q4_1 matrices, a Q8_0 embedding, F32 norms, as the real package has them."""
-    writer = gguf.GGUFWriter(path, arch)
-    writer.add_context_length(256)
-    writer.add_embedding_length(HIDDEN)
-    writer.add_feed_forward_length(INTERMEDIATE)
-    writer.add_block_count(1)
-    writer.add_head_count(HEADS)
-    writer.add_head_count_kv(KV_HEADS)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_vocab_size(len(TOKENS))
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("smollm")
-    writer.add_token_list(TOKENS)
-    writer.add_token_types([3, 3, 3, *[1] * (len(TOKENS) - 3)])
-    writer.add_token_merges(MERGES)
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    writer.add_unk_token_id(0)
-    writer.add_pad_token_id(2)
-    writer.add_add_bos_token(False)
-    writer.add_add_space_prefix(False)
-    writer.add_chat_template(TEMPLATE)
-    random = np.random.default_rng(0)
-    kv = HIDDEN * KV_HEADS // HEADS
-    shapes = {
-        "attn_q": (HIDDEN, HIDDEN),
-        "attn_k": (kv, HIDDEN),
-        "attn_v": (kv, HIDDEN),
-        "attn_output": (HIDDEN, HIDDEN),
-        "ffn_gate": (INTERMEDIATE, HIDDEN),
-        "ffn_up": (INTERMEDIATE, HIDDEN),
-        "ffn_down": (HIDDEN, INTERMEDIATE),
-    }
-    for name, shape in shapes.items():
-        data = gguf.quantize(random.standard_normal(shape, np.float32), gguf.GGMLQuantizationType.Q4_1)
-        writer.add_tensor(f"blk.0.{name}.weight", data, raw_dtype=gguf.GGMLQuantizationType.Q4_1)
-    embedding = gguf.quantize(random.standard_normal((len(TOKENS), HIDDEN), np.float32), gguf.GGMLQuantizationType.Q8_0)
-    writer.add_tensor("token_embd.weight", embedding, raw_dtype=gguf.GGMLQuantizationType.Q8_0)
-    for name in ("blk.0.attn_norm.weight", "blk.0.ffn_norm.weight", "output_norm.weight"):
-        writer.add_tensor(name, 1 + random.standard_normal(HIDDEN, np.float32) / 10)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+from slipway.weights.external import fetch_extra
+from tests.support.gguf_file import write_gguf
+from tests.support.pico import pico_model
 
 
 def packaged(tmp_path, *ggufs):
@@ -192,23 +135,6 @@ def test_changed_bytes_of_a_reference_are_noticed(tmp_path, directory):
     assert verify(artifact.path) is not None
 
 
-def test_a_touched_but_unchanged_reference_is_fine(tmp_path, directory):
-    artifact = fetched(tmp_path, params_for(directory))
-    os.utime(directory / "model-00001-of-00002.safetensors")
-    assert open_checkpoint(artifact).names()
-
-
-@pytest.mark.parametrize(
-    "change", [lambda shard: shard.unlink(), lambda shard: shard.write_bytes(shard.read_bytes() + b"0")]
-)
-def test_a_reference_that_is_gone_or_longer_is_named(tmp_path, directory, change):
-    artifact = fetched(tmp_path, params_for(directory))
-    shard = directory / "model-00002-of-00002.safetensors"
-    change(shard)
-    with pytest.raises(CheckpointError, match=str(shard)):
-        open_checkpoint(artifact)
-
-
 def test_the_same_bytes_have_the_same_digest_and_other_bytes_another(tmp_path, directory):
     first = fetched(tmp_path, params_for(directory), "one")
     os.utime(directory / "config.json")
@@ -261,9 +187,3 @@ def test_a_bad_directory_is_named(tmp_path, directory, damage, message):
     damage(directory)
     with pytest.raises(CheckpointError, match=message):
         fetch(params_for(directory), space(tmp_path))
-
-
-def test_a_relative_directory_is_made_absolute_before_the_stage_runs_elsewhere(directory, monkeypatch):
-    monkeypatch.chdir(directory.parent)
-    assert absolute(ModelConfig(source="directory", directory=directory.name)).directory == str(directory)
-    assert absolute(ModelConfig()) == ModelConfig()

@@ -105,21 +105,6 @@ def test_a_bad_adapter_writes_nothing(tmp_path, base):
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_virtual_checkpoint_notices_that_its_base_changed(tmp_path, base, adapter):
-    virtual = run(tmp_path, base, adapter)
-    pico_model(base.path, shards=3, seed=5)
-    sealed(Checkpoint, base.path)
-    with pytest.raises(CheckpointError, match=r"checkpoint .*: digest"):
-        open_checkpoint(virtual)
-
-
-def test_a_virtual_checkpoint_notices_that_its_adapter_is_gone(tmp_path, base, adapter):
-    virtual = run(tmp_path, base, adapter)
-    adapter.path.rename(tmp_path / "elsewhere")
-    with pytest.raises(CheckpointError, match=r"adapter .*: missing"):
-        open_checkpoint(virtual)
-
-
 def test_the_config_says_bf16_whatever_the_base_was(tmp_path, adapter):
     base = sealed(Checkpoint, pico_model(tmp_path / "base", dtype=torch.float32))
     config = json.loads((base.path / "config.json").read_text())
