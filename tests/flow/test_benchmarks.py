@@ -76,22 +76,22 @@ def run(name, options):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_says_what_was_measured_and_where(results, name):
-    found = results[name]
-    assert found["benchmark"].startswith(name) and f"benchmarks.{name}" in found["command"]
-    assert found["commit"] and found["machine"]["cores"] >= 1 and found["machine"]["versions"]["torch"]
+    result = results[name]
+    assert result["benchmark"].startswith(name) and f"benchmarks.{name}" in result["command"]
+    assert result["commit"] and result["machine"]["cores"] >= 1 and result["machine"]["versions"]["torch"]
 
 
 def test_cpu_stream_has_ours_and_the_eager_peer(results):
-    found = results["cpu_stream"]
-    assert all(figures["gb_per_s"] > 0 for figures in (found["1_core"], *found["on_slice"].values()))
-    assert found["on_slice"]["eager_torch"]["kernels"] == "eager: as asked"
-    assert found["times_faster"].keys() == {"eager_torch"}
-    assert 0 < found["1_core"]["anonymous_peak_gb"] <= found["1_core"]["rss_peak_gb"]
+    result = results["cpu_stream"]
+    assert all(figures["gb_per_s"] > 0 for figures in (result["1_core"], *result["on_slice"].values()))
+    assert result["on_slice"]["eager_torch"]["kernels"] == "eager: as asked"
+    assert result["times_faster"].keys() == {"eager_torch"}
+    assert 0 < result["1_core"]["anonymous_peak_gb"] <= result["1_core"]["rss_peak_gb"]
 
 
 def test_gpu_stream_has_the_peer_by_phases(results):
-    found = results["gpu_stream"]
-    assert found["peft_and_modelopt"]["documented"]["phases_s"].keys() == {
+    result = results["gpu_stream"]
+    assert result["peft_and_modelopt"]["documented"]["phases_s"].keys() == {
         "load",
         "merge",
         "save",
@@ -99,37 +99,37 @@ def test_gpu_stream_has_the_peer_by_phases(results):
         "quantize",
         "export",
     }
-    assert found["times_faster"]["documented"].keys() == {"ours", "ours_compile_off"}
+    assert result["times_faster"]["documented"].keys() == {"ours", "ours_compile_off"}
 
 
 def test_a_part_that_fails_is_named_and_the_rest_is_measured(results):
-    found = results["gpu_stream"]
-    assert found["errors"].keys() == {"ceilings"} and "ceiling-0" in found["errors"]["ceilings"]
-    assert found["ours"]["gb_per_s"] > 0
+    result = results["gpu_stream"]
+    assert result["errors"].keys() == {"ceilings"} and "ceiling-0" in result["errors"]["ceilings"]
+    assert result["ours"]["gb_per_s"] > 0
 
 
 def test_seventy_b_is_of_all_layers_though_fewer_are_stored(results):
-    found = results["seventy_b"]
-    assert found["stored_layers"] == 1 and "error" not in found
-    assert found["runs"][0]["quantized_tensors"] == 2 * 7
-    assert found["runs"][0]["calibration_tokens"] == 2 * 32
+    result = results["seventy_b"]
+    assert result["stored_layers"] == 1 and "error" not in result
+    assert result["runs"][0]["quantized_tensors"] == 2 * 7
+    assert result["runs"][0]["calibration_tokens"] == 2 * 32
 
 
 def test_startup_has_whole_processes_and_what_they_import(results):
-    found = results["startup"]
-    assert found["errors"] == {}
-    assert found["starts"].keys() == {"import torch", "slipway --help", "slipway quantize, tiny"}
-    assert found["of_import_torch"]["import torch"] == 1.0
-    assert 0 < found["starts"]["slipway --help"]["modules"] < found["starts"]["import torch"]["modules"]
-    assert "torch" in found["slowest_imports"]["import torch"]
-    assert found["whole"].keys() == {"ours", "ours_1_workers"}
-    assert found["whole"]["ours"]["quantized_tensors"] == 2 * 7 and found["whole"]["ours"]["process_cpu_s"] > 0
+    result = results["startup"]
+    assert result["errors"] == {}
+    assert result["starts"].keys() == {"import torch", "slipway --help", "slipway quantize, tiny"}
+    assert result["of_import_torch"]["import torch"] == 1.0
+    assert 0 < result["starts"]["slipway --help"]["modules"] < result["starts"]["import torch"]["modules"]
+    assert "torch" in result["slowest_imports"]["import torch"]
+    assert result["whole"].keys() == {"ours", "ours_1_workers"}
+    assert result["whole"]["ours"]["quantized_tensors"] == 2 * 7 and result["whole"]["ours"]["process_cpu_s"] > 0
 
 
 def test_ceilings_are_found_and_nothing_is_left(tmp_path):
     model = pico_model(tmp_path / "model")
     (tmp_path / "work").mkdir()
-    found = ceilings.reads(model, 1 << 20) | ceilings.writes(tmp_path / "work", 1 << 20)
-    assert found.keys() == {"page_cache_read_1_threads", "page_cache_read_8_threads", "write", "write_and_fsync"}
-    assert all(rate > 0 for rate in found.values()) and list((tmp_path / "work").iterdir()) == []
+    result = ceilings.reads(model, 1 << 20) | ceilings.writes(tmp_path / "work", 1 << 20)
+    assert result.keys() == {"page_cache_read_1_threads", "page_cache_read_8_threads", "write", "write_and_fsync"}
+    assert all(rate > 0 for rate in result.values()) and list((tmp_path / "work").iterdir()) == []
     assert shares({"gb_per_s": 8.0, "bytes": 5e9}, 16.0, {"write_and_fsync": 5.0}) == {"write_and_fsync": 0.5}

@@ -14,11 +14,11 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 @pytest.mark.parametrize(
-    "asked", [{"format": "nvfp4a16"}, {"format": "nvfp4", "kv_cache": "fp8"}, {"format": "fp8-dynamic"}], ids=str
+    "settings", [{"format": "nvfp4a16"}, {"format": "nvfp4", "kv_cache": "fp8"}, {"format": "fp8-dynamic"}], ids=str
 )
-def test_compiled_equals_eager(tmp_path, asked):
+def test_compiled_equals_eager(tmp_path, settings):
     base = pico_model(tmp_path / "base", layers=2, shards=2)
     adapter = pico_adapter(tmp_path / "adapter", layers=range(2), rank=12, alpha=7)
-    asked = {"adapter": adapter, "calibration": calibration_rows(tmp_path / "rows.jsonl"), "workers": 3, **asked}
-    eager, compiled = (quantized(base, tmp_path / mode, compile=mode, **asked) for mode in ("off", "on"))
+    settings = {"adapter": adapter, "calibration": calibration_rows(tmp_path / "rows.jsonl"), "workers": 3, **settings}
+    eager, compiled = (quantized(base, tmp_path / mode, compile=mode, **settings) for mode in ("off", "on"))
     assert files(compiled) == files(eager) and Kernels(torch.device("cpu"), "on", 0).compiled

@@ -39,8 +39,8 @@ CASES = [
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     root = tmp_path_factory.mktemp("models")
-    found = {name: family(name, root / name) for name in ("qwen2", "mixtral", "qwen3_moe")}
-    return {**found, "pico": pico_model(root / "pico", seed=5)}
+    models = {name: family(name, root / name) for name in ("qwen2", "mixtral", "qwen3_moe")}
+    return {**models, "pico": pico_model(root / "pico", seed=5)}
 
 
 @pytest.fixture(scope="module")
@@ -75,10 +75,10 @@ def decoded(out, model):
     """Our own reading of the file: bf16 weights by name."""
     stored, config = tensors(out), QuantizationConfig.model_validate(config_of(out))
     names = {preset: name for name, preset in PRESETS.items()}
-    found = {}
+    weights = {}
     for name, original in tensors(model).items():
         if name in stored and stored[name].dtype == torch.bfloat16:
-            found[name] = stored[name]
+            weights[name] = stored[name]
             continue
         module = name.removesuffix(".weight")
         groups = list(config.config_groups.values())
@@ -91,10 +91,10 @@ def decoded(out, model):
         )
         fmt = FORMATS[names[preset]]
         places = LAYOUT.places(module, fmt, TensorInfo(original.dtype, tuple(original.shape)))
-        found[name] = LAYOUT.decode(fmt, {role: stored[place.name] for role, place in places.items()}).to(
+        weights[name] = LAYOUT.decode(fmt, {role: stored[place.name] for role, place in places.items()}).to(
             torch.bfloat16
         )
-    return found
+    return weights
 
 
 @pytest.mark.parametrize("fmt", PRESETS)

@@ -24,9 +24,9 @@ WEIGHTS = {
 
 @pytest.fixture(scope="module")
 def kernels():
-    found = Kernels(torch.device("cpu"), "on", 0)
-    assert found.compiled, found.why
-    return found
+    kernels = Kernels(torch.device("cpu"), "on", 0)
+    assert kernels.compiled, kernels.why
+    return kernels
 
 
 @pytest.mark.parametrize("fmt", [*FORMATS.values(), FORMATS["fp8"].stacked()], ids=[*FORMATS, "fp8 stacked"])

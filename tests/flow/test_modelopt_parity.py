@@ -39,8 +39,8 @@ def calibrated(fmt):
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     root = tmp_path_factory.mktemp("models")
-    found = {name: family(name, root / name) for name in (*LISTED, *STACKED)}
-    return {**found, "pico": pico_model(root / "pico", seed=3, shards=2, tied=False)}
+    models = {name: family(name, root / name) for name in (*LISTED, *STACKED)}
+    return {**models, "pico": pico_model(root / "pico", seed=3, shards=2, tied=False)}
 
 
 @pytest.fixture(scope="module")
@@ -108,16 +108,16 @@ def test_input_and_kv_scales_are_among_what_is_compared(theirs):
 
 def test_mxfp4_differs_on_ties_and_zeros_and_nowhere_else(models, theirs):
     """ModelOpt takes a tie toward zero and writes zeros as -0; the specification's ties go to the even code."""
-    source, made = tensors(models["pico"]), tensors(theirs / "mxfp4")
-    weights = [name for name in made if made[name].dtype == torch.uint8 and name.endswith(".weight")]
+    source, exported = tensors(models["pico"]), tensors(theirs / "mxfp4")
+    weights = [name for name in exported if exported[name].dtype == torch.uint8 and name.endswith(".weight")]
     differing = 0
     for name in weights:
         packed, scales = mxfp4.quantize(source[name])
-        assert torch.equal(scales, made[f"{name}_scale"])
+        assert torch.equal(scales, exported[f"{name}_scale"])
         x = (source[name].float().unflatten(1, (-1, 32)) / torch.exp2(scales.float() - 127).unsqueeze(-1)).flatten(1)
         codes, odd_tie = fp4.unpack(packed), torch.isin(x.abs(), torch.tensor([0.75, 1.75, 3.5]))
         expected = torch.where(x == 0, 8, torch.where(odd_tie, codes - 1, codes))
-        assert torch.equal(fp4.unpack(made[name]), expected)
+        assert torch.equal(fp4.unpack(exported[name]), expected)
         differing += int(odd_tie.sum())
     assert len(weights) == 28 and differing > 500
     assert {fusion.module(name) for name in source if name not in weights and "proj" in name} == set()

@@ -154,10 +154,10 @@ def test_a_killed_run_is_named_taken_over_and_its_stage_stopped(shell: Shell) ->
     first.kill()
     first.communicate()
     assert is_alive(training)
-    left = shell.status()
-    assert [(run["name"], run["state"]) for run in left["runs"]] == [(NAME, "killed")]
-    assert [(stage["pid"], stage["followed"]) for stage in left["stages"]] == [(training.pid, False)]
-    assert any(f"pid {training.pid}" in row["what"] and "slipway stop" in row["advice"] for row in left["leftovers"])
+    state = shell.status()
+    assert [(run["name"], run["state"]) for run in state["runs"]] == [(NAME, "killed")]
+    assert [(stage["pid"], stage["followed"]) for stage in state["stages"]] == [(training.pid, False)]
+    assert any(f"pid {training.pid}" in row["what"] and "slipway stop" in row["advice"] for row in state["leftovers"])
     assert shell.mlflow_runs()["train"][0] == "RUNNING"
     assert shell.flow_runs()[0] == (NAME, "RUNNING")
 

@@ -134,8 +134,8 @@ def test_what_runs_is_adopted_after_a_kill(store, inputs, monkeypatch, who):
     else:
         first.kill()
     first.wait()
-    kept = []
-    made = make(store, inputs, params, kept)
+    events = []
+    made = make(store, inputs, params, events)
     lines = [json.loads(x) for x in (made.artifact.path / "training.jsonl").read_text().splitlines()]
     assert [x["step"] for x in lines] == list(range(60)) and made.artifact.summary["attempts"] == 1
     assert trainer and not (work / "nemo").exists()

@@ -19,25 +19,25 @@ _TIES_FP8 = torch.tensor([1.0625, 1.1875, 1.3125, 1.4375, 1.5625, 1.6875, 1.8125
 
 def rows(count: int, columns: int, random: torch.Generator) -> torch.Tensor:
     """bf16 [count, columns]: eight kinds of rows in turn; the first value is the largest."""
-    made = torch.randn(count, columns, generator=random) / columns**0.5
+    tensor = torch.randn(count, columns, generator=random) / columns**0.5
     sign = torch.randint(2, (count, columns), generator=random) * 2.0 - 1
     scale = torch.exp2(torch.randint(-10, -2, (count, columns // 32), generator=random).repeat_interleave(32, 1))
     fp4 = _TIES_FP4[torch.randint(8, (count, columns), generator=random)]
     fp4[:, ::16] = 6.0  # the largest of each block, so that its scale is a power of two
-    made[1::8] = (fp4 * sign * scale)[1::8] / 4
-    made[2::8] = torch.where(sign > 0, 0.0, -0.0)[2::8]
-    made[3::8] = made[3::8] * 2.0**-128
+    tensor[1::8] = (fp4 * sign * scale)[1::8] / 4
+    tensor[2::8] = torch.where(sign > 0, 0.0, -0.0)[2::8]
+    tensor[3::8] = tensor[3::8] * 2.0**-128
     apart = torch.exp2(-torch.randint(40, (count, columns // 16), generator=random).repeat_interleave(16, 1))
-    made[4::8] = made[4::8] * apart[4::8]
-    made[5::8] = made[5::8] * (torch.arange(columns) // 16 % 2)
-    made[6::8] = (_TIES_FP8[torch.randint(8, (count, columns), generator=random)] * sign * scale)[6::8]
+    tensor[4::8] = tensor[4::8] * apart[4::8]
+    tensor[5::8] = tensor[5::8] * (torch.arange(columns) // 16 % 2)
+    tensor[6::8] = (_TIES_FP8[torch.randint(8, (count, columns), generator=random)] * sign * scale)[6::8]
     near = fp4.to(torch.bfloat16).view(torch.int16) + torch.randint(-1, 2, (count, columns), generator=random).to(
         torch.int16
     )
-    made[7::8] = (near.view(torch.bfloat16).float() * sign * scale)[7::8] / 4
-    made = made.clamp(-_TOP, _TOP)
-    made[0, 0] = _TOP
-    return made.to(torch.bfloat16)
+    tensor[7::8] = (near.view(torch.bfloat16).float() * sign * scale)[7::8] / 4
+    tensor = tensor.clamp(-_TOP, _TOP)
+    tensor[0, 0] = _TOP
+    return tensor.to(torch.bfloat16)
 
 
 def adversarial_model(out: Path, seed: int = 5) -> Path:

@@ -57,21 +57,22 @@ def _forked(action: Callable[[], object], around: Callable[[], AbstractContextMa
 
 @contextmanager
 def _killing(step: int) -> Iterator[None]:
-    left = [step]
+    remaining_steps = [step]
 
-    def dies() -> bool:
-        left[0] -= 1
-        return left[0] == 0
+    def count_step() -> bool:
+        """Whether the step that begins now is the one to be killed at."""
+        remaining_steps[0] -= 1
+        return remaining_steps[0] == 0
 
-    def die() -> None:
+    def kill_self() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     def before(function: Callable[..., Any]) -> Callable[..., Any]:
         def patched(*args: Any, **kwargs: Any) -> Any:
-            if dies():
+            if count_step():
                 if function.__name__ == "pwrite":
                     function(args[0], args[1][: len(args[1]) // 2], args[2])
-                die()
+                kill_self()
             return function(*args, **kwargs)
 
         return patched
@@ -79,10 +80,10 @@ def _killing(step: int) -> Iterator[None]:
     write = Journal._write
 
     def write_half(journal: Journal, line: Any) -> None:
-        if dies():
+        if count_step():
             journal._file.write('{"tensor": "mod')
             journal._file.flush()
-            die()
+            kill_self()
         write(journal, line)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -104,12 +104,12 @@ def pico_tensors(vocab: int, *, seed: int = 0, tied: bool = True, layers: int = 
     """Its fp32 weights, drawn from `seed`, under Hugging Face's names."""
     random = torch.Generator().manual_seed(seed)
 
-    def made(shape: tuple[int, ...]) -> torch.Tensor:
+    def draw(shape: tuple[int, ...]) -> torch.Tensor:
         if len(shape) == 1:
             return 1 + 0.1 * torch.randn(shape, generator=random)
         return torch.randn(shape, generator=random) / math.sqrt(shape[1])
 
-    return {name: made(shape) for name, shape in pico_shapes(vocab, tied=tied, layers=layers).items()}
+    return {name: draw(shape) for name, shape in pico_shapes(vocab, tied=tied, layers=layers).items()}
 
 
 def pico_adapter(

@@ -108,7 +108,7 @@ def record(tmp_path: Path, *, timed: bool = True, rules: list[dict[str, Any]] | 
     }
     scores = {"base": quality(0.0, 0.02), "merged": quality(0.85, 0.92), "candidate": quality(0.84, 0.91)}
     speeds = {"merged": 61.0, "candidate": 70.0}
-    made = {
+    evaluations = {
         name: put(
             store,
             Evaluation,
@@ -136,7 +136,12 @@ def record(tmp_path: Path, *, timed: bool = True, rules: list[dict[str, Any]] | 
         "quantization_cost": cost,
         "confidence": 0.95,
     }
-    judged = put(store, Verdict, "gate", "v", {"verdict.json": verdict}, quantized=quantized, **made)
+    judged = put(store, Verdict, "gate", "v", {"verdict.json": verdict}, quantized=quantized, **evaluations)
     return RunRecord(
-        Config(), engine, judged, adapter, made, {"git commit": "abc1234", "MLflow run": "http://127.0.0.1:5000/#/x"}
+        Config(),
+        engine,
+        judged,
+        adapter,
+        evaluations,
+        {"git commit": "abc1234", "MLflow run": "http://127.0.0.1:5000/#/x"},
     )

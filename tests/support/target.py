@@ -40,8 +40,8 @@ while True:
         if method == b"GET":
             sent = answer(503 if model.get("loading") else 200, "application/json", "{{}}")
         else:
-            asked = json.loads(request.read(int(headers[b"content-length"])))
-            assert asked["messages"][-1]["role"] == "user"
+            prompt = json.loads(request.read(int(headers[b"content-length"])))
+            assert prompt["messages"][-1]["role"] == "user"
             sent = answer(200, "text/event-stream", f"data: {{chunk}}\\n\\ndata: [DONE]\\n\\n")
         connection.sendall(sent.encode())
 """

@@ -65,8 +65,8 @@ class Lab:
         return dict(parent.data.params)
 
     def deployment(self) -> dict[str, Any]:
-        (found,) = self.api("/deployments/filter", {})
-        return dict(found)
+        (deployment,) = self.api("/deployments/filter", {})
+        return dict(deployment)
 
 
 @pytest.fixture(scope="module")

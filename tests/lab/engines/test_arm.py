@@ -67,10 +67,10 @@ def configured(source: Path, build: Path) -> str:
 
 def test_a_spark_gets_the_kernels_that_its_cores_have(source, machine, tmp_path):
     machine(SPARK)
-    said = configured(source, tmp_path / "build")
-    assert "ARM detected" in said and "-march=armv8.2-a+dotprod+fp16+i8mm+sve+sve2" in said
+    output = configured(source, tmp_path / "build")
+    assert "ARM detected" in output and "-march=armv8.2-a+dotprod+fp16+i8mm+sve+sve2" in output
     for feature in ("DOTPROD", "MATMUL_INT8", "SVE", "FP16_VECTOR_ARITHMETIC", "FMA"):
-        assert f"HAVE_{feature} - Success" in said
+        assert f"HAVE_{feature} - Success" in output
     tools = find_tools()
     target = ["ninja", "-C", str(tmp_path / "build"), KERNELS] if "Ninja" in tools.generator else None
     if target is None:  # make has no targets of single files at the top
@@ -90,8 +90,8 @@ def test_a_spark_gets_the_kernels_that_its_cores_have(source, machine, tmp_path)
 
 def test_an_arm_core_without_any_of_them_is_configured_for_plain_armv8(source, machine, tmp_path):
     machine(OLD_ARM)
-    said = configured(source, tmp_path / "build")
-    assert "-march=armv8-a\n" in said and "HAVE_DOTPROD - Failed" in said and "HAVE_SVE - Failed" in said
+    output = configured(source, tmp_path / "build")
+    assert "-march=armv8-a\n" in output and "HAVE_DOTPROD - Failed" in output and "HAVE_SVE - Failed" in output
 
 
 @pytest.mark.parametrize("core, cpuinfo", [("max", SPARK), ("cortex-a72", OLD_ARM)])

@@ -56,10 +56,13 @@ def log_has(job, text):
 
 def whole_log(lab, job):
     """From where the container began, the job's log is its output, byte for byte."""
-    said = subprocess.run(
+    engine_log = subprocess.run(
         ["podman", "logs", job.name], env=lab.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=True
     ).stdout
-    assert job.log.read_bytes()[json.loads((job.work / "docker.json").read_text())["log_from"] :] == said and said
+    assert (
+        job.log.read_bytes()[json.loads((job.work / "docker.json").read_text())["log_from"] :] == engine_log
+        and engine_log
+    )
 
 
 def test_a_job_trains_with_its_mounts_variables_and_labels(lab, tmp_path):
@@ -221,8 +224,8 @@ def test_a_job_that_ended_while_nobody_looked_is_not_run_again(lab, tmp_path):
 def test_two_orchestrators_make_one_container(lab, tmp_path):
     job = lab.training(tmp_path, "race", step_s=0.1)
     racing = [orchestrator(lab, job, tmp_path) for _ in range(2)]
-    said = [p.communicate()[0].split() for p in racing]
-    assert sorted(s[0] for s in said) == ["False", "True"] and [s[1] for s in said] == ["done", "done"]
+    answers = [p.communicate()[0].split() for p in racing]
+    assert sorted(s[0] for s in answers) == ["False", "True"] and [s[1] for s in answers] == ["done", "done"]
     assert steps_logged(tmp_path / "ckpt") == list(range(12))
     whole_log(lab, job)
     lab.runner().forget(job)
@@ -322,13 +325,13 @@ def test_slipway_pin_writes_what_the_registry_has(lab, tmp_path):
     file.write_text(
         f'description: Images\ntrainer:\n  repository: {lab.image.repository}\n  tag: "1"  # ours\n  digests: {{}}\n'
     )
-    said = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "slipway", "pin", "--conf", tmp_path, "--json"],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert json.loads(said.stdout) == {"trainer": lab.image.digests}
+    assert json.loads(completed.stdout) == {"trainer": lab.image.digests}
     assert (
         all(f"    {arch}: {digest}\n" in file.read_text() for arch, digest in lab.image.digests.items())
         and "# ours" in file.read_text()

@@ -146,9 +146,9 @@ def test_a_preempted_job_saves_comes_back_and_finishes(slurm_lab: SlurmLab, tmp_
     assert sorted(work.steps()) == list(range(40))
     assert len(slurm_lab.job_ids("pushed")) == 1
     assert slurm_lab.ask("squeue", "--noheader", "--states=all", "--format=%A", "--name", name_of(job)) == slurm_id(job)
-    told = [line.split() for line in (job.work / "exit").read_text().splitlines()]
-    assert [line[0].partition(".")[2] for line in told] == ["0", "1"]
-    assert told[0][2] == "told"
+    attempts = [line.split() for line in (job.work / "exit").read_text().splitlines()]
+    assert [line[0].partition(".")[2] for line in attempts] == ["0", "1"]
+    assert attempts[0][2] == "told"
 
 
 def test_a_dead_node_daemon_leaves_no_second_writer(slurm_lab: SlurmLab, tmp_path: Path) -> None:
@@ -309,9 +309,9 @@ def test_a_time_limit_stops_saves_requeues_and_the_job_finishes(
     assert ended(runner, job, 150).state is State.DONE
     assert work.finished()
     assert sorted(work.steps()) == list(range(LIMITED_STEPS))  # every step once: it went on where it saved
-    told = [line.split() for line in (job.work / "exit").read_text().splitlines()]
-    assert len(told) >= 2
-    assert all(line[1:] == ["0", "limit"] for line in told[:-1])
+    attempts = [line.split() for line in (job.work / "exit").read_text().splitlines()]
+    assert len(attempts) >= 2
+    assert all(line[1:] == ["0", "limit"] for line in attempts[:-1])
     assert len(slurm_lab.job_ids("limited")) == 1
 
 

@@ -48,7 +48,7 @@ def test_a_url_without_credentials_is_shown_whole_and_read_back():
 
 
 @pytest.mark.parametrize(
-    ("uri", "said"),
+    ("uri", "message"),
     [
         ("mlflow.example:5000", "a URL that starts with http://"),
         ("ftp://host", "a URL that starts with http://"),
@@ -66,8 +66,8 @@ def test_a_url_without_credentials_is_shown_whole_and_read_back():
         (None, "valid string"),
     ],
 )
-def test_what_is_no_tracking_address_is_refused_before_any_work(uri, said):
-    with pytest.raises(ValidationError, match=said):
+def test_what_is_no_tracking_address_is_refused_before_any_work(uri, message):
+    with pytest.raises(ValidationError, match=message):
         TrackingConfig(uri=uri)
 
 
@@ -101,7 +101,7 @@ def test_authorities(authority):
 
 
 @pytest.mark.parametrize(
-    ("ports", "said"),
+    ("ports", "message"),
     [
         ([0, 5], "greater than or equal to 1"),
         ([8091, 65536], "less than or equal to 65535"),
@@ -112,8 +112,8 @@ def test_authorities(authority):
         (8091, "valid tuple"),
     ],
 )
-def test_what_is_no_range_of_ports_is_refused(ports, said):
-    with pytest.raises(ValidationError, match=said):
+def test_what_is_no_range_of_ports_is_refused(ports, message):
+    with pytest.raises(ValidationError, match=message):
         DeployConfig(ports=ports)
 
 
@@ -133,7 +133,7 @@ def test_a_file_in_the_way_of_a_folder_and_a_folder_in_place_of_a_file_are_refus
 
 
 @pytest.mark.parametrize(
-    ("address", "said"),
+    ("address", "message"),
     [
         ("host:2375", "unix://PATH"),
         ("ssh://ann:pw@host", "an address without a password"),
@@ -142,8 +142,8 @@ def test_a_file_in_the_way_of_a_folder_and_a_folder_in_place_of_a_file_are_refus
         ("ssh://ann@ho st", "an IP address or a host name"),
     ],
 )
-def test_what_is_no_docker_engine_is_refused(address, said):
-    with pytest.raises(ValidationError, match=said):
+def test_what_is_no_docker_engine_is_refused(address, message):
+    with pytest.raises(ValidationError, match=message):
         DockerConfig(kind="docker", host=address)
 
 

@@ -65,7 +65,7 @@ def test_the_untouched_defaults_of_a_sent_form_do_not_hide_a_layer():
 
 
 @pytest.mark.parametrize(
-    ("given", "overrides", "said"),
+    ("given", "overrides", "message"),
     [
         ({"train": {"epoch": 2}}, [], r"config key train\.epoch: unknown.*did you mean epochs\?"),
         ({"trian": {}}, [], r"config key trian: unknown"),
@@ -77,8 +77,8 @@ def test_the_untouched_defaults_of_a_sent_form_do_not_hide_a_layer():
         (SHIPPED, ["train.epochs=1"], r"overrides: .*none beside a whole config"),
     ],
 )
-def test_what_is_not_understood_is_one_error(given, overrides, said):
-    with pytest.raises(ConfigError, match=said):
+def test_what_is_not_understood_is_one_error(given, overrides, message):
+    with pytest.raises(ConfigError, match=message):
         run_config(CONF, given, overrides)
 
 

@@ -22,7 +22,7 @@ def conf(tmp_path: Path, layer: bytes | str, base: str = BASE) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("layer", "said"),
+    ("layer", "message"),
     [
         (b"\x89PNG\r\n\x1a\n\x00\xff", r"byte 0 is not UTF-8"),
         (b"rank: 4\x00\n", r"NUL character"),
@@ -45,8 +45,8 @@ def conf(tmp_path: Path, layer: bytes | str, base: str = BASE) -> Path:
     ],
     ids=lambda v: repr(v)[:30],
 )
-def test_a_layer_of_anything_else_is_one_bounded_error(tmp_path, layer, said):
-    with pytest.raises(ConfigError, match=said) as caught:
+def test_a_layer_of_anything_else_is_one_bounded_error(tmp_path, layer, message):
+    with pytest.raises(ConfigError, match=message) as caught:
         load_config(conf(tmp_path, layer))
     assert len(str(caught.value)) < 1500
 
@@ -66,7 +66,7 @@ def test_an_empty_layer_changes_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("base", "said"),
+    ("base", "message"),
     [
         ("layers: [train]", r"layers in .*base\.yaml: \['train'\]"),
         ("layers: train/mine", r"layers in .*base\.yaml"),
@@ -80,8 +80,8 @@ def test_an_empty_layer_changes_nothing(tmp_path):
         ("tracking: {uri: 'http://h:99999'}", r"config key tracking\.uri: .*port number from 1 to 65535"),
     ],
 )
-def test_a_base_that_chooses_nothing_sound_is_refused(tmp_path, base, said):
-    with pytest.raises(ConfigError, match=said):
+def test_a_base_that_chooses_nothing_sound_is_refused(tmp_path, base, message):
+    with pytest.raises(ConfigError, match=message):
         load_config(conf(tmp_path, "rank: 4", base))
 
 
@@ -130,18 +130,18 @@ def test_a_preset_chooses_layers_and_words_win_over_it(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("train: {rank: 4}", r"preset .*quick\.yaml: key 'train'; expected `description` and `layers` only"),
         ("layers: {trian: x}", r"layers\.trian: unknown, in .*quick\.yaml"),
         ("[]", r"config file .*quick\.yaml"),
     ],
 )
-def test_a_preset_of_anything_else_is_refused(tmp_path, text, said):
+def test_a_preset_of_anything_else_is_refused(tmp_path, text, message):
     folder = conf(tmp_path, "rank: 4")
     (folder / "presets").mkdir()
     (folder / "presets/quick.yaml").write_text(text)
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         load_config(folder, ["layers=quick"])
     with pytest.raises(ConfigError, match=r"config layer: .*quack\.yaml.*did you mean .*quick\.yaml\?"):
         load_config(folder, ["layers=quack"])

@@ -42,7 +42,7 @@ def test_a_section_written_to_a_job_file_reads_back_the_same(params):
 
 
 @pytest.mark.parametrize(
-    ("keys", "said"),
+    ("keys", "message"),
     [
         (
             {"backend": "nemo", "threads": 2},
@@ -56,8 +56,8 @@ def test_a_section_written_to_a_job_file_reads_back_the_same(params):
         ({"activation_checkpointing": "selective"}, r"selective needs train.backend=nemo"),
     ],
 )
-def test_a_key_that_the_backend_would_not_read_is_refused(keys, said):
-    with pytest.raises(ValidationError, match=said):
+def test_a_key_that_the_backend_would_not_read_is_refused(keys, message):
+    with pytest.raises(ValidationError, match=message):
         TrainConfig(**keys)
 
 

@@ -71,8 +71,8 @@ def digest(raw):
 
 def test_a_token_is_fetched_without_a_password_and_used(server):
     server.manifests["1"] = {"mediaType": INDEX, "manifests": []}
-    found = Registry(f"{server.host}/a/b").manifest("1")
-    assert found.media_type == INDEX and found.digest == digest(json.dumps(server.manifests["1"]).encode())
+    manifest = Registry(f"{server.host}/a/b").manifest("1")
+    assert manifest.media_type == INDEX and manifest.digest == digest(json.dumps(server.manifests["1"]).encode())
     assert [(p, a) for p, _, a in server.seen] == [
         ("/v2/a/b/manifests/1", None),
         ("/token", None),

@@ -55,9 +55,9 @@ def test_rows_are_written_and_read_back_as_they_are(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_wrong_with_a_row(bad: dict[str, Any], reason: str) -> None:
-    found = problem(bad, "intent")
-    assert found is not None
-    assert reason in found
+    refusal = problem(bad, "intent")
+    assert refusal is not None
+    assert reason in refusal
 
 
 def test_a_sound_row_has_no_problem_and_free_text_needs_no_json() -> None:
@@ -83,10 +83,10 @@ def test_ten_bad_lines_are_shown_and_the_others_counted() -> None:
     refuse([], 3)
 
 
-@pytest.mark.parametrize(("content", "said"), [(b"\xff\xfe", "not UTF-8"), (b"\n\n", "empty")])
-def test_a_file_of_no_rows_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+@pytest.mark.parametrize(("content", "message"), [(b"\xff\xfe", "not UTF-8"), (b"\n\n", "empty")])
+def test_a_file_of_no_rows_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "f").write_bytes(content)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         check_file(tmp_path / "f", None)
     with pytest.raises(DataError, match="existing JSONL file"):
         check_file(tmp_path / "none", None)

@@ -135,7 +135,7 @@ def test_old_releases_are_pruned_but_never_the_serving_or_the_previous(ship: Shi
 
 
 @pytest.mark.parametrize(
-    ("model", "said"),
+    ("model", "message"),
     [
         ({"die": True}, "unknown tensor type"),
         ({"loading": True}, "not healthy yet"),
@@ -143,11 +143,11 @@ def test_old_releases_are_pruned_but_never_the_serving_or_the_previous(ship: Shi
     ],
 )
 def test_an_engine_that_fails_its_checks_leaves_the_champion_and_nothing_else(
-    ship: Ship, params: DeployConfig, model: dict[str, Any], said: str
+    ship: Ship, params: DeployConfig, model: dict[str, Any], message: str
 ) -> None:
     first = ship()
     impatient = params.model_copy(update={"start_timeout_s": 1.0 if "loading" in model else 10.0})
-    with pytest.raises(EngineError, match=said):
+    with pytest.raises(EngineError, match=message):
         ship(config=impatient, **model)
     serves(params, first)
     assert on_disk(params) == [first.name]

@@ -78,11 +78,11 @@ def test_items_of_two_evaluations_are_the_same_in_the_same_order() -> None:
 
 
 def test_differences_have_intervals_and_mcnemars_p() -> None:
-    found = paired_differences(items("1111100000"), items("0000000000"), 0.95, "base")
-    assert set(found) == {"exact_match", "intent_accuracy"}
-    assert found["exact_match"]["value"] == pytest.approx(0.5)
-    assert found["exact_match"]["p"] == pytest.approx(2 / 2**5)
-    assert found["exact_match"]["low"] < 0.5 < found["exact_match"]["high"]
+    effects = paired_differences(items("1111100000"), items("0000000000"), 0.95, "base")
+    assert set(effects) == {"exact_match", "intent_accuracy"}
+    assert effects["exact_match"]["value"] == pytest.approx(0.5)
+    assert effects["exact_match"]["p"] == pytest.approx(2 / 2**5)
+    assert effects["exact_match"]["low"] < 0.5 < effects["exact_match"]["high"]
 
 
 def test_bits_are_checked_where_a_limit_is_set(tmp_path: Path) -> None:

@@ -43,8 +43,8 @@ def test_wilson_refuses_impossible_counts(successes: int, n: int) -> None:
 def test_tango_gives_the_published_intervals(
     gained: int, lost: int, n: int, confidence: float, low: float, high: float
 ) -> None:
-    found = paired_difference(gained, lost, n, confidence)
-    assert (found.low, found.high) == pytest.approx((low, high), abs=6e-4)
+    difference = paired_difference(gained, lost, n, confidence)
+    assert (difference.low, difference.high) == pytest.approx((low, high), abs=6e-4)
 
 
 @pytest.mark.parametrize(
@@ -64,10 +64,10 @@ def test_tango_agrees_with_the_score_equation_solved_by_brute_force(gained: int,
         ).x
         return (gained - lost - n * d) / sqrt(n * (2 * q + d * (1 - d)))
 
-    found = paired_difference(gained, lost, n, 0.95)
+    difference = paired_difference(gained, lost, n, 0.95)
     z = norm.ppf(0.975)
-    assert found.low == pytest.approx(brentq(lambda d: score(d) - z, -1 + 1e-6, found.value - 1e-7), abs=2e-5)
-    assert found.high == pytest.approx(brentq(lambda d: score(d) + z, found.value + 1e-7, 1 - 1e-6), abs=2e-5)
+    assert difference.low == pytest.approx(brentq(lambda d: score(d) - z, -1 + 1e-6, difference.value - 1e-7), abs=2e-5)
+    assert difference.high == pytest.approx(brentq(lambda d: score(d) + z, difference.value + 1e-7, 1 - 1e-6), abs=2e-5)
 
 
 def test_tango_is_antisymmetric_and_reaches_the_ends() -> None:
@@ -89,8 +89,8 @@ def test_tango_covers_at_its_level(p_gained: float, p_lost: float) -> None:
             comb(n, gained) * comb(n - gained, lost) * p_gained**gained * p_lost**lost * rest ** (n - gained - lost)
         )
         if chance > 1e-7:
-            found = paired_difference(gained, lost, n, 0.90)
-            covered += chance * (found.low <= p_gained - p_lost <= found.high)
+            difference = paired_difference(gained, lost, n, 0.90)
+            covered += chance * (difference.low <= p_gained - p_lost <= difference.high)
     assert 0.87 <= covered <= 0.97
 
 

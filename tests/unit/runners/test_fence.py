@@ -218,10 +218,10 @@ def test_a_holder_that_cannot_write_its_lease_kills(attempts: Attempts) -> None:
 def test_two_attempts_at_once_get_two_epochs(attempts: Attempts) -> None:
     argv = [sys.executable, fence.__file__, "take", str(attempts.fence), "x", str(attempts.checkpoints), "1", "0.3"]
     both = [subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for _ in range(2)]
-    said = [p.communicate(timeout=120)[0].strip() for p in both]
+    answers = [p.communicate(timeout=120)[0].strip() for p in both]
     assert epochs(attempts.fence) == [1, 2]
-    assert said[0] != said[1]
-    assert "2" in said  # the newest always gets through; the older may be told that it is too late
+    assert answers[0] != answers[1]
+    assert "2" in answers  # the newest always gets through; the older may be told that it is too late
 
 
 def test_stop_reaches_the_ranked_workers_not_their_launcher(attempts: Attempts, tmp_path: Path) -> None:

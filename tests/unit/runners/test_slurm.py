@@ -88,9 +88,9 @@ def test_accounting_that_speaks_of_the_attempt_before_is_not_believed(
     waiting = runner()
     assert waiting.poll(job) is None  # accounting lags
     slurm_says(monkeypatch, tmp_path, scontrol=ended, sacct="7|COMPLETED|0:0|9|None|\n")
-    found = waiting.poll(job)
-    assert found is not None
-    assert (found.state, found.seconds) == (State.DONE, 9.0)
+    outcome = waiting.poll(job)
+    assert outcome is not None
+    assert (outcome.state, outcome.seconds) == (State.DONE, 9.0)
 
 
 def test_a_job_that_slurm_holds_for_good_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, job: Job) -> None:

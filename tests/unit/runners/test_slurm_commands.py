@@ -52,10 +52,10 @@ def test_accounting_keeps_reason_and_code(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, row: str, state: State, code: int | None, reason: str
 ) -> None:
     slurm_says(monkeypatch, tmp_path, sacct=f"{row}\n7.batch|FAILED|1:0|11||2048K\n7.0|FAILED|1:0|11||3.5G\n")
-    found = by_accounting(7)
-    assert found is not None and found.outcome is not None
-    assert (found.outcome.state, found.outcome.code, found.outcome.reason) == (state, code, reason)
-    assert found.outcome.peak_rss == int(3.5 * 1024**3)
+    report = by_accounting(7)
+    assert report is not None and report.outcome is not None
+    assert (report.outcome.state, report.outcome.code, report.outcome.reason) == (state, code, reason)
+    assert report.outcome.peak_rss == int(3.5 * 1024**3)
 
 
 @pytest.mark.parametrize(
@@ -67,9 +67,9 @@ def test_a_job_that_may_go_on_has_no_outcome(monkeypatch: pytest.MonkeyPatch, tm
         "RunTime=1-02:03:04 ExitCode=0:0\n"
     )
     slurm_says(monkeypatch, tmp_path, scontrol=shown, sacct=f"7|{state}|0:0|5|None|\n")
-    for found in (by_controller(7), by_accounting(7)):
-        assert found is not None
-        assert found.outcome is None
+    for report in (by_controller(7), by_accounting(7)):
+        assert report is not None
+        assert report.outcome is None
 
 
 def test_the_controller_s_record_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -78,10 +78,10 @@ def test_the_controller_s_record_is_read(monkeypatch: pytest.MonkeyPatch, tmp_pa
         "TimeLimit=04:00:00 ExitCode=1:0\n"
     )
     slurm_says(monkeypatch, tmp_path, scontrol=shown)
-    found = by_controller(7)
-    assert found is not None and found.outcome is not None
-    assert (found.outcome.state, found.outcome.reason) == (State.NODE_FAIL, "NODE_FAIL, NodeDown")
-    assert found.outcome.seconds == 86400 + 2 * 3600 + 3 * 60 + 4
+    report = by_controller(7)
+    assert report is not None and report.outcome is not None
+    assert (report.outcome.state, report.outcome.reason) == (State.NODE_FAIL, "NODE_FAIL, NodeDown")
+    assert report.outcome.seconds == 86400 + 2 * 3600 + 3 * 60 + 4
 
 
 def test_a_forgotten_job_and_a_cluster_without_accounts_are_none(
@@ -108,7 +108,7 @@ def test_whether_accounts_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "said",
+    "answer",
     [
         "slurm_load_jobs error: Unable to contact slurm controller (connect failure)",
         "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation",
@@ -116,8 +116,8 @@ def test_whether_accounts_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         "scancel: error: Kill job error on job id 7: Transport endpoint is not connected",
     ],
 )
-def test_silence_is_not_an_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: str) -> None:
-    slurm_says(monkeypatch, tmp_path, squeue=f"!{said}\n")
+def test_silence_is_not_an_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: str) -> None:
+    slurm_says(monkeypatch, tmp_path, squeue=f"!{answer}\n")
     with pytest.raises(SilentError):
         call("squeue")
     with pytest.raises(ResourceError, match=r"an answer within 0 s.*scontrol ping"):

@@ -49,8 +49,8 @@ def test_options_come_from_the_row(job: Job) -> None:
     params = slurm(
         partition="batch", account="llm", qos="high", time_limit="08:00:00", signal_s=600, extra=["--exclusive"]
     )
-    found = options(job, params, target(nodes=2), "slipway-train_nemo-1.ab12")
-    assert found == [
+    flags = options(job, params, target(nodes=2), "slipway-train_nemo-1.ab12")
+    assert flags == [
         "--job-name=slipway-train_nemo-1.ab12",
         "--comment='slipway.run=r1 slipway.stage=train_nemo slipway.job=slipway-train_nemo-1'",
         "--nodes=2",
@@ -72,8 +72,8 @@ def test_options_come_from_the_row(job: Job) -> None:
 
 
 def test_without_gpus_and_container_nothing_is_asked_for_and_the_environment_comes_along(job: Job) -> None:
-    found = options(job, slurm(container=False), target(gpus=0), "n")
-    assert not [o for o in found if o.startswith(("--gpus", "--partition", "--account", "--qos", "--export"))]
+    flags = options(job, slurm(container=False), target(gpus=0), "n")
+    assert not [o for o in flags if o.startswith(("--gpus", "--partition", "--account", "--qos", "--export"))]
 
 
 def test_one_node_runs_the_entry_point_several_meet_through_torchrun(job: Job) -> None:
@@ -108,12 +108,12 @@ def test_an_image_that_is_not_pinned_is_refused(job: Job) -> None:
 
 
 def test_mounts_are_read_only_unless_said_and_the_fence_is_among_them(job: Job) -> None:
-    found = container(job, slurm(), target(), IMAGE)
+    flags = container(job, slurm(), target(), IMAGE)
     assert (
         f"--container-mounts=/models/x:/models/x:ro,{job.work}/ckpt:/ckpt,"
-        f"{job.work}/fence:/fence,{job.work}/fence.py:/fence.py:ro" in found
+        f"{job.work}/fence:/fence,{job.work}/fence.py:/fence.py:ro" in flags
     )
-    assert "--no-container-mount-home" in found
+    assert "--no-container-mount-home" in flags
     assert container(job, slurm(container=False), target(), None) == []
 
 
@@ -153,10 +153,10 @@ def test_a_variable_reaches_the_step_as_it_is(job: Job) -> None:
     at = next(i for i, line in enumerate(lines) if line.startswith("srun "))
     step = "\n".join(lines[at + 1 : at + 3]).strip().removesuffix("&")
     step = step.replace('exec python3 "$script" hold "$fence" "$epoch" "$SLURM_NODEID" "$lease" -- ', "")
-    said = subprocess.run(
+    completed = subprocess.run(
         ["bash", "-uc", f"work=. epoch=1 lease=1; {step}"], capture_output=True, text=True, check=True
     )
-    assert said.stdout == "it's $5"
+    assert completed.stdout == "it's $5"
 
 
 def test_the_shipped_slurm_rows_render(job: Job) -> None:

@@ -16,25 +16,25 @@ def home() -> Home:
 
 
 @pytest.fixture(scope="module")
-def found(home: Home) -> list[Template]:
+def home_templates(home: Home) -> list[Template]:
     return list(templates(read_intents(home)))
 
 
-def test_templates_are_the_lines_that_people_wrote(found: list[Template]) -> None:
-    assert len({t.id for t in found}) == len(found) == 809
-    cancel = [t.text for t in found if t.intent == "HassCancelTimer"]
+def test_templates_are_the_lines_that_people_wrote(home_templates: list[Template]) -> None:
+    assert len({t.id for t in home_templates}) == len(home_templates) == 809
+    cancel = [t.text for t in home_templates if t.intent == "HassCancelTimer"]
     assert cancel[:2] == ["<timer_cancel> [the|my] timer in [<the>] {area}", "<timer_cancel> [the|my] {area} timer"]
 
 
-def test_equal_lines_of_one_intent_are_one_template(found: list[Template]) -> None:
+def test_equal_lines_of_one_intent_are_one_template(home_templates: list[Template]) -> None:
     """Covers and valves are closed in the same words."""
-    [close] = [t for t in found if t.intent == "HassTurnOff" and t.text == "<close> [<the>] {name}"]
+    [close] = [t for t in home_templates if t.intent == "HassTurnOff" and t.text == "<close> [<the>] {name}"]
     assert [b.requires_context["domain"] for b in close.blocks] == [["cover"], ["valve"]]
 
 
-def test_sentences_have_the_one_reading_they_were_made_from(home: Home, found: list[Template]) -> None:
+def test_sentences_have_the_one_reading_they_were_made_from(home: Home, home_templates: list[Template]) -> None:
     intents = read_intents(home)
-    template = next(t for t in found if t.text.startswith("decrease [<the>] {area} volume"))
+    template = next(t for t in home_templates if t.text.startswith("decrease [<the>] {area} volume"))
     made = dict(sentences(template, 5, 17, intents, home))
     assert len(made) == 5
     for text, answer in made.items():
@@ -57,13 +57,15 @@ def test_a_sentence_with_two_readings_is_recognised_as_such(home: Home) -> None:
     assert [r["intent"] for r in readings("turn on the tv", intents)] == ["HassTurnOff", "HassTurnOn"]
 
 
-def test_sentences_that_nobody_says_or_that_hide_their_intent_are_left_out(home: Home, found: list[Template]) -> None:
+def test_sentences_that_nobody_says_or_that_hide_their_intent_are_left_out(
+    home: Home, home_templates: list[Template]
+) -> None:
     intents = read_intents(home)
-    state = next(t for t in found if t.text == "<which> <light> <is> {on_off_states:state}")
+    state = next(t for t in home_templates if t.text == "<which> <light> <is> {on_off_states:state}")
     texts = [text for text, _ in sentences(state, 40, 17, intents, home)]
     assert len(texts) == 40
     assert not [t for t in texts if "the on" in t or "my off" in t or "our on" in t]
-    volume = next(t for t in found if t.text.startswith("turn [<the>] {area} [volume] (up|down) to"))
+    volume = next(t for t in home_templates if t.text.startswith("turn [<the>] {area} [volume] (up|down) to"))
     assert all("volume" in text for text, _ in sentences(volume, 10, 17, intents, home))
 
 
@@ -71,9 +73,9 @@ def test_the_area_of_the_speaker_is_no_slot(home: Home) -> None:
     assert readings("turn on the lights in here", read_intents(home)) == [{"domain": "light", "intent": "HassTurnOn"}]
 
 
-def test_a_walk_uses_only_the_stream_that_python_pins(home: Home, found: list[Template]) -> None:
+def test_a_walk_uses_only_the_stream_that_python_pins(home: Home, home_templates: list[Template]) -> None:
     """The first value of seed 0 is pinned by Python: 0.8444218515250481."""
-    draw = Draw(random.Random(0), read_intents(home), home, found[0].blocks[0])
+    draw = Draw(random.Random(0), read_intents(home), home, home_templates[0].blocks[0])
     assert draw.pick(range(100)) == 84
 
 

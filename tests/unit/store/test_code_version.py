@@ -173,8 +173,8 @@ def test_every_kind_of_import_is_followed(package):
         "unused.py": "",
         "config/__init__.py": "",
     }
-    found = set(reached("a.b.top", root=package(files)))
-    assert found == {
+    modules = set(reached("a.b.top", root=package(files)))
+    assert modules == {
         "a.b.top",
         "a",
         "a.b",

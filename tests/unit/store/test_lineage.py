@@ -7,8 +7,8 @@ from tests.support.record import record
 
 def test_lineage_reaches_everything_once_nearest_first(tmp_path: Path) -> None:
     run = record(tmp_path)
-    found = lineage(run.engine, run.verdict)
-    assert [a.role for a in found[:3]] == ["engine", "verdict", "checkpoint"]
+    ancestors = lineage(run.engine, run.verdict)
+    assert [a.role for a in ancestors[:3]] == ["engine", "verdict", "checkpoint"]
     assert {
         "candidate",
         "merged",
@@ -17,12 +17,12 @@ def test_lineage_reaches_everything_once_nearest_first(tmp_path: Path) -> None:
         "base.engine",
         "checkpoint.merged",
         "checkpoint.merged.adapter",
-    } <= {a.role for a in found}
-    assert len({a.digest for a in found}) == len(found) == 12
+    } <= {a.role for a in ancestors}
+    assert len({a.digest for a in ancestors}) == len(ancestors) == 12
     nearest = digests(run.engine, run.verdict)
     assert nearest["engine"] == run.engine.digest
     assert nearest["adapter"] == run.adapter.digest
-    assert nearest["checkpoint"] == next(a.digest for a in found if a.stage == "merge")
+    assert nearest["checkpoint"] == next(a.digest for a in ancestors if a.stage == "merge")
 
 
 def test_bytes_that_are_gone_or_made_anew_are_named_but_not_followed(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_a_directory_without_a_manifest_does_not_exist(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (lambda p: (p / "sub/a.txt").write_text("hellp"), "another sha256"),
         (lambda p: (p / "sub/a.txt").write_text("hell"), "has 4 bytes, manifest says 5"),
@@ -49,10 +49,10 @@ def test_a_directory_without_a_manifest_does_not_exist(tmp_path):
         (lambda p: (p / "manifest.json").write_text("{"), "manifest unreadable"),
     ],
 )
-def test_damage_is_a_miss_with_a_warning(tmp_path, damage, said):
+def test_damage_is_a_miss_with_a_warning(tmp_path, damage, message):
     store = Store(tmp_path)
     damage(make(store).path)
-    with pytest.warns(UserWarning, match=said):
+    with pytest.warns(UserWarning, match=message):
         assert store.find(Checkpoint, "k1") is None
     assert make(store) is not None
 
