@@ -97,7 +97,8 @@ def rollback(params: DeployConfig, *, note: Note = lambda _: None, lock_timeout_
 
 
 def _replace(target: Target, action: Action, old: str | None, new: str, undo: ExitStack, note: Note) -> Release:
-    """Start and check `new`, switch, record; from the record on there is no way back. Then stop `old`."""
+    """Start and check `new`, switch, record; from the record on there is no way back. Then stop `old`, also when a
+    signal interrupts just then."""
     releases = target.releases
     undo.callback(target.stop, new)
     server = target.start(new)
@@ -111,9 +112,12 @@ def _replace(target: Target, action: Action, old: str | None, new: str, undo: Ex
     note(f"switched to {new}")
     releases.history.record(action, new)
     undo.pop_all()
+    if old:
+        undo.callback(target.stop, old)
     note(f"recorded {action} of {new}")
     if old:
         target.stop(old)
+        undo.pop_all()
         note(f"stopped {old}")
     return release
 

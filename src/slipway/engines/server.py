@@ -17,6 +17,7 @@ from slipway.engines.bundle import bundle_path, command, read_serve
 from slipway.errors import EngineError
 from slipway.store.artifacts import Engine
 from slipway.system import http, openmp, ports, processes, rotation
+from slipway.system.logins import without_logins
 from slipway.system.processes import ProcessIdentity
 
 HEALTH_EVERY_S = 0.1
@@ -111,7 +112,8 @@ def _spawn(argv: list[str], log_path: Path, detach: bool) -> ProcessIdentity:
         (os.POSIX_SPAWN_DUP2, alive_writer, 3),
     ]
     try:
-        pid = os.posix_spawn(argv[0], argv, {**os.environ, **openmp.ENVIRONMENT}, file_actions=actions, setsid=detach)
+        environment = {**without_logins(os.environ), **openmp.ENVIRONMENT}
+        pid = os.posix_spawn(argv[0], argv, environment, file_actions=actions, setsid=detach)
         if detach:  # it may serve for weeks; what a stage starts ends with the stage
             _spawn_log_watcher(log_path, alive_reader)
     except OSError as err:
@@ -125,8 +127,15 @@ def _spawn(argv: list[str], log_path: Path, detach: bool) -> ProcessIdentity:
 
 
 def _spawn_log_watcher(log_path: Path, alive: int) -> None:
+    """Start the process that bounds the log. It holds none of our outputs: whoever reads them through a pipe would wait
+    for as long as the engine serves."""
     argv, environment = rotation.watcher(log_path)
-    os.posix_spawn(argv[0], argv, environment, file_actions=[(os.POSIX_SPAWN_DUP2, alive, 0)], setsid=True)
+    actions = [
+        (os.POSIX_SPAWN_DUP2, alive, 0),
+        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    os.posix_spawn(argv[0], argv, environment, file_actions=actions, setsid=True)
 
 
 def _await_health(server: Server, timeout_s: float) -> None:

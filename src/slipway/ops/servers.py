@@ -75,5 +75,5 @@ if __name__ == "__main__":
     try:
         serve(sys.argv[1] if len(sys.argv) == 2 else "")
     except SlipwayError as err:
-        Console(stderr=True).print(str(err), style="red", highlight=False)
+        Console(stderr=True, soft_wrap=True).print(str(err), style="red", highlight=False, markup=False)
         sys.exit(err.exit_code)

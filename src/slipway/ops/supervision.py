@@ -188,8 +188,8 @@ def main(arguments: list[str]) -> int:
     try:
         services = Services.here()
         actions = {
-            "up": lambda: up(services, Console()),
-            "down": lambda: down(services, Console()),
+            "up": lambda: up(services, Console(soft_wrap=True)),
+            "down": lambda: down(services, Console(soft_wrap=True)),
             "worker": lambda: worker(services),
         }
         if len(arguments) != 1 or arguments[0] not in actions:

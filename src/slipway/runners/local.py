@@ -16,6 +16,7 @@ from slipway.runners.base import RECORD_OF, Job, Outcome, State, next_step, read
 from slipway.system import openmp, processes
 from slipway.system.files import write_atomic
 from slipway.system.json_files import as_model
+from slipway.system.logins import without_logins
 from slipway.system.processes import ProcessIdentity
 
 JOB_FILE = "process.json"
@@ -45,7 +46,7 @@ class LocalRunner:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
                 cwd=job.work,
-                env={**os.environ, **openmp.ENVIRONMENT, **job.env},
+                env={**without_logins(os.environ), **openmp.ENVIRONMENT, **job.env},
             )
         process.returncode = 0  # reaped by `poll`, for its peak memory; Popen must not
         identity = processes.identify(process.pid)

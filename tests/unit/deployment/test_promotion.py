@@ -15,6 +15,8 @@ import httpx
 import psutil
 import pytest
 
+from flows.stopping import Stopped as Interrupted
+from flows.stopping import stopped_by_signals
 from slipway.config.deploy import DeployConfig
 from slipway.deployment import releases
 from slipway.deployment.local import LocalTarget
@@ -293,6 +295,25 @@ def test_a_killed_rollback_is_finished_or_undone_by_the_next_operation(
     third = ship(v=3)
     serves(params, third)
     assert status(params).previous == (second.name if step == "started" else first.name)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_promotion_interrupted_at_any_step_is_undone_before_the_record_and_finished_after_it(
+    ship: Ship, params: DeployConfig, step: str
+) -> None:
+    """A real SIGTERM, which the flow makes an exception: one engine serves at once, with no operation after it."""
+    first = ship()
+
+    def interrupt(note: str) -> None:
+        if step in note:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted), stopped_by_signals():
+        ship(interrupt, v=2)
+    now = status(params)
+    assert now.release is not None
+    assert (now.release.name == first.name) is (step in STEPS[:4])
+    serves(params, now.release)
 
 
 def test_stop_ends_the_engine_and_keeps_the_release(ship: Ship, params: DeployConfig) -> None:

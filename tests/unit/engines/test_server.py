@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -19,11 +21,14 @@ from tests.support.scripted_server import bundle
 HOST = "127.0.0.1"
 
 
-def test_a_server_lives_for_the_block_and_in_our_process_group(tmp_path: Path) -> None:
+def test_a_server_lives_for_the_block_and_in_our_process_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "me:secret")
     with serving(bundle(tmp_path / "b"), tmp_path / "log") as server:
         assert is_healthy(server)
         assert os.getpgid(server.pid) == os.getpgid(0)
-        assert psutil.Process(server.pid).environ()["GOMP_SPINCOUNT"] == "1000"
+        environment = psutil.Process(server.pid).environ()
+        assert environment["GOMP_SPINCOUNT"] == "1000"
+        assert "PREFECT_API_AUTH_STRING" not in environment
     assert not is_running(server)
 
 
@@ -37,6 +42,24 @@ def test_a_detached_server_has_a_session_of_its_own(tmp_path: Path) -> None:
         assert stop(server)
     assert not is_running(server)
     assert stop(server) is False
+
+
+def test_a_pipe_on_the_output_of_a_program_ends_with_it_not_with_the_engine_it_left(tmp_path: Path) -> None:
+    """`slipway promote | tee log`: what serves on, engine and log watcher, holds none of its outputs."""
+    program = (
+        "import sys; from pathlib import Path; from slipway.engines.server import start\n"
+        "server = start(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), Path(sys.argv[4]), detach=True)\n"
+        "Path(sys.argv[5]).write_text(server.model_dump_json()); print('done')"
+    )
+    record = tmp_path / "server.json"
+    arguments = [str(bundle(tmp_path / "b")), HOST, str(any_port(HOST)), str(tmp_path / "log"), str(record)]
+    command = [sys.executable, "-c", program, *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+        assert (done.stdout, done.stderr) == ("done\n", "")
+        assert is_running(Server.model_validate_json(record.read_text()))
+    finally:
+        assert stop(Server.model_validate_json(record.read_text()))
 
 
 def test_a_server_is_known_across_a_clock_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

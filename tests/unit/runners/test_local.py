@@ -34,6 +34,15 @@ def test_an_exit_code_and_the_output_are_kept(tmp_path):
     assert one.log.read_text() == "said\n" and ended.peak_rss > 1e6 and looks
 
 
+def test_a_job_does_not_see_the_logins_of_the_flow(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "secret")
+    monkeypatch.setenv("HF_TOKEN", "theirs")
+    code = "import os; print([os.environ.get(n) for n in ('MLFLOW_TRACKING_PASSWORD', 'HF_TOKEN')])"
+    one = job(tmp_path, sys.executable, "-c", code)
+    assert follow(LocalRunner(), one, lambda: None, poll_s=0.01).state is State.DONE
+    assert one.log.read_text() == "[None, 'theirs']\n"
+
+
 def test_a_cancelled_job_had_its_time_to_save(tmp_path):
     code = (
         "import signal, sys, time; signal.signal(15, lambda *_: (print('saved', flush=True), sys.exit(0))); "
