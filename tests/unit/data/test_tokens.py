@@ -30,3 +30,12 @@ def test_a_row_is_as_long_as_its_text_in_the_chat_template(tmp_path: Path) -> No
 def test_a_directory_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="a tokenizer beside the weights"):
         token_lengths(ROWS, tmp_path)
+
+
+def test_a_tokenizer_without_a_chat_template_is_refused(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(str(tmp_path))
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(str(tmp_path / "base"))
+    with pytest.raises(CheckpointError, match=r"tokenizer in .*/base: no chat template; expected an instruct model"):
+        token_lengths(ROWS, tmp_path / "base")
