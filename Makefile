@@ -29,7 +29,7 @@ setup: $(VENV)/ship.stamp  ## install the locked packages into .venv
 
 smoke: setup  ## every stage for real on a few rows, in about two minutes, promoted to a target of its own
 	$(BIN)/python -m slipway doctor --quiet
-	PATH="$(CURDIR)/$(BIN):$$PATH" infra/local/up
+	PYTHON="$(CURDIR)/$(BIN)/python" infra/local/up
 	$(BIN)/python -m slipway run layers=smoke $(SET)
 
 ship: setup  ## run the whole chain here; overrides: make ship SET="train.epochs=2"
