@@ -1,4 +1,7 @@
-"""Logins to Prefect and MLflow in the environment: of the flow alone, not of the stages and engines that it starts."""
+"""Logins to Prefect and MLflow in the environment: of the flow alone, not of the stages and engines that it starts.
+
+Short because it is all that the rooms `runners` and `engines`, which both start such processes, share of it.
+"""
 
 from __future__ import annotations
 
