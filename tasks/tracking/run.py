@@ -25,7 +25,7 @@ from slipway.system.redact import mask
 from slipway.system.throttle import Throttle
 from tasks.health import require_tracking
 from tasks.provenance import command_line, environment_digest, git_commit
-from tasks.tracking.client import Client, entities, library
+from tasks.tracking.client import Client, entities, failures_named, last_words, library
 from tasks.tracking.payload import flatten, numbers, small_files
 from tasks.tracking.registry import external_model
 
@@ -49,13 +49,14 @@ class Tracker:
     def stage(self, label: str, inputs: Mapping[str, Artifact | None], params: BaseModel) -> Iterator[StageRun]:
         """A child run; FINISHED when the block ends well, else FAILED (KILLED when interrupted) with the error."""
         tags = {"mlflow.parentRunId": self.parent, "slipway.stage": label, RUN_TAG: self.run_id}
-        run = self.client.create_run(self.experiment, tags=tags, run_name=label)
-        child = StageRun(self, run.info.run_id)
-        child.params(flatten(params.model_dump(mode="json")))
-        child.inputs(inputs)
-        with _ended(self.client, child.run_id):
-            yield child
-            child.flush()
+        with failures_named(self.config.tracking.uri.link()):
+            run = self.client.create_run(self.experiment, tags=tags, run_name=label)
+            child = StageRun(self, run.info.run_id)
+            child.params(flatten(params.model_dump(mode="json")))
+            child.inputs(inputs)
+            with _ended(self.client, child.run_id):
+                yield child
+                child.flush()
 
     def dataset(self, data: Dataset, raw: str, digest: str, revision: str | None) -> None:
         """The run's input, by the digest that DVC gives its source; `revision` is set where DVC versions it."""
@@ -174,7 +175,16 @@ def pipeline_run(config: Config, run_id: str) -> Iterator[Tracker]:
     require_tracking(config.tracking)
     mlflow = library()
     mlflow.set_tracking_uri(config.tracking.uri.get_secret_value())
-    experiment = existing_experiment(mlflow.MlflowClient(), config.tracking.experiment)
+    with failures_named(config.tracking.uri.link()):
+        experiment = existing_experiment(mlflow.MlflowClient(), config.tracking.experiment)
+        with _tracked(config, experiment, run_id) as tracker:
+            yield tracker
+
+
+@contextmanager
+def _tracked(config: Config, experiment: str, run_id: str) -> Iterator[Tracker]:
+    """The parent run, with what is known at its start."""
+    mlflow = library()
     with _parent(experiment, config.line, run_id) as parent:
         tracker = Tracker(mlflow.MlflowClient(), config, experiment, parent, run_id)
         resolved = config.model_dump(mode="json")
@@ -195,7 +205,8 @@ def _parent(experiment: str, name: str, run_id: str) -> Iterator[str]:
     try:
         yield parent.info.run_id
     except BaseException as err:
-        mlflow.end_run("FAILED" if isinstance(err, Exception) else "KILLED")
+        with last_words():
+            mlflow.end_run("FAILED" if isinstance(err, Exception) else "KILLED")
         raise
     mlflow.end_run("FINISHED")
 
@@ -229,7 +240,8 @@ def _ended(client: Client, run_id: str) -> Iterator[None]:
         try:
             yield
         except BaseException as err:
-            client.set_terminated(run_id, "FAILED" if isinstance(err, Exception) else "KILLED")
+            with last_words():
+                client.set_terminated(run_id, "FAILED" if isinstance(err, Exception) else "KILLED")
             raise
         client.set_terminated(run_id, "FINISHED")
 
@@ -239,6 +251,7 @@ def _error_kept(client: Client, run_id: str) -> Iterator[None]:
     try:
         yield
     except BaseException as err:
-        client.set_tag(run_id, "slipway.error", mask(f"{type(err).__name__}: {err}")[:5000])
-        client.log_text(run_id, mask(f"{type(err).__name__}: {err}\n"), "error.txt")
+        with last_words():
+            client.set_tag(run_id, "slipway.error", mask(f"{type(err).__name__}: {err}")[:5000])
+            client.log_text(run_id, mask(f"{type(err).__name__}: {err}\n"), "error.txt")
         raise

@@ -1,0 +1,134 @@
+"""A real MLflow server that goes away, or only fails, in the middle of a run: one error, and a run that ends soon."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from flows.stopping import Stopped, stopped_by_signals
+from slipway.config.load import Config
+from slipway.errors import ResourceError, StageError
+from slipway.system.http import is_healthy
+from slipway.system.ports import any_port
+from tasks.tracking.client import library
+from tasks.tracking.run import Tracker, pipeline_run
+
+pytestmark = [
+    pytest.mark.timeout(900),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # MLflow's own, about its dependencies
+]
+
+
+@dataclass
+class Server:
+    """A running MLflow server and the config that names it."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    config: Config
+
+    def end(self) -> None:
+        """Kill the server with its workers."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # the time that a lost call takes
+    port = any_port("127.0.0.1")
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{tmp_path}/ml.db", "--artifacts-destination", str(tmp_path / "a")]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True)
+    uri = f"http://127.0.0.1:{port}"
+    here = Server(process, port, Config.model_validate({"tracking": {"uri": uri, "experiment": "test"}}))
+    try:
+        while not is_healthy(f"{uri}/health", 2):
+            assert process.poll() is None, (tmp_path / "log").read_text()
+        yield here
+    finally:
+        here.end()
+        library().set_tracking_uri(None)
+
+
+class Failing(http.server.BaseHTTPRequestHandler):
+    """Answers every request with 500."""
+
+    def answer(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.send_response(500)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_GET = do_POST = do_PATCH = do_PUT = answer
+
+    def log_message(self, *_: object) -> None:
+        """Nothing on the test's output."""
+
+
+@contextmanager
+def failing(port: int) -> Iterator[None]:
+    """A server on `port` that only fails."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", port), Failing) as failing_server:
+        threading.Thread(target=failing_server.serve_forever, daemon=True).start()
+        yield
+        failing_server.shutdown()
+
+
+def lose(tracker: Tracker, server: Server) -> None:
+    """A stage during which the server ends."""
+    with tracker.stage("train", {}, server.config.train) as stage:
+        server.end()
+        stage.metric({"t": 1.0, "event": "metric", "step": 1, "loss": 0.5})
+
+
+def test_a_server_that_goes_away_is_one_error_with_its_address(server: Server) -> None:
+    address = f"http://127.0.0.1:{server.port}"
+    message = rf"MLflow: {address} failed during the run: .*run again"
+    with pytest.raises(ResourceError, match=message) as caught, pipeline_run(server.config, "a") as tracker:
+        lose(tracker, server)
+    assert caught.value.exit_code == 4
+
+
+def test_a_server_that_answers_500_is_one_error_with_its_address(server: Server) -> None:
+    message = rf"MLflow: http://127.0.0.1:{server.port} failed .*500"
+    with pytest.raises(ResourceError, match=message), pipeline_run(server.config, "a") as tracker:
+        server.end()
+        with failing(server.port), tracker.stage("train", {}, server.config.train):
+            pass
+
+
+def test_what_ends_a_run_is_told_although_the_server_is_gone(server: Server) -> None:
+    """The stage's own error, and the signal with its exit code, are not replaced by MLflow's."""
+    with (
+        pytest.raises(StageError, match="train"),
+        pipeline_run(server.config, "a") as tracker,
+        tracker.stage("train", {}, server.config.train),
+    ):
+        server.end()
+        raise StageError("stage train", "died", "an artifact", "read its log")
+
+
+def test_a_signal_ends_a_run_although_the_server_is_gone(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "7")  # MLflow's own number: minutes, were it asked so often
+    with (
+        pytest.raises(Stopped),
+        stopped_by_signals(),
+        pipeline_run(server.config, "a") as tracker,
+        tracker.stage("train", {}, server.config.train),
+    ):
+        server.end()
+        os.kill(os.getpid(), signal.SIGTERM)
