@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ import pytest
 
 from slipway.cli.app import main
 from slipway.config.load import Config, load_config
-from slipway.deployment.promotion import promote
+from slipway.deployment.promotion import promote, rollback
+from slipway.errors import StateError
 from slipway.pipeline.runs import Runs
 from slipway.store.store import Store
 from slipway.system import json_files
@@ -129,6 +131,37 @@ def test_stop_ends_what_runs_whatever_is_damaged(
     assert code == (2 if name in REFUSES["stop"] else 0), out
     if code:
         assert str(file) in document["error"]["thing"]
+
+
+@pytest.mark.parametrize("garbage", GARBAGE, ids=lambda g: g.name)
+def test_gc_a_rollback_and_a_promotion_name_the_damaged_record_and_change_nothing(
+    house: House, garbage: Garbage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`promote` and `rollback` by the functions that their flows call; the engine that serves goes on serving."""
+    (serving,) = running(house.config.deploy)
+    store = Store(house.folder / "store")
+    engine = make_engine(store, {"answer": JSON_ANSWER, "v": 2})
+    verdict, data = make_verdict(store, engine), make_data(store)
+    for name in RECORDS:
+        file = house.record(name) if name != "manifest" else engine.path / "manifest.json"
+        original = file.read_bytes()
+        garbage.put(file)
+        with garbage.around():
+            code, out, err = run(house, "gc", capsys, "--json")
+        document = json.loads(out)
+        assert "Traceback" not in out + err, name
+        assert code in (0, 2), (name, out)
+        if code:
+            assert str(file) in document["error"]["thing"], name
+            assert document["error"]["next_step"], name
+        if name in ("release", "history") and garbage.name != "no permission":  # permissions do not bind root
+            if name == "history":
+                with pytest.raises(StateError, match=re.escape(str(file))):
+                    rollback(house.config.deploy)
+            with pytest.raises(StateError, match=re.escape(str(file))):
+                promote(engine, verdict, data, "", house.config.deploy, model="m")
+        put_back(file, original)
+        assert running(house.config.deploy) == [serving], name
 
 
 def put_back(file: Path, original: bytes) -> None:

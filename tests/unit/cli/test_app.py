@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -72,6 +73,32 @@ def test_an_interruption_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(cli, "app", interrupted)
     assert cli._run() == 130
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_file_that_the_system_refuses_is_one_error_and_no_bug(
+    as_json: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "app", lambda **_: (tmp_path / "absent").read_text())
+    monkeypatch.setattr(sys, "argv", ["slipway", "status", *(["--json"] if as_json else [])])
+    assert cli._run() == 4
+    out, err = capsys.readouterr()
+    assert "Traceback" not in out + err
+    if as_json:
+        assert json.loads(out)["error"]["thing"] == f"file {tmp_path}/absent"
+    else:
+        assert f"file {tmp_path}/absent: No such file or directory" in " ".join(err.split())
+
+
+def test_a_refusal_of_the_system_that_names_no_file_is_shown_as_a_bug(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(**_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(cli, "app", refused)
+    assert cli._run() == 1
+    assert "Too many open files" in capsys.readouterr().err
 
 
 def test_an_error_on_purpose_is_one_message_with_its_exit_code() -> None:
