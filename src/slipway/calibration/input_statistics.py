@@ -1,4 +1,4 @@
-"""What calibration tells of a layer: the largest input of each matmul, the largest key and value, and for GPTQ the
+"""What calibration measures of a layer: the largest input of each matmul, the largest key and value, and for GPTQ the
 inputs."""
 
 from __future__ import annotations
@@ -15,38 +15,38 @@ class InputStatistics:
     """Observer of one layer. Inputs that several weights share (q/k/v; gate/up; all experts) have one largest
     magnitude."""
 
-    def __init__(self, linears: Iterable[str], keep: frozenset[str] = frozenset(), *, squares: bool = True) -> None:
-        """`keep`: weights whose inputs are kept whole, per micro-batch; the first weight of each group that shares an
-        input. `squares`: add up what `importance` tells."""
+    def __init__(self, linears: Iterable[str], leaders: frozenset[str] = frozenset(), *, squares: bool = True) -> None:
+        """`leaders`: weights whose inputs are held whole, per micro-batch; the first weight of each group that
+        shares an input. `squares`: add up what `importance` returns."""
         self._group = {name: group[0] for group in fusion.input_groups(linears) for name in group}
         self._amax: dict[str, torch.Tensor] = {}
         self._squares: dict[str, torch.Tensor] = {}
         self._tokens: dict[str, int] = {}
         self.keys = self.values = torch.zeros(())
-        self._keep, self._want_squares = keep, squares
+        self._leaders, self._with_squares = leaders, squares
         self.inputs: dict[str, torch.Tensor] = {}  # of the micro-batch just run; who runs the layer takes them
 
     def linear(self, names: tuple[str, ...], x: torch.Tensor, expert: int | None) -> None:  # noqa: ARG002
         """Take the input `x`, [..., I], of the linears called `names`; `expert` is None outside experts."""
         for name in names:
             if name in self._group:
-                self._see(name, x)
-            if name in self._keep:
+                self._add(name, x)
+            if name in self._leaders:
                 self.inputs[name] = x
 
-    def _see(self, name: str, x: torch.Tensor) -> None:
+    def _add(self, name: str, x: torch.Tensor) -> None:
         if x.numel() == 0:
             return
         group, amax = self._group[name], x.abs().amax().float()
         self._amax[group] = torch.maximum(self._amax.get(group, amax), amax)
-        if not self._want_squares:
+        if not self._with_squares:
             return
         squares = x.float().square().sum(0)
         self._squares[name] = self._squares[name] + squares if name in self._squares else squares
         self._tokens[name] = self._tokens.get(name, 0) + len(x)
 
     def attention(self, layer: LayerSpec, key: torch.Tensor, value: torch.Tensor) -> None:  # noqa: ARG002
-        """Take a layer's keys and values, of which the largest magnitudes are kept as fp32 scalars."""
+        """Take a layer's keys and values, of which the largest magnitudes are held as fp32 scalars."""
         self.keys = torch.maximum(self.keys.to(key.device), key.abs().amax().float())
         self.values = torch.maximum(self.values.to(value.device), value.abs().amax().float())
 
@@ -56,8 +56,9 @@ class InputStatistics:
         return self._amax.get(self._group.get(name, name))
 
     def importance(self, names: Sequence[str]) -> torch.Tensor | None:
-        """E[x_i^2] fp32 [I] over what these weights saw; None if no token came by."""
-        seen = [name for name in names if name in self._squares]
-        if not seen:
+        """E[x_i^2] fp32 [I] over the inputs of these weights; None if no token came by."""
+        measured = [name for name in names if name in self._squares]
+        if not measured:
             return None
-        return torch.stack([self._squares[name] for name in seen]).sum(0) / sum(self._tokens[name] for name in seen)
+        squares = torch.stack([self._squares[name] for name in measured]).sum(0)
+        return squares / sum(self._tokens[name] for name in measured)

@@ -1,4 +1,4 @@
-"""How a decoder calls its layers: found, recorded and shared, without knowing the decoder.
+"""How a decoder calls its layers: recorded, and equal tensors shared, without knowing the decoder.
 
 A layer's call, but for the hidden states, depends on positions and not on what the layers compute. So the decoder is
 run with layers that only hand on what they are given, and note the rest: masks, rotary tables, position ids.
@@ -57,9 +57,9 @@ def find_stack(model: Any) -> Stack:
     outer = [path for path in lists if not any(path.startswith(f"{other}.") for other in lists)]
     stacks = [path for path in outer if len(lists[path]) == count]
     if len(stacks) != 1:
-        seen = ", ".join(f"{path} of {len(lists[path])}" for path in outer) or "none"
+        sizes = ", ".join(f"{path} of {len(lists[path])}" for path in outer) or "none"
         raise CheckpointError(
-            f"decoder {type(root).__name__}", f"lists of modules: {seen}", f"one list of {count} decoder layers", UNFIT
+            f"decoder {type(root).__name__}", f"lists of modules: {sizes}", f"one list of {count} decoder layers", UNFIT
         )
     owner = root.get_submodule(stacks[0].rpartition(".")[0])
     return Stack(owner, f"{prefix}.{stacks[0]}" if prefix else stacks[0], list(lists[stacks[0]]))
@@ -68,7 +68,7 @@ def find_stack(model: Any) -> Stack:
 def record(stack: Stack, rows: torch.Tensor) -> tuple[torch.Tensor, list[Call], bool]:
     """Tokens [rows, T] -> the states before the first layer, every layer's call, and whether layers return tuples.
 
-    What layers return is found by trying. Raises CheckpointError for a decoder that is no plain stack of layers.
+    Both ways of returning are tried. Raises CheckpointError for a decoder that is no plain stack of layers.
     """
     for tuples in (False, True):
         recorder = _Recorder(len(stack.layers), tuples=tuples)
@@ -77,7 +77,7 @@ def record(stack: Stack, rows: torch.Tensor) -> tuple[torch.Tensor, list[Call], 
                 stack.decoder(input_ids=rows, use_cache=False)
             except _Done:
                 return recorder.hidden, recorder.calls, tuples
-            except _HandedOther:
+            except _OtherInput:
                 continue
     raise CheckpointError(
         f"decoder {type(stack.decoder).__name__}",
@@ -101,24 +101,25 @@ class Shared:
     """Equal tensors become one: a mask or a rotary table is the same in most layers and micro-batches."""
 
     def __init__(self) -> None:
-        self._kept: list[torch.Tensor] = []
+        self._distinct: list[torch.Tensor] = []
 
     def call(self, call: Call) -> Call:
         """The call with every tensor that layers share held once."""
-        return Call(self._keep(call.args), self._keep(call.kwargs))
+        return Call(self._shared(call.args), self._shared(call.kwargs))
 
-    def _keep(self, value: Any) -> Any:
+    def _shared(self, value: Any) -> Any:
         if isinstance(value, torch.Tensor):
-            return self._tensor(value)
+            return self._first_equal(value)
         if isinstance(value, dict):
-            return {key: self._keep(item) for key, item in value.items()}
-        return type(value)(self._keep(item) for item in value) if type(value) in (tuple, list) else value
+            return {key: self._shared(item) for key, item in value.items()}
+        return type(value)(self._shared(item) for item in value) if type(value) in (tuple, list) else value
 
-    def _tensor(self, value: torch.Tensor) -> torch.Tensor:
-        for kept in self._kept:
-            if kept is value or (kept.shape == value.shape and kept.dtype == value.dtype and torch.equal(kept, value)):
-                return kept
-        self._kept.append(value)
+    def _first_equal(self, value: torch.Tensor) -> torch.Tensor:
+        for tensor in self._distinct:
+            same_kind = tensor.shape == value.shape and tensor.dtype == value.dtype
+            if tensor is value or (same_kind and torch.equal(tensor, value)):
+                return tensor
+        self._distinct.append(value)
         return value
 
 
@@ -126,8 +127,8 @@ class _Done(Exception):  # noqa: N818
     """The last layer has been reached: what comes after it is not needed."""
 
 
-class _HandedOther(Exception):  # noqa: N818
-    """A layer was handed something else than the one before it returned, or called out of turn."""
+class _OtherInput(Exception):  # noqa: N818
+    """A layer was given another tensor than the one before it returned, or was called out of turn."""
 
 
 class _Recorder:
@@ -145,7 +146,7 @@ class _Recorder:
             if index == 0:
                 self.hidden = hidden
             if index != len(self.calls) or hidden is not self.hidden:
-                raise _HandedOther
+                raise _OtherInput
             if kwargs.get("past_key_values") is not None:
                 raise CheckpointError(
                     f"decoder layer {index}", "called with a cache", "a layer that keeps no state", UNFIT

@@ -97,17 +97,17 @@ class MatmulWatch(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is functional.linear:
             x, weight = (*args, *(kwargs[key] for key in ("input", "weight") if key in kwargs))[:2]
-            self._see(weight, x)
+            self._observe(weight, x)
         elif func in _PRODUCTS:
             given = (*args, *(value for key, value in kwargs.items() if key in _NAMES))
             first, second = given[_PRODUCTS[func] : _PRODUCTS[func] + 2]
-            if not self._see(second, first) and second.dim() > 1:
-                self._see(first, second.mT)
+            if not self._observe(second, first) and second.dim() > 1:
+                self._observe(first, second.mT)
         return func(*args, **kwargs)
 
-    def _see(self, weight: torch.Tensor, x: torch.Tensor) -> bool:
+    def _observe(self, weight: torch.Tensor, x: torch.Tensor) -> bool:
         """Whether `weight` is a parameter; x [..., tokens, in]."""
-        span = self._find(weight)
+        span = self._span(weight)
         if span is None:
             return False
         if span.parameter.dim() == 2:
@@ -122,7 +122,7 @@ class MatmulWatch(TorchFunctionMode):
             )
         return True
 
-    def _find(self, weight: torch.Tensor) -> _Span | None:
+    def _span(self, weight: torch.Tensor) -> _Span | None:
         spans = self._spans.get(weight.untyped_storage().data_ptr(), ())
         return next((span for span in spans if span.begin <= weight.storage_offset() < span.end), None)
 

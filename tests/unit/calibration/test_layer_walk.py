@@ -2,7 +2,6 @@
 
 import json
 from collections import defaultdict
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,9 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModelForCausalLM, DynamicCache
 
-from slipway.calibration.layer_calls import find_stack, record
 from slipway.calibration.layer_walk import LayerWalk
-from slipway.calibration.observers import MatmulWatch
 from slipway.errors import CheckpointError
 from slipway.weights.shards import Shards
 from tests.support.pico_families import FAMILIES, VOCABULARY, family
@@ -303,40 +300,3 @@ def test_a_layer_that_changes_its_input_is_refused(model_dir):
         module.forward = lambda hidden, **_: hidden.mul_(2)
         with refused("in place"):
             walk.run(walk.layers[0], module, states)
-
-
-class Decoder(nn.Module):
-    """Two layers, with `between` done to the hidden states."""
-
-    def __init__(self, between, layers=2):
-        super().__init__()
-        self.stack, self.between = nn.ModuleList(nn.Linear(4, 4) for _ in range(layers)), between
-        self.config = SimpleNamespace(num_hidden_layers=2)
-        self.config.get_text_config = lambda decoder: self.config
-
-    def get_decoder(self):
-        return self
-
-    def forward(self, input_ids, use_cache):
-        hidden = nn.functional.one_hot(input_ids, 4).float()
-        for layer in self.stack:
-            hidden = self.between(layer(hidden))
-        return hidden
-
-
-def test_a_decoder_that_is_no_stack_of_layers_is_refused():
-    rows = torch.zeros((1, 3), dtype=torch.long)
-    assert len(record(find_stack(Decoder(lambda hidden: hidden)), rows)[1]) == 2
-    assert record(find_stack(Decoder(lambda output: output[0] if isinstance(output, tuple) else output * 1)), rows)[2]
-    with refused("hand each layer's output on"):
-        record(find_stack(Decoder(lambda hidden: hidden[0] + 1)), rows)
-    with refused("stack of 3.*one list of 2"):
-        find_stack(Decoder(lambda hidden: hidden, layers=3))
-
-
-def test_products_of_other_tensors_are_not_reported():
-    layer, calls = nn.Linear(4, 4, bias=False), []
-    with MatmulWatch(layer, {}, lambda *args: calls.append(args)):
-        layer(torch.ones(2, 4))
-        torch.ones(2, 4) @ torch.ones(4, 2)
-    assert calls == []
