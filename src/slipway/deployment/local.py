@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ import psutil
 from pydantic import BaseModel
 
 from slipway.config.deploy import DeployConfig
+from slipway.deployment.history import NAME
 from slipway.deployment.releases import Releases, Stopped
 from slipway.engines import server as engine_server
 from slipway.engines.server import Server
@@ -117,6 +119,16 @@ class LocalTarget:
         ended = [pid for pid, process in running.items() if processes.stop(process, STOP_GRACE_S)]
         remove(self.releases.dir(name) / ENDPOINT)
         return [Stopped(name, pid, recorded.url if recorded and recorded.pid == pid else "") for pid in ended]
+
+    def running(self) -> list[str]:
+        """Names of the releases out of which an engine runs, also those whose directory somebody deleted."""
+        folder, names = self.releases.root / "releases", set[str]()
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, OSError):  # it ended while we looked, or is another user's
+                paths = [Path(path) for path in (process.exe(), *process.cmdline())]
+                if os.getsid(process.pid) == process.pid:
+                    names |= {path.relative_to(folder).parts[0] for path in paths if folder in path.parents}
+        return sorted(name for name in names if re.fullmatch(NAME, name))
 
     @staticmethod
     def _listens(process: ProcessIdentity, port: int) -> bool:

@@ -68,7 +68,7 @@ def stop(
     target = target_for(params)
     stopped: list[Stopped] = []
     with target.releases.lock("stop", lock_timeout_s):
-        for name in target.releases.names():
+        for name in sorted({*target.releases.names(), *target.running()}):
             for engine in target.stop(name):
                 stopped.append(engine)
                 note(engine)

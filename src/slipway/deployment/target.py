@@ -31,6 +31,9 @@ class Target(Protocol):
     def smoke(self, name: str) -> list[dict[str, Any]]:
         """The answers to the release's own smoke prompts, one row each. Raises EngineError for an empty one."""
 
+    def running(self) -> list[str]:
+        """Names of the releases out of which an engine runs, also those whose directory somebody deleted."""
+
     def stop(self, name: str) -> list[Stopped]:
         """End every engine process of a release, whatever its record says; the ones that were ended."""
 

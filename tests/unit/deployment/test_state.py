@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -105,3 +107,27 @@ def test_an_engine_of_an_evaluation_that_runs_out_of_a_release_is_left_alone(shi
     with serving(Path(release.path) / "engine", Path(params.root) / "evaluation.log") as server:
         assert len(stop(params)) == 1
         assert is_running(server)
+
+
+def test_an_engine_whose_release_was_deleted_is_named_by_status_and_ended_by_stop(
+    ship: Ship, params: DeployConfig
+) -> None:
+    release = ship()
+    (pid,) = running(params)
+    shutil.rmtree(release.path)
+    with pytest.raises(StateError, match=release.name):
+        status(params)
+    ended: list[int] = []
+    with pytest.raises(StateError, match=r"current.*delete it"):
+        stop(params, note=lambda stopped: ended.append(stopped.pid))
+    assert ended == [pid]
+    assert running(params) == []
+
+
+def test_of_three_stops_at_once_one_ends_the_engine(ship: Ship, params: DeployConfig) -> None:
+    release = ship()
+    with ThreadPoolExecutor(3) as pool:
+        ended = list(pool.map(lambda _: stop(params), range(3)))
+    assert sorted(len(each) for each in ended) == [0, 0, 1]
+    assert max(ended, key=len)[0].release == release.name
+    assert running(params) == []

@@ -14,5 +14,5 @@ def test_every_kind_of_the_config_has_a_target(params: DeployConfig) -> None:
     targets = [target_for(params.model_copy(update={"kind": kind})) for kind in kinds]
     assert [type(target) for target in targets] == [LocalTarget]
     methods = {name for name in vars(Target) if not name.startswith("_")}
-    assert methods == {"start", "server", "healthy", "smoke", "stop"}
+    assert methods == {"start", "server", "healthy", "smoke", "running", "stop"}
     assert all(callable(getattr(target, name)) for target in targets for name in methods)
