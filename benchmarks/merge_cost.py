@@ -46,7 +46,7 @@ def one_round(source: MergedSource, loader: Loader, encode) -> tuple[float, floa
         loader.begin(source.info(name).nbytes)
         weight = loader.load(name).weight
         middle = time.thread_time()
-        for band in torch.split(weight, max(1, 2 * CPU_BAND // weight.shape[1])):
+        for band in torch.split(weight, max(1, CPU_BAND // weight.shape[1])):
             encode(band, scale)
         merging, encoding = merging + middle - start, encoding + time.thread_time() - middle
         nbytes += weight.nbytes

@@ -19,10 +19,9 @@ from slipway.quantization.compiled import Kernels
 from slipway.weights.rounded_merge import Factors, Open, add_product, settle, still_open
 from slipway.weights.shards import MergeRecipe, TensorInfo, WeightSource
 
-CPU_BAND, GPU_BAND = (
-    1 << 18,
-    1 << 24,
-)  # weights a band: 0.5 MB of bf16 and its fp32 product stay in a core's L2; 32 MB keeps PCIe busy
+# Weights a band. On a CPU 1 MB of bf16 and its fp32 product stay in the shared cache, and calling BLAS, compiled code
+# and NumPy costs a fifth of the band's time (bands half or twice as large merge more slowly); 32 MB keeps PCIe busy.
+CPU_BAND, GPU_BAND = 1 << 19, 1 << 24
 
 
 def band_rows(columns: int, device: torch.device) -> int:
@@ -71,6 +70,7 @@ class Loader:
         self._arena, self._used = torch.empty(0, dtype=torch.uint8), 0
         self._band_buffer = torch.empty(0, dtype=torch.uint8)
         self._low = torch.empty(0, dtype=torch.bfloat16, device=device)  # a band merged at the lower end of its error
+        self._product = torch.empty(0)  # of a band and an update, on a CPU
         self._last: tuple[str, MergeRecipe, list[Factors]] | None = None  # the tensor whose bands are being read
         self._pinned: list[torch.Tensor] = []
         self._copied = [torch.cuda.Event() for _ in range(2 if device.type == "cuda" else 0)]  # type: ignore[no-untyped-call]
@@ -184,7 +184,7 @@ class Loader:
                 stored = target.clone()
             with self._turn:
                 bound = factors.bound[begin : begin + target.shape[0]]
-                amax = self._add(stored, factors.product(begin, target.shape[0]), bound, target, low)
+                amax = self._add(stored, self._multiply(factors, begin, target.shape), bound, target, low)
             opens.append(still_open(stored, target, low, begin))  # out of turn: on a GPU this waits for the band
         return amax
 
@@ -199,6 +199,14 @@ class Loader:
             if opens and bool(settle(rows, first_row, updates[-1], opens).to(self._device) >= amax):
                 amax = rows.abs().amax()
             return amax.float()
+
+    def _multiply(self, factors: Factors, begin: int, shape: torch.Size) -> torch.Tensor:
+        """A band of an update's product: on a CPU in memory that is used again, for the reason in `begin`."""
+        if self._device.type != "cpu":
+            return factors.product(begin, shape[0])
+        if self._product.numel() < shape.numel():
+            self._product = torch.empty(shape.numel())
+        return factors.product(begin, shape[0], self._product[: shape.numel()].view(shape))
 
     def _lower(self, shape: torch.Size) -> torch.Tensor:
         if self._low.numel() < shape.numel():

@@ -183,7 +183,7 @@ def _bands(rows: torch.Tensor, device: torch.device) -> Iterator[torch.Tensor]:
         yield from torch.split(rows, band_rows(rows.shape[1], device))
         return
     near = torch.empty(0, dtype=rows.dtype)
-    for band in torch.split(rows, 2 * band_rows(rows.shape[1], device)):
+    for band in torch.split(rows, band_rows(rows.shape[1], device)):
         near = near if near.shape[0] >= len(band) else torch.empty_like(band)
         yield near[: len(band)].copy_(band)
 

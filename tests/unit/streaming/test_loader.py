@@ -142,4 +142,4 @@ def test_what_overflows_in_bf16_is_named(tmp_path, way):
 
 def test_bands_are_of_one_row_at_least_and_larger_on_a_gpu():
     assert band_rows(10**9, CPU) == 1 and band_rows(0, CPU) == loader.CPU_BAND
-    assert band_rows(1024, torch.device("cuda")) == 64 * band_rows(1024, CPU)
+    assert band_rows(1024, torch.device("cuda")) == 32 * band_rows(1024, CPU)

@@ -145,6 +145,41 @@ def test_what_is_not_finite_comes_through(value):
     assert (~torch.isfinite(merged)).nonzero().tolist() == [[2, 3]]
 
 
+@pytest.mark.parametrize("rows", [1, 3, 23])
+@pytest.mark.parametrize("rank", [2, 16, 40])
+@pytest.mark.parametrize("chunk", [1, 7 * 40, 1 << 17])
+def test_elements_that_are_all_open_are_settled(monkeypatch, rows, rank, chunk):
+    """As many as columns or more: the columns of A are then gathered from its transpose."""
+    monkeypatch.setattr(rounded_merge, "_CHUNK", chunk)
+    low_rank, weight = update(rank, 23, 40, torch.float32, 1 / 3), weights(23, 40, torch.bfloat16)
+    want, out = exact_merge(weight, low_rank.a, low_rank.b, 1 / 3), torch.zeros(23, 40, dtype=torch.bfloat16)
+    band, first = out[23 - rows :], 23 - rows
+    opens = still_open(weight[first:], band, torch.ones_like(band), first)
+    assert opens.index.tolist() == list(range(first * 40, 23 * 40))
+    settle(band, first, Factors.of(low_rank, CPU), [opens])
+    assert torch.equal(bits(band), bits(want[first:])) and not out[:first].any()
+
+
+def test_fewer_open_elements_than_columns_are_settled():
+    low_rank, weight = update(16, 5, 96, torch.float32, 1 / 3), weights(5, 96, torch.bfloat16)
+    want = exact_merge(weight, low_rank.a, low_rank.b, 1 / 3)
+    out, low = want.clone(), want.clone()
+    out[::2, 7], out[1, 90:] = 0.0, 0.0
+    opens = still_open(weight, out, low, 0)
+    assert len(opens.index) == 9
+    settle(out, 0, Factors.of(low_rank, CPU), [opens])
+    assert torch.equal(bits(out), bits(want))
+
+
+@pytest.mark.parametrize("rank, wide", [(1, False), (16, False), (40, False), (16, True)])
+def test_a_product_in_given_memory_is_the_product(rank, wide):
+    factors = Factors.of(update(rank, 9, 32, torch.float32, 1 / 3), CPU, wide=wide)
+    memory = torch.full((4, 32), float("nan"), dtype=factors.bound.dtype)
+    product = factors.product(2, 4, memory)
+    assert torch.equal(product, factors.product(2, 4))
+    assert (product.data_ptr() == memory.data_ptr()) == (rank != 40)  # rounded to fp32, it is a tensor of its own
+
+
 def test_the_largest_of_what_was_open_is_known():
     weight, low_rank = torch.zeros(1, 2), LowRank(torch.tensor([[1.0, 3.0]]), torch.ones(1, 1), 1.0)
     out = torch.tensor([[9.0, 0.0]], dtype=torch.bfloat16)
