@@ -82,8 +82,11 @@ def _missing_compiler(device: torch.device) -> str | None:
     """What `torch.compile` needs here and does not find."""
     if device.type == "cpu" and not any(shutil.which(cxx) for cxx in (os.environ.get("CXX", "g++"), "clang++")):
         return "C++ compiler (g++ or clang++)"
-    if device.type == "cuda" and not torch.utils._triton.has_triton():
-        return "Triton"
+    if device.type == "cuda":
+        from torch.utils._triton import has_triton  # `import torch` alone does not bring this module
+
+        if not has_triton():
+            return "Triton"
     return None
 
 

@@ -1,6 +1,9 @@
 """Eager or compiled, and why; that the bytes are the same is shown in tests/flow/test_formats.py and
 test_compiled.py."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -66,3 +69,13 @@ def test_an_error_of_the_eager_run_is_not_hidden(monkeypatch):
     monkeypatch.setattr(compiled, "_compile", lambda function, _: function)
     with pytest.raises(RuntimeError, match="size"):
         Kernels(CPU, "on", 0).try_out(plus_one, [torch.ones(3), torch.zeros(2)])
+
+
+def test_whether_a_gpu_can_compile_is_asked_in_a_process_that_imported_torch_alone():
+    code = (
+        "import torch, importlib.util; from slipway.quantization.compiled import _missing_compiler; "
+        "missing = _missing_compiler(torch.device('cuda')); "
+        "print(missing if importlib.util.find_spec('triton') is None else missing in (None, 'Triton'))"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) in ((0, "Triton"), (0, "True")), done.stderr
