@@ -83,9 +83,8 @@ def data(store: Store) -> Dataset:
         for i in range(8)
     ]
     text = "".join(json.dumps(r) + "\n" for r in rows)
-    return put(
-        store, Dataset, "data", lambda out: [(out / f"{split}.jsonl").write_text(text) for split in ("train", "test")]
-    )
+    files = {"train.jsonl": text, "test.jsonl": text, "summary.json": json.dumps({"label_key": "intent"})}
+    return put(store, Dataset, "data", lambda out: [(out / name).write_text(files[name]) for name in files])
 
 
 def make_engine(store: Store, checkpoint: Checkpoint | Quantized, key: str) -> Engine:
