@@ -35,9 +35,9 @@ VOCABULARY = 384
 
 @flow(name="fine-tune")
 def fine_tune(config: Config) -> Any:
-    with pipeline(config) as run:
-        base = fetch(run, config.model)
-        return train(run, base, prepare(run, base, config.data), config), run.summary
+    with pipeline(config, "fine-tune") as run:
+        base = fetch(run)
+        return train(run, base, prepare(run, base)), run.summary
 
 
 def nemo_config(folder: Path, **more: Any) -> Config:
