@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from flows.stopping import Stopped, stopped_by_signals
 from slipway.config.load import Config
 from slipway.errors import ResourceError, StageError
 from slipway.system.http import is_healthy
-from slipway.system.ports import any_port
+from slipway.system.ports import any_port, is_free
 from tasks.tracking.client import library
 from tasks.tracking.run import Tracker, pipeline_run
 
@@ -42,6 +43,8 @@ class Server:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+            while not is_free("127.0.0.1", self.port):  # its worker, no child of ours, ends a moment later
+                time.sleep(0.05)
 
 
 @pytest.fixture
