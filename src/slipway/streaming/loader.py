@@ -73,7 +73,8 @@ class Loader:
         self._product = torch.empty(0)  # of a band and an update, on a CPU
         self._last: tuple[str, MergeRecipe, list[Factors]] | None = None  # the tensor whose bands are being read
         self._pinned: list[torch.Tensor] = []
-        self._copied = [torch.cuda.Event() for _ in range(2 if device.type == "cuda" else 0)]  # type: ignore[no-untyped-call]
+        copies = 2 if device.type == "cuda" else 0
+        self._copied = [torch.cuda.Event() for _ in range(copies)]  # type: ignore[no-untyped-call]
 
     def begin(self, nbytes: int) -> None:
         """Room for tensors of `nbytes` in all; what was loaded before is gone. Memory once touched is used again: the
