@@ -21,7 +21,7 @@ class WeightError:
     )  # weights that `gptq` could not round: no inputs, or stacked experts
 
     def add(self, name: str, exact: torch.Tensor, rounded: torch.Tensor) -> None:
-        """Count a weight, or rows of it: as it was and as a runtime reads it, of one shape."""
+        """Count a weight, or rows that stand for it, once a name: as it was and as a runtime reads it, of one shape."""
         self.reference[name] = float(exact.float().square().sum(dtype=torch.float64))
         self.squared[name] = float((exact.float() - rounded.float()).square().sum(dtype=torch.float64))
 

@@ -10,6 +10,7 @@ from slipway.store.artifacts import Adapter, Artifact, Checkpoint
 from slipway.store.references import reference_to, resolve
 from slipway.store.store import load
 from slipway.system.files import write_atomic
+from slipway.system.json_files import read_json
 from slipway.system.progress import Progress
 from slipway.weights.external import check_reference
 from slipway.weights.lora import LoraAdapter
@@ -25,7 +26,7 @@ def open_checkpoint(artifact: Artifact) -> WeightSource:
     """The tensors of a checkpoint. Raises CheckpointError when it is damaged or what it refers to has changed."""
     path = artifact.path
     if (path / VIRTUAL).exists():
-        refs = json.loads((path / VIRTUAL).read_text(encoding="utf-8"))
+        refs = read_json(path / VIRTUAL, "virtual checkpoint", _AGAIN)
         base, adapter = _referred(Checkpoint, refs["base"], path), _referred(Adapter, refs["adapter"], path)
         return MergedSource(open_checkpoint(base), LoraAdapter(adapter.path))
     check_reference(path)

@@ -4,7 +4,6 @@ No torch: orchestrators import this."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from slipway.config.model import ModelConfig
@@ -12,6 +11,7 @@ from slipway.errors import CheckpointError
 from slipway.store.artifacts import MANIFEST
 from slipway.store.links import PLACE, place_of
 from slipway.system.files import canonical, sha256_bytes, sha256_file
+from slipway.system.json_files import read_json
 
 SOURCE = "source.json"
 _FETCH = "run the pipeline again: fetch notices the change and makes the checkpoint anew"
@@ -43,7 +43,7 @@ def check_reference(path: Path) -> None:
     """
     if not (path / SOURCE).exists():
         return
-    doc = json.loads((path / SOURCE).read_text(encoding="utf-8"))
+    doc = read_json(path / SOURCE, "checkpoint by reference", "`slipway run`")
     sealed = (path / MANIFEST).stat().st_mtime_ns
     for want in doc["files"]:
         file = path / want["path"]

@@ -120,3 +120,10 @@ def test_a_virtual_checkpoint_is_written_out_as_a_plain_model(tmp_path, virtual)
     assert same(tensors(Shards.open(out)), tensors(open_checkpoint(virtual)))
     state = AutoModelForCausalLM.from_pretrained(out, dtype=torch.bfloat16).state_dict()
     assert all(torch.equal(state[name], tensor) for name, tensor in tensors(Shards.open(out)).items())
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "\x00\x01"])
+def test_a_damaged_virtual_json_is_one_error_that_names_it(tmp_path, text):
+    (tmp_path / VIRTUAL).write_text(text)
+    with pytest.raises(StateError, match=r"virtual checkpoint: .*virtual\.json"):
+        open_checkpoint(Checkpoint(uri=str(tmp_path), digest=""))
