@@ -101,7 +101,7 @@ class Shared:
     """Equal tensors become one: a mask or a rotary table is the same in most layers and micro-batches."""
 
     def __init__(self) -> None:
-        self._distinct: list[torch.Tensor] = []
+        self._distinct: dict[tuple[torch.Size, torch.dtype], list[torch.Tensor]] = {}
 
     def call(self, call: Call) -> Call:
         """The call with every tensor that layers share held once."""
@@ -115,11 +115,11 @@ class Shared:
         return type(value)(self._shared(item) for item in value) if type(value) in (tuple, list) else value
 
     def _first_equal(self, value: torch.Tensor) -> torch.Tensor:
-        for tensor in self._distinct:
-            same_kind = tensor.shape == value.shape and tensor.dtype == value.dtype
-            if tensor is value or (same_kind and torch.equal(tensor, value)):
+        alike = self._distinct.setdefault((value.shape, value.dtype), [])
+        for tensor in alike:
+            if tensor is value or torch.equal(tensor, value):
                 return tensor
-        self._distinct.append(value)
+        alike.append(value)
         return value
 
 

@@ -20,9 +20,10 @@ otherwise.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -88,6 +89,11 @@ class LayerWalk:
         self._origins: list[dict[str, Origin]] = []
         self.layers = self._specs(parts)
 
+    @property
+    def text_config(self) -> Any:
+        """transformers' config of the decoder: sizes, longest row, rotary parameters."""
+        return self._model.config.get_text_config(decoder=True)
+
     def embed(
         self, tokens: torch.Tensor, *, micro_batch: int = 8, keep: str | torch.device | None = None
     ) -> HiddenStates:
@@ -96,10 +102,23 @@ class LayerWalk:
         `micro_batch` rows run at a time; `keep` is the device that states rest on between layers, by default that of
         the walk.
         """
-        values, calls, shared = [], [], Shared()
-        with self._weights.loaded(self._read(self.embed_names), self._needed["embed"]), torch.no_grad():
-            for rows in torch.split(tokens.to(self.device), micro_batch):
-                hidden, recorded, self._hands_tuples = record(self._stack, rows)
+        return self.embed_batches(torch.split(tokens, micro_batch), keep=keep)
+
+    def embed_batches(
+        self,
+        batches: Iterable[torch.Tensor],
+        weights: Mapping[str, torch.Tensor] | None = None,
+        *,
+        keep: str | torch.device | None = None,
+        shared: Shared | None = None,
+    ) -> HiddenStates:
+        """The same for micro-batches of tokens int64 [rows, T] that need not be of one length, with `embed_names` of
+        `weights` or the source. Walks of several models give one `shared`, so that equal masks are held once."""
+        values, calls, shared = [], [], shared or Shared()
+        given = self._read(self.embed_names) if weights is None else weights
+        with self._weights.loaded(given, self._needed["embed"]), torch.no_grad():
+            for rows in batches:
+                hidden, recorded, self._hands_tuples = record(self._stack, rows.to(self.device))
                 values.append(hidden.to(keep or self.device))
                 calls.append([shared.call(call) for call in recorded])
         return HiddenStates(values, calls)
