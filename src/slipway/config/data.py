@@ -36,6 +36,12 @@ class DataConfig(Section):
     val_fraction: float = Field(
         0.05, ge=0, lt=0.5, description="Share of templates held out for validation, per label."
     )
+    draw: Annotated[int, born(1)] = Field(
+        1,
+        ge=1,
+        description="Which templates are held out: 2 holds out others than 1, and so on; what an earlier draw held out "
+        "trains. For a fresh test set when choices were made with the last one in view.",
+    )
     per_label: int = Field(90, ge=1, description="Most training rows kept per label, rows.")
     val_per_label: int = Field(4, ge=1, description="Most validation rows kept per label, rows.")
     test_per_label: int = Field(10, ge=1, description="Most test rows kept per label, rows.")

@@ -2,9 +2,11 @@
 
 Templates are put in the order of a hash of seed and name, so that rows added later move no other label's templates. Of
 each label's n templates the first max(1, round(test_fraction n)) go to test, the next round(val_fraction n) to val; a
-label with one template trains only. A template is passed over when it alone shows some answer shape (the set of the
-answer's JSON keys): held-out templates measure new wordings of known kinds of answers. A split then takes rows from its
-templates in turn, up to a cap per label; data of one label has nothing to balance and keeps every row.
+label with one template trains only. `data.draw` n holds out the n-th such choice: whatever the draws before it held out
+trains, and is never tested on again, because choices were made with it in view. A template is passed over when it alone
+shows some answer shape (the set of the answer's JSON keys): held-out templates measure new wordings of known kinds of
+answers. A split then takes rows from its templates in turn, up to a cap per label; data of one label has nothing to
+balance and keeps every row.
 """
 
 from __future__ import annotations
@@ -78,23 +80,33 @@ def assign(rows: Iterable[Row], config: DataConfig) -> dict[str, str]:
         ordered = sorted(templates, key=lambda t: _shuffle_key(config.seed, f"{label}:{t}"))
         tests = max(1, _round(config.test_fraction * len(ordered))) if len(ordered) > 1 else 0
         vals = min(_round(config.val_fraction * len(ordered)), len(ordered) - tests - 1)
-        held = _hold_out(ordered, shapes, tests + vals)
+        held = _draw(ordered, shapes, tests + vals, config.draw)
         place |= (
             dict.fromkeys(ordered, "train") | dict.fromkeys(held[tests:], "val") | dict.fromkeys(held[:tests], "test")
         )
     return place
 
 
-def _hold_out(ordered: Sequence[str], shapes: Mapping[str, set[Shape]], count: int) -> list[str]:
-    """The first `count` templates whose every answer shape some template left in training shows too: the test asks for
-    new wordings, not for answers that training never saw. The very first one when no template qualifies."""
+def _draw(ordered: Sequence[str], shapes: Mapping[str, set[Shape]], count: int, draw: int) -> list[str]:
+    """What the 1-based `draw` holds out of one label's templates; nothing once earlier draws have held out all."""
+    fresh = list(ordered)
+    for _ in range(draw - 1):
+        earlier = _hold_out(fresh, ordered, shapes, count)
+        fresh = [template for template in fresh if template not in earlier]
+    return _hold_out(fresh, ordered, shapes, count)
+
+
+def _hold_out(fresh: Sequence[str], ordered: Sequence[str], shapes: Mapping[str, set[Shape]], count: int) -> list[str]:
+    """The first `count` of the `fresh` templates whose every answer shape some other of all `ordered` ones, left in
+    training, shows too: the test asks for new wordings, not for answers that training never saw. The very first one
+    when no template qualifies."""
     in_training = Counter(shape for template in ordered for shape in shapes[template])
     held: list[str] = []
-    for template in ordered:
+    for template in fresh:
         if len(held) < count and all(in_training[shape] > 1 for shape in shapes[template]):
             held.append(template)
             in_training.subtract(shapes[template])
-    return held or list(ordered[: min(count, 1)])
+    return held or list(fresh[: min(count, 1)])
 
 
 def balance(rows: Iterable[Row], per_label: int, seed: int) -> list[Row]:

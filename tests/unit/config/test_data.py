@@ -23,6 +23,7 @@ BOUNDS: list[Bound] = [
     ("labels", [], ["On"]),
     ("test_fraction", 0, 0.01),
     ("test_fraction", 0.5, 0.49),
+    ("draw", 0, 1),
     ("val_fraction", -0.01, 0),
     ("val_fraction", 0.5, 0.49),
     ("per_label", 0, 1),

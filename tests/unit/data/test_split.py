@@ -75,6 +75,20 @@ def test_a_template_that_alone_shows_an_answer_shape_is_never_held_out() -> None
     assert {assign(rows, CONFIG)[f"a-t{t}"] for t in range(12)} == {"train", "val", "test"}
 
 
+def test_a_later_draw_holds_out_none_of_what_an_earlier_one_did() -> None:
+    rows = corpus({"a": 20, "b": 10, "c": 2})
+    draws = [assign(rows, CONFIG.model_copy(update={"draw": draw})) for draw in (1, 2, 3)]
+    held = [{name for name, part in place.items() if part != "train"} for place in draws]
+    assert draws[0] == assign(rows, CONFIG)
+    assert [len(names) for names in held] == [10, 10, 9]  # `c` has two templates, and both were held out by then
+    assert not (held[0] & held[1] or held[0] & held[2] or held[1] & held[2])
+
+
+def test_a_draw_when_every_template_was_held_out_before_is_an_error() -> None:
+    with pytest.raises(DataError, match="test split: empty"):
+        split(corpus({"a": 3}), CONFIG.model_copy(update={"draw": 9}))
+
+
 def test_a_template_with_two_labels_stands_in_one_split() -> None:
     rows = corpus({"a": 4, "b": 4})
     shared = {"template": "shared"}
