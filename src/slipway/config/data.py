@@ -23,7 +23,7 @@ class DataConfig(Section):
         None, description="System prompt put before every row that has none; null leaves rows as they are."
     )
     label_key: str | None = Field(
-        "intent",
+        None,
         description="Key of the assistant's JSON that names the class to balance and to score; null: answers are "
         "free text and rows may name a `label`.",
     )
@@ -42,9 +42,9 @@ class DataConfig(Section):
         description="Which templates are held out: 2 holds out others than 1, and so on; what an earlier draw held out "
         "trains. For a fresh test set when choices were made with the last one in view.",
     )
-    per_label: int = Field(90, ge=1, description="Most training rows kept per label, rows.")
-    val_per_label: int = Field(4, ge=1, description="Most validation rows kept per label, rows.")
-    test_per_label: int = Field(10, ge=1, description="Most test rows kept per label, rows.")
+    per_label: int | None = Field(None, ge=1, description="Most training rows kept per label, rows; null: all.")
+    val_per_label: int | None = Field(None, ge=1, description="Most validation rows kept per label, rows; null: all.")
+    test_per_label: int | None = Field(None, ge=1, description="Most test rows kept per label, rows; null: all.")
     near_duplicate: float = Field(
         0.7,
         gt=0,
@@ -52,8 +52,8 @@ class DataConfig(Section):
         description="Rows with one answer whose word-bigram Jaccard similarity (0 to 1) reaches this are near "
         "duplicates.",
     )
-    max_tokens: int = Field(
-        512, ge=16, description="Longest row allowed with its chat template, tokens of the base model."
+    max_tokens: int | None = Field(
+        None, ge=16, description="Longest row allowed with its chat template, tokens of the base model; null: any."
     )
     seed: int = Field(17, description="Seed of every random choice in the data half.")
     license: str | None = Field(

@@ -3,7 +3,8 @@
 Layers, later wins: `conf/base.yaml` over the files that its `layers:` section names (one per section), a document of
 values (parameters of a run through Prefect), then `key=value` overrides (`train.lr=3.0e-4
 layers.quantize=formats/fp8`). `layers` may also name a preset, a file that chooses several layers (`layers=smoke`).
-Unknown keys are errors. PyYAML reads `2e-4` as text: write `2.0e-4`.
+Unknown keys are errors. PyYAML reads `2e-4` as text: write `2.0e-4`. A layer `data` describes one raw file: with
+another `data.raw` and no layer chosen for it (`layers.data`), the keys of the layer do not apply.
 """
 
 from __future__ import annotations
@@ -89,15 +90,21 @@ def load_config(
     Raises ConfigError naming key, file and value for whatever is not understood.
     """
     sections = Config.model_fields
-    base, parameters, words = read_mapping(conf / "base.yaml"), dict(given or {}), parse_overrides(overrides)
+    base, parameters, words = (
+        read_mapping(conf / "base.yaml"),
+        dict(given or {}),
+        parse_overrides(overrides, holds_text=_holds_text),
+    )
     layers = choices(base.pop("layers", None), str(conf / "base.yaml"), sections)
     chosen = parameters.pop("layers", None)
     for name in [*([chosen] if isinstance(chosen, str) else []), *words.presets]:
         layers |= preset(conf, name, sections)
-    if not isinstance(chosen, str):
-        layers |= choices(chosen, "the parameters", sections)
-    layers |= choices(words.values.pop("layers", None), "the overrides", sections)
-    documents = [*read_layers(conf, layers), base, parameters, words.values]
+    named = {} if isinstance(chosen, str) else choices(chosen, "the parameters", sections)
+    named |= choices(words.values.pop("layers", None), "the overrides", sections)
+    described = read_layers(conf, layers | named)
+    if "data" not in named:
+        described = [doc for doc in described if not _of_other_data(doc, parameters, words.values)]
+    documents = [*described, base, parameters, words.values]
     source = mask(f"{conf} {' '.join(overrides)}".strip())[:_SHOWN_CHARS]
     config = parse(_merge([*documents, _unnamed_data(documents)], source), source)
     config.line  # noqa: B018 - refuses names that make no name
@@ -106,7 +113,7 @@ def load_config(
 
 def section(name: str, given: Mapping[str, Any], overrides: Sequence[str]) -> Any:
     """One section by itself, from values and `key=value` words; raises ConfigError like `load_config`."""
-    words = parse_overrides(overrides, "--set").values
+    words = parse_overrides(overrides, "--set", _holds_text).values
     return getattr(parse({name: {**given, **words}}, source="the command line"), name)
 
 
@@ -136,6 +143,22 @@ def _unnamed_data(documents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     later = sections[with_raw[-1] :] if with_raw else []
     named = any("name" in data for data in later if isinstance(data, Mapping))
     return {} if named or not with_raw else {"data": {"name": None}}
+
+
+def _of_other_data(layer: Mapping[str, Any], *later: Mapping[str, Any]) -> bool:
+    """Whether this layer describes a raw file and a later document names another: its caps and labels are not meant for
+    that."""
+    sections = [doc.get("data") for doc in (layer, *later)]
+    raw, *others = [data.get("raw") if isinstance(data, Mapping) else None for data in sections]
+    return raw is not None and any(other not in (None, raw) for other in others)
+
+
+def _holds_text(key: str) -> bool:
+    """Whether the config's field of this dotted name holds text, or text or null."""
+    known: Any = Config
+    for part in key.split("."):
+        known = _type_below(known, part)
+    return known is str or set(get_args(known)) == {str, type(None)}
 
 
 def _explain(err: ValidationError, source: str) -> ConfigError:

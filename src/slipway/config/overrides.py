@@ -1,9 +1,13 @@
-"""`key=value` words: `train.lr=3.0e-4`, `layers.quantize=formats/fp8`, and `layers=NAME`, which chooses a preset."""
+"""`key=value` words: `train.lr=3.0e-4`, `layers.quantize=formats/fp8`, and `layers=NAME`, which chooses a preset.
+
+Values are YAML, but for keys that hold text: there the value is the text itself, as a person types it
+(`data.system=Task: answer`), unless it is `null`, empty, or wholly in quotes.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,8 +30,11 @@ class Overrides:
     presets: list[str] = field(default_factory=list)
 
 
-def parse_overrides(words: Sequence[str], thing: str = "override") -> Overrides:
-    """Read `key=value` words, later ones winning. Raises ConfigError naming the first word that is none."""
+def parse_overrides(
+    words: Sequence[str], thing: str = "override", holds_text: Callable[[str], bool] = lambda _: False
+) -> Overrides:
+    """Read `key=value` words, later ones winning; `holds_text` says of a key whether its value is plain text. Raises
+    ConfigError naming the first word that is none."""
     parsed = Overrides()
     merged: DictConfig | ListConfig = OmegaConf.create()
     for word in words:
@@ -35,7 +42,7 @@ def parse_overrides(words: Sequence[str], thing: str = "override") -> Overrides:
         if not separator or not _KEY.fullmatch(key) or ".." in key:
             raise _refused(thing, word, "no dotted key before `=`")
         try:
-            one = OmegaConf.from_dotlist([word])
+            one = _plain(key, value) if holds_text(key) and not _is_yaml(value) else OmegaConf.from_dotlist([word])
             plain = OmegaConf.to_container(one)
             if key == "layers" and isinstance(value, str) and isinstance(plain, dict) and isinstance(plain[key], str):
                 parsed.presets.append(plain[key])
@@ -47,6 +54,17 @@ def parse_overrides(words: Sequence[str], thing: str = "override") -> Overrides:
     assert isinstance(values, dict)
     parsed.values = {str(key): value for key, value in values.items()}
     return parsed
+
+
+def _is_yaml(value: str) -> bool:
+    quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    return quoted or value.strip() in ("", "null", "~")
+
+
+def _plain(key: str, value: str) -> DictConfig:
+    one = OmegaConf.create()
+    OmegaConf.update(one, key, value)
+    return one
 
 
 def _refused(thing: str, word: str, why: str) -> ConfigError:

@@ -1,28 +1,29 @@
-"""Chat rows: `{"id", "messages": [{"role", "content"}, ...], "label", "template"}`, one JSON object a line.
+"""Chat rows: `{"id", "messages", "label", "template"}` and `"tools"` where a row has some, one JSON object a line.
 
-The last message is the assistant's and is what the model learns to write. `label` names the class that splits are
-balanced by; with a `label_key` it is that key of the assistant's JSON. `template` is the unit held out for the test
-set.
+`messages` has the form of `slipway.data.messages`; its last message is the assistant's. `tools` is the list of tool
+schemas that the chat template is given. `label` names the class that splits are balanced by; with a `label_key` it is
+that key of the assistant's JSON. `template` is the unit held out for the test set.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+from slipway.data import strict_json
+from slipway.data.messages import calls_of, messages_problem, tools_problem
+from slipway.data.strict_json import shown
 from slipway.errors import DataError
 from slipway.system.files import canonical
 
 Row = dict[str, Any]
-KEYS = {"id", "messages", "label", "template"}
-NEXT_ROLES = {None: {"system", "user"}, "system": {"user"}, "user": {"assistant"}, "assistant": {"user"}}
+KEYS = {"id", "messages", "label", "template", "tools"}
 SHOWN = 10
+REASON_CHARS = 300
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class Rejected:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.reason}"
+        cut = self.reason if len(self.reason) <= REASON_CHARS else f"{self.reason[:REASON_CHARS]}..."
+        return f"{self.file}:{self.line}: {cut}"
 
 
 def read_rows(path: Path, label_key: str | None = None, *, empty_ok: bool = False) -> list[Row]:
@@ -55,22 +57,22 @@ def read_rows(path: Path, label_key: str | None = None, *, empty_ok: bool = Fals
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
     """Write rows as JSONL: UTF-8, one object a line, equal bytes on every system."""
-    with path.open("w", encoding="utf-8", newline="\n") as f:
-        f.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    with path.open("wb") as f:
+        f.writelines(strict_json.encode(row) + b"\n" for row in rows)
 
 
 def check_file(
     path: Path, label_key: str | None, *, empty_ok: bool = False
 ) -> tuple[list[NumberedRow], list[Rejected]]:
-    """The sound rows and the bad lines of a JSONL file; blank lines are passed over. Raises DataError when there is no
-    row at all."""
+    """The sound rows and the bad lines of a JSONL file in the form above; blank lines are passed over. Raises DataError
+    when there is no row at all."""
     good: list[NumberedRow] = []
     bad: list[Rejected] = []
     first_with: dict[str, int] = {}
     for number, text in _lines(path):
         row, reason = _parse(text, label_key)
         if reason is None and (before := first_with.setdefault(str(row.get("id", f"line-{number}")), number)) != number:
-            reason = f"id {row['id']!r} is also on line {before}"
+            reason = f"id {shown(row['id'])} is also on line {before}"
         if reason is None:
             good.append(NumberedRow(number, row))
         else:
@@ -87,22 +89,27 @@ def check_file(
 
 def refuse(bad: Sequence[Rejected], good: int, listed_in: Path | None = None) -> None:
     """Raise DataError when any line is bad: training time is never spent on data that nobody looked at."""
-    if not bad:
-        return
-    shown = "".join(f"\n  {line}" for line in bad[:SHOWN])
-    more = f"\n  and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+    if bad:
+        raise refusal(bad, len(bad), good, listed_in)
+
+
+def refusal(first: Sequence[Rejected], bad: int, good: int, listed_in: Path | None = None) -> DataError:
+    """The error for `bad` lines beside `good` ones, of bounded size: the first ten are shown."""
+    listing = "".join(f"\n  {line}" for line in first[:SHOWN])
+    more = f"\n  and {bad - SHOWN} more" if bad > SHOWN else ""
     listed = f" (all are listed in {listed_in})" if listed_in else ""
-    raise DataError(
+    return DataError(
         "data",
-        f"{len(bad)} bad of {len(bad) + good} rows:{shown}{more}\n",
+        f"{bad} bad of {bad + good} rows:{listing}{more}\n",
         "every row sound",
         f"correct or delete these lines{listed}",
     )
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Number and text of each line that is not blank. Lines end at LF only: U+2028 and NEL are text."""
     try:
-        with path.open(encoding="utf-8-sig") as f:
+        with path.open(encoding="utf-8-sig", newline="\n") as f:
             for number, text in enumerate(f, start=1):
                 if text.strip():
                     yield number, text
@@ -122,46 +129,25 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def _parse(text: str, label_key: str | None) -> tuple[Row, str | None]:
     try:
-        row = json.loads(text, parse_constant=partial(_no_constant, "row"))
+        row = strict_json.parse(text)
+        strict_json.encode(row)
     except ValueError as err:
-        return {}, f"not JSON: {err}"
-    except RecursionError:
-        return {}, "not JSON: nested too deep"
+        return {}, str(err)
     if not isinstance(row, dict):
         return {}, f"a JSON {type(row).__name__}, expected an object"
     return row, problem(row, label_key)
 
 
-def _no_constant(where: str, name: str) -> None:
-    raise ValueError(f"{name} in a {where} is no JSON number")
-
-
 def problem(row: Row, label_key: str | None) -> str | None:
-    """What is wrong with a row, or None."""
+    """What is wrong with a row in canonical form, or None."""
     if unknown := sorted(set(row) - KEYS):
-        return f"unknown key {unknown[0]!r}, expected {', '.join(sorted(KEYS))}"
+        return f"unknown key {shown(unknown[0])}, expected {', '.join(sorted(KEYS))}"
     for key in ("id", "label", "template"):
         if key in row and not (isinstance(row[key], str) and row[key].strip()):
-            return f"{key} is {row[key]!r}, expected text"
-    return _messages_problem(row.get("messages")) or _label_problem(row, label_key)
-
-
-def _messages_problem(messages: Any) -> str | None:
-    if not isinstance(messages, list) or not messages:
-        return "messages is missing or no list" if not isinstance(messages, list) else "messages is empty"
-    last: str | None = None
-    for i, message in enumerate(messages):
-        if not isinstance(message, dict) or set(message) != {"role", "content"}:
-            return f"messages[{i}] is not {{role, content}}"
-        role, content = message["role"], message["content"]
-        if role not in ("system", "user", "assistant"):
-            return f"messages[{i}].role is {role!r}, expected system, user or assistant"
-        if role not in NEXT_ROLES[last]:
-            return f"messages[{i}].role {role} cannot follow {last or 'the start'}"
-        if not isinstance(content, str) or not content.strip():
-            return f"messages[{i}].content is {content!r}, expected text"
-        last = role
-    return None if last == "assistant" else f"the last message is the {last}'s, expected the assistant's"
+            return f"{key} is {shown(row[key])}, expected text"
+    if "tools" in row and (bad := tools_problem(row["tools"])):
+        return bad
+    return messages_problem(row.get("messages")) or _label_problem(row, label_key)
 
 
 def _label_problem(row: Row, label_key: str | None) -> str | None:
@@ -169,32 +155,47 @@ def _label_problem(row: Row, label_key: str | None) -> str | None:
         return None
     answer = answer_json(row)
     if answer is None:
-        return f"the assistant's content is no JSON object, expected one with the key {label_key!r}"
+        return f"the assistant's content is no JSON object{_why(row)}, expected one with the key {label_key!r}"
     label = answer.get(label_key)
     if not isinstance(label, str) or not label:
         return (
-            f"the assistant's JSON has {label_key}={label!r}, expected text"
+            f"the assistant's JSON has {label_key}={shown(label)}, expected text"
             if label_key in answer
             else f"the assistant's JSON lacks {label_key!r}"
         )
     if row.get("label", label) != label:
-        return f"label is {row['label']!r} but the assistant's JSON says {label!r}"
+        return f"label is {shown(row['label'])} but the assistant's JSON says {shown(label)}"
     return None
 
 
-def answer_json(row: Row) -> dict[str, Any] | None:
-    """The assistant's last content as an object; None when it is anything else."""
+def _why(row: Row) -> str:
     try:
-        doc = json.loads(row["messages"][-1]["content"], parse_constant=partial(_no_constant, "answer"))
-    except (ValueError, RecursionError):
+        strict_json.encode(strict_json.parse(row["messages"][-1]["content"]))
+    except ValueError as err:
+        return f" ({err})"
+    return ""
+
+
+def answer_json(row: Row) -> dict[str, Any] | None:
+    """The assistant's last content as an object; None when it is anything else, or one that could be read in two
+    ways."""
+    content = row["messages"][-1]["content"]
+    if not content.lstrip().startswith("{"):  # most answers are prose: not worth an exception each
+        return None
+    try:
+        doc = strict_json.parse(content)
+        strict_json.encode(doc)
+    except ValueError:
         return None
     return doc if isinstance(doc, dict) else None
 
 
 def answer_key(row: Row) -> str:
-    """One spelling per answer: canonical JSON for objects, else the text itself."""
-    doc = answer_json(row)
-    return row["messages"][-1]["content"].strip() if doc is None else canonical(doc).decode()
+    """One spelling per answer: canonical JSON for objects and for tool calls, else the text itself."""
+    last, doc = row["messages"][-1], answer_json(row)
+    text = last["content"].strip() if doc is None else canonical(doc).decode()
+    calls = calls_of(last)
+    return text if not calls else f"{text}\n{canonical(calls).decode()}"
 
 
 def prompt(row: Row) -> str:

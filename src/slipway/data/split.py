@@ -5,8 +5,8 @@ each label's n templates the first max(1, round(test_fraction n)) go to test, th
 label with one template trains only. `data.draw` n holds out the n-th such choice: whatever the draws before it held out
 trains, and is never tested on again, because choices were made with it in view. A template is passed over when it alone
 shows some answer shape (the set of the answer's JSON keys): held-out templates measure new wordings of known kinds of
-answers. A split then takes rows from its templates in turn, up to a cap per label; data of one label has nothing to
-balance and keeps every row.
+answers. A split then takes rows from its templates in turn, up to a cap per label where the
+config sets one.
 """
 
 from __future__ import annotations
@@ -43,10 +43,8 @@ def split(rows: Sequence[Row], config: DataConfig) -> Splits:
     leaks."""
     place = assign(rows, config)
     parts = {name: [row for row in rows if place[row["template"]] == name] for name in NAMES}
-    one_label = len({row["label"] for row in rows}) == 1
-    train_cap, val_cap, test_cap = (
-        (len(rows),) * 3 if one_label else (config.per_label, config.val_per_label, config.test_per_label)
-    )
+    caps = (config.per_label, config.val_per_label, config.test_per_label)
+    train_cap, val_cap, test_cap = (len(rows) if cap is None else cap for cap in caps)
     test = balance(parts["test"], test_cap, config.seed)
     clear_val = _unlike(parts["val"], test, config)
     val = balance(clear_val, val_cap, config.seed)

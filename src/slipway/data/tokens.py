@@ -30,5 +30,5 @@ def token_lengths(rows: Sequence[Row], model: Path) -> list[int]:
             "an instruct model",
             "use one, or add chat_template.jinja to the directory",
         )
-    texts = [tokenizer.apply_chat_template(row["messages"], tokenize=False) for row in rows]
+    texts = [tokenizer.apply_chat_template(row["messages"], tools=row.get("tools"), tokenize=False) for row in rows]
     return [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]] if texts else []

@@ -151,11 +151,14 @@ def _make_splits(raw: Path, config: DataConfig, work: Path) -> tuple[dict[str, l
 def _refuse_long(
     parts: Mapping[str, Sequence[Row]], lengths: Mapping[str, Sequence[int]], config: DataConfig, work: Path
 ) -> None:
+    longest = config.max_tokens
+    if longest is None:
+        return
     bad = [
-        Rejected(f"{name}.jsonl", i, f"row {row['id']!r} has {n} tokens, more than data.max_tokens={config.max_tokens}")
+        Rejected(f"{name}.jsonl", i, f"row {row['id']!r} has {n} tokens, more than data.max_tokens={longest}")
         for name, rows in parts.items()
         for i, (row, n) in enumerate(zip(rows, lengths[name], strict=True), start=1)
-        if n > config.max_tokens
+        if n > longest
     ]
     _refuse(bad, sum(map(len, parts.values())) - len(bad), work)
 

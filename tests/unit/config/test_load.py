@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from slipway.config.data import DataConfig
 from slipway.config.layers import PRESETS
 from slipway.config.load import Config, line_name, load_config, parse
 from slipway.errors import ConfigError
@@ -120,3 +121,28 @@ def test_a_name_of_which_nothing_is_left_is_refused(override, key):
 )
 def test_two_tasks_on_one_base_have_two_lines(overrides, line):
     assert load_config(CONF, overrides).line == line
+
+
+@pytest.mark.parametrize(
+    "text", ["Task: answer", "yes", "3", "- one", "{intent}", "a # b", "1.0e3", "2024-01-01", "'tis", "x: [", "@home"]
+)
+def test_text_on_the_command_line_stays_text(text):
+    assert load_config(CONF, [f"data.system={text}"]).data.system == text
+
+
+@pytest.mark.parametrize(("word", "value"), [("null", None), ("", None), ("'null'", "null"), ('"a: b"', "a: b")])
+def test_null_and_quotes_mean_what_they_do_in_yaml(word, value):
+    assert load_config(CONF, [f"data.system={word}"]).data.system == value
+
+
+def test_the_caps_of_the_default_corpus_are_not_those_of_other_data(tmp_path):
+    home, own = load_config(CONF).data, load_config(CONF, ["data.raw=rows.jsonl", "data.seed=3"]).data
+    assert (home.label_key, home.per_label is None, home.max_tokens) == ("intent", False, 512)
+    assert own == DataConfig(raw="rows.jsonl", seed=3)
+    given = load_config(CONF, [], {"data": {"raw": "rows.jsonl"}}).data
+    assert (given.per_label, given.val_per_label, given.test_per_label, given.label_key) == (None,) * 4
+    smoke = load_config(CONF, ["layers=smoke", "data.raw=rows.jsonl"]).data
+    assert smoke.labels is None
+    chosen = load_config(CONF, ["layers.data=data/home", "data.raw=rows.jsonl"]).data
+    assert chosen.per_label == home.per_label
+    assert load_config(CONF, [f"data.raw={home.raw}"]).data.per_label == home.per_label

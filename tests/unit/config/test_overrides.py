@@ -38,3 +38,8 @@ def test_the_error_shows_neither_a_password_nor_ten_thousand_signs():
         parse_overrides(["tracking uri=http://ann:s3cret-word@host/" + "x" * 10_000])
     assert "s3cret-word" not in str(caught.value)
     assert len(str(caught.value)) < 400
+
+
+def test_values_of_text_keys_are_not_read_as_yaml():
+    words = parse_overrides(["a.b=Task: answer", "a.c=3"], holds_text=lambda key: key == "a.b")
+    assert words.values == {"a": {"b": "Task: answer", "c": 3}}

@@ -15,7 +15,7 @@ def line(number: int, text: str, answer: dict[str, Any], **more: Any) -> Numbere
 
 
 def test_rows_are_completed() -> None:
-    [row] = clean([line(7, "lamp on", {"intent": "On"})], DataConfig(system="Be brief.")).rows
+    [row] = clean([line(7, "lamp on", {"intent": "On"})], DataConfig(system="Be brief.", label_key="intent")).rows
     assert row["id"] == "line-7"
     assert row["label"] == "On"
     assert row["template"].startswith("text-")
@@ -25,7 +25,7 @@ def test_rows_are_completed() -> None:
 def test_a_row_keeps_its_own_system_prompt_and_names() -> None:
     given = line(1, "lamp on", {"intent": "On"}, id="mine", template="t1")
     given.row["messages"].insert(0, {"role": "system", "content": "Mine."})
-    [row] = clean([given], DataConfig(system="Be brief.")).rows
+    [row] = clean([given], DataConfig(system="Be brief.", label_key="intent")).rows
     assert (row["id"], row["template"], row["messages"][0]["content"]) == ("mine", "t1", "Mine.")
     assert [m["role"] for m in row["messages"]] == ["system", "user", "assistant"]
 
@@ -41,7 +41,7 @@ def test_each_kind_of_duplicate_is_removed_and_counted() -> None:
             line(5, "lamp", on),
             line(6, "Lamp", off),  # the text of line 5, answered otherwise: both go
         ],
-        DataConfig(),
+        DataConfig(label_key="intent"),
     )
     assert [row["id"] for row in cleaned.rows] == ["line-1", "line-4"]
     expected = {
@@ -61,7 +61,7 @@ def test_free_text_may_answer_one_prompt_in_two_ways() -> None:
 
 def test_nothing_left_is_an_error() -> None:
     with pytest.raises(DataError, match="no row left of 2"):
-        clean([line(1, "lamp", {"intent": "On"}), line(2, "lamp", {"intent": "Off"})], DataConfig())
+        clean([line(1, "lamp", {"intent": "On"}), line(2, "lamp", {"intent": "Off"})], DataConfig(label_key="intent"))
 
 
 def test_texts_that_differ_in_values_only_are_one_template() -> None:
@@ -74,12 +74,12 @@ def test_texts_that_differ_in_values_only_are_one_template() -> None:
 
 def test_rows_of_other_labels_are_left_out_first_and_counted():
     rows = [line(1, "on please", {"intent": "On"}), line(2, "off please", {"intent": "Off"})]
-    cleaned = clean(rows, DataConfig(labels=["Off"]))
+    cleaned = clean(rows, DataConfig(label_key="intent", labels=["Off"]))
     assert [row["label"] for row in cleaned.rows] == ["Off"]
     assert (cleaned.counts["raw_rows"], cleaned.counts["other_labels"]) == (2, 1)
-    assert "other_labels" not in clean(rows, DataConfig()).counts
+    assert "other_labels" not in clean(rows, DataConfig(label_key="intent")).counts
 
 
 def test_a_label_that_no_row_has_is_refused():
     with pytest.raises(DataError, match=r"data\.labels: no row has 'Dim'; expected labels of the data: On"):
-        clean([line(1, "on please", {"intent": "On"})], DataConfig(labels=["On", "Dim"]))
+        clean([line(1, "on please", {"intent": "On"})], DataConfig(label_key="intent", labels=["On", "Dim"]))

@@ -49,6 +49,8 @@ def test_rows_are_written_and_read_back_as_they_are(tmp_path: Path) -> None:
         ({"messages": [{"role": "user", "content": ""}]}, "messages[0].content is ''"),
         ({"messages": [{"role": "user", "content": "x"}]}, "the last message is the user's"),
         (row(answer="yes"), "no JSON object"),
+        (row(answer='{"intent":"On","intent":"Off"}'), "no JSON object (key 'intent' stands twice in one object)"),
+        (row(tools=[{}]), "tools[0] is no {type: function"),
         (row(answer='{"action": 1}'), "lacks 'intent'"),
         (row(answer='{"intent": 1}'), "has intent=1, expected text"),
         (row(label="Off"), "label is 'Off' but the assistant's JSON says 'On'"),
@@ -90,6 +92,35 @@ def test_a_file_of_no_rows_is_refused(tmp_path: Path, content: bytes, message: s
         check_file(tmp_path / "f", None)
     with pytest.raises(DataError, match="existing JSONL file"):
         check_file(tmp_path / "none", None)
+
+
+def test_lines_end_at_line_feeds_only_and_text_stays_as_it_is(tmp_path: Path) -> None:
+    texts = ["a\u2028b", "a\x85b", "a\rb", "\u0926\u093f\u0928", "\U0001f600"]
+    write_rows(tmp_path / "rows.jsonl", [row(text) for text in texts])
+    assert [one["messages"][0]["content"] for one in read_rows(tmp_path / "rows.jsonl")] == texts
+    crlf = b"\xef\xbb\xbf" + (tmp_path / "rows.jsonl").read_bytes().replace(b"\n", b"\r\n")
+    (tmp_path / "rows.jsonl").write_bytes(crlf)
+    assert [one["messages"][0]["content"] for one in read_rows(tmp_path / "rows.jsonl")] == texts
+
+
+def test_a_message_about_a_bad_line_is_of_bounded_size(tmp_path: Path) -> None:
+    part = {"type": "image_url", "image_url": {"url": "x" * 600_000}}
+    bad = {"messages": [{"role": "user", "content": [part]}, {"role": "assistant", "content": "a"}]}
+    surrogate = '{"messages": [{"role": "user", "content": "\\ud800"}, {"role": "assistant", "content": "a"}]}'
+    (tmp_path / "f").write_text("\n".join([json.dumps(bad), json.dumps({"k" * 9999: 1}), surrogate]))
+    _, rejected = check_file(tmp_path / "f", None)
+    assert [one.line for one in rejected] == [1, 2, 3]
+    assert all(len(str(one)) < 400 for one in rejected)
+    assert "half of a surrogate pair" in rejected[2].reason
+
+
+def test_calls_are_answers() -> None:
+    def calling(**arguments: Any) -> dict[str, Any]:
+        call = {"type": "function", "function": {"name": "f", "arguments": arguments}}
+        return {"messages": [row()["messages"][0], {"role": "assistant", "content": "", "tool_calls": [call]}]}
+
+    assert problem(calling(a=1), None) is None
+    assert answer_key(calling(a=1, b=2)) == answer_key(calling(b=2, a=1)) != answer_key(calling(a=1, b=3))
 
 
 def test_keys_by_which_rows_are_the_same() -> None:

@@ -133,8 +133,8 @@ def test_each_kind_of_leak_is_found(change: dict[str, Any], message: str) -> Non
         prove(replace(sound, val=[leaked]), 0.7)
 
 
-def test_data_of_one_label_keeps_every_row() -> None:
-    splits = split(corpus({"all": 20}), CONFIG)
+def test_without_caps_every_row_is_in_a_split() -> None:
+    splits = split(corpus({"all": 20}), DataConfig(test_fraction=0.2, val_fraction=0.1))
     assert (len(splits.train), len(splits.val), len(splits.test)) == (84, 12, 24)
     assert splits.counts["over_per_label"] == 0
 

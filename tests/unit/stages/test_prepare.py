@@ -53,11 +53,11 @@ def base(tmp_path: Path) -> Checkpoint:
 
 @pytest.fixture
 def run(tmp_path: Path, base: Checkpoint) -> Callable[..., Path]:
-    def go(source: Path, **config: Any) -> Path:
+    def go(source: Path, label_key: str | None = "intent", **config: Any) -> Path:
         space = Workspace(tmp_path / "out", tmp_path / "work", tmp_path / "cache", Progress())
         for folder in (space.out, space.work):
             folder.mkdir(exist_ok=True)
-        prepare(base, prepare_params(DataConfig(raw=str(source), **config), tmp_path), space)
+        prepare(base, prepare_params(DataConfig(raw=str(source), label_key=label_key, **config), tmp_path), space)
         return space.out
 
     return go
@@ -102,7 +102,8 @@ BAD = [
     ({"id": "a"}, "messages is missing or no list"),
     ({"messages": []}, "messages is empty"),
     ({"messages": [{"role": "user"}]}, "messages[0] is not {role, content}"),
-    ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role is 'tool'"),
+    ({"messages": [{"role": "bot", "content": "x"}]}, "messages[0].role is 'bot'"),
+    ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role tool cannot follow the start"),
     ({"messages": [{"role": "assistant", "content": "x"}]}, "messages[0].role assistant cannot follow the start"),
     (
         {"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]},
@@ -203,7 +204,7 @@ def test_free_text_answers_need_no_json(tmp_path: Path, run: Callable[..., Path]
 
 def _project(root: Path, per_label: int = 3) -> tuple[DataConfig, PrepareParams]:
     """A project whose dvc.lock says that DVC made data/splits of data/raw/home.jsonl with these params."""
-    config = DataConfig(per_label=per_label)
+    config = DataConfig(per_label=per_label, label_key="intent")
     raw, splits = root / "data/raw/home.jsonl", root / "data/splits"
     raw.parent.mkdir(parents=True)
     write(raw, good_rows())
@@ -218,7 +219,7 @@ def _project(root: Path, per_label: int = 3) -> tuple[DataConfig, PrepareParams]
     lock = {
         "raw": {"outs": [{"path": "data/raw/home.jsonl", "md5": digest_now(raw)}]},
         "splits": {
-            "params": {"conf/data/home.yaml": {"description": "x", "per_label": per_label}},
+            "params": {"conf/data/home.yaml": {"description": "x", "per_label": per_label, "label_key": "intent"}},
             "outs": [{"path": "data/splits", "md5": digest_now(splits)}],
         },
     }
