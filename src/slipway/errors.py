@@ -16,6 +16,8 @@ Exit codes of `slipway` (the CLI documents the same table):
 
 from __future__ import annotations
 
+LONGEST = 4000  # characters of a part of a message
+
 
 class SlipwayError(Exception):
     """Base of every error raised on purpose. `thing` is what, `value` what it is, `expected` what it should be."""
@@ -23,8 +25,10 @@ class SlipwayError(Exception):
     exit_code = 1
 
     def __init__(self, thing: str, value: object, expected: str, next_step: str) -> None:
-        self.thing, self.value, self.expected, self.next_step = thing, value, expected, next_step
-        super().__init__(f"{thing}: {value}; expected {expected}. Next: {next_step}")
+        shown = _bounded(str(value))
+        self.thing, self.value = _bounded(thing), value if shown == str(value) else shown
+        self.expected, self.next_step = _bounded(expected), _bounded(next_step)
+        super().__init__(f"{self.thing}: {self.value}; expected {self.expected}. Next: {self.next_step}")
 
     def to_json(self) -> dict[str, str]:
         """The error as JSON values; `from_json` makes it again."""
@@ -96,6 +100,14 @@ class EngineError(SlipwayError):
     """An engine did not build, start, or answer."""
 
     exit_code = 5
+
+
+def _bounded(text: str) -> str:
+    """`text` whole, or its beginning and end: a value from a damaged file may have any size."""
+    if len(text) <= LONGEST:
+        return text
+    end = LONGEST // 2 - 40  # room for the words between
+    return f"{text[:end]} ... ({len(text) - 2 * end} characters left out) ... {text[-end:]}"
 
 
 def _subclasses(cls: type[SlipwayError]) -> list[type[SlipwayError]]:

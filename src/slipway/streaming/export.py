@@ -34,7 +34,7 @@ from slipway.system.progress import Progress
 from slipway.weights.journal import RESUME_FILE, Journal
 from slipway.weights.model_files import copy_small_files
 from slipway.weights.shard_writer import ShardWriter, bytes_of
-from slipway.weights.shards import Shards
+from slipway.weights.shards import Shards, require_elements
 
 PRECISION = "precision.json"  # what max_bits measured and chose
 
@@ -50,6 +50,7 @@ def export(model: Model, out: Path, params: QuantizeConfig, progress: Progress) 
 
     The index is written last. Raises CheckpointError, ConfigError, DataError or ResourceError.
     """
+    require_elements(model.source)
     layout, compute = LAYOUTS[params.layout], Compute.of(params, model.nbytes(), progress)
     plan = _plan(model, params, params.rules)
     tokens = _tokens(model, plan, params)
@@ -88,6 +89,7 @@ def export(model: Model, out: Path, params: QuantizeConfig, progress: Progress) 
 def export_merged(model: Model, out: Path, params: QuantizeConfig, progress: Progress) -> dict[str, Any]:
     """Write the merged model in bf16 into `out`, resumable like `export`; of `params`, only where and how fast it runs
     counts."""
+    require_elements(model.source)
     plan = Plan({}, model.source.names(), [])
     figures, _ = _pass("merge", model, out, plan, params, Compute.of(params, model.nbytes(), progress), None)
     copy_small_files(model.directory, out)

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from slipway.errors import CheckpointError
-from slipway.weights.shards import INDEX, SINGLE, Shards
+from slipway.weights.shards import INDEX, SINGLE, Shards, require_elements
 from tests.support.pico import pico_model
 
 
@@ -143,3 +143,11 @@ def test_a_shard_cut_after_it_was_opened_is_named(tmp_path):
             cut += 1
             assert name in str(err) and "bytes" in str(err)
     assert cut
+
+
+def test_a_weight_without_elements_is_refused_and_another_tensor_is_not(tmp_path):
+    save_file({"a.weight": torch.ones(2, 3), "ids": torch.ones(0, 4)}, tmp_path / SINGLE)
+    require_elements(Shards.open(tmp_path))
+    save_file({"a.weight": torch.ones(0, 3), "ids": torch.ones(1)}, tmp_path / SINGLE)
+    with pytest.raises(CheckpointError, match=r"tensor a\.weight: shape \[0, 3\], no elements.*gather"):
+        require_elements(Shards.open(tmp_path))
