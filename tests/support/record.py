@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from slipway.config.load import Config
+from slipway.evaluation.metric import Metric
 from slipway.report.record import RunRecord
 from slipway.store.artifacts import Adapter, Artifact, Checkpoint, Dataset, Engine, Evaluation, Quantized, Verdict
 from slipway.store.references import reference_to
@@ -25,14 +27,17 @@ def put(store: Store, cls: type[Artifact], stage: str, key: str, files: Files, *
     return load(cls, store.dir(cls.kind, key))
 
 
-def metric(value: float) -> dict[str, float]:
-    """A metric's value with an interval of 0.05 on each side."""
-    return {"value": value, "low": max(0.0, value - 0.05), "high": min(1.0, value + 0.05)}
+EXACT, LABEL = Metric("json_exact", "exact JSON"), Metric("label_accuracy", "label accuracy")
 
 
-def quality(exact: float, intent: float) -> dict[str, Any]:
+def entry(metric: Metric, value: float) -> dict[str, Any]:
+    """A metric's entry with an interval of 0.05 on each side."""
+    return {**asdict(metric), "value": value, "low": max(0.0, value - 0.05), "high": min(1.0, value + 0.05), "n": 200}
+
+
+def quality(exact: float, label: float) -> dict[str, Any]:
     """Quality of an evaluation of 200 items, by its two metrics."""
-    return {"n": 200, "exact_match": metric(exact), "intent_accuracy": metric(intent)}
+    return {"n": 200, "metrics": [entry(EXACT, exact), entry(LABEL, label)]}
 
 
 def speed(tokens_per_s: float) -> list[dict[str, Any]]:
@@ -53,18 +58,18 @@ def speed(tokens_per_s: float) -> list[dict[str, Any]]:
 RULES = [
     {
         "rule": "floor",
-        "metric": "exact_match",
+        "metric": "json_exact",
         "against": "floor",
         "value": 0.84,
         "expected": 0.8,
         "low": 0.79,
         "high": 0.89,
         "outcome": "pass",
-        "reason": "exact_match 0.840 (point estimate) is at least the floor 0.800",
+        "reason": "json_exact 0.840 (point estimate) is at least the floor 0.800",
     },
     {
         "rule": "non_inferiority",
-        "metric": "exact_match",
+        "metric": "json_exact",
         "against": "merged",
         "value": -0.01,
         "expected": -0.08,
@@ -124,14 +129,15 @@ def record(tmp_path: Path, *, timed: bool = True, rules: list[dict[str, Any]] | 
         )
         for name, q in scores.items()
     }
-    effects = {m: {"value": 0.85, "low": 0.8, "high": 0.89, "p": 1e-9} for m in ("exact_match", "intent_accuracy")}
-    cost = {m: {"value": 0.01, "low": -0.01, "high": 0.03, "p": 0.5} for m in effects}
+    units = {m.name: {"title": m.title, "unit": m.unit, "n": 200} for m in (EXACT, LABEL)}
+    effects = {name: {**unit, "value": 0.85, "low": 0.8, "high": 0.89, "p": 1e-9} for name, unit in units.items()}
+    cost = {name: {**unit, "value": 0.01, "low": -0.01, "high": 0.03, "p": 0.5} for name, unit in units.items()}
     rules = RULES if rules is None else rules
     outcome = "inconclusive" if any(r["outcome"] != "pass" for r in rules) else "pass"
     verdict = {
         "outcome": outcome,
         "rules": rules,
-        "skipped": ["exact_match against champion: there is none yet"],
+        "skipped": ["json_exact against champion: there is none yet"],
         "finetuning_gain": effects,
         "quantization_cost": cost,
         "confidence": 0.95,

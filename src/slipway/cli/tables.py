@@ -218,10 +218,11 @@ def stage_table(stages: list[dict[str, Any]]) -> Table:
 
 
 def quality_table(quality: dict[str, Any]) -> Table:
-    """Share of test items with the interval; latency and throughput where speed was measured."""
-    from slipway.report.markdown import share
+    """Every metric with its interval; latency and throughput where speed was measured."""
+    from slipway.report.markdown import cell, columns
 
-    table = make_table("served model", "exact match", "intent accuracy", "TTFT p50", "ITL p50", "tokens/s")
+    titles = columns(q["metrics"] for q in quality.values())
+    table = make_table("served model", *titles.values(), "TTFT p50", "ITL p50", "tokens/s")
     for name, q in quality.items():
         fast = max(q["speed"], key=lambda s: s["concurrency"], default=None)
         speed = (
@@ -233,7 +234,7 @@ def quality_table(quality: dict[str, Any]) -> Table:
             if fast
             else []
         )
-        table.add_row(name, share(q["metrics"]["exact_match"]), share(q["metrics"]["intent_accuracy"]), *speed)
+        table.add_row(name, *(cell(q["metrics"], metric) for metric in titles), *speed)
     return table
 
 

@@ -1,4 +1,7 @@
-"""Section `gate`: what a candidate must reach."""
+"""Section `gate`: what a candidate must reach.
+
+Metrics are named as the evaluation declares them (docs/metrics.md); `primary` is the task's first one, whatever it is.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from slipway.config.base import Section
-
-Metric = Literal["exact_match", "intent_accuracy"]
+from slipway.config.base import Section, born
 
 
 class NonInferiority(Section):
@@ -17,21 +18,36 @@ class NonInferiority(Section):
     against: Literal["champion", "merged"] = Field(
         description="Reference: the serving release, or the unquantized merge."
     )
-    metric: Metric = Field(description="Per-item metric compared in pairs.")
-    margin: float = Field(gt=0, lt=1, description="Largest loss accepted, share of items.")
+    metric: str = Field(min_length=1, description="Metric compared in pairs, item by item; `primary`: the task's own.")
+    margin: float = Field(
+        gt=0, allow_inf_nan=False, description="Largest loss accepted, in the metric's unit (0.1 is ten percent)."
+    )
 
 
 class GateConfig(Section):
     """What a candidate must show before it is promoted."""
 
-    floors: dict[Metric, Annotated[float, Field(ge=0, le=1)]] = Field(
-        {"exact_match": 0.80, "intent_accuracy": 0.88},
-        description="Least value of each metric, share of items; applied always, and alone while there is no champion.",
+    floors: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = Field(
+        default_factory=dict,
+        description="Worst value accepted by metric, in its unit (0.8 is 80 percent); applied always, and alone while "
+        "there is no champion. `{}` takes all of them away.",
     )
     non_inferiority: list[NonInferiority] = Field(
         default_factory=list, description="Paired tests; skipped when the reference does not exist."
     )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="One-sided level of the paired tests.")
+    min_items: Annotated[int, born(1)] = Field(
+        20, ge=1, description="Fewest test items that a rule decides on; with fewer it is inconclusive."
+    )
+    max_verbosity: Annotated[float | None, born(None)] = Field(
+        1.5, gt=1, description="Most answer tokens of the candidate, as a multiple of the unquantized merge's."
+    )
+    max_cut_off: Annotated[float | None, born(None)] = Field(
+        0.2, ge=0, le=1, description="Largest share of answers that end at evaluate.max_new_tokens."
+    )
+    max_repetition: Annotated[float | None, born(None)] = Field(
+        0.2, ge=0, le=1, description="Largest share of repeated 8-grams in long answers (32 words or more), their mean."
+    )
     max_bits_per_parameter: float | None = Field(
         None, gt=0, description="Most bits per quantized parameter; catches a format that is not what its label says."
     )

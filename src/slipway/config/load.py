@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, Field, ValidationError
 from yaml import YAMLError
@@ -30,7 +30,7 @@ from slipway.config.image import ImageConfig
 from slipway.config.layers import choices, preset, read_layers, read_mapping, reason
 from slipway.config.merge import MergeConfig
 from slipway.config.model import ModelConfig
-from slipway.config.overrides import parse_overrides
+from slipway.config.overrides import parse_overrides, without_cleared
 from slipway.config.quantize import QuantizeConfig
 from slipway.config.store import StoreConfig
 from slipway.config.target import TargetConfig
@@ -104,7 +104,7 @@ def load_config(
     described = read_layers(conf, layers | named)
     if "data" not in named:
         described = [doc for doc in described if not _of_other_data(doc, parameters, words.values)]
-    documents = [*described, base, parameters, words.values]
+    documents = [*described, base, parameters, words.cleared, words.values]
     source = mask(f"{conf} {' '.join(overrides)}".strip())[:_SHOWN_CHARS]
     config = parse(_merge([*documents, _unnamed_data(documents)], source), source)
     config.line  # noqa: B018 - refuses names that make no name
@@ -126,9 +126,12 @@ def parse(doc: Any, source: str) -> Config:
 
 
 def _merge(documents: Sequence[Mapping[str, Any]], source: str) -> Any:
-    """The documents over each other, later wins, with their `${...}` resolved."""
+    """The documents over each other, later wins, with their `${...}` resolved. An empty mapping below a section takes
+    away what earlier documents put there: `gate.floors={}`."""
     try:
-        merged = OmegaConf.merge(*(OmegaConf.create(dict(doc)) for doc in documents))
+        merged: DictConfig | ListConfig = OmegaConf.create()
+        for doc in documents:
+            merged = OmegaConf.merge(without_cleared(merged, doc), OmegaConf.create(dict(doc)))
         return OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
     except (OmegaConfBaseException, YAMLError, ValueError, RecursionError) as err:
         key = getattr(err, "full_key", None)

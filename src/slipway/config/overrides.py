@@ -7,7 +7,7 @@ Values are YAML, but for keys that hold text: there the value is the text itself
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,9 +24,11 @@ _KEY = re.compile(r"[A-Za-z_][\w.-]*(?<!\.)")
 
 @dataclass
 class Overrides:
-    """What words of a command line set: `values` as a nested document, and the presets that they choose, in order."""
+    """What words of a command line set: `values` as a nested document over `cleared`, the mappings that they empty, and
+    the presets that they choose, in order."""
 
     values: dict[str, Any] = field(default_factory=dict)
+    cleared: dict[str, Any] = field(default_factory=dict)
     presets: list[str] = field(default_factory=list)
 
 
@@ -47,7 +49,9 @@ def parse_overrides(
             if key == "layers" and isinstance(value, str) and isinstance(plain, dict) and isinstance(plain[key], str):
                 parsed.presets.append(plain[key])
             else:
-                merged = OmegaConf.merge(merged, one)
+                merged = OmegaConf.merge(without_cleared(merged, plain), one)
+                for section, name in _cleared(plain):
+                    parsed.cleared.setdefault(section, {})[name] = {}
         except (OmegaConfBaseException, YAMLError, ValueError, LookupError, RecursionError) as err:
             raise _refused(thing, word, reason(err)) from err
     values = OmegaConf.to_container(merged)
@@ -65,6 +69,24 @@ def _plain(key: str, value: str) -> DictConfig:
     one = OmegaConf.create()
     OmegaConf.update(one, key, value)
     return one
+
+
+def without_cleared(merged: Any, later: Any) -> Any:
+    """`merged` (OmegaConf) without the mappings that `later` (plain) sets to `{}` below a section."""
+    for section, key in _cleared(later):
+        if OmegaConf.is_dict(merged.get(section)):
+            merged[section].pop(key, None)
+    return merged
+
+
+def _cleared(document: Any) -> list[tuple[str, str]]:
+    """Section and key of every empty mapping below a section."""
+    return [
+        (str(section), str(key))
+        for section, values in (document.items() if isinstance(document, Mapping) else ())
+        for key, value in (values.items() if isinstance(values, Mapping) else ())
+        if isinstance(value, Mapping) and not value
+    ]
 
 
 def _refused(thing: str, word: str, why: str) -> ConfigError:

@@ -1,33 +1,28 @@
-"""The rules of the gate: floors, non-inferiority against what serves, bits per weight."""
+"""The rules of the gate on one model: floors, bits per weight; and the verdict that all rules add up to."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Any, Literal
 
-from slipway.config.gate import GateConfig, NonInferiority
-from slipway.errors import ConfigError, DataError, GateError
-from slipway.evaluation.statistics import Difference, items_to_decide, mcnemar_exact, paired_difference
-from slipway.store.artifacts import Evaluation, Quantized, Verdict
-
-# metric of metrics.json -> the per-item truth value it is the mean of
-ITEM_KEYS = {"exact_match": "exact_match", "intent_accuracy": "intent_correct"}
+from slipway.config.gate import GateConfig
+from slipway.errors import DataError, GateError
+from slipway.evaluation.metric import PRIMARY, SHARE, entries
+from slipway.store.artifacts import Quantized, Verdict
 
 Outcome = Literal["pass", "fail", "inconclusive"]
-Items = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule applied: `value` against `expected`, with the interval of `value` where it has one."""
+    """One rule applied: `value` against `expected`, with the interval of `value` where it has one; `value` is None
+    where nothing was measured."""
 
     rule: str
     metric: str
     against: str
-    value: float
+    value: float | None
     expected: float
     low: float | None
     high: float | None
@@ -45,69 +40,62 @@ def overall(outcomes: list[Outcome]) -> Outcome:
 
 
 def require_pass(verdict: Verdict) -> None:
-    """Raise GateError naming every rule that did not pass; return when the gate passed."""
+    """Raise GateError naming every rule that did not pass, and the likely causes; return when the gate passed."""
     doc = verdict.read_json("verdict.json")
     if doc["outcome"] == "pass":
         return
     reasons = "; ".join(r["reason"] for r in doc["rules"] if r["outcome"] != "pass")
+    causes = "; ".join(doc.get("causes", []))  # verdicts of before causes were looked for have none
     raise GateError(
         "gate",
         f"{doc['outcome']}: {reasons}",
         "every rule to pass",
-        "nothing was promoted: mend the model, the test set or the gate's rules",
+        "nothing was promoted: " + (causes or "mend the model, the test set or the gate's rules"),
     )
 
 
-def floor_rules(candidate: Evaluation, params: GateConfig) -> Iterator[Rule]:
-    """One rule a floor: the candidate's point estimate against it. Raises ConfigError for a metric not measured."""
-    metrics = candidate.read_json("metrics.json")
-    for name, floor in params.floors.items():
-        if not isinstance(metrics.get(name), dict):
-            raise ConfigError(
-                f"gate.floors.{name}", "not measured", f"one of {', '.join(ITEM_KEYS)}", "mend the gate's YAML"
-            )
-        m = metrics[name]
-        passed = m["value"] >= floor
-        reason = (
-            f"{name} {m['value']:.3f} (point estimate) is {'at least' if passed else 'below'} the floor {floor:.3f}"
-        )
-        yield Rule(
-            "floor",
-            name,
-            "floor",
-            m["value"],
-            floor,
-            m["low"],
-            m["high"],
-            "pass" if passed else "fail",
-            reason,
-            metrics["n"],
-        )
+def named(name: str, metrics: Mapping[str, Any]) -> str:
+    """The metric that a rule means: `primary` is the evaluation's first."""
+    return str(metrics["metrics"][0]["name"]) if name == PRIMARY and metrics["metrics"] else name
 
 
-def non_inferiority_rule(rule: NonInferiority, items: dict[str, Items], confidence: float) -> Rule:
-    """The paired test of one metric against one reference: passes when the whole interval is above -margin.
+def floor_rules(metrics: Mapping[str, Any], params: GateConfig) -> Iterator[Rule]:
+    """One rule a floor: the candidate's point estimate against it, from above where lower is better. A metric that was
+    not measured, or on fewer items than `min_items`, is inconclusive. `metrics`: the candidate's `metrics.json`."""
+    for key, floor in params.floors.items():
+        name = named(key, metrics)
+        entry = entries(metrics).get(name)
+        if entry is None or entry["value"] is None:
+            yield unmeasured("floor", name, "floor", floor, metrics)
+            continue
+        value, better_low = entry["value"], entry["direction"] == "lower"
+        passed = value <= floor if better_low else value >= floor
+        words = ("at most" if better_low else "at least") if passed else ("above" if better_low else "below")
+        reason = f"{name} {value:.3f} (point estimate) is {words} the floor {floor:.3f}"
+        outcome: Outcome = "pass" if passed else "fail"
+        if passed and entry["n"] < params.min_items:
+            outcome, reason = "inconclusive", f"{reason}, but {too_few(entry['n'], params.min_items)}"
+        yield Rule("floor", name, "floor", value, floor, entry["low"], entry["high"], outcome, reason, entry["n"])
 
-    `items`: evaluation name -> its items. `confidence`: one-sided level of each end. Raises DataError when the items
-    differ.
-    """
-    pairs = _paired_outcomes(items["candidate"], items[rule.against], ITEM_KEYS[rule.metric], rule.against)
-    d = _difference(pairs, 2 * confidence - 1)  # each end one-sided at `confidence`
-    outcome: Outcome = "pass" if d.low > -rule.margin else "fail" if d.high < -rule.margin else "inconclusive"
-    needed = items_to_decide(d.gained, d.lost, d.n, rule.margin, confidence) if outcome == "inconclusive" else None
-    reason = (
-        f"{rule.metric} differs from {rule.against} by {d.value:+.3f} ({d.low:+.3f} to {d.high:+.3f}), margin "
-        f"{rule.margin:.3f}"
-    )
-    if outcome == "inconclusive":
-        reason += (
-            f": {d.n} items cannot tell, about {needed} would"
-            if needed
-            else f": {d.n} items cannot tell, it sits on the margin"
-        )
-    return Rule(
-        "non_inferiority", rule.metric, rule.against, d.value, -rule.margin, d.low, d.high, outcome, reason, d.n, needed
-    )
+
+def unmeasured(rule: str, name: str, against: str, expected: float, metrics: Mapping[str, Any]) -> Rule:
+    """An inconclusive rule whose metric the evaluation did not measure, or on no item; names those that it did."""
+    measured = entries(metrics)
+    others = ", ".join(n for n, entry in measured.items() if entry["n"]) or "none"
+    what = "applies to no test item" if name in measured else "was not measured"
+    reason = f"{name} {what} (measured: {others}): set evaluate.metrics or the gate's rules, gate.floors={{}} clears"
+    return Rule(rule, name, against, None, expected, None, None, "inconclusive", reason, 0)
+
+
+def too_few(items: int, least: int) -> str:
+    """Why so few items decide nothing."""
+    return f"{items} items are fewer than gate.min_items={least}"
+
+
+def shown(value: float, unit: str, *, signed: bool = False) -> str:
+    """A value in its unit, for a sentence: shares with three decimals, others with four digits and the unit."""
+    sign = "+" if signed else ""
+    return f"{value:{sign}.3f}" if unit == SHARE else f"{value:{sign}.4g} {unit}".rstrip()
 
 
 def bits_rules(quantized: Quantized, params: GateConfig) -> Iterator[Rule]:
@@ -128,40 +116,3 @@ def bits_rules(quantized: Quantized, params: GateConfig) -> Iterator[Rule]:
     reason = f"{bits:.2f} bits per quantized parameter {'are within' if passed else 'exceed'} {limit:.2f}"
     outcome: Outcome = "pass" if passed else "fail"
     yield Rule("bits_per_parameter", "bits_per_parameter", "format", bits, limit, None, None, outcome, reason)
-
-
-def read_items(evaluation: Evaluation) -> Items:
-    """The scored items of an evaluation, in their order."""
-    with (evaluation.path / "items.jsonl").open(encoding="utf-8") as f:
-        return [json.loads(line) for line in f]
-
-
-def _paired_outcomes(ours: Items, theirs: Items, key: str, against: str) -> list[tuple[bool, bool]]:
-    """(candidate right, reference right) per item; the same ids in the same order, or DataError naming the first that
-    differs."""
-    for row, (a, b) in enumerate(zip_longest(ours, theirs)):
-        left, right = (x["id"] if x else "nothing" for x in (a, b))
-        if left != right:
-            raise DataError(
-                f"item {row + 1} of the paired test against {against}",
-                f"{left} and {right}",
-                "the same item on both sides",
-                f"evaluate {against} on this test split",
-            )
-    return [(bool(a[key]), bool(b[key])) for a, b in zip(ours, theirs, strict=True)]
-
-
-def _difference(pairs: list[tuple[bool, bool]], confidence: float) -> Difference:
-    return paired_difference(pairs.count((True, False)), pairs.count((False, True)), len(pairs), confidence)
-
-
-def paired_differences(ours: Items, theirs: Items, confidence: float, against: str) -> dict[str, dict[str, float]]:
-    """Per metric: ours - theirs with a two-sided interval, and McNemar's exact p-value.
-
-    Raises DataError when the two are not about the same items.
-    """
-    differences = {}
-    for metric, key in ITEM_KEYS.items():
-        d = _difference(_paired_outcomes(ours, theirs, key, against), confidence)
-        differences[metric] = {"value": d.value, "low": d.low, "high": d.high, "p": mcnemar_exact(d.gained, d.lost)}
-    return differences

@@ -1,14 +1,15 @@
-"""Answers scored against expected ones: exact match of JSON, label accuracy, intervals."""
+"""Answers scored by the metrics of a task: one line of `items.jsonl` each, and the document `metrics.json`."""
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 from slipway.data.rows import Row
-from slipway.evaluation.statistics import wilson
-from slipway.system.files import canonical
+from slipway.evaluation.metric import Item, aggregate
+from slipway.evaluation.repetition import repeated_share
+from slipway.evaluation.scorer import Example, Scorer
 
 
 def choose(rows: list[Row], most: int | None) -> list[Row]:
@@ -23,53 +24,41 @@ def choose(rows: list[Row], most: int | None) -> list[Row]:
     return [rows[at] for _, at in sorted(sorted(turns)[:most], key=lambda turn: turn[1])]
 
 
-def score(row: Row, answer: str, label_key: str | None) -> dict[str, Any]:
-    """One line of `items.jsonl`. Without a label key the answer as a whole is its class."""
-    expected = row["messages"][-1]["content"]
-    want, got = parse(expected), parse(answer)
-    exact = correct = False
-    if want is not None and got is not None:
-        exact = canonical(got) == canonical(want)
-        correct = exact if label_key is None else got.get(label_key, _ABSENT) == want.get(label_key)
-    return {
+def score(example: Example, scorers: Sequence[Scorer]) -> Item:
+    """One line of `items.jsonl`, without what the engine says of the answer."""
+    row = example.row
+    item: Item = {
         "id": row["id"],
         "label": row["label"],
         "template": row["template"],
-        "expected": expected,
-        "answer": answer,
-        "parsed": got is not None,
-        "exact_match": exact,
-        "intent_correct": correct,
+        "expected": example.expected,
+        "answer": example.answer,
+        "metrics": {scorer.metric.name: scorer.score(example) for scorer in scorers},
     }
+    return {**item, "calls": list(example.calls)} if example.calls else item
 
 
-_ABSENT = object()
+def score_whole(items: Sequence[Item], rows: Sequence[Row], scorers: Sequence[Scorer]) -> None:
+    """Fill in, in place, the values that need all items of the test set. `rows`: theirs, in the same order."""
+    examples = [Example(row, item["answer"], item.get("calls", ())) for item, row in zip(items, rows, strict=True)]
+    for scorer in scorers:
+        if scorer.score_all is not None:
+            for item, value in zip(items, scorer.score_all(examples), strict=True):
+                item["metrics"][scorer.metric.name] = value
 
 
-def parse(text: str) -> dict[str, Any] | None:
-    """The JSON object that `text` is, None when it is anything else."""
-    try:
-        doc = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return doc if isinstance(doc, dict) else None
-
-
-def summarize(items: list[dict[str, Any]], confidence: float) -> dict[str, Any]:
-    """metrics.json: shares with intervals, and counts that explain them."""
-    n = len(items)
-
-    def share(key: str) -> dict[str, float]:
-        right = sum(item[key] for item in items)
-        low, high = wilson(right, n, confidence)
-        return {"value": right / n, "low": low, "high": high}
-
+def summarize(items: Sequence[Item], scorers: Sequence[Scorer], confidence: float) -> dict[str, Any]:
+    """`metrics.json`: every metric with its interval, and what explains them: how answers ended, their tokens (mean),
+    how many are empty, and repetition in the long ones (mean share of repeated 8-grams, null without a long answer)."""
+    repeated = [share for item in items if (share := repeated_share(item["answer"])) is not None]
     return {
-        "n": n,
-        "exact_match": share("exact_match"),
-        "intent_accuracy": share("intent_correct"),
-        "unparsed": sum(not item["parsed"] for item in items),
-        "cut_off": sum(item["finish"] == "length" for item in items),
-        "retries": sum(item["retries"] for item in items),
+        "n": len(items),
+        "metrics": [aggregate(scorer.metric, items, confidence) for scorer in scorers],
         "confidence": confidence,
+        "finish": dict(sorted(Counter(str(item["finish"]) for item in items).items())),
+        "answer_tokens": sum(item["tokens"] for item in items) / len(items),
+        "empty": sum(not item["answer"].strip() and not item.get("calls") for item in items),
+        "long_answers": len(repeated),
+        "repeated_8grams": sum(repeated) / len(repeated) if repeated else None,
+        "retries": sum(item["retries"] for item in items),
     }

@@ -7,8 +7,8 @@ pairs. Only the discordant pairs speak:
     lost   = items the candidate has wrong and the reference right
     d      = (gained - lost) / n
 
-Shares are fractions of 1, never percent. Left out: clustering. Items made from one template are alike, so intervals
-over items are somewhat too narrow; a margin should be generous enough to absorb that.
+Shares are fractions of 1, never percent. Items made from one template are alike: `clusters` turns them into an
+effective number of items, which these formulas take as fractions.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from statistics import NormalDist
 from slipway.errors import DataError
 
 
-def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson(successes: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
     """Two-sided score interval of a share.
 
     Wilson (1927), JASA 22:209-212; without continuity correction, method 3 of Newcombe (1998), Stat. Med. 17:857-872.
-    Raises DataError when `n` is not positive or `successes` is outside 0..n.
+    Both may be fractions: an effective number of items, see `clusters`. Raises DataError when `n` is not positive or
+    `successes` is outside 0..n.
     """
     _check_counts("successes", successes, n)
     z = _z(1 - (1 - confidence) / 2)
@@ -44,12 +45,12 @@ class Difference:
     value: float
     low: float
     high: float
-    gained: int
-    lost: int
-    n: int
+    gained: float
+    lost: float
+    n: float
 
 
-def paired_difference(gained: int, lost: int, n: int, confidence: float = 0.95) -> Difference:
+def paired_difference(gained: float, lost: float, n: float, confidence: float = 0.95) -> Difference:
     """Difference of two paired shares with Tango's two-sided score interval.
 
     The interval holds every d whose score statistic is within the normal quantile z: |T(d)| <= z,
@@ -70,7 +71,7 @@ def paired_difference(gained: int, lost: int, n: int, confidence: float = 0.95) 
     return Difference(value, low, high, gained, lost, n)
 
 
-def _tango(d: float, gained: int, lost: int, n: int) -> float:
+def _tango(d: float, gained: float, lost: float, n: float) -> float:
     """T(d); its sign alone where the variance vanishes (d = -1 or 1)."""
     b = (2 * n - gained + lost) * d - (gained + lost)
     c = -lost * d * (1 - d)
@@ -103,7 +104,7 @@ def mcnemar_exact(gained: int, lost: int) -> float:
 
 
 def items_to_decide(
-    gained: int, lost: int, n: int, margin: float, confidence: float = 0.95, power: float = 0.8
+    gained: float, lost: float, n: float, margin: float, confidence: float = 0.95, power: float = 0.8
 ) -> int | None:
     """Items at which a non-inferiority test with one-sided level `confidence` decides with probability `power`,
     if discordance and difference stay as observed; None when the difference sits on the margin and no number would do.
@@ -123,7 +124,7 @@ def items_to_decide(
     return ceil(max(at_least, n + 1, (z + _z(power)) ** 2 * (psi - ((gained - lost) / n) ** 2) / distance**2))
 
 
-def _check_counts(name: str, count: int, n: int) -> None:
+def _check_counts(name: str, count: float, n: float) -> None:
     if n <= 0 or not 0 <= count <= n:
         raise DataError(
             f"count of {name}",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from slipway.evaluation.metric import SHARE
 from slipway.report.record import RunRecord
 
-METRICS = ("exact_match", "intent_accuracy")
 SERVED = {
     "base": "base",
     "merged": "fine-tuned, unquantized",
@@ -27,29 +27,51 @@ def pairs(values: Mapping[str, Any]) -> str:
     return table(("figure", "value"), _flat(values))
 
 
-def share(m: Mapping[str, float]) -> str:
-    """A share of items with its interval, percent."""
-    return f"{100 * m['value']:.1f} % ({100 * m['low']:.1f} to {100 * m['high']:.1f})"
+def columns(documents: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Name -> title of every metric that any of these `metrics.json` documents has, in their order."""
+    return {entry["name"]: entry["title"] for doc in documents for entry in doc["metrics"]}
 
 
-def change(m: Mapping[str, float]) -> str:
-    """A difference of shares with its interval, percentage points."""
-    return f"{100 * m['value']:+.1f} ({100 * m['low']:+.1f} to {100 * m['high']:+.1f})"
+def cell(doc: Mapping[str, Any], name: str) -> str:
+    """The value of a metric in `metrics.json` with its interval; empty where it was not measured."""
+    return next((estimate(entry) for entry in doc["metrics"] if entry["name"] == name), "")
+
+
+def estimate(entry: Mapping[str, Any], *, signed: bool = False) -> str:
+    """A value with its interval in its unit: shares as percent (differences, which are signed, as points), others with
+    four digits; empty without a value."""
+    if entry["value"] is None:
+        return ""
+    sign, percent = "+" if signed else "", entry["unit"] == SHARE
+    text, low, high = (
+        "" if v is None else f"{100 * v:{sign}.1f}" if percent else f"{v:{sign}.4g}"
+        for v in (entry["value"], entry["low"], entry["high"])
+    )
+    unit = ("" if signed else " %") if percent else f" {entry['unit']}".rstrip()
+    return f"{text}{unit} ({low} to {high})" if low or high else f"{text}{unit}"
 
 
 def quality_table(record: RunRecord) -> str:
     """Quality of each served model, with intervals, as a Markdown table."""
-    rows = [(SERVED.get(n, n), m["n"], *(share(m[k]) for k in METRICS)) for n, m in record.metrics().items()]
-    return table(("served model", "items", "exact match", "intent accuracy"), rows)
+    documents = record.metrics()
+    titles = columns(documents.values())
+    rows = [(SERVED.get(n, n), doc["n"], *(cell(doc, name) for name in titles)) for n, doc in documents.items()]
+    return table(("served model", "items", *titles.values()), rows)
 
 
 def effect_table(record: RunRecord) -> str:
-    """What fine-tuning won and what quantization cost, percentage points, paired on the same items."""
-    names = {"finetuning_gain": "won by fine-tuning", "quantization_cost": "lost to quantization"}
-    return table(
-        ("percentage points", "exact match", "intent accuracy"),
-        [(n, *(change(record.judged[k][m]) for m in METRICS)) for k, n in names.items()],
-    )
+    """What fine-tuning won and what quantization cost, paired on the same items: shares in percentage points, others in
+    their unit, positive is better for the one, worse for the other."""
+    effects = {
+        "won by fine-tuning": record.judged["finetuning_gain"],
+        "lost to quantization": record.judged["quantization_cost"],
+    }
+    titles = {name: d["title"] for effect in effects.values() for name, d in effect.items()}
+    rows = [
+        (label, *(estimate(effect[name], signed=True) if name in effect else "" for name in titles))
+        for label, effect in effects.items()
+    ]
+    return table(("paired difference", *titles.values()), rows)
 
 
 def speed_table(record: RunRecord) -> str:

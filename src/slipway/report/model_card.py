@@ -103,7 +103,7 @@ def _limits(record: RunRecord) -> list[str]:
     n = record.metrics()["candidate"]["n"]
     limits = [
         f"Judged on {n} test items of one task; nothing is known of other tasks, languages or phrasings.",
-        "Items of one template are alike: intervals over items are somewhat too narrow.",
+        "Intervals count items of one template as one cluster, not templates that are alike among each other.",
         "Speed holds for the machine it was measured on.",
     ]
     if quantization := record.document("fetch", "config.json").get("slipway_source", {}).get("quantization"):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from slipway.config.load import Config
+from slipway.evaluation.metric import read_metrics
 from slipway.store.artifacts import Adapter, Engine, Evaluation, Verdict
 from slipway.store.lineage import Ancestor, lineage
 
@@ -53,13 +54,12 @@ class RunRecord:
 
     def training(self) -> list[dict[str, float]]:
         """One document an optimizer step: `step`, `loss` and more."""
-        return [
-            json.loads(line) for line in (self.adapter.path / "training.jsonl").read_text(encoding="utf-8").splitlines()
-        ]
+        with (self.adapter.path / "training.jsonl").open(encoding="utf-8") as lines:
+            return [json.loads(line) for line in lines]
 
     def metrics(self) -> dict[str, dict[str, Any]]:
         """The metrics of each served model that was evaluated."""
-        return {name: evaluation.read_json("metrics.json") for name, evaluation in self.quality.items()}
+        return {name: read_metrics(evaluation) for name, evaluation in self.quality.items()}
 
     def speeds(self) -> dict[str, list[dict[str, Any]]]:
         """Speed runs of the models whose speed was measured."""

@@ -7,15 +7,18 @@ import base64
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from slipway.evaluation.metric import SHARE, entries
 from slipway.report import markdown
 from slipway.report.record import RunRecord
 
 DPI = 80  # a plot stays near 20 KB, so that a UI artifact can carry it inline
+PANELS = 3  # metrics that a plot shows; the tables have all
 BLUE, ORANGE, GREY = "#2f6fb0", "#d9822b", "#8a8f98"
 LABELS = {"base": "base", "merged": "fine-tuned", "candidate": "quantized", "champion": "champion"}
 
@@ -54,21 +57,34 @@ def loss_curve(record: RunRecord) -> bytes:
 
 
 def quality_bars(record: RunRecord) -> bytes:
-    """Exact match and intent accuracy of every served model with their intervals, and the gate's floors, PNG."""
-    metrics, floors = record.metrics(), record.config.gate.floors
-    figure, axes = _figure(2)
-    for ax, name in zip(axes, markdown.METRICS, strict=True):
-        values = [100 * m[name]["value"] for m in metrics.values()]
-        errors = [
-            [v - 100 * m[name]["low"] for v, m in zip(values, metrics.values(), strict=True)],
-            [100 * m[name]["high"] - v for v, m in zip(values, metrics.values(), strict=True)],
-        ]
-        ax.bar([LABELS.get(n, n) for n in metrics], values, yerr=errors, color=BLUE, ecolor=GREY, capsize=4, width=0.6)
+    """The first metrics of every served model with their intervals, and the gate's floors, PNG."""
+    documents, floors = record.metrics(), record.config.gate.floors
+    titles = list(markdown.columns(documents.values()).items())[:PANELS]
+    figure, axes = _figure(max(1, len(titles)))
+    for ax, (name, title) in zip(axes, titles, strict=False):
+        measured = {model: entries(doc)[name] for model, doc in documents.items() if name in entries(doc)}
+        _bars(ax, {model: entry for model, entry in measured.items() if entry["value"] is not None}, title)
         if name in floors:
-            ax.axhline(100 * floors[name], color=ORANGE, linestyle="--", linewidth=1, label="gate's floor")
+            scale = 100 if next(iter(measured.values()))["unit"] == SHARE else 1
+            ax.axhline(scale * floors[name], color=ORANGE, linestyle="--", linewidth=1, label="gate's floor")
             ax.legend(frameon=False, loc="upper left")
-        ax.set(ylim=(0, 105), ylabel="% of test items", title=name.replace("_", " "))
     return _png(figure)
+
+
+def _bars(ax: Axes, measured: Mapping[str, Mapping[str, Any]], title: str) -> None:
+    """One bar a model with its interval, an unbounded end left out; shares in percent."""
+    unit = next((entry["unit"] for entry in measured.values()), SHARE)
+    scale, label = (100, "% of test items") if unit == SHARE else (1, unit)
+    values = [scale * entry["value"] for entry in measured.values()]
+    errors = [
+        [
+            max(0.0, sign * (v - scale * e[end])) if e[end] is not None else 0.0
+            for v, e in zip(values, measured.values(), strict=True)
+        ]
+        for end, sign in (("low", 1), ("high", -1))
+    ]
+    ax.bar([LABELS.get(n, n) for n in measured], values, yerr=errors, color=BLUE, ecolor=GREY, capsize=4, width=0.6)
+    ax.set(ylim=(0, 105) if unit == SHARE else None, ylabel=label, title=title)
 
 
 def speed_lines(record: RunRecord) -> bytes:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from slipway.report.markdown import METRICS, share
+from slipway.report.markdown import cell, columns
 
 
 def quality_rows(quality: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One row a served model; latency (ms) and tokens/s at the highest concurrency measured, where speed was."""
     rows = []
+    titles = columns(served["metrics"] for served in quality.values())
     for name, served in quality.items():
         metrics = served["metrics"]
-        row = {"model": name, "items": metrics["n"], **{metric: share(metrics[metric]) for metric in METRICS}}
+        row = {"model": name, "items": metrics["n"], **{title: cell(metrics, m) for m, title in titles.items()}}
         if served["speed"]:
             fastest = max(served["speed"], key=lambda speed: speed["concurrency"])
             row |= {
@@ -31,7 +32,10 @@ def gate_rows(verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def headline_figures(quality: Mapping[str, Any]) -> dict[str, float]:
-    """`candidate.exact_match` and its like, shares from 0 to 1: what a table of runs in MLflow compares."""
+    """`<model>.<metric>` of everything measured, shares from 0 to 1: what a table of runs in MLflow compares."""
     return {
-        f"{name}.{metric}": served["metrics"][metric]["value"] for name, served in quality.items() for metric in METRICS
+        f"{name}.{entry['name']}": entry["value"]
+        for name, served in quality.items()
+        for entry in served["metrics"]["metrics"]
+        if entry["value"] is not None
     }

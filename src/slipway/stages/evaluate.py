@@ -1,23 +1,18 @@
 """Stage `evaluate`: quality and, when asked, speed of a model as it is served.
 
 Every test row goes through the engine's OpenAI-compatible endpoint, greedily, as many at a time as the engine has
-slots.
-
-    exact match       the answer parses as JSON and equals the expected JSON, whatever the order of keys and spaces
-    intent accuracy   the answer's label key, which the data's summary names, has the expected value
-
-An answer that does not parse is wrong in both, and kept as it was written; one that does not even open an object is not
-waited for. Intervals are Wilson's. Greedy does not mean
-bit-equal: what is decoded together changes the order of floating-point sums, so a near-tie may fall otherwise next
-time.
+slots. Whole answers are scored by the metrics of the task (`evaluation.shipped`) and stored as they were written.
+Greedy does not mean bit-equal: what is decoded together changes the order of floating-point sums, so a near-tie may
+fall otherwise next time.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +24,10 @@ from slipway.engines.bundle import read_serve
 from slipway.engines.chat_client import ChatClient
 from slipway.engines.server import check_alive, serving
 from slipway.errors import DataError, EngineError
-from slipway.evaluation.quality import choose, score, summarize
+from slipway.evaluation.metric import Item
+from slipway.evaluation.quality import choose, score, score_whole, summarize
+from slipway.evaluation.scorer import Example, Scorer
+from slipway.evaluation.shipped import Settings, scorers
 from slipway.evaluation.speed import measure
 from slipway.pipeline.workspace import Workspace
 from slipway.store.artifacts import Dataset, Engine, Evaluation
@@ -43,6 +41,7 @@ OUTPUT = Evaluation
 
 
 PARTIAL = "items.partial.jsonl"
+JSON_METRICS = ("json_exact", "label_accuracy", "label_macro_f1", "json_valid")
 
 
 class EvaluateParams(EvaluateConfig):
@@ -62,6 +61,7 @@ def evaluate(engine: Engine, data: Dataset, params: EvaluateParams, space: Works
     An interrupted evaluation goes on where it stopped. Raises EngineError when the engine dies or does not answer.
     """
     rows = choose(read_rows(data.path / "test.jsonl"), params.max_items)
+    measured = scorers(JSON_METRICS, Settings(params, _label_key(data)))
     slots = read_serve(engine.path).slots
     with (
         serving(engine, space.work / "server.log") as server,
@@ -69,7 +69,7 @@ def evaluate(engine: Engine, data: Dataset, params: EvaluateParams, space: Works
     ):
         try:
             start = time.monotonic()
-            items = _answer_all(client, rows, _label_key(data), params.max_new_tokens, slots, space)
+            items = _answer_all(client, rows, measured, params.max_new_tokens, slots, space)
             seconds = time.monotonic() - start
             speed = (
                 measure(client, rows, params.concurrency, params.speed_requests, space.progress) if params.speed else []
@@ -77,7 +77,8 @@ def evaluate(engine: Engine, data: Dataset, params: EvaluateParams, space: Works
         except EngineError:
             check_alive(server)  # a dead server explains more than a lost connection
             raise
-    _write(space.out, items, speed, params.confidence, seconds)
+    score_whole(items, rows, measured)
+    _write(space.out, items, summarize(items, measured, params.confidence), speed, seconds)
 
 
 def _label_key(data: Dataset) -> str | None:
@@ -89,8 +90,8 @@ def _label_key(data: Dataset) -> str | None:
 
 
 def _answer_all(
-    client: ChatClient, rows: list[Row], label_key: str | None, max_new_tokens: int, slots: int, space: Workspace
-) -> list[dict[str, Any]]:
+    client: ChatClient, rows: list[Row], measured: Sequence[Scorer], max_new_tokens: int, slots: int, space: Workspace
+) -> list[Item]:
     """An item for every row, in order; each is on the disk before the next progress report."""
     partial = space.work / PARTIAL
     done = {item["id"]: item for item in _answered_before(partial)}
@@ -98,51 +99,71 @@ def _answer_all(
     if len(open_rows) < len(rows):
         space.progress.note(f"{len(rows) - len(open_rows)} items were answered before the interruption")
 
-    def answer(row: Row) -> dict[str, Any]:
-        reply = client.ask(row["messages"][:-1], max_new_tokens, must_start="{")
+    def answer(row: Row) -> Item:
+        reply = client.ask(row["messages"][:-1], max_new_tokens)
         return {
-            **score(row, reply.text, label_key),
+            **score(Example(row, reply.text), measured),
             "finish": reply.finish,
             "tokens": reply.completion_tokens,
             "retries": reply.retries,
         }
 
-    with partial.open("a", buffering=1, encoding="utf-8") as out, ThreadPoolExecutor(slots) as pool:
-        waiting = [pool.submit(answer, row) for row in open_rows]
-        try:
-            for future in as_completed(waiting):
-                item = future.result()
-                out.write(json.dumps(item, ensure_ascii=False) + "\n")
-                done[item["id"]] = item
-                _report(space.progress, done.values(), len(rows))
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    with partial.open("a", buffering=1, encoding="utf-8", newline="\n") as out:
+        for item in _in_flight(answer, open_rows, slots):
+            out.write(_line(item))
+            done[item["id"]] = item
+            _report(space.progress, list(done.values()), len(rows), measured)
     return [done[row["id"]] for row in rows]
 
 
-def _answered_before(partial: Path) -> list[dict[str, Any]]:
+def _in_flight(answer: Callable[[Row], Item], rows: Sequence[Row], slots: int) -> Iterator[Item]:
+    """The items as they are answered, at most `slots` at a time: the next row is asked when the caller has taken an
+    item, so that what is lost with the process is never more than the rows in flight."""
+    waiting: set[Future[Item]] = set()
+    left = iter(rows)
+    with ThreadPoolExecutor(slots) as pool:
+        try:
+            waiting |= {pool.submit(answer, row) for row in islice(left, slots)}
+            while waiting:
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+                    waiting |= {pool.submit(answer, row) for row in islice(left, 1)}
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _answered_before(partial: Path) -> list[Item]:
     """Items of an interrupted evaluation; a half-written last line is cut off."""
     if not partial.exists():
         return []
-    whole = partial.read_text(encoding="utf-8").rpartition("\n")[0]
-    write_atomic(partial, f"{whole}\n" if whole else "")
-    return [json.loads(line) for line in whole.splitlines()]
+    whole = partial.read_bytes().rpartition(b"\n")[0]
+    write_atomic(partial, (whole + b"\n" if whole else b"").decode("ascii"))
+    return [json.loads(line) for line in whole.split(b"\n") if line]
 
 
-def _report(progress: Progress, items: Iterable[dict[str, Any]], total: int) -> None:
-    right = [item["exact_match"] for item in items]
-    progress.update("evaluate", len(right), total, "items", exact_match=round(sum(right) / len(right), 4))
+def _line(item: Item) -> str:
+    """An item as a line of ASCII: a model may write half a surrogate pair, which UTF-8 cannot hold, or a line separator
+    at which readers break lines."""
+    return json.dumps(item) + "\n"
 
 
-def _write(
-    out: Path, items: list[dict[str, Any]], speed: list[dict[str, Any]], confidence: float, seconds: float
-) -> None:
-    with (out / "items.jsonl").open("w", encoding="utf-8") as f:
-        f.writelines(json.dumps(item, ensure_ascii=False) + "\n" for item in items)
-    metrics = summarize(items, confidence)
+def _report(progress: Progress, items: Sequence[Item], total: int, measured: Sequence[Scorer]) -> None:
+    """Progress with the mean of the first metric that has values already."""
+    figures: dict[str, float] = {}
+    for scorer in measured[:1]:
+        values = [v for item in items if (v := item["metrics"][scorer.metric.name]) is not None]
+        if values:
+            figures[scorer.metric.name] = round(sum(values) / len(values), 4)
+    progress.update("evaluate", len(items), total, "items", **figures)
+
+
+def _write(out: Path, items: list[Item], metrics: dict[str, Any], speed: list[dict[str, Any]], seconds: float) -> None:
+    with (out / "items.jsonl").open("w", encoding="utf-8", newline="\n") as f:
+        f.writelines(map(_line, items))
     write_atomic(out / "metrics.json", json.dumps(metrics, indent=1) + "\n")
     figures = {"items": metrics["n"], "seconds": round(seconds, 2), "retries": metrics["retries"]}
-    figures |= {name: round(metrics[name]["value"], 4) for name in ("exact_match", "intent_accuracy")}
+    figures |= {m["name"]: round(m["value"], 4) for m in metrics["metrics"] if m["value"] is not None}
     if speed:
         write_atomic(out / "speed.json", json.dumps(speed, indent=1) + "\n")
         figures |= {f"tokens_per_s_{run['concurrency']}": run["tokens_per_s"] for run in speed}

@@ -3,6 +3,8 @@
 - floor: the candidate's point estimate reaches the floor. The interval is shown beside it and decides nothing.
 - non-inferiority: paired on the same items, d = candidate - reference, margin m, each end of the interval one-sided at
   `confidence`: pass when low > -m, fail when high < -m, else inconclusive.
+- how answers look: verbosity against the merge, share of cut-off answers, repetition in long ones.
+- a rule whose metric was not measured, on too few items, or where both sides are all wrong or empty: inconclusive.
 - bits per parameter: the quantized checkpoint is no larger than its format says.
 
 Any fail fails the gate; else any inconclusive rule leaves it inconclusive. Quality won by fine-tuning (merged - base)
@@ -17,14 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.config.gate import GateConfig
 from slipway.errors import ConfigError
-from slipway.evaluation.gate_rules import (
-    bits_rules,
-    floor_rules,
-    non_inferiority_rule,
-    overall,
-    paired_differences,
-    read_items,
-)
+from slipway.evaluation.answer_rules import answer_rules
+from slipway.evaluation.causes import likely_causes
+from slipway.evaluation.gate_rules import bits_rules, floor_rules, overall
+from slipway.evaluation.metric import read_items, read_metrics
+from slipway.evaluation.paired_rules import Evaluated, non_inferiority_rule, paired_differences
 from slipway.pipeline.workspace import Workspace
 from slipway.store.artifacts import Evaluation, Quantized, Verdict
 from slipway.system.files import write_atomic
@@ -52,16 +51,15 @@ def gate(
     """Write `verdict.json` and `summary.json`. A failed gate is a result, not an error: `require_pass` turns it into
     one.
 
-    Raises DataError when two evaluations are not of the same items in the same order, ConfigError for an unknown metric
-    or an empty gate.
+    Raises DataError when two evaluations are not of the same items in the same order, ConfigError for an empty gate.
     """
-    items = {"candidate": read_items(candidate), "merged": read_items(merged), "base": read_items(base)}
-    if champion:
-        items["champion"] = read_items(champion)
-    paired = [r for r in params.non_inferiority if r.against in items]
+    sides = {"candidate": candidate, "merged": merged, "base": base, "champion": champion}
+    evaluated = {name: Evaluated(read_items(side), read_metrics(side)) for name, side in sides.items() if side}
+    paired = [r for r in params.non_inferiority if r.against in evaluated]
     rules = [
-        *floor_rules(candidate, params),
-        *(non_inferiority_rule(r, items, params.confidence) for r in paired),
+        *floor_rules(evaluated["candidate"].metrics, params),
+        *(non_inferiority_rule(r, evaluated, params) for r in paired),
+        *answer_rules(evaluated["candidate"].metrics, evaluated["merged"].metrics, params),
         *bits_rules(quantized, params),
     ]
     if not rules:
@@ -69,16 +67,21 @@ def gate(
     doc = {
         "outcome": overall([r.outcome for r in rules]),
         "rules": [asdict(r) for r in rules],
+        "causes": likely_causes(evaluated["candidate"].items),
         "skipped": [
             f"{r.metric} against {r.against}: there is none yet" for r in params.non_inferiority if r not in paired
         ],
-        "finetuning_gain": paired_differences(items["merged"], items["base"], params.confidence, "base"),
-        "quantization_cost": paired_differences(items["merged"], items["candidate"], params.confidence, "candidate"),
+        "finetuning_gain": _difference(evaluated, "base", params),
+        "quantization_cost": _difference(evaluated, "candidate", params),
         "confidence": params.confidence,
     }
     write_atomic(space.out / "verdict.json", json.dumps(doc, indent=1) + "\n")
     write_atomic(space.out / "summary.json", json.dumps(_summary(doc), indent=1) + "\n")
     space.progress.note(f"gate: {doc['outcome']}, {len(rules)} rules")
+
+
+def _difference(evaluated: dict[str, Evaluated], against: str, params: GateConfig) -> dict[str, dict[str, Any]]:
+    return paired_differences(evaluated["merged"], evaluated[against], params.confidence, against)
 
 
 def _summary(doc: dict[str, Any]) -> dict[str, Any]:

@@ -75,7 +75,8 @@ def read_json_list(path: Path, what: str, next_step: str) -> list[dict[str, Any]
 
 def read_json_lines(path: Path, what: str, next_step: str) -> list[dict[str, Any]]:
     """The JSON objects in a file of one a line. Raises StateError naming the line that is none."""
-    lines = read_text(path, what, next_step).splitlines()
+    text = read_text(path, what, next_step).removesuffix("\n")
+    lines = text.split("\n") if text else []  # splitlines would cut a text at U+2028
     return [_object(line, f"{what}: {path}, line {number}", next_step) for number, line in enumerate(lines, 1)]
 
 

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from slipway.cli.progress import Bars, LiveProgress, describe, human_bytes
 from slipway.cli.tables import show_run
+from tests.support.record import quality
 
 EVENT = {
     "t": 1.0,
@@ -32,15 +33,12 @@ SUMMARY: dict[str, Any] = {
     ],
     "quality": {
         "candidate": {
-            "metrics": {
-                "exact_match": {"value": 0.8, "low": 0.7, "high": 0.9},
-                "intent_accuracy": {"value": 0.9, "low": 0.8, "high": 1.0},
-            },
+            "metrics": quality(0.8, 0.9),
             "speed": [],
         }
     },
     "gate": {
-        "rules": [{"rule": "floor", "metric": "exact_match", "outcome": "pass", "reason": "0.800 is at least 0.500"}]
+        "rules": [{"rule": "floor", "metric": "json_exact", "outcome": "pass", "reason": "0.800 is at least 0.500"}]
     },
     "endpoint": "http://127.0.0.1:8091",
     "links": {"endpoint": "http://127.0.0.1:8091", "mlflow": ""},
@@ -130,6 +128,6 @@ def test_run_tables_say_made_and_reused_and_why() -> None:
     assert "made" in train
     assert "12.3" in train
     assert "1.2 GB" in train
-    assert any("80.0 % (70.0 to 90.0)" in line for line in lines)
+    assert any("80.0 % (75.0 to 85.0)" in line for line in lines)
     assert any("http://127.0.0.1:8091" in line for line in lines)
     assert not any(line.startswith("mlflow") for line in lines)

@@ -9,20 +9,18 @@ from slipway.config.gate import GateConfig, NonInferiority
 from tests.support.sections import Bound, assert_bound, assert_every_bound_is_listed, assert_near_key, refusal
 
 
-def test_a_floor_on_what_is_not_measured_is_refused_before_any_work():
-    with pytest.raises(ValidationError, match="'exact_match' or 'intent_accuracy'"):
-        GateConfig(floors={"bleu": 0.5})
-
-
-@pytest.mark.parametrize("floor", [-0.1, 1.1, 80, "high"])
-def test_a_floor_is_a_share(floor):
+@pytest.mark.parametrize("floor", [float("nan"), float("inf"), "high", None])
+def test_a_floor_is_a_number(floor):
     with pytest.raises(ValidationError, match="floors"):
-        GateConfig(floors={"exact_match": floor})
+        GateConfig(floors={"chrf": floor})
+    assert GateConfig(floors={"answer_loglik": -1.5}).floors == {"answer_loglik": -1.5}
 
 
-@pytest.mark.parametrize("keys", [{"margin": 0}, {"margin": 1}, {"against": "base"}, {"metric": "bleu"}], ids=str)
+@pytest.mark.parametrize(
+    "keys", [{"margin": 0}, {"margin": float("inf")}, {"against": "base"}, {"metric": ""}], ids=str
+)
 def test_a_paired_test_names_reference_metric_and_margin(keys):
-    sound = {"against": "champion", "metric": "exact_match", "margin": 0.05}
+    sound = {"against": "champion", "metric": "json_exact", "margin": 0.05}
     assert NonInferiority(**sound).margin == 0.05
     with pytest.raises(ValidationError, match=next(iter(keys))):
         NonInferiority(**{**sound, **keys})
@@ -30,13 +28,16 @@ def test_a_paired_test_names_reference_metric_and_margin(keys):
 
 def test_floors_stand_alone_until_paired_tests_are_configured():
     assert GateConfig().non_inferiority == []
-    assert set(GateConfig().floors) == {"exact_match", "intent_accuracy"}
+    assert GateConfig().floors == {}
 
 
 BOUNDS: list[Bound] = [
-    ("floors", {"bleu": 0.5}, {"exact_match": 0.5}),
-    ("floors", {"exact_match": -0.01}, {"exact_match": 0}),
-    ("floors", {"exact_match": 1.01}, {"exact_match": 1}),
+    ("min_items", 0, 1),
+    ("max_verbosity", 1, 1.01),
+    ("max_cut_off", -0.01, 0),
+    ("max_cut_off", 1.01, 1),
+    ("max_repetition", -0.01, 0),
+    ("max_repetition", 1.01, 1),
     ("confidence", 0.5, 0.51),
     ("confidence", 1, 0.99),
     ("max_bits_per_parameter", 0, 0.1),
@@ -64,7 +65,7 @@ def test_an_unknown_key_is_refused_with_the_near_one(key, near):
 
 
 def test_an_unknown_key_of_a_paired_test_is_refused_with_the_near_one():
-    rule = {"against": "champion", "metric": "exact_match", "margin": 0.05, "margins": 1}
+    rule = {"against": "champion", "metric": "json_exact", "margin": 0.05, "margins": 1}
     message = refusal("gate", "non_inferiority", [rule])
     assert message.startswith("config key gate.non_inferiority.0.margins: unknown"), message
     assert message.endswith("expected one of against, margin, metric. Next: did you mean margin?"), message

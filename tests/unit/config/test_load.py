@@ -45,7 +45,7 @@ def test_the_quick_run_is_a_line_and_a_target_of_its_own():
     assert smoke.deploy.root != ship.deploy.root
     assert not set(range(smoke.deploy.ports[0], smoke.deploy.ports[1] + 1)) & set(range(ship.deploy.ports[0], 8100))
     assert len(smoke.data.labels) == 12
-    assert set(smoke.gate.floors) == {"exact_match", "intent_accuracy"}
+    assert set(smoke.gate.floors) == {"json_exact", "label_accuracy"}
     assert min(smoke.gate.floors.values()) > 0
     assert load_config(CONF, ["layers=smoke", "train.epochs=3"]).train.epochs == 3
 
@@ -146,3 +146,12 @@ def test_the_caps_of_the_default_corpus_are_not_those_of_other_data(tmp_path):
     chosen = load_config(CONF, ["layers.data=data/home", "data.raw=rows.jsonl"]).data
     assert chosen.per_label == home.per_label
     assert load_config(CONF, [f"data.raw={home.raw}"]).data.per_label == home.per_label
+
+
+def test_an_empty_mapping_clears_what_lower_layers_put_there():
+    assert load_config(CONF).gate.floors
+    assert load_config(CONF, ["gate.floors={}"]).gate.floors == {}
+    assert load_config(CONF, ["gate.floors={}", "gate.floors.chrf=0.3"]).gate.floors == {"chrf": 0.3}
+    assert load_config(CONF, ["gate.floors.chrf=0.3"]).gate.floors.keys() > {"chrf"}
+    assert load_config(CONF, [], {"gate": {"floors": {}}}).gate.floors == {}
+    assert load_config(CONF, [], {"gate": {}}).gate.floors

@@ -9,8 +9,8 @@ from slipway.errors import ConfigError
 
 
 def test_words_become_a_nested_document_and_later_ones_win():
-    words = parse_overrides(["train.lr=3.0e-4", "train.seed=1", "train.seed=2", "gate.floors={exact_match: 0.5}"])
-    assert words.values == {"train": {"lr": 3.0e-4, "seed": 2}, "gate": {"floors": {"exact_match": 0.5}}}
+    words = parse_overrides(["train.lr=3.0e-4", "train.seed=1", "train.seed=2", "gate.floors={json_exact: 0.5}"])
+    assert words.values == {"train": {"lr": 3.0e-4, "seed": 2}, "gate": {"floors": {"json_exact": 0.5}}}
     assert words.presets == []
 
 
@@ -43,3 +43,16 @@ def test_the_error_shows_neither_a_password_nor_ten_thousand_signs():
 def test_values_of_text_keys_are_not_read_as_yaml():
     words = parse_overrides(["a.b=Task: answer", "a.c=3"], holds_text=lambda key: key == "a.b")
     assert words.values == {"a": {"b": "Task: answer", "c": 3}}
+
+
+@pytest.mark.parametrize(
+    ("words", "floors"),
+    [
+        (["gate.floors={}"], {}),
+        (["gate.floors={a: 1}", "gate.floors={}", "gate.floors.b=2"], {"b": 2}),
+        (["gate.floors={a: 1}", "gate.floors={b: 2}"], {"a": 1, "b": 2}),
+    ],
+    ids=str,
+)
+def test_an_empty_mapping_takes_away_what_stood_before(words, floors):
+    assert parse_overrides(words).values == {"gate": {"floors": floors}}

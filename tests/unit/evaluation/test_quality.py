@@ -1,4 +1,4 @@
-"""Answers scored against expected ones, and the metrics made of them."""
+"""Test rows chosen, answers scored by several metrics, and the document of figures made of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ import json
 import pytest
 
 from slipway.data.rows import Row
-from slipway.evaluation.quality import choose, parse, score, summarize
+from slipway.evaluation.json_metrics import exact
+from slipway.evaluation.label_metrics import class_reader, macro_f1
+from slipway.evaluation.quality import choose, score, score_whole, summarize
+from slipway.evaluation.scorer import Example
+
+SCORERS = [exact(), macro_f1(class_reader("intent", str.strip))]
 
 
 def row(at: int, label: str) -> Row:
@@ -16,60 +21,39 @@ def row(at: int, label: str) -> Row:
     return {"id": f"r{at}", "messages": messages, "label": label, "template": f"t{at}"}
 
 
-def test_the_order_of_keys_and_spaces_does_not_matter_types_do() -> None:
-    want = {
-        "id": "a",
-        "label": "On",
-        "template": "t",
-        "messages": [{"role": "assistant", "content": '{"intent":"On","level":1}'}],
-    }
-    assert score(want, ' {"level": 1, "intent": "On"}\n', "intent")["exact_match"]
-    for other in (
-        '{"intent":"On","level":"1"}',
-        '{"intent":"On","level":true}',
-        '{"intent":"On"}',
-        '{"intent":"On","level":1,"x":0}',
-    ):
-        scored = score(want, other, "intent")
-        assert (scored["exact_match"], scored["intent_correct"]) == (False, True)
-    assert not score(want, '{"level":1}', "intent")["intent_correct"]
-
-
-@pytest.mark.parametrize("text", ["", "no", "[]", "1", '{"a":1} and more', '{"a":', "[" * 100_000])
-def test_only_a_json_object_parses(text: str) -> None:
-    assert parse(text) is None
-
-
-def test_a_label_key_that_nothing_has_matches_nothing() -> None:
-    scored = score(row(0, "On"), '{"intent":"On"}', "action")
-    assert scored["exact_match"]
-    assert not scored["intent_correct"]
-
-
-def test_without_a_label_key_the_whole_answer_is_the_class() -> None:
-    assert score(row(0, "On"), '{ "intent": "On" }', None)["intent_correct"]
-    assert not score(row(0, "On"), '{"intent": "Off"}', None)["intent_correct"]
-
-
 def test_fewer_items_are_taken_evenly_over_labels() -> None:
     rows = [row(i, label) for i, label in enumerate("aaaabbc")]
     assert [r["id"] for r in choose(rows, 4)] == ["r0", "r1", "r4", "r6"]
     assert choose(rows, None) == choose(rows, 99) == rows
 
 
-def test_answers_cut_off_by_the_limit_are_counted() -> None:
-    item = {**score(row(0, "On"), '{"intent":', "intent"), "finish": "length", "tokens": 64, "retries": 0}
-    assert summarize([item], 0.95)["cut_off"] == 1
+def test_an_item_keeps_the_whole_answer_and_a_value_of_every_metric() -> None:
+    item = score(Example(row(0, "On"), "on it\u2028\ud800"), SCORERS)
+    assert item["answer"] == "on it\u2028\ud800"
+    assert item["metrics"] == {"json_exact": 0, "label_macro_f1": None}
+    assert "calls" not in item
+    assert score(Example(row(0, "On"), "", [{"name": "f"}]), SCORERS)["calls"] == [{"name": "f"}]
 
 
-def test_shares_have_wilson_intervals_and_counts_explain_them() -> None:
+def test_figures_of_the_whole_set_are_filled_in_at_the_end() -> None:
+    rows = [row(0, "On"), row(1, "Off")]
+    items = [score(Example(r, r["messages"][-1]["content"]), SCORERS) for r in rows]
+    score_whole(items, rows, SCORERS)
+    assert [item["metrics"]["label_macro_f1"] for item in items] == [1, 1]
+
+
+def test_metrics_have_intervals_and_counts_explain_them() -> None:
+    loop = " ".join(["again and again"] * 40)
+    answers = [('{"intent":"On"}', "stop"), ("", "stop"), (loop, "length")]
     items = [
-        {**score(row(0, "On"), answer, "intent"), "finish": "stop", "retries": 1}
-        for answer in ('{"intent":"On"}', '{"intent":"On","x":1}', "no")
+        {**score(Example(row(0, "On"), answer), SCORERS), "id": f"r{i}", "template": f"t{i}"}
+        | {"finish": finish, "tokens": 10 * i, "retries": 1}
+        for i, (answer, finish) in enumerate(answers)
     ]
-    metrics = summarize(items, 0.95)
-    assert (metrics["n"], metrics["unparsed"], metrics["retries"], metrics["cut_off"]) == (3, 1, 3, 0)
-    assert metrics["exact_match"]["value"] == pytest.approx(1 / 3)
-    assert metrics["intent_accuracy"]["value"] == pytest.approx(2 / 3)
-    assert metrics["exact_match"]["low"] == pytest.approx(0.0615, abs=1e-3)  # Wilson, 1 of 3
-    assert metrics["exact_match"]["high"] == pytest.approx(0.7923, abs=1e-3)
+    metrics = summarize(items, SCORERS, 0.95)
+    assert [entry["name"] for entry in metrics["metrics"]] == ["json_exact", "label_macro_f1"]
+    assert metrics["metrics"][0]["value"] == pytest.approx(1 / 3)
+    assert metrics["metrics"][0]["low"] == pytest.approx(0.0615, abs=1e-3)  # Wilson, 1 of 3
+    assert (metrics["n"], metrics["finish"], metrics["answer_tokens"]) == (3, {"length": 1, "stop": 2}, 10)
+    assert (metrics["empty"], metrics["retries"], metrics["long_answers"]) == (1, 3, 1)
+    assert metrics["repeated_8grams"] > 0.9

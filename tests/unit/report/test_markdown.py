@@ -2,18 +2,20 @@
 
 from pathlib import Path
 
+from slipway.evaluation.metric import Metric
 from slipway.report.markdown import (
-    change,
+    cell,
+    columns,
     digest_table,
     effect_table,
+    estimate,
     pairs,
     quality_table,
     rule_table,
-    share,
     speed_table,
     table,
 )
-from tests.support.record import RULES, record
+from tests.support.record import RULES, entry, quality, record
 
 
 def cells(text: str) -> list[list[str]]:
@@ -35,8 +37,24 @@ def test_nested_figures_are_flattened() -> None:
 
 
 def test_shares_are_percent_and_changes_are_signed_points() -> None:
-    assert share({"value": 0.84, "low": 0.79, "high": 0.8912}) == "84.0 % (79.0 to 89.1)"
-    assert change({"value": -0.01, "low": -0.03, "high": 0.01}) == "-1.0 (-3.0 to +1.0)"
+    share = {"unit": "share", "value": 0.84, "low": 0.79, "high": 0.8912}
+    assert estimate(share) == "84.0 % (79.0 to 89.1)"
+    change = {"unit": "share", "value": -0.01, "low": -0.03, "high": 0.01}
+    assert estimate(change, signed=True) == "-1.0 (-3.0 to +1.0)"
+
+
+def test_other_units_are_named_and_what_is_unknown_left_out() -> None:
+    loss = {"unit": "nats/token", "value": 1.23456, "low": 1.0, "high": 1.5}
+    assert estimate(loss) == "1.235 nats/token (1 to 1.5)"
+    assert estimate(loss, signed=True) == "+1.235 nats/token (+1 to +1.5)"
+    assert estimate({**loss, "low": None, "high": None}) == "1.235 nats/token"
+    assert estimate({**loss, "value": None}) == ""
+
+
+def test_columns_are_every_metric_that_any_model_has() -> None:
+    documents = [quality(0.1, 0.2), {"n": 1, "metrics": [entry(Metric("chrf", "chrF", "real"), 0.5)]}]
+    assert columns(documents) == {"json_exact": "exact JSON", "label_accuracy": "label accuracy", "chrf": "chrF"}
+    assert (cell(documents[0], "chrf"), cell(documents[1], "chrf")) == ("", "50.0 % (45.0 to 55.0)")
 
 
 def test_every_served_model_has_a_row_of_quality(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def test_the_card_tells_the_whole_story(tmp_path: Path) -> None:
         "| fine-tuned, quantized (shipped) | 4 | 160.0 / 220.0 | 9.5 / 14.0 | 102.0 | 3.00 |",
         "Gate: **inconclusive**",
         "about 310 would",
-        "Skipped: exact_match against champion: there is none yet",
+        "Skipped: json_exact against champion: there is none yet",
         "dequantized from Q4_1",
         "Judged on 200 test items",
         "| git commit | abc1234 |",
@@ -46,7 +46,7 @@ def test_the_card_tells_the_whole_story(tmp_path: Path) -> None:
 
 
 def test_limits_name_the_rules_that_did_not_pass(tmp_path: Path) -> None:
-    undecided = "- Gate rule non_inferiority exact_match: 200 items cannot tell"
+    undecided = "- Gate rule non_inferiority json_exact: 200 items cannot tell"
     assert undecided in model_card(record(tmp_path / "a"), SHIPPED)
     assert "- Gate rule" not in model_card(record(tmp_path / "b", rules=RULES[:1]), SHIPPED)
 

@@ -37,6 +37,6 @@ def test_ancestors_are_named_once_and_by_what_they_were_used_for(tmp_path: Path)
 def test_training_metrics_and_speeds_are_those_of_the_artifacts(tmp_path: Path) -> None:
     run = record(tmp_path)
     assert [run.training()[0]["loss"], run.training()[-1]["step"]] == [3.0, 120]
-    assert run.metrics()["candidate"]["exact_match"]["value"] == 0.84
+    assert run.metrics()["candidate"]["metrics"][0]["value"] == 0.84
     assert set(run.speeds()) == {"merged", "candidate"}
     assert run.judged["outcome"] == "inconclusive"

@@ -15,15 +15,15 @@ def test_a_row_a_served_model_with_speed_at_the_highest_concurrency() -> None:
     assert merged == {
         "model": "merged",
         "items": 200,
-        "exact_match": "85.0 % (80.0 to 90.0)",
-        "intent_accuracy": "92.0 % (87.0 to 97.0)",
+        "exact JSON": "85.0 % (80.0 to 90.0)",
+        "label accuracy": "92.0 % (87.0 to 97.0)",
     }
     assert (candidate["at"], candidate["tokens/s"], candidate["TTFT p50, ms"]) == (4, 102.0, 160.0)
     assert headline_figures(served) == {
-        "merged.exact_match": 0.85,
-        "merged.intent_accuracy": 0.92,
-        "candidate.exact_match": 0.84,
-        "candidate.intent_accuracy": 0.91,
+        "merged.json_exact": 0.85,
+        "merged.label_accuracy": 0.92,
+        "candidate.json_exact": 0.84,
+        "candidate.label_accuracy": 0.91,
     }
 
 
@@ -31,9 +31,9 @@ def test_a_row_a_rule() -> None:
     floor, non_inferiority = gate_rows({"rules": RULES})
     assert floor == {
         "rule": "floor",
-        "metric": "exact_match",
+        "metric": "json_exact",
         "against": "floor",
         "outcome": "pass",
-        "reason": "exact_match 0.840 (point estimate) is at least the floor 0.800",
+        "reason": "json_exact 0.840 (point estimate) is at least the floor 0.800",
     }
     assert non_inferiority["outcome"] == "inconclusive"

@@ -44,7 +44,7 @@ def stage(tmp_path: Path, rows: list[Row], **params: Any) -> Path:
 
 
 def read_items(out: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (out / "items.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (out / "items.jsonl").read_text().split("\n") if line]
 
 
 def test_every_row_is_scored_in_order_with_intervals(tmp_path: Path) -> None:
@@ -52,15 +52,16 @@ def test_every_row_is_scored_in_order_with_intervals(tmp_path: Path) -> None:
     out = stage(tmp_path, rows)
     items = read_items(out)
     assert [item["id"] for item in items] == ["r0", "r1", "r2", "r3"]
-    assert [item["exact_match"] for item in items] == [True, False, False, False]
-    assert items[2]["answer"] == "no "
-    assert (items[2]["parsed"], items[1]["parsed"]) == (False, True)
+    assert [item["metrics"]["json_exact"] for item in items] == [1, 0, 0, 0]
+    assert items[2]["answer"] == "no idea"
+    assert [item["metrics"]["json_valid"] for item in items] == [1, 1, 0, 1]
     assert items[3]["retries"] == 1
     metrics = json.loads((out / "metrics.json").read_text())
     low, high = wilson(1, 4, 0.95)
     assert metrics["n"] == 4
-    assert metrics["exact_match"] == {"value": 0.25, "low": low, "high": high}
-    assert (metrics["unparsed"], metrics["retries"]) == (1, 1)
+    exact = metrics["metrics"][0]
+    assert (exact["name"], exact["value"], exact["low"], exact["high"]) == ("json_exact", 0.25, low, high)
+    assert (metrics["finish"], metrics["empty"], metrics["retries"]) == ({"stop": 4}, 0, 1)
     assert not (out / "speed.json").exists()
 
 
@@ -77,7 +78,7 @@ def test_an_interrupted_evaluation_goes_on(tmp_path: Path) -> None:
     (tmp_path / "data" / "test.jsonl").write_text("".join(json.dumps(r) + "\n" for r in mended))
     items = read_items(stage(tmp_path, mended))
     assert [item["id"] for item in items] == [f"r{i}" for i in range(7)]
-    assert all(item["exact_match"] for item in items)
+    assert all(item["metrics"]["json_exact"] for item in items)
     assert items[0]["template"] == "kept"  # not asked again
 
 
@@ -98,7 +99,8 @@ def test_speed_is_measured_apart_from_quality(tmp_path: Path) -> None:
 
 def test_the_label_key_is_the_one_that_the_data_was_prepared_with(tmp_path: Path) -> None:
     items = read_items(stage(tmp_path, [row(0, "On"), row(1, "Off")], summary={"label_key": "action"}))
-    assert [(item["exact_match"], item["intent_correct"]) for item in items] == [(True, False), (True, False)]
+    assert [item["metrics"]["json_exact"] for item in items] == [1, 1]
+    assert [item["metrics"]["label_accuracy"] for item in items] == [None, None]  # no answer has that key
 
 
 def test_data_that_does_not_say_its_label_key_is_refused(tmp_path: Path) -> None:

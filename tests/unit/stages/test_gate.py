@@ -7,7 +7,8 @@ import pytest
 from slipway.config.gate import GateConfig
 from slipway.errors import ConfigError, DataError, GateError
 from slipway.evaluation.gate_rules import require_pass
-from slipway.evaluation.statistics import paired_difference, wilson
+from slipway.evaluation.metric import Metric, aggregate
+from slipway.evaluation.statistics import paired_difference
 from slipway.pipeline.stage import stage_spec
 from slipway.pipeline.workspace import Workspace
 from slipway.stages.gate import gate
@@ -15,20 +16,24 @@ from slipway.store.artifacts import Evaluation, Quantized, Verdict
 from slipway.store.store import Store, load
 from slipway.system.progress import Progress
 
-FLOORS = {"exact_match": 0.8}
+FLOORS = {"json_exact": 0.8}
 
 
 def evaluation(store: Store, key: str, right: str, ids: list[str] | None = None) -> Evaluation:
-    """One character an item: `1` all right, `i` intent only, `0` wrong."""
+    """One character an item: `1` all right, `i` label only, `0` wrong."""
     rows = [
-        {"id": i, "exact_match": c == "1", "intent_correct": c in "1i"}
+        {
+            "id": i,
+            "answer": c,
+            "expected": "1",
+            "finish": "stop",
+            "metrics": {"json_exact": c == "1", "label_accuracy": c in "1i"},
+        }
         for i, c in zip(ids or [f"t{n}" for n in range(len(right))], right, strict=True)
     ]
-    n, exact, intent = len(rows), right.count("1"), right.count("1") + right.count("i")
-    metrics: dict[str, Any] = {"n": n}
-    for name, k in (("exact_match", exact), ("intent_accuracy", intent)):
-        low, high = wilson(k, n)
-        metrics[name] = {"value": k / n, "low": low, "high": high}
+    declared = [Metric("json_exact", "exact JSON"), Metric("label_accuracy", "label accuracy")]
+    metrics = {"n": len(rows), "metrics": [aggregate(metric, rows, 0.95) for metric in declared]}
+    metrics |= {"finish": {"stop": len(rows)}, "answer_tokens": 1.0, "long_answers": 0, "repeated_8grams": None}
     with store.create(Evaluation, key, {}) as out:
         (out / "items.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
         (out / "metrics.json").write_text(json.dumps(metrics))
@@ -50,10 +55,12 @@ def judge(
 
 
 def rules(**fields: Any) -> GateConfig:
-    return GateConfig.model_validate({"floors": {}, **fields})
+    """Rules for hand-made items: any number of them decides, and none looks at the answers."""
+    off = {"max_verbosity": None, "max_cut_off": None, "max_repetition": None}
+    return GateConfig.model_validate({"min_items": 1, **off, **fields})
 
 
-def against(reference: str, margin: float, metric: str = "exact_match") -> dict[str, Any]:
+def against(reference: str, margin: float, metric: str = "json_exact") -> dict[str, Any]:
     return {"against": reference, "metric": metric, "margin": margin}
 
 
@@ -63,7 +70,7 @@ def test_a_good_first_candidate_passes_on_floors_alone(tmp_path: Path) -> None:
     doc = verdict.read_json("verdict.json")
     assert doc["outcome"] == "pass"
     assert [r["rule"] for r in doc["rules"]] == ["floor"]
-    assert doc["skipped"] == ["exact_match against champion: there is none yet"]
+    assert doc["skipped"] == ["json_exact against champion: there is none yet"]
     require_pass(verdict)
 
 
@@ -79,7 +86,7 @@ def test_a_floor_is_on_the_point_estimate(tmp_path: Path) -> None:
 def test_a_missed_floor_fails_and_names_the_figures(tmp_path: Path) -> None:
     verdict = judge(tmp_path, rules(floors=FLOORS), candidate="1" * 79 + "0" * 21, merged="1" * 100, base="0" * 100)
     with pytest.raises(
-        GateError, match=r"fail: exact_match 0\.790 \(point estimate\) is below the floor 0\.800"
+        GateError, match=r"fail: json_exact 0\.790 \(point estimate\) is below the floor 0\.800"
     ) as raised:
         require_pass(verdict)
     assert raised.value.exit_code == 3
@@ -110,7 +117,7 @@ def test_an_inconclusive_rule_says_how_many_items_would_do_and_is_not_promoted(t
 
 
 def test_one_failed_rule_outweighs_an_inconclusive_one(tmp_path: Path) -> None:
-    params = rules(floors={"exact_match": 0.99}, non_inferiority=[against("merged", 0.08)])
+    params = rules(floors={"json_exact": 0.99}, non_inferiority=[against("merged", 0.08)])
     verdict = judge(tmp_path, params, candidate="00" + "1" * 38, merged="1" * 40, base="0" * 40)
     assert verdict.summary["outcome"] == "fail"
     assert (verdict.summary["rules_fail"], verdict.summary["rules_inconclusive"]) == (1, 1)
@@ -125,12 +132,12 @@ def test_gain_and_cost_are_two_numbers_with_intervals(tmp_path: Path) -> None:
         base="0" * 90 + "i" * 10,
     )
     doc = verdict.read_json("verdict.json")
-    assert doc["finetuning_gain"]["exact_match"]["value"] == pytest.approx(0.98)
-    assert doc["quantization_cost"]["exact_match"]["value"] == pytest.approx(0.02)  # 4 lost, 2 won back
-    assert doc["quantization_cost"]["intent_accuracy"]["value"] == pytest.approx(-0.02)
-    gain = doc["finetuning_gain"]["intent_accuracy"]
+    assert doc["finetuning_gain"]["json_exact"]["value"] == pytest.approx(0.98)
+    assert doc["quantization_cost"]["json_exact"]["value"] == pytest.approx(0.02)  # 4 lost, 2 won back
+    assert doc["quantization_cost"]["label_accuracy"]["value"] == pytest.approx(-0.02)
+    gain = doc["finetuning_gain"]["label_accuracy"]
     assert gain["low"] < gain["value"] < gain["high"]
-    assert doc["finetuning_gain"]["exact_match"]["p"] < 1e-6 < doc["quantization_cost"]["exact_match"]["p"]
+    assert doc["finetuning_gain"]["json_exact"]["p"] < 1e-6 < doc["quantization_cost"]["json_exact"]["p"]
 
 
 @pytest.mark.parametrize(("bits", "outcome"), [(4.5, "pass"), (6.12, "fail")])
@@ -164,10 +171,11 @@ def test_items_that_do_not_pair_are_named(tmp_path: Path, merged: str, ids: list
         )
 
 
-def test_an_unknown_metric_and_an_empty_gate_are_config_errors(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"gate\.floors\.bleu: not measured"):
-        unmeasured = rules(floors=FLOORS).model_copy(update={"floors": {"bleu": 0.5}})
-        judge(tmp_path / "a", unmeasured, candidate="1", merged="1", base="0")
+def test_a_metric_that_was_not_measured_is_inconclusive_and_an_empty_gate_a_config_error(tmp_path: Path) -> None:
+    unmeasured = rules(floors={"bleu": 0.5}, non_inferiority=[against("merged", 0.1, "bleu")])
+    doc = judge(tmp_path / "a", unmeasured, candidate="1", merged="1", base="0").read_json("verdict.json")
+    assert [r["outcome"] for r in doc["rules"]] == ["inconclusive", "inconclusive"]
+    assert "bleu was not measured (measured: json_exact, label_accuracy)" in doc["rules"][0]["reason"]
     with pytest.raises(ConfigError, match="no rule applies"):
         judge(tmp_path / "b", rules(), candidate="1", merged="1", base="0")
 
@@ -182,3 +190,15 @@ def test_the_stage_process_finds_its_types() -> None:
         "quantized": Quantized,
     }
     assert (spec.params, spec.output) == (GateConfig, Verdict)
+
+
+def test_rules_on_the_answers_are_applied_unless_they_are_taken_away(tmp_path: Path) -> None:
+    sides = {"candidate": "1" * 30, "merged": "1" * 30, "base": "0" * 30}
+    doc = judge(tmp_path, GateConfig(), **sides).read_json("verdict.json")
+    assert [(r["rule"], r["outcome"]) for r in doc["rules"]] == [("verbosity", "pass"), ("cut_off", "pass")]
+
+
+def test_a_failed_gate_names_the_likely_cause(tmp_path: Path) -> None:
+    verdict = judge(tmp_path, rules(floors=FLOORS), candidate=" " * 30, merged="1" * 30, base="0" * 30)
+    with pytest.raises(GateError, match=r"fail: json_exact 0\.000 .*nothing was promoted: 30 of 30 answers are empty"):
+        require_pass(verdict)
