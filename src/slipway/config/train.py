@@ -76,7 +76,10 @@ class TrainConfig(Section):
     epochs: float = Field(1.0, gt=0, description="Passes over the training split.")
     max_steps: int | None = Field(None, ge=1, description="Stop after this many optimizer steps; null: epochs decide.")
     pack_length: int = Field(
-        512, ge=16, description="Tokens per packed sequence; the longest sample NeMo sees. NeMo's default: 2048."
+        512,
+        ge=16,
+        description="Tokens per packed sequence (CPU: what its rows begin with counted once); the longest sample NeMo "
+        "sees. NeMo's default: 2048.",
     )
     packing: Literal["neat", "thd", "none"] = Field(
         "neat",

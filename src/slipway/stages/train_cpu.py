@@ -52,7 +52,10 @@ def train_cpu(base: Checkpoint, data: Dataset, params: TrainConfig, space: Works
     rows = tokenize(read_rows(data.path / "train.jsonl"), tokenizer, params.pack_length)
     held_out = tokenize(read_rows(data.path / "val.jsonl"), tokenizer, params.pack_length)
     schedule = Schedule.plan(rows, params)
-    space.progress.note(f"{len(rows)} rows, {schedule.tokens} tokens a run, {schedule.steps} steps, {params.method}")
+    space.progress.note(
+        f"{len(rows)} rows, {schedule.tokens} tokens a run, {schedule.packed} of them computed: rows of a pack share "
+        f"what they begin with; {schedule.steps} steps, {params.method}"
+    )
     model = load_model(directory, params)
     loop = Loop(model, rows, schedule, params, pad=tokenizer.pad_token_id or 0)
     started = time.monotonic()
@@ -81,6 +84,7 @@ def _summarise(model: PeftModel, loop: Loop, held_out: list[Example], space: Wor
     summary: dict[str, Any] = {
         "steps": loop.schedule.steps,
         "tokens": loop.schedule.tokens,
+        "packed_tokens": loop.schedule.packed,
         "train_loss": loop.history[-1]["loss"],
         "val_loss": mean_loss(model, held_out, loop.params.pack_length, loop.pad) if held_out else None,
         "trainable_parameters": trainable,

@@ -24,16 +24,18 @@ from slipway.config.train import TrainConfig
 from slipway.errors import ConfigError, DataError
 from slipway.system.files import fsync_tree, write_atomic
 from slipway.system.progress import Progress
-from slipway.training.packing import IGNORE, Batch, Example, collate, pack
+from slipway.training.packing import IGNORE, Batch, Example, collate, pack, packed_tokens
 
 
 @dataclass(frozen=True)
 class Schedule:
     """Which rows each optimizer step sees: `micros[step][micro][pack]` is a list of row indices, `tokens` their tokens
-    over the whole run. A pure function of rows, params and seed, so a resumed run continues the same schedule."""
+    over the whole run, `packed` those that are computed, as what a pack's rows begin with is computed once. A pure
+    function of rows, params and seed, so a resumed run continues the same schedule."""
 
     micros: list[list[list[list[int]]]]
     tokens: int
+    packed: int
 
     @property
     def steps(self) -> int:
@@ -69,8 +71,9 @@ class Schedule:
                 "raise train.epochs",
             )
         steps = steps[: params.max_steps]
-        indices = (i for step in steps for micro in step for documents in micro for i in documents)
-        return cls(steps, sum(len(rows[i].tokens) for i in indices))
+        documents = [[rows[i] for i in indices] for step in steps for micro in step for indices in micro]
+        tokens = sum(len(row.tokens) for members in documents for row in members)
+        return cls(steps, tokens, sum(map(packed_tokens, documents)))
 
 
 class Checkpoints:

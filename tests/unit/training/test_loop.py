@@ -19,7 +19,8 @@ PARAMS = TrainConfig(method="lora", rank=2, alpha=4, upper_layers=2, pack_length
 
 
 def examples(*lengths):
-    return [Example(list(range(3, 3 + n)), n // 2) for n in lengths]
+    """Examples that begin each with another token, so that a pack of them shares nothing."""
+    return [Example(list(range(i, i + n)), n // 2) for i, n in enumerate(lengths, start=3)]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def test_the_schedule_holds_every_row_of_every_epoch_once():
     schedule = Schedule.plan(rows, PARAMS.model_copy(update={"epochs": 3}))
     indices = [i for step in schedule.micros for micro in step for documents in micro for i in documents]
     assert sorted(indices) == sorted([*range(9)] * 3)
-    assert schedule.tokens == 3 * 9 * 40
+    assert (schedule.tokens, schedule.packed) == (3 * 9 * 40, 3 * 9 * 39)
     assert schedule.steps == 5, "three packs of three an epoch, two packs a step: nine packs, the last step holds one"
 
 
@@ -124,6 +125,27 @@ def test_the_loss_of_packed_documents_is_the_sum_of_each_alone(trained):
     with torch.no_grad():
         packed = summed_loss(model, batch).item()
     assert packed == pytest.approx(sum(reference_loss(model, row) for row in rows), rel=1e-5)
+
+
+def gradients(model, batches):
+    model.zero_grad(set_to_none=True)
+    for batch in batches:
+        summed_loss(model, batch).backward()
+    grads = [p.grad.clone() for p in model.parameters() if p.requires_grad]
+    model.zero_grad(set_to_none=True)
+    return grads
+
+
+def test_the_gradient_of_packed_documents_is_the_sum_of_each_alone(trained):
+    """Rows begin alike, so the pack holds those tokens once, and their gradients come from all rows."""
+    model, rows = trained
+    model.eval()
+    batch = collate([rows], pad=0)
+    assert batch.input_ids.shape[1] < sum(len(row.inputs) for row in rows)
+    alone = gradients(model, [collate([[row]], pad=0) for row in rows])
+    for packed, summed in zip(gradients(model, [batch]), alone, strict=True):
+        torch.testing.assert_close(packed, summed, atol=1e-5, rtol=1e-3)
+    assert any(grad.abs().max() > 1e-3 for grad in alone)
 
 
 def test_the_mean_loss_is_per_completion_token(trained):

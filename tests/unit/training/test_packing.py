@@ -5,7 +5,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from slipway.errors import DataError
-from slipway.training.packing import IGNORE, Example, collate, pack, tokenize
+from slipway.training.packing import IGNORE, Example, collate, pack, packed_tokens, shared_beginning, tokenize
 from tests.support.pico import pico_model
 
 
@@ -36,24 +36,48 @@ def test_packs_hold_every_row_once_and_never_overflow():
     examples = [Example([7] * n, 1) for n in (30, 20, 50, 64, 1, 10, 33)]
     packs = pack(examples, 64, seed=3)
     assert sorted(i for p in packs for i in p) == list(range(len(examples)))
-    assert all(sum(len(examples[i].tokens) for i in p) <= 64 for p in packs)
+    assert all(packed_tokens([examples[i] for i in p]) <= 64 for p in packs)
     assert packs == pack(examples, 64, seed=3) != pack(examples, 64, seed=4)
+
+
+def test_what_the_rows_begin_with_leaves_room_for_more_of_them():
+    system = list(range(100, 120))
+    alike = [Example([*system, 1 + n, 2, 3], 21) for n in range(10)]
+    assert len(pack(alike, 40, seed=0)) == 1, "20 shared tokens and 2 inputs of each of 10 rows are 40"
+    assert len(pack(alike, 39, seed=0)) == 2
+    others = [Example([50 + n, *system, 2, 3], 21) for n in range(10)]
+    assert len(pack(others, 46, seed=0)) == 5, "nothing is shared: 22 inputs a row, two rows a pack"
+
+
+def test_only_tokens_before_the_first_prediction_of_a_label_are_shared():
+    assert shared_beginning([Example([5, 6, 7, 8], 2), Example([5, 6, 7, 9], 3)]) == 1
+    assert shared_beginning([Example([5, 6, 7, 8], 3), Example([5, 4, 7, 9], 3), Example([5, 6, 7, 9], 3)]) == 1
+    assert shared_beginning([Example([5, 6, 7, 8], 3)]) == 0
 
 
 def test_labels_positions_and_mask_of_two_documents_by_hand():
     batch = collate([[Example([5, 6, 7], 1), Example([8, 9], 1)], [Example([4, 3], 1)]], pad=0)
-    assert batch.input_ids.tolist() == [[5, 6, 7, 8, 9], [4, 3, 0, 0, 0]]
-    assert batch.positions[0].tolist() == [0, 1, 2, 0, 1]
-    assert batch.labels.tolist() == [[6, 7, IGNORE, 9, IGNORE], [3, IGNORE, IGNORE, IGNORE, IGNORE]]
+    assert batch.input_ids.tolist() == [[5, 6, 8], [4, 0, 0]]
+    assert batch.positions[0].tolist() == [0, 1, 0]
+    assert batch.labels.tolist() == [[6, 7, 9], [3, IGNORE, IGNORE]]
+    assert batch.mask[0, 0].int().tolist() == [[1, 0, 0], [1, 1, 0], [0, 0, 1]]
+    assert batch.mask[1, 0].int().tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
+    assert (batch.tokens, batch.label_tokens) == (7, 4)
+
+
+def test_a_shared_beginning_stands_once_and_every_document_attends_to_it():
+    batch = collate([[Example([1, 2, 5, 6, 7], 4), Example([1, 2, 8, 9], 3)]], pad=0)
+    assert batch.input_ids.tolist() == [[1, 2, 5, 6, 8]]
+    assert batch.positions.tolist() == [[0, 1, 2, 3, 2]]
+    assert batch.labels.tolist() == [[IGNORE, IGNORE, IGNORE, 7, 9]]
     assert batch.mask[0, 0].int().tolist() == [
         [1, 0, 0, 0, 0],
         [1, 1, 0, 0, 0],
         [1, 1, 1, 0, 0],
-        [0, 0, 0, 1, 0],
-        [0, 0, 0, 1, 1],
+        [1, 1, 1, 1, 0],
+        [1, 1, 0, 0, 1],
     ]
-    assert batch.mask[1, 0, 2:].int().tolist() == [[0, 0, 1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 0, 1]]
-    assert (batch.tokens, batch.label_tokens) == (7, 4)
+    assert (batch.tokens, batch.label_tokens) == (9, 2)
 
 
 def logits(model, batch):
@@ -62,24 +86,45 @@ def logits(model, batch):
     ).logits
 
 
+def tokens(count, seed):
+    random = torch.Generator().manual_seed(seed)
+    return [int(t) for t in torch.randint(3, 300, (count,), generator=random)]
+
+
 @torch.no_grad()
 def test_no_leak_a_packed_document_computes_what_it_computes_alone(directory):
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, attn_implementation="sdpa").eval()
-    random = torch.Generator().manual_seed(0)
-    first, other, last = ([int(t) for t in torch.randint(3, 300, (n,), generator=random)] for n in (17, 17, 11))
-    packed = logits(model, collate([[Example(first, 1), Example(last, 1)]], 0))[0, 17:]
-    after_another = logits(model, collate([[Example(other, 1), Example(last, 1)]], 0))[0, 17:]
+    first, other, last = tokens(17, 0), tokens(17, 1), tokens(11, 2)
+    packed = logits(model, collate([[Example(first, 1), Example(last, 1)]], 0))[0, 16:]
+    after_another = logits(model, collate([[Example(other, 1), Example(last, 1)]], 0))[0, 16:]
     alone = logits(model, collate([[Example(last, 1)]], 0))[0]
     assert torch.equal(packed, after_another)
     torch.testing.assert_close(packed, alone, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
+def test_documents_with_a_shared_beginning_compute_what_they_compute_alone(directory):
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, attn_implementation="sdpa").eval()
+    system = tokens(9, 0)
+    documents = [Example([*system, *tokens(n, n)], 9 + n // 2) for n in (12, 5, 8)]
+    batch = collate([documents], 0)
+    assert batch.input_ids.shape == (1, 9 + 11 + 4 + 7)
+    packed = logits(model, batch)[0]
+    at = 9
+    for document in documents:
+        alone = logits(model, collate([[document]], 0))[0]
+        own = len(document.inputs) - 9
+        torch.testing.assert_close(packed[at : at + own], alone[9:], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(packed[:9], alone[:9], atol=1e-5, rtol=1e-5)
+        at += own
+
+
+@torch.no_grad()
 def test_the_leak_probe_can_fail(directory):
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, attn_implementation="sdpa").eval()
-    batch = collate([[Example([9, 9, 9], 1), Example([5, 6], 1)]], 0)
+    batch = collate([[Example([9, 9, 9, 9], 1), Example([5, 6, 7], 1)]], 0)
     leaking = torch.ones(5, 5, dtype=torch.bool).tril()[None, None]
-    seen = model(
+    leaked = model(
         input_ids=batch.input_ids, attention_mask=leaking, position_ids=batch.positions, use_cache=False
     ).logits
-    assert not torch.allclose(seen[0, 3:], logits(model, batch)[0, 3:], atol=1e-3)
+    assert not torch.allclose(leaked[0, 3:], logits(model, batch)[0, 3:], atol=1e-3)
