@@ -94,12 +94,12 @@ class CompressedTensors:
         compressions = {_COMPRESSION[fmt.name] for fmt, _ in formats}
         config = {
             "config_groups": {
-                f"group_{i}": _group(fmt, _targets(modules) if len(formats) > 1 else ["Linear"])
+                f"group_{i}": _group(fmt, _targets(scheme.both(modules)) if len(formats) > 1 else ["Linear"])
                 for i, (fmt, modules) in enumerate(formats)
             },
             "format": compressions.pop() if len(compressions) == 1 else "mixed-precision",
             "global_compression_ratio": None,
-            "ignore": sorted(scheme.unquantized),
+            "ignore": scheme.both(scheme.unquantized),
             "kv_cache_scheme": _numbers(8, "tensor") if scheme.kv_cache else None,
             "quant_method": self.name,
             "quantization_status": "compressed",

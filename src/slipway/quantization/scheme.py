@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
@@ -25,12 +25,18 @@ class Place(NamedTuple):
 class Scheme:
     """`formats`: every quantized module's, in the checkpoint's order, an expert's projections each by name;
     `unquantized`: modules left in bf16; `kv_cache`: whether keys and values get FP8 scales; `version` of this
-    package."""
+    package; `paths`: module as stored -> its path in the model's class, where they differ: some loaders look a module
+    up by the one, some by the other."""
 
     formats: Mapping[str, Format]
     unquantized: Sequence[str]
     kv_cache: bool
     version: str
+    paths: Mapping[str, str] = field(default_factory=dict)
+
+    def both(self, modules: Iterable[str]) -> list[str]:
+        """The modules under every name that a loader may use, sorted."""
+        return sorted({name for module in modules for name in (module, self.paths.get(module, module))})
 
     def by_format(self) -> dict[str, tuple[Format, list[str]]]:
         """Modules of each format, by its name, in order."""

@@ -3,28 +3,16 @@
     gate_up_proj [E, H, 2F], down_proj [E, F, H]    H features of the model, F of an expert
 
 Quantized, they are rows [E * O, I] with one scalar for all experts, which is what ModelOpt does, and go back to [E, I,
-O] on disk (`modelopt_layout`). Experts stacked as `W[e] @ x`, [E, 2F, H], are refused: ModelOpt takes those apart, one
-tensor for each expert and projection, and no runtime loads them otherwise.
+O] on disk (`modelopt_layout`). Experts stacked as `W[e] @ x`, [E, 2F, H], stay in bf16 and are named as such: ModelOpt
+takes those apart, one tensor for each expert and projection, and no runtime loads them otherwise. Which of the two a
+tensor is, the model's class says (`weights.architecture`).
 """
 
 from __future__ import annotations
 
 import torch
 
-from slipway.errors import CheckpointError
 from slipway.weights.shards import TensorInfo
-
-
-def require_inputs_first(name: str, gate_up: TensorInfo, hidden: int) -> None:
-    """Raise CheckpointError unless the `gate_up_proj` of stacked experts is [E, H, 2F], H the model's hidden size."""
-    _, first, second = gate_up.shape
-    if first != hidden or second == hidden:
-        raise CheckpointError(
-            f"tensor {name}",
-            f"shape {list(gate_up.shape)}",
-            f"[experts, {hidden}, 2 x features of an expert]",
-            "write the experts as one tensor each, or exclude them",
-        )
 
 
 def logical(info: TensorInfo) -> TensorInfo:

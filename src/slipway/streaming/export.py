@@ -23,7 +23,7 @@ from slipway.streaming import tensor_plan
 from slipway.streaming.budget import Budget
 from slipway.streaming.compute import Compute
 from slipway.streaming.meter import Meter
-from slipway.streaming.source_model import Model, hidden_size, is_tied
+from slipway.streaming.source_model import Model
 from slipway.streaming.stream import Pass, stream
 from slipway.streaming.tensor_plan import Plan, make_plan
 from slipway.streaming.verify import check_bits
@@ -34,14 +34,10 @@ from slipway.system.progress import Progress
 from slipway.weights.journal import RESUME_FILE, Journal
 from slipway.weights.model_files import copy_small_files
 from slipway.weights.shard_writer import ShardWriter, bytes_of
-from slipway.weights.shards import Shards, require_elements
+from slipway.weights.shards import Shards, TensorInfo, require_elements
+from slipway.weights.weight_roles import WeightRoles
 
 PRECISION = "precision.json"  # what max_bits measured and chose
-
-
-_INPUTS_FIRST = {"gpt2", "openai-gpt", "decision_transformer", "imagegpt"}  # transformers' Conv1D
-
-
 _NOT_IN_THE_BYTES = {"memory_budget_gb", "workers", "compile", "device"}
 
 
@@ -52,7 +48,8 @@ def export(model: Model, out: Path, params: QuantizeConfig, progress: Progress) 
     """
     require_elements(model.source)
     layout, compute = LAYOUTS[params.layout], Compute.of(params, model.nbytes(), progress)
-    plan = _plan(model, params, params.rules)
+    weights = model.weights()
+    plan = _plan(model, weights, params, params.rules)
     tokens = _tokens(model, plan, params)
     measured: list[dict[str, object]] = []
     if params.max_bits:
@@ -60,10 +57,11 @@ def export(model: Model, out: Path, params: QuantizeConfig, progress: Progress) 
 
         ladders = survey(model.source, model.directory, plan, params, tokens, compute)
         chosen = assign_formats(ladders, params.max_bits)
-        plan, measured = _plan(model, params, chosen), table(ladders, chosen)
+        plan, measured = _plan(model, weights, params, chosen), table(ladders, chosen)
     scheme = plan.scheme(__version__, kv_cache=params.kv_cache == "fp8")
     layout.require(scheme)
-    figures, error = _pass("quantize", model, out, plan, params, compute, tokens)
+    kv = tensor_plan.kv_outputs(weights, layout) if tokens is not None and params.kv_cache == "fp8" else {}
+    figures, error = _pass("quantize", model, out, plan, params, compute, tokens, kv)
     _write_documents(model.directory, out, layout, scheme)
     if measured:
         (out / PRECISION).write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
@@ -90,7 +88,7 @@ def export_merged(model: Model, out: Path, params: QuantizeConfig, progress: Pro
     """Write the merged model in bf16 into `out`, resumable like `export`; of `params`, only where and how fast it runs
     counts."""
     require_elements(model.source)
-    plan = Plan({}, model.source.names(), [])
+    plan = Plan({}, model.source.names(), [], model.weights().fp32)
     figures, _ = _pass("merge", model, out, plan, params, Compute.of(params, model.nbytes(), progress), None)
     copy_small_files(model.directory, out)
     Shards.open(out)
@@ -98,17 +96,18 @@ def export_merged(model: Model, out: Path, params: QuantizeConfig, progress: Pro
     return figures
 
 
-def _plan(model: Model, params: QuantizeConfig, rules: Mapping[str, str]) -> Plan:
-    config = model.config()
-    if config.get("model_type") in _INPUTS_FIRST:
+def _plan(model: Model, weights: WeightRoles, params: QuantizeConfig, rules: Mapping[str, str]) -> Plan:
+    """Raises CheckpointError for a model of which nothing can be quantized."""
+    plan = make_plan(model.source, FORMATS[params.format], params.exclude, rules, weights=weights)
+    if not plan.formats:
+        kinds = sorted(set(weights.roles.values()) - {"other"})
         raise CheckpointError(
-            f"model in {model.directory}",
-            f"of type {config['model_type']}, whose weights are [in, out]",
-            "weights [out, in]",
-            "convert it to a Linear-based architecture",
+            f"model in {model.directory}, {weights.class_name}",
+            f"no weight to quantize: its weights are {', '.join(kinds)}",
+            "weights of Linears, [out, in]",
+            "use an architecture made of Linears, or serve the merged model in bf16",
         )
-    tied, hidden = is_tied(config, model.source), hidden_size(config)
-    return make_plan(model.source, FORMATS[params.format], params.exclude, rules, tied=tied, hidden=hidden)
+    return plan
 
 
 def _tokens(model: Model, plan: Plan, params: QuantizeConfig) -> torch.Tensor | None:
@@ -136,6 +135,7 @@ def _pass(
     params: QuantizeConfig,
     compute: Compute,
     tokens: torch.Tensor | None,
+    kv: Mapping[str, TensorInfo] | None = None,
 ) -> tuple[dict[str, Any], WeightError]:
     """One pass over the weights; the journal stays until the caller has checked the result."""
     # Only where a network runs, and before the clock starts: transformers takes seconds to import.
@@ -145,9 +145,7 @@ def _pass(
     out.mkdir(parents=True, exist_ok=True)
     layout, units = LAYOUTS[params.layout], plan.units(model.source)
     total = sum(unit.nbytes for unit in units)
-    outputs = tensor_plan.outputs(units, model.source, layout)
-    if tokens is not None and params.kv_cache == "fp8":
-        outputs |= tensor_plan.kv_outputs(model.source, layout)
+    outputs = {**tensor_plan.outputs(units, model.source, layout), **(kv or {})}
     with (
         PeakMemory() as memory,
         Journal(

@@ -17,7 +17,7 @@ import torch
 from slipway.errors import CheckpointError
 from slipway.quantization.compiled import Kernels
 from slipway.weights.rounded_merge import Factors, Open, add_product, settle, still_open
-from slipway.weights.shards import MergeRecipe, TensorInfo, WeightSource
+from slipway.weights.shards import MergeRecipe, TensorInfo, WeightSource, require_finite
 
 # Weights a band. On a CPU 1 MB of bf16 and its fp32 product stay in the shared cache, and calling BLAS, compiled code
 # and NumPy costs a fifth of the band's time (bands half or twice as large merge more slowly); 32 MB keeps PCIe busy.
@@ -133,14 +133,15 @@ class Loader:
             (first, 0)
         ]
 
-    def band(self, name: str, begin: int, count: int) -> torch.Tensor:
-        """Rows `begin` to `begin + count` of a tensor that is passed on: merged in bf16, or as stored when it is not
-        floating."""
+    def band(self, name: str, begin: int, count: int, *, as_stored: bool = False) -> torch.Tensor:
+        """Rows `begin` to `begin + count` of a tensor that is passed on: merged in bf16, or as stored when asked to or
+        when it is not floating."""
         info, (recipe, factors) = self._source.info(name), self._recipe(name)
         columns = info.shape[-1] if info.shape else 1
-        if not info.dtype.is_floating_point:
+        if as_stored or not info.dtype.is_floating_point:
             out = torch.empty((count, columns), dtype=info.dtype)
             recipe.stored.fetch(recipe.name, out, begin * columns * info.dtype.itemsize)
+            require_finite(f"tensor {name}", out)
             return out
         out = torch.empty((count, columns), dtype=torch.bfloat16, device=self._device)
         opens: list[Open] = []

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slipway.weights.shards import TensorSource, WeightSource
+from slipway.weights.model_config import read_config
+from slipway.weights.shards import WeightSource
+from slipway.weights.weight_roles import WeightRoles, weight_roles
 
 
 @dataclass(frozen=True)
@@ -22,22 +23,13 @@ class Model:
     calibration: Path | None = None
 
     def config(self) -> dict[str, Any]:
-        """The model's config.json."""
-        document: dict[str, Any] = json.loads((self.directory / "config.json").read_text(encoding="utf-8"))
-        return document
+        """The model's config.json. Raises CheckpointError when it is damaged."""
+        return read_config(self.directory)
+
+    def weights(self) -> WeightRoles:
+        """What every tensor is, by the model's class. Raises CheckpointError for a class that nobody knows."""
+        return weight_roles(self.config(), self.source)
 
     def nbytes(self) -> int:
         """Bytes of all tensors as they are read."""
         return sum(self.source.info(name).nbytes for name in self.source.names())
-
-
-def is_tied(config: Mapping[str, Any], source: TensorSource) -> bool:
-    """Whether the output projection is the embedding. Gemma's configs leave the key out, true being its default: then
-    it is tied when no tensor of its own is stored."""
-    tied = {**config, **config.get("text_config", {})}.get("tie_word_embeddings")
-    return bool(tied) if tied is not None else not any(name.endswith("lm_head.weight") for name in source.names())
-
-
-def hidden_size(config: Mapping[str, Any]) -> int:
-    """The model's width, also of a config that nests its text model's."""
-    return int({**config, **config.get("text_config", {})}.get("hidden_size", 0))

@@ -210,7 +210,7 @@ def write_codes(
 
 def _copy_unit(pass_: Pass, unit: Unit, loader: Loader) -> None:
     for begin, count in loader.bands(unit.name, unit.rows):
-        pass_.writer.append(unit.key, bytes_of(on_host(loader.band(unit.name, begin, count))))
+        pass_.writer.append(unit.key, bytes_of(on_host(loader.band(unit.name, begin, count, as_stored=unit.as_stored))))
     pass_.meter.advance(unit.nbytes, unit.name)
 
 

@@ -3,41 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Literal
 
 import torch
 
+from slipway.config.quantize import QuantizeConfig
 from slipway.errors import CheckpointError, ConfigError
-from slipway.quantization import fusion, stacked_experts
-from slipway.quantization.formats import FORMATS, Format, Role
+from slipway.quantization import formats, fusion, stacked_experts
+from slipway.quantization.formats import FORMATS, Format
 from slipway.quantization.layouts import Layout, Place, Scheme
+from slipway.weights.architecture import Role
 from slipway.weights.shard_writer import part_key
 from slipway.weights.shards import TensorInfo, TensorSource, natural
+from slipway.weights.weight_roles import WeightRoles
 
 KV: tuple[Literal["k", "v"], ...] = ("k", "v")
 PIECE = 1 << 27  # bytes of a large tensor that one thread passes on
 BF16 = "bf16"  # the rule that keeps a module as it is
-_NEVER = (  # what ModelOpt keeps too: embeddings, routers, small gates, convolutions, other towers
-    "*embed*",
-    "*wte",
-    "*wpe",
-    "*router*",
-    "*.mlp.gate",
-    "*block_sparse_moe.gate",
-    "*shared_expert_gate",
-    "*conv1d*",
-    "*linear_attn.in_proj_a*",
-    "*linear_attn.in_proj_b*",
-    "mtp.*",
-    "*output_layer*",
-    "*proj_out*",
-    "*vision_tower*",
-    "*vision_model*",
-    "*visual*",
-    "*multi_modal_projector*",
-)
+QUANTIZABLE: tuple[Role, ...] = ("linear", "head", "experts_in_first")
+HEAD = "lm_head"  # this pattern means the output projection, whatever a checkpoint calls it
+_SMALL_GATES = ("*linear_attn.in_proj_a*", "*linear_attn.in_proj_b*")  # Linears that ModelOpt keeps all the same
+DEFAULT_EXCLUDE = frozenset(QuantizeConfig.model_fields["exclude"].default)
+
+
+@dataclass(frozen=True)
+class Module:
+    """A module whose weight may be quantized, and the names by which patterns know it."""
+
+    role: Role
+    aliases: tuple[str, ...]
+
+    def matches(self, pattern: str) -> bool:
+        """Whether a shell pattern fits one of its names."""
+        return any(fnmatchcase(alias, pattern) for alias in self.aliases)
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class Unit:
     nbytes: int  # as read from the source
     rows: tuple[int, int] = (0, 0)  # passed on: the first row and the number of rows
     key: str = ""  # passed on: what the writer calls them
+    as_stored: bool = False  # passed on: byte for byte, also floats that are not bf16
 
     @property
     def name(self) -> str:
@@ -58,11 +59,14 @@ class Unit:
 
 @dataclass(frozen=True)
 class Plan:
-    """`formats`: quantized weight -> its format; `copied` tensors stay bf16; the config names `unquantized` modules."""
+    """`formats`: quantized weight -> its format; `copied` tensors stay bf16, those in `as_stored` as they are; the
+    config names `unquantized` modules; `paths`: module as stored -> its path in the class, where they differ."""
 
     formats: dict[str, Format]
     copied: list[str]
     unquantized: list[str]
+    as_stored: frozenset[str] = frozenset()
+    paths: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def linears(self) -> list[str]:
@@ -72,7 +76,11 @@ class Plan:
     def scheme(self, version: str, *, kv_cache: bool) -> Scheme:
         """What the config of the checkpoint says of it; `version` is of this package."""
         return Scheme(
-            {fusion.module(name): fmt for name, fmt in self.formats.items()}, self.unquantized, kv_cache, version
+            {fusion.module(name): fmt for name, fmt in self.formats.items()},
+            self.unquantized,
+            kv_cache,
+            version,
+            self.paths,
         )
 
     def units(self, source: TensorSource) -> list[Unit]:
@@ -80,26 +88,27 @@ class Plan:
         alike: dict[str, list[str]] = {}
         for name, fmt in self.formats.items():
             alike.setdefault(fmt.name, []).append(name)
-        units = [unit for name in self.copied for unit in _passed_on(name, source.info(name))]
+        units = [unit for name in self.copied for unit in _passed_on(name, source.info(name), name in self.as_stored)]
         for label, names in alike.items():
             fmt = FORMATS[label]
             units += [Unit(tuple(group), fmt, _nbytes(source, group)) for group in fusion.groups(names, fmt.sharing)]
         return sorted(units, key=lambda unit: (natural(unit.name), unit.rows))
 
 
-def row_bytes(info: TensorInfo) -> int:
-    """Bytes of a row of a tensor that is passed on, as it is written."""
-    return TensorInfo(passed_on(info).dtype, info.shape[-1:]).nbytes
+def passed_on(info: TensorInfo, as_stored: bool) -> TensorInfo:
+    """As it is written: floating tensors in bf16 unless they stay as stored."""
+    convert = info.dtype.is_floating_point and not as_stored
+    return TensorInfo(torch.bfloat16, info.shape) if convert else info
 
 
-def passed_on(info: TensorInfo) -> TensorInfo:
-    """As it is written: floating tensors in bf16."""
-    return TensorInfo(torch.bfloat16, info.shape) if info.dtype.is_floating_point else info
+def _row_bytes(info: TensorInfo, as_stored: bool) -> int:
+    return TensorInfo(passed_on(info, as_stored).dtype, info.shape[-1:]).nbytes
 
 
-def _passed_on(name: str, info: TensorInfo) -> list[Unit]:
+def _passed_on(name: str, info: TensorInfo, as_stored: bool) -> list[Unit]:
     """Pieces of at most PIECE bytes: an embedding is work for several threads."""
-    rows, step = TensorInfo(torch.uint8, info.shape[:-1]).numel, max(1, PIECE // max(row_bytes(info), 1))
+    rows = TensorInfo(torch.uint8, info.shape[:-1]).numel
+    step = max(1, PIECE // max(_row_bytes(info, as_stored), 1))
     begins = range(0, rows, step) or range(1)
     nbytes = info.nbytes // max(rows, 1)
     return [
@@ -109,6 +118,7 @@ def _passed_on(name: str, info: TensorInfo) -> list[Unit]:
             nbytes * min(step, rows - begin),
             (begin, min(step, rows - begin)),
             part_key(name, i, len(begins)),
+            as_stored,
         )
         for i, begin in enumerate(begins)
     ]
@@ -119,7 +129,8 @@ def parts(units: Sequence[Unit], source: TensorSource) -> dict[str, list[int]]:
     sizes: dict[str, list[int]] = {}
     for unit in units:
         if unit.fmt is None:
-            sizes.setdefault(unit.name, []).append(unit.rows[1] * row_bytes(source.info(unit.name)))
+            nbytes = unit.rows[1] * _row_bytes(source.info(unit.name), unit.as_stored)
+            sizes.setdefault(unit.name, []).append(nbytes)
     return sizes
 
 
@@ -129,32 +140,30 @@ def make_plan(
     exclude: Iterable[str],
     rules: Mapping[str, str] | None = None,
     *,
-    tied: bool,
-    hidden: int = 0,
+    weights: WeightRoles,
 ) -> Plan:
-    """Sort tensors into quantized and kept. `rules`: shell pattern on module names -> format name or `bf16`, the first
-    match wins; `hidden`: features of the model, to tell how stacked experts lie.
+    """Sort tensors into quantized and kept, by what `weights` says they are. `rules`: shell pattern on module names ->
+    format name or `bf16`, the first match wins.
 
     Raises ConfigError for a pattern that matches no module or parts what a runtime fuses, CheckpointError for a shape
     that the format cannot hold.
     """
-    matrices = [name for name in source.names() if _is_matrix(name, source.info(name))]
-    for name in matrices:
-        if name.endswith("gate_up_proj") and len(source.info(name).shape) == 3:
-            stacked_experts.require_inputs_first(name, source.info(name), hidden)
+    roles = {name: role for name, role in weights.roles.items() if name not in weights.repeated}
+    named = {
+        name: Module(role, _aliases(name, role, weights))
+        for name, role in roles.items()
+        if _has_module(name, role, source.info(name))
+    }
     patterns = {**dict.fromkeys(exclude, BF16), **(rules or {})}
-    modules = [fusion.module(name) for name in matrices] + (["lm_head"] if tied else [])
-    _require_matches(patterns, modules)
-    chosen = {name: _chosen(fusion.module(name), patterns, fmt) for name in matrices}
-    formats = {name: own for name, own in chosen.items() if own}
-    for name, own in formats.items():
+    heads = [Module("embedding", (head, HEAD)) for head in weights.tied_heads]
+    towers = _require_matches(patterns, [*named.values(), *heads])
+    chosen = {name: _chosen(module, patterns, fmt, towers) for name, module in named.items()}
+    quantized = {name: own for name, own in chosen.items() if own}
+    for name, own in quantized.items():
         _require_block(name, stacked_experts.as_rows(source.info(name)), own)
-    # a tied lm_head is the embedding: stored once, under the embedding's name
-    copied = [name for name in source.names() if name not in formats and not (tied and name == "lm_head.weight")]
-    unquantized = {fusion.module(name) for name, own in chosen.items() if own is None} | (
-        {"lm_head"} if tied else set()
-    )
-    return Plan(formats, copied, sorted(unquantized))
+    copied = [name for name in source.names() if name not in quantized and name not in weights.repeated]
+    unquantized = {fusion.module(name) for name, own in chosen.items() if own is None} | set(weights.tied_heads)
+    return Plan(quantized, copied, sorted(unquantized), weights.fp32 & set(copied), weights.paths)
 
 
 def outputs(units: Sequence[Unit], source: TensorSource, layout: Layout) -> dict[str, TensorInfo]:
@@ -166,18 +175,18 @@ def outputs(units: Sequence[Unit], source: TensorSource, layout: Layout) -> dict
     return written
 
 
-def places(name: str, unit: Unit, source: TensorSource, layout: Layout) -> Mapping[Role, Place]:
+def places(name: str, unit: Unit, source: TensorSource, layout: Layout) -> Mapping[formats.Role, Place]:
     """Where the values made of one tensor go, by role."""
     info = stacked_experts.as_rows(source.info(name)) if unit.fmt else source.info(name)
     if unit.fmt is None:
-        return {"weight": Place(name, passed_on(info))}
+        return {"weight": Place(name, passed_on(info, unit.as_stored))}
     return layout.places(fusion.module(name), unit.fmt, info)
 
 
-def kv_outputs(source: TensorSource, layout: Layout) -> dict[str, TensorInfo]:
-    """The KV scales of every attention. Raises CheckpointError when keys have no projection of their own to name them
-    by."""
-    keys = [name for name in source.names() if name.endswith(".k_proj.weight")]
+def kv_outputs(weights: WeightRoles, layout: Layout) -> dict[str, TensorInfo]:
+    """The KV scales of every attention of the language model. Raises CheckpointError when keys have no projection of
+    their own to name them by."""
+    keys = [name for name, role in weights.roles.items() if role == "linear" and name.endswith(".k_proj.weight")]
     if not keys:
         raise CheckpointError(
             "quantize.kv_cache", "fp8, but no k_proj in this model", "attention with a k_proj", "use kv_cache=none"
@@ -193,34 +202,59 @@ def attention_of(weights: Iterable[str]) -> str | None:
     return next((fusion.module(name).rpartition(".")[0] for name in weights if name.endswith(".k_proj.weight")), None)
 
 
-def _is_matrix(name: str, info: TensorInfo) -> bool:
-    if not info.dtype.is_floating_point:
+def _has_module(name: str, role: Role, info: TensorInfo) -> bool:
+    """Whether a tensor is the weight of a module that the documents of a quantized checkpoint must name."""
+    if not info.dtype.is_floating_point or len(info.shape) < 2:
         return False
-    if len(info.shape) == 3 and fusion.module(name).rpartition(".")[2] in ("gate_up_proj", "down_proj"):
-        return True  # stacked experts
-    return len(info.shape) == 2 and name.endswith(".weight")
+    return role in (*QUANTIZABLE, "experts_out_first") or (len(info.shape) == 2 and name.endswith(".weight"))
 
 
-def _chosen(module: str, patterns: Mapping[str, str], default: Format) -> Format | None:
-    if any(fnmatchcase(module, never) for never in _NEVER):
+def _aliases(name: str, role: Role, weights: WeightRoles) -> tuple[str, ...]:
+    """Names by which patterns know a module: as stored, as the class has it, `lm_head` for any output projection."""
+    module = fusion.module(name)
+    return tuple(dict.fromkeys((module, weights.path(module), *((HEAD,) if role == "head" else ()))))
+
+
+def _chosen(module: Module, patterns: Mapping[str, str], default: Format, towers: Mapping[str, str]) -> Format | None:
+    if module.role == "tower":
+        rule = next((value for pattern, value in towers.items() if module.matches(pattern)), BF16)
+    elif module.role not in QUANTIZABLE or any(module.matches(gate) for gate in _SMALL_GATES):
         return None
-    rule = next((value for pattern, value in patterns.items() if fnmatchcase(module, pattern)), default.name)
+    else:
+        rule = next((value for pattern, value in patterns.items() if module.matches(pattern)), default.name)
     return None if rule == BF16 else FORMATS[rule]
 
 
-def _require_matches(patterns: Mapping[str, str], modules: Sequence[str]) -> None:
+def _require_matches(patterns: Mapping[str, str], modules: Sequence[Module]) -> dict[str, str]:
+    """Raise ConfigError for a pattern that no module has, or only modules that are always kept. Returns the patterns
+    that name modules of towers alone, which are quantized when they are asked for so.
+
+    A default pattern may match nothing: a model without that module has nothing to keep.
+    """
+    towers = {}
     for pattern, value in patterns.items():
-        if not any(fnmatchcase(module, pattern) for module in modules):
+        roles = {module.role for module in modules if module.matches(pattern)}
+        if not roles and not (value == BF16 and pattern in DEFAULT_EXCLUDE):
             raise ConfigError(
                 "quantize pattern",
                 pattern,
                 "a pattern that matches a module of this model",
-                f"modules are like {modules[0]}" if modules else "look at the model: it has no matrices",
+                f"modules are like {modules[0].aliases[0]}" if modules else "look at the model: it has no matrices",
             )
         if value != BF16 and value not in FORMATS:
             raise ConfigError(
                 f"quantize.rules[{pattern}]", value, f"bf16 or one of {', '.join(FORMATS)}", "mend the rule"
             )
+        if value != BF16 and not roles & {*QUANTIZABLE, "tower"}:
+            raise ConfigError(
+                f"quantize.rules[{pattern}]",
+                f"{value} for modules that are kept: {', '.join(sorted(roles))}",
+                "modules that a runtime multiplies by in a quantized format",
+                "take the rule out",
+            )
+        if roles == {"tower"}:
+            towers[pattern] = value
+    return towers
 
 
 def _require_block(name: str, info: TensorInfo, fmt: Format) -> None:

@@ -41,6 +41,10 @@ class MergedSource:
         below = self._base.recipe(name)
         return MergeRecipe(below.stored, below.name, (*below.updates, self._adapter.product(update)))
 
+    def as_stored(self, name: str) -> TensorInfo | None:
+        """dtype and shape on disk of a tensor that the adapter leaves alone, else None."""
+        return None if name in self.updates else self._base.as_stored(name)
+
     def read(self, name: str) -> torch.Tensor:
         """The merged tensor in bf16; others than floats as stored. Raises CheckpointError when it is not finite."""
         weight = self._base.read(name)

@@ -105,6 +105,9 @@ class WeightSource(TensorSource, Protocol):
     def recipe(self, name: str) -> MergeRecipe:
         """How the tensor comes to be: stored bytes and products to add."""
 
+    def as_stored(self, name: str) -> TensorInfo | None:
+        """dtype and shape on disk of a tensor that is read as it lies there; None: something is merged into it."""
+
 
 @dataclass(frozen=True)
 class _Place:
@@ -191,6 +194,10 @@ class Shards:
     def recipe(self, name: str) -> MergeRecipe:
         """How the tensor comes to be: stored bytes and products to add."""
         return MergeRecipe(self, name, ())
+
+    def as_stored(self, name: str) -> TensorInfo | None:
+        """dtype and shape on disk."""
+        return self.info(name)
 
     def _place(self, name: str) -> _Place:
         if name not in self._places:

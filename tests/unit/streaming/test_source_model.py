@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from slipway.streaming.source_model import Model, hidden_size, is_tied
+from slipway.streaming.source_model import Model
 from slipway.weights.shards import Shards
 from tests.support.pico import pico_model
 
@@ -28,27 +28,7 @@ def test_bytes_are_counted_as_they_are_read(base, tmp_path):
     assert Model(Shards.open(wide), wide, {}).nbytes() == 2 * Model(Shards.open(base), base, {}).nbytes()
 
 
-def test_a_config_that_leaves_the_tie_out_is_read_by_what_is_stored(base):
-    source = Shards.open(base)
-    assert is_tied({}, source) and is_tied({"text_config": {"tie_word_embeddings": True}}, source)
-    assert not is_tied({"tie_word_embeddings": False}, source)
-
-
-def test_a_head_of_its_own_is_not_tied_unless_the_config_says_so(tmp_path):
-    source = Shards.open(pico_model(tmp_path / "untied", tied=False, layers=1))
-    assert not is_tied({}, source) and not is_tied({"text_config": {}}, source)
-    assert is_tied({"tie_word_embeddings": True}, source)
-    assert not is_tied({"tie_word_embeddings": True, "text_config": {"tie_word_embeddings": False}}, source)
-
-
-@pytest.mark.parametrize(
-    "config, width",
-    [
-        ({"hidden_size": 64}, 64),
-        ({"text_config": {"hidden_size": 96}}, 96),
-        ({"hidden_size": 8, "text_config": {"hidden_size": 96}}, 96),
-        ({"n_embd": 32}, 0),
-    ],
-)
-def test_the_width_is_the_text_models(config, width):
-    assert hidden_size(config) == width
+def test_the_weights_are_what_the_class_of_the_config_says(base):
+    weights = Model(Shards.open(base), base, {}).weights()
+    assert weights.class_name == "LlamaForCausalLM" and weights.tied_heads == ("lm_head",)
+    assert weights.roles["model.embed_tokens.weight"] == "embedding"

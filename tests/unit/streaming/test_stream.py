@@ -183,7 +183,7 @@ def large(tmp_path_factory):
     (folder / "model.safetensors").unlink()
     shards = [
         {n: weight.roll(j, 0) for j, n in enumerate(names[i::4])}
-        | ({"model.norm.weight": small["model.norm.weight"]} if not i else {})
+        | ({name: small[name] for name in ("model.norm.weight", "model.embed_tokens.weight")} if not i else {})
         for i in range(4)
     ]
     for i, shard in enumerate(shards, 1):

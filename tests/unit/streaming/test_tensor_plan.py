@@ -1,6 +1,7 @@
 """What becomes of every tensor, from headers alone."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from slipway.quantization.formats import FORMATS
 from slipway.quantization.layouts import LAYOUTS
 from slipway.streaming import tensor_plan
 from slipway.streaming.tensor_plan import Unit, attention_of, kv_outputs, make_plan, outputs, parts
-from slipway.weights.shards import TensorInfo
+from slipway.weights.shards import MergeRecipe, TensorInfo
+from slipway.weights.weight_roles import WeightRoles, weight_roles
 
 LAYOUT = LAYOUTS["modelopt"]
 LAYER = {
@@ -25,7 +27,7 @@ LAYER = {
 
 
 class Headers:
-    """A TensorSource that has no bytes: a plan must not ask for any."""
+    """A WeightSource that has no bytes: a plan must not ask for any."""
 
     def __init__(self, shapes, dtype=torch.bfloat16):
         self.metadata, self.infos = {}, {name: TensorInfo(dtype, shape) for name, shape in shapes.items()}
@@ -39,6 +41,12 @@ class Headers:
     def read(self, name):
         pytest.fail(f"{name} was read")
 
+    def recipe(self, name):
+        return MergeRecipe(self, name, ())
+
+    def as_stored(self, name):
+        return self.info(name)
+
 
 def llama(layers=2, **more):
     shapes = {"model.embed_tokens.weight": (320, 64), "lm_head.weight": (320, 64), "model.norm.weight": (64,)}
@@ -46,8 +54,15 @@ def llama(layers=2, **more):
     return Headers({**shapes, **more})
 
 
-def planned(source, fmt="nvfp4a16", exclude=("lm_head",), rules=None, **how):
-    return make_plan(source, FORMATS[fmt], exclude, rules, **{"tied": False, "hidden": 64, **how})
+def weights_of(source, **more):
+    """As the Llama's class has it, with the roles of `more` (tensor -> role) over it."""
+    weights = weight_roles({"architectures": ["LlamaForCausalLM"]}, source)
+    return replace(weights, roles={**weights.roles, **more})
+
+
+def planned(source, fmt="nvfp4a16", exclude=("lm_head",), rules=None, roles=None, **how):
+    weights = replace(weights_of(source, **(roles or {})), **how)
+    return make_plan(source, FORMATS[fmt], exclude, rules, weights=weights)
 
 
 def test_matrices_are_quantized_and_the_rest_is_passed_on():
@@ -63,23 +78,43 @@ def test_matrices_are_quantized_and_the_rest_is_passed_on():
     assert plan.unquantized == ["lm_head", "model.embed_tokens"]
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        "model.embed_tokens",
-        "transformer.wte",
-        "model.layers.0.mlp.gate",
-        "model.layers.0.mlp.router",
-        "model.layers.0.block_sparse_moe.gate",
-        "model.layers.0.mlp.shared_expert_gate",
-        "model.vision_tower.blocks.0.fc1",
-        "visual.merger.mlp",
-        "mtp.layers.0.mlp.up_proj",
-    ],
-)
-def test_what_no_runtime_wants_quantized_never_is(module):
-    plan = planned(llama(**{f"{module}.weight": (64, 64)}), rules={module: "nvfp4a16"})
-    assert f"{module}.weight" in plan.copied and module in plan.unquantized
+@pytest.mark.parametrize("role", ["embedding", "router", "tower", "mtp", "transposed", "experts_out_first", "unknown"])
+def test_what_no_runtime_multiplies_by_is_kept_by_name(role):
+    source = llama(**{"model.extra.weight": (64, 64)})
+    plan = planned(source, roles={"model.extra.weight": role})
+    assert "model.extra.weight" in plan.copied and "model.extra" in plan.unquantized
+
+
+@pytest.mark.parametrize("role", ["embedding", "router", "mtp", "transposed", "unknown"])
+def test_a_rule_for_what_is_always_kept_is_refused(role):
+    source = llama(**{"model.extra.weight": (64, 64)})
+    with pytest.raises(ConfigError, match=rf"quantize\.rules\[model\.extra\]: fp8 for modules that are kept: {role}"):
+        planned(source, rules={"model.extra": "fp8"}, roles={"model.extra.weight": role})
+
+
+def test_a_tower_is_quantized_when_a_rule_asks_for_it_alone():
+    source, roles = llama(**{"visual.blocks.0.fc1.weight": (64, 64)}), {"visual.blocks.0.fc1.weight": "tower"}
+    assert "visual.blocks.0.fc1.weight" not in planned(source, rules={"*": "fp8"}, roles=roles).formats
+    assert planned(source, rules={"visual.*": "fp8"}, roles=roles).formats["visual.blocks.0.fc1.weight"].name == "fp8"
+
+
+def test_patterns_know_a_module_as_stored_and_as_its_class_has_it_and_any_head():
+    source = llama(**{"odd.output.weight": (320, 64)})
+    roles, paths = {"odd.output.weight": "head"}, {"model.layers.0.mlp.down_proj": "model.text.layers.0.mlp.down_proj"}
+    plan = planned(source, exclude=["lm_head", "model.text.*"], roles=roles, paths=paths)
+    assert {"odd.output", "model.layers.0.mlp.down_proj"} <= set(plan.unquantized)
+    assert "model.layers.1.mlp.down_proj.weight" in plan.formats
+    scheme = plan.scheme("1", kv_cache=False)
+    assert {"model.layers.0.mlp.down_proj", "model.text.layers.0.mlp.down_proj"} <= set(scheme.both(plan.unquantized))
+
+
+def test_what_stays_in_fp32_is_written_as_stored():
+    source = llama()
+    source.infos["model.norm.weight"] = TensorInfo(torch.float32, (64,))
+    units = planned(source, fp32=frozenset({"model.norm.weight"})).units(source)
+    assert [unit.name for unit in units if unit.as_stored] == ["model.norm.weight"]
+    assert outputs(units, source, LAYOUT)["model.norm.weight"] == TensorInfo(torch.float32, (64,))
+    assert parts(units, source)["model.norm.weight"] == [256]
 
 
 def test_the_first_matching_rule_wins_and_exclusions_come_before_rules():
@@ -98,10 +133,17 @@ def test_the_first_matching_rule_wins_and_exclusions_come_before_rules():
 
 
 def test_a_tied_head_is_kept_by_name_and_stored_once():
-    plan = planned(llama(), tied=True)
+    plan = planned(llama(), repeated=frozenset({"lm_head.weight"}), tied_heads=("lm_head",))
     assert "lm_head.weight" not in plan.copied and "lm_head" in plan.unquantized
     with pytest.raises(ConfigError, match="pattern"):
-        planned(Headers({"a.weight": (64, 64)}))
+        planned(Headers({"lm_head.weight": (64, 64)}), exclude=["model.norm"])
+
+
+def test_a_default_pattern_may_match_nothing():
+    source = llama()
+    del source.infos["lm_head.weight"]
+    roles = replace(weight_roles({"model_type": "llama", "tie_word_embeddings": True}, source), tied_heads=())
+    assert make_plan(source, FORMATS["fp8"], ["lm_head"], weights=roles).formats
 
 
 def test_units_are_fused_groups_in_the_order_of_the_checkpoint():
@@ -125,7 +167,8 @@ def test_weights_that_share_nothing_are_units_of_their_own(fmt, sizes):
 def test_large_tensors_are_passed_on_in_pieces_that_make_up_the_whole(monkeypatch):
     monkeypatch.setattr(tensor_plan, "PIECE", 1000 * 128)
     source = Headers({"embed.weight": (2500, 64), "small.weight": (3, 64), "none.weight": (0, 64), "one": ()})
-    units = planned(source, exclude=[], rules={"*": "bf16"}).units(source)
+    weights = WeightRoles(dict.fromkeys(source.names(), "embedding"))
+    units = make_plan(source, FORMATS["fp8"], [], {"*": "bf16"}, weights=weights).units(source)
     pieces = [unit for unit in units if unit.name == "embed.weight"]
     assert [unit.rows for unit in pieces] == [(0, 1000), (1000, 1000), (2000, 500)] and len(
         {unit.key for unit in pieces}
@@ -155,16 +198,18 @@ def test_outputs_are_all_there_is_and_floats_are_bf16(fmt, layout):
 
 
 def test_stacked_experts_are_planned_as_they_lie():
-    source = llama(
-        **{"model.layers.0.mlp.experts.gate_up_proj": (4, 64, 96), "model.layers.0.mlp.experts.down_proj": (4, 48, 64)}
+    gate_up, down = (f"model.layers.0.mlp.experts.{leaf}" for leaf in ("gate_up_proj", "down_proj"))
+    source, stacked = (
+        llama(**{gate_up: (4, 64, 96), down: (4, 48, 64)}),
+        dict.fromkeys((gate_up, down), "experts_in_first"),
     )
-    planned_outputs = outputs(planned(source).units(source), source, LAYOUT)
-    assert planned_outputs["model.layers.0.mlp.experts.gate_up_proj"].shape == (4, 32, 96)
-    assert planned_outputs["model.layers.0.mlp.experts.gate_up_proj_weight_scale"].shape == (4, 4, 96)
-    with pytest.raises(CheckpointError, match=r"gate_up_proj: shape \[4, 96, 64\]; expected \[experts, 64, 2 x"):
-        planned(llama(**{"model.layers.0.mlp.experts.gate_up_proj": (4, 96, 64)}))
+    planned_outputs = outputs(planned(source, roles=stacked).units(source), source, LAYOUT)
+    assert planned_outputs[gate_up].shape == (4, 32, 96)
+    assert planned_outputs[f"{gate_up}_weight_scale"].shape == (4, 4, 96)
     with pytest.raises(CheckpointError, match=r"down_proj: 40 input features; expected a multiple of 16"):
-        planned(llama(**{"model.layers.0.mlp.experts.down_proj": (4, 40, 64)}))
+        planned(llama(**{down: (4, 40, 64)}), roles={down: "experts_in_first"})
+    plan = planned(llama(**{gate_up: (4, 96, 64)}), roles={gate_up: "experts_out_first"})
+    assert gate_up in plan.copied and gate_up in plan.unquantized
 
 
 @pytest.mark.parametrize("fmt, width, block", [("nvfp4", 72, 16), ("mxfp4", 80, 32)])
@@ -184,8 +229,8 @@ def test_patterns_that_match_nothing_and_unknown_formats_are_refused():
         planned(llama(), exclude=["*.dwn_proj"])
     with pytest.raises(ConfigError, match=r"quantize\.rules\[\*\]: int4; expected bf16 or one of nvfp4"):
         planned(llama(), rules={"*": "int4"})
-    with pytest.raises(ConfigError, match=r"quantize pattern: lm_head; .*no matrices"):
-        planned(Headers({"norm.weight": (64,)}))
+    with pytest.raises(ConfigError, match=r"quantize pattern: \*_proj; .*no matrices"):
+        make_plan(Headers({}), FORMATS["fp8"], ["*_proj"], weights=WeightRoles({}))
 
 
 def test_rules_may_not_part_what_a_runtime_fuses():
@@ -198,12 +243,13 @@ def test_rules_may_not_part_what_a_runtime_fuses():
 def test_kv_scales_are_named_by_the_attention():
     assert attention_of(["l.0.mlp.up_proj.weight", "l.0.attn.k_proj.weight"]) == "l.0.attn"
     assert attention_of(["l.0.mixer.in_proj.weight"]) is None
-    assert set(kv_outputs(llama(layers=1), LAYOUT)) == {
+    tower = {"visual.layers.0.k_proj.weight": "tower"}
+    assert set(kv_outputs(weights_of(llama(layers=1), **tower), LAYOUT)) == {
         "model.layers.0.self_attn.k_proj.k_scale",
         "model.layers.0.self_attn.v_proj.v_scale",
     }
     with pytest.raises(CheckpointError, match=r"quantize\.kv_cache: fp8, but no k_proj"):
-        kv_outputs(Headers({"l.0.qkv_proj.weight": (64, 64)}), LAYOUT)
+        kv_outputs(WeightRoles({"l.0.qkv_proj.weight": "linear"}), LAYOUT)
 
 
 def test_a_unit_is_named_by_its_first_weight():

@@ -6,6 +6,7 @@ import torch
 from slipway.errors import CheckpointError
 from slipway.quantization.formats import FORMATS
 from slipway.quantization.layouts import LAYOUTS
+from slipway.streaming.source_model import Model
 from slipway.streaming.tensor_plan import Plan, make_plan
 from slipway.streaming.verify import check_bits
 from slipway.weights.shards import Shards, TensorInfo
@@ -42,6 +43,11 @@ def rows(tmp_path_factory):
     return calibration_rows(tmp_path_factory.mktemp("rows") / "rows.jsonl")
 
 
+def planned(base, fmt):
+    model = Model(Shards.open(base), base, {})
+    return make_plan(model.source, FORMATS[fmt], ["lm_head"], weights=model.weights())
+
+
 @pytest.mark.parametrize(
     "fmt, bits", [("nvfp4a16", 4.5), ("mxfp4", 4.25), ("fp8-dynamic", 8 + 4 / 9), ("nvfp4", 4.5), ("fp8", 8.0)]
 )
@@ -49,7 +55,7 @@ def test_bits_on_disk_are_the_formats(tmp_path, base, rows, fmt, bits):
     out = quantized(
         base, tmp_path / "out", format=fmt, **({"calibration": rows, "kv_cache": "fp8"} if fmt in CALIBRATED else {})
     )
-    plan = make_plan(Shards.open(base), FORMATS[fmt], ["lm_head"], tied=True)
+    plan = planned(base, fmt)
     layout = LAYOUTS["compressed-tensors" if fmt == "mxfp4" else "modelopt"]
     assert check_bits(Shards.open(out), Shards.open(base), plan, layout) == pytest.approx(bits)
 
@@ -57,7 +63,7 @@ def test_bits_on_disk_are_the_formats(tmp_path, base, rows, fmt, bits):
 def test_a_label_that_lies_about_its_bytes_is_caught(tmp_path, base):
     """What went wrong elsewhere: labelled NVFP4, written as FP8."""
     source, layout = Shards.open(base), LAYOUTS["modelopt"]
-    lie, truth = (make_plan(source, FORMATS[fmt], ["lm_head"], tied=True) for fmt in ("nvfp4a16", "fp8-dynamic"))
+    lie, truth = (planned(base, fmt) for fmt in ("nvfp4a16", "fp8-dynamic"))
     written = Shards.open(quantized(base, tmp_path / "out", format="fp8-dynamic"))
     assert check_bits(written, source, truth, layout) == pytest.approx(8.4, abs=0.1)
     with pytest.raises(CheckpointError, match=r"labelled nvfp4a16: 8\.\d+ bits per parameter; expected 4\.5"):
