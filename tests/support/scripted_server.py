@@ -91,7 +91,7 @@ def scripted() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 def bundle(out: Path, *, program: str | None = None, slots: int = 2) -> Path:
     """An engine bundle whose server is this module, or `program`, a script of your own."""
     from slipway.engines.bundle import SERVE, ServeConfig
-    from slipway.engines.fingerprint import cpu_digest  # not above: as a program this file starts in 0.1 s
+    from slipway.system.processor import cpu_digest  # not above: as a program this file starts in 0.1 s
 
     out.mkdir(parents=True, exist_ok=True)
     script = out / "llama-server"

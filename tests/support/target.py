@@ -12,11 +12,11 @@ import psutil
 from slipway.config.deploy import DeployConfig
 from slipway.deployment.releases import Release
 from slipway.engines.bundle import ServeConfig
-from slipway.engines.fingerprint import cpu_digest
 from slipway.store.artifacts import Dataset, Engine, Evaluation, Verdict
 from slipway.store.references import reference_to
 from slipway.store.store import Store, load
 from slipway.system.ports import any_port
+from slipway.system.processor import cpu_digest
 
 # What llama-server does as far as a promotion sees it; the "model" is JSON that says how to behave.
 SERVER = f"""#!{sys.executable} -SE

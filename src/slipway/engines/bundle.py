@@ -13,9 +13,9 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from slipway.config.base import Section
-from slipway.engines.fingerprint import cpu_digest
 from slipway.errors import EngineError
 from slipway.store.artifacts import Engine
+from slipway.system.processor import cpu_digest
 
 SERVE = "serve.json"
 

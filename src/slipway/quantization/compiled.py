@@ -1,5 +1,8 @@
 """One source of the arithmetic, run eagerly or compiled, with the same bytes.
 
+On a CPU the merge and NVFP4, which most passes are made of, have loops of our own (`weights.merge_kernel`,
+`nvfp4_kernel`), each used only where it gives the eager bytes. For the rest, and where those loops cannot be had:
+
 `torch.compile` turns the functions of `fp4`, `formats` and `lora` into C++ for the CPU and Triton for the GPU. Three
 options keep the bits: casts to bf16 really round (`emulate_precision_casts`), division is IEEE's, and no subnormal is
 flushed. On a CPU the wrapper is C++ too, because that one releases the GIL: worker threads then run side by side.
@@ -8,8 +11,6 @@ flushed. On a CPU the wrapper is C++ too, because that one releases the GIL: wor
 from __future__ import annotations
 
 import functools
-import os
-import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -17,6 +18,11 @@ from typing import Any, Literal, TypeVar, cast
 
 import torch
 import torch.fx.experimental._config
+
+from slipway.quantization.formats import Nvfp4
+from slipway.quantization.nvfp4_kernel import nvfp4_kernel
+from slipway.system.native_code import compiler
+from slipway.weights.merge_kernel import MergeKernel, merge_kernel
 
 Mode = Literal["auto", "on", "off"]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -47,7 +53,16 @@ class Kernels:
         self.turn: AbstractContextManager[Any] = threading.Lock() if device.type == "cuda" else nullcontext()
 
     def __call__(self, function: F) -> F:
-        return _compile(function, self._device.type) if self.compiled else function
+        if not self.compiled:
+            return function
+        if self._device.type == "cpu" and getattr(function, "__func__", None) is Nvfp4.encode:
+            ours = nvfp4_kernel()
+            return _compile(function, "cpu") if ours is None else cast(F, ours)
+        return _compile(function, self._device.type)
+
+    def merge(self) -> MergeKernel | None:
+        """The compiled merge of bands for one thread; None where torch's operations, eager or compiled, make it."""
+        return merge_kernel() if self.compiled and self._device.type == "cpu" else None
 
     def try_out(self, function: Callable[..., Any], tensors: Sequence[torch.Tensor]) -> None:
         """Compile `function` and run it on copies of `tensors`. From then on everything runs eagerly when torch cannot
@@ -80,7 +95,7 @@ def _raw(tensor: torch.Tensor) -> torch.Tensor:
 
 def _missing_compiler(device: torch.device) -> str | None:
     """What `torch.compile` needs here and does not find."""
-    if device.type == "cpu" and not any(shutil.which(cxx) for cxx in (os.environ.get("CXX", "g++"), "clang++")):
+    if device.type == "cpu" and compiler() is None:
         return "C++ compiler (g++ or clang++)"
     if device.type == "cuda":
         from torch.utils._triton import has_triton  # `import torch` alone does not bring this module

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from slipway.config.engine import EngineConfig
 from slipway.engines.bundle import SERVE, ServeConfig
 from slipway.engines.chat_client import ChatClient
-from slipway.engines.fingerprint import cpu_digest, engine_fingerprint
+from slipway.engines.fingerprint import engine_fingerprint
 from slipway.engines.llamacpp.build import Build, ensure_build
 from slipway.engines.llamacpp.convert import convert
 from slipway.engines.server import serving
@@ -24,6 +24,7 @@ from slipway.errors import EngineError
 from slipway.pipeline.workspace import Workspace
 from slipway.store.artifacts import Checkpoint, Engine, Quantized
 from slipway.system.files import write_atomic
+from slipway.system.processor import cpu_digest
 
 if TYPE_CHECKING:
     from slipway.config.load import Config

@@ -5,7 +5,8 @@
     together:    sha256 over (module, its digest), sorted, for every module of slipway that is reached
 
 Reached is what an import statement names anywhere in a file: at its top, in a function, relative, under TYPE_CHECKING;
-the packages above a module, whose `__init__` runs with it; and a string that names a module (`python -m
+the packages above a module, whose `__init__` runs with it; C++ beside a module, of its name, which it compiles; and a
+string that names a module (`python -m
 slipway.stages.x`). What imports in a way that cannot be followed here is refused. The sections of the config are left
 out: the key holds their values.
 
@@ -78,7 +79,7 @@ def code_digest(*modules: str, without: tuple[str, ...] = (), root: Path = ROOT)
     here.
     """
     reach = reached(*modules, without=without, root=root)
-    return sha256_bytes(canonical([(name, _read(name, root).digest) for name in reach]))
+    return sha256_bytes(canonical([(name, _read(name, root).digest, *_native(name, root)) for name in reach]))
 
 
 @functools.cache
@@ -93,6 +94,15 @@ def reached(*modules: str, without: tuple[str, ...] = (), root: Path = ROOT) -> 
         pending += _packages_above(name)
         pending += [target for one in _read(name, root).imports if (target := _target(one, name, root)) is not None]
     return tuple(sorted(names))
+
+
+def _native(name: str, root: Path) -> list[str]:
+    """sha256 of the C++ beside a module, without comments (`//` to the end of a line) and layout; nothing without
+    one."""
+    file = root.joinpath(*name.split(".")).with_suffix(".cpp")
+    if not file.is_file():
+        return []
+    return [sha256_bytes(" ".join(re.sub(r"//.*", "", file.read_text(encoding="utf-8")).split()).encode())]
 
 
 def source_file(name: str, root: Path = ROOT) -> Path:

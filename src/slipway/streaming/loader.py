@@ -17,7 +17,7 @@ import torch
 from slipway.errors import CheckpointError
 from slipway.quantization.compiled import Kernels
 from slipway.weights.rounded_merge import Factors, Open, add_product, settle, still_open
-from slipway.weights.shards import MergeRecipe, TensorInfo, WeightSource, require_finite
+from slipway.weights.shards import LowRank, MergeRecipe, TensorInfo, WeightSource, require_finite
 
 # Weights a band. On a CPU 1 MB of bf16 and its fp32 product stay in the shared cache, and calling BLAS, compiled code
 # and NumPy costs a fifth of the band's time (bands half or twice as large merge more slowly); 32 MB keeps PCIe busy.
@@ -66,7 +66,9 @@ class Loader:
 
     def __init__(self, source: WeightSource, device: torch.device, kernels: Kernels) -> None:
         self._source, self._device = source, device
-        self._add, self._largest, self._turn = kernels(add_product), kernels(largest), kernels.turn
+        self._turn, self._fused = kernels.turn, kernels.merge()
+        self._add = kernels(add_product) if self._fused is None else add_product
+        self._largest = kernels(largest) if self._fused is None else self._fused.largest
         self._arena, self._used = torch.empty(0, dtype=torch.uint8), 0
         self._band_buffer = torch.empty(0, dtype=torch.uint8)
         self._low = torch.empty(0, dtype=torch.bfloat16, device=device)  # a band merged at the lower end of its error
@@ -122,8 +124,11 @@ class Loader:
         if self._last is None or self._last[0] != name:
             recipe = self._source.recipe(name)
             with self._turn:
-                self._last = name, recipe, [Factors.of(update, self._device) for update in recipe.updates]
+                self._last = name, recipe, [self._factors(update) for update in recipe.updates]
         return self._last[1:]
+
+    def _factors(self, update: LowRank) -> Factors:
+        return Factors.of(update, self._device) if self._fused is None else self._fused.factors(update)
 
     def bands(self, name: str, rows: tuple[int, int]) -> list[tuple[int, int]]:
         """(first row, rows) of the bands of a run of a tensor's rows; one empty band if there are none."""
@@ -179,16 +184,27 @@ class Loader:
                 if stored is not target:
                     target.copy_(stored)
                 return self._largest(target)
-        low = self._lower(target.shape)
+        still: list[Open] = []
         for i, factors in enumerate(updates):
             if i:
-                settle(target, begin, updates[i - 1], [opens.pop()])
+                if still:
+                    settle(target, begin, updates[i - 1], still)
                 stored = target.clone()
-            with self._turn:
-                bound = factors.bound[begin : begin + target.shape[0]]
-                amax = self._add(stored, self._multiply(factors, begin, target.shape), bound, target, low)
-            opens.append(still_open(stored, target, low, begin))  # out of turn: on a GPU this waits for the band
+            amax, still = self._merge(stored, factors, begin, target)
+        opens += still
         return amax
+
+    def _merge(
+        self, stored: torch.Tensor, factors: Factors, begin: int, target: torch.Tensor
+    ) -> tuple[torch.Tensor, list[Open]]:
+        """target = bf16(stored + product), but for what is returned as open; with the largest magnitude of target."""
+        if self._fused is not None:
+            return self._fused.add(stored, factors, begin, target)
+        low = self._lower(target.shape)
+        with self._turn:
+            bound = factors.bound[begin : begin + target.shape[0]]
+            amax = self._add(stored, self._multiply(factors, begin, target.shape), bound, target, low)
+        return amax, [still_open(stored, target, low, begin)]  # out of turn: on a GPU this waits for the band
 
     def _settle(
         self, rows: torch.Tensor, first_row: int, updates: list[Factors], opens: list[Open], amaxes: list[torch.Tensor]

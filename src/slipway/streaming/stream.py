@@ -95,10 +95,9 @@ def warm_up(pass_: Pass, units: Iterable[Unit]) -> None:
     bound = torch.full((96,), 1e-3, device=pass_.device)
     if pass_.device.type != "cpu":  # as `rounded_merge.Factors` makes them there
         product, bound = product.double(), bound.double()
-    trials: list[tuple[Callable[..., Any], list[torch.Tensor]]] = [
-        (largest, [band]),
-        (add_product, [band, product, bound, band.clone(), band.clone()]),
-    ]
+    trials: list[tuple[Callable[..., Any], list[torch.Tensor]]] = []
+    if pass_.kernels.merge() is None:
+        trials += [(largest, [band]), (add_product, [band, product, bound, band.clone(), band.clone()])]
     trials += [(fmt.encode, [band, scale]) for fmt in formats]
 
     def try_all() -> None:

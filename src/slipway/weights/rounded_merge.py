@@ -54,14 +54,21 @@ class Factors:
     bound: torch.Tensor
 
     @classmethod
-    def of(cls, update: LowRank, device: torch.device, *, wide: bool | None = None) -> Factors:
-        """Factors on `device` of an update on the CPU. `wide`: products stay fp64; None: where the device is no CPU."""
+    def of(
+        cls, update: LowRank, device: torch.device, *, wide: bool | None = None, narrow: bool | None = None
+    ) -> Factors:
+        """Factors on `device` of an update on the CPU.
+
+        `wide`: products stay fp64; None: where the device is no CPU. `narrow`: products are made in fp32 by IEEE
+        operations; None: for small ranks, where a product is measured to be fp32's.
+        """
         wide = device.type != "cpu" if wide is None else wide
         rank, columns = update.a.shape
         a, b = update.a.to(device), update.b.to(device).double() * update.scaling
         # squares of fp32 values neither overflow nor vanish in fp64; `vector_norm` of columns takes 20 times as long
         row, column = b.square().sum(1).sqrt(), a.double().square_().sum(0).amax().sqrt()
-        narrow = not wide and rank < _LARGE_RANK and _is_fp32(rank, columns, device)
+        if narrow is None:
+            narrow = not wide and rank < _LARGE_RANK and _is_fp32(rank, columns, device)
         # r of the sum; 1 each of s * B or of the product rounded to fp32, and of the two additions of the bound
         roundings = (rank if narrow or wide else 0) + 4
         relative = roundings * (_U64 if wide else _U32) * row * column

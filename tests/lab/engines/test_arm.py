@@ -11,9 +11,9 @@ import pytest
 
 from slipway.config.engine import EngineConfig
 from slipway.config.store import StoreConfig
-from slipway.engines import fingerprint
 from slipway.engines.llamacpp.build import extract, find_tools, flags
 from slipway.engines.llamacpp.cpu_flags import cpu_arguments
+from slipway.system import processor
 from slipway.system.packages import download
 from slipway.system.progress import Progress
 
@@ -47,7 +47,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def become(cpuinfo: str) -> None:
         (tmp_path / "cpuinfo").write_text(cpuinfo)
-        monkeypatch.setattr(fingerprint, "CPUINFO", tmp_path / "cpuinfo")
+        monkeypatch.setattr(processor, "CPUINFO", tmp_path / "cpuinfo")
         monkeypatch.setattr(platform, "machine", lambda: "aarch64")
 
     return become

@@ -16,11 +16,10 @@ from slipway.config.deploy import DeployConfig
 from slipway.config.engine import EngineConfig
 from slipway.config.load import Config
 from slipway.config.store import StoreConfig
-from slipway.engines import fingerprint
 from slipway.engines.llamacpp.build import build_id, find_tools
 from slipway.ops import doctor
 from slipway.ops.doctor import Check, check
-from slipway.system import installed
+from slipway.system import installed, processor
 
 
 @pytest.fixture
@@ -158,7 +157,7 @@ def test_a_compiler_older_than_an_arm_core_is_named(tmp_path: Path, monkeypatch:
     compiler.write_text('#!/bin/sh\ncase "$*" in *+dotprod*|*+fp16*) exit 0 ;; *) exit 1 ;; esac\n')
     compiler.chmod(0o755)
     (tmp_path / "cpuinfo").write_text("Features : fp asimd asimdhp asimddp i8mm sve sve2\nCPU part : 0xd85\n")
-    monkeypatch.setattr(fingerprint, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(processor, "CPUINFO", tmp_path / "cpuinfo")
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     assert doctor.instructions(str(compiler)) == []
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")

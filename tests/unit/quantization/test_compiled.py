@@ -1,6 +1,7 @@
 """Eager or compiled, and why; that the bytes are the same is shown in tests/flow/test_formats.py and
 test_compiled.py."""
 
+import shutil
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import torch
 
 from slipway.quantization import compiled
 from slipway.quantization.compiled import WORTH_COMPILING, Kernels
+from slipway.quantization.formats import FORMATS
 
 CPU = torch.device("cpu")
 
@@ -20,15 +22,32 @@ def test_a_small_model_is_not_compiled_unless_asked():
 
 @pytest.mark.parametrize("mode, nbytes", [("on", 0), ("auto", WORTH_COMPILING)])
 def test_without_a_compiler_it_runs_eagerly_and_says_so(monkeypatch, mode, nbytes):
-    monkeypatch.setattr(compiled.shutil, "which", lambda _: None)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
     kernels = Kernels(CPU, mode, nbytes)
     assert not kernels.compiled and kernels.why == "eager: no C++ compiler (g++ or clang++)"
 
 
 @pytest.mark.parametrize("mode, nbytes", [("on", 0), ("auto", WORTH_COMPILING)])
 def test_with_one_it_compiles(monkeypatch, mode, nbytes):
-    monkeypatch.setattr(compiled.shutil, "which", lambda name: f"/bin/{name}" if name == "clang++" else None)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}" if name == "clang++" else None)
     assert (Kernels(CPU, mode, nbytes).compiled, Kernels(CPU, mode, nbytes).why) == (True, "compiled")
+
+
+@pytest.mark.skipif(compiled.compiler() is None, reason="needs a C++ compiler")
+def test_on_a_cpu_the_merge_and_nvfp4_are_loops_of_our_own(monkeypatch):
+    monkeypatch.setattr(compiled, "_compile", lambda *_: pytest.fail("torch's compiler, which takes seconds to load"))
+    kernels, weight = Kernels(CPU, "on", 0), torch.randn(4, 32).to(torch.bfloat16)
+    assert kernels.merge() is not None
+    encoded = kernels(FORMATS["nvfp4a16"].encode)(weight, torch.tensor(0.01))
+    assert torch.equal(encoded["weight"], FORMATS["nvfp4a16"].encode(weight, torch.tensor(0.01))["weight"])
+    assert Kernels(CPU, "off", 0).merge() is None
+
+
+def test_without_those_loops_torch_compiles(monkeypatch):
+    monkeypatch.setattr(compiled, "nvfp4_kernel", lambda: None)
+    monkeypatch.setattr(compiled, "_compile", lambda function, device: (function, device))
+    encode = FORMATS["nvfp4"].encode
+    assert Kernels(CPU, "on", 0)(encode) == (encode, "cpu")
 
 
 def test_eager_is_the_function_itself():

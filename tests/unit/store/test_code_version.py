@@ -275,3 +275,22 @@ def test_the_digest_is_the_same_on_every_python(package):
 
 def test_the_root_is_the_package_that_runs():
     assert (ROOT / "store/code_version.py").samefile(code_version.__file__)
+
+
+def test_the_cpp_beside_a_module_counts_but_for_comments_and_layout(package):
+    root = package({"a.py": "x = 1\n", "a.cpp": "int f(int x) { return x; }  // identity\n", "b.cpp": "int g();\n"})
+    first = digest(root, "a")
+    (root / "a.cpp").write_text("// the identity\nint f(int x)\n{ return x; }\n")
+    assert digest(root, "a") == first
+    (root / "b.cpp").write_text("int h();\n")  # no module of that name is reached
+    assert digest(root, "a") == first
+    (root / "a.cpp").write_text("int f(int x) { return x + 1; }\n")
+    assert digest(root, "a") != first
+    (root / "a.cpp").unlink()
+    assert digest(root, "a") != first
+
+
+def test_the_loops_of_the_merge_and_of_nvfp4_are_part_of_what_quantizes():
+    reach = reached(*stage_spec("quantize").code)
+    sources = [name for name in reach if ROOT.joinpath(*name.split(".")).with_suffix(".cpp").is_file()]
+    assert sources == ["quantization.nvfp4_kernel", "weights.merge_kernel"]

@@ -15,14 +15,21 @@ from slipway.weights.shards import LowRank, MergeRecipe, Shards
 from tests.support.pico import pico_adapter, pico_model
 
 CPU = torch.device("cpu")
-EAGER = Kernels(CPU, "off", 0)
+KERNELS = {mode: Kernels(CPU, mode, 0) for mode in ("off", "on")}
+MODE = ["off"]
 NAME = "model.layers.0.mlp.up_proj.weight"
 
 
 def load(source, nbytes=0):
-    loaded = Loader(source, CPU, EAGER)
+    loaded = Loader(source, CPU, KERNELS[MODE[0]])
     loaded.begin(nbytes)
     return loaded
+
+
+@pytest.fixture(autouse=True, params=KERNELS)
+def mode(request):
+    """Bands merged by torch's operations, and by the compiled loop."""
+    MODE[0] = request.param
 
 
 @pytest.fixture
@@ -95,7 +102,7 @@ def test_a_replaced_tensor_is_the_adapters(tmp_path, base):
 
 
 def test_memory_is_used_again_and_given_back_above_a_share(base):
-    loaded = Loader(base, CPU, EAGER)
+    loaded = Loader(base, CPU, KERNELS[MODE[0]])
     loaded.begin(base.info(NAME).nbytes)
     first = loaded.load(NAME).weight
     loaded.end(share=1e9)

@@ -23,12 +23,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slipway.config.engine import EngineConfig
-from slipway.engines.fingerprint import compiler_version, cpu_digest
 from slipway.engines.llamacpp.cpu_flags import cpu_arguments
 from slipway.errors import EngineError, ResourceError
 from slipway.system.files import canonical, disk_full_is_named, fsync_tree, sha256_bytes, write_atomic
 from slipway.system.locks import FOREVER, locked
 from slipway.system.packages import download
+from slipway.system.processor import compiler_version, cpu_digest
 from slipway.system.progress import Progress
 
 _BUILD = ("-DCMAKE_BUILD_TYPE=Release", "-DBUILD_SHARED_LIBS=OFF", "-DCMAKE_EXE_LINKER_FLAGS=-s")

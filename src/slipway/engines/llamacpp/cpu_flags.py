@@ -15,7 +15,7 @@ import functools
 import platform
 import subprocess
 
-from slipway.engines.fingerprint import cpu_features
+from slipway.system.processor import cpu_features
 
 # As Linux names it in `Features` -> as compilers do. What ggml has kernels for, in the order in which they are written.
 ARM_FEATURES = {

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from slipway.engines import fingerprint
 from slipway.engines.llamacpp.build import flags
 from slipway.engines.llamacpp.cpu_flags import arm_architecture, cpu_arguments, unknown_to
+from slipway.system import processor
 
 SPARK = (
     "Features\t: fp asimd fphp asimdhp asimdrdm asimddp sve asimdfhm sve2 svei8mm svebf16 i8mm bf16\nCPU part\t: "
@@ -35,7 +35,7 @@ def compiler(folder: Path, *known: str) -> str:
 def machine(tmp_path, monkeypatch):
     def become(name: str, cpuinfo: str) -> None:
         (tmp_path / "cpuinfo").write_text(cpuinfo)
-        monkeypatch.setattr(fingerprint, "CPUINFO", tmp_path / "cpuinfo")
+        monkeypatch.setattr(processor, "CPUINFO", tmp_path / "cpuinfo")
         monkeypatch.setattr(platform, "machine", lambda: name)
 
     return become
