@@ -56,9 +56,10 @@ class Kernels:
         if not self.compiled:
             return function
         if self._device.type == "cpu" and getattr(function, "__func__", None) is Nvfp4.encode:
-            ours = nvfp4_kernel()
-            return _compile(function, "cpu") if ours is None else cast(F, ours)
-        return _compile(function, self._device.type)
+            if (ours := nvfp4_kernel()) is not None:
+                return cast(F, ours)
+        compiled: F = _compile(function, self._device.type)
+        return compiled
 
     def merge(self) -> MergeKernel | None:
         """The compiled merge of bands for one thread; None where torch's operations, eager or compiled, make it."""
