@@ -55,9 +55,9 @@ class Kernels:
     def __call__(self, function: F) -> F:
         if not self.compiled:
             return function
-        if self._device.type == "cpu" and getattr(function, "__func__", None) is Nvfp4.encode:
-            if (ours := nvfp4_kernel()) is not None:
-                return cast(F, ours)
+        is_nvfp4 = getattr(function, "__func__", None) is Nvfp4.encode
+        if self._device.type == "cpu" and is_nvfp4 and (ours := nvfp4_kernel()) is not None:
+            return cast(F, ours)
         compiled: F = _compile(function, self._device.type)
         return compiled
 
