@@ -8,21 +8,23 @@ import sys
 from pathlib import Path
 
 from slipway.config.data import DataConfig
-from slipway.data.dvc_lock import locked_stage
+from slipway.data.dvc_lock import locked_stage_name
 from slipway.errors import DataError, StageError
 from tasks.provenance import ROOT
 
 
 def reproduce(config: DataConfig) -> bool:
-    """Run `dvc repro` when `data.raw` is a file that `dvc.yaml` makes; False for a user's own data.
+    """Run `dvc repro` of the stage that makes `data.raw` and those after it; False for a user's own data, which no
+    stage of `dvc.yaml` makes.
 
     Raises DataError when a DVC stage fails, StageError when another dvc command holds the repository.
     """
-    if locked_stage(ROOT, ROOT / config.raw) is None:
+    stage = locked_stage_name(ROOT, ROOT / config.raw)
+    if stage is None:
         return False
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # dvc.yaml says `python`
     done = subprocess.run(
-        [sys.executable, "-m", "dvc", "repro"],
+        [sys.executable, "-m", "dvc", "repro", "--downstream", stage],
         cwd=ROOT,
         env={**os.environ, **_without_git(), "PATH": path},
         capture_output=True,

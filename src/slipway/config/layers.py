@@ -1,5 +1,5 @@
 """Files of `conf/`: one YAML mapping each. A layer fills one section; a preset (`conf/presets/NAME.yaml`) chooses
-layers."""
+layers. A layer may choose others too, under its key `with`: data choose the gate that fits their task."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from slipway.errors import ConfigError
 from slipway.system.nearest import did_you_mean, nearest
 
 PRESETS = "presets"
+WITH = "with"  # not `layers`, which a model has
 _SHOWN_CHARS = 200
 
 
@@ -84,9 +85,33 @@ def preset(conf: Path, name: str, sections: Collection[str]) -> dict[str, str]:
     return choices(doc.get("layers"), str(path), sections)
 
 
+def companions(conf: Path, layers: Mapping[str, str], sections: Collection[str]) -> dict[str, str]:
+    """The layers that these layers choose for other sections. Raises ConfigError when two choose for one section, or
+    when a chosen one chooses in turn."""
+    chosen: dict[str, str] = {}
+    for name in layers.values():
+        for section, other in _chosen_by(conf, name, sections).items():
+            if chosen.setdefault(section, other) != other:
+                raise ConfigError(
+                    f"`with` in {name}",
+                    f"{section}: {other}",
+                    f"{chosen[section]} as another layer chooses",
+                    "drop one",
+                )
+            if _chosen_by(conf, other, sections):
+                raise ConfigError(f"`with` in {name}", other, "a layer that chooses no others", "name all of them here")
+    return chosen
+
+
+def _chosen_by(conf: Path, name: str, sections: Collection[str]) -> dict[str, str]:
+    path = conf / f"{name}.yaml"
+    return choices(read_mapping(path).get(WITH), str(path), sections)
+
+
 def read_layers(conf: Path, layers: Mapping[str, str]) -> list[dict[str, Any]]:
-    """One document a chosen layer: its section with the file's mapping."""
-    return [{section: read_mapping(conf / f"{name}.yaml")} for section, name in layers.items()]
+    """One document a chosen layer: its section with the file's mapping, without the layers that it chooses."""
+    documents = [(section, read_mapping(conf / f"{name}.yaml")) for section, name in layers.items()]
+    return [{section: {key: v for key, v in doc.items() if key != WITH}} for section, doc in documents]
 
 
 def _absent(path: Path) -> ConfigError:

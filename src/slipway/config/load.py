@@ -2,9 +2,10 @@
 
 Layers, later wins: `conf/base.yaml` over the files that its `layers:` section names (one per section), a document of
 values (parameters of a run through Prefect), then `key=value` overrides (`train.lr=3.0e-4
-layers.quantize=formats/fp8`). `layers` may also name a preset, a file that chooses several layers (`layers=smoke`).
-Unknown keys are errors. PyYAML reads `2e-4` as text: write `2.0e-4`. A layer `data` describes one raw file: with
-another `data.raw` and no layer chosen for it (`layers.data`), the keys of the layer do not apply.
+layers.quantize=formats/fp8`). `layers` may also name a preset, a file that chooses several layers (`layers=smoke`), and
+a layer may choose others. Unknown keys are errors. PyYAML reads `2e-4` as text: write `2.0e-4`. A layer `data`
+describes one raw file: with another `data.raw` and no layer chosen for it (`layers.data`), the keys of the layer do not
+apply.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from slipway.config.engine import EngineConfig
 from slipway.config.evaluate import EvaluateConfig
 from slipway.config.gate import GateConfig
 from slipway.config.image import ImageConfig
-from slipway.config.layers import choices, preset, read_layers, read_mapping, reason
+from slipway.config.layers import choices, companions, preset, read_layers, read_mapping, reason
 from slipway.config.merge import MergeConfig
 from slipway.config.model import ModelConfig
 from slipway.config.overrides import parse_overrides, without_cleared
@@ -97,10 +98,12 @@ def load_config(
     )
     layers = choices(base.pop("layers", None), str(conf / "base.yaml"), sections)
     chosen = parameters.pop("layers", None)
+    by_preset: dict[str, str] = {}
     for name in [*([chosen] if isinstance(chosen, str) else []), *words.presets]:
-        layers |= preset(conf, name, sections)
+        by_preset |= preset(conf, name, sections)
     named = {} if isinstance(chosen, str) else choices(chosen, "the parameters", sections)
     named |= choices(words.values.pop("layers", None), "the overrides", sections)
+    layers |= companions(conf, layers | by_preset | named, sections) | by_preset
     described = read_layers(conf, layers | named)
     if "data" not in named:
         described = [doc for doc in described if not _of_other_data(doc, parameters, words.values)]

@@ -19,14 +19,23 @@ LOCK = "dvc.lock"
 
 def locked_stage(root: Path, out: Path) -> dict[str, Any] | None:
     """The stage of `dvc.lock` that makes `out`, or None."""
+    return _locked(root, out)[1]
+
+
+def locked_stage_name(root: Path, out: Path) -> str | None:
+    """The name of the stage of `dvc.lock` that makes `out`, or None."""
+    return _locked(root, out)[0]
+
+
+def _locked(root: Path, out: Path) -> tuple[str, dict[str, Any]] | tuple[None, None]:
     file = root / LOCK
     if not file.exists():
-        return None
+        return None, None
     try:
-        stages = yaml.safe_load(file.read_text(encoding="utf-8"))["stages"].values()
-        return next(
-            (s for s in stages if any((root / o["path"]).resolve() == out.resolve() for o in s.get("outs", ()))), None
-        )
+        for name, stage in yaml.safe_load(file.read_text(encoding="utf-8"))["stages"].items():
+            if any((root / o["path"]).resolve() == out.resolve() for o in stage.get("outs", ())):
+                return name, stage
+        return None, None
     except (yaml.YAMLError, KeyError, TypeError, AttributeError) as err:
         raise DataError(
             f"{file}", f"unreadable: {type(err).__name__}", "the file that DVC writes", "restore it with git"

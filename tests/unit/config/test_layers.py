@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from slipway.config.layers import choices, preset, read_layers, read_mapping
+from slipway.config.layers import choices, companions, preset, read_layers, read_mapping
 from slipway.config.load import load_config
 from slipway.errors import ConfigError
 
@@ -127,6 +127,31 @@ def test_a_preset_chooses_layers_and_words_win_over_it(tmp_path):
     assert (mixed.train.rank, mixed.train.alpha) == (6, 8)
     assert load_config(folder, ["layers=quick", "layers.train=train/other"]).train.rank == 2
     assert load_config(folder, given={"layers": "quick", "train": {"alpha": 3}}).train.alpha == 3
+
+
+def test_a_layer_chooses_others_and_whoever_chooses_by_name_wins(tmp_path):
+    folder = conf(tmp_path, "rank: 4\n", "layers: {train: train/mine, gate: gates/base}")
+    for name, text in {
+        "data/own": "with: {gate: gates/own}\nname: own\nraw: own.jsonl",
+        "gates/own": "confidence: 0.9",
+        "gates/base": "confidence: 0.8",
+        "presets/quick": "layers: {data: data/own, gate: gates/base}",
+    }.items():
+        (folder / f"{name}.yaml").parent.mkdir(exist_ok=True)
+        (folder / f"{name}.yaml").write_text(text + "\n")
+    assert companions(folder, {"data": "data/own"}, ["data", "gate"]) == {"gate": "gates/own"}
+    assert load_config(folder).gate.confidence == 0.8
+    assert load_config(folder, ["layers.data=data/own"]).gate.confidence == 0.9
+    assert load_config(folder, ["layers.data=data/own", "layers.gate=gates/base"]).gate.confidence == 0.8
+    assert load_config(folder, ["layers=quick"]).gate.confidence == 0.8
+    assert load_config(folder, given={"layers": {"data": "data/own"}}).gate.confidence == 0.9
+    (folder / "gates/own.yaml").write_text("with: {train: train/mine}\n")
+    with pytest.raises(ConfigError, match=r"`with` in data/own: gates/own; expected a layer that chooses no others"):
+        load_config(folder, ["layers.data=data/own"])
+    (folder / "train/mine.yaml").write_text("with: {gate: gates/base}\n")
+    (folder / "gates/own.yaml").write_text("confidence: 0.9\n")
+    with pytest.raises(ConfigError, match=r"gate: gates/own; expected gates/base as another layer chooses"):
+        load_config(folder, ["layers.data=data/own"])
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from slipway.data.dvc_lock import digest_now, locked_digest, locked_stage
+from slipway.data.dvc_lock import digest_now, locked_digest, locked_stage, locked_stage_name
 from slipway.errors import DataError
 from tests.support.world import ROOT
 
@@ -62,3 +62,11 @@ def test_the_lock_of_this_project_names_the_modules_of_the_data_room():
     paths = [dep["path"] for dep in stage["deps"]]
     assert "src/slipway/data/split.py" in paths
     assert [path for path in paths if path.startswith("src/") and not (ROOT / path).is_file()] == []
+
+
+def test_the_stage_of_a_file_is_known_by_name(tmp_path):
+    (tmp_path / "dvc.lock").write_text(LOCK)
+    assert locked_stage_name(tmp_path, tmp_path / "data" / "splits") == "splits"
+    assert locked_stage_name(tmp_path, tmp_path / "data" / "raw") is None
+    assert locked_stage_name(tmp_path / "none", tmp_path / "data") is None
+    assert locked_stage_name(ROOT, ROOT / "data/raw/languages.jsonl") == "languages"
