@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from slipway.config.base import Section
+from slipway.config.base import Section, born
 
 ATTENTION_PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj"]
 
@@ -72,6 +72,9 @@ class TrainConfig(Section):
         18,
         ge=1,
         description="CPU: adapt only this many layers, counted from the top; lower ones run without gradients.",
+    )
+    learn: Annotated[Literal["all", "last"], born("last")] = Field(
+        "last", description="Answers of a conversation that are learnt: every one, or the last; both trainers."
     )
     epochs: float = Field(1.0, gt=0, description="Passes over the training split.")
     max_steps: int | None = Field(None, ge=1, description="Stop after this many optimizer steps; null: epochs decide.")

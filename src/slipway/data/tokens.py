@@ -1,19 +1,21 @@
-"""Lengths of rows as the model will read them: its own chat template and tokenizer."""
+"""Rows as the model will read them: its own chat template and tokenizer, and their lengths."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from transformers import AutoTokenizer
 
+from slipway.data.chat_template import ChatTemplate
 from slipway.data.rows import Row
 from slipway.errors import CheckpointError
 
 
-def token_lengths(rows: Sequence[Row], model: Path) -> list[int]:
-    """Tokens of each row, chat template included. Raises CheckpointError when the model directory has no tokenizer or
-    no template."""
+def chat_template(model: Path) -> ChatTemplate:
+    """The chat template, tokenizer and stop tokens of a model directory. Raises CheckpointError when it has no
+    tokenizer or no template."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(model), local_files_only=True)
     except (OSError, ValueError) as err:
@@ -30,5 +32,23 @@ def token_lengths(rows: Sequence[Row], model: Path) -> list[int]:
             "an instruct model",
             "use one, or add chat_template.jinja to the directory",
         )
-    texts = [tokenizer.apply_chat_template(row["messages"], tools=row.get("tools"), tokenize=False) for row in rows]
-    return [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]] if texts else []
+    return ChatTemplate.of(tokenizer, stop_ids(model))
+
+
+def stop_ids(model: Path) -> list[int]:
+    """Token ids at which generation stops: `eos_token_id` of generation_config.json, else of config.json, a number or
+    a list."""
+    for name in ("generation_config.json", "config.json"):
+        file = model / name
+        ids = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id") if file.is_file() else None
+        if ids is not None:
+            return [one for one in (ids if isinstance(ids, list) else [ids]) if isinstance(one, int)]
+    return []
+
+
+def token_lengths(rows: Sequence[Row], model: Path) -> list[int]:
+    """Tokens of each row, chat template included. Raises what `chat_template` raises, and RowProblem for a row that the
+    template refuses."""
+    template = chat_template(model)
+    texts = [template.render(row["messages"], row.get("tools"), prompt=False) for row in rows]
+    return [len(ids) for ids in template.encode(texts)]

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
     from slipway.config.load import Config
+    from slipway.data.labels import LabelledRow
     from slipway.training.loop import Loop
-    from slipway.training.packing import Example
 
 OUTPUT = Adapter
 
@@ -39,25 +39,25 @@ def train_cpu(base: Checkpoint, data: Dataset, params: TrainConfig, space: Works
     Resumes from the last complete checkpoint in `space.work`; the result equals an uninterrupted run's, bit for bit.
     """
     import torch
-    from transformers import AutoTokenizer
 
+    from slipway.data.labels import learnable_rows
+    from slipway.data.tokens import chat_template
     from slipway.training.loop import Checkpoints, Loop, Schedule
     from slipway.training.lora_model import load_model
-    from slipway.training.packing import tokenize
 
     torch.set_num_threads(params.threads or len(os.sched_getaffinity(0)))
     torch.manual_seed(params.seed)
     directory = str(base.path)
-    tokenizer = AutoTokenizer.from_pretrained(directory)
-    rows = tokenize(read_rows(data.path / "train.jsonl"), tokenizer, params.pack_length)
-    held_out = tokenize(read_rows(data.path / "val.jsonl"), tokenizer, params.pack_length)
+    template = chat_template(base.path)
+    sources = (read_rows(data.path / f"{name}.jsonl", empty_ok=True) for name in ("train", "val"))
+    rows, held_out = (learnable_rows(source, template, params.learn, params.pack_length) for source in sources)
     schedule = Schedule.plan(rows, params)
     space.progress.note(
         f"{len(rows)} rows, {schedule.tokens} tokens a run, {schedule.packed} of them computed: rows of a pack share "
         f"what they begin with; {schedule.steps} steps, {params.method}"
     )
     model = load_model(directory, params)
-    loop = Loop(model, rows, schedule, params, pad=tokenizer.pad_token_id or 0)
+    loop = Loop(model, rows, schedule, params, pad=template.tokenizer.pad_token_id or 0)
     started = time.monotonic()
     loop.run(Checkpoints(space.work / "checkpoints", params.keep_checkpoints), space.progress)
     _save(model, loop, base, space)
@@ -77,7 +77,7 @@ def _save(model: PeftModel, loop: Loop, base: Checkpoint, space: Workspace) -> N
     )
 
 
-def _summarise(model: PeftModel, loop: Loop, held_out: list[Example], space: Workspace, seconds: float) -> None:
+def _summarise(model: PeftModel, loop: Loop, held_out: list[LabelledRow], space: Workspace, seconds: float) -> None:
     from slipway.training.loop import mean_loss
 
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)

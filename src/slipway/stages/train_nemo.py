@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from slipway.training.nemo.run_recipe import RunRecipe
 
 OUTPUT = Adapter
-# The recipe and the count of its steps decide the adapter; runners, logs and attempts carry it out, and days of
-# training are not thrown away because one of those was mended. Left out of what the two reach: modules that only
+# The recipe, the labels and the count of its steps decide the adapter; runners, logs and attempts carry it out, and
+# days of training are not thrown away because one of those was mended. Left out of what they reach: modules that only
 # refuse.
-CODE = ("training.nemo.recipe", "training.nemo.steps")
-CODE_WITHOUT = ("errors", "training.nemo.schema")
+CODE = ("training.nemo.recipe", "training.nemo.steps", "training.nemo.labelled_rows", "data.labels", "data.tokens")
+CODE_WITHOUT = ("errors", "training.nemo.schema", "data.problems", "data.text_checks", "data.rows")
 
 
 def params_of(config: Config) -> NemoTrainParams:

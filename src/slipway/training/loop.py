@@ -21,10 +21,11 @@ from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from torch.nn.functional import cross_entropy
 
 from slipway.config.train import TrainConfig
+from slipway.data.labels import LabelledRow
 from slipway.errors import ConfigError, DataError
 from slipway.system.files import fsync_tree, write_atomic
 from slipway.system.progress import Progress
-from slipway.training.packing import IGNORE, Batch, Example, collate, pack, packed_tokens
+from slipway.training.packing import IGNORE, Batch, collate, pack, packed_tokens
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Schedule:
         return len(self.micros)
 
     @staticmethod
-    def packs(rows: Sequence[Example], params: TrainConfig) -> list[list[int]]:
+    def packs(rows: Sequence[LabelledRow], params: TrainConfig) -> list[list[int]]:
         """All packs of all epochs, in order; a fractional last epoch takes the first packs of one more shuffle."""
         packs: list[list[int]] = []
         for epoch in range(math.ceil(params.epochs)):
@@ -55,7 +56,7 @@ class Schedule:
         return packs
 
     @classmethod
-    def plan(cls, rows: Sequence[Example], params: TrainConfig) -> Schedule:
+    def plan(cls, rows: Sequence[LabelledRow], params: TrainConfig) -> Schedule:
         """The schedule of a whole run, cut at `train.max_steps`. Raises DataError for no rows, ConfigError when
         `max_steps` is more than the epochs hold."""
         if not rows:
@@ -115,7 +116,9 @@ class Loop:
     entry a step: step, loss, lr, grad_norm, tokens, label_tokens, tokens_per_s.
     """
 
-    def __init__(self, model: Any, rows: Sequence[Example], schedule: Schedule, params: TrainConfig, pad: int) -> None:
+    def __init__(
+        self, model: Any, rows: Sequence[LabelledRow], schedule: Schedule, params: TrainConfig, pad: int
+    ) -> None:
         self.model, self.rows, self.schedule, self.params, self.pad = model, rows, schedule, params, pad
         self.trainable = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.trainable, lr=params.lr, weight_decay=params.weight_decay, fused=True)
@@ -218,7 +221,7 @@ def summed_loss(model: Any, batch: Batch) -> torch.Tensor:
 
 
 @torch.no_grad()
-def mean_loss(model: Any, rows: Sequence[Example], length: int, pad: int) -> float:
+def mean_loss(model: Any, rows: Sequence[LabelledRow], length: int, pad: int) -> float:
     """Cross entropy per completion token over `rows`, in packs of `length` tokens. Leaves the model in evaluation
     mode."""
     model.eval()

@@ -5,9 +5,8 @@ the documents without those tokens, end to end. Positions of each document go on
 the attention mask is causal, block-diagonal, and open to the shared beginning, so a packed document computes exactly
 what it would compute alone: causal attention makes a token's hidden state a function of the tokens before it, which are
 the same for all. Gradients through the shared tokens add up. A document's last token is left out, as nothing is
-predicted from it. Labels are the next token where that token belongs to the document's completion (the last assistant
-message and its end-of-turn), else IGNORE. Shared-prefix packing: Hydragen (arXiv:2402.05099) for decoding; here for
-training.
+predicted from it. Labels are the next token where the row's labels (`data.labels`) have it learnt, else IGNORE.
+Shared-prefix packing: Hydragen (arXiv:2402.05099) for decoding; here for training.
 """
 
 from __future__ import annotations
@@ -15,37 +14,13 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
-from slipway.errors import DataError
+from slipway.data.labels import LabelledRow
 
 IGNORE = -100
 _PADDING, _SHARED = -1, -2  # in place of a document's number
-
-
-@dataclass(frozen=True)
-class Example:
-    """One row as tokens; `tokens[completion:]` is what the model learns to write."""
-
-    tokens: list[int]
-    completion: int
-
-    @property
-    def label_tokens(self) -> int:
-        """Tokens of the completion, end of turn included."""
-        return len(self.tokens) - self.completion
-
-    @property
-    def inputs(self) -> list[int]:
-        """The tokens from which something is predicted: all but the last."""
-        return self.tokens[:-1]
-
-    @property
-    def shareable(self) -> int:
-        """How many first tokens other documents may share: those that predict no token of the completion."""
-        return self.completion - 1
 
 
 @dataclass(frozen=True)
@@ -60,56 +35,20 @@ class Batch:
     label_tokens: int
 
 
-def tokenize(rows: Sequence[dict[str, Any]], tokenizer: Any, longest: int) -> list[Example]:
-    """Chat rows as token ids by the model's chat template; `longest` is the tokens of a pack.
-
-    The completion is what follows the prompt with its generation header. Raises DataError for a row longer than a pack,
-    and for one whose prompt is not a prefix of it.
-    """
-    examples = []
-    for row in rows:
-        # Tokenized twice, not cut by text: only so is it known that the template appends, and that no token spans the
-        # cut
-        prompt = _ids(tokenizer, row["messages"][:-1], add_generation_prompt=True)
-        whole = _ids(tokenizer, row["messages"], add_generation_prompt=False)
-        if whole[: len(prompt)] != prompt or len(whole) == len(prompt):
-            raise DataError(
-                f"row {row.get('id')}",
-                "its prompt's tokens are not a prefix of the whole row's",
-                "a chat template that appends",
-                "use another template",
-            )
-        if len(whole) > longest:
-            raise DataError(
-                f"row {row.get('id')}",
-                f"{len(whole)} tokens",
-                f"at most train.pack_length={longest}",
-                "raise train.pack_length or shorten the row",
-            )
-        examples.append(Example(whole, len(prompt)))
-    return examples
-
-
-def _ids(tokenizer: Any, messages: list[dict[str, str]], *, add_generation_prompt: bool) -> list[int]:
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return ids
-
-
 @dataclass
 class _Pack:
     """A pack while it is filled: its documents, how many first tokens they share, the inputs of all counted whole."""
 
     members: list[int]
-    first: Example
+    first: LabelledRow
     shared: int
     inputs: int
 
-    def width(self, example: Example, shared: int) -> int:
+    def width(self, example: LabelledRow, shared: int) -> int:
         """Tokens the pack has with `example` in it, when all share the first `shared` tokens."""
         return self.inputs + len(example.inputs) - len(self.members) * shared
 
-    def takes(self, index: int, example: Example, length: int) -> bool:
+    def takes(self, index: int, example: LabelledRow, length: int) -> bool:
         """Put the example in if the pack then has at most `length` tokens."""
         most = min(self.shared, example.shareable)
         if self.width(example, most) > length:
@@ -122,7 +61,7 @@ class _Pack:
         return True
 
 
-def pack(examples: Sequence[Example], length: int, seed: int) -> list[list[int]]:
+def pack(examples: Sequence[LabelledRow], length: int, seed: int) -> list[list[int]]:
     """Shuffle by `seed`, then put each example into the first pack that has room for it: at most `length` tokens, what
     its documents share counted once.
 
@@ -138,7 +77,7 @@ def pack(examples: Sequence[Example], length: int, seed: int) -> list[list[int]]
     return [opened.members for opened in packs]
 
 
-def shared_beginning(documents: Sequence[Example]) -> int:
+def shared_beginning(documents: Sequence[LabelledRow]) -> int:
     """How many first tokens the documents of a pack have in common and predict no label from; 0 for one document."""
     if len(documents) == 1:
         return 0
@@ -151,13 +90,13 @@ def _common(one: Sequence[int], other: Sequence[int], most: int) -> int:
     return next((i for i in range(most) if one[i] != other[i]), most)
 
 
-def packed_tokens(documents: Sequence[Example]) -> int:
+def packed_tokens(documents: Sequence[LabelledRow]) -> int:
     """Tokens that one pack of these documents has."""
     shared = shared_beginning(documents)
     return shared + sum(len(d.inputs) - shared for d in documents)
 
 
-def collate(packs: Sequence[Sequence[Example]], pad: int) -> Batch:
+def collate(packs: Sequence[Sequence[LabelledRow]], pad: int) -> Batch:
     """Lay B packs side by side, padded with `pad` to the longest, and build their attention mask, positions and
     labels."""
     width = max(packed_tokens(p) for p in packs)
@@ -175,8 +114,8 @@ def collate(packs: Sequence[Sequence[Example]], pad: int) -> Batch:
             ids[row, at : at + n] = torch.tensor(example.inputs[shared:])
             positions[row, at : at + n] = torch.arange(shared, shared + n)
             documents[row, at : at + n] = number
-            # A label is the next token: the prompt's last position learns the completion's first token
-            labels[row, at + n - example.label_tokens : at + n] = torch.tensor(example.tokens[example.completion :])
+            # A label is the next token: the prompt's last position learns the answer's first token
+            labels[row, at : at + n] = torch.tensor(example.labels(IGNORE)[shared + 1 :])
             at += n
     members = [e for p in packs for e in p]
     return Batch(

@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from slipway.config.merge import MergeConfig
+from slipway.data.labels import learnable_rows
 from slipway.data.rows import read_rows
+from slipway.data.tokens import chat_template
 from slipway.pipeline.workspace import Workspace
 from slipway.stages.merge import merge
 from slipway.stages.train_nemo import train_nemo
@@ -26,7 +28,6 @@ from slipway.store.store import Store
 from slipway.system.progress import Progress
 from slipway.system.tail import Tail
 from slipway.training.loop import mean_loss
-from slipway.training.packing import tokenize
 from slipway.weights.checkpoint import materialize
 from tests.support.nemo import dataset_of, pico_params, wait_for
 from tests.support.pico import pico_model
@@ -124,8 +125,8 @@ def test_our_count_of_steps_is_nemos(lora, qlora):
 
 
 def test_its_loss_is_on_the_tokens_that_our_own_trainer_learns(lora):
-    tokenizer = AutoTokenizer.from_pretrained(lora.inputs["base"].path)
-    rows = tokenize(read_rows(lora.inputs["data"].path / "train.jsonl"), tokenizer, 512)
+    template = chat_template(lora.inputs["base"].path)
+    rows = learnable_rows(read_rows(lora.inputs["data"].path / "train.jsonl"), template, "last", 512)
     assert sum(x["num_label_tokens"] for x in lora.lines()[:3]) == sum(r.label_tokens for r in rows)
 
 
@@ -195,8 +196,8 @@ def loss_of(directory, trained):
             return self.model
 
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, attn_implementation="sdpa")
-    tokenizer = AutoTokenizer.from_pretrained(directory)
-    rows = tokenize(read_rows(trained.inputs["data"].path / "val.jsonl"), tokenizer, 512)
+    template = chat_template(directory)
+    rows = learnable_rows(read_rows(trained.inputs["data"].path / "val.jsonl"), template, "last", 512)
     return mean_loss(Plain(model), rows, 512, 0)
 
 

@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from transformers import AutoTokenizer
 
+from slipway.data.labels import learnable_rows
+from slipway.data.tokens import chat_template
 from slipway.training.nemo.recipe import to_yaml
 from slipway.training.nemo.request import resolve_recipe
 from slipway.training.nemo.steps import count_packs
-from slipway.training.packing import tokenize
 from tests.support.pico import pico_model
 
 CONF = Path("conf")
@@ -58,7 +58,7 @@ def upstream(nemo_lab, tmp_path_factory):
     env = {**os.environ, **nemo_lab, "HF_HUB_OFFLINE": "1"}
     ran = subprocess.run(script, env=env, capture_output=True, text=True, timeout=120)
     assert ran.returncode == 0, ran.stderr[-2000:]
-    return json.loads(ran.stdout.strip().splitlines()[-1]), AutoTokenizer.from_pretrained(root / "model")
+    return json.loads(ran.stdout.strip().splitlines()[-1]), chat_template(root / "model")
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -79,10 +79,14 @@ def test_a_bare_module_name_adapts_nothing(upstream):
 
 
 def test_both_trainers_learn_the_same_tokens(upstream):
-    report, tokenizer = upstream
-    ours = tokenize(ROWS, tokenizer, 2048)
-    assert [s["inputs"] for s in report["samples"]] == [example.tokens[:-1] for example in ours]
-    assert [s["learnt"] for s in report["samples"]] == [example.tokens[example.completion :] for example in ours]
+    """Upstream's own dataset, for recipes that are run by hand: it goes on to the line feed after the end of turn."""
+    report, template = upstream
+    ours = learnable_rows(ROWS, template, "last", 2048)
+    assert [s["inputs"] for s in report["samples"]] == [example.tokens for example in ours]
+    assert [s["learnt"][:-1] for s in report["samples"]] == [
+        [token for start, end in example.spans for token in example.tokens[start:end]] for example in ours
+    ]
+    assert {template.tokenizer.decode(s["learnt"][-1:]) for s in report["samples"]} == {"\n"}
 
 
 def test_packs_are_counted_as_upstream_makes_them(upstream):

@@ -129,5 +129,5 @@ def test_bad_input_is_refused_before_any_training(inputs, tmp_path):
         train_cpu(*inputs, PARAMS.model_copy(update={"upper_layers": 9}), space(tmp_path / "a"))
     with pytest.raises(ConfigError, match=r"train.max_steps: 9999; expected at most"):
         train_cpu(*inputs, PARAMS.model_copy(update={"max_steps": 9999}), space(tmp_path / "b"))
-    with pytest.raises(DataError, match=r"tokens; expected at most train.pack_length=32"):
+    with pytest.raises(DataError, match=r"more tokens than the trainer.s sequence: 61 tokens, train.pack_length=32"):
         train_cpu(*inputs, PARAMS.model_copy(update={"pack_length": 32}), space(tmp_path / "c"))

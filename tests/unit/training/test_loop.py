@@ -5,14 +5,15 @@ import math
 
 import pytest
 import torch
-from transformers import AutoTokenizer
 
 from slipway.config.train import TrainConfig
+from slipway.data.labels import LabelledRow, learnable_rows
+from slipway.data.tokens import chat_template
 from slipway.errors import ConfigError, DataError
 from slipway.system.progress import Progress
 from slipway.training.loop import Checkpoints, Loop, Schedule, learning_rate, mean_loss, summed_loss
 from slipway.training.lora_model import load_model
-from slipway.training.packing import Example, collate, tokenize
+from slipway.training.packing import collate
 from tests.support.pico import pico_model
 
 PARAMS = TrainConfig(method="lora", rank=2, alpha=4, upper_layers=2, pack_length=128, threads=1, epochs=1, accumulate=2)
@@ -20,7 +21,7 @@ PARAMS = TrainConfig(method="lora", rank=2, alpha=4, upper_layers=2, pack_length
 
 def examples(*lengths):
     """Examples that begin each with another token, so that a pack of them shares nothing."""
-    return [Example(list(range(i, i + n)), n // 2) for i, n in enumerate(lengths, start=3)]
+    return [LabelledRow(list(range(i, i + n)), ((n // 2, n),)) for i, n in enumerate(lengths, start=3)]
 
 
 @pytest.fixture(scope="module")
@@ -37,15 +38,16 @@ def trained(tmp_path_factory):
         }
         for i in range(8)
     ]
-    tokenizer = AutoTokenizer.from_pretrained(str(directory))
-    return load_model(str(directory), PARAMS), tokenize(rows, tokenizer, PARAMS.pack_length)
+    return load_model(str(directory), PARAMS), learnable_rows(
+        rows, chat_template(directory), "last", PARAMS.pack_length
+    )
 
 
 def reference_loss(model, example):
     """Cross entropies of one document alone, by log-sum-exp in float64 over the logits of every position."""
     with torch.no_grad():
         logits = model(input_ids=torch.tensor([example.tokens]), use_cache=False).logits[0].double()
-    picked = range(example.completion, len(example.tokens))
+    picked = range(*example.spans[0])
     return sum((torch.logsumexp(logits[i - 1], 0) - logits[i - 1][example.tokens[i]]).item() for i in picked)
 
 
@@ -150,7 +152,7 @@ def test_the_gradient_of_packed_documents_is_the_sum_of_each_alone(trained):
 
 def test_the_mean_loss_is_per_completion_token(trained):
     model, rows = trained
-    tokens = sum(len(row.tokens) - row.completion for row in rows)
+    tokens = sum(row.label_tokens for row in rows)
     expected = sum(reference_loss(model, row) for row in rows) / tokens
     assert mean_loss(model, rows, PARAMS.pack_length, 0) == pytest.approx(expected, rel=1e-5)
 

@@ -1,10 +1,10 @@
 """The one container, Slurm job or process that runs NVIDIA's own entry point on a rendered recipe.
 
-    work/job/       recipe.yaml, start.py, preflight.json      /job, read-only
+    work/job/       recipe.yaml, start.py, preflight.json,     /job, read-only
+                    labelled_rows.py, rows/{train,val}/
     work/ckpt/      checkpoints and training.jsonl             /ckpt
     work/log.txt    the job's output
     base model      the checkpoint artifact                    /models/<name>, read-only
-    data            the dataset artifact                       /data, read-only
 
 Without a container the job sees the same files at their own paths.
 """
@@ -22,11 +22,13 @@ from slipway.planning.training_memory import adapter_parameters
 from slipway.runners.base import OFFLINE, Job, Mount
 from slipway.store.artifacts import Checkpoint, Dataset
 from slipway.system.files import write_atomic
+from slipway.training.nemo.labelled_rows import TOKENS
 from slipway.training.nemo.params import STOP_S, NemoTrainParams
 from slipway.training.nemo.recipe import RecipePaths
 from slipway.weights.external import SOURCE
 
 RECIPE, START, PREFLIGHT = "recipe.yaml", "start.py", "preflight.json"
+ROWS, READER_FILE = "rows", "labelled_rows.py"
 # Output by the line, so that steps show when they are made; tokenizers' own threads do not survive a fork.
 QUIET = {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
 # Bytes of a checkpoint per trained parameter: the weight and two moments of AdamW, in fp32.
@@ -56,11 +58,12 @@ class JobFiles:
         """Model, data and checkpoints as the job sees them, which is how the recipe names them."""
         inside = self.params.target.in_container
         model = f"/models/{self.params.model.name}" if inside else str(self.base.path)
-        data = "/data" if inside else str(self.data.path)
+        job = "/job" if inside else str(self.job)
         checkpoints = "/ckpt" if inside else str(self.checkpoints)
         held_out = self.data.path / "val.jsonl"
         validated = held_out.exists() and held_out.stat().st_size > 0
-        return RecipePaths(model, f"{data}/train.jsonl", f"{data}/val.jsonl" if validated else None, checkpoints)
+        train, validation = (f"{job}/{ROWS}/{name}" for name in ("train", "val"))
+        return RecipePaths(model, train, validation if validated else None, checkpoints, f"{job}/{READER_FILE}")
 
     def mounts(self) -> tuple[Mount, ...]:
         """What a container must see, and where; nothing without a container. Only the checkpoints may be written."""
@@ -69,7 +72,6 @@ class JobFiles:
         return (
             Mount(self.base.path, f"/models/{self.params.model.name}"),
             *(Mount(folder, str(folder)) for folder in linked_folders(self.base.path)),
-            Mount(self.data.path, "/data"),
             Mount(self.job, "/job"),
             Mount(self.checkpoints, "/ckpt", read_only=False),
         )
@@ -88,7 +90,7 @@ def linked_folders(base: Path) -> list[Path]:
 
 
 def write_job(files: JobFiles, recipe: str) -> Job:
-    """Write recipe, launcher and preflight into the job's folder and return the job that runs them.
+    """Write recipe, launcher, preflight and the rows' reader into the job's folder and return the job that runs them.
 
     The job's name holds the stage's key, so the next process that runs this stage adopts a job that still runs.
     """
@@ -96,9 +98,9 @@ def write_job(files: JobFiles, recipe: str) -> Job:
     for folder in (files.job, files.checkpoints):
         folder.mkdir(parents=True, exist_ok=True)
     write_atomic(files.job / RECIPE, recipe)
-    write_atomic(
-        files.job / START, resources.files("slipway.training.nemo").joinpath("launcher.py").read_text(encoding="utf-8")
-    )
+    for name, module in ((START, "launcher.py"), (READER_FILE, "labelled_rows.py")):
+        source = resources.files("slipway.training.nemo").joinpath(module).read_text(encoding="utf-8")
+        write_atomic(files.job / name, source)
     write_atomic(files.job / PREFLIGHT, json.dumps(_preflight(files)) + "\n")
     inside = params.target.in_container
     folder_in_job = "/job" if inside else str(files.job)
@@ -125,6 +127,6 @@ def _preflight(files: JobFiles) -> dict[str, object]:
     needed = keep * CHECKPOINT_BYTES * adapter_parameters(params.model, params.train)
     return {
         "gpus": params.target.gpus,
-        "read": [f"{paths.model}/config.json", paths.train],
+        "read": [f"{paths.model}/config.json", f"{paths.train}/{TOKENS}"],
         "write": {"checkpoints": paths.checkpoints, "free_bytes": int(needed)},
     }

@@ -25,18 +25,20 @@ LOSSES: dict[str, Doc] = {
     "fused_linear": {"_target_": "nemo_automodel.components.loss.linear_ce.FusedLinearCrossEntropy"},
     "chunked": {"_target_": "nemo_automodel.components.loss.chunked_ce.ChunkedCrossEntropy"},
 }
+READER = "LabelledRows"  # of `labelled_rows`, which is copied into the job
 CHECKPOINTING: dict[str, bool | str] = {"none": False, "selective": "selective", "full": True}
 
 
 @dataclass(frozen=True)
 class RecipePaths:
     """Model directory, data files and checkpoint directory, as the job sees them. `validation` is None where there is
-    none."""
+    none. With `reader`, the file of `labelled_rows`, data are folders that it reads; without, chat JSONL files."""
 
     model: str
     train: str
     validation: str | None
     checkpoints: str
+    reader: str | None = None
 
 
 def container_paths(name: str) -> RecipePaths:
@@ -63,8 +65,8 @@ def render(
         **({"quantization": _nf4()} if params.method == "qlora" else {}),
         "distributed": _distributed(params),
         "loss_fn": dict(LOSSES[params.loss]),
-        "dataset": _chat(params, paths.train),
-        **({"validation_dataset": _chat(params, paths.validation)} if paths.validation else {}),
+        "dataset": _data(params, paths.train, paths.reader),
+        **({"validation_dataset": _data(params, paths.validation, paths.reader)} if paths.validation else {}),
         **({"packed_sequence": _packing(params)} if params.packing != "none" else {}),
         "dataloader": {**_loader(), "shuffle": True, "num_workers": 0},
         **({"validation_dataloader": _loader()} if paths.validation else {}),
@@ -173,16 +175,19 @@ def _distributed(params: TrainConfig) -> Doc:
     }
 
 
-def _chat(params: TrainConfig, path: str) -> Doc:
-    """Loss on the last answer and its end of turn only, the embedded trainer's objective: upstream would also train on
-    earlier answers, which the data hold as given, and on the role header, which the template writes."""
+def _data(params: TrainConfig, path: str, reader: str | None) -> Doc:
+    """Rows labelled already, where Slipway runs the job. For a recipe that is run by hand upstream's own dataset comes
+    nearest: without its two masks it would train on earlier answers and on the role header, which the template writes.
+    """
+    if reader:
+        return {"_target_": f"{reader}:{READER}", "folder": path}
     return {
         "_target_": "nemo_automodel.components.datasets.llm.ChatDataset",
         "path_or_dataset_id": path,
         "seq_length": params.pack_length,
         "truncation": params.truncate,
         "mask_generation_prompt": True,
-        "mask_history": True,
+        "mask_history": params.learn == "last",
     }
 
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from slipway.config.train import TrainConfig
+from slipway.data.chat_template import ChatTemplate
+from slipway.data.labels import LabelledRow, learnable_rows
 from slipway.data.rows import read_rows
-from slipway.data.tokens import token_lengths
+from slipway.data.tokens import chat_template
 from slipway.errors import DataError
 from slipway.planning.model_shape import check_shape
 from slipway.planning.parallelism import parallelism
-from slipway.training.nemo.job import JobFiles
+from slipway.training.nemo.job import ROWS, JobFiles
+from slipway.training.nemo.labelled_rows import IGNORED, write_labelled
 from slipway.training.nemo.params import NemoTrainParams
 from slipway.training.nemo.recipe import render, to_yaml
 from slipway.training.nemo.rules import DataFacts, check_rules
@@ -33,21 +36,36 @@ class RunRecipe:
 
 
 def run_recipe(files: JobFiles) -> RunRecipe:
-    """Count the run's steps on its training rows and render the recipe that makes exactly these.
+    """Label the training and validation rows into the job's folder, count the run's steps on them, and render the
+    recipe that makes exactly these.
 
-    Raises ConfigError for a recipe that cannot run or would train wrongly, DataError when the rows make less than one
-    sequence for every data-parallel GPU.
+    Raises ConfigError for a recipe that cannot run or would train wrongly, DataError for a row that cannot be learnt or
+    is longer than a pack, and when the rows make less than one sequence for every data-parallel GPU.
     """
     params = files.params
     check_shape(params.model, files.base.path)
-    lengths = token_lengths(read_rows(files.data.path / "train.jsonl"), files.base.path)
+    check_rules(params.model, params.train, params.target, None)
+    template = chat_template(files.base.path)
+    rows = _labelled(files, "train", template)
+    _labelled(files, "val", template)
+    lengths = [len(row.tokens) for row in rows]
     sequences = count_sequences(params.train, lengths)
-    facts = DataFacts(len(lengths), max(lengths), sum(lengths), sequences=sequences)
+    learnt = sum(row.label_tokens for row in rows)
+    facts = DataFacts(len(lengths), max(lengths, default=0), sum(lengths), learnt, sequences)
     check_rules(params.model, params.train, params.target, facts)
     steps = run_steps(params, sequences)
     document = render(params.model, params.train, params.target, files.paths(), steps=steps)
     check_recipe(document)
     return RunRecipe(to_yaml(document), len(lengths), sum(lengths), steps)
+
+
+def _labelled(files: JobFiles, name: str, template: ChatTemplate) -> list[LabelledRow]:
+    """The rows of a split with their labels, written where the job reads them; no file, no rows."""
+    file, train = files.data.path / f"{name}.jsonl", files.params.train
+    source = read_rows(file, empty_ok=True) if file.exists() else []
+    rows = learnable_rows(source, template, train.learn, train.pack_length, truncate=train.truncate)
+    write_labelled(files.job / ROWS / name, ((row.tokens, row.labels(IGNORED)) for row in rows))
+    return rows
 
 
 def count_sequences(params: TrainConfig, lengths: list[int]) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import Any
@@ -62,7 +63,7 @@ def _variant(name: str, section: Doc, rule: Doc) -> dict[str, Any]:
     """Keys that one strategy, class or loss has of its own."""
     if "by" not in rule:
         return {}
-    chosen = str(section.get(rule["by"], rule.get("default", ""))).rsplit(".", 1)[-1]
+    chosen = re.split(r"[.:]", str(section.get(rule["by"], rule.get("default", ""))))[-1]
     variants: dict[str, dict[str, Any]] = rule["variants"]
     if chosen not in variants:
         raise _unknown(

@@ -13,6 +13,7 @@ keep their start. Plain SGD needs larger steps than AdamW: the recipe's learning
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +56,13 @@ def _header(file: Path) -> dict[str, Any]:
 
 def _matches(module: str, pattern: str) -> bool:
     return fnmatch.fnmatch(module, pattern) or module.rpartition(".")[2] == pattern
+
+
+def read_labelled(folder: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The same of rows that were labelled already: a token counts as the byte of its id modulo 256."""
+    tokens, labels, offsets = (np.load(Path(folder) / f"{name}.npy") for name in ("tokens", "labels", "offsets"))
+    rows = [slice(start, end) for start, end in itertools.pairwise(offsets)]
+    return [((tokens[row] % 256).astype(np.uint8), labels[row] >= 0) for row in rows]
 
 
 def read_samples(path: str) -> list[tuple[np.ndarray, np.ndarray]]:

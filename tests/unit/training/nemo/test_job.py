@@ -17,14 +17,14 @@ def test_a_container_finds_everything_at_fixed_places(files, tmp_path):
     assert (job.name, job.processes, job.stop_s) == ("slipway-train_nemo-abc", 2, STOP_S)
     assert {m.target: m.source for m in job.mounts if not m.read_only} == {"/ckpt": one.checkpoints}
     seen = {m.target: m.source for m in job.mounts if m.read_only}
-    assert {k: seen[k] for k in ("/models/pico", "/data", "/job")} == {
+    assert {k: seen[k] for k in ("/models/pico", "/job")} == {
         "/models/pico": one.base.path,
-        "/data": one.data.path,
         "/job": one.job,
     }
     assert job.env["HF_HUB_OFFLINE"] == "1" and job.labels["slipway.stage"] == "train_nemo"
     assert (one.job / "recipe.yaml").read_text() == "the recipe"
-    assert one.paths().model == "/models/pico" and one.paths().train == "/data/train.jsonl"
+    assert one.paths().model == "/models/pico" and one.paths().train == "/job/rows/train"
+    assert (one.job / "labelled_rows.py").is_file() and one.paths().reader == "/job/labelled_rows.py"
 
 
 def test_a_model_kept_by_reference_is_mounted_at_every_hop_of_its_links(files, tmp_path):
@@ -44,12 +44,12 @@ def test_the_preflight_asks_for_room_for_every_checkpoint_kept(files):
     one = files(gpus=1, keep_checkpoints=3)
     write_job(one, "")
     wants = json.loads((one.job / "preflight.json").read_text())
-    assert wants["gpus"] == 1 and wants["read"][1].endswith("train.jsonl")
+    assert wants["gpus"] == 1 and wants["read"][1].endswith("rows/train/tokens.npy")
     assert wants["write"]["free_bytes"] == 5 * 12 * adapter_parameters(one.params.model, one.params.train)
 
 
 def test_no_validation_rows_no_validation(files):
     one = files()
-    assert one.paths().validation.endswith("val.jsonl")
+    assert one.paths().validation.endswith("/job/rows/val")
     (one.data.path / "val.jsonl").write_text("")
     assert one.paths().validation is None

@@ -4,8 +4,12 @@ import pytest
 import yaml
 
 from slipway.config.target import TargetConfig
+from slipway.data.labels import learnable_rows
+from slipway.data.rows import read_rows
+from slipway.data.tokens import chat_template
 from slipway.errors import ConfigError, DataError
 from slipway.training.nemo.job import JobFiles
+from slipway.training.nemo.labelled_rows import LabelledRows
 from slipway.training.nemo.run_recipe import count_sequences, run_recipe, run_steps
 from tests.support.nemo import pico_params
 
@@ -16,6 +20,24 @@ def test_the_plan_counts_packs_steps_and_the_schedule_of_the_whole_run(files):
     assert "lr_decay_steps: 8" in recipe.text and "max_steps: 8" in recipe.text
     scheduler = yaml.safe_load(recipe.text)["step_scheduler"]
     assert (scheduler["max_steps"], scheduler["num_epochs"], scheduler["global_batch_size"]) == (8, 3, 2)
+
+
+def test_the_job_reads_the_rows_with_the_embedded_trainers_labels(files):
+    one = files()
+    document = yaml.safe_load(run_recipe(one).text)
+    rows = learnable_rows(read_rows(one.data.path / "train.jsonl"), chat_template(one.base.path), "last", 512)
+    samples = LabelledRows(document["dataset"]["folder"])
+    assert document["dataset"]["_target_"] == f"{one.job}/labelled_rows.py:LabelledRows"
+    assert [sample["input_ids"] for sample in samples] == [row.tokens[:-1] for row in rows]
+    assert [sample["labels"] for sample in samples] == [row.labels(-100)[1:] for row in rows]
+
+
+def test_a_row_longer_than_a_pack_is_refused_before_the_job_and_cut_where_that_is_allowed(files):
+    with pytest.raises(DataError, match=r"row .*: .*more tokens than the trainer's sequence.* train.pack_length=40"):
+        run_recipe(files(pack_length=40))
+    one = files(pack_length=60, truncate=True)
+    run_recipe(one)
+    assert max(len(sample["input_ids"]) for sample in LabelledRows(one.paths().train)) == 59
 
 
 def test_samples_lose_a_token_when_inputs_and_labels_are_shifted():

@@ -4,7 +4,8 @@ on SIGTERM.
     automodel RECIPE --nproc-per-node N            or, from a launcher:  python -m nemo_automodel.cli.app RECIPE
 
 It reads of the recipe: step_scheduler, checkpoint, model.pretrained_model_name_or_path, peft, dataset and
-validation_dataset (ChatDataset JSONL), optimizer.lr, lr_scheduler, clip_grad_norm, seed. Kept as upstream does it:
+validation_dataset (ChatDataset JSONL, or labelled rows), optimizer.lr, lr_scheduler, clip_grad_norm, seed. Kept as
+upstream does it:
 - steps count from 0; `training.jsonl` is appended to across resumes, and **buffered: 100 records, then the file's own
   buffer**, so a
   killed run loses the last ones and a short run shows none before its end. The log has one line a step, at once.
@@ -37,7 +38,7 @@ import numpy as np
 import yaml
 
 from nemo_automodel.checkpoints import Checkpoints
-from nemo_automodel.model import Pairs, module_shapes, read_samples
+from nemo_automodel.model import Pairs, module_shapes, read_labelled, read_samples
 
 log = logging.getLogger("nemo_automodel")
 DEMO = [(np.frombuffer(b"user: hi\nassistant: hello\n", np.uint8), np.ones(26, bool))]
@@ -203,7 +204,9 @@ class Training:
 
 
 def _samples(section: dict[str, Any] | None) -> list[tuple[np.ndarray, np.ndarray]]:
-    return read_samples(section["path_or_dataset_id"]) if section else []
+    if not section:
+        return []
+    return read_labelled(section["folder"]) if "folder" in section else read_samples(section["path_or_dataset_id"])
 
 
 def _seconds(name: str) -> float:
