@@ -8,8 +8,8 @@ import time
 
 import pytest
 
+from slipway.weights.checkpoint_files import INDEX
 from slipway.weights.journal import RESUME_FILE
-from slipway.weights.shards import INDEX
 from tests.oracles.modelopt_oracle import ROOT
 from tests.support.adversarial import adversarial_model, attention_adapter
 

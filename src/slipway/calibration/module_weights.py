@@ -40,6 +40,7 @@ from transformers.utils import logging
 
 from slipway.errors import CheckpointError
 from slipway.weights.shards import TensorInfo
+from slipway.weights.stored_formats import READABLE_METHODS, quantization_method
 
 _PATTERN = {2: torch.int16, 4: torch.int32}  # bytes of the parameters' dtype -> the integers an ordinal is written in
 _FIT = "check that config.json and the weights belong together"
@@ -206,7 +207,12 @@ def _empty_model(model_dir: Path, dtype: torch.dtype) -> Any:
 
 
 def _refuse_quantized(model_dir: Path, config: Any) -> None:
-    if getattr(config, "quantization_config", None):
+    """What a checkpoint that is read dequantized is stored in is no business of the network's."""
+    if getattr(config, "quantization_config", None) is None:
+        return
+    if quantization_method(config.to_dict()) in READABLE_METHODS:
+        del config.quantization_config
+    else:
         raise CheckpointError(
             f"quantization_config of {model_dir}",
             config.quantization_config,

@@ -25,6 +25,7 @@ import torch
 
 from slipway.errors import ConfigError
 from slipway.quantization import fp4, fp8, mxfp4
+from slipway.weights.e2m1 import E2M1_MAX
 from slipway.weights.shards import TensorInfo
 
 Role = Literal[
@@ -129,7 +130,7 @@ class Nvfp4:
 
     def input_scale(self, amax: torch.Tensor) -> torch.Tensor:
         """As for weights; for an input that is always zero, ModelOpt's 6 / (6 * 448)."""
-        return fp4.global_scale(torch.where(amax > 0, amax.float(), fp4.E2M1_MAX))
+        return fp4.global_scale(torch.where(amax > 0, amax.float(), E2M1_MAX))
 
     def encode(self, rows: torch.Tensor, scale: torch.Tensor) -> dict[Role, torch.Tensor]:
         """Packed weight and block scales of `rows`, [O, I]."""

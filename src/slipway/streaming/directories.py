@@ -11,11 +11,12 @@ from slipway.streaming.export import export, export_merged
 from slipway.streaming.source_model import Model
 from slipway.system.files import disk_full_is_named, sha256_file
 from slipway.system.progress import Progress
+from slipway.weights.dequantized import open_weights
 from slipway.weights.journal import RESUME_FILE
 from slipway.weights.lora import CONFIG, WEIGHTS, LoraAdapter
 from slipway.weights.merged import MergedSource
 from slipway.weights.model_files import require_model
-from slipway.weights.shards import Shards, WeightSource
+from slipway.weights.shards import WeightSource
 
 
 def quantize_directory(
@@ -43,7 +44,7 @@ def merge_directory(
 
 def _open(model: Path, adapter: Path | None) -> tuple[WeightSource, dict[str, str]]:
     require_model(model, tokenizer=False)
-    base = Shards.open(model)
+    base = open_weights(model)
     identity = {"base": base.fingerprint()}
     if adapter is None:
         return base, identity

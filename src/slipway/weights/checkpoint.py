@@ -12,12 +12,13 @@ from slipway.store.store import load
 from slipway.system.files import write_atomic
 from slipway.system.json_files import read_json
 from slipway.system.progress import Progress
+from slipway.weights.dequantized import open_weights
 from slipway.weights.external import check_reference
 from slipway.weights.lora import LoraAdapter
 from slipway.weights.merged import MergedSource
 from slipway.weights.model_files import copy_small_files
 from slipway.weights.shard_writer import write_shards
-from slipway.weights.shards import Shards, WeightSource
+from slipway.weights.shards import WeightSource
 
 VIRTUAL = "virtual.json"
 
@@ -30,7 +31,7 @@ def open_checkpoint(artifact: Artifact) -> WeightSource:
         base, adapter = _referred(Checkpoint, refs["base"], path), _referred(Adapter, refs["adapter"], path)
         return MergedSource(open_checkpoint(base), LoraAdapter(adapter.path))
     check_reference(path)
-    return Shards.open(path)
+    return open_weights(path)
 
 
 def is_virtual(artifact: Artifact) -> bool:

@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from slipway.errors import CheckpointError
+from slipway.weights.dequantized import quantized_base
 from slipway.weights.lora import LoraAdapter
 from slipway.weights.merged import MergedSource
 from slipway.weights.shards import LowRank, TensorSource
@@ -127,6 +128,8 @@ def why_no_logits(base: TensorSource, *, base_is_virtual: bool) -> str | None:
     needed, free = 6 * parameters, psutil.virtual_memory().available  # fp32 weights and half as much for activations
     if base_is_virtual:
         return "the base is itself virtual"
+    if stored := quantized_base(base):
+        return f"the base is stored in {stored}"
     if parameters > _MAX_PARAMETERS:
         return f"{parameters / 1e9:.1f}B parameters, more than {_MAX_PARAMETERS / 1e9:.0f}B"
     if needed > free:

@@ -26,9 +26,10 @@ import torch
 from slipway.errors import CheckpointError, ResourceError
 from slipway.system.files import fsync_directory, write_atomic
 from slipway.system.progress import Progress
+from slipway.weights.checkpoint_files import INDEX, SINGLE
 from slipway.weights.journal import Journal
 from slipway.weights.shard_layout import file_layout, plan_shards
-from slipway.weights.shards import INDEX, SINGLE, TensorInfo, TensorSource
+from slipway.weights.shards import TensorInfo, TensorSource
 
 _BUG = "report this: the plan and the stage disagree"
 _READ = 1 << 23  # bytes a read when digests are checked

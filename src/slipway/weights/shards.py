@@ -19,10 +19,9 @@ from typing import Protocol
 import torch
 
 from slipway.errors import CheckpointError
+from slipway.weights.checkpoint_files import weights_file
 from slipway.weights.shard_header import DTYPES, FETCH_AGAIN, open_shard, read_header, read_index
 
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
 LABELS = {dtype: label for label, dtype in DTYPES.items()}
 
 
@@ -117,25 +116,33 @@ class _Place:
 
 
 class Shards:
-    """A directory of safetensors: `model.safetensors.index.json` and its files, or one `model.safetensors`."""
+    """A directory of safetensors: the file or the index that transformers reads (`checkpoint_files`)."""
 
     def __init__(self, places: Mapping[str, _Place], metadata: Mapping[str, str]) -> None:
         self._places, self._metadata = dict(places), dict(metadata)
 
     @classmethod
     def open(cls, directory: Path) -> Shards:
-        """Read and check every header. Raises CheckpointError naming file and tensor."""
-        if not (directory / INDEX).exists():
-            return cls.open_file(directory / SINGLE)
-        weight_map = read_index(directory / INDEX)
-        files = {file: _read_places(directory / file) for file in sorted(set(weight_map.values()))}
-        for name, file in weight_map.items():
-            if name not in files[file][0]:
+        """Read and check every header. Tensors that lie in an indexed file count, also those that the index leaves
+        out. Raises CheckpointError naming file and tensor."""
+        file = weights_file(directory)
+        if file.suffix == ".safetensors":
+            return cls.open_file(file)
+        weight_map = read_index(file)
+        files = {shard: _read_places(directory / shard) for shard in sorted(set(weight_map.values()))}
+        for name, shard in weight_map.items():
+            if name not in files[shard][0]:
                 raise CheckpointError(
-                    f"tensor {name}", f"not in {directory / file}", f"to be there: {INDEX} says so", FETCH_AGAIN
+                    f"tensor {name}", f"not in {directory / shard}", f"to be there: {file.name} says so", FETCH_AGAIN
                 )
-        metadata = next(iter(files.values()))[1]
-        return cls({name: files[file][0][name] for name, file in weight_map.items()}, metadata)
+        places: dict[str, _Place] = {}
+        for shard, (stored, _) in files.items():
+            if twice := sorted(places.keys() & stored.keys()):
+                raise CheckpointError(
+                    f"tensor {twice[0]}", f"in {places[twice[0]].file.name} and in {shard}", "in one file", FETCH_AGAIN
+                )
+            places |= stored
+        return cls(places, next(iter(files.values()))[1])
 
     @classmethod
     def open_file(cls, file: Path) -> Shards:

@@ -148,7 +148,7 @@ def test_what_has_no_place_or_no_value_is_refused_by_name(of):
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"quantization_config": {"quant_method": "fp8"}}, r"quantization_config of .*fp8.*expected none"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, r"quantization_config of .*gptq.*expected none"),
         ({"model_type": "nonesuch"}, r"model .*nonesuch.*expected a causal language model"),
     ],
     ids=["quantized", "unknown"],

@@ -15,7 +15,8 @@ from slipway.store.artifacts import Adapter, Checkpoint
 from slipway.store.store import load, seal
 from slipway.system.progress import Progress
 from slipway.weights.checkpoint import is_virtual, materialize, open_checkpoint
-from slipway.weights.shards import INDEX, Shards
+from slipway.weights.checkpoint_files import INDEX
+from slipway.weights.shards import Shards
 from tests.support.pico import HIDDEN, pico_adapter, pico_model
 
 

@@ -15,9 +15,10 @@ from slipway.errors import ConfigError, ResourceError
 from slipway.streaming import tensor_plan as plan
 from slipway.streaming.directories import merge_directory
 from slipway.system.progress import Progress
+from slipway.weights.checkpoint_files import INDEX
 from slipway.weights.journal import RESUME_FILE
 from slipway.weights.shard_writer import ShardWriter
-from slipway.weights.shards import INDEX, Shards
+from slipway.weights.shards import Shards
 from tests.support.killing import killed_at
 from tests.support.pico import pico_adapter, pico_model
 from tests.support.streaming import calibration_rows, config, files, quantized, same

@@ -17,9 +17,10 @@ from slipway.streaming import loader, tensor_plan
 from slipway.streaming.directories import merge_directory, quantize_directory
 from slipway.streaming.meter import Meter
 from slipway.system.progress import Progress
+from slipway.weights.checkpoint_files import INDEX
 from slipway.weights.journal import RESUME_FILE
 from slipway.weights.shard_writer import ShardWriter
-from slipway.weights.shards import INDEX, Shards
+from slipway.weights.shards import Shards
 from tests.oracles.exact_merge import assert_nearly_fp32, exact_merge
 from tests.oracles.input_amax import input_amaxes
 from tests.oracles.modelopt_oracle import tensors

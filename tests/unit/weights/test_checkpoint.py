@@ -13,9 +13,10 @@ from slipway.store.artifacts import Adapter, Checkpoint
 from slipway.store.store import load, seal
 from slipway.system.progress import Progress
 from slipway.weights.checkpoint import VIRTUAL, is_virtual, materialize, open_checkpoint, write_virtual
+from slipway.weights.checkpoint_files import INDEX
 from slipway.weights.lora import LoraAdapter
 from slipway.weights.merged import MergedSource
-from slipway.weights.shards import INDEX, Shards
+from slipway.weights.shards import Shards
 from tests.support.pico import pico_adapter, pico_model
 
 

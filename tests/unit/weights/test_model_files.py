@@ -78,12 +78,8 @@ REFUSED = {
         lambda d: [p.unlink() for p in d.glob("model*")] and None,
         r"no safetensors; expected model\.safetensors or model\.safetensors\.index\.json",
     ),
-    "config not JSON": (lambda d: put(d, "{"), r"config .*config\.json.*expected JSON"),
+    "config not JSON": (lambda d: put(d, "{"), r"config .*config\.json.*expected a readable file of JSON"),
     "config a list": (lambda d: put(d, "[]"), r"config .*config\.json: list; expected a mapping"),
-    "quantized": (
-        lambda d: put(d, '{"quantization_config": {"quant_method": "gptq"}}'),
-        r"already quantized \(gptq\); expected bf16, fp16 or fp32 weights",
-    ),
 }
 
 

@@ -8,9 +8,10 @@ import torch
 from safetensors.torch import load_file
 
 from slipway.errors import CheckpointError, ResourceError
+from slipway.weights.checkpoint_files import INDEX, SINGLE
 from slipway.weights.journal import Journal
 from slipway.weights.shard_writer import ShardWriter, bytes_of
-from slipway.weights.shards import INDEX, SINGLE, Shards, TensorInfo
+from slipway.weights.shards import Shards, TensorInfo
 
 
 def tensors_of_all_kinds():

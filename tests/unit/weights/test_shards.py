@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from slipway.errors import CheckpointError
-from slipway.weights.shards import INDEX, SINGLE, Shards, require_elements
+from slipway.weights.checkpoint_files import INDEX, SINGLE
+from slipway.weights.shards import Shards, require_elements
 from tests.support.pico import pico_model
 
 
