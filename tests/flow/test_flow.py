@@ -263,7 +263,7 @@ def test_a_failing_stage_keeps_its_error_and_the_champion(world: World, changed:
 
 def test_a_failed_gate_promotes_nothing(world: World, changed: Outcome) -> None:
     before = status(world.config().deploy)
-    failed = world.go(**{"gate.floors": "{json_exact: 1.0, label_accuracy: 0.0}"})
+    failed = world.go(**{"gate.floors": "{json_exact: 1.0}"})
     with pytest.raises(GateError, match=r"json_exact .* below the floor 1\.000"):
         failed.state.result()
     assert {stage for stage, reused in failed.reused().items() if not reused} == {"gate"}

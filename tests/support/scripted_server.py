@@ -6,6 +6,8 @@ what happens around an engine; tests/lab runs the real one.
     "refuse"       HTTP 400 with a reason         "cut"     half an answer, then the connection closes
     "flaky ..."    the first time, no response    "die"     the process ends
     "say ..."      the rest, word by word         other     {"intent": <message>}
+    "escape ..."   the rest, events in ASCII, <half> half a surrogate pair
+    "call A then B"    calls of tools A and B
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Stream the answer that the last message scripts."""
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.asked.append(body)
+        authorization = self.headers["Authorization"]
+        self.asked.append({**body, "authorization": authorization} if authorization else body)
         message: str = body["messages"][-1]["content"]
         if message == "die":
             os._exit(3)
@@ -45,23 +48,36 @@ class Handler(BaseHTTPRequestHandler):
         if message.startswith("flaky") and message not in self.seen:
             self.seen.add(message)
             return None
+        if message.startswith("call "):
+            return self._call(message.removeprefix("call ").split(" then "))
+        if message.startswith("escape "):
+            return self._stream(message.removeprefix("escape ").replace("<half>", "\ud800"), cut=False, escaped=True)
         answer = message.removeprefix("say ") if message.startswith("say ") else json.dumps({"intent": message})
         return self._stream(answer, cut=message == "cut")
 
-    def _stream(self, answer: str, *, cut: bool) -> None:
+    def _call(self, names: list[str]) -> None:
+        self.send_response(200)
+        self.end_headers()
+        for index, name in enumerate(names):
+            for function in ({"name": name, "arguments": ""}, {"arguments": '{"on"'}, {"arguments": ": 1}"}):
+                self._event({"choices": [{"delta": {"tool_calls": [{"index": index, "function": function}]}}]})
+        self._event({"choices": [{"delta": {}, "finish_reason": "tool_calls"}]})
+        self._event({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3}})
+
+    def _stream(self, answer: str, *, cut: bool, escaped: bool = False) -> None:
         self.send_response(200)
         self.end_headers()
         pieces = [p + " " for p in answer.split(" ")]
         pieces[-1] = pieces[-1].rstrip(" ")
         for piece in pieces:
-            self._event({"choices": [{"delta": {"content": piece}, "finish_reason": None}]})
+            self._event({"choices": [{"delta": {"content": piece}, "finish_reason": None}]}, escaped=escaped)
         if not cut:
             self._event({"choices": [{"delta": {}, "finish_reason": "stop"}]})
             self._event({"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": len(pieces)}})
             self.wfile.write(b"data: [DONE]\n\n")
 
-    def _event(self, doc: dict[str, Any]) -> None:
-        self.wfile.write(f"data: {json.dumps(doc)}\n\n".encode())
+    def _event(self, doc: dict[str, Any], *, escaped: bool = False) -> None:
+        self.wfile.write(f"data: {json.dumps(doc, ensure_ascii=escaped)}\n\n".encode())
 
     def _reply(self, status: int, doc: dict[str, Any]) -> None:
         data = json.dumps(doc).encode()

@@ -77,7 +77,7 @@ def small_settings(folder: Path, tracking: str, port: int, **more: Any) -> dict[
         "evaluate.max_new_tokens": 8,
         "evaluate.concurrency": "[1]",
         "evaluate.speed_requests": 4,
-        "gate.floors": "{json_exact: 0.0, label_accuracy: 0.0}",
+        "gate.floors": "{json_exact: 0.0}",
         "gate.min_items": 1,
         "gate.max_verbosity": "null",
         "gate.max_cut_off": "null",

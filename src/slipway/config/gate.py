@@ -15,8 +15,8 @@ from slipway.config.base import Section, born
 class NonInferiority(Section):
     """The candidate may be worse than the reference by less than `margin`."""
 
-    against: Literal["champion", "merged"] = Field(
-        description="Reference: the serving release, or the unquantized merge."
+    against: Literal["champion", "merged", "base"] = Field(
+        description="Reference: the serving release, the unquantized merge, or the model before fine-tuning."
     )
     metric: str = Field(min_length=1, description="Metric compared in pairs, item by item; `primary`: the task's own.")
     margin: float = Field(

@@ -41,6 +41,7 @@ from slipway.errors import ConfigError
 from slipway.system.nearest import did_you_mean
 from slipway.system.redact import mask
 
+ANY_GATE = "gates/any"  # the gate of data whose own gate nobody named
 _SHOWN_CHARS = 200
 
 
@@ -103,9 +104,17 @@ def load_config(
         by_preset |= preset(conf, name, sections)
     named = {} if isinstance(chosen, str) else choices(chosen, "the parameters", sections)
     named |= choices(words.values.pop("layers", None), "the overrides", sections)
-    layers |= companions(conf, layers | by_preset | named, sections) | by_preset
+    beside = companions(conf, layers | by_preset | named, sections)
+    described_data = (layers | by_preset).get("data")
+    layers |= beside | by_preset
+    own_raw = "data" not in named and any(
+        _of_other_data(doc, parameters, words.values) for doc in read_layers(conf, layers)
+    )
+    other_layer = "gate" not in beside and named.get("data", described_data) != described_data
+    if "gate" not in named and (own_raw or other_layer) and (conf / f"{ANY_GATE}.yaml").is_file():
+        named["gate"] = ANY_GATE  # floors of other data say nothing of these
     described = read_layers(conf, layers | named)
-    if "data" not in named:
+    if own_raw:
         described = [doc for doc in described if not _of_other_data(doc, parameters, words.values)]
     documents = [*described, base, parameters, words.cleared, words.values]
     source = mask(f"{conf} {' '.join(overrides)}".strip())[:_SHOWN_CHARS]
@@ -199,10 +208,16 @@ def _type_below(known: Any, part: str | int) -> Any:
     is."""
     if _is_section(known):
         field = known.model_fields.get(part)
-        return field.annotation if field else None
+        return _without_none(field.annotation) if field else None
     if get_origin(known) in (list, dict):
         return get_args(known)[-1]
     return next((one for one in get_args(known) if part in get_args(one.model_fields["kind"].annotation)), None)
+
+
+def _without_none(known: Any) -> Any:
+    """The section in `Section | None`; anything else as it is."""
+    sections = [one for one in get_args(known) if _is_section(one)]
+    return sections[0] if len(sections) == 1 and type(None) in get_args(known) else known
 
 
 def _is_section(known: Any) -> bool:

@@ -105,3 +105,9 @@ def tools_problem(tools: Any) -> str | None:
 def calls_of(message: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """Name and arguments of each call of a message, in their order."""
     return [call["function"] for call in message.get("tool_calls", ())]
+
+
+def written(message: Mapping[str, Any]) -> str:
+    """All that an assistant has to write in a message: its text and its calls, without what a template adds."""
+    calls = "".join(f"{call['name']}{call['arguments']}" for call in calls_of(message))
+    return f"{message.get('content') or ''}{calls}"

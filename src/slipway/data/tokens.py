@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import heapq
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from transformers import AutoTokenizer
 
 from slipway.data.chat_template import ChatTemplate
+from slipway.data.messages import written
 from slipway.data.rows import Row
 from slipway.errors import CheckpointError
+
+LOOKED_AT = 64  # tokens follow bytes closely: the longest in tokens is among the longest in bytes, or nearly as long
 
 
 def chat_template(model: Path) -> ChatTemplate:
@@ -52,3 +56,11 @@ def token_lengths(rows: Sequence[Row], model: Path) -> list[int]:
     template = chat_template(model)
     texts = [template.render(row["messages"], row.get("tools"), prompt=False) for row in rows]
     return [len(ids) for ids in template.encode(texts)]
+
+
+def longest_answer_tokens(rows: Iterable[Row], model: Path) -> int:
+    """Tokens of the longest last answer, of the `LOOKED_AT` longest by bytes; the end of the turn counts as one. 0 for
+    no row. Raises what `chat_template` raises."""
+    answers = (written(row["messages"][-1]) for row in rows)
+    longest = heapq.nlargest(LOOKED_AT, answers, key=lambda text: len(text.encode("utf-8", "replace")))
+    return 1 + max(len(ids) for ids in chat_template(model).encode(longest)) if longest else 0

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import count, pairwise
 from types import TracebackType
 from typing import Any, Self
@@ -22,12 +22,16 @@ import httpx
 from slipway.errors import EngineError
 from slipway.system.retry import until_answered
 
-Message = dict[str, str]
+Message = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer: text as received, token counts by the server, times in seconds, transport retries it took."""
+    """One answer: the whole text as received, token counts by the server, times in seconds, transport retries it took.
+
+    `calls`: tools called, `{"name", "arguments"}` each, the arguments as the text that the model wrote. `reasoning`:
+    what the server parted from the text as thinking.
+    """
 
     text: str
     finish: str
@@ -37,6 +41,8 @@ class Answer:
     gaps_s: tuple[float, ...]
     seconds: float
     retries: int
+    calls: tuple[dict[str, str], ...] = ()
+    reasoning: str = ""
 
 
 class StreamCutError(httpx.TransportError):
@@ -46,9 +52,11 @@ class StreamCutError(httpx.TransportError):
 class ChatClient:
     """Asks one model at `url` (".../v1"). Thread-safe: concurrency is the caller's threads."""
 
-    def __init__(self, url: str, model: str, timeout_s: float, retries: int = 3) -> None:
+    def __init__(self, url: str, model: str, timeout_s: float, retries: int = 3, key: str | None = None) -> None:
         self._url, self._model, self._retries = f"{url.rstrip('/')}/chat/completions", model, retries
-        self._http = httpx.Client(timeout=timeout_s, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
+        headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
+        limits = httpx.Limits(max_keepalive_connections=0)
+        self._http = httpx.Client(timeout=timeout_s, trust_env=False, limits=limits, headers=headers)
 
     def __enter__(self) -> Self:
         return self
@@ -59,17 +67,21 @@ class ChatClient:
         self._http.close()
 
     def ask(
-        self, messages: Sequence[Message], max_tokens: int, *, fixed_length: bool = False, must_start: str = ""
+        self,
+        messages: Sequence[Message],
+        max_tokens: int,
+        *,
+        fixed_length: bool = False,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> Answer:
-        """Greedy answer to `messages`. `fixed_length` goes on past the end token (llama.cpp, vLLM, TensorRT-LLM:
-        `ignore_eos`). An answer that does not start with `must_start` is hung up on (finish `abandoned`): the server
-        stops writing it.
+        """Greedy answer to `messages`, which may be given `tools` to call. `fixed_length` goes on past the end token
+        (llama.cpp, vLLM, TensorRT-LLM: `ignore_eos`).
 
         A transport failure is tried again up to `retries` times; then, or when the server refuses, EngineError.
         """
         body: dict[str, Any] = {
             "model": self._model,
-            "messages": list(messages),
+            "messages": [_on_the_wire(message) for message in messages],
             "max_tokens": max_tokens,
             "temperature": 0,
             "stream": True,
@@ -77,10 +89,12 @@ class ChatClient:
         }
         if fixed_length:
             body["ignore_eos"] = True
+        if tools:
+            body["tools"] = list(tools)
         retries = count()
         try:
             return until_answered(
-                lambda: self._once(body, next(retries), must_start),
+                lambda: self._once(body, next(retries)),
                 httpx.TransportError,
                 tries=self._retries + 1,
                 pause_s=0.1,
@@ -93,29 +107,26 @@ class ChatClient:
                 "read the server's log; run again: answered items are kept",
             ) from err
 
-    def _once(self, body: dict[str, Any], retries: int, must_start: str) -> Answer:
-        text, finish, usage, times = [], "", {"prompt_tokens": 0, "completion_tokens": 0}, []
+    def _once(self, body: dict[str, Any], retries: int) -> Answer:
+        pieces, finish, usage, times = _Pieces(), "", {"prompt_tokens": 0, "completion_tokens": 0}, []
         start = time.perf_counter()
-        with self._http.stream("POST", self._url, json=body) as response:
+        payload = json.dumps(body).encode()  # ASCII: httpx's own JSON fails on half a surrogate pair
+        with self._http.stream("POST", self._url, content=payload) as response:
             if response.status_code != httpx.codes.OK:
                 raise self._refused(response.status_code, response.read().decode(errors="replace"))
             for event in self._events(response):
                 usage = event.get("usage") or usage
                 for choice in event.get("choices", ()):
                     finish = choice.get("finish_reason") or finish
-                    if piece := choice["delta"].get("content"):
-                        text.append(piece)
+                    if pieces.add(choice.get("delta") or {}):
                         times.append(time.perf_counter())
-                if _strays("".join(text).lstrip(), must_start):
-                    finish, usage = "abandoned", {**usage, "completion_tokens": len(times)}
-                    break
         if not finish:
-            raise StreamCutError(f"stream ended after {len(text)} pieces without a finish reason")
+            raise StreamCutError(f"stream ended after {len(times)} pieces without a finish reason")
         end = time.perf_counter()
         first = times[0] if times else end  # an empty answer: its end is all a user sees
         gaps = tuple(b - a for a, b in pairwise(times))
         return Answer(
-            "".join(text),
+            "".join(pieces.text),
             finish,
             usage["prompt_tokens"],
             usage["completion_tokens"],
@@ -123,18 +134,20 @@ class ChatClient:
             gaps,
             end - start,
             retries,
+            tuple(pieces.calls[index] for index in sorted(pieces.calls)),
+            "".join(pieces.reasoning),
         )
 
     def _events(self, response: httpx.Response) -> Iterator[dict[str, Any]]:
         """The JSON payloads of a server-sent event stream, up to `[DONE]`."""
-        for line in response.iter_lines():
-            field, _, value = line.partition(":")
-            if field not in ("data", "error") or not (value := value.strip()):
+        for line in _lines(response.iter_bytes()):
+            name, _, value = line.partition(":")
+            if name not in ("data", "error") or not (value := value.strip()):
                 continue
             if value == "[DONE]":
                 return
             event: dict[str, Any] = json.loads(value)
-            if field == "error" or "error" in event:
+            if name == "error" or "error" in event:
                 raise self._refused(200, value)
             yield event
 
@@ -144,6 +157,44 @@ class ChatClient:
         )
 
 
-def _strays(beginning: str, must_start: str) -> bool:
-    """Whether an answer that begins so can no longer start as it must."""
-    return not beginning.startswith(must_start[: len(beginning)])
+@dataclass
+class _Pieces:
+    """What the deltas of one stream add up to."""
+
+    text: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    calls: dict[int, dict[str, str]] = field(default_factory=dict)
+
+    def add(self, delta: Mapping[str, Any]) -> bool:
+        """Append a delta; whether it held anything of the answer."""
+        content, reasoning, calls = (delta.get(key) for key in ("content", "reasoning_content", "tool_calls"))
+        self.text += [content] if content else []
+        self.reasoning += [reasoning] if reasoning else []
+        for part in calls or ():
+            call = self.calls.setdefault(part.get("index", 0), {"name": "", "arguments": ""})
+            for key, piece in (part.get("function") or {}).items():
+                if key in call and isinstance(piece, str):
+                    call[key] += piece
+        return bool(content or reasoning or calls)
+
+
+def _on_the_wire(message: Message) -> Message:
+    """A message as the API has it: arguments of tool calls are JSON text there."""
+    if not message.get("tool_calls"):
+        return message
+    calls = [
+        {**call, "function": {**call["function"], "arguments": json.dumps(call["function"]["arguments"])}}
+        for call in message["tool_calls"]
+    ]
+    return {**message, "tool_calls": calls}
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[str]:
+    """Lines of an event stream, which end at CR, LF or both and nowhere else: httpx's own reader ends them at U+2028
+    and U+0085 too, which a model may write into the JSON of an event."""
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).replace(b"\r", b"\n").split(b"\n")
+        yield from (line.decode(errors="replace") for line in whole)
+    if rest:
+        yield rest.decode(errors="replace")

@@ -1,34 +1,26 @@
 """Metrics of JSON answers: equal values, validity, and the reading that they share.
 
-Strict JSON (RFC 8259): no NaN, no key twice in one object, nothing before or after the value. Numbers are equal by
-value whatever their spelling (1, 1.0, 10e-1), text by its characters, objects whatever the order of their keys.
+Strict JSON (`data.strict_json`): no NaN, no key twice in one object, nothing before or after the value. Numbers are
+equal by value whatever their spelling (1, 1.0, 10e-1), text by its characters, objects in any order of their keys.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any
 
+from slipway.data import strict_json
 from slipway.errors import ConfigError
 from slipway.evaluation.metric import Metric
 from slipway.evaluation.scorer import Example, Scorer
 
 
-class _NotJsonError(ValueError):
-    """Text that Python's reader takes and JSON does not."""
-
-
 def parse(text: str) -> tuple[bool, Any]:
-    """Whether `text` is one JSON value, and that value with every number as int or Decimal."""
+    """Whether `text` is one JSON value, and that value."""
     try:
-        value = json.loads(
-            text, parse_float=Decimal, parse_constant=_no_constant, object_pairs_hook=_object, parse_int=_integer
-        )
-    except (ValueError, ArithmeticError, RecursionError):  # Decimal knows exponents of 18 digits
+        return True, strict_json.parse(text)
+    except ValueError:
         return False, None
-    return True, value
 
 
 def equal(a: Any, b: Any) -> bool:
@@ -58,11 +50,9 @@ def valid(schema: Mapping[str, Any] | None) -> Scorer:
     validator = validator_for(schema)(schema, registry=Registry())  # the default one would fetch a $ref from the net
 
     def score(example: Example) -> float:
-        is_json, _ = parse(example.answer)
+        is_json, answer = parse(example.answer)
         try:
-            return float(is_json and validator.is_valid(json.loads(example.answer)))
-        except ValueError:  # an integer of more digits than Python reads
-            return 0.0
+            return float(is_json and validator.is_valid(answer))
         except Unresolvable as err:
             raise ConfigError(
                 "evaluate.json_schema", f"$ref {str(err)[:200]!r}", "a schema whole in itself", "put it into $defs"
@@ -77,19 +67,3 @@ def _score_exact(example: Example) -> float | None:
         return None
     is_json, answer = parse(example.answer)
     return float(is_json and equal(answer, expected))
-
-
-def _integer(digits: str) -> int | Decimal:
-    """Python refuses to read an integer of more than 4300 digits; a Decimal holds it."""
-    return int(digits) if len(digits) < 4000 else Decimal(digits)
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    doc = dict(pairs)
-    if len(doc) < len(pairs):
-        raise _NotJsonError("a key stands twice in one object")
-    return doc
-
-
-def _no_constant(name: str) -> None:
-    raise _NotJsonError(f"{name} is no JSON")

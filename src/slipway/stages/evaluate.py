@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,16 +20,19 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from slipway.config.evaluate import EvaluateConfig
+from slipway.data.messages import written
 from slipway.data.rows import Row, read_rows
 from slipway.engines.bundle import read_serve
 from slipway.engines.chat_client import ChatClient
 from slipway.engines.server import check_alive, serving
 from slipway.errors import DataError, EngineError
+from slipway.evaluation import judge, metric_files, python_metrics
 from slipway.evaluation.metric import Item
 from slipway.evaluation.quality import choose, score, score_whole, summarize
 from slipway.evaluation.scorer import Example, Scorer
-from slipway.evaluation.shipped import Settings, scorers
+from slipway.evaluation.shipped import SHIPPED, Settings, check_names, scorers
 from slipway.evaluation.speed import measure
+from slipway.evaluation.task import answer_limit, look, task_of
 from slipway.pipeline.workspace import Workspace
 from slipway.store.artifacts import Dataset, Engine, Evaluation
 from slipway.system.files import write_atomic
@@ -41,18 +45,40 @@ OUTPUT = Evaluation
 
 
 PARTIAL = "items.partial.jsonl"
-JSON_METRICS = ("json_exact", "label_accuracy", "label_macro_f1", "json_valid")
 
 
 class EvaluateParams(EvaluateConfig):
-    """What the stage needs: the config's section, and whether to measure speed."""
+    """What the stage needs: the config's section with its files read, and whether to measure speed."""
 
     speed: bool = Field(False, description="Measure speed after quality.")
+    schema_document: dict[str, Any] | None = Field(None, description="The JSON Schema in evaluate.json_schema.")
+    judge_prompt: str | None = Field(None, description="The judge's prompt.")
+    python_code: dict[str, str] = Field(
+        default_factory=dict, description="Package, version and digest of each metric that is an entry point."
+    )
+
+    def key_document(self) -> dict[str, Any]:
+        """What files hold and not where they lie, the judge and not where it answers or by which key."""
+        document = {name: value for name, value in super().key_document().items() if name != "json_schema"}
+        if self.judge is not None:
+            document["judge"] = {"model": self.judge.model, "max_tokens": self.judge.max_tokens}
+        return document
 
 
 def params_of(config: Config, *, speed: bool) -> EvaluateParams:
-    """This stage's params in a run, for a model whose speed is measured or not."""
-    return EvaluateParams(**config.evaluate.model_dump(), speed=speed)
+    """This stage's params in a run, for a model whose speed is measured or not.
+
+    Raises ConfigError for a metric that does not exist or lacks its settings, and for files that cannot be read.
+    """
+    section = config.evaluate
+    names = section.metrics or []
+    return EvaluateParams(
+        **section.model_dump(),
+        speed=speed,
+        schema_document=metric_files.json_schema(section.json_schema),
+        judge_prompt=metric_files.judge_prompt(section.judge.prompt) if section.judge else None,
+        python_code={name: python_metrics.code_of(name) for name in check_names(names, section) if name not in SHIPPED},
+    )
 
 
 def evaluate(engine: Engine, data: Dataset, params: EvaluateParams, space: Workspace) -> None:
@@ -61,7 +87,13 @@ def evaluate(engine: Engine, data: Dataset, params: EvaluateParams, space: Works
     An interrupted evaluation goes on where it stopped. Raises EngineError when the engine dies or does not answer.
     """
     rows = choose(read_rows(data.path / "test.jsonl"), params.max_items)
-    measured = scorers(JSON_METRICS, Settings(params, _label_key(data)))
+    label_key, max_new_tokens = _label_key(data), _max_new_tokens(params, data)
+    kind, why = data.summary.get("task") or look(rows, label_key)
+    task = task_of(params, (kind, why), label_key)
+    space.progress.note(f"{task}; answers of at most {max_new_tokens} tokens")
+    measured = scorers(
+        task.metrics, Settings(params, label_key, params.schema_document, params.judge_prompt or judge.PROMPT)
+    )
     slots = read_serve(engine.path).slots
     with (
         serving(engine, space.work / "server.log") as server,
@@ -69,7 +101,7 @@ def evaluate(engine: Engine, data: Dataset, params: EvaluateParams, space: Works
     ):
         try:
             start = time.monotonic()
-            items = _answer_all(client, rows, measured, params.max_new_tokens, slots, space)
+            items = _answer_all(client, rows, measured, max_new_tokens, slots, space)
             seconds = time.monotonic() - start
             speed = (
                 measure(client, rows, params.concurrency, params.speed_requests, space.progress) if params.speed else []
@@ -78,7 +110,8 @@ def evaluate(engine: Engine, data: Dataset, params: EvaluateParams, space: Works
             check_alive(server)  # a dead server explains more than a lost connection
             raise
     score_whole(items, rows, measured)
-    _write(space.out, items, summarize(items, measured, params.confidence), speed, seconds)
+    figures = {"task": asdict(task), "max_new_tokens": max_new_tokens}
+    _write(space.out, items, {**summarize(items, measured, params.confidence), **figures}, speed, seconds)
 
 
 def _label_key(data: Dataset) -> str | None:
@@ -87,6 +120,19 @@ def _label_key(data: Dataset) -> str | None:
         raise DataError(f"summary of {data.uri}", "no label_key", "what prepare writes", "run the pipeline again")
     key: str | None = data.summary["label_key"]
     return key
+
+
+def _max_new_tokens(params: EvaluateParams, data: Dataset) -> int:
+    """As the config says, else by the longest reference answer, which prepare measured in the base model's tokens; data
+    of before it did so has only bytes, which are never fewer."""
+    if params.max_new_tokens != "auto":
+        return params.max_new_tokens
+    longest = data.summary.get("longest_answer_tokens")
+    if longest is None:
+        parts = [data.path / name for name in ("train.jsonl", "test.jsonl")]
+        answers = (written(row["messages"][-1]) for part in parts if part.exists() for row in read_rows(part))
+        longest = max(len(answer.encode("utf-8", "replace")) for answer in answers)
+    return answer_limit(int(longest))
 
 
 def _answer_all(
@@ -100,9 +146,10 @@ def _answer_all(
         space.progress.note(f"{len(rows) - len(open_rows)} items were answered before the interruption")
 
     def answer(row: Row) -> Item:
-        reply = client.ask(row["messages"][:-1], max_new_tokens)
+        reply = client.ask(row["messages"][:-1], max_new_tokens, tools=row.get("tools", ()))
         return {
-            **score(Example(row, reply.text), measured),
+            **score(Example(row, reply.text, reply.calls), measured),
+            **({"reasoning": reply.reasoning} if reply.reasoning else {}),
             "finish": reply.finish,
             "tokens": reply.completion_tokens,
             "retries": reply.retries,

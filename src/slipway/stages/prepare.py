@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,14 @@ from pydantic import Field
 
 from slipway.config.base import Section
 from slipway.config.data import DataConfig
+from slipway.config.evaluate import EvaluateConfig
 from slipway.data.card import card, summarise
 from slipway.data.clean import clean
 from slipway.data.dvc_lock import digest_now, locked_digest, locked_stage
 from slipway.data.rows import Rejected, Row, check_file, read_rows, refuse, write_rows
 from slipway.data.split import NAMES, Splits, prove, split
 from slipway.errors import DataError
+from slipway.evaluation.task import answer_limit, look, task_of
 from slipway.pipeline.workspace import Workspace
 from slipway.store.artifacts import Checkpoint, Dataset
 
@@ -79,7 +82,10 @@ def prepare(base: Checkpoint, params: PrepareParams, space: Workspace) -> None:
     Bad rows end the stage with a DataError that names them; all of them are listed in `rejected.jsonl` of the work
     folder.
     """
-    from slipway.data.tokens import token_lengths  # transformers takes a second to import; planning does without
+    from slipway.data.tokens import (  # transformers takes a second to import; planning does without
+        longest_answer_tokens,
+        token_lengths,
+    )
 
     source, config = Path(params.source), params.config
     if (now := digest_now(source)) != params.digest:
@@ -99,7 +105,13 @@ def prepare(base: Checkpoint, params: PrepareParams, space: Workspace) -> None:
     for name, rows in parts.items():
         write_rows(space.out / f"{name}.jsonl", rows)
         space.progress.note(f"{name}: {len(rows)} rows, {sum(lengths[name])} tokens")
-    _describe(parts, lengths, counts, params, space.out)
+    longest = longest_answer_tokens(chain.from_iterable(parts.values()), base.path)
+    task = look(parts["train"] or parts["test"], config.label_key)
+    space.progress.note(f"{task_of(EvaluateConfig(), task, config.label_key)}")
+    space.progress.note(
+        f"longest reference answer: {longest} tokens; evaluate.max_new_tokens=auto is {answer_limit(longest)}"
+    )
+    _describe(parts, lengths, counts, params, space.out, longest_answer_tokens=longest, task=task)
 
 
 def _made_with(root: Path, splits: Path, config: DataConfig) -> bool:
@@ -176,6 +188,7 @@ def _describe(
     counts: Mapping[str, int],
     params: PrepareParams,
     out: Path,
+    **answers: object,
 ) -> None:
     tracked = "not tracked by DVC" if params.revision is None else params.revision
     about = {
@@ -188,6 +201,7 @@ def _describe(
     figures = {
         **summarise(parts, lengths),
         **counts,
+        **answers,
         "label_key": params.config.label_key,
         "license": params.license,
         "source_digest": params.digest,

@@ -17,7 +17,7 @@ def test_a_floor_is_a_number(floor):
 
 
 @pytest.mark.parametrize(
-    "keys", [{"margin": 0}, {"margin": float("inf")}, {"against": "base"}, {"metric": ""}], ids=str
+    "keys", [{"margin": 0}, {"margin": float("inf")}, {"against": "candidate"}, {"metric": ""}], ids=str
 )
 def test_a_paired_test_names_reference_metric_and_margin(keys):
     sound = {"against": "champion", "metric": "json_exact", "margin": 0.05}

@@ -155,3 +155,17 @@ def test_an_empty_mapping_clears_what_lower_layers_put_there():
     assert load_config(CONF, ["gate.floors.chrf=0.3"]).gate.floors.keys() > {"chrf"}
     assert load_config(CONF, [], {"gate": {"floors": {}}}).gate.floors == {}
     assert load_config(CONF, [], {"gate": {}}).gate.floors
+
+
+def test_the_gate_of_the_default_data_is_not_that_of_other_data():
+    """Floors belong to a data set; a gate that is named stays, whatever the data."""
+    embedded, other = load_config(CONF).gate, load_config(CONF, ["data.raw=mine.jsonl"]).gate
+    assert embedded.floors
+    assert other.floors == {}
+    assert {rule.metric for rule in other.non_inferiority} == {"primary"}
+    assert load_config(CONF, ["layers.data=data/smoke"]).gate == other
+    assert load_config(CONF, ["layers.data=data/spelling"]).gate.floors.keys() == {"primary"}
+    assert load_config(CONF, ["layers=smoke", "data.raw=mine.jsonl"]).gate == other
+    assert load_config(CONF, ["data.raw=mine.jsonl", "layers.gate=gates/embedded"]).gate == embedded
+    assert load_config(CONF, ["layers=smoke"]).gate.floors
+    assert load_config(CONF, ["data.raw=mine.jsonl", "gate.floors={chrf: 0.4}"]).gate.floors == {"chrf": 0.4}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from slipway.data.messages import calls_of, messages_problem, tools_problem
+from slipway.data.messages import calls_of, messages_problem, tools_problem, written
 
 USER = {"role": "user", "content": "rain in Oslo?"}
 CALL = {"type": "function", "id": "c1", "function": {"name": "weather", "arguments": {"city": "Oslo"}}}
@@ -72,3 +72,9 @@ def test_tools_are_a_list_of_named_functions() -> None:
 def test_calls_are_listed_by_name_and_arguments() -> None:
     assert calls_of(CALLING) == [{"name": "weather", "arguments": {"city": "Oslo"}}]
     assert calls_of(ANSWER) == []
+
+
+def test_what_an_assistant_writes_is_its_text_and_its_calls():
+    call = {"type": "function", "function": {"name": "lamp", "arguments": {"on": True}}}
+    assert written({"role": "assistant", "content": "yes"}) == "yes"
+    assert written({"role": "assistant", "content": None, "tool_calls": [call]}) == "lamp{'on': True}"

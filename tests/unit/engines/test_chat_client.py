@@ -30,12 +30,38 @@ def test_fixed_length_asks_to_go_on_past_the_end() -> None:
     assert asked[0]["ignore_eos"] is True
 
 
-def test_an_answer_that_cannot_be_what_is_wanted_is_not_waited_for() -> None:
+@pytest.mark.parametrize("escaped", [False, True])
+@pytest.mark.parametrize(
+    "text", ["a\u2028b\u0085c", "carriage\rreturn", "\x0b\x0c\x1c", "emoji \U0001f600", "no idea at all"]
+)
+def test_any_text_that_a_model_writes_arrives_whole(text: str, escaped: bool) -> None:
+    """Servers write line separators into their events as they are, or escaped."""
     with scripted() as (url, _), ChatClient(url, "m", 5) as client:
-        stray = client.ask(user("say no idea at all"), 16, must_start="{")
-        object_ = client.ask(user('say  {"intent": "x"}'), 16, must_start="{")
-    assert (stray.text, stray.finish, stray.completion_tokens) == ("no ", "abandoned", 1)
-    assert (object_.text, object_.finish) == (' {"intent": "x"}', "stop")
+        assert client.ask(user(f"{'escape' if escaped else 'say'} {text}"), 16).text == text
+
+
+def test_half_a_surrogate_pair_arrives_too() -> None:
+    with scripted() as (url, _), ChatClient(url, "m", 5) as client:
+        assert client.ask(user("escape x\ud800y"), 16).text == "x\ud800y"
+
+
+def test_tools_are_offered_and_calls_come_in_pieces() -> None:
+    tools = [{"type": "function", "function": {"name": "lamp"}}]
+    call = {"type": "function", "function": {"name": "lamp", "arguments": {"on": True}}}
+    asked_before = [{"role": "assistant", "content": "", "tool_calls": [call]}, *user("call lamp then fan")]
+    with scripted() as (url, asked), ChatClient(url, "m", 5) as client:
+        answer = client.ask(asked_before, 16, tools=tools)
+    assert answer.calls == ({"name": "lamp", "arguments": '{"on": 1}'}, {"name": "fan", "arguments": '{"on": 1}'})
+    assert (answer.text, answer.finish) == ("", "tool_calls")
+    assert asked[0]["tools"] == tools
+    assert asked[0]["messages"][0]["tool_calls"][0]["function"]["arguments"] == '{"on": true}'
+    assert call["function"]["arguments"] == {"on": True}
+
+
+def test_a_key_is_sent_as_a_bearer_token() -> None:
+    with scripted() as (url, asked), ChatClient(url, "m", 5, key="abc") as client:
+        client.ask(user("x"), 4)
+    assert asked[0]["authorization"] == "Bearer abc"
 
 
 def test_a_lost_connection_is_tried_again_and_counted() -> None:

@@ -73,7 +73,7 @@ def test_what_is_no_json_is_invalid_and_no_error(text: str) -> None:
     assert valid(None).score(example("{}", text)) == 0
 
 
-@pytest.mark.parametrize("text", ["{}", " [1]", '"\\ud800"', "1" * 5000])
+@pytest.mark.parametrize("text", ["{}", " [1]", '"\\ud800"'])
 def test_json_is_valid(text: str) -> None:
     assert valid(None).score(example("{}", text)) == 1
 

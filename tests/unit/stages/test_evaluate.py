@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
+from slipway.config.load import parse
 from slipway.data.rows import Row
-from slipway.errors import DataError, EngineError
+from slipway.errors import ConfigError, DataError, EngineError
 from slipway.evaluation.statistics import wilson
 from slipway.pipeline.workspace import Workspace
-from slipway.stages.evaluate import PARTIAL, EvaluateParams, evaluate
+from slipway.stages.evaluate import PARTIAL, EvaluateParams, evaluate, params_of
 from slipway.store.artifacts import Dataset, Engine
 from slipway.store.store import load, seal
 from slipway.system.progress import Progress
@@ -101,6 +102,79 @@ def test_the_label_key_is_the_one_that_the_data_was_prepared_with(tmp_path: Path
     items = read_items(stage(tmp_path, [row(0, "On"), row(1, "Off")], summary={"label_key": "action"}))
     assert [item["metrics"]["json_exact"] for item in items] == [1, 1]
     assert [item["metrics"]["label_accuracy"] for item in items] == [None, None]  # no answer has that key
+
+
+def test_any_text_that_a_model_writes_is_stored_and_resumed_over(tmp_path: Path) -> None:
+    texts = ["a\u2028b\u0085c\x0b", "half <half> pair", 'tab\tquote" back\\slash']
+    rows = [row(i, "On", ask=f"escape {text}") for i, text in enumerate(texts)] + [row(3, "x", ask="die")]
+    with pytest.raises(EngineError, match="died"):
+        stage(tmp_path, rows)
+    mended = [*rows[:3], row(3, "x")]
+    (tmp_path / "data" / "test.jsonl").write_text("".join(json.dumps(r) + "\n" for r in mended))
+    items = read_items(stage(tmp_path, mended))
+    assert [item["answer"] for item in items[:3]] == [text.replace("<half>", "\ud800") for text in texts]
+    assert (tmp_path / "out" / "items.jsonl").read_bytes().isascii()
+
+
+def test_the_task_is_said_and_recorded_with_its_limit(tmp_path: Path) -> None:
+    summary = {"label_key": None, "task": ["text", "seen by prepare"], "longest_answer_tokens": 100}
+    out = stage(tmp_path, [row(0, "On")], summary=summary)
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert [m["name"] for m in metrics["metrics"]] == ["chrf", "token_f1"]
+    assert metrics["max_new_tokens"] == 125
+    assert metrics["task"]["kind"] == "text"
+    assert "evaluate.task=json|tools|label|number says otherwise" in metrics["task"]["reason"]
+
+
+def test_metrics_that_are_asked_for_are_measured_in_their_order(tmp_path: Path) -> None:
+    out = stage(tmp_path, [row(0, "On"), row(1, "Off", ask="On")], metrics=["exact", "rouge_l"], task="label")
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert metrics["metrics"][0]["value"] == 0.5
+    assert metrics["metrics"][1]["name"] == "rouge_l"
+
+
+def test_no_more_rows_are_asked_than_the_engine_has_slots(tmp_path: Path) -> None:
+    """Two slots: when an item is reported, at most one other row is asked; so a kill loses no answered item."""
+    reported: list[int] = []
+
+    class Dies(Progress):
+        def update(self, what: str, done: float, total: float | None, unit: str, **figures: Any) -> None:
+            reported.append(int(done))
+            if done == 2:
+                raise KeyboardInterrupt
+
+    stage(tmp_path, [row(i, f"I{i}") for i in range(8)])
+    (tmp_path / "work" / PARTIAL).unlink()
+    space = Workspace(tmp_path / "out", tmp_path / "work", tmp_path / "cache", Dies())
+    params = EvaluateParams()
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(load(Engine, tmp_path / "engine"), load(Dataset, tmp_path / "data"), params, space)
+    assert reported == [1, 2]
+    assert len((tmp_path / "work" / PARTIAL).read_text().split("\n")) == 3
+
+
+def test_params_hold_what_files_say_and_the_key_not_where_they_lie(tmp_path: Path) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_text('{"type": "object"}')
+    judge = {"url": "http://a:1/v1", "model": "m"}
+
+    def params(**evaluate_keys: Any) -> EvaluateParams:
+        return params_of(parse({"evaluate": evaluate_keys}, "a test"), speed=False)
+
+    one = params(json_schema=str(schema), judge=judge, metrics=["judge"])
+    assert one.schema_document == {"type": "object"}
+    moved = tmp_path / "moved.json"
+    schema.rename(moved)
+    other = params(json_schema=str(moved), judge={**judge, "url": "http://b:2/v1"}, metrics=["judge"])
+    assert one.key_document() == other.key_document()
+    model = params(json_schema=str(moved), judge={**judge, "model": "n"}, metrics=["judge"])
+    moved.write_text('{"type": "array"}')
+    schema_changed = params(json_schema=str(moved), judge=judge, metrics=["judge"])
+    assert len({json.dumps(p.key_document(), sort_keys=True) for p in (one, model, schema_changed)}) == 3
+    with pytest.raises(ConfigError, match=r"evaluate\.judge: null"):
+        params(metrics=["judge"])
+    with pytest.raises(ConfigError, match="did you mean chrf"):
+        params(metrics=["chrff"])
 
 
 def test_data_that_does_not_say_its_label_key_is_refused(tmp_path: Path) -> None:

@@ -78,6 +78,8 @@ def test_own_rows_become_splits_with_a_card(tmp_path: Path, run: Callable[..., P
     assert summary["train_rows"] == 25
     assert summary["license"] == "not stated"
     assert summary["source_revision"] == "not tracked by DVC"
+    assert summary["task"][0] == "json"
+    assert 0 < summary["longest_answer_tokens"] < summary["tokens_max"]
     # One character is one token of the pico tokenizer, special tokens included.
     assert summary["tokens_max"] == max(_characters(r) for r in [*train, *test])
     assert "| On | 25 | 0 | 5 |" in (out / "card.md").read_text()
