@@ -104,7 +104,7 @@ def test_a_missing_shard_is_named(tmp_path):
 
 
 def test_no_weights_at_all(tmp_path):
-    with pytest.raises(CheckpointError, match=r"missing"):
+    with pytest.raises(CheckpointError, match=r"no safetensors; expected model"):
         Shards.open(tmp_path)
 
 
