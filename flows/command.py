@@ -19,7 +19,8 @@ from slipway.config.load import Config, load_config
 from slipway.errors import SlipwayError
 from tasks.failures import failures_named
 from tasks.health import require_prefect
-from tasks.pipeline import forget_summary, last_summary
+from tasks.pipeline import own_summary
+from tasks.run_log import name_errors_in_one_line
 
 
 def form_of_conf(conf: Path, *, is_main: bool) -> dict[str, Any]:
@@ -50,26 +51,24 @@ def attempt(configure: Callable[[], Config], flow: Callable[[Config], Any], *, a
 
 def _attempt(configure: Callable[[], Config], flow: Callable[[Config], Any], *, as_json: bool) -> int:
     quiet_on_terminals()
-    summary: dict[str, Any] = {}
+    name_errors_in_one_line()
     error: SlipwayError | None = None
-    try:
-        with stopped_by_signals(), failures_named():
-            config = configure()
-            require_prefect()
-            forget_summary(config.store)
-            try:
+    with own_summary() as summary:
+        try:
+            with stopped_by_signals(), failures_named():
+                config = configure()
+                require_prefect()
                 flow(config)
-            finally:
-                summary = last_summary(config.store)
-    except SlipwayError as err:
-        error = err
-    except KeyboardInterrupt as err:
-        sys.stderr.write(
-            "interrupted; run again to go on: finished stages are reused, training resumes from its last checkpoint\n"
-        )
-        if as_json:
-            show_json({**summary, "interrupted": True})
-        return exit_code(err)
+        except SlipwayError as err:
+            error = err
+        except KeyboardInterrupt as err:
+            sys.stderr.write(
+                "interrupted; run again to go on: finished stages are reused, "
+                "training resumes from its last checkpoint\n"
+            )
+            if as_json:
+                show_json({**summary, "interrupted": True})
+            return exit_code(err)
     show(summary, error, as_json=as_json)
     return error.exit_code if error else 0
 

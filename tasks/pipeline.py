@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,16 @@ from slipway.runners.local import LocalRunner
 from slipway.store.key_notice import key_format_notice
 from slipway.store.store import Store
 from slipway.store.usage import in_use
-from slipway.system.files import disk_full_is_named, remove, write_atomic
-from slipway.system.json_files import is_present, read_json
+from slipway.system.files import disk_full_is_named, write_atomic
 from slipway.system.redact import mask_tree, masked_errors
 from tasks import prefect_ui
 from tasks.provenance import command_line
 from tasks.run import Run
+from tasks.run_log import name_errors_in_one_line
 from tasks.takeover import take_over
 from tasks.tracking.run import pipeline_run
+
+_SUMMARY: ContextVar[dict[str, Any] | None] = ContextVar("summary", default=None)
 
 
 @contextmanager
@@ -38,6 +41,7 @@ def pipeline(config: Config, name: str) -> Iterator[Run]:
     Raises, before any work, ConfigError for training that cannot end well, and ResourceError when MLflow does not
     answer or the store cannot be written.
     """
+    name_errors_in_one_line()
     prefect_ui.name_flow_run(name)
     bars, runs, tracking = Bars(Console(stderr=True)), Runs(Path(config.store.root)), config.tracking
     with ExitStack() as stack:
@@ -58,10 +62,7 @@ def pipeline(config: Config, name: str) -> Iterator[Run]:
         try:
             yield run
         finally:
-            file = summary_file(config.store)
-            with disk_full_is_named(file):
-                file.parent.mkdir(parents=True, exist_ok=True)
-                write_atomic(file, json.dumps(mask_tree(run.summary.to_json()), indent=1) + "\n")
+            leave_summary(mask_tree(run.summary.to_json()), summary_file(config.store))
 
 
 def shipped_name(config: Config) -> str:
@@ -74,12 +75,25 @@ def summary_file(params: StoreConfig) -> Path:
     return Path(params.root) / "last-run.json"
 
 
-def forget_summary(params: StoreConfig) -> None:
-    """Remove what an earlier run wrote, so that it is not taken for this one's."""
-    remove(summary_file(params))
+@contextmanager
+def own_summary() -> Iterator[dict[str, Any]]:
+    """What the run opened in the block does, filled when it ends, however it ends; empty when none began.
+
+    Not read from the store: another run of the same store may have written its own file since.
+    """
+    summary: dict[str, Any] = {}
+    token = _SUMMARY.set(summary)
+    try:
+        yield summary
+    finally:
+        _SUMMARY.reset(token)
 
 
-def last_summary(params: StoreConfig) -> dict[str, Any]:
-    """What the run wrote; empty when it ended before it began. Raises StateError when somebody has damaged it since."""
-    file = summary_file(params)
-    return read_json(file, "summary of the run", "run again: finished stages are reused") if is_present(file) else {}
+def leave_summary(summary: dict[str, Any], file: Path) -> None:
+    """Give the summary to whoever waits for it in this process, and leave it in the store."""
+    waiting = _SUMMARY.get()
+    if waiting is not None:
+        waiting.update(summary)
+    with disk_full_is_named(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(file, json.dumps(summary, indent=1) + "\n")
