@@ -36,9 +36,9 @@ def born(value: Any) -> Birth:
 
 
 class Section(BaseModel):
-    """A group of keys: unknown ones are errors, values never change after parsing."""
+    """A group of keys: unknown ones are errors, numbers are finite, values never change after parsing."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
     def key_document(self) -> dict[str, Any]:
         """What a stage's key holds of these values, as JSON: every field, but those that equal their birth value."""

@@ -8,6 +8,8 @@ from pydantic import Field
 
 from slipway.config.base import Section, Switch
 
+FormatName = Literal["nvfp4", "nvfp4a16", "mxfp4", "fp8", "fp8-dynamic"]
+
 
 class CalibrationConfig(Section):
     """Which training rows run through the network for input scales, KV scales and GPTQ."""
@@ -21,7 +23,7 @@ class CalibrationConfig(Section):
 class QuantizeConfig(Section):
     """Checkpoint -> quantized checkpoint, in one pass."""
 
-    format: Literal["nvfp4", "nvfp4a16", "mxfp4", "fp8", "fp8-dynamic"] = Field(
+    format: FormatName = Field(
         "nvfp4a16",
         description="`nvfp4`: weights and inputs in NVFP4 (W4A4); `nvfp4a16`: weights only; `mxfp4`: weights only, "
         "block 32; "
@@ -43,7 +45,7 @@ class QuantizeConfig(Section):
         description="Modules kept in bf16: shell patterns on module names. Embeddings, routers and norms are "
         "always kept.",
     )
-    rules: dict[str, str] = Field(
+    rules: dict[str, Literal[FormatName, "bf16"]] = Field(
         default_factory=dict,
         description="Mixed precision: shell pattern on module names -> format or `bf16`; the first match wins.",
     )

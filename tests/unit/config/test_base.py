@@ -18,6 +18,7 @@ from slipway.config.target import DockerConfig
 from slipway.config.tracking import TrackingConfig
 from slipway.errors import ConfigError
 from slipway.system import redact
+from tests.support.world import ROOT
 
 URL = "https://ann:c0rrect-h0rse@mlflow.example:8443/path"
 
@@ -161,3 +162,10 @@ def test_sections_know_their_keys_and_stay_as_they_are():
     with pytest.raises(ValidationError, match="frozen"):
         Two().one = 2
     assert isinstance(TrackingConfig().uri, SecretUrl)
+
+
+@pytest.mark.parametrize("text", [".inf", "-.inf", ".nan", "1e400"])
+def test_a_number_that_is_not_finite_is_refused_in_every_section(text: str) -> None:
+    for key in ("evaluate.timeout_s", "deploy.start_timeout_s", "quantize.memory_budget_gb", "train.lr"):
+        with pytest.raises(ConfigError, match=rf"{key}.*finite"):
+            load_config(ROOT / "conf", [f"{key}={text}"])

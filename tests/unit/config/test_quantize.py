@@ -18,6 +18,7 @@ BOUNDS: list[Bound] = [
     ("method", "awq", "gptq"),
     ("layout", "gguf", "compressed-tensors"),
     ("kv_cache", "int8", "fp8"),
+    ("rules", {"*.q_proj": "int3"}, {"*.q_proj": "bf16"}),
     ("max_bits", 4, 4.01),
     ("max_bits", 16.01, 16),
     ("calibration.samples", 0, 1),
