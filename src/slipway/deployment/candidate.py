@@ -69,7 +69,7 @@ def newest_candidate(config: Config) -> Candidate:
     """What the verdict made last of the config's line is about: another line's model is never promoted unasked.
 
     Raises StateError when the store has none, naming the line of the newest one that it has, or when a verdict on the
-    way to it is damaged.
+    way to it cannot say its line; damaged bytes of another line's stand in nobody's way.
     """
     store = Path(config.store.root)
     manifests = sorted(
@@ -77,10 +77,10 @@ def newest_candidate(config: Config) -> Candidate:
     )
     other_lines = []
     for manifest in manifests:
-        candidate = candidate_of(read_verdict(manifest.parent), config)
-        if candidate.config.line == config.line:
-            return candidate
-        other_lines.append(candidate.config.line)
+        line = line_of(load(Verdict, manifest.parent), config)
+        if line == config.line:
+            return candidate_of(read_verdict(manifest.parent), config)
+        other_lines.append(line)
     hint = f"; the newest is of {other_lines[0]}" if other_lines else ""
     next_step = "`slipway run` makes one; or name a verdict's directory"
     raise StateError("verdict", f"none of {config.line} in {store}{hint}", "a gated candidate of this line", next_step)

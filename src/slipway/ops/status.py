@@ -98,10 +98,13 @@ def _artifacts(root: Path) -> dict[str, dict[str, int]]:
 
 
 def _lost_engines(config: Config) -> list[dict[str, str]]:
-    """Engine processes of this target that the pointer does not name."""
+    """Engine processes of this target that the pointer does not name, also of releases whose directory is gone:
+    deleted, or moved with the whole target while they served."""
     target = target_for(config.deploy)
-    lost = [n for n in target.releases.names() if n != target.releases.current() and target.server(n)]
-    return [{"what": f"engine of release {n}", "advice": "`slipway stop` ends it"} for n in lost]
+    names, current = target.releases.names(), target.releases.current()
+    lost = [f"engine of release {n}" for n in names if n != current and target.server(n)]
+    lost += [f"engine of release {n}, whose directory is gone" for n in target.running() if n not in names]
+    return [{"what": what, "advice": "`slipway stop` ends it"} for what in lost]
 
 
 def _runs(root: Path) -> list[dict[str, Any]]:

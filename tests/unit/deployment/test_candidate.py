@@ -54,6 +54,19 @@ def test_the_newest_verdict_of_another_line_is_not_promoted_unasked(run: RunReco
         newest_candidate(other)
 
 
+def test_damaged_bytes_of_another_lines_verdict_stand_in_nobodys_way(run: RunRecord) -> None:
+    (run.verdict.path / "verdict.json").write_text("{")
+    mine = Config(store=StoreConfig(root=str(run.verdict.path.parents[1])))
+    with pytest.raises(StateError, match=str(run.verdict.path)):
+        newest_candidate(mine)
+    data = run.verdict.path.parents[1] / "dataset/data" / MANIFEST
+    manifest = json.loads(data.read_text())
+    manifest["provenance"]["params"] = {"config": DataConfig(name="tickets").model_dump(mode="json")}
+    data.write_text(json.dumps(manifest))
+    with pytest.raises(StateError, match=rf"none of {mine.line} "):
+        newest_candidate(mine)
+
+
 @pytest.mark.parametrize("garbage", GARBAGE, ids=lambda g: g.name)
 @pytest.mark.parametrize("what", ["verdict", "evaluation", "engine", "adapter"])
 def test_a_damaged_manifest_on_the_way_is_named(run: RunRecord, what: str, garbage: Garbage) -> None:

@@ -79,3 +79,19 @@ def test_what_gc_would_free_is_said_with_its_bytes(config, tmp_path, capsys):
     assert document["freeable"] == {"count": 1, "bytes": 5000}
     show_status(document)
     assert "`slipway gc` would free 5.0 kB in 1 entries" in capsys.readouterr().out
+
+
+def test_an_engine_whose_release_was_moved_away_is_named(config, tmp_path):
+    """The target's directory was moved while it served: its process still runs out of the old path."""
+    model = tmp_path / "target/releases/0003-0123abcd/engine/model.gguf"
+    sleeper = [sys.executable, "-c", "import sys; sys.stdin.read()", str(model)]
+    with subprocess.Popen(sleeper, stdin=subprocess.PIPE, start_new_session=True) as engine:
+        try:
+            (row,) = overview(config)["leftovers"]
+        finally:
+            engine.kill()
+    assert row == {
+        "what": "engine of release 0003-0123abcd, whose directory is gone",
+        "advice": "`slipway stop` ends it",
+    }
+    assert overview(config)["leftovers"] == []
