@@ -67,7 +67,8 @@ def finetune_and_ship(
         promote(run, candidate, verdict, data, card, config.deploy)
     if run.summary.all_reused():
         return Completed(name="Cached", message="every stage was reused and this engine serves already")
-    return Completed(message=f"serving at {run.summary.endpoint}")
+    endpoint = run.summary.endpoint
+    return Completed(message=f"serving at {endpoint}" if endpoint else "nothing serves: `slipway promote` starts one")
 
 
 if __name__ == "__main__":

@@ -52,7 +52,8 @@ def promote(
         require_pass(verdict)
         champion = None if by_hand else state.champion(params)
         if champion and state.was_withdrawn(params, engine):
-            why = f"held: this engine was rolled back; {champion.name} keeps serving; `slipway promote` brings it back"
+            serves = "keeps serving" if state.status(params).healthy else "is the champion and does not run"
+            why = f"held: this engine was rolled back; {champion.name} {serves}; `slipway promote` brings it back"
             _announce(run, line, "promote", champion.model_copy(update={"reused": True}), why)
             return Completed(name="Held", message=why, data=champion)
         release = promotion.promote(

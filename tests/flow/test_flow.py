@@ -32,6 +32,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # MLflow's and Prefect's own, about their dependencies
 ]
 LINE = "rows-pico"  # data and model
+SHIPPED = "pico qlora nvfp4a16 -> local"  # what a run makes, and how it is called
 STAGES = ["fetch", "prepare", "train", "merge", "quantize"]
 STAGES += [
     "engine candidate",
@@ -47,8 +48,9 @@ STAGES += [
 
 @dataclass
 class Outcome:
-    """A run: its final state, its summary, its task runs by name, its MLflow run."""
+    """A run: its name and final state, its summary, its task runs by name, its MLflow run."""
 
+    name: str
     state: State[Any]
     summary: dict[str, Any]
     tasks: dict[str, State[Any]] = field(default_factory=dict)
@@ -79,7 +81,8 @@ class World:
             runs = client.read_task_runs(
                 flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
             )
-        return Outcome(state, summary, {r.name: r.state for r in runs if r.state}, self.parents()[0])
+            name = client.read_flow_run(state.state_details.flow_run_id).name
+        return Outcome(name, state, summary, {r.name: r.state for r in runs if r.state}, self.parents()[0])
 
     def client(self) -> MlflowClient:
         return MlflowClient(self.tracking)
@@ -141,6 +144,7 @@ def test_the_first_run_makes_every_stage_and_serves(world: World, first: Outcome
 
 
 def test_prefect_shows_one_task_run_a_stage(first: Outcome) -> None:
+    assert first.name == SHIPPED
     assert set(first.tasks) == {*STAGES, "rival", "report"}
     assert {s.name for s in first.tasks.values()} == {"Completed"}
     assert "made in" in (first.tasks["train"].message or "")
@@ -276,12 +280,14 @@ def test_a_failed_gate_promotes_nothing(world: World, changed: Outcome) -> None:
 def test_rollback_moves_the_alias_back_and_promotion_by_hand_forward(world: World, changed: Outcome) -> None:
     back = world.go(roll_back)
     assert back.state.is_completed(), back.state.message
+    assert back.name == "rollback -> local"
     assert world.champion() == "1"
     digest = next(s["digest"] for s in changed.summary["stages"] if s["stage"] == "engine candidate")
     verdicts = [read_verdict(p.parent) for p in world.folder.glob("store/verdict/*/manifest.json")]
     verdict = next(v for v in verdicts if candidate_of(v, world.config()).engine.digest == digest)
-    forward = promote_candidate(world.config(), verdict.uri, return_state=True)
-    assert forward.is_completed(), forward.message
+    forward = world.run(promote_candidate(world.config(), verdict.uri, return_state=True))
+    assert forward.state.is_completed(), forward.state.message
+    assert forward.name == f"promote {SHIPPED}"
     assert world.champion() == "2"
 
 

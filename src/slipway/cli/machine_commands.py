@@ -35,6 +35,7 @@ def status(
 
 
 def gc(
+    overrides: Overrides = None,
     conf: Conf = Path("conf"),
     yes: Annotated[bool, typer.Option("--yes", help="Remove; without it nothing is touched.")] = False,
     as_json: AsJson = False,
@@ -46,7 +47,7 @@ def gc(
     from slipway.config.load import load_config
     from slipway.ops.gc import collect, freeable, plan
 
-    config = load_config(conf)
+    config = load_config(conf, overrides or [])
     items = plan(config)
     if yes:
         gone = collect(config)
@@ -58,6 +59,7 @@ def gc(
 
 
 def doctor(
+    overrides: Overrides = None,
     conf: Conf = Path("conf"),
     quiet: Annotated[bool, typer.Option("--quiet", help="Show only what needs attention.")] = False,
     as_json: AsJson = False,
@@ -68,19 +70,19 @@ def doctor(
     from slipway.config.load import load_config
     from slipway.ops.doctor import check
 
-    checks = check(load_config(conf))
+    checks = check(load_config(conf, overrides or []))
     tables.show_json([c.to_json() for c in checks]) if as_json else tables.show_checks(checks, quiet=quiet)
     if any(c.status == "fail" for c in checks):
         raise typer.Exit(errors.ResourceError.exit_code)
 
 
-def build_engine(conf: Conf = Path("conf")) -> None:
+def build_engine(overrides: Overrides = None, conf: Conf = Path("conf")) -> None:
     """Build the embedded engine now (once per machine, some minutes); runs and tests then find it in the cache."""
     from slipway.cli.progress import live
     from slipway.config.load import load_config
     from slipway.engines.llamacpp.build import ensure_build
 
-    config = load_config(conf)
+    config = load_config(conf, overrides or [])
     with live("engine", every_s=20.0) as progress:
         build = ensure_build(config.engine, Path(config.store.cache).expanduser(), progress)
     typer.echo(build.id)
