@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -103,3 +105,23 @@ def test_the_code_is_the_package_and_the_modules_bytes(package: Path) -> None:
     assert code_of("length_ratio") != before
     with pytest.raises(ConfigError, match="there is no module"):
         code_of("gone")
+
+
+def test_the_example_of_the_documentation_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/metrics.md: its module, installed with the entry point of its pyproject.toml."""
+    text = Path("docs/metrics.md").read_text(encoding="utf-8")
+    module, project = (re.search(rf"```{kind}\n# (\S+)\n(.*?)```", text, re.DOTALL) for kind in ("python", "toml"))
+    assert module is not None
+    assert project is not None
+    (tmp_path / module[1]).write_text(module[2])
+    declared = tomllib.loads(project[2])
+    info = tmp_path / "polite_metric-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {declared['project']['name']}\nVersion: 1.0\n")
+    entries = declared["project"]["entry-points"]["slipway.metrics"]
+    (info / "entry_points.txt").write_text("[slipway.metrics]\n" + "\n".join(f"{k} = {v}" for k, v in entries.items()))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    polite = scorer("polite")
+    row = {"id": "r", "messages": [{"role": "assistant", "content": "Thank you, and welcome."}]}
+    assert [polite.score(Example(row, answer)) for answer in ("thank you", "no", "Welcome! Thanks.")] == [0.5, 0, 1]
+    assert Path(module[1]).stem in declared["tool"]["setuptools"]["py-modules"]

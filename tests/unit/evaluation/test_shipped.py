@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from slipway.config.evaluate import EvaluateConfig, JudgeConfig
@@ -32,3 +34,10 @@ def test_a_metric_without_its_settings_names_the_key(name: str, key: str) -> Non
 def test_the_tasks_metrics_exist() -> None:
     for names in (*METRICS.values(), KEYED):
         scorers(names, SETTINGS)
+
+
+def test_the_documentation_has_every_metric_and_every_task() -> None:
+    rows = [line for line in Path("docs/metrics.md").read_text(encoding="utf-8").split("\n") if line.startswith("| `")]
+    first = [row.split("`")[1] for row in rows]
+    assert first == [*("tools", "json", "label", "number", "text"), *SHIPPED]
+    assert set(METRICS) == set(first[:5])
