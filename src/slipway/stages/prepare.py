@@ -10,16 +10,17 @@ import json
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from slipway.config.base import Section
+from slipway.config.base import Section, born
 from slipway.config.data import DataConfig
 from slipway.config.evaluate import EvaluateConfig
 from slipway.data.card import card, summarise
 from slipway.data.clean import clean
 from slipway.data.dvc_lock import digest_now, locked_digest, locked_stage
+from slipway.data.row_checks import Needs, RowChecks
 from slipway.data.rows import Rejected, Row, check_file, read_rows, refuse, write_rows
 from slipway.data.split import NAMES, Splits, prove, split
 from slipway.errors import DataError
@@ -44,6 +45,9 @@ class PrepareParams(Section):
     digest: str = Field(description="Digest of the source as DVC writes it: md5, or md5.dir for a directory.")
     revision: str | None = Field(description="DVC's digest of the source; null when DVC does not know these bytes.")
     license: str = Field(description="SPDX licence of the data, for the card.")
+    needs: Annotated[Needs, born({})] = Field(
+        default_factory=Needs, description="What trainer and quantization want of the rows, checked here."
+    )
 
     def key_document(self) -> dict[str, Any]:
         """The source by its name and digest, not by its path: a clone may move."""
@@ -54,7 +58,21 @@ class PrepareParams(Section):
 
 def params_of(config: Config, root: Path) -> PrepareParams:
     """This stage's params in a run of the project in `root`. Raises what `prepare_params` raises."""
-    return prepare_params(config.data, root)
+    return prepare_params(config.data, root).model_copy(update={"needs": needs_of(config)})
+
+
+def needs_of(config: Config) -> Needs:
+    """What this run's trainer and quantization want of the rows."""
+    train, quantize = config.train, config.quantize
+    formats = {quantize.format, *quantize.rules.values()}
+    calibrated = formats & {"nvfp4", "fp8"} or quantize.method == "gptq" or quantize.kv_cache == "fp8"
+    sequences = (quantize.calibration.samples, quantize.calibration.length)
+    return Needs(
+        learn=train.learn,
+        longest=train.pack_length,
+        truncate=train.truncate,
+        calibration=sequences if calibrated else None,
+    )
 
 
 def prepare_params(config: DataConfig, root: Path) -> PrepareParams:
@@ -83,8 +101,8 @@ def prepare(base: Checkpoint, params: PrepareParams, space: Workspace) -> None:
     folder.
     """
     from slipway.data.tokens import (  # transformers takes a second to import; planning does without
+        chat_template,
         longest_answer_tokens,
-        token_lengths,
     )
 
     source, config = Path(params.source), params.config
@@ -96,7 +114,10 @@ def prepare(base: Checkpoint, params: PrepareParams, space: Workspace) -> None:
             "the data changed meanwhile: run again",
         )
     parts, counts = _read_splits(source, config) if source.is_dir() else _make_splits(source, config, space.work)
-    lengths = {name: token_lengths(rows, base.path) for name, rows in parts.items()}
+    checks = RowChecks(chat_template(base.path), params.needs)
+    lengths = {name: checks.lengths(name, rows) for name, rows in parts.items()}
+    for warning in checks.finish(space.work / "rejected.jsonl"):
+        space.progress.note(f"warning: {warning}")
     _refuse_long(parts, lengths, config, space.work)
     if over := counts.get("over_per_label", 0):
         space.progress.note(

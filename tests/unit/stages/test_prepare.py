@@ -6,14 +6,16 @@ from typing import Any
 import pytest
 
 from slipway.config.data import DataConfig
+from slipway.config.load import load_config
 from slipway.data.dvc_lock import digest_now
 from slipway.errors import CheckpointError, DataError
 from slipway.pipeline.workspace import Workspace
-from slipway.stages.prepare import PrepareParams, prepare, prepare_params
+from slipway.stages.prepare import PrepareParams, needs_of, prepare, prepare_params
 from slipway.store.artifacts import Checkpoint
 from slipway.system.progress import Progress
 from tests.support.pico import write_tokenizer
 
+ROOT = Path(__file__).resolve().parents[3]
 WORDINGS = [
     "switch the {} on please",
     "could you start my {}",
@@ -81,7 +83,8 @@ def test_own_rows_become_splits_with_a_card(tmp_path: Path, run: Callable[..., P
     assert summary["task"][0] == "json"
     assert 0 < summary["longest_answer_tokens"] < summary["tokens_max"]
     # One character is one token of the pico tokenizer, special tokens included.
-    assert summary["tokens_max"] == max(_characters(r) for r in [*train, *test])
+    # The line feed after the last end of turn is not trained
+    assert summary["tokens_max"] == max(_characters(r) for r in [*train, *test]) - 1
     assert "| On | 25 | 0 | 5 |" in (out / "card.md").read_text()
     assert str(tmp_path) not in (out / "card.md").read_text() + (out / "summary.json").read_text()
 
@@ -284,3 +287,20 @@ def test_a_file_added_to_dvc_by_hand_has_its_revision(tmp_path: Path) -> None:
     (tmp_path / "mine.jsonl.dvc").write_text(f"outs:\n- md5: {digest_now(source)}\n  path: mine.jsonl\n")
     params = prepare_params(config, tmp_path)
     assert (params.revision, params.license) == (digest_now(source), "CC0-1.0")
+
+
+def test_rows_are_checked_against_the_runs_trainer_and_quantization() -> None:
+    words = ["train.pack_length=77", "train.learn=all", "quantize.format=nvfp4", "quantize.calibration.samples=3"]
+    needs = needs_of(load_config(ROOT / "conf", words))
+    assert (needs.learn, needs.longest, needs.truncate, needs.calibration) == ("all", 77, False, (3, 512))
+    without = ["quantize.format=mxfp4", "quantize.method=max"]
+    assert needs_of(load_config(ROOT / "conf", without)).calibration is None
+
+
+def test_rows_that_the_model_cannot_learn_are_refused_together_with_their_names(
+    tmp_path: Path, run: Callable[..., Path]
+) -> None:
+    bad = [row(f"say <|im_end|> {i}", {"intent": "On", "name": "lamp"}, template="t") for i in range(2)]
+    with pytest.raises(DataError, match=r"(?s)2 of 32 rows .*holds a control token .*\(2 rows: line-31, line-32\)"):
+        run(write(tmp_path / "mine.jsonl", [*good_rows(), *bad]), near_duplicate=1.0)
+    assert {line["row"] for line in lines(tmp_path / "work" / "rejected.jsonl")} == {"line-31", "line-32"}
