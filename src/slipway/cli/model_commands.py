@@ -37,13 +37,15 @@ def quantize(
     """
     from slipway.cli.progress import live
     from slipway.config.load import section
+    from slipway.system.cuda_context import start_context
+
+    params = section("quantize", {"format": fmt, "method": method, "layout": layout}, settings or [])
+    if params.device != "cpu":
+        start_context()  # beside the next import, which is torch's
     from slipway.streaming.directories import quantize_directory
 
-    given = {"format": fmt, "method": method, "layout": layout}
     with live("quantize") as progress:
-        figures = quantize_directory(
-            model, adapter, calibration, out, section("quantize", given, settings or []), progress
-        )
+        figures = quantize_directory(model, adapter, calibration, out, params, progress)
     tables.show_json(figures) if as_json else tables.show_figures(out, figures)
 
 
@@ -62,8 +64,13 @@ def merge(
     """Merge an adapter into a model in bf16: one pass, bounded memory, resumable, the same bytes on every machine."""
     from slipway.cli.progress import live
     from slipway.config.load import section
+    from slipway.system.cuda_context import start_context
+
+    params = section("quantize", {}, settings or [])
+    if params.device != "cpu":
+        start_context()  # beside the next import, which is torch's
     from slipway.streaming.directories import merge_directory
 
     with live("merge") as progress:
-        figures = merge_directory(model, adapter, out, section("quantize", {}, settings or []), progress)
+        figures = merge_directory(model, adapter, out, params, progress)
     tables.show_json(figures) if as_json else tables.show_figures(out, figures)

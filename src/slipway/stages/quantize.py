@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from slipway.config.quantize import QuantizeConfig
 from slipway.pipeline.workspace import Workspace
 from slipway.store.artifacts import Artifact, Checkpoint, Dataset, Quantized
+from slipway.system.cuda_context import start_context
 
 if TYPE_CHECKING:
     from slipway.config.load import Config
@@ -23,6 +24,8 @@ def params_of(config: Config) -> QuantizeConfig:
 def quantize(checkpoint: Checkpoint, data: Dataset | None, params: QuantizeConfig, space: Workspace) -> None:
     """Write the quantized model directory into `space.out`, calibrated on the training split where the format or method
     asks for it. A killed run goes on from `space.work`. Raises what `export` raises."""
+    if params.device != "cpu":
+        start_context()  # beside the next import, which is torch's
     from slipway.streaming.export import export
     from slipway.streaming.source_model import Model
     from slipway.weights.checkpoint import open_checkpoint

@@ -24,7 +24,7 @@ from typing import Any, Self
 import torch
 
 from slipway.errors import CheckpointError, ResourceError
-from slipway.system.files import fsync_directory, write_atomic
+from slipway.system.files import fsync_directory, start_write_back, write_atomic
 from slipway.system.progress import Progress
 from slipway.weights.checkpoint_files import INDEX, SINGLE
 from slipway.weights.journal import Journal
@@ -33,6 +33,7 @@ from slipway.weights.shards import TensorInfo, TensorSource
 
 _BUG = "report this: the plan and the stage disagree"
 _READ = 1 << 23  # bytes a read when digests are checked
+_WORTH_STARTING = 1 << 20  # bytes of a part that the disk begins to write at once; smaller ones wait for the flush
 
 
 def _require_space(out: Path, size: int) -> None:
@@ -194,6 +195,8 @@ class ShardWriter:
         _pwrite(shard.fd, data, shard.offsets[part.tensor] + part.offset + at)
         self._at[key] += len(data)
         if self._at[key] == part.nbytes:
+            if part.nbytes >= _WORTH_STARTING:
+                start_write_back(shard.fd, shard.offsets[part.tensor] + part.offset, part.nbytes)
             self._finish(key, shard)
 
     def _finish(self, key: str, shard: _Shard) -> None:

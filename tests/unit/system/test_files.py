@@ -93,3 +93,19 @@ def test_flushing_reads_every_file_and_folder(tmp_path: Path, monkeypatch: pytes
     flushed.clear()
     files.fsync_directory(tmp_path / "a")
     assert flushed == [str(tmp_path / "a")]
+
+
+def test_bytes_whose_writing_was_started_are_the_bytes(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("wb") as f:
+        f.write(b"x" * 5000)
+        f.flush()
+        files.start_write_back(f.fileno(), 0, 5000)
+        files.start_write_back(f.fileno(), 4096, 1 << 30)  # beyond its end
+    assert (tmp_path / "file").read_bytes() == b"x" * 5000
+    read_end, write_end = os.pipe()
+    try:
+        files.start_write_back(write_end, 0, 1)  # not a file: nothing is said
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+    files.start_write_back(-1, 0, 1)

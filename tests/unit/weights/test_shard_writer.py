@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from slipway.errors import CheckpointError, ResourceError
+from slipway.weights import shard_writer
 from slipway.weights.checkpoint_files import INDEX, SINGLE
 from slipway.weights.journal import Journal
 from slipway.weights.shard_writer import ShardWriter, bytes_of
@@ -211,6 +212,25 @@ def test_appended_pieces_and_threads_make_the_same_bytes(tmp_path, whole):
     with journal, writer, ThreadPoolExecutor(4) as pool:
         list(pool.map(in_pieces, tensors))
     assert content(tmp_path) == files
+
+
+def test_the_disk_begins_with_a_large_part_when_it_is_finished(tmp_path, monkeypatch):
+    started, begin = [], shard_writer.start_write_back
+
+    def spy(fd, offset, nbytes):
+        started.append((offset, nbytes))
+        begin(fd, offset, nbytes)
+
+    monkeypatch.setattr(shard_writer, "start_write_back", spy)
+    large, small = torch.arange(1 << 18, dtype=torch.int32), torch.ones(3)
+    with ShardWriter(tmp_path, plan_of({"large": large, "small": small}), 1e9) as writer:
+        writer.append("large", bytes_of(large)[:7])
+        assert started == []
+        writer.append("large", bytes_of(large)[7:])
+        writer.write("small", small)
+    [(offset, nbytes)] = started
+    assert (tmp_path / SINGLE).read_bytes()[offset : offset + nbytes] == bytes(bytes_of(large))
+    assert nbytes == large.nbytes
 
 
 def test_a_finished_tensor_can_be_read_before_and_after_its_shard_is_published(tmp_path, whole):
