@@ -203,10 +203,13 @@ def attention_of(weights: Iterable[str]) -> str | None:
 
 
 def _has_module(name: str, role: Role, info: TensorInfo) -> bool:
-    """Whether a tensor is the weight of a module that the documents of a quantized checkpoint must name."""
-    if not info.dtype.is_floating_point or len(info.shape) < 2:
+    """Whether a tensor is the weight of a module that the documents of a quantized checkpoint must name: some readers
+    take every `weight` for a Linear's that is neither listed nor called a norm."""
+    if not info.dtype.is_floating_point:
         return False
-    return role in (*QUANTIZABLE, "experts_out_first") or (len(info.shape) == 2 and name.endswith(".weight"))
+    if role in (*QUANTIZABLE, "experts_out_first"):
+        return True
+    return name.endswith(".weight") and (len(info.shape) > 1 or role in ("tower", "outside", "mtp"))
 
 
 def _aliases(name: str, role: Role, weights: WeightRoles) -> tuple[str, ...]:
