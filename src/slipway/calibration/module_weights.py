@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import (
     WeightConverter,
@@ -192,7 +192,7 @@ def _empty_model(model_dir: Path, dtype: torch.dtype) -> Any:
         config = AutoConfig.from_pretrained(model_dir, local_files_only=True)
         _refuse_quantized(model_dir, config)
         with _parameters_on_meta():
-            model = AutoModelForCausalLM.from_config(config, dtype=dtype, experts_implementation="eager")
+            model = _auto_class(config).from_config(config, dtype=dtype, experts_implementation="eager")
         model.apply(
             model._init_weights
         )  # buffers as from_pretrained makes them: in fp32, rounded once, not in `dtype` throughout
@@ -204,6 +204,12 @@ def _empty_model(model_dir: Path, dtype: torch.dtype) -> Any:
             "update transformers, or use weight-only formats",
         ) from err
     return model.eval()
+
+
+def _auto_class(config: Any) -> Any:
+    """The causal language model of a config, or the one with towers beside it: run on text, its towers stay empty."""
+    with_towers = type(config) not in AutoModelForCausalLM._model_mapping
+    return AutoModelForImageTextToText if with_towers else AutoModelForCausalLM
 
 
 def _refuse_quantized(model_dir: Path, config: Any) -> None:

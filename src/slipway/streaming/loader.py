@@ -144,6 +144,7 @@ class Loader:
         info, (recipe, factors) = self._source.info(name), self._recipe(name)
         columns = info.shape[-1] if info.shape else 1
         if as_stored or not info.dtype.is_floating_point:
+            info = recipe.info
             out = torch.empty((count, columns), dtype=info.dtype)
             recipe.stored.fetch(recipe.name, out, begin * columns * info.dtype.itemsize)
             require_finite(f"tensor {name}", out)

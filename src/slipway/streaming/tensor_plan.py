@@ -16,7 +16,7 @@ from slipway.quantization.formats import FORMATS, Format
 from slipway.quantization.layouts import Layout, Place, Scheme
 from slipway.weights.architecture import Role
 from slipway.weights.shard_writer import part_key
-from slipway.weights.shards import TensorInfo, TensorSource, natural
+from slipway.weights.shards import TensorInfo, WeightSource, natural
 from slipway.weights.weight_roles import WeightRoles
 
 KV: tuple[Literal["k", "v"], ...] = ("k", "v")
@@ -83,32 +83,36 @@ class Plan:
             self.paths,
         )
 
-    def units(self, source: TensorSource) -> list[Unit]:
+    def units(self, source: WeightSource) -> list[Unit]:
         """In the order of the checkpoint, each unit at its first member's place."""
         alike: dict[str, list[str]] = {}
         for name, fmt in self.formats.items():
             alike.setdefault(fmt.name, []).append(name)
-        units = [unit for name in self.copied for unit in _passed_on(name, source.info(name), name in self.as_stored)]
+        units = [unit for name in self.copied for unit in _passed_on(name, source, name in self.as_stored)]
         for label, names in alike.items():
             fmt = FORMATS[label]
             units += [Unit(tuple(group), fmt, _nbytes(source, group)) for group in fusion.groups(names, fmt.sharing)]
         return sorted(units, key=lambda unit: (natural(unit.name), unit.rows))
 
 
-def passed_on(info: TensorInfo, as_stored: bool) -> TensorInfo:
-    """As it is written: floating tensors in bf16 unless they stay as stored."""
-    convert = info.dtype.is_floating_point and not as_stored
+def passed_on(name: str, source: WeightSource, as_stored: bool) -> TensorInfo:
+    """As a tensor is written: floating tensors in bf16 unless they stay as stored. A merged source reads every float as
+    bf16: what lies on disk, it says apart."""
+    stored = source.as_stored(name) if as_stored else None
+    info = stored or source.info(name)
+    convert = info.dtype.is_floating_point and not stored
     return TensorInfo(torch.bfloat16, info.shape) if convert else info
 
 
-def _row_bytes(info: TensorInfo, as_stored: bool) -> int:
-    return TensorInfo(passed_on(info, as_stored).dtype, info.shape[-1:]).nbytes
+def _row_bytes(info: TensorInfo) -> int:
+    return TensorInfo(info.dtype, info.shape[-1:]).nbytes
 
 
-def _passed_on(name: str, info: TensorInfo, as_stored: bool) -> list[Unit]:
+def _passed_on(name: str, source: WeightSource, as_stored: bool) -> list[Unit]:
     """Pieces of at most PIECE bytes: an embedding is work for several threads."""
+    info, written = source.info(name), passed_on(name, source, as_stored)
     rows = TensorInfo(torch.uint8, info.shape[:-1]).numel
-    step = max(1, PIECE // max(_row_bytes(info, as_stored), 1))
+    step = max(1, PIECE // max(_row_bytes(written), 1))
     begins = range(0, rows, step) or range(1)
     nbytes = info.nbytes // max(rows, 1)
     return [
@@ -124,18 +128,18 @@ def _passed_on(name: str, info: TensorInfo, as_stored: bool) -> list[Unit]:
     ]
 
 
-def parts(units: Sequence[Unit], source: TensorSource) -> dict[str, list[int]]:
+def parts(units: Sequence[Unit], source: WeightSource) -> dict[str, list[int]]:
     """Bytes of the pieces of every tensor that is passed on."""
     sizes: dict[str, list[int]] = {}
     for unit in units:
         if unit.fmt is None:
-            nbytes = unit.rows[1] * _row_bytes(source.info(unit.name), unit.as_stored)
+            nbytes = unit.rows[1] * _row_bytes(passed_on(unit.name, source, unit.as_stored))
             sizes.setdefault(unit.name, []).append(nbytes)
     return sizes
 
 
 def make_plan(
-    source: TensorSource,
+    source: WeightSource,
     fmt: Format,
     exclude: Iterable[str],
     rules: Mapping[str, str] | None = None,
@@ -166,7 +170,7 @@ def make_plan(
     return Plan(quantized, copied, sorted(unquantized), weights.fp32 & set(copied), weights.paths)
 
 
-def outputs(units: Sequence[Unit], source: TensorSource, layout: Layout) -> dict[str, TensorInfo]:
+def outputs(units: Sequence[Unit], source: WeightSource, layout: Layout) -> dict[str, TensorInfo]:
     """Every tensor that will be written but KV scales, unit by unit, so that most shards are made of whole units."""
     written: dict[str, TensorInfo] = {}
     for unit in units:
@@ -175,12 +179,11 @@ def outputs(units: Sequence[Unit], source: TensorSource, layout: Layout) -> dict
     return written
 
 
-def places(name: str, unit: Unit, source: TensorSource, layout: Layout) -> Mapping[formats.Role, Place]:
+def places(name: str, unit: Unit, source: WeightSource, layout: Layout) -> Mapping[formats.Role, Place]:
     """Where the values made of one tensor go, by role."""
-    info = stacked_experts.as_rows(source.info(name)) if unit.fmt else source.info(name)
     if unit.fmt is None:
-        return {"weight": Place(name, passed_on(info, unit.as_stored))}
-    return layout.places(fusion.module(name), unit.fmt, info)
+        return {"weight": Place(name, passed_on(name, source, unit.as_stored))}
+    return layout.places(fusion.module(name), unit.fmt, stacked_experts.as_rows(source.info(name)))
 
 
 def kv_outputs(weights: WeightRoles, layout: Layout) -> dict[str, TensorInfo]:
@@ -270,5 +273,5 @@ def _require_block(name: str, info: TensorInfo, fmt: Format) -> None:
         )
 
 
-def _nbytes(source: TensorSource, names: Iterable[str]) -> int:
+def _nbytes(source: WeightSource, names: Iterable[str]) -> int:
     return sum(source.info(name).nbytes for name in names)

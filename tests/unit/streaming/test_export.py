@@ -304,7 +304,6 @@ def test_a_shard_cut_short_is_named(tmp_path, base, monkeypatch):
 QUERY = "model.layers.0.self_attn.q_proj"
 REFUSED = [
     ({"exclude": ["lm_head", "*.dwn_proj"]}, r"quantize pattern: \*\.dwn_proj"),
-    ({"rules": {"*.o_proj": "fp9"}}, r"quantize\.rules\[\*\.o_proj\]: fp9; expected bf16 or one of nvfp4"),
     (
         {"rules": {"*.q_proj": "bf16"}},
         r"formats of .*model\.layers\.0\.self_attn\.q_proj: bf16, nvfp4a16; expected one",
@@ -366,6 +365,23 @@ def test_integers_scalars_and_empty_tensors_are_passed_on(tmp_path):
     assert all(
         torch.equal(written[name], tensor) and written[name].dtype == tensor.dtype for name, tensor in odd.items()
     )
+
+
+def test_what_a_class_keeps_in_fp32_stays_bit_for_bit_under_an_adapter_too(tmp_path):
+    model, name = write_family("glm4_moe", tmp_path / "model"), "model.layers.1.mlp.gate.e_score_correction_bias"
+    stored = load_file(model / "model.safetensors")
+    save_file({**stored, name: torch.tensor([0.1, 1 / 3, 1e-5, 7.7])}, model / "model.safetensors", {"format": "pt"})
+    shape = stored["model.layers.1.self_attn.q_proj.weight"].shape
+    factors = {"A": torch.ones(2, shape[1]) / 7, "B": torch.ones(shape[0], 2) / 9}
+    pair = {f"base_model.model.model.layers.1.self_attn.q_proj.lora_{side}.weight": w for side, w in factors.items()}
+    adapter = pico_adapter(tmp_path / "adapter", targets=(), config={"target_modules": ["q_proj"], "r": 2}, extra=pair)
+    (adapter / "adapter_config.json").write_text(
+        json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 2, "target_modules": ["q_proj"], "bias": "none"})
+    )
+    merge_directory(model, adapter, tmp_path / "merged", config(), Progress())
+    out = quantized(model, tmp_path / "out", adapter=adapter, format="fp8-dynamic")
+    for folder in (tmp_path / "merged", out):
+        assert torch.equal(Shards.open(folder).read(name), torch.tensor([0.1, 1 / 3, 1e-5, 7.7]))
 
 
 def test_a_budget_of_bits_raises_what_loses_most(tmp_path, base, rows):
