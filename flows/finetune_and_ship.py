@@ -22,6 +22,7 @@ from tasks.pipeline import pipeline, shipped_name
 from tasks.prepare import prepare
 from tasks.promote import promote, rival
 from tasks.quantize import quantize
+from tasks.reference import reference, reference_plan
 from tasks.report import report
 from tasks.train import train
 
@@ -46,20 +47,23 @@ def finetune_and_ship(
         merged = merge(run, base, adapter)
         quantized = quantize(run, merged, data)
 
+        plan = reference_plan(run, base, data)
+        streamed = reference(run, merged, quantized, data, plan) if plan.streamed else None
         candidate = engine(run, quantized, of="candidate")
-        quality = {
-            "base": evaluate(run, engine(run, base, of="base"), data, of="base", speed=False),
-            "merged": evaluate(run, engine(run, merged, of="merged"), data, of="merged", speed=True),
-            "candidate": evaluate(run, candidate, data, of="candidate", speed=True),
-        }
+        quality = {}
+        if plan.served:
+            quality["base"] = evaluate(run, engine(run, base, of="base"), data, None, of="base", speed=False)
+        unquantized = engine(run, merged, of="merged") if plan.served else None
+        quality["merged"] = evaluate(run, unquantized, data, streamed, of="merged", speed=True)
+        quality["candidate"] = evaluate(run, candidate, data, streamed, of="candidate", speed=True)
         if champion := rival(candidate, config.deploy):
-            quality["champion"] = evaluate(run, champion, data, of="champion", speed=True)
+            quality["champion"] = evaluate(run, champion, data, None, of="champion", speed=True)
 
         verdict = gate(
             run,
             quality["candidate"],
             quality["merged"],
-            quality["base"],
+            quality.get("base"),
             quality.get("champion"),
             quantized,
         )

@@ -1,18 +1,24 @@
-"""Evaluate: quality, and speed where asked, of a model as served."""
+"""Evaluate: quality, and speed where asked, of a model as served, and of one that is only streamed."""
 
 from __future__ import annotations
 
 from prefect.states import State
 
+from slipway.evaluation.streamed_metrics import Role
 from slipway.pipeline.stage import StageCall
 from slipway.stages.evaluate import params_of
-from slipway.store.artifacts import Dataset, Engine, Evaluation
+from slipway.store.artifacts import Dataset, Engine, Evaluation, ReferenceScores
 from tasks.run import Run
 from tasks.stage_task import HOUR, stage_task
 
 
 @stage_task("evaluate", timeout_s=4 * HOUR, run_name="evaluate {of}")
-def evaluate(run: Run, engine: Engine, data: Dataset, of: str, *, speed: bool) -> State[Evaluation]:
-    """What this engine answers to the test split. `of`: base, merged, candidate or champion."""
-    params = params_of(run.config, speed=speed)
-    return run.make(StageCall("evaluate", {"engine": engine, "data": data}, params, f"evaluate {of}"))
+def evaluate(
+    run: Run, engine: Engine | None, data: Dataset, streamed: ReferenceScores | None, of: str, *, speed: bool
+) -> State[Evaluation]:
+    """What this engine answers to the test split, and what `streamed` says of the model. `of`: base, merged, candidate
+    or champion."""
+    role: Role | None = "merged" if of == "merged" else "candidate" if of == "candidate" else None
+    params = params_of(run.config, speed=speed and engine is not None, role=role if streamed else None)
+    inputs = {"engine": engine, "data": data, "streamed": streamed}
+    return run.make(StageCall("evaluate", inputs, params, f"evaluate {of}"))

@@ -16,10 +16,10 @@ def gate(
     run: Run,
     candidate: Evaluation,
     merged: Evaluation,
-    base: Evaluation,
+    base: Evaluation | None,
     champion: Evaluation | None,
     quantized: Quantized,
 ) -> State[Verdict]:
-    """The verdict on the candidate, against the merged model, the base, and the champion where there is one."""
+    """The verdict on the candidate, against the merged model, and the base and the champion where there is one."""
     inputs = {"candidate": candidate, "merged": merged, "base": base, "champion": champion, "quantized": quantized}
     return run.make(StageCall("gate", inputs, params_of(run.config)))

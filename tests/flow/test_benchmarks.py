@@ -43,6 +43,7 @@ SMALL = {
         "--set",
         "calibration.length=32",
     ],
+    "streamed_reference": ["--shape", "tiny", "--rows", "6", "--tokens", "32"],
     "startup": [
         "--repeats",
         "1",
@@ -113,6 +114,13 @@ def test_seventy_b_is_of_all_layers_though_fewer_are_stored(results):
     assert result["stored_layers"] == 1 and "error" not in result
     assert result["runs"][0]["quantized_tensors"] == 2 * 7
     assert result["runs"][0]["calibration_tokens"] == 2 * 32
+
+
+def test_the_streamed_reference_agrees_with_the_model_held_whole(results):
+    result = results["streamed_reference"]
+    assert (result["rows"], result["ours"]["models"], result["whole"]["models"]) == (6, 2, 1)
+    assert result["difference_nats_per_token"] < 1e-4 and result["ours"]["kl"] > 0
+    assert all(result[part]["anonymous_peak_gb"] > 0 for part in ("ours", "whole"))
 
 
 def test_startup_has_whole_processes_and_what_they_import(results):

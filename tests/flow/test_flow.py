@@ -24,6 +24,7 @@ from slipway.deployment.candidate import candidate_of, read_verdict
 from slipway.deployment.state import status, stop
 from slipway.engines.chat_client import ChatClient
 from slipway.errors import ConfigError, GateError, ResourceError
+from slipway.report.markdown import columns
 from slipway.system.ports import any_port
 from tests.support.world import small_config, small_settings
 
@@ -145,7 +146,7 @@ def test_the_first_run_makes_every_stage_and_serves(world: World, first: Outcome
 
 def test_prefect_shows_one_task_run_a_stage(first: Outcome) -> None:
     assert first.name == SHIPPED
-    assert set(first.tasks) == {*STAGES, "rival", "report"}
+    assert set(first.tasks) == {*STAGES, "reference plan", "rival", "report"}
     assert {s.name for s in first.tasks.values()} == {"Completed"}
     assert "made in" in (first.tasks["train"].message or "")
 
@@ -192,6 +193,7 @@ def test_the_second_run_reuses_everything_and_says_why(world: World, first: Outc
     assert all("same inputs" in s["why"] or "serves this engine already" in s["why"] for s in second.summary["stages"])
     assert {n: s.name for n, s in second.tasks.items()} == {
         **dict.fromkeys(STAGES, "Cached"),
+        "reference plan": "Completed",
         "rival": "Completed",
         "report": "Completed",
     }
@@ -201,6 +203,22 @@ def test_the_second_run_reuses_everything_and_says_why(world: World, first: Outc
         "true"
     }
     assert len(world.client().search_model_versions(f"name = '{LINE}'")) == 1
+
+
+def test_a_merge_that_is_streamed_is_compared_with_what_ships(world: World, second: Outcome) -> None:
+    """Neither the base nor the merge is served; the gate decides on the log-likelihood of the reference answers."""
+    rule = "[{against: merged, metric: log_likelihood, margin: 100}]"
+    streamed = world.go(**{"evaluate.reference": "streamed", "gate.non_inferiority": rule})
+    assert streamed.state.is_completed(), streamed.state.message
+    made = {stage: reused for stage, reused in streamed.reused().items() if stage not in ("promote", "gate")}
+    assert made.pop("reference") is made.pop("evaluate merged") is made.pop("evaluate candidate") is False
+    assert set(made) == {"fetch", "prepare", "train", "merge", "quantize", "engine candidate"} and all(made.values())
+    quality = {name: columns([served["metrics"]]) for name, served in streamed.summary["quality"].items()}
+    assert list(quality["merged"]) == ["log_likelihood"]
+    assert list(quality["candidate"])[-3:] == ["log_likelihood", "kl_from_merge", "token_agreement"]
+    outcomes = {(r["metric"], r["against"]): r["outcome"] for r in streamed.summary["gate"]["rules"]}
+    assert outcomes["log_likelihood", "merged"] == "pass"
+    assert streamed.mlflow.data.metrics["candidate.log_likelihood"] < 0
 
 
 def test_a_partial_config_and_overrides_are_the_same_run(world: World, second: Outcome) -> None:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Steps on a machine with a GPU and no network: tests/gpu/run.sh STEP...
-# Steps: check parity modelopt bench8b bench8b-w4a4 bench70b bench70b-w4a4 startup tune8b qlora8b, each of a few minutes.
+# Steps: check parity modelopt bench8b bench8b-w4a4 bench70b bench70b-w4a4 reference8b startup tune8b qlora8b, each of a few minutes.
 # tune8b and qlora8b need NeMo AutoModel and the tokenizer that `python -m tests.gpu.carry .carry/tokenizer.zip` makes; SIZE=tiny
 # runs the same code on a tiny model, without a GPU too.
 # Needs python3 with torch; what else that machine lacks is unpacked from ./.carry (wheels and zips), if there is one.
@@ -44,16 +44,17 @@ step() {
         "$PYTHON" -m benchmarks.gpu_stream --work "$WORK" --shape tiny --repeats 1 $(in_memory --memory-work) &&
         "$PYTHON" -m benchmarks.seventy_b --work "$WORK/tiny70" --shape tiny --stored-layers 1 --format nvfp4
       ;;
-    parity) room tests/gpu/test_products.py tests/gpu/test_same_bytes.py tests/gpu/test_resume.py tests/gpu/test_finite.py ;;
+    parity) room tests/gpu/test_products.py tests/gpu/test_same_bytes.py tests/gpu/test_resume.py tests/gpu/test_finite.py tests/gpu/test_streamed_reference.py ;;
     modelopt) room tests/gpu/test_modelopt.py ;;
     bench8b) "$PYTHON" -m benchmarks.gpu_stream --work "$WORK" $(in_memory --memory-work) --workers 2 8 16 ;;
     bench8b-w4a4) "$PYTHON" -m benchmarks.gpu_stream --work "$WORK" --format nvfp4 --repeats 2 --workers 16 ;;
     bench70b) "$PYTHON" -m benchmarks.seventy_b --work "$WORK" $(in_memory --pool) ;;
     bench70b-w4a4) "$PYTHON" -m benchmarks.seventy_b --work "$WORK" $(in_memory --pool) --format nvfp4 ;;
+    reference8b) "$PYTHON" -m benchmarks.streamed_reference --work "$WORK" --shape "$SIZE" --device cuda --rows 256 --tokens 512 ;;
     startup) "$PYTHON" -m benchmarks.startup --work "$WORK" --shape "$SIZE" --device "$(nvidia-smi > /dev/null 2>&1 && echo cuda || echo cpu)" --repeats 2 --workers 2 4 8 16 $(in_memory --memory-work) ;;
     tune8b) nemo_commands && "$PYTHON" -m benchmarks.tune --work "$(tuned_work)" --tokenizer "$SITE/tokenizer" --size "$SIZE" --python "$WORK/bin/nemo-python" --budget-s "${BUDGET_S:-300}" ;;
     qlora8b) nemo_commands && "$PYTHON" -m tests.gpu.finetune --work "$(tuned_work)" --tokenizer "$SITE/tokenizer" --size "$SIZE" ;;
-    *) echo "no step '${1:-}': check, parity, modelopt, bench8b, bench8b-w4a4, bench70b, bench70b-w4a4, startup, tune8b or qlora8b" >&2; return 2 ;;
+    *) echo "no step '${1:-}': check, parity, modelopt, bench8b, bench8b-w4a4, bench70b, bench70b-w4a4, reference8b, startup, tune8b or qlora8b" >&2; return 2 ;;
   esac
 }
 

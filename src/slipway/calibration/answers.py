@@ -9,17 +9,17 @@ nothing that is scored. One exception: rotary frequencies that depend on the len
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
 
-from slipway.calibration.sequences import load_tokenizer
-from slipway.errors import DataError
+from slipway.data.labels import as_error, label_rows
+from slipway.data.problems import RowProblem
+from slipway.data.rows import Row
+from slipway.data.tokens import chat_template
 
 PAD_TO = 16  # tokens; rows of few different lengths share masks and rotary tables
 _BY_LENGTH = {"dynamic", "longrope"}
@@ -42,15 +42,19 @@ class Batch:
     tokens: torch.Tensor
 
 
-def read_answers(rows: Iterable[Mapping[str, Any]], model_dir: Path) -> list[Answer]:
-    """The last message of every row as the model's own chat template writes it after the others.
+def read_answers(rows: Iterable[Row], model_dir: Path) -> list[Answer]:
+    """The last message of every row as the model's own chat template writes it after the others: what training learns
+    with `train.learn=last`.
 
-    Raises DataError for a row that the template refuses or whose prompt is no prefix of the whole, CheckpointError when
-    the model has no tokenizer.
+    Raises DataError for the first row of which no answer can be learnt, with the reason, and CheckpointError when the
+    model has no chat template.
     """
-    tokenizer = load_tokenizer(model_dir)
-    ends = _end_tokens(model_dir, tokenizer)
-    return [_answer(row, tokenizer, ends) for row in rows]
+    source, answers = list(rows), list[Answer]()
+    for row, labelled in zip(source, label_rows(source, chat_template(model_dir), "last"), strict=True):
+        if isinstance(labelled, RowProblem):
+            raise as_error(row, labelled)
+        answers.append(Answer(str(row.get("id")), tuple(labelled.tokens), labelled.spans[-1][0]))
+    return answers
 
 
 def batches(answers: Sequence[Answer], most_tokens: int, *, by_length: bool) -> list[Batch]:
@@ -84,40 +88,3 @@ def _batch(group: Sequence[Answer], longest: int, *, by_length: bool) -> Batch:
     width = size if by_length else min(longest, -(-size // PAD_TO) * PAD_TO)
     padded = [[*answer.tokens, *[answer.tokens[-1]] * (width - len(answer.tokens))] for answer in group]
     return Batch(tuple(group), torch.tensor(padded, dtype=torch.int64))
-
-
-def _answer(row: Mapping[str, Any], tokenizer: Any, ends: set[int]) -> Answer:
-    where, messages = f"row {row.get('id')}", row["messages"]
-    try:
-        prompt = list(_ids(tokenizer, messages[:-1], row, add_generation_prompt=True))
-        whole = list(_ids(tokenizer, messages, row, add_generation_prompt=False))
-    except (TemplateError, TypeError, ValueError) as err:
-        reason = str(err)[:200]
-        raise DataError(
-            where, f"the chat template refuses it: {reason}", "a row that it takes", "mend the row"
-        ) from err
-    if whole[: len(prompt)] != prompt or len(whole) == len(prompt):
-        raise DataError(
-            where,
-            "its prompt's tokens are not a prefix of the whole row's",
-            "a chat template that appends",
-            "use another template, or evaluate.reference=served",
-        )
-    last = max((at for at in range(len(prompt), len(whole)) if whole[at] in ends), default=len(whole) - 1)
-    return Answer(str(row.get("id")), tuple(whole[: last + 1]), len(prompt))
-
-
-def _ids(tokenizer: Any, messages: Any, row: Mapping[str, Any], *, add_generation_prompt: bool) -> Iterator[int]:
-    tools = {"tools": row["tools"]} if row.get("tools") else {}
-    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt, **tools)
-    yield from tokenizer(text, add_special_tokens=False)["input_ids"]
-
-
-def _end_tokens(model_dir: Path, tokenizer: Any) -> set[int]:
-    """Tokens that end an answer: the tokenizer's, and those of the model's configs."""
-    ends = {tokenizer.eos_token_id}
-    for name in ("generation_config.json", "config.json"):
-        file = model_dir / name
-        stored = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id") if file.is_file() else None
-        ends |= set(stored) if isinstance(stored, list) else {stored}
-    return {end for end in ends if isinstance(end, int)}

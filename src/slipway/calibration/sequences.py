@@ -23,7 +23,7 @@ from slipway.errors import CheckpointError, DataError
 def calibration_tokens(file: Path, model_dir: Path, params: CalibrationConfig) -> torch.Tensor:
     """int64 [N, T] with N <= `params.samples`, T = `params.length`. Raises DataError naming file and line, or when it
     is too short, and CheckpointError when the model has no tokenizer."""
-    tokenizer = load_tokenizer(model_dir)
+    tokenizer = _tokenizer(model_dir)
     texts = list(_texts(file, tokenizer))
     random.Random(params.seed).shuffle(texts)  # noqa: S311 (a reproducible choice, not a secret)
     wanted, ids = params.samples * params.length, list[int]()
@@ -44,8 +44,7 @@ def calibration_tokens(file: Path, model_dir: Path, params: CalibrationConfig) -
     return torch.tensor(ids[: count * params.length]).view(count, params.length)
 
 
-def load_tokenizer(model_dir: Path) -> Any:
-    """The tokenizer of a model directory. Raises CheckpointError when there is none."""
+def _tokenizer(model_dir: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(str(model_dir), local_files_only=True)
     except (OSError, ValueError) as err:

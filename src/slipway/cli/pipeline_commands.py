@@ -22,7 +22,10 @@ def run(overrides: Overrides = None, conf: Conf = Path("conf"), as_json: AsJson 
 
 def stage(
     name: Annotated[
-        str, typer.Argument(help="fetch, prepare, train_cpu, train_nemo, merge, quantize, engine, evaluate or gate.")
+        str,
+        typer.Argument(
+            help="fetch, prepare, train_cpu, train_nemo, merge, quantize, engine, reference, evaluate or gate."
+        ),
     ],
     job: Annotated[Path, typer.Argument(help="stage.json: inputs, params, where the artifact goes.")],
 ) -> None:

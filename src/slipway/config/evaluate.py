@@ -85,3 +85,12 @@ class EvaluateConfig(Section):
     speed_requests: int = Field(24, ge=4, description="Requests per speed run.")
     timeout_s: float = Field(120, gt=0, description="Longest wait for one answer, seconds.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Level of the confidence intervals.")
+    reference: Annotated[Literal["served", "streamed", "both", "auto"], born("served")] = Field(
+        "auto",
+        description="How the unquantized merge is measured. `served`: answers of an engine; `streamed`: log-likelihood "
+        "of the reference answers, KL and token agreement, layer by layer in bounded memory; `auto`: served where it "
+        "fits this machine, streamed where not and for free text.",
+    )
+    reference_memory_gb: Annotated[float, born(2.0)] = Field(
+        2.0, gt=0, description="Hidden states that the streamed reference holds, GB; more rows take more passes."
+    )

@@ -26,7 +26,7 @@ def cut_off_share(metrics: Mapping[str, Any]) -> float:
 def answer_rules(candidate: Mapping[str, Any], merged: Mapping[str, Any], params: GateConfig) -> Iterator[Rule]:
     """The rules whose limits are set. `candidate`, `merged`: their `metrics.json`."""
     n, least = candidate["n"], params.min_items
-    if params.max_verbosity is not None:
+    if params.max_verbosity is not None and merged["answer_tokens"] is not None:
         yield _verbosity(candidate, merged, params.max_verbosity, least)
     if params.max_cut_off is not None:
         reason = "of the answers end at evaluate.max_new_tokens"
@@ -35,6 +35,13 @@ def answer_rules(candidate: Mapping[str, Any], merged: Mapping[str, Any], params
         reason = f"of the 8-grams in {candidate['long_answers']} long answers are repeated"
         share = float(candidate["repeated_8grams"])
         yield _limited("repetition", "limit", share, params.max_repetition, reason, n, least)
+
+
+def skipped_answer_rules(merged: Mapping[str, Any], params: GateConfig) -> list[str]:
+    """The rules that are set and cannot be applied, with the reason: a merge that is streamed writes no answers."""
+    if params.max_verbosity is None or merged["answer_tokens"] is not None:
+        return []
+    return ["verbosity against merged: it was not served"]
 
 
 def _verbosity(candidate: Mapping[str, Any], merged: Mapping[str, Any], most: float, least: int) -> Rule:

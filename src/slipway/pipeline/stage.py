@@ -25,7 +25,18 @@ from slipway.store.code_version import code_digest
 from slipway.store.key import key_document
 from slipway.store.manifest import Reference
 
-STAGES = ("fetch", "prepare", "train_cpu", "train_nemo", "merge", "quantize", "engine", "evaluate", "gate")
+STAGES = (
+    "fetch",
+    "prepare",
+    "train_cpu",
+    "train_nemo",
+    "merge",
+    "quantize",
+    "engine",
+    "reference",
+    "evaluate",
+    "gate",
+)
 STOP_S = 10.0
 STAGE_FILE = "stage.json"  # what a stage process is told, in its work folder
 ERROR_FILE = "error.json"  # what it raised

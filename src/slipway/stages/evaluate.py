@@ -15,7 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -32,9 +32,10 @@ from slipway.evaluation.quality import choose, score, score_whole, summarize
 from slipway.evaluation.scorer import Example, Scorer
 from slipway.evaluation.shipped import SHIPPED, Settings, check_names, scorers
 from slipway.evaluation.speed import measure
+from slipway.evaluation.streamed_metrics import Role, add_streamed, unanswered
 from slipway.evaluation.task import answer_limit, look, task_of
 from slipway.pipeline.workspace import Workspace
-from slipway.store.artifacts import Dataset, Engine, Evaluation
+from slipway.store.artifacts import Dataset, Engine, Evaluation, ReferenceScores
 from slipway.system.files import write_atomic
 from slipway.system.progress import Progress
 
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 OUTPUT = Evaluation
 
 
+_NOT_KEYED = {"json_schema", "reference", "reference_memory_gb"}
 PARTIAL = "items.partial.jsonl"
 
 
@@ -56,17 +58,22 @@ class EvaluateParams(EvaluateConfig):
     python_code: dict[str, str] = Field(
         default_factory=dict, description="Package, version and digest of each metric that is an entry point."
     )
+    role: Literal["merged", "candidate"] | None = Field(
+        None, description="Whose scores of the streamed reference are this model's; null: it has none."
+    )
 
     def key_document(self) -> dict[str, Any]:
-        """What files hold and not where they lie, the judge and not where it answers or by which key."""
-        document = {name: value for name, value in super().key_document().items() if name != "json_schema"}
+        """What files hold and not where they lie, the judge and not where it answers or by which key; how the merge is
+        measured is in the stage's inputs."""
+        document = {name: value for name, value in super().key_document().items() if name not in _NOT_KEYED}
         if self.judge is not None:
             document["judge"] = {"model": self.judge.model, "max_tokens": self.judge.max_tokens}
         return document
 
 
-def params_of(config: Config, *, speed: bool) -> EvaluateParams:
-    """This stage's params in a run, for a model whose speed is measured or not.
+def params_of(config: Config, *, speed: bool, role: Role | None = None) -> EvaluateParams:
+    """This stage's params in a run, for a model whose speed is measured or not, and that has a streamed reference in a
+    `role` or none.
 
     Raises ConfigError for a metric that does not exist or lacks its settings, and for files that cannot be read.
     """
@@ -75,18 +82,40 @@ def params_of(config: Config, *, speed: bool) -> EvaluateParams:
     return EvaluateParams(
         **section.model_dump(),
         speed=speed,
+        role=role,
         schema_document=metric_files.json_schema(section.json_schema),
         judge_prompt=metric_files.judge_prompt(section.judge.prompt) if section.judge else None,
         python_code={name: python_metrics.code_of(name) for name in check_names(names, section) if name not in SHIPPED},
     )
 
 
-def evaluate(engine: Engine, data: Dataset, params: EvaluateParams, space: Workspace) -> None:
-    """Write `items.jsonl`, `metrics.json`, `summary.json` and, with `params.speed`, `speed.json`.
+def evaluate(
+    engine: Engine | None,
+    data: Dataset,
+    params: EvaluateParams,
+    space: Workspace,
+    streamed: ReferenceScores | None = None,
+) -> None:
+    """Write `items.jsonl`, `metrics.json`, `summary.json` and, with `params.speed`, `speed.json`. Without an engine
+    nothing is generated: what is measured is what `streamed` holds.
 
     An interrupted evaluation goes on where it stopped. Raises EngineError when the engine dies or does not answer.
     """
-    rows = choose(read_rows(data.path / "test.jsonl"), params.max_items)
+    rows, start = choose(read_rows(data.path / "test.jsonl"), params.max_items), time.monotonic()
+    if engine is None:
+        items, metrics = unanswered(rows, params.confidence)
+        speed, seconds = list[dict[str, Any]](), time.monotonic() - start
+    else:
+        items, metrics, speed, seconds = _served(engine, data, rows, params, space)
+    if streamed and params.role:
+        add_streamed(items, metrics, streamed, params.role)
+    _write(space.out, items, metrics, speed, seconds)
+
+
+def _served(
+    engine: Engine, data: Dataset, rows: list[Row], params: EvaluateParams, space: Workspace
+) -> tuple[list[Item], dict[str, Any], list[dict[str, Any]], float]:
+    """Items, `metrics.json`, speed runs, and the seconds that answering took."""
     label_key, max_new_tokens = _label_key(data), _max_new_tokens(params, data)
     kind, why = data.summary.get("task") or look(rows, label_key)
     task = task_of(params, (kind, why), label_key)
@@ -111,7 +140,7 @@ def evaluate(engine: Engine, data: Dataset, params: EvaluateParams, space: Works
             raise
     score_whole(items, rows, measured)
     figures = {"task": asdict(task), "max_new_tokens": max_new_tokens}
-    _write(space.out, items, {**summarize(items, measured, params.confidence), **figures}, speed, seconds)
+    return items, {**summarize(items, measured, params.confidence), **figures}, speed, seconds
 
 
 def _label_key(data: Dataset) -> str | None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.config.gate import GateConfig
 from slipway.errors import ConfigError
-from slipway.evaluation.answer_rules import answer_rules
+from slipway.evaluation.answer_rules import answer_rules, skipped_answer_rules
 from slipway.evaluation.causes import likely_causes
 from slipway.evaluation.gate_rules import bits_rules, floor_rules, overall
 from slipway.evaluation.metric import read_items, read_metrics
@@ -42,7 +42,7 @@ def params_of(config: Config) -> GateConfig:
 def gate(
     candidate: Evaluation,
     merged: Evaluation,
-    base: Evaluation,
+    base: Evaluation | None,
     champion: Evaluation | None,
     quantized: Quantized,
     params: GateConfig,
@@ -69,9 +69,10 @@ def gate(
         "rules": [asdict(r) for r in rules],
         "causes": likely_causes(evaluated["candidate"].items),
         "skipped": [
-            f"{r.metric} against {r.against}: there is none yet" for r in params.non_inferiority if r not in paired
+            *(f"{r.metric} against {r.against}: there is none yet" for r in params.non_inferiority if r not in paired),
+            *skipped_answer_rules(evaluated["merged"].metrics, params),
         ],
-        "finetuning_gain": _difference(evaluated, "base", params),
+        "finetuning_gain": _difference(evaluated, "base", params) if base else {},
         "quantization_cost": _difference(evaluated, "candidate", params),
         "confidence": params.confidence,
     }

@@ -84,6 +84,12 @@ class Evaluation(Artifact):
     kind: ClassVar[str] = "evaluation"
 
 
+class ReferenceScores(Artifact):
+    """`scores.jsonl`: what the merge and its quantized form think of the reference answer of each test item."""
+
+    kind: ClassVar[str] = "reference"
+
+
 class Verdict(Artifact):
     """`verdict.json`: outcome pass / fail / inconclusive, and every rule's figures."""
 

@@ -59,6 +59,12 @@ class Machine:
             return cls(torch.device("cuda"), torch.bfloat16, budget)
         return cls(torch.device("cpu"), torch.float32, budget)
 
+    def peak(self) -> dict[str, float]:
+        """Most memory of a GPU that this process has had allocated, GB; empty on a CPU."""
+        if self.device.type != "cuda":
+            return {}
+        return {"peak_gpu_gb": round(torch.cuda.max_memory_allocated(self.device) / 1e9, 3)}
+
 
 class StreamedReference:
     """A merge and its quantized form, walked together."""

@@ -9,8 +9,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import psutil
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _STATUS = Path("/proc/self/status")
+_LIMIT = Path("/sys/fs/cgroup/memory.max")  # cgroup v2
 
 
 def anonymous_bytes() -> int:
@@ -19,6 +22,13 @@ def anonymous_bytes() -> int:
         return 0
     match = re.search(r"RssAnon:\s+(\d+) kB", _STATUS.read_text(encoding="utf-8"))
     return int(match[1]) * 1024 if match else 0
+
+
+def total_bytes() -> float:
+    """Memory of this machine, or the container's limit when that is less."""
+    total = float(psutil.virtual_memory().total)
+    text = _LIMIT.read_text(encoding="utf-8").strip() if _LIMIT.exists() else "max"
+    return total if text == "max" else min(total, float(text))
 
 
 def keep_freed_memory() -> None:

@@ -1,7 +1,5 @@
 """Reference answers as tokens: only the answer and its end, in micro-batches that change nothing."""
 
-import json
-
 import pytest
 
 from slipway.calibration.answers import PAD_TO, Answer, batches, depends_on_length, read_answers
@@ -28,28 +26,11 @@ def test_the_answer_and_its_end_are_scored_and_nothing_after(model_dir):
     assert tokenizer.decode(answer.tokens[: answer.start]).endswith("<|im_start|>assistant\n")
 
 
-def test_the_end_is_any_that_the_models_configs_name(model_dir):
-    (model_dir / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
-    (template,) = model_dir.glob("*.jinja")
-    assert read_answers([row()], model_dir)[0].tokens[-1] != 0, template
-    whole = read_answers([row()], model_dir)[0]
-    end = whole.tokens[whole.start + 2]
-    (model_dir / "generation_config.json").write_text(json.dumps({"eos_token_id": [7, end]}))
-    (cut,) = read_answers([row()], model_dir)
-    assert cut.tokens == whole.tokens[: whole.start + 3] and len(cut.tokens) < len(whole.tokens)
-
-
-def test_a_template_that_does_not_append_is_refused_by_row(model_dir):
-    (model_dir / "chat_template.jinja").write_text("{{ messages | length }}{{ messages[0].content }}")
-    with pytest.raises(DataError, match="row r1: its prompt's tokens are not a prefix"):
-        read_answers([row()], model_dir)
-
-
-def test_a_row_that_the_template_refuses_is_named(model_dir):
+def test_a_row_of_which_nothing_can_be_learnt_is_refused_with_the_reason(model_dir):
     (model_dir / "chat_template.jinja").write_text("{{ raise_exception('roles must alternate' * 1000) }}")
-    with pytest.raises(DataError, match="row r1: the chat template refuses it: roles must alternate") as error:
+    with pytest.raises(DataError, match="row r1: the chat template refuses the conversation") as error:
         read_answers([row()], model_dir)
-    assert len(str(error.value)) < 600
+    assert len(str(error.value)) < 1000
 
 
 def of(*lengths):

@@ -28,6 +28,8 @@ BOUNDS: list[Bound] = [
     ("speed_requests", 3, 4),
     ("timeout_s", 0, 0.1),
     ("timeout_s", float("nan"), 0.1),
+    ("reference", "guessed", "both"),
+    ("reference_memory_gb", 0, 0.1),
     ("confidence", 0.5, 0.51),
     ("confidence", 1, 0.99),
 ]

@@ -12,7 +12,7 @@ from slipway.errors import ConfigError, DataError, EngineError
 from slipway.evaluation.statistics import wilson
 from slipway.pipeline.workspace import Workspace
 from slipway.stages.evaluate import PARTIAL, EvaluateParams, evaluate, params_of
-from slipway.store.artifacts import Dataset, Engine
+from slipway.store.artifacts import Dataset, Engine, ReferenceScores
 from slipway.store.store import load, seal
 from slipway.system.progress import Progress
 from tests.support.scripted_server import bundle
@@ -180,3 +180,41 @@ def test_params_hold_what_files_say_and_the_key_not_where_they_lie(tmp_path: Pat
 def test_data_that_does_not_say_its_label_key_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no label_key"):
         stage(tmp_path, [row(0, "On")], summary={"labels": 1})
+
+
+def streamed_scores(tmp_path: Path, rows: list[Row]) -> ReferenceScores:
+    """Scores of these rows, as the stage `reference` leaves them."""
+    folder = tmp_path / "streamed"
+    folder.mkdir()
+    figures = {"tokens": 2, "reference": -1.0, "other": -1.4, "kl": 0.2, "agreement": 0.5}
+    (folder / "scores.jsonl").write_text("".join(json.dumps({"id": r["id"], **figures}) + "\n" for r in rows))
+    seal(folder, ReferenceScores.kind, "k", {})
+    return load(ReferenceScores, folder)
+
+
+def test_the_streamed_reference_stands_beside_the_answers(tmp_path: Path) -> None:
+    rows = [row(0, "On"), row(1, "Off", ask="On")]
+    stage(tmp_path, rows)
+    space = Workspace(tmp_path / "out", tmp_path / "work", tmp_path / "cache", Progress())
+    engine, data = load(Engine, tmp_path / "engine"), load(Dataset, tmp_path / "data")
+    evaluate(engine, data, EvaluateParams(role="candidate"), space, streamed_scores(tmp_path, rows))
+    first, second = (item["metrics"] for item in read_items(tmp_path / "out"))
+    assert (first["json_exact"], second["json_exact"]) == (1, 0)
+    assert (first["log_likelihood"], first["kl_from_merge"], first["token_agreement"]) == (-0.7, 0.2, 0.5)
+    names = [entry["name"] for entry in json.loads((tmp_path / "out/metrics.json").read_text())["metrics"]]
+    assert names[0] == "json_exact" and names[-3:] == ["log_likelihood", "kl_from_merge", "token_agreement"]
+
+
+def test_a_model_that_is_not_served_has_what_was_streamed(tmp_path: Path) -> None:
+    rows = [row(0, "On"), row(1, "Off")]
+    stage(tmp_path, rows)
+    space = Workspace(tmp_path / "out", tmp_path / "work", tmp_path / "cache", Progress())
+    scores = streamed_scores(tmp_path, rows)
+    evaluate(None, load(Dataset, tmp_path / "data"), EvaluateParams(role="merged"), space, scores)
+    assert [item["metrics"] for item in read_items(tmp_path / "out")] == [{"log_likelihood": -0.5}] * 2
+    assert json.loads((tmp_path / "out/summary.json").read_text())["log_likelihood"] == -0.5
+
+
+def test_how_the_merge_is_measured_is_in_the_inputs_and_not_in_the_params_of_the_key() -> None:
+    keys = [EvaluateParams(reference=way, reference_memory_gb=3).key_document() for way in ("served", "both")]
+    assert keys[0] == keys[1] and not [name for name in keys[0] if name.startswith("reference")]

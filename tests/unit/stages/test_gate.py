@@ -7,12 +7,13 @@ import pytest
 from slipway.config.gate import GateConfig
 from slipway.errors import ConfigError, DataError, GateError
 from slipway.evaluation.gate_rules import require_pass
-from slipway.evaluation.metric import Metric, aggregate
+from slipway.evaluation.metric import Metric, aggregate, read_items
 from slipway.evaluation.statistics import paired_difference
+from slipway.evaluation.streamed_metrics import add_streamed, unanswered
 from slipway.pipeline.stage import stage_spec
 from slipway.pipeline.workspace import Workspace
 from slipway.stages.gate import gate
-from slipway.store.artifacts import Evaluation, Quantized, Verdict
+from slipway.store.artifacts import Evaluation, Quantized, ReferenceScores, Verdict
 from slipway.store.store import Store, load
 from slipway.system.progress import Progress
 
@@ -202,3 +203,45 @@ def test_a_failed_gate_names_the_likely_cause(tmp_path: Path) -> None:
     verdict = judge(tmp_path, rules(floors=FLOORS), candidate=" " * 30, merged="1" * 30, base="0" * 30)
     with pytest.raises(GateError, match=r"fail: json_exact 0\.000 .*nothing was promoted: 30 of 30 answers are empty"):
         require_pass(verdict)
+
+
+def test_a_merge_that_was_streamed_is_compared_on_what_was_streamed(tmp_path: Path) -> None:
+    """No base, no answers of the merge: verbosity is skipped by name, served metrics are inconclusive."""
+    store = Store(tmp_path / "store")
+    with store.create(Quantized, "q", {}) as out:
+        (out / "summary.json").write_text("{}")
+    with store.create(ReferenceScores, "r", {}) as out:
+        figures = {"tokens": 2, "reference": -1.0, "other": -1.02, "kl": 0.01, "agreement": 1.0}
+        (out / "scores.jsonl").write_text("".join(json.dumps({"id": f"t{i}", **figures}) + "\n" for i in range(30)))
+    scores = load(ReferenceScores, store.dir("reference", "r"))
+    candidate = evaluation(store, "candidate", "1" * 30)
+    sides = {
+        "merged": unanswered([{"id": f"t{i}", "label": "a", "template": f"t{i}"} for i in range(30)], 0.95),
+        "candidate": (read_items(candidate), {**candidate.read_json("metrics.json"), "confidence": 0.95}),
+    }
+    made = {}
+    for role, (items, metrics) in sides.items():
+        add_streamed(items, metrics, scores, role)
+        with store.create(Evaluation, f"{role}-streamed", {}) as out:
+            (out / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+            (out / "metrics.json").write_text(json.dumps(metrics))
+        made[role] = load(Evaluation, store.dir("evaluation", f"{role}-streamed"))
+    paired = [against("merged", 0.05, "log_likelihood"), against("merged", 0.05)]
+    params = GateConfig.model_validate({"non_inferiority": paired, "floors": {"kl_from_merge": 0.05}})
+    with store.create(Verdict, "v", {}) as out:
+        quantized = load(Quantized, store.dir("quantized", "q"))
+        gate(
+            made["candidate"],
+            made["merged"],
+            None,
+            None,
+            quantized,
+            params,
+            Workspace(out, tmp_path, tmp_path, Progress()),
+        )
+    doc = load(Verdict, store.dir("verdict", "v")).read_json("verdict.json")
+    outcomes = {(rule["rule"], rule["metric"]): rule["outcome"] for rule in doc["rules"]}
+    assert outcomes["floor", "kl_from_merge"] == outcomes["non_inferiority", "log_likelihood"] == "pass"
+    assert outcomes["non_inferiority", "json_exact"] == "inconclusive"
+    assert doc["skipped"] == ["verbosity against merged: it was not served"] and doc["finetuning_gain"] == {}
+    assert doc["quantization_cost"]["log_likelihood"]["value"] == pytest.approx(0.01)

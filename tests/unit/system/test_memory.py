@@ -3,9 +3,11 @@
 import mmap
 import time
 
+import psutil
 import torch
 
-from slipway.system.memory import PeakMemory, anonymous_bytes
+from slipway.system import memory as module
+from slipway.system.memory import PeakMemory, anonymous_bytes, total_bytes
 
 SIZE = 64_000_000
 
@@ -35,3 +37,11 @@ def test_no_thread_is_left_after_an_error():
             raise KeyError
     except KeyError:
         assert not memory._thread.is_alive()
+
+
+def test_a_containers_limit_is_the_machines_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_LIMIT", tmp_path / "memory.max")
+    assert total_bytes() == psutil.virtual_memory().total
+    for text, expected in (("max\n", psutil.virtual_memory().total), ("4096\n", 4096)):
+        (tmp_path / "memory.max").write_text(text)
+        assert total_bytes() == expected
