@@ -69,7 +69,9 @@ def engine(checkpoint: Checkpoint | Quantized, params: EngineConfig, space: Work
 
 def _convert(checkpoint: Checkpoint | Quantized, build: Build, space: Workspace) -> None:
     """Through `work/model`: one name for every model, so that equal weights give equal bytes."""
-    from slipway.weights.checkpoint import is_virtual, materialize, open_checkpoint
+    from slipway.weights.checkpoint import is_virtual, materialize
+    from slipway.weights.external import check_reference
+    from slipway.weights.shards import Shards
 
     model = space.work / "model"
     _clear(model)
@@ -78,7 +80,9 @@ def _convert(checkpoint: Checkpoint | Quantized, build: Build, space: Workspace)
             model.mkdir()
             materialize(checkpoint, model, space.progress)
         else:
-            open_checkpoint(checkpoint)  # a damaged shard is named by us, not by a traceback of the converter
+            # a damaged shard is named by us, not by a traceback of the converter, which reads quantized codes itself
+            check_reference(checkpoint.path)
+            Shards.open(checkpoint.path)
             model.symlink_to(checkpoint.path)
         space.progress.update("convert", 0, None, "bytes")
         convert(build, model, space.out / MODEL, OUTTYPE)
