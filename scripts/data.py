@@ -7,39 +7,31 @@ python -m scripts.data split data/prepared data/splits --params conf/data/home.y
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import yaml
 
 from slipway.config.data import DataConfig
-from slipway.data.clean import clean
-from slipway.data.rows import check_file, read_rows, refuse, write_rows
-from slipway.data.split import NAMES, split
+from slipway.data.preparation import prepare_rows, read_prepared, write_prepared, write_splits
+from slipway.data.split import split
 from slipway.errors import SlipwayError
+from slipway.system.progress import Progress
 
 
 def run_clean(raw: Path, out: Path, config: DataConfig) -> None:
     """Write the cleaned rows of a raw file to `out`, with counts of what was removed. Raises DataError for rows that
     are refused."""
-    lines, bad = check_file(raw, config.label_key)
-    refuse(bad, len(lines))
-    cleaned = clean(lines, config)
-    write_rows(out / "rows.jsonl", cleaned.rows)
-    _write_counts(out, cleaned.counts)
+    with TemporaryDirectory() as work:
+        write_prepared(out, prepare_rows(raw, config, Path(work), Progress()))
 
 
-def run_split(prepared: Path, out: Path, config: DataConfig) -> None:
+def run_split(source: Path, out: Path, config: DataConfig) -> None:
     """Write the splits of prepared rows to `out`, with the counts of both steps."""
-    splits = split(read_rows(prepared / "rows.jsonl", config.label_key), config)
-    for name in NAMES:
-        write_rows(out / f"{name}.jsonl", splits[name])
-    _write_counts(out, {**json.loads((prepared / "counts.json").read_text()), **splits.counts})
-
-
-def _write_counts(out: Path, counts: dict[str, int]) -> None:
-    (out / "counts.json").write_text(json.dumps(counts, indent=1) + "\n")
+    with TemporaryDirectory() as work:
+        prepared = read_prepared(source, config, Path(work))
+        write_splits(out, split(prepared.table, prepared.rows, config), prepared)
 
 
 def main() -> int:

@@ -7,6 +7,7 @@ from prefect.states import State
 from slipway.pipeline.stage import StageCall
 from slipway.stages.prepare import params_of
 from slipway.store.artifacts import Checkpoint, Dataset
+from tasks.data_funnel import show_funnel
 from tasks.dvc_repro import reproduce
 from tasks.provenance import ROOT
 from tasks.run import Run
@@ -21,5 +22,6 @@ def prepare(run: Run, base: Checkpoint) -> State[Dataset]:
         line.say("up to date with dvc.yaml" if reproduce(config) else "own data: not versioned by DVC")
     params = params_of(run.config, ROOT)
     state = run.make(StageCall("prepare", {"base": base}, params))
+    show_funnel(run, state.data)
     run.tracker.dataset(state.data, config.raw, params.digest, params.revision)
     return state

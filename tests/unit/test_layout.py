@@ -27,8 +27,14 @@ TESTED_ELSEWHERE = {
     "training/tuning/probe_recipe.py": "tests/lab/training/test_tune.py",  # needs NeMo AutoModel
 }
 COMPUTING = ("weights", "quantization", "calibration", "streaming", "training", "stages")
+ARRAYS_OF_ROWS = (
+    "card", "clean", "groups", "holdout", "near_duplicates", "preparation", "row_table", "shingles", "split"
+)  # fmt: skip
 HEAVY_ELSEWHERE = {
-    "data": {"data/tokens.py": {"transformers"}},  # loaded by stages only
+    "data": {  # loaded by stages only; rows by the million are columns of arrays
+        "data/tokens.py": {"transformers"},
+        **{f"data/{name}.py": {"numpy"} for name in ARRAYS_OF_ROWS},
+    },
     "ops": {"ops/prefect_plugin.py": {"prefect"}},  # loaded by Prefect
 }
 HEAVY = ("torch", "transformers", "peft", "bitsandbytes", "prefect", "mlflow")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -15,6 +15,18 @@ class DataConfig(Section):
     raw: InputFile = Field(
         "data/raw/home.jsonl",
         description="Chat JSONL with `messages`, your own or the default corpus, whose splits DVC versions.",
+    )
+    format: Annotated[Literal["auto", "chat", "sharegpt", "alpaca", "pairs"], born("auto")] = Field(
+        "auto",
+        description="What a record is: chat `messages`; ShareGPT `conversations`; Alpaca's `instruction`, `input`, "
+        "`output`; pairs of `prompt` and `completion`. auto: by its columns. The kind of file is always detected.",
+    )
+    columns: Annotated[dict[str, str], born({})] = Field(
+        default_factory=dict,
+        description="Your columns under the names of the formats: `{prompt: question, completion: answer}`.",
+    )
+    invalid: Annotated[Literal["refuse", "drop"], born("refuse")] = Field(
+        "refuse", description="A row that cannot be taken ends the run (refuse), or is left out and counted (drop)."
     )
     name: Annotated[str | None, born(None)] = Field(
         None, max_length=100, description="Name of the data, in the registered model's; null: that of the raw file."

@@ -1,66 +1,185 @@
-"""Near duplicates: Jaccard similarity of word bigrams, J(a, b) = |a & b| / |a | b|, at or above a threshold t.
+"""Pairs of near duplicates: Jaccard similarity of their bigrams, J(a, b) = |a & b| / |a | b|, at or above a threshold
+t; both of all bigrams and of those outside of shared passages (see `shingles`).
 
-Prefix filtering (Bayardo, Ma, Srikant 2007, "Scaling up all pairs similarity search") keeps it exact and fast: with all
-sets in one global order, rarest bigram first, J >= t needs a shared bigram among the first |a| - ceil(t |a|) + 1 of
-each. A bigram that starts or ends the sentence is one too, so that a one-word sentence has bigrams. Rows are compared
-only with rows of the same answer: `turn on the lamp` and `turn off the lamp` are near, but no duplicates.
+Candidates by prefix filtering (Bayardo, Ma, Srikant 2007, "Scaling up all pairs similarity search"), which is exact:
+with all sets in one global order, rarest bigram first, J >= t needs a shared bigram among the first |a| - ceil(t |a|) +
+1 of each. Where that makes more than `MOST_CANDIDATES` pairs (millions of rows written from few words), by MinHash in
+bands (Broder 1997; Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets", chapter 3): b bands of r minima find a
+pair of similarity s with probability 1 - (1 - s^r)^b, at least 0.999 for s = t, and within a band's bucket a row is
+compared with the eight rows before it and the bucket's first eight. Every candidate's similarity is then computed
+exactly, so no pair is wrong, and only MinHash may miss some; `exact` says which it was.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable
-from itertools import pairwise
-from math import ceil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import ceil, log
 
-from slipway.data.rows import Row, answer_key, prompt, words
+import numpy as np
+from numpy.typing import NDArray
 
-Bigram = tuple[str, str]
-EDGE = ""
+from slipway.data.row_table import I64, U64
+from slipway.data.shingles import Sets, Shingles, mixed, spans
 
-
-def bigrams(text: str) -> frozenset[Bigram]:
-    """The word bigrams of a text, with those of its edges."""
-    return frozenset(pairwise([EDGE, *words(text), EDGE]))
-
-
-def jaccard(a: frozenset[Bigram], b: frozenset[Bigram]) -> float:
-    """0 to 1; 1 for equal sets."""
-    shared = len(a & b)
-    return shared / (len(a) + len(b) - shared)
+MOST_CANDIDATES = 30_000_000
+MOST_BANDS = 32
+NEIGHBOURS = 8
+BLOCK = 500_000
+_NONE = np.zeros(0, np.int64)
 
 
-class NearIndex:
-    """Rows added so far, asked for one near enough to a new row. `corpus` fixes the order of bigrams and may hold rows
-    never added."""
+@dataclass(frozen=True)
+class Pairs:
+    """Near pairs as two arrays of row numbers, first < second, in the order of second, then first."""
 
-    def __init__(self, corpus: Iterable[Row], threshold: float) -> None:
-        self._threshold = threshold
-        self._frequency = Counter(bigram for row in corpus for bigram in bigrams(prompt(row)))
-        self._added: list[tuple[frozenset[Bigram], Row]] = []
-        self._where: dict[tuple[str, Bigram], list[int]] = defaultdict(list)
+    first: I64
+    second: I64
+    exact: bool = True
 
-    def find(self, row: Row) -> Row | None:
-        """The first row added that has the same answer and is near; None when there is none."""
-        grams, answer = bigrams(prompt(row)), answer_key(row)
-        candidates = {i for gram in self._prefix(grams) for i in self._where.get((answer, gram), ())}
-        near = (i for i in sorted(candidates) if self._near(grams, self._added[i][0]))
-        first = next(near, None)
-        return None if first is None else self._added[first][1]
+    def __len__(self) -> int:
+        return len(self.first)
 
-    def add(self, row: Row) -> None:
-        """Make a row one that `find` may return."""
-        grams, answer = bigrams(prompt(row)), answer_key(row)
-        for gram in self._prefix(grams):
-            self._where[answer, gram].append(len(self._added))
-        self._added.append((grams, row))
 
-    def _prefix(self, grams: frozenset[Bigram]) -> list[Bigram]:
-        ordered = sorted(grams, key=lambda gram: (self._frequency[gram], gram))
-        return ordered[: len(grams) - ceil(self._threshold * len(grams) - 1e-9) + 1]
+def near_pairs(shingles: Shingles, threshold: float, classes: U64, sides: NDArray[np.integer] | None = None) -> Pairs:
+    """The near pairs of rows of one class (`classes`: a number a row, such as the answer's digest), and, with `sides`
+    (a number a row), of different sides only."""
+    compared = shingles.own or shingles.whole
+    if len(compared) < 2:
+        return Pairs(_NONE, _NONE)
+    classes = mixed(classes * np.uint64(2) + shingles.covered.astype(np.uint64))
+    prefixes = _prefixes(compared, threshold, classes)
+    exact = _pair_count(prefixes[0]) <= MOST_CANDIDATES
+    batches = [_NONE]
+    blocks = _by_prefix(*prefixes) if exact else _by_minhash(compared, threshold, classes, sides)
+    rows = len(compared)
+    for first, second in _gathered(blocks):
+        ends = np.minimum(first, second), np.maximum(first, second)
+        wanted = (ends[0] != ends[1]) & (classes[first] == classes[second])
+        if sides is not None:
+            wanted &= sides[first] != sides[second]
+        codes = np.unique(ends[1][wanted] * rows + ends[0][wanted])
+        second, first = np.divmod(codes, rows)
+        near = _near(compared, first, second, threshold)
+        if shingles.own:
+            near[near] = _near(shingles.whole, first[near], second[near], threshold)
+        batches.append(codes[near])
+    second, first = np.divmod(np.unique(np.concatenate(batches)), rows)
+    return Pairs(first, second, exact)
 
-    def _near(self, a: frozenset[Bigram], b: frozenset[Bigram]) -> bool:
-        return (
-            min(len(a), len(b)) >= self._threshold * max(len(a), len(b)) - 1e-9
-            and jaccard(a, b) >= self._threshold - 1e-9
-        )
+
+def greedy(pairs: Pairs, rows: int) -> tuple[NDArray[np.bool_], I64]:
+    """Rows that stay when each row goes that is near an earlier one which stays; and of each that goes the first such
+    row, -1 for those that stay."""
+    stays, twin = [True] * rows, [-1] * rows
+    for first, second in zip(pairs.first.tolist(), pairs.second.tolist(), strict=True):
+        if stays[first] and stays[second]:
+            stays[second], twin[second] = False, first
+    return np.array(stays, bool), np.array(twin, np.int64)
+
+
+def components(pairs: Pairs, rows: int) -> I64:
+    """A number for each row; equal for rows that a chain of near pairs joins."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_array((np.ones(len(pairs), bool), (pairs.first, pairs.second)), shape=(rows, rows))
+    return np.asarray(connected_components(graph, directed=False)[1], np.int64)
+
+
+def _near(sets: Sets, first: I64, second: I64, threshold: float) -> NDArray[np.bool_]:
+    """Which pairs reach the threshold."""
+    from scipy.sparse import csr_array
+
+    sizes = sets.sizes
+    a, b = sizes[first], sizes[second]
+    near = np.minimum(a, b) >= threshold * np.maximum(a, b) - 1e-9
+    some = np.flatnonzero(near)
+    width = int(sets.grams.max()) + 1 if len(sets.grams) else 1
+    matrix = csr_array((np.ones(len(sets.grams), np.int32), sets.grams, sets.starts), shape=(len(sets), width))
+    for block in np.array_split(some, max(1, len(some) // BLOCK)):
+        shared = matrix[first[block]].multiply(matrix[second[block]]).sum(axis=1)
+        union = a[block] + b[block] - shared
+        near[block] = shared >= threshold * union - 1e-9
+    return near
+
+
+def _prefixes(sets: Sets, threshold: float, classes: U64) -> tuple[U64, I64]:
+    """A code for each bigram of each row's prefix and class, sorted; and the rows."""
+    sizes = sets.sizes
+    lengths = sizes - np.ceil(threshold * sizes - 1e-9).astype(np.int64) + 1
+    lengths = np.minimum(lengths, sizes)
+    rows = np.repeat(np.arange(len(sets)), lengths)
+    codes = mixed(sets.grams[spans(sets.starts[:-1], lengths)].astype(np.uint64) ^ classes[rows])
+    order = np.argsort(codes, kind="stable")
+    return codes[order], rows[order]
+
+
+def _pair_count(codes: U64) -> float:
+    counts = np.diff(_borders(codes)).astype(float)
+    return float((counts * (counts - 1) / 2).sum())
+
+
+def _borders(codes: U64) -> I64:
+    """Where runs of equal codes begin, and the end."""
+    new = np.flatnonzero(codes[1:] != codes[:-1]) + 1
+    return np.concatenate([[0], new, [len(codes)]]) if len(codes) else np.zeros(1, np.int64)
+
+
+def _by_prefix(codes: U64, rows: I64) -> Iterator[tuple[I64, I64]]:
+    """All pairs within the runs of equal codes: those one apart, then two, and so on."""
+    borders = _borders(codes)
+    left = np.repeat(borders[1:], np.diff(borders)) - np.arange(len(codes)) - 1  # rows of the run after this one
+    here, distance = np.flatnonzero(left > 0), 1
+    while len(here):
+        yield rows[here], rows[here + distance]
+        distance += 1
+        here = here[left[here] >= distance]
+
+
+def bands(threshold: float) -> tuple[int, int]:
+    """Bands, and minima a band: the most selective that find a pair at the threshold with probability 0.999."""
+    for minima in range(10, 1, -1):
+        count = ceil(log(0.001) / log(1 - min(threshold, 0.999) ** minima))
+        if count <= MOST_BANDS:
+            return count, minima
+    return ceil(log(0.001) / log(1 - min(threshold, 0.999))), 1
+
+
+def _by_minhash(
+    sets: Sets, threshold: float, classes: U64, sides: NDArray[np.integer] | None
+) -> Iterator[tuple[I64, I64]]:
+    count, minima = bands(threshold)
+    grams = sets.grams.astype(np.uint64)
+    side = np.zeros(len(sets), np.int64) if sides is None else -sides  # held-out rows first in their bucket
+    for band in range(count):
+        codes = classes.copy()
+        for k in range(minima):
+            salt = mixed(np.array([band * minima + k + 1], np.uint64))
+            codes = mixed(codes ^ np.minimum.reduceat(mixed(grams ^ salt), sets.starts[:-1]))
+        order = np.lexsort((side, codes))
+        yield from _in_buckets(codes[order], order)
+
+
+def _in_buckets(codes: U64, rows: I64) -> Iterator[tuple[I64, I64]]:
+    """Each row of a bucket with the few before it, and with the bucket's first few."""
+    borders = _borders(codes)
+    begins = np.repeat(borders[:-1], np.diff(borders))
+    place = np.arange(len(codes)) - begins
+    for k in range(1, NEIGHBOURS + 1):
+        here = np.flatnonzero(place >= k)
+        yield rows[here], rows[here - k]
+        here = here[place[here] >= NEIGHBOURS + k]  # nearer ones are among the neighbours
+        yield rows[here], rows[begins[here] + k - 1]
+
+
+def _gathered(blocks: Iterator[tuple[I64, I64]]) -> Iterator[tuple[I64, I64]]:
+    """Blocks joined until they are worth a pass."""
+    waiting: list[tuple[I64, I64]] = []
+    for block in blocks:
+        waiting.append(block)
+        if sum(len(first) for first, _ in waiting) >= BLOCK:
+            yield np.concatenate([a for a, _ in waiting]), np.concatenate([b for _, b in waiting])
+            waiting = []
+    if waiting:
+        yield np.concatenate([a for a, _ in waiting]), np.concatenate([b for _, b in waiting])

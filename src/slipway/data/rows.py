@@ -7,8 +7,6 @@ that key of the assistant's JSON. `template` is the unit held out for the test s
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +83,16 @@ def check_file(
             "write rows into it, or point data.raw elsewhere",
         )
     return good, bad
+
+
+def checked_lines(path: Path, label_key: str | None) -> Iterator[NumberedRow]:
+    """The rows of a file that must be sound, one by one. Raises DataError naming the first bad line, or why the file
+    cannot be read."""
+    for number, text in _lines(path):
+        row, reason = _parse(text, label_key)
+        if reason is not None:
+            raise refusal([Rejected(path.name, number, reason)], 1, number - 1)
+        yield NumberedRow(number, row)
 
 
 def refuse(bad: Sequence[Rejected], good: int, listed_in: Path | None = None) -> None:
@@ -201,14 +209,3 @@ def answer_key(row: Row) -> str:
 def prompt(row: Row) -> str:
     """The messages before the answer, joined by newlines, the system prompt left out."""
     return "\n".join(m["content"] for m in row["messages"][:-1] if m["role"] != "system")
-
-
-def words(text: str) -> list[str]:
-    """Lower-case words and numbers; punctuation and spacing do not count, unless there is nothing else."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return re.findall(r"\w+", folded) or folded.split()
-
-
-def normalised(row: Row) -> str:
-    """The prompt's words, joined by single spaces: what two rows of the same text share."""
-    return " ".join(words(prompt(row)))

@@ -1,128 +1,75 @@
 """Prepared rows -> train, val, test, with whole templates held out, so that the test set measures new wordings.
 
-Templates are put in the order of a hash of seed and name, so that rows added later move no other label's templates. Of
-each label's n templates the first max(1, round(test_fraction n)) go to test, the next round(val_fraction n) to val; a
-label with one template trains only. `data.draw` n holds out the n-th such choice: whatever the draws before it held out
-trains, and is never tested on again, because choices were made with it in view. A template is passed over when it alone
-shows some answer shape (the set of the answer's JSON keys): held-out templates measure new wordings of known kinds of
-answers. A split then takes rows from its templates in turn, up to a cap per label where the
-config sets one.
+`holdout` says which templates. Then training rows go that resemble a held-out row: the same wording, or a near
+duplicate; with a `label_key` one with the same answer, for free text whatever the answers, because a model that has
+seen the question is not asked a new one. `prove` looks for all of this again in what is written.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from slipway.config.data import DataConfig
-from slipway.data.near_duplicates import NearIndex
-from slipway.data.rows import Row, answer_json, normalised
+from slipway.data.funnel import EXAMPLES, SplitShare, Step, example
+from slipway.data.holdout import TEST, TRAIN, VAL, assign, balance
+from slipway.data.near_duplicates import near_pairs
+from slipway.data.row_table import I64, U64, RowTable
+from slipway.data.rows import prompt
+from slipway.data.shingles import shingles
 from slipway.errors import DataError
 
 NAMES = ("train", "val", "test")
-Shape = frozenset[str]
 
 
 @dataclass(frozen=True)
 class Splits:
     """Rows of each split in a shuffled order that depends on the seed only, and what was left out."""
 
-    train: list[Row]
-    val: list[Row]
-    test: list[Row]
-    counts: dict[str, int]
+    table: RowTable
+    train: I64
+    val: I64
+    test: I64
+    steps: Sequence[Step] = ()
+    shares: Sequence[SplitShare] = ()
 
-    def __getitem__(self, name: str) -> list[Row]:
+    def __getitem__(self, name: str) -> I64:
         return {"train": self.train, "val": self.val, "test": self.test}[name]
 
 
-def split(rows: Sequence[Row], config: DataConfig) -> Splits:
+def split(table: RowTable, rows: I64, config: DataConfig) -> Splits:
     """Hold out templates, balance labels, drop training rows that resemble held-out ones, and prove that nothing
     leaks."""
-    place = assign(rows, config)
-    parts = {name: [row for row in rows if place[row["template"]] == name] for name in NAMES}
-    caps = (config.per_label, config.val_per_label, config.test_per_label)
-    train_cap, val_cap, test_cap = (len(rows) if cap is None else cap for cap in caps)
-    test = balance(parts["test"], test_cap, config.seed)
-    clear_val = _unlike(parts["val"], test, config)
-    val = balance(clear_val, val_cap, config.seed)
-    clear_train = _unlike(parts["train"], [*test, *val], config)
-    train = balance(clear_train, train_cap, config.seed)
-    alike = len(parts["val"]) - len(clear_val) + len(parts["train"]) - len(clear_train)
-    counts = {
-        "resembling_held_out": alike,
-        "over_per_label": len(rows) - alike - len(train) - len(val) - len(test),
-        "templates": len(place),
-        "held_out_templates": sum(name == "test" for name in place.values()),
-        "labels_without_test": len({r["label"] for r in rows} - {r["label"] for r in test}),
-    }
-    splits = Splits(train, val, test, counts)
-    prove(splits, config.near_duplicate)
+    place = assign(table, rows, config)[table.template[rows]]
+    parts = {side: rows[place == side] for side in (TRAIN, VAL, TEST)}
+    alike: list[tuple[int, int]] = []
+    test = balance(table, parts[TEST], config.test_per_label)
+    clear = _unlike(table, parts[VAL], test, config, alike)
+    val = balance(table, clear, config.val_per_label)
+    clear = _unlike(table, parts[TRAIN], np.concatenate([test, val]), config, alike)
+    train = balance(table, clear, config.per_label)
+    left = len(rows) - len(alike)
+    taken = len(train) + len(val) + len(test)
+    keys = "data.per_label, data.val_per_label, data.test_per_label"
+    over = np.setdiff1d(rows, np.concatenate([train, val, test, [row for row, _ in alike]]).astype(np.int64))
+    steps = [
+        Step("like a held-out row", len(alike), left, "data.near_duplicate", _twins(table, alike[:EXAMPLES])),
+        Step("over the cap", left - taken, taken, keys, [_shown(table, row) for row in over[:EXAMPLES].tolist()]),
+    ]
+    splits = Splits(table, train, val, test, steps, _shares(table, rows, place, (train, val, test), config))
+    prove(splits, config)
     return splits
 
 
-def assign(rows: Iterable[Row], config: DataConfig) -> dict[str, str]:
-    """The split of each template. A template with rows of several labels counts for the most frequent."""
-    labels: dict[str, Counter[str]] = defaultdict(Counter)
-    shapes: dict[str, set[Shape]] = defaultdict(set)
-    for row in rows:
-        labels[row["template"]][row["label"]] += 1
-        shapes[row["template"]].add(frozenset(answer_json(row) or ()))
-    of_label: dict[str, list[str]] = defaultdict(list)
-    for template, counts in labels.items():
-        of_label[min(counts, key=lambda label: (-counts[label], label))].append(template)
-    place: dict[str, str] = {}
-    for label, templates in of_label.items():
-        ordered = sorted(templates, key=lambda t: _shuffle_key(config.seed, f"{label}:{t}"))
-        tests = max(1, _round(config.test_fraction * len(ordered))) if len(ordered) > 1 else 0
-        vals = min(_round(config.val_fraction * len(ordered)), len(ordered) - tests - 1)
-        held = _draw(ordered, shapes, tests + vals, config.draw)
-        place |= (
-            dict.fromkeys(ordered, "train") | dict.fromkeys(held[tests:], "val") | dict.fromkeys(held[:tests], "test")
-        )
-    return place
-
-
-def _draw(ordered: Sequence[str], shapes: Mapping[str, set[Shape]], count: int, draw: int) -> list[str]:
-    """What the 1-based `draw` holds out of one label's templates; nothing once earlier draws have held out all."""
-    fresh = list(ordered)
-    for _ in range(draw - 1):
-        earlier = _hold_out(fresh, ordered, shapes, count)
-        fresh = [template for template in fresh if template not in earlier]
-    return _hold_out(fresh, ordered, shapes, count)
-
-
-def _hold_out(fresh: Sequence[str], ordered: Sequence[str], shapes: Mapping[str, set[Shape]], count: int) -> list[str]:
-    """The first `count` of the `fresh` templates whose every answer shape some other of all `ordered` ones, left in
-    training, shows too: the test asks for new wordings, not for answers that training never saw. The very first one
-    when no template qualifies."""
-    in_training = Counter(shape for template in ordered for shape in shapes[template])
-    held: list[str] = []
-    for template in fresh:
-        if len(held) < count and all(in_training[shape] > 1 for shape in shapes[template]):
-            held.append(template)
-            in_training.subtract(shapes[template])
-    return held or list(fresh[: min(count, 1)])
-
-
-def balance(rows: Iterable[Row], per_label: int, seed: int) -> list[Row]:
-    """At most `per_label` rows of each label, taken from its templates in turn; then all shuffled."""
-    taken_of: Counter[str] = Counter()
-    turns: dict[str, list[tuple[int, str, Row]]] = defaultdict(list)
-    for row in sorted(rows, key=lambda r: _shuffle_key(seed, r["id"])):
-        turns[row["label"]].append((taken_of[row["template"]], row["template"], row))
-        taken_of[row["template"]] += 1
-    taken = [row for of in turns.values() for _, _, row in sorted(of, key=lambda turn: turn[:2])[:per_label]]
-    return sorted(taken, key=lambda r: _shuffle_key(seed, r["id"]))
-
-
-def prove(splits: Splits, threshold: float) -> None:
-    """Raise DataError when two splits share a template or a text, or hold near duplicates with one answer, or train or
+def prove(splits: Splits, config: DataConfig) -> None:
+    """Raise DataError when two splits share a template or a wording, or hold near duplicates (see above), or train or
     test is empty."""
+    table = splits.table
     for name in ("train", "test"):
-        if not splits[name]:
+        if not len(splits[name]):
             raise DataError(
                 f"{name} split",
                 "empty",
@@ -130,15 +77,13 @@ def prove(splits: Splits, threshold: float) -> None:
                 "add rows with other wordings, or set `template`",
             )
     for source, held in (("train", "test"), ("train", "val"), ("val", "test")):
-        for what, key in (("template", lambda r: r["template"]), ("text", normalised)):
-            if shared := {key(r) for r in splits[source]} & {key(r) for r in splits[held]}:
-                raise _leak(source, held, f"{len(shared)} shared {what}s, such as {min(shared)!r}")
-        index = NearIndex([*splits[source], *splits[held]], threshold)
-        for row in splits[source]:
-            index.add(row)
-        for row in splits[held]:
-            if twin := index.find(row):
-                raise _leak(source, held, f"{row['id']} is a near duplicate of {twin['id']}")
+        shared = np.intersect1d(table.template[splits[source]], table.template[splits[held]])
+        if len(shared):
+            names = min(table.templates[i] for i in shared.tolist())
+            raise _leak(source, held, f"{len(shared)} shared templates, such as {names!r}")
+        if pairs := _alike(table, splits[held], splits[source], config):
+            row, twin = (table.row(i) for i in pairs[0])
+            raise _leak(source, held, f"{len(pairs)} near duplicates, such as {row['id']} of {twin['id']}")
 
 
 def _leak(source: str, held: str, what: str) -> DataError:
@@ -147,19 +92,82 @@ def _leak(source: str, held: str, what: str) -> DataError:
     )
 
 
-def _unlike(rows: Iterable[Row], held: Sequence[Row], config: DataConfig) -> list[Row]:
-    """The rows that share no text and no near duplicate with held-out rows."""
-    rows = list(rows)
-    texts = {normalised(row) for row in held}
-    index = NearIndex([*rows, *held], config.near_duplicate)
-    for row in held:
-        index.add(row)
-    return [row for row in rows if normalised(row) not in texts and index.find(row) is None]
+def _unlike(table: RowTable, rows: I64, held: I64, config: DataConfig, alike: list[tuple[int, int]]) -> I64:
+    """The rows that resemble no held-out row; the others join `alike`, each with its twin."""
+    while pairs := _alike(table, rows, held, config):  # MinHash may find more among fewer rows; the exact way does not
+        alike += pairs
+        rows = rows[~np.isin(rows, [row for row, _ in pairs])]
+    return rows
 
 
-def _round(x: float) -> int:
-    return int(x + 0.5)
+def _alike(table: RowTable, rows: I64, held: I64, config: DataConfig) -> list[tuple[int, int]]:
+    """The rows that have the wording of a held-out row or are near one, each with one such row."""
+    if not len(rows) or not len(held):
+        return []
+    both = np.concatenate([held, rows])
+    sides = (np.arange(len(both)) >= len(held)).astype(np.int64)
+    pairs = near_pairs(shingles(table, both), config.near_duplicate, _classes(table, both, config), sides)
+    twin = np.full(len(both), -1)
+    twin[pairs.second[::-1]] = pairs.first[::-1]  # held-out rows come first, so each pair's second is the row
+    wording, first = np.unique(table.wording[held], return_index=True)
+    at = np.minimum(np.searchsorted(wording, table.wording[both]), len(wording) - 1)
+    same = (wording[at] == table.wording[both]) & (sides == 1)
+    twin[same] = first[at[same]]
+    hits = np.flatnonzero((twin >= 0) & (sides == 1))
+    return list(zip(both[hits].tolist(), both[twin[hits]].tolist(), strict=True))
 
 
-def _shuffle_key(seed: int, name: str) -> str:
-    return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
+def _classes(table: RowTable, rows: I64, config: DataConfig) -> U64:
+    """Rows of one class are compared: of the same answer where answers are labelled, else all."""
+    return np.zeros(len(rows), np.uint64) if config.label_key is None else table.answer[rows]
+
+
+def _shown(table: RowTable, row: int) -> str:
+    return example(int(table.number[row]), prompt(table.row(row)))
+
+
+def _twins(table: RowTable, alike: Sequence[tuple[int, int]]) -> list[str]:
+    return [
+        example(int(table.number[row]), prompt(table.row(row)), (int(table.number[twin]), prompt(table.row(twin))))
+        for row, twin in alike
+    ]
+
+
+def _shares(
+    table: RowTable, rows: I64, place: NDArray[np.int8], parts: Sequence[I64], config: DataConfig
+) -> list[SplitShare]:
+    """What was asked for and what came out, with the reasons."""
+    total = sum(map(len, parts))
+    asked = (1 - config.test_fraction - config.val_fraction, config.val_fraction, config.test_fraction)
+    caps = (config.per_label, config.val_per_label, config.test_per_label)
+    lone = len(table.labels) - len(np.unique(table.label[parts[2]]))
+    sizes = np.bincount(table.template[rows])
+    shares = []
+    for side, (name, part) in enumerate(zip(NAMES, parts, strict=True)):
+        got = len(part) / total if total else 0.0
+        before = int((place == side).sum())
+        reasons = []
+        if caps[side] is not None and len(part) < before:
+            key = {"train": "data.per_label", "val": "data.val_per_label", "test": "data.test_per_label"}[name]
+            reasons.append(f"{key}={caps[side]} leaves out rows")
+        if side == TEST and lone:
+            reasons.append(f"{lone} of {len(table.labels)} labels have too few templates to hold one out")
+        if abs(got - asked[side]) > 0.02:
+            reasons.append(
+                f"shares are of templates, the largest of which has {sizes.max() / len(rows):.1%} of the rows"
+            )
+        shares.append(SplitShare(name, len(part), round(asked[side], 6), round(got, 6), "; ".join(reasons)))
+    return shares
+
+
+def count_names(splits: Splits) -> dict[str, int]:
+    """The steps as flat counts."""
+    table, gone = splits.table, {step.reason: step.rows for step in splits.steps}
+    every = np.concatenate([splits.train, splits.val, splits.test])
+    return {
+        "resembling_held_out": gone.get("like a held-out row", 0),
+        "over_per_label": gone.get("over the cap", 0),
+        "templates": len(np.unique(table.template[every])),
+        "held_out_templates": len(np.unique(table.template[splits.test])),
+        "labels_without_test": len(set(np.unique(table.label[every])) - set(np.unique(table.label[splits.test]))),
+    }

@@ -6,8 +6,9 @@ The default corpus comes as the splits that DVC made (`dvc.yaml`: raw -> prepare
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,12 +18,10 @@ from pydantic import Field
 from slipway.config.base import Section, born
 from slipway.config.data import DataConfig
 from slipway.config.evaluate import EvaluateConfig
-from slipway.data.card import card, summarise
-from slipway.data.clean import clean
 from slipway.data.dvc_lock import digest_now, locked_digest, locked_stage
 from slipway.data.row_checks import Needs, RowChecks
-from slipway.data.rows import Rejected, Row, check_file, read_rows, refuse, write_rows
-from slipway.data.split import NAMES, Splits, prove, split
+from slipway.data.rows import SHOWN, Rejected, Row, refusal
+from slipway.data.strict_json import shown
 from slipway.errors import DataError
 from slipway.evaluation.task import answer_limit, look, task_of
 from slipway.pipeline.workspace import Workspace
@@ -30,9 +29,13 @@ from slipway.store.artifacts import Checkpoint, Dataset
 
 if TYPE_CHECKING:
     from slipway.config.load import Config
+    from slipway.data.row_table import I64
+    from slipway.data.split import Splits
 
 OUTPUT = Dataset
 SPLITS = "data/splits"
+BATCH = 2000  # rows tokenized at a time
+SAMPLE = 20_000  # training rows, in their shuffled order, whose answers say what the task is
 CORPUS_LICENSE = "Apache-2.0"  # home-assistant-intents and hassil
 NOT_DATA = {"name", "raw", "max_tokens", "license"}  # fields that do not change the splits
 
@@ -100,10 +103,9 @@ def prepare(base: Checkpoint, params: PrepareParams, space: Workspace) -> None:
     Bad rows end the stage with a DataError that names them; all of them are listed in `rejected.jsonl` of the work
     folder.
     """
-    from slipway.data.tokens import (  # transformers takes a second to import; planning does without
-        chat_template,
-        longest_answer_tokens,
-    )
+    from slipway.data.funnel import sentence
+    from slipway.data.split import NAMES  # numpy and transformers take a second to import; planning does without
+    from slipway.data.tokens import longest_answer_tokens
 
     source, config = Path(params.source), params.config
     if (now := digest_now(source)) != params.digest:
@@ -113,26 +115,20 @@ def prepare(base: Checkpoint, params: PrepareParams, space: Workspace) -> None:
             f"{params.digest[:12]} as planned",
             "the data changed meanwhile: run again",
         )
-    parts, counts = _read_splits(source, config) if source.is_dir() else _make_splits(source, config, space.work)
-    checks = RowChecks(chat_template(base.path), params.needs)
-    lengths = {name: checks.lengths(name, rows) for name, rows in parts.items()}
-    for warning in checks.finish(space.work / "rejected.jsonl"):
-        space.progress.note(f"warning: {warning}")
-    _refuse_long(parts, lengths, config, space.work)
-    if over := counts.get("over_per_label", 0):
-        space.progress.note(
-            f"{over} rows left out to balance labels (data.per_label, data.val_per_label, data.test_per_label)"
-        )
-    for name, rows in parts.items():
-        write_rows(space.out / f"{name}.jsonl", rows)
-        space.progress.note(f"{name}: {len(rows)} rows, {sum(lengths[name])} tokens")
-    longest = longest_answer_tokens(chain.from_iterable(parts.values()), base.path)
-    task = look(parts["train"] or parts["test"], config.label_key)
+    splits, about = _splits(source, config, space)
+    lengths = _lengths(splits, base, params, space)
+    for name in NAMES:
+        splits.table.write(space.out / f"{name}.jsonl", splits[name])
+    funnel = _funnel(splits, lengths)
+    space.progress.note(sentence(funnel["steps"], funnel["shares"]))
+    longest = longest_answer_tokens(chain.from_iterable(_rows(splits, name) for name in NAMES), base.path)
+    task = look(list(_rows(splits, "train", SAMPLE)), config.label_key)
     space.progress.note(f"{task_of(EvaluateConfig(), task, config.label_key)}")
     space.progress.note(
         f"longest reference answer: {longest} tokens; evaluate.max_new_tokens=auto is {answer_limit(longest)}"
     )
-    _describe(parts, lengths, counts, params, space.out, longest_answer_tokens=longest, task=task)
+    answers = {"longest_answer_tokens": longest, "task": task}
+    _describe(splits, lengths, funnel, {**about, **answers}, params, space.out)
 
 
 def _made_with(root: Path, splits: Path, config: DataConfig) -> bool:
@@ -165,67 +161,101 @@ def _tracked(splits: Path, root: Path) -> str:
     return now
 
 
-def _read_splits(folder: Path, config: DataConfig) -> tuple[dict[str, list[Row]], dict[str, int]]:
-    """DVC's splits, proved again: they may have come from a remote."""
-    parts = {name: read_rows(folder / f"{name}.jsonl", config.label_key, empty_ok=name == "val") for name in NAMES}
-    counts: dict[str, int] = json.loads((folder / "counts.json").read_text(encoding="utf-8"))
-    prove(Splits(**parts, counts=counts), config.near_duplicate)
-    return parts, counts
+def _splits(source: Path, config: DataConfig, space: Workspace) -> tuple[Splits, Mapping[str, str]]:
+    """The splits of a folder that DVC made, or of a raw file; and what the file is and how rows are grouped."""
+    from slipway.data.preparation import prepare_rows, read_splits
+    from slipway.data.split import split
+
+    if source.is_dir():
+        return read_splits(source, config, space.work)
+    prepared = prepare_rows(source, config, space.work, space.progress)
+    splits = split(prepared.table, prepared.rows, config)
+    return dataclasses.replace(splits, steps=[*prepared.steps, *splits.steps]), prepared.about
 
 
-def _make_splits(raw: Path, config: DataConfig, work: Path) -> tuple[dict[str, list[Row]], dict[str, int]]:
-    lines, bad = check_file(raw, config.label_key)
-    _refuse(bad, len(lines), work)
-    cleaned = clean(lines, config)
-    splits = split(cleaned.rows, config)
-    return {name: splits[name] for name in NAMES}, {**cleaned.counts, **splits.counts}
+def _rows(splits: Splits, name: str, most: int | None = None) -> Iterator[Row]:
+    """Rows of a split, one by one."""
+    return (splits.table.row(i) for i in splits[name][:most].tolist())
 
 
-def _refuse_long(
-    parts: Mapping[str, Sequence[Row]], lengths: Mapping[str, Sequence[int]], config: DataConfig, work: Path
-) -> None:
+def _lengths(splits: Splits, base: Checkpoint, params: PrepareParams, space: Workspace) -> dict[str, I64]:
+    """Tokens of each row of each split, all rows checked against the model on the way. Raises DataError for rows that
+    cannot be learnt, and for rows longer than `data.max_tokens`."""
+    import numpy as np
+
+    from slipway.data.split import NAMES
+    from slipway.data.tokens import chat_template
+
+    checks, total, done = RowChecks(chat_template(base.path), params.needs), sum(len(splits[n]) for n in NAMES), 0
+    lengths = {}
+    for name in NAMES:
+        counted: list[int] = []
+        for at in range(0, len(splits[name]), BATCH):
+            counted += checks.lengths(name, (splits.table.row(i) for i in splits[name][at : at + BATCH].tolist()))
+            space.progress.update("check", done + len(counted), total, "rows")
+        lengths[name] = np.array(counted, np.int64)
+        done += len(counted)
+    for warning in checks.finish(space.work / "rejected.jsonl"):
+        space.progress.note(f"warning: {warning}")
+    _refuse_long(splits, lengths, params.config, space.work)
+    return lengths
+
+
+def _refuse_long(splits: Splits, lengths: Mapping[str, I64], config: DataConfig, work: Path) -> None:
     longest = config.max_tokens
     if longest is None:
         return
+    beyond = f", more than data.max_tokens={longest}"
     bad = [
-        Rejected(f"{name}.jsonl", i, f"row {row['id']!r} has {n} tokens, more than data.max_tokens={longest}")
-        for name, rows in parts.items()
-        for i, (row, n) in enumerate(zip(rows, lengths[name], strict=True), start=1)
+        Rejected(f"{name}.jsonl", at + 1, f"row {_id(splits, name, at)} has {n} tokens{beyond}")
+        for name, counted in lengths.items()
+        for at, n in enumerate(counted.tolist())
         if n > longest
     ]
-    _refuse(bad, sum(map(len, parts.values())) - len(bad), work)
-
-
-def _refuse(bad: Sequence[Rejected], good: int, work: Path) -> None:
     if bad:
         listed = work / "rejected.jsonl"
         listed.write_text("".join(json.dumps(vars(line)) + "\n" for line in bad), encoding="utf-8")
-        refuse(bad, good, listed)
+        raise refusal(bad[:SHOWN], len(bad), sum(map(len, lengths.values())) - len(bad), listed)
+
+
+def _id(splits: Splits, name: str, at: int) -> str:
+    return shown(splits.table.row(int(splits[name][at]))["id"])
+
+
+def _funnel(splits: Splits, lengths: Mapping[str, I64]) -> dict[str, Any]:
+    """Steps and shares as JSON values, with the tokens of each split."""
+    shares = [{**share.to_json(), "tokens": int(lengths[share.split].sum())} for share in splits.shares]
+    return {"steps": [step.to_json() for step in splits.steps], "shares": shares}
 
 
 def _describe(
-    parts: Mapping[str, Sequence[Row]],
-    lengths: Mapping[str, Sequence[int]],
-    counts: Mapping[str, int],
+    splits: Splits,
+    lengths: Mapping[str, I64],
+    funnel: Mapping[str, Any],
+    about: Mapping[str, Any],
     params: PrepareParams,
     out: Path,
-    **answers: object,
 ) -> None:
+    from slipway.data.card import card, summarise
+    from slipway.data.preparation import flat_counts
+
     tracked = "not tracked by DVC" if params.revision is None else params.revision
-    about = {
-        "source": Path(params.source).name,
+    origin = {
+        "file": about["source"],
         "digest": params.digest,
         "DVC revision": tracked,
         "licence": params.license,
+        "held out together": about["groups"],
     }
-    (out / "card.md").write_text(card(parts, lengths, counts, about), encoding="utf-8")
+    (out / "card.md").write_text(card(splits, lengths, funnel, origin), encoding="utf-8")
     figures = {
-        **summarise(parts, lengths),
-        **counts,
-        **answers,
+        **summarise(splits, lengths),
+        **flat_counts(splits),
         "label_key": params.config.label_key,
         "license": params.license,
         "source_digest": params.digest,
         "source_revision": tracked,
+        "funnel": funnel,
+        **about,
     }
-    (out / "summary.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    (out / "summary.json").write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

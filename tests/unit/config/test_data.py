@@ -9,7 +9,7 @@ from tests.support.sections import Bound, assert_bound, assert_every_bound_is_li
 
 
 def test_keys_that_came_later_are_in_the_key_only_when_they_are_set():
-    assert DataConfig().key_document().keys().isdisjoint({"name", "labels"})
+    assert DataConfig().key_document().keys().isdisjoint({"name", "labels", "format", "columns", "invalid", "draw"})
     assert DataConfig(labels=["On"]).key_document()["labels"] == ["On"]
 
 
@@ -21,6 +21,8 @@ def test_null_stands_for_free_text_and_for_no_validation():
 BOUNDS: list[Bound] = [
     ("name", "x" * 101, "x" * 100),
     ("labels", [], ["On"]),
+    ("format", "yaml", "sharegpt"),
+    ("invalid", "skip", "drop"),
     ("test_fraction", 0, 0.01),
     ("test_fraction", 0.5, 0.49),
     ("draw", 0, 1),

@@ -13,12 +13,10 @@ from slipway.data.rows import (
     answer_json,
     answer_key,
     check_file,
-    normalised,
     problem,
     prompt,
     read_rows,
     refuse,
-    words,
     write_rows,
 )
 from slipway.errors import DataError
@@ -128,7 +126,5 @@ def test_keys_by_which_rows_are_the_same() -> None:
     assert answer_key(row(answer=" yes ")) == "yes"
     assert answer_json(row(answer="[1]")) is None
     assert answer_json(row(answer="[" * 100_000)) is None
-    assert normalised(row("On,  PLEASE")) == "on please"
-    assert words("???") == ["???"]
     system = {"messages": [{"role": "system", "content": "s"}, *row()["messages"]]}
     assert prompt(system) == "On please!"

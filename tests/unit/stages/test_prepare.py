@@ -8,6 +8,7 @@ import pytest
 from slipway.config.data import DataConfig
 from slipway.config.load import load_config
 from slipway.data.dvc_lock import digest_now
+from slipway.data.funnel import Step
 from slipway.errors import CheckpointError, DataError
 from slipway.pipeline.workspace import Workspace
 from slipway.stages.prepare import PrepareParams, needs_of, prepare, prepare_params
@@ -103,11 +104,11 @@ BAD = [
     ("{", "not JSON: "),
     ("[1]", "a JSON list, expected an object"),
     ('{"messages": NaN}', "not JSON: NaN"),
-    ({"text": "hello"}, "unknown key 'text'"),
-    ({"id": "a"}, "messages is missing or no list"),
+    ({"text": "hello"}, "columns 'text': expected messages, conversations"),
+    ({"id": "a"}, "columns 'id': expected messages"),
     ({"messages": []}, "messages is empty"),
-    ({"messages": [{"role": "user"}]}, "messages[0] is not {role, content}"),
-    ({"messages": [{"role": "bot", "content": "x"}]}, "messages[0].role is 'bot'"),
+    ({"messages": [{"role": "user"}]}, "messages[0].content is None, expected text"),
+    ({"messages": [{"role": "critic", "content": "x"}]}, "messages[0].role is 'critic'"),
     ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role tool cannot follow the start"),
     ({"messages": [{"role": "assistant", "content": "x"}]}, "messages[0].role assistant cannot follow the start"),
     (
@@ -158,7 +159,7 @@ def test_a_row_too_long_is_refused(tmp_path: Path, run: Callable[..., Path]) -> 
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "empty"), (b"\n \n", "empty"), (b'{"messages": "\xff"}', "byte 14 is not UTF-8")],
+    [(b"", "empty"), (b"\n \n", "empty"), (b"\xff\xfe{", "UTF-16")],
     ids=["empty", "blank lines", "not UTF-8"],
 )
 def test_an_unusable_file_is_named(tmp_path: Path, run: Callable[..., Path], content: bytes, message: str) -> None:
@@ -220,7 +221,9 @@ def _project(root: Path, per_label: int = 3) -> tuple[DataConfig, PrepareParams]
             for d in DEVICES[:3]
         ]
         write(splits / f"{name}.jsonl", rows)
-    (splits / "counts.json").write_text('{"raw_rows": 9}')
+    steps = [Step("read", 9, 9, "data.raw").to_json()]
+    about = {"source": "home.jsonl is JSON lines", "groups": "3 templates"}
+    (splits / "counts.json").write_text(json.dumps({"about": about, "steps": steps, "shares": []}))
     lock = {
         "raw": {"outs": [{"path": "data/raw/home.jsonl", "md5": digest_now(raw)}]},
         "splits": {
