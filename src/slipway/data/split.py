@@ -7,7 +7,7 @@ seen the question is not asked a new one. `prove` looks for all of this again in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,32 +41,39 @@ class Splits:
 
 
 def split(table: RowTable, rows: I64, config: DataConfig) -> Splits:
-    """Hold out templates, balance labels, drop training rows that resemble held-out ones, and prove that nothing
-    leaks."""
+    """Hold out templates, balance labels, and drop training rows that resemble held-out ones until none is left."""
     place = assign(table, rows, config)[table.template[rows]]
-    parts = {side: rows[place == side] for side in (TRAIN, VAL, TEST)}
-    alike: list[tuple[int, int]] = []
-    test = balance(table, parts[TEST], config.test_per_label)
-    clear = _unlike(table, parts[VAL], test, config, alike)
-    val = balance(table, clear, config.val_per_label)
-    clear = _unlike(table, parts[TRAIN], np.concatenate([test, val]), config, alike)
-    train = balance(table, clear, config.per_label)
-    left = len(rows) - len(alike)
-    taken = len(train) + len(val) + len(test)
-    keys = "data.per_label, data.val_per_label, data.test_per_label"
-    over = np.setdiff1d(rows, np.concatenate([train, val, test, [row for row, _ in alike]]).astype(np.int64))
-    steps = [
-        Step("like a held-out row", len(alike), left, "data.near_duplicate", _twins(table, alike[:EXAMPLES])),
-        Step("over the cap", left - taken, taken, keys, [_shown(table, row) for row in over[:EXAMPLES].tolist()]),
-    ]
+    train, val, test = (rows[place == side] for side in (TRAIN, VAL, TEST))
+    test = balance(table, test, config.test_per_label)
+    near = _alike(table, (train, val, test), config)
+    twins = {row: twin for row, twin in near if place[np.searchsorted(rows, row)] == VAL}
+    val = balance(table, _without(val, twins), config.val_per_label)
+    held = {*val.tolist(), *test.tolist()}
+    twins |= {row: twin for row, twin in near if row not in held and twin in held}
+    train = balance(table, _without(train, twins), config.per_label)
+    # What many rows share, and so what is near, is counted among the rows at hand, and these have become fewer.
+    while more := dict(_alike(table, (train, val, test), config)):
+        twins |= more
+        train, val = _without(train, more), _without(val, more)
+    steps = _steps(table, rows, (train, val, test), twins)
     splits = Splits(table, train, val, test, steps, _shares(table, rows, place, (train, val, test), config))
-    prove(splits, config)
+    _refuse_shared(splits)
     return splits
 
 
 def prove(splits: Splits, config: DataConfig) -> None:
     """Raise DataError when two splits share a template or a wording, or hold near duplicates (see above), or train or
     test is empty."""
+    _refuse_shared(splits)
+    sides = {row: name for name in NAMES for row in splits[name].tolist()}
+    if pairs := _alike(splits.table, (splits.train, splits.val, splits.test), config):
+        row, twin = pairs[0]
+        ids = [splits.table.row(i)["id"] for i in (row, twin)]
+        raise _leak(sides[row], sides[twin], f"{len(pairs)} near duplicates, such as {ids[1]} of {ids[0]}")
+
+
+def _refuse_shared(splits: Splits) -> None:
+    """Raise DataError when train or test is empty, or two splits share a template."""
     table = splits.table
     for name in ("train", "test"):
         if not len(splits[name]):
@@ -81,9 +88,6 @@ def prove(splits: Splits, config: DataConfig) -> None:
         if len(shared):
             names = min(table.templates[i] for i in shared.tolist())
             raise _leak(source, held, f"{len(shared)} shared templates, such as {names!r}")
-        if pairs := _alike(table, splits[held], splits[source], config):
-            row, twin = (table.row(i) for i in pairs[0])
-            raise _leak(source, held, f"{len(pairs)} near duplicates, such as {row['id']} of {twin['id']}")
 
 
 def _leak(source: str, held: str, what: str) -> DataError:
@@ -92,29 +96,27 @@ def _leak(source: str, held: str, what: str) -> DataError:
     )
 
 
-def _unlike(table: RowTable, rows: I64, held: I64, config: DataConfig, alike: list[tuple[int, int]]) -> I64:
-    """The rows that resemble no held-out row; the others join `alike`, each with its twin."""
-    while pairs := _alike(table, rows, held, config):  # MinHash may find more among fewer rows; the exact way does not
-        alike += pairs
-        rows = rows[~np.isin(rows, [row for row, _ in pairs])]
-    return rows
+def _without(rows: I64, gone: Iterable[int]) -> I64:
+    return rows[~np.isin(rows, list(gone))]
 
 
-def _alike(table: RowTable, rows: I64, held: I64, config: DataConfig) -> list[tuple[int, int]]:
-    """The rows that have the wording of a held-out row or are near one, each with one such row."""
-    if not len(rows) or not len(held):
-        return []
-    both = np.concatenate([held, rows])
-    sides = (np.arange(len(both)) >= len(held)).astype(np.int64)
-    pairs = near_pairs(shingles(table, both), config.near_duplicate, _classes(table, both, config), sides)
-    twin = np.full(len(both), -1)
-    twin[pairs.second[::-1]] = pairs.first[::-1]  # held-out rows come first, so each pair's second is the row
-    wording, first = np.unique(table.wording[held], return_index=True)
-    at = np.minimum(np.searchsorted(wording, table.wording[both]), len(wording) - 1)
-    same = (wording[at] == table.wording[both]) & (sides == 1)
-    twin[same] = first[at[same]]
-    hits = np.flatnonzero((twin >= 0) & (sides == 1))
-    return list(zip(both[hits].tolist(), both[twin[hits]].tolist(), strict=True))
+def _alike(table: RowTable, parts: Sequence[I64], config: DataConfig) -> list[tuple[int, int]]:
+    """The rows that have the wording of a row of a later part or are near one, each with every such row."""
+    rows = np.concatenate(parts)
+    sides = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+    pairs = near_pairs(shingles(table, rows), config.near_duplicate, _classes(table, rows, config), sides)
+    first, second = _same_wording(table.wording[rows], sides)
+    first, second = np.concatenate([pairs.first, first]), np.concatenate([pairs.second, second])
+    return list(zip(rows[first].tolist(), rows[second].tolist(), strict=True))
+
+
+def _same_wording(wording: U64, sides: I64) -> tuple[I64, I64]:
+    """Rows of an earlier side with a row of the last side that has their wording, as two arrays of places."""
+    order = np.lexsort((-sides, wording))  # of one wording, a row of its last side first
+    _, which = np.unique(wording[order], return_inverse=True)
+    leader = order[np.flatnonzero(np.concatenate([[True], np.diff(which) != 0]))[which]] if len(order) else order
+    earlier = sides[order] < sides[leader]
+    return order[earlier], leader[earlier]
 
 
 def _classes(table: RowTable, rows: I64, config: DataConfig) -> U64:
@@ -126,10 +128,18 @@ def _shown(table: RowTable, row: int) -> str:
     return example(int(table.number[row]), prompt(table.row(row)))
 
 
-def _twins(table: RowTable, alike: Sequence[tuple[int, int]]) -> list[str]:
-    return [
+def _steps(table: RowTable, rows: I64, parts: Sequence[I64], twins: Mapping[int, int]) -> list[Step]:
+    """What went for resembling a held-out row, and what over the caps."""
+    taken = sum(map(len, parts))
+    over = _without(rows, [*np.concatenate(parts).tolist(), *twins])
+    alike = [
         example(int(table.number[row]), prompt(table.row(row)), (int(table.number[twin]), prompt(table.row(twin))))
-        for row, twin in alike
+        for row, twin in list(twins.items())[:EXAMPLES]
+    ]
+    keys = "data.per_label, data.val_per_label, data.test_per_label"
+    return [
+        Step("like a held-out row", len(twins), len(rows) - len(twins), "data.near_duplicate", alike),
+        Step("over the cap", len(over), taken, keys, [_shown(table, row) for row in over[:EXAMPLES].tolist()]),
     ]
 
 
