@@ -10,6 +10,7 @@ import typer
 
 from slipway import __version__, errors
 from slipway.cli import (
+    data_commands,
     machine_commands,
     model_commands,
     output,
@@ -50,6 +51,7 @@ COMMANDS = (
         training_commands.tune,
         "`slipway tune --model llama-3.1-8b --method qlora --target dgx-h100 --out conf/train/tuned.yaml`",
     ),
+    (data_commands.data, "`slipway data show` or `slipway data show data.raw=my.jsonl --row 7`"),
     (pipeline_commands.config, "`slipway config train.epochs=2 --json`"),
     (
         training_commands.recipe,

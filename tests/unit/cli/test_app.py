@@ -25,6 +25,7 @@ ORDER = [
     "quantize",
     "merge",
     "tune",
+    "data",
     "config",
     "recipe",
     "status",

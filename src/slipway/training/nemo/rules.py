@@ -1,9 +1,7 @@
 """The rules of a NeMo recipe: what would fail, train wrongly or not fit, found before anything starts.
 
-Each error carries its reason and a way out.
-
-Upstream notices some of these deep inside a job that waited for its GPUs (QLoRA with tensor parallelism), and others
-never (documents that see each other, samples that are dropped, adapters that match nothing).
+Each error carries its reason and a way out. Upstream notices some of these deep inside a job that waited for its GPUs,
+and others never (documents that see each other, samples that are dropped, adapters that match nothing).
 """
 
 from __future__ import annotations
@@ -45,6 +43,7 @@ def check_rules(model: ModelConfig, params: TrainConfig, target: TargetConfig, d
         )
     gpus = parallelism(params, target)
     _quantized(params)
+    _recomputation(params)
     _strategy(params)
     _sizes(model, gpus)
     _memory(model, params, target)
@@ -67,6 +66,16 @@ def _quantized(params: TrainConfig) -> None:
             "data parallelism only: NF4 weights are not cut across GPUs, upstream fails on them long after the start",
             "use train.method=lora, or take the parallel sizes back to 1 (each GPU holds an NF4 copy, or FSDP2 its "
             "share)",
+        )
+
+
+def _recomputation(params: TrainConfig) -> None:
+    if params.method == "lora" and params.activation_checkpointing == "selective":
+        raise ConfigError(
+            "train.activation_checkpointing",
+            "selective with method=lora",
+            'full or none: NeMo\'s LoRA stops at the first step ("Tensor cached during ... has been mutated")',
+            "set train.activation_checkpointing=full, or train.method=qlora",
         )
 
 
@@ -278,7 +287,8 @@ def _changes(params: TrainConfig) -> Iterator[dict[str, Any]]:
         "micro_batch": 1,
         "loss": params.loss if params.loss != "masked" else "chunked",
     }
-    yield from ({"activation_checkpointing": how} for how in ("selective", "full"))
+    ways = ("full",) if params.method == "lora" else ("selective", "full")  # see `_recomputation`
+    yield from ({"activation_checkpointing": how} for how in ways)
     yield {"activation_checkpointing": "full", "micro_batch": 1}
     yield least
     if params.strategy == "ddp":

@@ -45,6 +45,15 @@ def test_what_works_passes(model, target, keys):
     check_rules(model, nemo(**keys), target, FACTS)
 
 
+def test_lora_with_selective_recomputation_is_refused_with_upstreams_reason_and_never_advised():
+    message = refusal(method="lora", activation_checkpointing="selective")
+    assert "has been mutated" in message and "activation_checkpointing=full" in message
+    check_rules(LLAMA_8B, nemo(method="qlora", activation_checkpointing="selective"), DGX, None)
+    check_rules(LLAMA_8B, nemo(method="lora", activation_checkpointing="none", pack_length=512), DGX, None)
+    lora = refusal(LLAMA_70B, method="lora", activation_checkpointing="none", pack_length=8192)
+    assert "selective" not in lora
+
+
 def test_the_embedded_trainer_has_no_recipe():
     with pytest.raises(ConfigError, match=r"train.backend: cpu; expected nemo"):
         check_rules(ModelConfig(), TrainConfig(), SPARK, None)
