@@ -31,6 +31,7 @@ from slipway.calibration.answers import Answer, Batch, batches, depends_on_lengt
 from slipway.calibration.layer_calls import Shared
 from slipway.calibration.layer_walk import HiddenStates, LayerWalk
 from slipway.errors import DataError
+from slipway.streaming.source_model import Model
 from slipway.streaming.state_file import StateFile
 from slipway.streaming.walk_weights import DequantizedWeights, MergedWeights
 from slipway.system.files import write_atomic
@@ -75,7 +76,7 @@ class StreamedReference:
         self._machine = machine
         self.walk = LayerWalk(directory, source, device=machine.device, dtype=machine.dtype)
         self._models = (
-            MergedWeights(source, machine.device, machine.dtype),
+            MergedWeights(source, Model(source, directory, {}).weights().fp32, machine.device, machine.dtype),
             DequantizedWeights(quantized, source, machine.device, machine.dtype),
         )
 

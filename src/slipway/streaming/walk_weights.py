@@ -37,9 +37,10 @@ class WalkWeights(Protocol):
 class MergedWeights:
     """The unquantized model: plain, or base and adapter merged on the device."""
 
-    def __init__(self, source: WeightSource, device: torch.device, dtype: torch.dtype) -> None:
-        """`source` is read on one thread; floats come in bf16, then in `dtype`."""
-        self._source, self._device, self._dtype = source, device, dtype
+    def __init__(self, source: WeightSource, fp32: frozenset[str], device: torch.device, dtype: torch.dtype) -> None:
+        """`source` is read on one thread; floats come in bf16, then in `dtype`, but for those that the model's class
+        keeps in `fp32`."""
+        self._source, self._fp32, self._device, self._dtype = source, fp32, device, dtype
         self._loader = Loader(source, device, Kernels(device, "off", 0))
 
     def load(self, names: Iterable[str]) -> dict[str, torch.Tensor]:
@@ -47,8 +48,10 @@ class MergedWeights:
         return {name: self._load(name) for name in names}
 
     def _load(self, name: str) -> torch.Tensor:
-        if not self._source.info(name).dtype.is_floating_point:
-            return self._source.read(name).to(self._device)
+        info = self._source.info(name)
+        if name in self._fp32 or not info.dtype.is_floating_point:
+            rows = TensorInfo(torch.uint8, info.shape[:-1]).numel
+            return self._loader.band(name, 0, rows, as_stored=True).reshape(info.shape).to(self._device)
         return self._loader.load(name).weight.to(self._dtype)
 
 
@@ -68,7 +71,7 @@ class DequantizedWeights:
         return sum(form is not None for form in self._forms.values())
 
     def load(self, names: Iterable[str]) -> dict[str, torch.Tensor]:
-        """The values that a runtime computes with, rounded to the walk's dtype."""
+        """The values that a runtime computes with, rounded to the walk's dtype; what is stored in fp32 stays so."""
         return {name: self._load(name) for name in names if self._forms[name] or name in self._stored}
 
     @torch.no_grad()
@@ -76,7 +79,7 @@ class DequantizedWeights:
         form = self._forms[name]
         if form is None:
             value = self._stored.read(name).to(self._device)
-            return value.to(self._dtype) if value.is_floating_point() else value
+            return value.to(self._dtype) if value.dtype == torch.bfloat16 else value
         layout, fmt, places = form
         stored: dict[Role, torch.Tensor] = {
             role: self._stored.read(place.name).to(self._device) for role, place in places.items()

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from slipway.errors import CheckpointError
 from slipway.streaming.walk_weights import DequantizedWeights, MergedWeights, form_of
@@ -41,7 +42,7 @@ def test_every_format_and_layout_is_recognised_by_its_tensors(model, tmp_path, f
 
 def test_the_merge_is_the_one_that_is_quantized(model, tmp_path):
     source = MergedSource(Shards.open(model), LoraAdapter(pico_adapter(tmp_path / "adapter")))
-    values = MergedWeights(source, CPU, torch.float32).load(source.names())
+    values = MergedWeights(source, frozenset(), CPU, torch.float32).load(source.names())
     assert [name for name in values if not torch.equal(values[name], source.read(name).float())] == []
     assert {value.dtype for value in values.values()} == {torch.float32}
 
@@ -66,3 +67,15 @@ def test_what_is_stored_as_it_is_or_not_at_all_has_no_form():
 def test_another_form_is_refused_by_name(stored):
     with pytest.raises(CheckpointError, match=r"tensor x.weight: stored .*expected one of nvfp4"):
         form_of("x.weight", info(BF16, 8, 32), stored)
+
+
+def test_what_the_class_keeps_in_fp32_stays_so(tmp_path):
+    """A router's bias in fp32 beside bf16 weights, in the merge and in the quantized model alike."""
+    bias, weight = torch.tensor([1.0, 1.0 + 2.0**-20]), torch.zeros(2, 2, dtype=torch.bfloat16)
+    save_file({"gate.bias": bias, "x.weight": weight}, tmp_path / "model.safetensors", {"format": "pt"})
+    source = Shards.open(tmp_path)
+    kept = frozenset({"gate.bias"})
+    merged = MergedWeights(source, kept, CPU, torch.bfloat16).load(source.names())
+    stored = DequantizedWeights(tmp_path, source, CPU, torch.bfloat16).load(source.names())
+    for weights in (merged, stored):
+        assert torch.equal(weights["gate.bias"], bias) and weights["x.weight"].dtype == torch.bfloat16
