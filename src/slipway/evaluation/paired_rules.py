@@ -17,7 +17,7 @@ from slipway.config.gate import GateConfig, NonInferiority
 from slipway.errors import DataError
 from slipway.evaluation.clusters import effective_items, paired_mean
 from slipway.evaluation.gate_rules import Outcome, Rule, named, shown, too_few, unmeasured
-from slipway.evaluation.metric import SHARE, Item, Metric, clusters_of, entries, finite, metric_of, values_of
+from slipway.evaluation.metric import PRIMARY, SHARE, Item, Metric, clusters_of, entries, finite, metric_of, values_of
 from slipway.evaluation.statistics import items_to_decide, mcnemar_exact, paired_difference
 
 
@@ -108,7 +108,7 @@ def non_inferiority_rule(rule: NonInferiority, evaluated: Mapping[str, Evaluated
     all empty: then the difference says nothing of either. Raises DataError when the items differ.
     """
     ours, theirs = evaluated["candidate"], evaluated[rule.against]
-    name = named(rule.metric, ours.metrics)
+    name = _metric_of_both(rule.metric, ours.metrics, theirs.metrics)
     for side in (ours, theirs):
         if name not in entries(side.metrics):
             return unmeasured("non_inferiority", name, rule.against, -rule.margin, side.metrics)
@@ -136,6 +136,14 @@ def non_inferiority_rule(rule: NonInferiority, evaluated: Mapping[str, Evaluated
         d.n,
         needed,
     )
+
+
+def _metric_of_both(key: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+    """The metric that a rule means: `primary` is the candidate's first that the other side has values of too; a merge
+    that is only streamed has no answers, and is compared by the likelihood of the reference answers."""
+    others = {name for name, entry in entries(theirs).items() if entry["n"]}
+    common = (name for name, entry in entries(ours).items() if entry["n"] and name in others)
+    return next(common, named(key, ours)) if key == PRIMARY else key
 
 
 def _judge(pairs: Pairs, d: PairedDifference, margin: float, params: GateConfig) -> tuple[Outcome, str, int | None]:

@@ -19,7 +19,8 @@ Role = Literal["merged", "candidate"]
 LIKELIHOOD = Metric("log_likelihood", "log-likelihood of the reference answer", "real", "higher", "nats/token")
 DIVERGENCE = Metric("kl_from_merge", "KL from the merge", "real", "lower", "nats/token")
 AGREEMENT = Metric("token_agreement", "tokens chosen as the merge", "real", "higher", "share")
-_OF: dict[Role, tuple[Metric, ...]] = {"merged": (LIKELIHOOD,), "candidate": (LIKELIHOOD, DIVERGENCE, AGREEMENT)}
+STREAMED = (LIKELIHOOD, DIVERGENCE, AGREEMENT)
+_OF: dict[Role, tuple[Metric, ...]] = {"merged": (LIKELIHOOD,), "candidate": STREAMED}
 
 
 def unanswered(rows: Sequence[Row], confidence: float) -> tuple[list[Item], dict[str, Any]]:

@@ -139,3 +139,19 @@ def test_items_that_differ_are_named() -> None:
     for other in (theirs[:2], list(reversed(theirs))):
         with pytest.raises(DataError, match=r"item \d of the paired test against base"):
             pair(ours, other, EXACT, "base")
+
+
+def test_primary_is_the_first_metric_that_both_sides_have() -> None:
+    """A merge that is not served has log-likelihoods only."""
+    loglik = Metric("log_likelihood", "log-likelihood", "real", "higher", "nats/token")
+    streamed = evaluated(loglik, [-1 - i / 100 for i in range(30)])
+    items = [
+        {**item, "metrics": {"chrf": 0.5, "log_likelihood": item["metrics"]["log_likelihood"]}}
+        for item in streamed.items
+    ]
+    served = Evaluated(items, {"n": 30, "metrics": [aggregate(metric, items, 0.95) for metric in (CHRF, loglik)]})
+    rule = NonInferiority(against="merged", metric="primary", margin=0.1)
+    for merged, name in ((streamed, "log_likelihood"), (served, "chrf"), (evaluated(EXACT, [1] * 30), "chrf")):
+        result = non_inferiority_rule(rule, {"candidate": served, "merged": merged}, GateConfig(min_items=20))
+        assert result.metric == name
+    assert result.outcome == "inconclusive"

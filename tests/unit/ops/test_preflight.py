@@ -28,6 +28,8 @@ def test_the_default_and_a_pinned_image_pass():
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (("gate.floors.exact_mach=0.5",), r"gate\.floors\.exact_mach: no metric"),
+        (("evaluate.metrics=[judge]",), r"evaluate\.judge: null"),
         (
             ("layers.train=train/nemo-sft",),
             r"train\.method: sft; expected qlora or lora: the pipeline merges an adapter",
