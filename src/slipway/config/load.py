@@ -14,7 +14,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, get_args, get_origin
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -173,7 +173,8 @@ def _holds_text(key: str) -> bool:
     known: Any = Config
     for part in key.split("."):
         known = _type_below(known, part)
-    return known is str or set(get_args(known)) == {str, type(None)}
+    kinds = {get_args(one)[0] if get_origin(one) is Annotated else one for one in get_args(known) or (known,)}
+    return str in kinds and kinds <= {str, type(None)}
 
 
 def _explain(err: ValidationError, source: str) -> ConfigError:

@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -171,6 +171,9 @@ def _answer_all(
     partial = space.work / PARTIAL
     done = {item["id"]: item for item in _answered_before(partial)}
     open_rows = [row for row in rows if row["id"] not in done]
+    reported = _Reported(space.progress, len(rows), measured[0].metric.name)
+    for item in done.values():
+        reported.add(item)
     if len(open_rows) < len(rows):
         space.progress.note(f"{len(rows) - len(open_rows)} items were answered before the interruption")
 
@@ -188,7 +191,8 @@ def _answer_all(
         for item in _in_flight(answer, open_rows, slots):
             out.write(_line(item))
             done[item["id"]] = item
-            _report(space.progress, list(done.values()), len(rows), measured)
+            reported.add(item)
+            reported.report()
     return [done[row["id"]] for row in rows]
 
 
@@ -224,14 +228,28 @@ def _line(item: Item) -> str:
     return json.dumps(item) + "\n"
 
 
-def _report(progress: Progress, items: Sequence[Item], total: int, measured: Sequence[Scorer]) -> None:
-    """Progress with the mean of the first metric that has values already."""
-    figures: dict[str, float] = {}
-    for scorer in measured[:1]:
-        values = [v for item in items if (v := item["metrics"][scorer.metric.name]) is not None]
-        if values:
-            figures[scorer.metric.name] = round(sum(values) / len(values), 4)
-    progress.update("evaluate", len(items), total, "items", **figures)
+@dataclass
+class _Reported:
+    """Progress with the mean so far of the first metric, over the items that have a value of it already."""
+
+    progress: Progress
+    total: int
+    metric: str
+    items: int = 0
+    values: int = 0
+    value_sum: float = 0.0
+
+    def add(self, item: Item) -> None:
+        """Count an item in, without a report."""
+        value = item["metrics"][self.metric]
+        self.items += 1
+        self.values += value is not None
+        self.value_sum += value or 0.0
+
+    def report(self) -> None:
+        """Report the items counted."""
+        figures = {self.metric: round(self.value_sum / self.values, 4)} if self.values else {}
+        self.progress.update("evaluate", self.items, self.total, "items", **figures)
 
 
 def _write(out: Path, items: list[Item], metrics: dict[str, Any], speed: list[dict[str, Any]], seconds: float) -> None:

@@ -169,3 +169,13 @@ def test_the_gate_of_the_default_data_is_not_that_of_other_data():
     assert load_config(CONF, ["data.raw=mine.jsonl", "layers.gate=gates/embedded"]).gate == embedded
     assert load_config(CONF, ["layers=smoke"]).gate.floors
     assert load_config(CONF, ["data.raw=mine.jsonl", "gate.floors={chrf: 0.4}"]).gate.floors == {"chrf": 0.4}
+
+
+def test_a_pattern_and_paths_on_the_command_line_are_text():
+    """As YAML `#` begins a comment, and `[0-9]+` is no list of one word."""
+    words = [r"evaluate.pattern=#### (\d+)", "evaluate.json_schema=a: b.json", "evaluate.judge.url=http://h:1/v1"]
+    evaluate = load_config(CONF, [*words, "evaluate.judge.model=1.5"]).evaluate
+    assert (evaluate.pattern, evaluate.json_schema) == (r"#### (\d+)", "a: b.json")
+    assert (evaluate.judge.url, evaluate.judge.model) == ("http://h:1/v1", "1.5")
+    assert load_config(CONF, ["evaluate.pattern=[0-9]+"]).evaluate.pattern == "[0-9]+"
+    assert load_config(CONF, ["evaluate.pattern=null"]).evaluate.pattern is None
