@@ -10,6 +10,7 @@ import shutil
 import pytest
 import torch
 from compressed_tensors.entrypoints.convert import CompressedTensorsDequantizer
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import save_file
 
 from slipway.quantization import stacked_experts
@@ -94,3 +95,38 @@ def test_fp8_of_blocks_is_dequantized_and_quantized_again(tmp_path, name):
     out = quantized(model, tmp_path / "out", format="fp8-dynamic")
     after = reloaded(name, model, decoded(out, source, "fp8-dynamic"), tmp_path / "after")
     assert 0 < spread(logits(after), logits(before)) < CHANGE
+
+
+def adapter_on(targets, model, out):
+    """A LoRA adapter of PEFT on modules of gpt-oss, with a product that is not zero."""
+    network = class_of("gpt_oss").from_pretrained(model, dtype=torch.float32)
+    peft = get_peft_model(network, LoraConfig(r=2, target_modules=targets))
+    with torch.no_grad():
+        for name, parameter in peft.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_()
+    peft.save_pretrained(out)
+    return out
+
+
+def test_experts_of_gpt_oss_as_published_pass_through_byte_for_byte(tmp_path):
+    model = mxfp4_gpt_oss(tmp_path / "model")
+    adapter = adapter_on(["q_proj"], model, tmp_path / "adapter")
+    out = quantized(model, tmp_path / "out", adapter=adapter, format="mxfp4", layout="gpt-oss")
+    before, after = tensors(model), tensors(out)
+    assert before.keys() == after.keys()
+    changed = [name for name in before if not torch.equal(before[name], after[name])]
+    assert changed == [f"model.layers.{i}.self_attn.q_proj.weight" for i in range(2)]
+    network, info = class_of("gpt_oss").from_pretrained(out, dtype=torch.float32, output_loading_info=True)
+    assert {kind: list(names) for kind, names in info.items() if names} == {}
+    assert bool(logits(network).isfinite().all())
+
+
+def test_gpt_oss_in_bf16_is_quantized_as_it_is_published(tmp_path):
+    model = write_family("gpt_oss", tmp_path / "model")
+    out = quantized(model, tmp_path / "out", format="mxfp4", layout="gpt-oss")
+    network = class_of("gpt_oss").from_pretrained(out, dtype=torch.bfloat16)  # transformers dequantizes on the CPU
+    read = open_weights(out)
+    state = network.state_dict()
+    assert [name for name in read.names() if not torch.equal(read.read(name), state[name])] == []
+    assert spread(logits(network.float()), logits(load_family("gpt_oss", model))) < OF_FP4

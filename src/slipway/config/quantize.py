@@ -36,8 +36,10 @@ class QuantizeConfig(Section):
         "searched for the least "
         "squared error (FP4); `gptq`: also rounded so that outputs on calibration data change least.",
     )
-    layout: Literal["modelopt", "compressed-tensors"] = Field(
-        "modelopt", description="Names and config documents that the runtime reads."
+    layout: Literal["modelopt", "compressed-tensors", "gpt-oss"] = Field(
+        "modelopt",
+        description="Names and config documents that the runtime reads. `gpt-oss`: experts in mxfp4, all else in bf16, "
+        "as that model is published; of such a base, experts that no adapter changes pass through byte for byte.",
     )
     kv_cache: Literal["none", "fp8"] = Field("none", description="`fp8`: scales for an FP8 KV cache, from calibration.")
     exclude: list[str] = Field(

@@ -174,6 +174,10 @@ class Mxfp4(_WithoutScalars):
         """fp32 values of the packed weight; `scale` is not used."""
         return mxfp4.dequantize(outputs["weight"], outputs["scale"])
 
+    def stacked(self) -> Mxfp4:
+        """The same format for stacked experts."""
+        return self
+
 
 @dataclass(frozen=True)
 class Fp8:

@@ -22,14 +22,23 @@ Who loads what, by the loaders' source, November 2026:
 | fp8 | vLLM, SGLang, TensorRT-LLM | vLLM, transformers |
 | fp8-dynamic | vLLM, TensorRT-LLM | vLLM, transformers |
 | a mixture | vLLM: of nvfp4, nvfp4a16 and fp8 | vLLM, transformers: of all |
+
+A third layout, `gpt_oss_layout`, is that of one family: stacked experts in MXFP4 as gpt-oss is published.
 """
 
 from __future__ import annotations
 
 from slipway.quantization.compressed_tensors_layout import CompressedTensors
+from slipway.quantization.gpt_oss_layout import GptOss
 from slipway.quantization.modelopt_layout import ModelOpt
 from slipway.quantization.scheme import Layout, Place, Scheme
 
-__all__ = ["LAYOUTS", "Layout", "Place", "Scheme"]
+__all__ = ["GPT_OSS", "LAYOUTS", "Layout", "Place", "Scheme", "layout_named"]
 
 LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (ModelOpt(), CompressedTensors())}
+GPT_OSS: Layout = GptOss()
+
+
+def layout_named(name: str) -> Layout:
+    """The layout of `quantize.layout`."""
+    return GPT_OSS if name == GPT_OSS.name else LAYOUTS[name]

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from slipway import __version__
 from slipway.config.quantize import QuantizeConfig
 from slipway.errors import CheckpointError, ConfigError
 from slipway.quantization.formats import FORMATS
-from slipway.quantization.layouts import LAYOUTS, Layout, Scheme
+from slipway.quantization.layouts import GPT_OSS, Layout, Scheme, layout_named
 from slipway.quantization.methods import encoder
 from slipway.quantization.mixed_precision import assign_formats, table
 from slipway.store.code_version import code_digest
@@ -31,6 +32,8 @@ from slipway.streaming.weight_error import WeightError
 from slipway.system.files import remove_half_written, sha256_bytes
 from slipway.system.memory import PeakMemory
 from slipway.system.progress import Progress
+from slipway.weights.architecture import Role
+from slipway.weights.dequantized import quantized_base, with_packed_experts
 from slipway.weights.journal import RESUME_FILE, Journal
 from slipway.weights.model_files import copy_small_files
 from slipway.weights.shard_writer import ShardWriter, bytes_of
@@ -47,8 +50,9 @@ def export(model: Model, out: Path, params: QuantizeConfig, progress: Progress) 
     The index is written last. Raises CheckpointError, ConfigError, DataError or ResourceError.
     """
     require_elements(model.source)
-    layout, compute = LAYOUTS[params.layout], Compute.of(params, model.nbytes(), progress)
-    weights = model.weights()
+    layout, compute = layout_named(params.layout), Compute.of(params, model.nbytes(), progress)
+    model = _with_packed_experts(model, params)
+    weights = _weights(model, params)
     plan = _plan(model, weights, params, params.rules)
     tokens = _tokens(model, plan, params)
     measured: list[dict[str, object]] = []
@@ -65,7 +69,7 @@ def export(model: Model, out: Path, params: QuantizeConfig, progress: Progress) 
     _write_documents(model.directory, out, layout, scheme)
     if measured:
         (out / PRECISION).write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
-    bits = check_bits(Shards.open(out), model.source, plan, layout)
+    bits = check_bits(Shards.open(out), model.source, plan, layout) or FORMATS[params.format].bits
     (out / RESUME_FILE).unlink()
     return {
         "format": params.format,
@@ -96,10 +100,34 @@ def export_merged(model: Model, out: Path, params: QuantizeConfig, progress: Pro
     return figures
 
 
+def _with_packed_experts(model: Model, params: QuantizeConfig) -> Model:
+    """In the layout of gpt-oss, experts that are MXFP4 already and that no adapter changes are written as they lie.
+    Raises ConfigError for what looks at weights in another way."""
+    if params.layout != GPT_OSS.name:
+        return model
+    if params.method != "max" or params.max_bits or params.kv_cache != "none" or params.format != "mxfp4":
+        raise ConfigError(
+            f"quantize.layout {params.layout}",
+            f"format {params.format}, method {params.method}, max_bits {params.max_bits}, kv_cache {params.kv_cache}",
+            "format mxfp4, method max, no max_bits, no KV scales",
+            "set those, or use the layout modelopt",
+        )
+    return replace(model, source=with_packed_experts(model.source))
+
+
+def _weights(model: Model, params: QuantizeConfig) -> WeightRoles:
+    """What every tensor is; in the layout of gpt-oss, which holds experts alone, other matrices are kept."""
+    weights = model.weights()
+    if params.layout != GPT_OSS.name:
+        return weights
+    kept: dict[str, Role] = {name: "other" for name, role in weights.roles.items() if role in ("linear", "head")}
+    return replace(weights, roles={**weights.roles, **kept})
+
+
 def _plan(model: Model, weights: WeightRoles, params: QuantizeConfig, rules: Mapping[str, str]) -> Plan:
     """Raises CheckpointError for a model of which nothing can be quantized."""
     plan = make_plan(model.source, FORMATS[params.format], params.exclude, rules, weights=weights)
-    if not plan.formats:
+    if not plan.formats and not quantized_base(model.source):
         kinds = sorted(set(weights.roles.values()) - {"other"})
         raise CheckpointError(
             f"model in {model.directory}, {weights.class_name}",
@@ -143,7 +171,7 @@ def _pass(
         from slipway.streaming.calibrated_stream import stream_layers
     start, error = time.monotonic(), WeightError()
     out.mkdir(parents=True, exist_ok=True)
-    layout, units = LAYOUTS[params.layout], plan.units(model.source)
+    layout, units = layout_named(params.layout), plan.units(model.source)
     total = sum(unit.nbytes for unit in units)
     outputs = {**tensor_plan.outputs(units, model.source, layout), **(kv or {})}
     with (

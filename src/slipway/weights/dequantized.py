@@ -18,7 +18,7 @@ import torch
 
 from slipway.weights.e2m1 import E2M1
 from slipway.weights.model_config import read_config
-from slipway.weights.shards import MergeRecipe, Shards, TensorInfo, TensorSource, natural, require_finite
+from slipway.weights.shards import MergeRecipe, Shards, TensorInfo, TensorSource, WeightSource, natural, require_finite
 from slipway.weights.stored_formats import Packed, left_out, packed_weights
 
 _BIAS = 127  # of an E8M0 exponent
@@ -58,6 +58,11 @@ class DequantizedSource:
 
     def __contains__(self, name: str) -> bool:
         return name in self.packed or name in self._plain
+
+    @property
+    def shards(self) -> Shards:
+        """The tensors as they are stored."""
+        return self._shards
 
     def info(self, name: str) -> TensorInfo:
         """dtype and shape as read. Raises CheckpointError when the tensor is absent."""
@@ -122,6 +127,59 @@ class DequantizedSource:
         for name, part in zip((entry.codes, entry.scales), parts, strict=True):
             self._shards.fetch(name, part, expert * part.numel())
         return parts[0], parts[1]
+
+
+class PackedExperts:
+    """A WeightSource in which experts that nothing is merged into stay as they are stored, codes and scales apart."""
+
+    def __init__(self, source: WeightSource, packed: Mapping[str, Packed], shards: Shards) -> None:
+        self._source, self._shards, self._packed = source, shards, dict(packed)
+        self._parts = {part for entry in packed.values() for part in (entry.codes, entry.scales)}
+
+    @property
+    def packed(self) -> Mapping[str, Packed]:
+        """The experts that stay as they are stored, by the name of their weight."""
+        return self._packed
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The `__metadata__` of the files' headers."""
+        return self._source.metadata
+
+    def names(self) -> list[str]:
+        """Names of weights, or of codes and scales where those stay, numbers in their natural order."""
+        return sorted({*self._source.names(), *self._parts} - self._packed.keys(), key=natural)
+
+    def info(self, name: str) -> TensorInfo:
+        """dtype and shape as read. Raises CheckpointError when the tensor is absent."""
+        return self._at(name).info(name)
+
+    def read(self, name: str) -> torch.Tensor:
+        """The tensor, on the CPU. Raises CheckpointError when it is absent or not finite."""
+        return self._at(name).read(name)
+
+    def recipe(self, name: str) -> MergeRecipe:
+        """How the tensor comes to be."""
+        return self._at(name).recipe(name)
+
+    def as_stored(self, name: str) -> TensorInfo | None:
+        """dtype and shape on disk of a tensor that is read as it lies there, else None."""
+        return self._at(name).as_stored(name)
+
+    def _at(self, name: str) -> WeightSource:
+        return self._shards if name in self._parts else self._source
+
+
+def with_packed_experts(source: WeightSource) -> WeightSource:
+    """The source with experts that lie in MXFP4, and that no adapter changes, as they are stored."""
+    kept: dict[str, Packed] = {}
+    shards: Shards | None = None
+    for name in [name for name in source.names() if len(source.info(name).shape) == 3]:
+        recipe = source.recipe(name)
+        stored = recipe.stored
+        if isinstance(stored, DequantizedSource) and not recipe.updates and stored.packed[recipe.name].kind == "mxfp4":
+            kept[name], shards = stored.packed[recipe.name], stored.shards
+    return PackedExperts(source, kept, shards) if shards else source
 
 
 def mxfp4_expert(codes: torch.Tensor, exponents: torch.Tensor) -> torch.Tensor:

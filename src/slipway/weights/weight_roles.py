@@ -72,7 +72,9 @@ def architecture_of(config: Mapping[str, Any], infos: Mapping[str, TensorInfo]) 
     name = listed[0] if isinstance(listed, list) and listed else None
     row = ARCHITECTURES.get(name) if isinstance(name, str) else _by_type(config.get("model_type"))
     if row is not None and not any(
-        row.role(tensor, len(info.shape)) == "unknown" for tensor, info in infos.items() if len(info.shape) > 1
+        row.role(tensor, len(info.shape)) == "unknown"
+        for tensor, info in infos.items()
+        if len(info.shape) > 1 and info.dtype.is_floating_point
     ):
         return row
     from slipway.weights.architecture_probe import probe

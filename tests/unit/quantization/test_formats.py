@@ -78,11 +78,15 @@ def test_input_scales():
 
 
 @pytest.mark.parametrize("name", ["mxfp4", "fp8-dynamic"])
-def test_formats_without_input_scales_or_stacked_experts_say_so(name):
+def test_formats_without_input_scales_say_so(name):
     with pytest.raises(ConfigError, match=rf"input scale of {name}.*static activations"):
         FORMATS[name].input_scale(torch.tensor(1.0))
-    with pytest.raises(ConfigError, match=rf"format {name}: experts stacked in one tensor"):
-        FORMATS[name].stacked()
+
+
+def test_experts_stacked_in_one_tensor_have_a_format_or_are_refused():
+    with pytest.raises(ConfigError, match=r"format fp8-dynamic: experts stacked in one tensor"):
+        FORMATS["fp8-dynamic"].stacked()
+    assert FORMATS["mxfp4"].stacked() is FORMATS["mxfp4"]
 
 
 def test_stacked_fp8_rounds_once():

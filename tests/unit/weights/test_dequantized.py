@@ -5,7 +5,7 @@ import torch
 from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
 from slipway.errors import CheckpointError
-from slipway.weights.dequantized import DequantizedSource, open_weights, quantized_base
+from slipway.weights.dequantized import DequantizedSource, open_weights, quantized_base, with_packed_experts
 from slipway.weights.shards import Shards
 from tests.support.families import write_family
 from tests.support.pico import pico_model
@@ -73,3 +73,14 @@ def test_gptq_is_refused_when_it_is_opened(tmp_path):
     rewrite(model, lambda t: {**t, "model.layers.0.q.qweight": torch.zeros(2, 2, dtype=torch.int32)}, None)
     with pytest.raises(CheckpointError, match="GPTQ or AWQ"):
         open_weights(model)
+
+
+def test_experts_that_nothing_changes_may_stay_as_they_are_stored(gpt_oss, fp8):
+    source, stored = open_weights(gpt_oss), Shards.open(gpt_oss)
+    packed = with_packed_experts(source)
+    assert packed.names() == stored.names() and EXPERTS not in packed.names()
+    blocks = f"{EXPERTS}_blocks"
+    assert torch.equal(packed.read(blocks), stored.read(blocks)) and packed.info(blocks) == stored.info(blocks)
+    assert packed.as_stored("model.norm.weight") == source.as_stored("model.norm.weight")
+    plain = open_weights(fp8)
+    assert with_packed_experts(plain) is plain
