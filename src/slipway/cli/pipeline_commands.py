@@ -12,7 +12,11 @@ from slipway.cli.options import AsJson, Conf, Overrides
 
 
 def run(overrides: Overrides = None, conf: Conf = Path("conf"), as_json: AsJson = False) -> None:
-    """Run the whole chain: data, fine-tune, merge, quantize, engine, evaluate, gate, promote."""
+    """Run the whole chain: data, fine-tune, merge, quantize, engine, evaluate, gate, promote.
+
+    What is measured follows the data, and the run says why (evaluate.task, evaluate.metrics); what must be reached is
+    the gate's (layers.gate, gate.floors). `slipway config` lists every key.
+    """
     from slipway.cli.flows import run_flow
     from slipway.config.load import load_config
 
