@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from slipway import __version__
 from slipway.config.quantize import QuantizeConfig
 from slipway.errors import CheckpointError, ConfigError
+from slipway.quantization import fusion
 from slipway.quantization.formats import FORMATS
 from slipway.quantization.layouts import GPT_OSS, Layout, Scheme, layout_named
 from slipway.quantization.methods import encoder
@@ -54,6 +56,7 @@ def export(model: Model, out: Path, params: QuantizeConfig, progress: Progress) 
     model = _with_packed_experts(model, params)
     weights = _weights(model, params)
     plan = _plan(model, weights, params, params.rules)
+    compute.progress.note(_kept(plan, weights))
     tokens = _tokens(model, plan, params)
     measured: list[dict[str, object]] = []
     if params.max_bits:
@@ -98,6 +101,15 @@ def export_merged(model: Model, out: Path, params: QuantizeConfig, progress: Pro
     Shards.open(out)
     (out / RESUME_FILE).unlink()
     return figures
+
+
+def _kept(plan: Plan, weights: WeightRoles) -> str:
+    """How many matrices are quantized, and what those are that are not, for a person."""
+    unquantized = set(plan.unquantized)
+    names = [name for name in plan.copied if fusion.module(name) in unquantized]
+    counts = Counter(weights.roles.get(name, "other") for name in names)
+    kept = ", ".join(f"{count} {role.replace('_', ' ')}" for role, count in sorted(counts.items()))
+    return f"{len(plan.formats)} weights are quantized; kept: {kept or 'none'}"
 
 
 def _with_packed_experts(model: Model, params: QuantizeConfig) -> Model:

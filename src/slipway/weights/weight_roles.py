@@ -51,9 +51,7 @@ def weight_roles(config: Mapping[str, Any], source: WeightSource) -> WeightRoles
     which none is stored, and for a head that is neither tied nor stored."""
     infos = {name: source.info(name) for name in source.names()}
     architecture = architecture_of(config, infos)
-    layers = text_value(config, "num_hidden_layers", text_value(config, "n_layer", None))
-    count = layers if isinstance(layers, int) else None
-    roles = {name: architecture.role(name, len(info.shape), count) for name, info in infos.items()}
+    roles = {name: architecture.role(name, len(info.shape), layer_count(config)) for name, info in infos.items()}
     paths = {name.removesuffix(".weight"): architecture.path(name) for name, info in infos.items() if info.shape}
     roles, repeated, tied = _with_ties(architecture, config, source, roles)
     return WeightRoles(
@@ -72,7 +70,7 @@ def architecture_of(config: Mapping[str, Any], infos: Mapping[str, TensorInfo]) 
     name = listed[0] if isinstance(listed, list) and listed else None
     row = ARCHITECTURES.get(name) if isinstance(name, str) else _by_type(config.get("model_type"))
     if row is not None and not any(
-        row.role(tensor, len(info.shape)) == "unknown"
+        row.role(tensor, len(info.shape), layer_count(config)) == "unknown"
         for tensor, info in infos.items()
         if len(info.shape) > 1 and info.dtype.is_floating_point
     ):
@@ -96,6 +94,12 @@ def text_value(config: Mapping[str, Any], key: str, default: Any) -> Any:
     """A key of the language model's config, which some classes nest."""
     nested = config.get("text_config")
     return (nested if isinstance(nested, dict) else {}).get(key, config.get(key, default))
+
+
+def layer_count(config: Mapping[str, Any]) -> int | None:
+    """Decoder layers by the config; what lies behind them in a checkpoint predicts further tokens (MTP)."""
+    layers = text_value(config, "num_hidden_layers", text_value(config, "n_layer", None))
+    return layers if isinstance(layers, int) else None
 
 
 def is_tied(architecture: Architecture, config: Mapping[str, Any]) -> bool:

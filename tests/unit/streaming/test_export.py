@@ -384,6 +384,16 @@ def test_what_a_class_keeps_in_fp32_stays_bit_for_bit_under_an_adapter_too(tmp_p
         assert torch.equal(Shards.open(folder).read(name), torch.tensor([0.1, 1 / 3, 1e-5, 7.7]))
 
 
+def test_what_is_kept_is_counted_and_said(tmp_path):
+    class Notes(Progress):
+        def note(self, text):
+            said.append(text)
+
+    said = []
+    quantized(write_family("idefics3", tmp_path / "model"), tmp_path / "out", progress=Notes(), format="fp8-dynamic")
+    assert "14 weights are quantized; kept: 1 embedding, 1 head, 5 outside, 7 tower" in said
+
+
 def test_a_budget_of_bits_raises_what_loses_most(tmp_path, base, rows):
     out = quantized(base, tmp_path / "out", format="nvfp4", max_bits=6.0, calibration=rows)
     chosen = json.loads((out / "precision.json").read_text())

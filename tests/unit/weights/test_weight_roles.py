@@ -1,5 +1,6 @@
 """Which tensors are tied, kept in fp32 or of no known use, by config and headers."""
 
+import sys
 from dataclasses import dataclass, field
 
 import pytest
@@ -111,3 +112,11 @@ def test_a_known_class_whose_config_cannot_be_built_keeps_what_it_does_not_know(
 def test_keys_of_the_text_part_come_first():
     assert text_value({"a": 1, "text_config": {"a": 2}}, "a", 0) == 2
     assert text_value({"a": 1, "text_config": None}, "a", 0) == 1 and text_value({}, "a", 0) == 0
+
+
+def test_layers_behind_the_last_are_mtp_and_ask_nobody(monkeypatch):
+    """As DeepSeek-V3 publishes them: names that its class does not have."""
+    monkeypatch.setitem(sys.modules, "slipway.weights.architecture_probe", None)  # importing it would fail
+    extra = {f"model.layers.1.{name}.weight": rows(1.0) for name in ("eh_proj", "shared_head.head", "mlp.up_proj")}
+    weights = weight_roles(LLAMA, source(**{EMBEDDING: rows(1.0), HEAD: rows(2.0), **extra}))
+    assert {weights.roles[name] for name in extra} == {"mtp"}
