@@ -387,11 +387,11 @@ def test_what_a_class_keeps_in_fp32_stays_bit_for_bit_under_an_adapter_too(tmp_p
 def test_what_is_kept_is_counted_and_said(tmp_path):
     class Notes(Progress):
         def note(self, text):
-            said.append(text)
+            messages.append(text)
 
-    said = []
+    messages = []
     quantized(write_family("idefics3", tmp_path / "model"), tmp_path / "out", progress=Notes(), format="fp8-dynamic")
-    assert "14 weights are quantized; kept: 1 embedding, 1 head, 5 outside, 7 tower" in said
+    assert "14 weights are quantized; kept: 1 embedding, 1 head, 5 outside, 7 tower" in messages
 
 
 def test_a_budget_of_bits_raises_what_loses_most(tmp_path, base, rows):
