@@ -43,6 +43,7 @@ SMALL = {
         "--set",
         "calibration.length=32",
     ],
+    "prepare": ["--rows", "400"],
     "streamed_reference": ["--shape", "tiny", "--rows", "6", "--tokens", "32"],
     "startup": [
         "--repeats",
