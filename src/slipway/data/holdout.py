@@ -46,7 +46,7 @@ def balance(table: RowTable, rows: I64, per_label: int | None) -> I64:
     if per_label is None or not len(rows):
         return rows
     turn = _occurrence(table.template[rows])
-    by_name = np.argsort(np.array(table.templates), kind="stable")
+    by_name = np.array(sorted(range(len(table.templates)), key=table.templates.__getitem__))
     rank = np.empty(len(by_name), np.int64)
     rank[by_name] = np.arange(len(by_name))
     order = np.lexsort((rank[table.template[rows]], turn))

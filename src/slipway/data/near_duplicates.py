@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 from slipway.data.row_table import I64, U64
 from slipway.data.shingles import Sets, Shingles, mixed, spans
 
-MOST_CANDIDATES = 30_000_000
+MOST_CANDIDATES = 20_000_000
 MOST_BANDS = 32
 NEIGHBOURS = 8
-BLOCK = 500_000
+BLOCK = 500_000  # pairs
+BLOCK_GRAMS = 8_000_000
 _NONE = np.zeros(0, np.int64)
 
 
@@ -89,19 +90,26 @@ def components(pairs: Pairs, rows: int) -> I64:
 
 def _near(sets: Sets, first: I64, second: I64, threshold: float) -> NDArray[np.bool_]:
     """Which pairs reach the threshold."""
-    from scipy.sparse import csr_array
-
-    sizes = sets.sizes
-    a, b = sizes[first], sizes[second]
+    a, b = sets.sizes[first], sets.sizes[second]
     near = np.minimum(a, b) >= threshold * np.maximum(a, b) - 1e-9
     some = np.flatnonzero(near)
-    width = int(sets.grams.max()) + 1 if len(sets.grams) else 1
-    matrix = csr_array((np.ones(len(sets.grams), np.int32), sets.grams, sets.starts), shape=(len(sets), width))
-    for block in np.array_split(some, max(1, len(some) // BLOCK)):
-        shared = matrix[first[block]].multiply(matrix[second[block]]).sum(axis=1)
-        union = a[block] + b[block] - shared
-        near[block] = shared >= threshold * union - 1e-9
+    blocks = np.searchsorted(np.cumsum((a + b)[some]), np.arange(BLOCK_GRAMS, (a + b)[some].sum(), BLOCK_GRAMS))
+    for block in np.split(some, np.unique(blocks)):
+        shared = _shared_grams(sets, first[block], second[block])
+        near[block] = shared >= threshold * (a[block] + b[block] - shared) - 1e-9
     return near
+
+
+def _shared_grams(sets: Sets, first: I64, second: I64) -> I64:
+    """The bigrams that each pair shares: those that stand twice among both."""
+    keys = []
+    for rows in (first, second):
+        sizes = sets.sizes[rows]
+        pair = np.repeat(np.arange(len(rows), dtype=np.uint64), sizes) << np.uint64(31)
+        keys.append(pair | sets.grams[spans(sets.starts[rows], sizes)].astype(np.uint64))
+    every = np.sort(np.concatenate(keys))
+    twice = every[1:][every[1:] == every[:-1]] >> np.uint64(31)
+    return np.bincount(twice.astype(np.int64), minlength=len(first))
 
 
 def _prefixes(sets: Sets, threshold: float, classes: U64) -> tuple[U64, I64]:
