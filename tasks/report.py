@@ -32,7 +32,7 @@ def report(
     run.summary.quality = {n: {"metrics": m, "speed": record.speeds().get(n, [])} for n, m in record.metrics().items()}
     run.summary.gate = record.judged
     run.tracker.report(card, document.linked, document.plots, headline_figures(run.summary.quality))
-    prefect_ui.table("quality", quality_rows(run.summary.quality), "Quality as served, shares with intervals; speed")
+    prefect_ui.table("quality", quality_rows(run.summary.quality), "Quality as served, with intervals; speed")
     prefect_ui.table("gate", gate_rows(record.judged), f"Gate: {record.judged['outcome']}")
     prefect_ui.markdown("run-report", document.inline, "What this run did")
     prefect_ui.link("mlflow", run.summary.links["mlflow"], "run in MLflow")
