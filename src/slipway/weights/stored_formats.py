@@ -71,7 +71,12 @@ def packed_weights(infos: Mapping[str, TensorInfo], config: Mapping[str, Any]) -
             raise _refused(f"tensor {name}", f"{kind}, {_words(info)}")
     method = quantization_method(config)
     if method and not packed:
-        raise _refused("quantization_config of config.json", f"already quantized ({method}), by the config alone")
+        raise CheckpointError(
+            "quantization_config of config.json",
+            f"already quantized ({method}), by the config alone",
+            "codes and scales among the tensors, or a config without it",
+            f"take quantization_config out of config.json if the weights are 16-bit; else {_WAY_OUT}",
+        )
     return packed
 
 
