@@ -80,10 +80,13 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 
 
+OTHERS: dict[str, dict[str, Any]] = {"apertus": {}, "rwkv": {"attention_hidden_size": 32}}  # for a test of their own
+
+
 def family(name: str, out: Path, *, seed: int = 0, dtype: torch.dtype = torch.bfloat16) -> Path:
     """Write a model of the family, with weights large enough that every bias, norm and router matters, and return its
     directory."""
-    config = AutoConfig.for_model(**{"model_type": name, **_COMMON, **FAMILIES[name]})
+    config = AutoConfig.for_model(**{"model_type": name, **_COMMON, **{**FAMILIES, **OTHERS}[name]})
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)

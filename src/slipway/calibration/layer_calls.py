@@ -16,7 +16,7 @@ from torch import nn
 
 from slipway.errors import CheckpointError
 
-UNFIT = "quantize it without calibration: a weight-only format, method max or mse"
+UNFIT = "quantize it without calibration (weight-only, method max or mse), and set evaluate.reference=served"
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ import torch
 from torch import nn
 
 from slipway.calibration.layer_calls import UNFIT, Call, LayerSpec, Shared, find_stack, forwards, record
-from slipway.calibration.module_weights import ModuleWeights, Origin
+from slipway.calibration.module_weights import MODEL_ERRORS, ModuleWeights, Origin
 from slipway.calibration.observers import LayerWatch, Observer
 from slipway.errors import CheckpointError
 from slipway.weights.shards import TensorInfo, TensorSource, natural
@@ -116,7 +116,7 @@ class LayerWalk:
         `weights` or the source. Walks of several models give one `shared`, so that equal masks are held once."""
         values, calls, shared = [], [], shared or Shared()
         given = self._read(self.embed_names) if weights is None else weights
-        with self._weights.loaded(given, self._needed["embed"]), torch.no_grad():
+        with self._weights.loaded(given, self._needed["embed"]), torch.no_grad(), self._named("embedding"):
             for rows in batches:
                 hidden, recorded, self._hands_tuples = record(self._stack, rows.to(self.device))
                 values.append(hidden.to(keep or self.device))
@@ -152,7 +152,7 @@ class LayerWalk:
         """The layer's output [rows, T, H] for each micro-batch, on the device."""
         watch = LayerWatch(layer, module, self._origins[layer.index], observer) if observer else nullcontext()
         for i in range(len(states.values)):
-            with torch.no_grad(), watch:
+            with torch.no_grad(), watch, self._named(layer.module):
                 output = _call(layer, module, states.values[i].to(self.device), states.calls[i][layer.index])
             yield output
 
@@ -168,9 +168,25 @@ class LayerWalk:
         hidden = hidden.to(self.device)
         result = (hidden,) if self._hands_tuples else hidden
         layers = self._stack.layers
-        with torch.no_grad(), forwards(layers, [lambda *_, **__: result] * len(layers)):
+        with torch.no_grad(), self._named("head"), forwards(layers, [lambda *_, **__: result] * len(layers)):
             logits: torch.Tensor = self._model(inputs_embeds=hidden, use_cache=False).logits
         return logits
+
+    @contextmanager
+    def _named(self, part: str) -> Iterator[None]:
+        """What a part's own code raises, as an error that names the decoder: one that needs more than tokens. A device
+        out of memory stays what it is."""
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            raise
+        except MODEL_ERRORS as err:
+            raise CheckpointError(
+                f"{part} of decoder {type(self._stack.decoder).__name__}",
+                f"{type(err).__name__}: {err}".partition("\n")[0][:200],
+                "a decoder that runs on tokens alone",
+                UNFIT,
+            ) from err
 
     def _needs(self, decoder: str) -> dict[object, set[str]]:
         """Parameters by the part that needs them: a layer's number, "embed" or "head" (a tied embedding is in both)."""

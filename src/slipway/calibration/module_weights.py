@@ -43,6 +43,8 @@ from slipway.weights.shards import TensorInfo
 from slipway.weights.stored_formats import READABLE_METHODS, quantization_method
 
 _PATTERN = {2: torch.int16, 4: torch.int32}  # bytes of the parameters' dtype -> the integers an ordinal is written in
+# What a class of transformers raises for a config, or for a call, that it was not written for
+MODEL_ERRORS = (TypeError, ValueError, LookupError, AttributeError, NotImplementedError, RuntimeError)
 _FIT = "check that config.json and the weights belong together"
 
 
@@ -138,7 +140,7 @@ class ModuleWeights:
     def _origin(self, tensor: torch.Tensor, names: Sequence[str], infos: Mapping[str, TensorInfo]) -> Origin:
         """Read the ordinals of each slice along its first row and first column: tensors are joined along one or the
         other."""
-        slices = tensor.detach() if tensor.dim() > 2 else tensor.detach()[None]
+        slices = tensor.detach() if tensor.dim() > 2 else tensor.detach().reshape(1, *tensor.shape or (1,))
         lines = [slices.flatten(1)] if slices.dim() < 3 else [slices[:, :, 0].flatten(1), slices[:, 0].flatten(1)]
         ordinals = torch.cat(lines, dim=1).to(self.dtype).contiguous().view(_PATTERN[self.dtype.itemsize])
         parts = tuple(tuple(names[i] for i in row.unique().tolist()) for row in ordinals)
@@ -196,10 +198,10 @@ def _empty_model(model_dir: Path, dtype: torch.dtype) -> Any:
         model.apply(
             model._init_weights
         )  # buffers as from_pretrained makes them: in fp32, rounded once, not in `dtype` throughout
-    except (ValueError, KeyError, OSError) as err:
+    except (*MODEL_ERRORS, OSError) as err:
         raise CheckpointError(
             f"model {model_dir}",
-            str(err).partition("\n")[0],
+            f"{type(err).__name__}: {err}".partition("\n")[0][:200],
             "a causal language model that transformers knows",
             "update transformers, or use weight-only formats",
         ) from err

@@ -300,3 +300,17 @@ def test_a_layer_that_changes_its_input_is_refused(model_dir):
         module.forward = lambda hidden, **_: hidden.mul_(2)
         with refused("in place"):
             walk.run(walk.layers[0], module, states)
+
+
+def test_a_parameter_of_no_dimension_is_loaded(tmp_path):
+    """Apertus' activation has scalars."""
+    directory = family("apertus", tmp_path)
+    with torch.no_grad():
+        expected = ordinary(directory, torch.float32)(TOKENS[:ROWS], use_cache=False).logits
+    assert torch.equal(walked(directory, TOKENS[:ROWS])[2], expected)
+
+
+def test_what_a_decoders_own_code_raises_names_the_decoder(tmp_path):
+    """RWKV computes on more than hidden states."""
+    with pytest.raises(CheckpointError, match=r"embedding of decoder RwkvModel: ValueError: not enough values"):
+        walked(family("rwkv", tmp_path))
