@@ -55,7 +55,7 @@ class TrainConfig(Section):
     method: Literal["qlora", "lora", "sft"] = Field(
         "qlora",
         description="`qlora`: base in NF4 (bitsandbytes); `lora`: base in bf16 (fp32 on the CPU); `sft`: every "
-        "weight, NeMo only.",
+        "weight.",
     )
     rank: int = Field(16, ge=1, description="LoRA rank.")
     alpha: float = Field(32, gt=0, description="LoRA alpha; the product is scaled by alpha/rank.")
@@ -154,8 +154,6 @@ class TrainConfig(Section):
                 raise ValueError(
                     f"train.{key}={value} would not be read: train.backend is {self.backend}; leave it at {default}"
                 )
-        if self.backend == "cpu" and self.method == "sft":
-            raise ValueError("train.method=sft needs train.backend=nemo; the embedded trainer fine-tunes adapters only")
         if self.backend == "cpu" and self.activation_checkpointing == "selective":
             raise ValueError("train.activation_checkpointing=selective needs train.backend=nemo; use none or full")
         return self

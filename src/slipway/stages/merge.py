@@ -30,11 +30,16 @@ def merge(base: Checkpoint, adapter: Adapter, params: MergeConfig, space: Worksp
     from slipway.streaming.export import export_merged
     from slipway.streaming.source_model import Model
     from slipway.weights.checkpoint import open_checkpoint, write_virtual
+    from slipway.weights.full_weights import holds_full_weights
     from slipway.weights.lora import LoraAdapter
     from slipway.weights.merged import MergedSource
     from slipway.weights.model_files import copy_small_files
 
-    source, lora = open_checkpoint(base), LoraAdapter(adapter.path)
+    source = open_checkpoint(base)
+    if holds_full_weights(adapter.path):
+        _pass_through(base, adapter, source, space)
+        return
+    lora = LoraAdapter(adapter.path)
     merged = MergedSource(source, lora)
     for name in lora.names():
         lora.read(name)  # NaN and Inf are found here, before anything is written
@@ -48,6 +53,21 @@ def merge(base: Checkpoint, adapter: Adapter, params: MergeConfig, space: Worksp
         write_virtual(space.out, base, adapter)
     (space.out / "proof.json").write_text(json.dumps(proof, indent=1) + "\n", encoding="utf-8")
     (space.out / "summary.json").write_text(json.dumps(_summary(merged, proof, params)) + "\n", encoding="utf-8")
+
+
+def _pass_through(base: Checkpoint, trained: Adapter, source: TensorSource, space: Workspace) -> None:
+    """The checkpoint of full fine-tuning: its weights as they are."""
+    from slipway.weights.full_weights import check_full_weights, pass_through
+    from slipway.weights.model_files import copy_small_files
+
+    weights, changed = check_full_weights(trained.path, source)
+    pass_through(trained.path, space.out)
+    copy_small_files(base.path, space.out)
+    proof = {"convention": "full fine-tuning: the trained weights themselves", "trained": trained.digest}
+    summary = {"updated_tensors": changed, "tensors": len(weights.names()), "materialized": True}
+    space.progress.note(f"{changed} of {len(weights.names())} tensors were trained; nothing is merged")
+    (space.out / "proof.json").write_text(json.dumps({**proof, "base": base.digest}, indent=1) + "\n", encoding="utf-8")
+    (space.out / "summary.json").write_text(json.dumps(summary) + "\n", encoding="utf-8")
 
 
 def _prove(

@@ -1,5 +1,5 @@
 """Stage `train_cpu`: base + data -> PEFT adapter. `backend: cpu` is the embedded trainer: QLoRA (NF4 base) or LoRA,
-fp32 compute.
+fp32 compute; `sft` trains every weight of a model that is small enough, and leaves those.
 
 Only the upper layers are adapted; the lower ones need no gradient, so autograd starts at the first adapted layer. The
 loss is computed on completion tokens only, before the language-model head, which keeps the vocabulary-sized logits
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from slipway.config.load import Config
     from slipway.data.labels import LabelledRow
+    from slipway.training.full_model import FullModel
     from slipway.training.loop import Loop
 
 OUTPUT = Adapter
@@ -34,7 +35,8 @@ def params_of(config: Config) -> TrainConfig:
 
 
 def train_cpu(base: Checkpoint, data: Dataset, params: TrainConfig, space: Workspace) -> None:
-    """Write a PEFT adapter directory, `training.jsonl` (one line an optimizer step) and `summary.json`.
+    """Write a PEFT adapter directory, or the weights of full fine-tuning; `training.jsonl` (one line an optimizer step)
+    and `summary.json`.
 
     Resumes from the last complete checkpoint in `space.work`; the result equals an uninterrupted run's, bit for bit.
     """
@@ -43,11 +45,9 @@ def train_cpu(base: Checkpoint, data: Dataset, params: TrainConfig, space: Works
     from slipway.data.labels import learnable_rows
     from slipway.data.tokens import chat_template
     from slipway.training.loop import Checkpoints, Loop, Schedule
-    from slipway.training.lora_model import load_model
 
     torch.set_num_threads(params.threads or len(os.sched_getaffinity(0)))
     torch.manual_seed(params.seed)
-    directory = str(base.path)
     template = chat_template(base.path)
     sources = (read_rows(data.path / f"{name}.jsonl", empty_ok=True) for name in ("train", "val"))
     rows, held_out = (learnable_rows(source, template, params.learn, params.pack_length) for source in sources)
@@ -56,28 +56,51 @@ def train_cpu(base: Checkpoint, data: Dataset, params: TrainConfig, space: Works
         f"{len(rows)} rows, {schedule.tokens} tokens a run, {schedule.packed} of them computed: rows of a pack share "
         f"what they begin with; {schedule.steps} steps, {params.method}"
     )
-    model = load_model(directory, params)
+    model: Any = _load(base, params)
     loop = Loop(model, rows, schedule, params, pad=template.tokenizer.pad_token_id or 0)
     started = time.monotonic()
     loop.run(Checkpoints(space.work / "checkpoints", params.keep_checkpoints), space.progress)
+    seconds = time.monotonic() - started
+    _summarise(model, loop, held_out, space, seconds)  # before weights are rounded to be saved
     _save(model, loop, base, space)
-    _summarise(model, loop, held_out, space, time.monotonic() - started)
 
 
-def _save(model: PeftModel, loop: Loop, base: Checkpoint, space: Workspace) -> None:
-    """The adapter's files; its base is named by digest, as PEFT would write a path of this store, which may move."""
+def _load(base: Checkpoint, params: TrainConfig) -> PeftModel | FullModel:
+    """The model with what is trained of it. Raises ResourceError when full fine-tuning does not fit into memory."""
+    import psutil
+
+    from slipway.training.full_model import load_full, require_memory
+    from slipway.training.lora_model import load_model
+    from slipway.weights.checkpoint import open_checkpoint
+
+    if params.method != "sft":
+        return load_model(str(base.path), params)
+    weights = open_checkpoint(base)
+    require_memory(sum(weights.info(name).numel for name in weights.names()), psutil.virtual_memory().available)
+    return load_full(str(base.path), params)
+
+
+def _save(model: PeftModel | FullModel, loop: Loop, base: Checkpoint, space: Workspace) -> None:
+    """The adapter's files; its base is named by digest, as PEFT would write a path of this store, which may move. Of
+    full fine-tuning the weights."""
+    from slipway.training.full_model import FullModel
     from slipway.weights.adapter_check import name_base
     from slipway.weights.lora import CONFIG
 
-    model.save_pretrained(str(space.out), save_embedding_layers=False)
-    (space.out / "README.md").unlink(missing_ok=True)
-    name_base(space.out / CONFIG, f"sha256:{base.digest}")
+    if isinstance(model, FullModel):
+        model.save(space.out)
+    else:
+        model.save_pretrained(str(space.out), save_embedding_layers=False)
+        (space.out / "README.md").unlink(missing_ok=True)
+        name_base(space.out / CONFIG, f"sha256:{base.digest}")
     (space.out / "training.jsonl").write_text(
         "".join(json.dumps(line) + "\n" for line in loop.history), encoding="utf-8"
     )
 
 
-def _summarise(model: PeftModel, loop: Loop, held_out: list[LabelledRow], space: Workspace, seconds: float) -> None:
+def _summarise(
+    model: PeftModel | FullModel, loop: Loop, held_out: list[LabelledRow], space: Workspace, seconds: float
+) -> None:
     from slipway.training.loop import mean_loss
 
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import get_peft_model_state_dict, set_peft_model_state_dict
+from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
 from torch.nn.functional import cross_entropy
 
 from slipway.config.train import TrainConfig
@@ -110,7 +110,8 @@ class Checkpoints:
 
 
 class Loop:
-    """The optimizer loop: a PEFT model, AdamW over its trainable parameters, and the position in the schedule.
+    """The optimizer loop: a PEFT model or a FullModel, AdamW over its trainable parameters, the position in the
+    schedule.
 
     `rows` are what the schedule's indices point to; `pad` is the token id that fills packs up. `history` holds one
     entry a step: step, loss, lr, grad_norm, tokens, label_tokens, tokens_per_s.
@@ -179,7 +180,7 @@ class Loop:
     def _state(self) -> dict[str, Any]:
         return {
             "step": len(self.history),
-            "adapter": get_peft_model_state_dict(self.model, save_embedding_layers=False),
+            "adapter": trained_state(self.model),
             "optimizer": self.optimizer.state_dict(),
             "rng": torch.get_rng_state(),
             "history": json.dumps(self.history),
@@ -189,11 +190,26 @@ class Loop:
         state = checkpoints.latest()
         if state is None:
             return 0
-        set_peft_model_state_dict(self.model, state["adapter"])
+        load_trained(self.model, state["adapter"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"])
         self.history = json.loads(state["history"])
         return int(state["step"])
+
+
+def trained_state(model: Any) -> dict[str, torch.Tensor]:
+    """What is trained of a model, by name: the adapter, or every weight."""
+    if isinstance(model, PeftModel):
+        return dict(get_peft_model_state_dict(model, save_embedding_layers=False))
+    return dict(model.state_dict())
+
+
+def load_trained(model: Any, state: dict[str, torch.Tensor]) -> None:
+    """Put back what `trained_state` returned."""
+    if isinstance(model, PeftModel):
+        set_peft_model_state_dict(model, state)
+    else:
+        model.load_state_dict(state)
 
 
 def learning_rate(step: int, steps: int, params: TrainConfig) -> float:

@@ -52,7 +52,6 @@ def test_a_section_written_to_a_job_file_reads_back_the_same(params):
         ({"attention": "eager"}, r"train.attention=eager would not be read: train.backend is cpu; leave it at sdpa"),
         ({"tensor_parallel": 2}, r"train.tensor_parallel=2 would not be read"),
         ({"packing": "thd"}, r"train.packing=thd would not be read"),
-        ({"method": "sft"}, r"train.method=sft needs train.backend=nemo"),
         ({"activation_checkpointing": "selective"}, r"selective needs train.backend=nemo"),
     ],
 )

@@ -116,3 +116,22 @@ def test_the_config_says_bf16_whatever_the_base_was(tmp_path, adapter):
         False,
     )
     assert {t.dtype for t in load_file(plain.path / "model.safetensors").values()} == {torch.bfloat16}
+
+
+def test_full_fine_tuning_passes_through_and_transformers_loads_it(tmp_path, base):
+    trained = pico_model(tmp_path / "trained", seed=7)
+    for file in trained.glob("*.json*"):
+        file.unlink()
+    whole = run(tmp_path, base, sealed(Adapter, trained), "whole")
+    assert not is_virtual(whole) and whole.summary["updated_tensors"] == whole.summary["tensors"]
+    expected = load_file(trained / "model.safetensors")
+    model = AutoModelForCausalLM.from_pretrained(whole.path)
+    assert torch.equal(model.model.layers[1].mlp.up_proj.weight, expected["model.layers.1.mlp.up_proj.weight"])
+    assert whole.read_json("proof.json")["trained"] == load(Adapter, trained).digest
+
+
+def test_full_weights_of_another_model_are_refused_before_anything_is_written(tmp_path, base):
+    other = sealed(Adapter, pico_model(tmp_path / "other", layers=2))
+    with pytest.raises(AdapterError, match=r"trained weights .*lacks"):
+        run(tmp_path, base, other, "none")
+    assert list((tmp_path / "none").iterdir()) == []

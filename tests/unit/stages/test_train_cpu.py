@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from slipway.config.train import TrainConfig
-from slipway.errors import ConfigError, DataError
+from slipway.errors import ConfigError, DataError, ResourceError
 from slipway.pipeline.workspace import Workspace
 from slipway.stages.train_cpu import train_cpu
 from slipway.store.artifacts import Checkpoint, Dataset
@@ -131,3 +131,31 @@ def test_bad_input_is_refused_before_any_training(inputs, tmp_path):
         train_cpu(*inputs, PARAMS.model_copy(update={"max_steps": 9999}), space(tmp_path / "b"))
     with pytest.raises(DataError, match=r"more tokens than the trainer.s sequence: 61 tokens, train.pack_length=32"):
         train_cpu(*inputs, PARAMS.model_copy(update={"pack_length": 32}), space(tmp_path / "c"))
+
+
+SFT = PARAMS.model_copy(update={"method": "sft", "lr": 1e-3})
+
+
+def test_full_fine_tuning_leaves_every_weight_and_resumes_bit_for_bit(inputs, tmp_path):
+    base, _ = inputs
+    train_cpu(*inputs, SFT, space(tmp_path / "whole"))
+    history, trained = steps(tmp_path / "whole"), load_file(tmp_path / "whole/out/model.safetensors")
+    stored = load_file(base.path / "model.safetensors")
+    assert {name: tensor.shape for name, tensor in trained.items()} == {n: t.shape for n, t in stored.items()}
+    assert all(tensor.dtype == torch.bfloat16 for tensor in trained.values())
+    assert not any(torch.equal(trained[name], stored[name]) for name in stored), "embedding, norms and all"
+    assert history[-1]["loss"] < history[0]["loss"]
+    summary = json.loads((tmp_path / "whole/out/summary.json").read_text())
+    assert summary["trainable_parameters"] == sum(tensor.numel() for tensor in stored.values())
+    assert not (tmp_path / "whole/out/config.json").exists()
+    with pytest.raises(KeyboardInterrupt):
+        train_cpu(*inputs, SFT, space(tmp_path / "cut", StopsAt(4)))
+    train_cpu(*inputs, SFT, space(tmp_path / "cut"))
+    again = load_file(tmp_path / "cut/out/model.safetensors")
+    assert all(torch.equal(again[name], tensor) for name, tensor in trained.items())
+
+
+def test_a_model_too_large_to_be_trained_whole_is_refused_by_name(inputs, tmp_path, monkeypatch):
+    monkeypatch.setattr("slipway.training.full_model.ROOM", 1e-9)
+    with pytest.raises(ResourceError, match=r"train\.method=sft on the CPU: .* GB for .* at 16 bytes.*qlora or lora"):
+        train_cpu(*inputs, SFT, space(tmp_path))
