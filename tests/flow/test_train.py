@@ -16,7 +16,7 @@ from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 
 from slipway.config.load import Config
-from slipway.errors import ConfigError, ResourceError
+from slipway.errors import ResourceError
 from slipway.system.ports import any_port
 from tasks.fetch import fetch
 from tasks.pipeline import pipeline
@@ -105,8 +105,3 @@ def test_what_it_lacks_is_one_error_of_the_run(trained: Any, folder: Path, monke
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     with pytest.raises(ResourceError, match="automodel is not installed"):
         fine_tune(nemo_config(folder, **{"train.seed": 3}))
-
-
-def test_sft_is_refused_before_any_stage(trained: Any, folder: Path) -> None:
-    with pytest.raises(ConfigError, match=r"train\.method: sft"):
-        fine_tune(nemo_config(folder, **{"train.method": "sft"}))

@@ -54,8 +54,7 @@ class TrainConfig(Section):
     )
     method: Literal["qlora", "lora", "sft"] = Field(
         "qlora",
-        description="`qlora`: base in NF4 (bitsandbytes); `lora`: base in bf16 (fp32 on the CPU); `sft`: every "
-        "weight.",
+        description="`qlora`: base in NF4 (bitsandbytes); `lora`: base in bf16 (fp32 on the CPU); `sft`: every weight.",
     )
     rank: int = Field(16, ge=1, description="LoRA rank.")
     alpha: float = Field(32, gt=0, description="LoRA alpha; the product is scaled by alpha/rank.")

@@ -8,7 +8,7 @@ from slipway.evaluation.shipped import check_gate
 from slipway.ops.surroundings import require_writable
 from slipway.runners.choose import runner_for
 from slipway.stages.evaluate import params_of as evaluate_params
-from slipway.training.nemo.params import nemo_train_params, refuse_sft
+from slipway.training.nemo.params import nemo_train_params
 from slipway.training.nemo.rules import check_rules
 
 
@@ -16,9 +16,9 @@ def refuse_early(config: Config) -> None:
     """Check a config before any work is done for it: without data and without asking a machine.
 
     Raises ConfigError for a metric that does not exist or lacks its settings, for a gate on one that is not measured,
-    for a NeMo recipe that breaks a rule (`training.nemo.rules`), for full fine-tuning, and for an image without a row
-    or without a digest; ResourceError for a runner whose Python package is not installed, and for a store or a cache
-    that this user cannot write. The embedded trainer checks what it needs itself.
+    for a NeMo recipe that breaks a rule (`training.nemo.rules`), and for an image without a row or without a digest;
+    ResourceError for a runner whose Python package is not installed, and for a store or a cache that this user cannot
+    write. The embedded trainer checks what it needs itself.
     """
     require_writable("store.root", config.store.root)
     require_writable("store.cache", config.store.cache)
@@ -26,7 +26,6 @@ def refuse_early(config: Config) -> None:
     check_gate(config.gate, config.evaluate)
     if config.train.backend == "nemo":
         params = nemo_train_params(config)
-        refuse_sft(params.train)
         check_rules(params.model, params.train, params.target, None)
         if params.image:
             pinned(params.image, params.target.arch)

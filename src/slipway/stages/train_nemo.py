@@ -1,7 +1,7 @@
-"""Stage `finetune`: base + data -> PEFT adapter, trained by NeMo AutoModel wherever the target says.
+"""Stage `train_nemo`: base + data -> PEFT adapter, or full fine-tuning's weights, by NeMo where the target says.
 
 This process trains nothing. It renders the recipe, has one job run NVIDIA's own entry point on it, follows the job, and
-believes only what it finds at the end: the last step's checkpoint, and an adapter in it that fits the base.
+believes only what it finds at the end: the last step's checkpoint, and weights in it that fit the base.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from slipway.store.artifacts import Adapter, Checkpoint, Dataset
 from slipway.system.files import sha256_bytes
 from slipway.system.progress import Progress
 from slipway.training.nemo.attempts import AttemptTotals, run_to_end, stopped_by_sigterm
-from slipway.training.nemo.checkpoints import latest
+from slipway.training.nemo.checkpoints import SavedCheckpoint, latest
 from slipway.training.nemo.log import TrainingLog
-from slipway.training.nemo.params import NemoTrainParams, image_digest, nemo_train_params, refuse_sft
+from slipway.training.nemo.params import NemoTrainParams, image_digest, nemo_train_params
 
 if TYPE_CHECKING:
     from slipway.config.load import Config
@@ -44,7 +44,8 @@ def params_of(config: Config) -> NemoTrainParams:
 
 
 def train_nemo(base: Checkpoint, data: Dataset, params: NemoTrainParams, space: Workspace) -> None:
-    """Write a PEFT adapter directory with `training.jsonl`, `recipe.yaml` and `summary.json`.
+    """Write a PEFT adapter directory, or the weights of full fine-tuning; `training.jsonl`, `recipe.yaml` and
+    `summary.json`.
 
     Raises ConfigError before any work for what NeMo would do wrong or not at all; StageError or ResourceError when
     attempts get no further. Checkpoints stay in `space.work`: the next run adopts a job that still runs, or resumes.
@@ -52,7 +53,6 @@ def train_nemo(base: Checkpoint, data: Dataset, params: NemoTrainParams, space: 
     from slipway.training.nemo.job import JobFiles, write_job
     from slipway.training.nemo.run_recipe import run_recipe
 
-    refuse_sft(params.train)
     runner = runner_for(params.target, params.image)
     files = JobFiles(base, data, space.work / "nemo", params)
     recipe = run_recipe(files)
@@ -124,8 +124,6 @@ def figures(step: dict[str, Any]) -> dict[str, float]:
 
 def _keep(files: JobFiles, recipe: RunRecipe, log: TrainingLog, ended: AttemptTotals, space: Workspace) -> None:
     from slipway.training.nemo.job import RECIPE
-    from slipway.weights.adapter_check import check_adapter, name_base
-    from slipway.weights.lora import CONFIG, WEIGHTS
 
     saved = latest(files.checkpoints)
     if saved is None or saved.step != recipe.steps - 1:
@@ -133,15 +131,36 @@ def _keep(files: JobFiles, recipe: RunRecipe, log: TrainingLog, ended: AttemptTo
         raise StageError(
             "last checkpoint", last, f"the one of step {recipe.steps - 1}", f"look into {files.checkpoints}"
         )
-    trained = check_adapter(saved.model, files.base, files.params.train)
-    for name in (WEIGHTS, CONFIG):
-        shutil.copyfile(saved.model / name, space.out / name)
-    name_base(space.out / CONFIG, files.params.model.name)
+    take = _keep_weights if files.params.train.method == "sft" else _keep_adapter
+    trained = take(saved, files, space)
     (space.out / RECIPE).write_text(recipe.text, encoding="utf-8")
     log.write(space.out / "training.jsonl", recipe.steps)
     summary = {**_summary(log, recipe, ended), "val_loss": _val_loss(saved.path), "trainable_parameters": trained}
     summary |= {"image_digest": image_digest(files.params), "recipe_sha256": sha256_bytes(recipe.text.encode())}
     (space.out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+
+
+def _keep_adapter(saved: SavedCheckpoint, files: JobFiles, space: Workspace) -> int:
+    """Check the adapter and take it; the number of its parameters."""
+    from slipway.weights.adapter_check import check_adapter, name_base
+    from slipway.weights.lora import CONFIG, WEIGHTS
+
+    trained = check_adapter(saved.model, files.base, files.params.train)
+    for name in (WEIGHTS, CONFIG):
+        shutil.copyfile(saved.model / name, space.out / name)
+    name_base(space.out / CONFIG, files.params.model.name)
+    return trained
+
+
+def _keep_weights(saved: SavedCheckpoint, files: JobFiles, space: Workspace) -> int:
+    """Check the weights of full fine-tuning and take them; their number. Upstream writes whole tensors with the last
+    checkpoint only (`save_consolidated: final`), the others hold each GPU's share."""
+    from slipway.weights.checkpoint import open_checkpoint
+    from slipway.weights.full_weights import check_full_weights, pass_through
+
+    weights, _ = check_full_weights(saved.consolidated, open_checkpoint(files.base))
+    pass_through(saved.consolidated, space.out)
+    return sum(weights.info(name).numel for name in weights.names())
 
 
 def _summary(log: TrainingLog, recipe: RunRecipe, ended: AttemptTotals) -> dict[str, Any]:

@@ -61,7 +61,8 @@ class Checkpoint(Artifact):
 
 
 class Adapter(Artifact):
-    """A PEFT adapter directory: `adapter_model.safetensors`, `adapter_config.json`, `training.jsonl`."""
+    """A PEFT adapter directory: `adapter_model.safetensors`, `adapter_config.json`, `training.jsonl`. Of full
+    fine-tuning the model's weights in place of the first two."""
 
     kind: ClassVar[str] = "adapter"
 

@@ -182,6 +182,17 @@ def test_its_adapter_goes_through_our_merge_and_says_what_nemo_computed(lora, tm
     )
 
 
+def test_full_fine_tuning_passes_through_the_merge_and_says_what_nemo_computed(in_lab, tmp_path_factory, tmp_path):
+    whole = train(tmp_path_factory.mktemp("sft"), pico_params(method="sft", lr=1e-3, epochs=2, checkpoint_every=100))
+    losses = [x["loss"] for x in whole.lines()]
+    assert losses[-1] < 0.9 * losses[0] and "peft" not in whole.recipe
+    with whole.store.create(Checkpoint, "merged", {}) as out, Progress() as progress:
+        merge(whole.inputs["base"], whole.adapter, MergeConfig(), Workspace(out, tmp_path, tmp_path, progress))
+    merged = whole.store.find(Checkpoint, "merged")
+    assert merged.summary["updated_tensors"] > 10 and merged.summary["materialized"]
+    assert loss_of(merged.path, whole) == pytest.approx(whole.adapter.summary["val_loss"], rel=0.01)
+
+
 def loss_of(directory, trained):
     """Mean loss of the validation rows, fp32, by the embedded trainer's own loss."""
 

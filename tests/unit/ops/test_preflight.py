@@ -30,10 +30,6 @@ def test_the_default_and_a_pinned_image_pass():
     [
         (("gate.floors.exact_mach=0.5",), r"gate\.floors\.exact_mach: no metric"),
         (("evaluate.metrics=[judge]",), r"evaluate\.judge: null"),
-        (
-            ("layers.train=train/nemo-sft",),
-            r"train\.method: sft; expected qlora or lora: the pipeline merges an adapter",
-        ),
         (("train.tensor_parallel=2",), "qlora with"),
         (
             ("target.runner.image=other", "images.other.repository=reg.io/a", "images.other.tag=v1"),

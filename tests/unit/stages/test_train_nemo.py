@@ -11,7 +11,7 @@ import yaml
 from slipway.config.image import ImageConfig
 from slipway.config.model import ModelConfig
 from slipway.config.target import SlurmConfig, TargetConfig
-from slipway.errors import ConfigError, ResourceError
+from slipway.errors import ResourceError
 from slipway.pipeline.stage import StageCall
 from slipway.pipeline.workspace import Workspace
 from slipway.stages.train_nemo import train_nemo
@@ -100,11 +100,6 @@ def test_no_gpu_in_the_job_is_one_error(go, monkeypatch):
     target = TargetConfig(name="here", gpus=4, gpu_memory_gb=80)
     with pytest.raises(ResourceError, match=r"GPUs visible to the job: 0; expected 4"):
         go(pico_params(global_batch=4).model_copy(update={"target": target}))
-
-
-def test_sft_is_refused_by_name(go, inputs):
-    with pytest.raises(ConfigError, match=r"train\.method: sft; expected qlora or lora"):
-        go(pico_params(method="sft"))
 
 
 def test_the_key_covers_what_decides_the_bytes_and_not_how_the_machine_is_reached(inputs):

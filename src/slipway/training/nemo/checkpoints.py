@@ -27,6 +27,11 @@ class SavedCheckpoint:
         """The adapter's directory, as PEFT stores it."""
         return self.path / "model"
 
+    @property
+    def consolidated(self) -> Path:
+        """Whole weights under Hugging Face's names, where full fine-tuning wrote them."""
+        return self.model / "consolidated"
+
 
 def complete(root: Path) -> list[SavedCheckpoint]:
     """Complete checkpoints below `root`, fewest steps first. Links are left out: upstream names the newest and the best

@@ -124,7 +124,9 @@ def _preflight(files: JobFiles) -> dict[str, object]:
     """What the launcher checks on the job's machine before the model loads."""
     paths, params = files.paths(), files.params
     keep = params.train.keep_checkpoints + 2  # the best, and the one being written
-    needed = keep * CHECKPOINT_BYTES * adapter_parameters(params.model, params.train)
+    whole = params.train.method == "sft"
+    trained = params.model.parameters_b * 1e9 if whole else adapter_parameters(params.model, params.train)
+    needed = keep * CHECKPOINT_BYTES * trained
     return {
         "gpus": params.target.gpus,
         "read": [f"{paths.model}/config.json", f"{paths.train}/{TOKENS}"],

@@ -58,19 +58,6 @@ def image_digest(params: NemoTrainParams) -> str | None:
     return params.image.digests.get(params.target.arch) if params.image else None
 
 
-def refuse_sft(params: TrainConfig) -> None:
-    """Raise ConfigError for `train.method=sft`: full fine-tuning ends with a whole model, and the stages after this one
-    take an adapter."""
-    if params.method == "sft":
-        raise ConfigError(
-            "train.method",
-            "sft",
-            "qlora or lora: the pipeline merges an adapter, and sft makes none",
-            "use train.method=lora, or train with `slipway recipe --method sft` by hand and ship the result as "
-            "model.directory",
-        )
-
-
 def nemo_train_params(config: Config) -> NemoTrainParams:
     """The stage's params out of the whole config. Raises ConfigError when the target names an image that has no row in
     `conf/images.yaml`."""

@@ -18,6 +18,7 @@ def test_an_interrupted_save_does_not_count(tmp_path):
     save(tmp_path, "epoch_1_step_20.reserving-abc")
     assert [s.step for s in complete(tmp_path)] == [9, 10]
     assert latest(tmp_path).model == tmp_path / "epoch_1_step_10" / "model"
+    assert latest(tmp_path).consolidated == tmp_path / "epoch_1_step_10" / "model" / "consolidated"
     assert steps_done(tmp_path) == 11
 
 

@@ -46,6 +46,9 @@ def test_the_preflight_asks_for_room_for_every_checkpoint_kept(files):
     wants = json.loads((one.job / "preflight.json").read_text())
     assert wants["gpus"] == 1 and wants["read"][1].endswith("rows/train/tokens.npy")
     assert wants["write"]["free_bytes"] == 5 * 12 * adapter_parameters(one.params.model, one.params.train)
+    write_job(files(gpus=1, keep_checkpoints=3, method="sft"), "")
+    wants = json.loads((one.job / "preflight.json").read_text())
+    assert wants["write"]["free_bytes"] == 5 * 12 * 200_000, "every parameter of the model row"
 
 
 def test_no_validation_rows_no_validation(files):

@@ -6,7 +6,7 @@ from slipway.config.image import ImageConfig
 from slipway.config.load import load_config
 from slipway.config.target import DockerConfig, SlurmConfig, TargetConfig
 from slipway.errors import ConfigError
-from slipway.training.nemo.params import STAGE_STOP_S, STOP_S, image_digest, nemo_train_params, refuse_sft
+from slipway.training.nemo.params import STAGE_STOP_S, STOP_S, image_digest, nemo_train_params
 from tests.support.nemo import pico_params
 
 AMD, ARM = "sha256:" + "1" * 64, "sha256:" + "2" * 64
@@ -65,12 +65,6 @@ def test_an_image_comes_along_only_where_jobs_run_in_containers():
 def test_an_image_without_a_row_is_named():
     with pytest.raises(ConfigError, match=r"target\.runner\.image: other; expected a row of conf/images\.yaml"):
         nemo_train_params(load_config(overrides=["layers.target=targets/spark", "target.runner.image=other"]))
-
-
-def test_full_fine_tuning_has_no_adapter_to_merge():
-    refuse_sft(pico_params(method="lora").train)
-    with pytest.raises(ConfigError, match=r"train\.method: sft; expected qlora or lora"):
-        refuse_sft(pico_params(method="sft").train)
 
 
 def test_the_stage_outlives_the_job_that_it_stops():
