@@ -100,7 +100,8 @@ class Bench:
 
     def _run(self, command: list[str | Path], cores: int) -> Figures:
         """Kernels come from a cache of this benchmark's own."""
-        env = {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_CACHE_DIR": str(self._work / "kernels")}
+        kernels = str(self._work / "kernels")
+        env = {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_CACHE_DIR": kernels, "XDG_CACHE_HOME": kernels}
         return run([*map(str, command)], self._work / "log", cores=self._cores[:cores], env=env)
 
     def _out(self) -> Path:

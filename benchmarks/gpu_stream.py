@@ -18,10 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.cpu_stream import gb
-from benchmarks.measure import Figures, RunFailedError, emit, interleaved, prepared, run, say
+from benchmarks.measure import ROUTES, Figures, RunFailedError, emit, interleaved, peer_modelopt, prepared, run, say
 from benchmarks.synthetic import SHAPES
-
-ROUTES = ("documented", "shortest")
 
 
 def main() -> None:
@@ -67,7 +65,11 @@ class Bench:
             for mode in self._args.compile[1:]
         }
         ours = self._or_error("ours", lambda: interleaved(runs, self._args.repeats))
-        peers = {route: self._or_error(route, lambda route=route: self._peer(route)) for route in self._args.routes}
+        fmt = self._args.format
+        peers = {
+            route: self._or_error(route, lambda route=route: peer_modelopt(route, self._folder, self._work, fmt))
+            for route in self._args.routes
+        }
         tried = {
             f"{n}_workers": self._or_error(f"{n}_workers", lambda n=n: self._ours(self._work / "out", n))
             for n in self._args.workers
@@ -141,22 +143,6 @@ class Bench:
             )
         finally:
             shutil.rmtree(out, ignore_errors=True)
-
-    def _peer(self, route: str) -> Figures:
-        work = self._work / "peer"
-        command = [
-            sys.executable,
-            "-m",
-            "benchmarks.peer_modelopt",
-            route,
-            self._folder / "model",
-            self._folder / "adapter",
-            work,
-        ]
-        try:
-            return run([*map(str, command), "--format", self._args.format], self._work / "log")
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
 
 
 def shares(ours: Figures, input_gb: float, ceilings: Figures) -> dict[str, float]:

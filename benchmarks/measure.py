@@ -25,6 +25,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 _PACKAGES = ("torch", "triton", "transformers", "peft", "nvidia-modelopt", "safetensors")
+ROUTES = ("documented", "shortest")  # of PEFT and nvidia-modelopt
 _SAMPLE_S = 0.02
 Figures = dict[str, Any]
 
@@ -90,6 +91,17 @@ def prepared(shape: str, work: Path, device: str, stored_layers: int | None = No
     command += ["--stored-layers", str(stored_layers)] if stored_layers else []
     subprocess.run(command, cwd=ROOT, check=True, stdout=sys.stderr, env={**os.environ, **package_paths()})
     return work / shape
+
+
+def peer_modelopt(route: str, folder: Path, work: Path, fmt: str) -> Figures:
+    """PEFT and nvidia-modelopt by one of ROUTES (see `peer_modelopt`) on the model and adapter in `folder`; what it
+    writes into `work` is removed."""
+    out = work / "peer"
+    command = [sys.executable, "-m", "benchmarks.peer_modelopt", route, folder / "model", folder / "adapter", out]
+    try:
+        return run([*map(str, command), "--format", fmt], work / "log")
+    finally:
+        shutil.rmtree(out, ignore_errors=True)
 
 
 def package_paths() -> dict[str, str]:

@@ -24,8 +24,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.cpu_stream import gb
-from benchmarks.gpu_stream import ROUTES
-from benchmarks.measure import ROOT, Figures, RunFailedError, emit, median, package_paths, prepared, run, say
+from benchmarks.measure import (
+    ROOT,
+    ROUTES,
+    Figures,
+    RunFailedError,
+    emit,
+    median,
+    package_paths,
+    peer_modelopt,
+    prepared,
+    run,
+    say,
+)
 from benchmarks.synthetic import SHAPES
 
 IMPORTS = {
@@ -78,7 +89,11 @@ class Bench:
         each)."""
         starts = self._medians(self._starts(), self._args.repeats, uncounted=1)
         whole = self._medians(self._whole_processes(), self._args.repeats)
-        peers = self._medians({route: lambda route=route: self._peer(route) for route in self._args.routes}, times=1)
+        routes = {
+            route: lambda route=route: peer_modelopt(route, self._folder, self._work, "nvfp4a16")
+            for route in self._args.routes
+        }
+        peers = self._medians(routes, times=1)
         torch_cpu = starts.get("import torch", {}).get("process_cpu_s")
         return {
             "shape": self._args.shape,
@@ -194,22 +209,6 @@ class Bench:
             return run([*map(str, command)], self._work / "log", parse=document)
         finally:
             shutil.rmtree(out, ignore_errors=True)
-
-    def _peer(self, route: str) -> Figures:
-        work = self._work / "peer"
-        command = [
-            sys.executable,
-            "-m",
-            "benchmarks.peer_modelopt",
-            route,
-            self._folder / "model",
-            self._folder / "adapter",
-            work,
-        ]
-        try:
-            return run([*map(str, command), "--format", "nvfp4a16"], self._work / "log")
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
 
 
 def _command(words: list[str]) -> str:

@@ -55,11 +55,15 @@ class Kernels:
     def __call__(self, function: F) -> F:
         if not self.compiled:
             return function
-        is_nvfp4 = getattr(function, "__func__", None) is Nvfp4.encode
-        if self._device.type == "cpu" and is_nvfp4 and (ours := nvfp4_kernel()) is not None:
-            return cast(F, ours)
+        if self.reads_once(function):
+            return cast(F, nvfp4_kernel())
         compiled: F = _compile(function, self._device.type)
         return compiled
+
+    def reads_once(self, function: Callable[..., Any]) -> bool:
+        """Whether the function is a loop of our own here, which goes through its input once, from begin to end."""
+        is_nvfp4 = getattr(function, "__func__", None) is Nvfp4.encode
+        return self.compiled and self._device.type == "cpu" and is_nvfp4 and nvfp4_kernel() is not None
 
     def merge(self) -> MergeKernel | None:
         """The compiled merge of bands for one thread; None where torch's operations, eager or compiled, make it."""

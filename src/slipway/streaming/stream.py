@@ -168,23 +168,24 @@ def write_weights(pass_: Pass, unit: Unit, loaded: Mapping[str, Loaded], encoder
     scale = fmt.scale(torch.stack([tensor.amax for tensor in loaded.values()]).amax())
     for name, tensor in loaded.items():
         rows = stacked_experts.rows(tensor.weight) if stacked else tensor.weight
-        bands = [rows] if stacked else _bands(rows, pass_.device)
+        bands = [rows] if stacked else _bands(rows, pass_.device, near=not pass_.kernels.reads_once(fmt.encode))
         codes = (_in_turn(pass_, encode, band, scale) for band in bands)
         write_codes(pass_, unit, name, fmt, codes, scale)
         with pass_.kernels.turn:
             _measure(pass_.error, name, rows, fmt, encode, scale)
 
 
-def _bands(rows: torch.Tensor, device: torch.device) -> Iterator[torch.Tensor]:
-    """Runs of rows. On a CPU each is copied into one buffer that stays in the core's cache: the compiled loops over
-    blocks wait for memory otherwise (1.0 against 1.3 GB/s). Good until the next."""
-    if device.type != "cpu":
+def _bands(rows: torch.Tensor, device: torch.device, *, near: bool) -> Iterator[torch.Tensor]:
+    """Runs of rows. `near`: on a CPU each is copied into one buffer that stays in the core's cache, because the loops
+    that torch compiles read it more than once and wait for memory otherwise (1.0 against 1.3 GB/s). Good until the
+    next."""
+    if device.type != "cpu" or not near:
         yield from torch.split(rows, band_rows(rows.shape[1], device))
         return
-    near = torch.empty(0, dtype=rows.dtype)
+    buffer = torch.empty(0, dtype=rows.dtype)
     for band in torch.split(rows, band_rows(rows.shape[1], device)):
-        near = near if near.shape[0] >= len(band) else torch.empty_like(band)
-        yield near[: len(band)].copy_(band)
+        buffer = buffer if buffer.shape[0] >= len(band) else torch.empty_like(band)
+        yield buffer[: len(band)].copy_(band)
 
 
 def _in_turn(pass_: Pass, encode: Encode, rows: torch.Tensor, scale: torch.Tensor) -> Mapping[Role, torch.Tensor]:
