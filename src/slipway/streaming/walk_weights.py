@@ -21,7 +21,7 @@ from slipway.quantization import stacked_experts
 from slipway.quantization.compiled import Kernels
 from slipway.quantization.formats import FORMATS, Format, Role
 from slipway.quantization.fusion import module
-from slipway.quantization.layouts import LAYOUTS, Layout, Place
+from slipway.quantization.layouts import GPT_OSS, LAYOUTS, Layout, Place
 from slipway.streaming.loader import Loader
 from slipway.weights.shards import Shards, TensorInfo, TensorSource, WeightSource
 
@@ -100,11 +100,11 @@ def form_of(name: str, info: TensorInfo, stored: Mapping[str, TensorInfo]) -> Fo
     own = stored.get(name)
     if own is not None and own.shape == info.shape and (own.dtype.itemsize > 1 or own.dtype == info.dtype):
         return None
-    for layout in LAYOUTS.values():
-        for fmt in FORMATS.values():
-            places = _places(name, info, layout, fmt)
-            if places and all(stored.get(place.name) == place.info for place in places.values()):
-                return layout, fmt, places
+    pairs = [(layout, fmt) for layout in LAYOUTS.values() for fmt in FORMATS.values()]
+    for layout, fmt in (*pairs, (GPT_OSS, FORMATS["mxfp4"])):
+        places = _places(name, info, layout, fmt)
+        if places and all(stored.get(place.name) == place.info for place in places.values()):
+            return layout, fmt, places
     if own is None and not any(other.startswith(f"{module(name)}.") for other in stored):
         return None
     raise CheckpointError(
@@ -117,10 +117,11 @@ def form_of(name: str, info: TensorInfo, stored: Mapping[str, TensorInfo]) -> Fo
 
 def _places(name: str, info: TensorInfo, layout: Layout, fmt: Format) -> dict[Role, Place]:
     """Where a tensor of this format would lie, input scales left out; empty where the format cannot hold it."""
-    if len(info.shape) not in (2, 3) or info.shape[-1] % fmt.block:
+    rows = stacked_experts.as_rows(info)
+    if len(rows.shape) not in (2, 3) or rows.shape[-1] % fmt.block:
         return {}
     try:
-        places = layout.places(module(name), fmt, stacked_experts.as_rows(info))
-    except ConfigError:  # this layout has no place for stacked experts
+        places = layout.places(module(name), fmt, rows)
+    except ConfigError:  # this layout has no place for stacked experts, or for nothing else
         return {}
     return {role: place for role, place in places.items() if role != "input"}

@@ -89,6 +89,13 @@ def test_scores_are_those_of_transformers_on_whole_models(name, tmp_path, monkey
         assert min(one.kl for one in walked) > 1e-4
 
 
+def test_experts_that_keep_their_published_codes_differ_in_nothing(tmp_path):
+    model = mxfp4_gpt_oss(tmp_path / "model")
+    made = quantized(model, tmp_path / "quantized", format="mxfp4", layout="gpt-oss")
+    walked = StreamedReference(open_weights(model), model, made, FP32).score(answers(2), tmp_path, Progress())
+    assert [(one.kl, one.agreement) for one in walked] == [(0.0, 1.0)] * 2
+
+
 @pytest.mark.parametrize(
     ("name", "stored"), [("gpt_oss", mxfp4_gpt_oss), ("qwen3", lambda out: fp8_blocks("qwen3", out))]
 )
