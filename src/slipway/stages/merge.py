@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from slipway.config.merge import MergeConfig
@@ -33,6 +34,7 @@ def merge(base: Checkpoint, adapter: Adapter, params: MergeConfig, space: Worksp
     from slipway.weights.full_weights import holds_full_weights
     from slipway.weights.lora import LoraAdapter
     from slipway.weights.merged import MergedSource
+    from slipway.weights.model_config import read_config
     from slipway.weights.model_files import copy_small_files
 
     source = open_checkpoint(base)
@@ -40,19 +42,22 @@ def merge(base: Checkpoint, adapter: Adapter, params: MergeConfig, space: Worksp
         _pass_through(base, adapter, source, space)
         return
     lora = LoraAdapter(adapter.path)
-    merged = MergedSource(source, lora)
     for name in lora.names():
         lora.read(name)  # NaN and Inf are found here, before anything is written
-    space.progress.note(f"{len(lora.names())} adapter tensors land on {len(merged.updates)} base tensors")
+    merged = MergedSource(source, lora, read_config(base.path))
+    for note in merged.notes():
+        space.progress.note(note)
     proof = _prove(base, adapter, source, merged, lora, params)
+    notes = copy_small_files(base.path, space.out, config=merged.config(), adapter=adapter.path)
+    for note in notes:
+        space.progress.note(note)
     if params.materialize:
-        model = Model(merged, base.path, {"base": base.digest, "adapter": adapter.digest})
+        model = Model(merged, space.out, {"base": base.digest, "adapter": adapter.digest})
         export_merged(model, space.out, QuantizeConfig(max_shard_gb=params.max_shard_gb), space.progress)
     else:
-        copy_small_files(base.path, space.out)
         write_virtual(space.out, base, adapter)
     (space.out / "proof.json").write_text(json.dumps(proof, indent=1) + "\n", encoding="utf-8")
-    (space.out / "summary.json").write_text(json.dumps(_summary(merged, proof, params)) + "\n", encoding="utf-8")
+    (space.out / "summary.json").write_text(json.dumps(_summary(merged, proof, params, notes)) + "\n", encoding="utf-8")
 
 
 def _pass_through(base: Checkpoint, trained: Adapter, source: TensorSource, space: Workspace) -> None:
@@ -87,7 +92,10 @@ def _prove(
         "adapter": adapter.digest,
         "share_one_bf16_step_from_peft": prove_layers(source, merged, lora, params.proof_layers),
     }
-    if reason := why_no_logits(source, base_is_virtual=is_virtual(base)):
+    reason = why_no_logits(source, base_is_virtual=is_virtual(base))
+    if reason is None and not lora.is_as_peft_saves():
+        reason = "PEFT does not read the names of this adapter"
+    if reason:
         return {**proof, "logits": None, "logits_not_run": reason}
     logits = prove_logits(base.path, adapter.path, merged, params.proof_tokens)
     if not logits["mean_abs"] <= params.max_logit_error:  # NaN fails too
@@ -100,12 +108,13 @@ def _prove(
     return {**proof, "logits": dict(logits)}
 
 
-def _summary(merged: MergedSource, proof: dict[str, Any], params: MergeConfig) -> dict[str, Any]:
+def _summary(merged: MergedSource, proof: dict[str, Any], params: MergeConfig, notes: Sequence[str]) -> dict[str, Any]:
     logits, shares = proof["logits"] or {}, proof["share_one_bf16_step_from_peft"]
     return {
         "updated_tensors": len(merged.updates),
         "tensors": len(merged.names()),
         "materialized": params.materialize,
+        **({"files": " ".join(notes)} if notes else {}),
         "proof_layers": len(shares),
         "proof_share_one_step_from_peft": max(shares.values(), default=0.0),
         **{f"logits_{key}": logits[key] for key in ("mean_abs", "max_abs", "kl", "top1_agreement") if key in logits},

@@ -85,7 +85,7 @@ def _save(model: PeftModel | FullModel, loop: Loop, base: Checkpoint, space: Wor
     full fine-tuning the weights."""
     from slipway.training.full_model import FullModel
     from slipway.weights.adapter_check import name_base
-    from slipway.weights.lora import CONFIG
+    from slipway.weights.adapter_config import CONFIG
 
     if isinstance(model, FullModel):
         model.save(space.out)

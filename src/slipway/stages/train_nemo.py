@@ -143,7 +143,8 @@ def _keep(files: JobFiles, recipe: RunRecipe, log: TrainingLog, ended: AttemptTo
 def _keep_adapter(saved: SavedCheckpoint, files: JobFiles, space: Workspace) -> int:
     """Check the adapter and take it; the number of its parameters."""
     from slipway.weights.adapter_check import check_adapter, name_base
-    from slipway.weights.lora import CONFIG, WEIGHTS
+    from slipway.weights.adapter_config import CONFIG
+    from slipway.weights.adapter_tensors import WEIGHTS
 
     trained = check_adapter(saved.model, files.base, files.params.train)
     for name in (WEIGHTS, CONFIG):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +14,14 @@ from slipway.streaming.export import export, export_merged
 from slipway.streaming.source_model import Model
 from slipway.system.files import disk_full_is_named, sha256_file
 from slipway.system.progress import Progress
+from slipway.weights.adapter_config import CONFIG
+from slipway.weights.adapter_tensors import PICKLED, WEIGHTS
 from slipway.weights.dequantized import open_weights
 from slipway.weights.journal import RESUME_FILE
-from slipway.weights.lora import CONFIG, WEIGHTS, LoraAdapter
+from slipway.weights.lora import LoraAdapter
 from slipway.weights.merged import MergedSource
-from slipway.weights.model_files import require_model
-from slipway.weights.shards import WeightSource
+from slipway.weights.model_config import read_config
+from slipway.weights.model_files import merged_directory, require_model
 
 
 def quantize_directory(
@@ -24,39 +29,69 @@ def quantize_directory(
 ) -> dict[str, Any]:
     """`model` (+ `adapter`) -> a quantized model directory `out`. Run again after a crash, it goes on. Returns
     figures."""
-    source, identity = _open(model, adapter)
-    if calibration:
-        identity["calibration"] = sha256_file(calibration)
-    _require_free(out, model)
-    with disk_full_is_named(out):
-        return export(Model(source, model, identity, calibration), out, params, progress)
+    with _opened(model, adapter, calibration, progress) as (opened, notes):
+        _require_free(out, model)
+        with disk_full_is_named(out):
+            return {**export(opened, out, params, progress), **notes}
 
 
 def merge_directory(
     model: Path, adapter: Path, out: Path, params: QuantizeConfig, progress: Progress
 ) -> dict[str, Any]:
     """`model` + `adapter` -> a bf16 model directory `out`. Run again after a crash, it goes on. Returns figures."""
-    source, identity = _open(model, adapter)
-    _require_free(out, model)
-    with disk_full_is_named(out):
-        return export_merged(Model(source, model, identity), out, params, progress)
+    with _opened(model, adapter, None, progress) as (opened, notes):
+        _require_free(out, model)
+        with disk_full_is_named(out):
+            return {**export_merged(opened, out, params, progress), **notes}
 
 
-def _open(model: Path, adapter: Path | None) -> tuple[WeightSource, dict[str, str]]:
+@contextmanager
+def _opened(
+    model: Path, adapter: Path | None, calibration: Path | None, progress: Progress
+) -> Iterator[tuple[Model, dict[str, str]]]:
+    """The model, merged when it is read, and what a person should know of it."""
     require_model(model, tokenizer=False)
     base = open_weights(model)
     identity = {"base": base.fingerprint()}
+    if calibration:
+        identity["calibration"] = _digest(calibration, "calibration file", "check --calibration")
     if adapter is None:
-        return base, identity
+        yield Model(base, model, identity, calibration), {}
+        return
     lora = LoraAdapter(adapter)
     for name in lora.names():
         lora.read(name)  # NaN and Inf are refused here, before anything is written
-    identity["adapter"] = sha256_file(adapter / WEIGHTS) + sha256_file(adapter / CONFIG)
-    return MergedSource(base, lora), identity
+    merged = MergedSource(base, lora, read_config(model))
+    with merged_directory(model, merged.config(), adapter) as (directory, notes):
+        files = [adapter / name for name in (WEIGHTS, PICKLED, CONFIG) if (adapter / name).is_file()]
+        identity["adapter"] = "".join(sha256_file(file) for file in [*files, *sorted(directory.rglob("*.*"))])
+        for note in [*merged.notes(), *notes]:
+            progress.note(note)
+        yield Model(merged, directory, identity, calibration), {"notes": ". ".join([*merged.notes(), *notes])}
+
+
+def _digest(file: Path, what: str, step: str) -> str:
+    try:
+        return sha256_file(file)
+    except OSError as err:
+        raise ConfigError(what, f"{file}: {err.strerror}", "a readable file", step) from err
 
 
 def _require_free(out: Path, model: Path) -> None:
-    """A finished checkpoint, or the model itself, is never written over."""
+    """A finished checkpoint, or the model itself, is never written over; and what cannot be written is refused before a
+    byte of weights is read."""
+    try:
+        _refuse_taken(out, model)
+        nearest = next(parent for parent in (out, *out.absolute().parents) if parent.exists())
+        with tempfile.TemporaryDirectory(prefix=".slipway-", dir=nearest):
+            pass
+    except (OSError, RuntimeError) as err:  # RuntimeError: links that lead to themselves
+        reason = err.strerror if isinstance(err, OSError) else err
+        expected = "a directory that can be made and written"
+        raise ConfigError("--out", f"{out}: {reason}", expected, "choose another") from err
+
+
+def _refuse_taken(out: Path, model: Path) -> None:
     if out.resolve() == model.resolve():
         raise ConfigError("--out", out, "another directory than the model's", "choose a new directory")
     if out.exists() and not out.is_dir():

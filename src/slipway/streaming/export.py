@@ -97,7 +97,7 @@ def export_merged(model: Model, out: Path, params: QuantizeConfig, progress: Pro
     require_elements(model.source)
     plan = Plan({}, model.source.names(), [], model.weights().fp32)
     figures, _ = _pass("merge", model, out, plan, params, Compute.of(params, model.nbytes(), progress), None)
-    copy_small_files(model.directory, out)
+    _copy(model.directory, out)
     Shards.open(out)
     (out / RESUME_FILE).unlink()
     return figures
@@ -243,7 +243,7 @@ def _where(compute: Compute, tokens: torch.Tensor | None) -> dict[str, str]:
 
 def _write_documents(model_dir: Path, out: Path, layout: Layout, scheme: Scheme) -> None:
     """Tokenizer and configs; config.json says what the weights are."""
-    copy_small_files(model_dir, out)
+    _copy(model_dir, out)
     quantization, document = layout.documents(scheme)
     config = json.loads((out / "config.json").read_text(encoding="utf-8"))
     (out / "config.json").write_text(
@@ -251,3 +251,9 @@ def _write_documents(model_dir: Path, out: Path, layout: Layout, scheme: Scheme)
     )
     if document is not None:
         (out / "hf_quant_config.json").write_text(json.dumps(document, indent=4) + "\n", encoding="utf-8")
+
+
+def _copy(model_dir: Path, out: Path) -> None:
+    """The small files, where they are not in `out` already."""
+    if model_dir.resolve() != out.resolve():
+        copy_small_files(model_dir, out)

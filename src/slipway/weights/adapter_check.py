@@ -9,19 +9,23 @@ from slipway.config.train import TrainConfig
 from slipway.errors import AdapterError
 from slipway.store.artifacts import Checkpoint
 from slipway.system.files import write_atomic
+from slipway.weights.adapter_config import CONFIG
+from slipway.weights.adapter_tensors import WEIGHTS
+from slipway.weights.base_names import BaseNames
 from slipway.weights.checkpoint import open_checkpoint
-from slipway.weights.lora import CONFIG, WEIGHTS, LoraAdapter
+from slipway.weights.lora import LoraAdapter
+from slipway.weights.model_config import read_config
 
 
 def check_adapter(directory: Path, base: Checkpoint, params: TrainConfig) -> int:
     """Trained parameters. Raises AdapterError naming file or tensor: cut short, NaN, of another rank, or on no base
     tensor."""
     adapter = LoraAdapter(directory)
-    updates = adapter.match(open_checkpoint(base))
-    if not updates:
+    if not adapter.names():
         raise AdapterError(
             f"adapter {directory / WEIGHTS}", "no tensors", "a LoRA pair for each module in train.targets", _AGAIN
         )
+    adapter.match(BaseNames(open_checkpoint(base), read_config(base.path)))
     if adapter.config["r"] != params.rank:
         raise AdapterError(f"r of {directory / CONFIG}", adapter.config["r"], f"train.rank={params.rank}", _AGAIN)
     return sum(adapter.read(name).numel() for name in adapter.names())

@@ -16,6 +16,7 @@ from slipway.weights.dequantized import open_weights
 from slipway.weights.external import check_reference
 from slipway.weights.lora import LoraAdapter
 from slipway.weights.merged import MergedSource
+from slipway.weights.model_config import read_config
 from slipway.weights.model_files import copy_small_files
 from slipway.weights.shard_writer import write_shards
 from slipway.weights.shards import WeightSource
@@ -29,7 +30,7 @@ def open_checkpoint(artifact: Artifact) -> WeightSource:
     if (path / VIRTUAL).exists():
         refs = read_json(path / VIRTUAL, "virtual checkpoint", _AGAIN)
         base, adapter = _referred(Checkpoint, refs["base"], path), _referred(Adapter, refs["adapter"], path)
-        return MergedSource(open_checkpoint(base), LoraAdapter(adapter.path))
+        return MergedSource(open_checkpoint(base), LoraAdapter(adapter.path), read_config(base.path))
     check_reference(path)
     return open_weights(path)
 

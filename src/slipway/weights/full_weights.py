@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from slipway.errors import AdapterError
-from slipway.weights.lora import CONFIG
+from slipway.weights.adapter_config import CONFIG
 from slipway.weights.shards import Shards, TensorSource
 
 SHOWN = 3

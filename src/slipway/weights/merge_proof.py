@@ -7,15 +7,16 @@ Logits: PEFT runs base + unmerged adapter in fp32; the merged bf16 weights must 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
+import transformers
 from peft import PeftConfig, PeftModel, inject_adapter_in_model
 from torch.nn import functional
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from slipway.errors import CheckpointError
@@ -23,6 +24,7 @@ from slipway.weights.dequantized import quantized_base
 from slipway.weights.lora import LoraAdapter
 from slipway.weights.merged import MergedSource
 from slipway.weights.shards import LowRank, TensorSource
+from slipway.weights.updates import Product, Update
 
 _MAX_PARAMETERS = 3e9  # above this two CPU forward passes take longer than the rest of the merge
 _SEED = 17
@@ -44,10 +46,11 @@ def prove_layers(base: TensorSource, merged: MergedSource, adapter: LoraAdapter,
 
     Raises CheckpointError where an element is further away, or where more than 1 in 1,000 differ.
     """
-    names = sample([name for name, update in merged.updates.items() if update.a], count)
+    pairs = {name: update for name, update in merged.updates.items() if _is_plain(update)}
+    names = sample(list(pairs), count)
     shares = {}
     for name, theirs in peft_merge(base, merged, adapter, names).items():
-        ours, update = merged.read(name), adapter.product(merged.updates[name])
+        ours, update = merged.read(name), merged.recipe(name).updates[-1]
         far = (bf16_steps(ours, theirs) > 1) & (
             (ours.float() - theirs.float()).abs() > _fp32_error(base.read(name), update)
         )
@@ -62,6 +65,11 @@ def prove_layers(base: TensorSource, merged: MergedSource, adapter: LoraAdapter,
             )
         shares[name] = differing / ours.numel()
     return shares
+
+
+def _is_plain(update: Update) -> bool:
+    """Whether PEFT can merge it into one Linear that is made from the base's tensor."""
+    return isinstance(update, Product) and update.experts == 1 and not update.embedding and not update.replacement
 
 
 def bf16_steps(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
@@ -86,20 +94,14 @@ def peft_merge(
     """bf16 tensors of `names` as PEFT merges them into an fp32 base: it reads the adapter's config, patterns included,
     itself."""
     skeleton = torch.nn.Module()
-    for name in names:
-        _plant(
-            skeleton,
-            name.removesuffix(".weight"),
-            base.read(name).float(),
-            transposed=bool(adapter.config.get("fan_in_fan_out")),
-        )
+    updates = {name: update for name in names if isinstance(update := merged.updates[name], Product)}
+    for name, update in updates.items():
+        _plant(skeleton, update.module, base.read(name).float(), transposed=update.turned)
     config = PeftConfig.from_pretrained(str(adapter.directory))
     inject_adapter_in_model(config, skeleton, "default")
     result = {}
-    for name in names:
-        layer: Any = skeleton.get_submodule(name.removesuffix(".weight"))
-        update = merged.updates[name]
-        assert update.a and update.b
+    for name, update in updates.items():
+        layer: Any = skeleton.get_submodule(update.module)
         layer.lora_A["default"].weight.data = adapter.read(update.a)
         layer.lora_B["default"].weight.data = adapter.read(update.b)
         layer.merge()
@@ -137,20 +139,30 @@ def why_no_logits(base: TensorSource, *, base_is_virtual: bool) -> str | None:
     return None
 
 
-def prove_logits(base_dir: Path, adapter_dir: Path, merged: TensorSource, tokens: int) -> Mapping[str, float]:
+@torch.inference_mode()
+def prove_logits(base_dir: Path, adapter_dir: Path, merged: MergedSource, tokens: int) -> dict[str, float]:
     """Differences between the logits of the merge and of base + adapter, both run in fp32, on `tokens` fixed random
     tokens."""
-    model = AutoModelForCausalLM.from_pretrained(base_dir, dtype=torch.float32)
-    ids = torch.randint(model.config.vocab_size, (1, tokens), generator=torch.Generator().manual_seed(_SEED))
-    with torch.inference_mode():
-        adapted = PeftModel.from_pretrained(model, adapter_dir)
-        expected = adapted(ids).logits[0]
-        model = adapted.unload()
-        state = model.state_dict()
-        for name in merged.names():
-            state[name].copy_(merged.read(name))
-        actual = model(ids).logits[0]
+    config = AutoConfig.from_pretrained(base_dir)
+    loader = _class_of(config)
+    ids = torch.randint(
+        config.get_text_config().vocab_size, (1, tokens), generator=torch.Generator().manual_seed(_SEED)
+    )
+    model = loader.from_pretrained(base_dir, dtype=torch.float32)
+    rows = merged.vocabulary_rows
+    if rows is not None:
+        model.resize_token_embeddings(rows, mean_resizing=False)
+    expected = PeftModel.from_pretrained(model, adapter_dir).eval()(ids).logits[0]
+    del model
+    changed = type(config).from_dict(merged.config()) if merged.config() else config
+    state = {name: merged.read(name) for name in merged.names()}
+    actual = loader.from_pretrained(None, config=changed, state_dict=state, dtype=torch.float32).eval()(ids).logits[0]
     return compare(expected, actual)
+
+
+def _class_of(config: Any) -> Any:
+    """The class of transformers that a config names, by default a language model's."""
+    return getattr(transformers, (config.architectures or [""])[0], AutoModelForCausalLM)
 
 
 def compare(expected: torch.Tensor, actual: torch.Tensor) -> dict[str, float]:

@@ -5,13 +5,14 @@ import json
 import pytest
 import torch
 from peft import PeftModel
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from slipway.errors import AdapterError
 from slipway.weights.lora import LoraAdapter
 from slipway.weights.merge_proof import peft_merge
 from slipway.weights.merged import MergedSource
+from slipway.weights.rounded_merge import merge
 from slipway.weights.shards import Shards
 from tests.oracles.exact_merge import assert_nearly_fp32
 from tests.support.pico import HIDDEN, LAYERS, pico_adapter, pico_model
@@ -55,11 +56,12 @@ def test_merge_is_within_one_bf16_step_of_pefts(tmp_path, case):
 def test_rounding_twice_gives_other_bits(tmp_path):
     """The convention matters: adding in bf16 is not the same merge."""
     base, adapter = pico_model(tmp_path / "base"), pico_adapter(tmp_path / "adapter")
-    source, plain, lora = merged(base, adapter), Shards.open(base), LoraAdapter(adapter)
+    source, plain = merged(base, adapter), Shards.open(base)
     differing = 0
-    for name, update in source.updates.items():
-        delta = lora.apply(torch.zeros_like(plain.read(name)), update)
-        differing += int((source.read(name) != plain.read(name) + delta).sum())
+    for name in source.updates:
+        weight, (product,) = plain.read(name), source.recipe(name).updates
+        twice = weight + merge(torch.zeros_like(weight), product)
+        differing += int((source.read(name) != twice).sum())
     assert differing > 100
 
 
@@ -99,17 +101,27 @@ def test_fan_in_fan_out_is_peft_s_merge_into_a_conv1d(tmp_path):
 
 
 REFUSED = {
-    "use_dora": ({"use_dora": True}, "use_dora"),
-    "lora_bias": ({"lora_bias": True}, "lora_bias"),
-    "bias": ({"bias": "all"}, "bias.*trained biases"),
+    "lora_bias without biases": ({"lora_bias": True}, "lora_bias in .* names: model.layers.0"),
+    "dora without magnitudes": ({"use_dora": True}, "use_dora in .* names: model.layers.0.*and 23 more"),
     "pissa": ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights.*pissa"),
-    "target_parameters": ({"target_parameters": ["experts.gate_up_proj"]}, "target_parameters"),
-    "trainable tokens": ({"trainable_token_indices": [1, 2]}, "trainable_token_indices"),
+    "target_parameters without pairs": (
+        {"target_parameters": ["experts.gate_up_proj"]},
+        "target_parameters in .* names: experts.gate_up_proj",
+    ),
+    "trainable tokens without rows": (
+        {"trainable_token_indices": [1, 2]},
+        r"trainable_token_indices in .* names: \[1, 2\]",
+    ),
+    "a module to save that is not there": (
+        {"modules_to_save": ["model.norm"]},
+        "has nothing for 1 of what modules_to_save in .* names: model.norm",
+    ),
     "layer replication": ({"layer_replication": [[0, 2], [1, 4]]}, "layer_replication"),
     "a feature of the future": ({"use_quantum": True}, "use_quantum.*Slipway does not merge it"),
     "another peft type": ({"peft_type": "LOHA"}, "peft_type.*LOHA; expected LORA"),
-    "no rank": ({"r": None}, "r of .*None"),
+    "no rank": ({"r": None}, "r of .*null; expected a positive integer"),
     "another rank": ({"r": 8}, r"lora_A.weight: \[4, 128\].*rank 8"),
+    "alpha of zero": ({"lora_alpha": 0}, "changes nothing: 28 tensors"),
 }
 
 
@@ -117,6 +129,22 @@ REFUSED = {
 def test_what_cannot_be_merged_is_refused_by_name(tmp_path, config, message):
     base, adapter = pico_model(tmp_path / "base"), pico_adapter(tmp_path / "adapter", config=config)
     with pytest.raises(AdapterError, match=message):
+        merged(base, adapter)
+
+
+def test_an_adapter_of_zeros_is_refused_and_one_with_some_zeros_says_which(tmp_path):
+    base = pico_model(tmp_path / "base", layers=1)
+    adapter = pico_adapter(tmp_path / "adapter", layers=[0])
+    tensors = load_file(adapter / "adapter_model.safetensors")
+    zeros = {name: torch.zeros_like(t) if "lora_B" in name else t for name, t in tensors.items()}
+    some = {name: zeros[name] if "q_proj" in name else tensor for name, tensor in tensors.items()}
+    save_file(some, adapter / "adapter_model.safetensors")
+    assert (
+        "1 of them change nothing, their products are zero: model.layers.0.self_attn.q_proj"
+        in merged(base, adapter).notes()[1]
+    )
+    save_file(zeros, adapter / "adapter_model.safetensors")
+    with pytest.raises(AdapterError, match=r"changes nothing: 7 tensors.*expected a product that is not zero"):
         merged(base, adapter)
 
 
@@ -128,18 +156,18 @@ BAD_TENSORS = {
     ),
     "transposed": (f"{Q0}.lora_A.weight", torch.ones(HIDDEN, 4), r"q_proj.lora_A.weight: \[64, 4\]"),
     "a layer too many": (
-        f"base_model.model.model.layers.{LAYERS}.mlp.up_proj.lora_A.weight",
+        f"base_model.model.model.layers.{LAYERS}.mlp.up_proj.weight",
         torch.ones(4, HIDDEN),
-        "layers.4.mlp.up_proj.weight, which the base",
+        "layers.4.mlp.up_proj.weight: neither",
     ),
     "A alone": ("base_model.model.model.norm.lora_A.weight", torch.ones(4, HIDDEN), "has no lora_B"),
     "B alone": ("base_model.model.model.norm.lora_B.weight", torch.ones(HIDDEN, 4), "has no lora_A"),
     "embedding": (
         "base_model.model.model.embed_tokens.lora_embedding_A",
         torch.ones(4, 384),
-        "lora_embedding_A: neither",
+        "has no lora_embedding_B",
     ),
-    "dora magnitude": (f"{Q0}.lora_magnitude_vector", torch.ones(HIDDEN), "lora_magnitude_vector: neither"),
+    "dora magnitude": (f"{Q0}.lora_magnitude_vector", torch.ones(HIDDEN), "a magnitude; expected none: use_dora"),
     "a whole module": (
         "base_model.model.model.norm.weight",
         torch.ones(HIDDEN),
