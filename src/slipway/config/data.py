@@ -8,6 +8,11 @@ from pydantic import Field
 
 from slipway.config.base import InputFile, Section, born
 
+Column = Literal[
+    "messages", "conversations", "instruction", "input", "output", "history", "prompt", "completion", "system", "tools",
+    "id", "label", "template",
+]  # fmt: skip
+
 
 class DataConfig(Section):
     """Raw rows -> validated, deduplicated, balanced -> splits by template."""
@@ -21,7 +26,7 @@ class DataConfig(Section):
         description="What a record is: chat `messages`; ShareGPT `conversations`; Alpaca's `instruction`, `input`, "
         "`output`; pairs of `prompt` and `completion`. auto: by its columns. The kind of file is always detected.",
     )
-    columns: Annotated[dict[str, str], born({})] = Field(
+    columns: Annotated[dict[Column, str], born({})] = Field(
         default_factory=dict,
         description="Your columns under the names of the formats: `{prompt: question, completion: answer}`.",
     )

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from slipway.config.data import Column
 from slipway.data.messages import Message
 from slipway.data.rows import Row
 from slipway.data.strict_json import parse, shown
@@ -50,7 +51,7 @@ ROLES = {
 CALL_ROLES = ("function_call", "tool_call")
 
 
-def renamed(record: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
+def renamed(record: Mapping[str, Any], columns: Mapping[Column, str]) -> dict[str, Any]:
     """The record with the columns of `data.columns` (ours -> theirs) under our names."""
     if not columns:
         return dict(record)

@@ -22,6 +22,7 @@ BOUNDS: list[Bound] = [
     ("name", "x" * 101, "x" * 100),
     ("labels", [], ["On"]),
     ("format", "yaml", "sharegpt"),
+    ("columns", {"promt": "question"}, {"prompt": "question"}),
     ("invalid", "skip", "drop"),
     ("test_fraction", 0, 0.01),
     ("test_fraction", 0.5, 0.49),

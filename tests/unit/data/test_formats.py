@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from slipway.data.formats import detect, renamed, to_row, unused
+from slipway.config.data import Column
+from slipway.data.formats import COLUMNS, detect, renamed, to_row, unused
 from slipway.data.rows import problem
 
 CALL = {"name": "weather", "arguments": {"city": "Oslo"}}
@@ -106,6 +107,10 @@ def test_keys_and_roles_that_nobody_knows_are_left_for_the_check_to_name(message
     bad = problem(to_row({"messages": [USER, message]}, "chat"), None)
     assert bad is not None
     assert reason in bad
+
+
+def test_the_config_takes_the_names_of_the_columns_that_are_read() -> None:
+    assert set(get_args(Column)) == COLUMNS
 
 
 def test_columns_are_mapped_and_others_counted() -> None:
