@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from slipway.data.problems import RowProblem
@@ -53,6 +54,11 @@ class ChatTemplate:
     stops: Mapping[int, str]
     ends: Mapping[int, str]
     controls: Sequence[str] = field(default=())
+
+    @cached_property
+    def openings(self) -> frozenset[str]:
+        """First characters of all special tokens and stops: a text without any of them holds none."""
+        return frozenset(text[0] for text in (*self.controls, *self.stops.values()) if text)
 
     @classmethod
     def of(cls, tokenizer: Any, stop_ids: Sequence[int]) -> ChatTemplate:

@@ -35,6 +35,7 @@ def test_stop_tokens_are_the_tokenizers_and_the_models_others_are_known_by_name(
     assert set(gemma.stops.values()) == {"<eos>", "<end_of_turn>"} and not gemma.ends
     assert set(chat("gemma", stops=()).ends.values()) == {"<end_of_turn>"}
     assert "<|im_start|>" in chat("chatml").controls
+    assert chat("chatml").openings == {"<"} and chat("mistral-v3").openings == {"<", "["}
 
 
 def test_a_first_token_that_only_the_tokenizer_writes_is_noticed():
