@@ -110,6 +110,8 @@ def _alpaca(record: Mapping[str, Any]) -> Any:
     if record.get("input"):
         asked.append(_need_text(record, "input"))
     history = _json(record.get("history"), "history") or []
+    if not isinstance(history, list):
+        raise ValueError(f"history is {shown(history)}, expected a list of pairs")
     turns = [text for pair in history for text in (pair if isinstance(pair, list) else [pair])]
     texts = [*turns, "\n\n".join(asked), _need_text(record, "output")]
     messages = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]

@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from slipway.config.data import DataConfig
+from slipway.data.holdout import GROUP
 from slipway.data.near_duplicates import Pairs, components, near_pairs
 from slipway.data.row_table import I64, RowTable
 from slipway.data.shingles import shingles
@@ -34,7 +35,7 @@ def regroup(table: RowTable, rows: I64, config: DataConfig) -> tuple[RowTable, s
     order = np.argsort(np.array(names), kind="stable")
     first = np.full(int(groups.max()) + 1, -1)
     first[groups[order[::-1]]] = order[::-1]  # the last one written stays: the first in the order of names
-    group_names = [f"group-{names[i].removeprefix('text-')}" for i in first.tolist()]
+    group_names = [f"{GROUP}{names[i].removeprefix('text-')}" for i in first.tolist()]
     template = np.zeros(len(table), np.int32)
     template[rows] = groups
     how = "" if pairs.exact else ", found by MinHash"

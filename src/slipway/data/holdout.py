@@ -21,6 +21,7 @@ from slipway.config.data import DataConfig
 from slipway.data.row_table import I64, RowTable
 
 TRAIN, VAL, TEST = 0, 1, 2
+GROUP = "group-"  # how the name of a group made by similarity begins
 Shape = frozenset[str]
 
 
@@ -33,7 +34,7 @@ def assign(table: RowTable, rows: I64, config: DataConfig) -> NDArray[np.int8]:
         ordered = sorted(templates, key=lambda t: shuffle_key(config.seed, f"{label}:{table.templates[t]}"))
         tests = max(1, _round(config.test_fraction * len(ordered))) if len(ordered) > 1 else 0
         vals = min(_round(config.val_fraction * len(ordered)), len(ordered) - tests - 1)
-        small = _small(table, rows, ordered, config.test_fraction) if table.regrouped else ordered
+        small = _small(table, rows, ordered, config.test_fraction)
         held = _draw(small, ordered, shapes, tests + vals, config.draw)
         place[held[:tests]], place[held[tests:]] = TEST, VAL
     return place
@@ -84,10 +85,12 @@ def _shapes(table: RowTable, rows: I64) -> Mapping[int, Sequence[Shape]]:
 
 
 def _small(table: RowTable, rows: I64, templates: Sequence[int], share: float) -> Sequence[int]:
-    """The templates that have no more rows than this share of all of them together."""
+    """The templates without the groups made by similarity that have more rows than this share of all together."""
+    if not any(table.templates[t].startswith(GROUP) for t in templates):
+        return templates
     sizes = np.bincount(table.template[rows], minlength=len(table.templates))
     most = share * sizes[list(templates)].sum()
-    return [t for t in templates if sizes[t] <= most]
+    return [t for t in templates if sizes[t] <= most or not table.templates[t].startswith(GROUP)]
 
 
 def _draw(

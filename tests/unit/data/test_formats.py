@@ -85,6 +85,7 @@ def test_older_and_sharegpt_calls_are_taken_too() -> None:
         ({"messages": "not json"}, "messages is text that is no JSON"),
         ({"messages": {"role": "user"}}, "messages is missing or no list"),
         ({"messages": ["hi"]}, "messages[0] is not {role, content}"),
+        ({"instruction": "x", "output": "y", "history": 3}, "history is 3, expected a list of pairs"),
         ({"instruction": 3, "output": "x"}, "instruction is 3, expected text"),
         ({"messages": [USER, {"role": "assistant", "tool_calls": [{"name": "f", "arguments": "{"}]}]},
          "messages[1].tool_calls[0].arguments is text that is no JSON"),
