@@ -13,7 +13,16 @@ from slipway.store.artifacts import Adapter, Artifact, Checkpoint
 
 def test_kinds_differ_and_name_the_folders_of_the_store() -> None:
     kinds = {cls.kind for cls in Artifact.__subclasses__()}
-    assert kinds == {"dataset", "checkpoint", "adapter", "quantized", "engine", "evaluation", "verdict"}
+    assert kinds == {
+        "dataset",
+        "checkpoint",
+        "adapter",
+        "quantized",
+        "engine",
+        "evaluation",
+        "reference",
+        "verdict",
+    }
 
 
 def test_an_artifact_is_frozen() -> None:
