@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import EACCES
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,10 @@ def _opened(
     with merged_directory(model, merged.config(), adapter) as (directory, notes):
         files = [adapter / name for name in (WEIGHTS, PICKLED, CONFIG) if (adapter / name).is_file()]
         identity["adapter"] = "".join(sha256_file(file) for file in [*files, *sorted(directory.rglob("*.*"))])
-        for note in [*merged.notes(), *notes]:
+        notes = (*merged.notes(), *notes)
+        for note in notes:
             progress.note(note)
-        yield Model(merged, directory, identity, calibration), {"notes": ". ".join([*merged.notes(), *notes])}
+        yield Model(merged, directory, identity, calibration), {"notes": ". ".join(notes)}
 
 
 def _digest(file: Path, what: str, step: str) -> str:
@@ -82,9 +84,11 @@ def _require_free(out: Path, model: Path) -> None:
     byte of weights is read."""
     try:
         _refuse_taken(out, model)
-        nearest = next(parent for parent in (out, *out.absolute().parents) if parent.exists())
-        with tempfile.TemporaryDirectory(prefix=".slipway-", dir=nearest):
-            pass
+        if not out.exists():  # made and removed: a run that is killed in between leaves an empty directory, no more
+            out.mkdir(parents=True)
+            out.rmdir()
+        elif not os.access(out, os.W_OK | os.X_OK):
+            raise PermissionError(EACCES, os.strerror(EACCES), str(out))
     except (OSError, RuntimeError) as err:  # RuntimeError: links that lead to themselves
         reason = err.strerror if isinstance(err, OSError) else err
         expected = "a directory that can be made and written"

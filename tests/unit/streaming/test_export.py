@@ -143,7 +143,8 @@ def test_every_byte_of_the_base_is_fetched_once(tmp_path, monkeypatch, base, ada
             at = end
         assert at == source.info(name).nbytes
     factors = Counter(name for name, *_ in spans if "lora_" in name)
-    assert len(factors) == 28 and set(factors.values()) == {2}
+    # looked for NaN, whether it changes anything (the first until one does), said, merged
+    assert len(factors) == 28 and set(factors.values()) <= {3, 4}
 
 
 def test_the_summary_says_what_was_done(tmp_path, monkeypatch, base, rows):
