@@ -377,7 +377,15 @@ def test_what_a_class_keeps_in_fp32_stays_bit_for_bit_under_an_adapter_too(tmp_p
     pair = {f"base_model.model.model.layers.1.self_attn.q_proj.lora_{side}.weight": w for side, w in factors.items()}
     adapter = pico_adapter(tmp_path / "adapter", targets=(), config={"target_modules": ["q_proj"], "r": 2}, extra=pair)
     (adapter / "adapter_config.json").write_text(
-        json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 2, "target_modules": ["q_proj"], "bias": "none"})
+        json.dumps(
+            {
+                "peft_type": "LORA",
+                "r": 2,
+                "lora_alpha": 2,
+                "target_modules": ["layers.1.self_attn.q_proj"],
+                "bias": "none",
+            }
+        )
     )
     merge_directory(model, adapter, tmp_path / "merged", config(), Progress())
     out = quantized(model, tmp_path / "out", adapter=adapter, format="fp8-dynamic")
