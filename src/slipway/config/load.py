@@ -14,7 +14,8 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -173,7 +174,8 @@ def _holds_text(key: str) -> bool:
     known: Any = Config
     for part in key.split("."):
         known = _type_below(known, part)
-    kinds = {get_args(one)[0] if get_origin(one) is Annotated else one for one in get_args(known) or (known,)}
+    choices = get_args(known) if get_origin(known) in (Union, UnionType) else (known,)
+    kinds = {get_args(one)[0] if get_origin(one) is Annotated else one for one in choices}
     return str in kinds and kinds <= {str, type(None)}
 
 

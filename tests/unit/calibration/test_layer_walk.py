@@ -288,7 +288,7 @@ def test_missing_and_unfit_weights_are_refused_by_name(model_dir, tmp_path):
 def test_quantized_and_unknown_models_are_refused(model_dir, tmp_path):
     tensors = load_file(model_dir("llama") / "model.safetensors")
     with refused("quantization_config"):
-        walked(copy(model_dir("llama"), tmp_path, tensors, quantization_config={"quant_method": "fp8"}))
+        walked(copy(model_dir("llama"), tmp_path, tensors, quantization_config={"quant_method": "gptq"}))
     with refused("nonesuch"):
         walked(copy(model_dir("llama"), tmp_path, tensors, model_type="nonesuch"))
 

@@ -179,3 +179,9 @@ def test_a_pattern_and_paths_on_the_command_line_are_text():
     assert (evaluate.judge.url, evaluate.judge.model) == ("http://h:1/v1", "1.5")
     assert load_config(CONF, ["evaluate.pattern=[0-9]+"]).evaluate.pattern == "[0-9]+"
     assert load_config(CONF, ["evaluate.pattern=null"]).evaluate.pattern is None
+
+
+def test_a_list_of_texts_on_the_command_line_is_a_list():
+    config = load_config(CONF, ["quantize.exclude=[lm_head,'*down_proj*']", "evaluate.metrics=[exact, chrf]"])
+    assert config.quantize.exclude == ["lm_head", "*down_proj*"]
+    assert list(config.evaluate.metrics) == ["exact", "chrf"]
