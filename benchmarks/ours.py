@@ -60,6 +60,9 @@ class RepeatedLayers:
     def recipe(self, name: str) -> MergeRecipe:
         return self._stored.recipe(self._at[name])
 
+    def as_stored(self, name: str) -> TensorInfo | None:
+        return self._stored.as_stored(self._at[name])
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

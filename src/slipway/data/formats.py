@@ -14,12 +14,14 @@ ValueError with a reason: parts of content that are no text, arguments that are 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from slipway.config.data import Column
 from slipway.data.messages import Message
 from slipway.data.rows import Row
 from slipway.data.strict_json import parse, shown
+
+if TYPE_CHECKING:
+    from slipway.config.data import Column
 
 NEEDS = {
     "chat": ("messages",),
