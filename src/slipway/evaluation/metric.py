@@ -55,6 +55,8 @@ def aggregate(metric: Metric, items: Sequence[Item], confidence: float) -> dict[
     values, clusters = values_of(with_value, metric.name), clusters_of(with_value)
     interval = share_interval if metric.kind == "binary" else mean_interval
     low, high = interval(values, clusters, confidence)
+    if metric.unit == SHARE:  # a t interval knows no bounds
+        low, high = max(0.0, low), min(1.0, high)
     return {**entry, "value": sum(values) / len(values), "low": finite(low), "high": finite(high)}
 
 

@@ -60,3 +60,10 @@ def test_the_earlier_form_is_named(tmp_path: Path) -> None:
     for read in (read_items, read_metrics):
         with pytest.raises(DataError, match="made before metrics were declared"):
             read(old)
+
+
+def test_the_interval_of_a_share_ends_at_its_bounds() -> None:
+    metric = Metric("f1", "F1", kind="real")
+    items = [{"id": str(i), "metrics": {"f1": value}} for i, value in enumerate([1.0] * 9 + [0.9])]
+    entry = aggregate(metric, items, 0.95)
+    assert 0.9 < entry["low"] < entry["value"] < entry["high"] == 1.0
