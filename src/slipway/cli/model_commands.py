@@ -37,11 +37,12 @@ def quantize(
     """
     from slipway.cli.progress import live
     from slipway.config.load import section
+    from slipway.store.code_ahead import start_code_digest
     from slipway.system.cuda_context import start_context
 
     params = section("quantize", {"format": fmt, "method": method, "layout": layout}, settings or [])
-    if params.device != "cpu":
-        start_context()  # beside the next import, which is torch's
+    if params.device != "cpu" and start_context():  # both beside the next import, which is torch's
+        start_code_digest("streaming.export")
     from slipway.streaming.directories import quantize_directory
 
     with live("quantize") as progress:
@@ -64,11 +65,12 @@ def merge(
     """Merge an adapter into a model in bf16: one pass, bounded memory, resumable, the same bytes on every machine."""
     from slipway.cli.progress import live
     from slipway.config.load import section
+    from slipway.store.code_ahead import start_code_digest
     from slipway.system.cuda_context import start_context
 
     params = section("quantize", {}, settings or [])
-    if params.device != "cpu":
-        start_context()  # beside the next import, which is torch's
+    if params.device != "cpu" and start_context():  # both beside the next import, which is torch's
+        start_code_digest("streaming.export")
     from slipway.streaming.directories import merge_directory
 
     with live("merge") as progress:

@@ -21,7 +21,7 @@ from slipway.quantization.formats import FORMATS
 from slipway.quantization.layouts import GPT_OSS, Layout, Scheme, layout_named
 from slipway.quantization.methods import encoder
 from slipway.quantization.mixed_precision import assign_formats, table
-from slipway.store.code_version import code_digest
+from slipway.store.code_ahead import code_digest_of
 from slipway.streaming import tensor_plan
 from slipway.streaming.budget import Budget
 from slipway.streaming.compute import Compute
@@ -230,7 +230,7 @@ def _identity(params: QuantizeConfig) -> dict[str, Any]:
     """What the bytes depend on beside weights and data: this code and the parameters, but not where or how fast it
     runs."""
     return {
-        "tool": f"slipway {__version__} {code_digest('streaming.export')[:16]}",
+        "tool": f"slipway {__version__} {code_digest_of('streaming.export')[:16]}",
         **params.model_dump(mode="json", exclude=_NOT_IN_THE_BYTES),
     }
 

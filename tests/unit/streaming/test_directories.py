@@ -251,7 +251,7 @@ def test_unfinished_work_is_not_mixed_with_another_job(tmp_path, monkeypatch, ro
         patch.setattr("slipway.streaming.export.__version__", "99")
         refused("tool")
     with monkeypatch.context() as patch:
-        patch.setattr("slipway.streaming.export.code_digest", lambda _: "0" * 64)
+        patch.setattr("slipway.streaming.export.code_digest_of", lambda _: "0" * 64)
         refused("tool")
     with lines.open("a") as file:
         file.write('{"text": "one more"}\n')
