@@ -6,7 +6,8 @@ into the bundle as `serve.json`: the rendered command, the files that it reads, 
 
 In `argv`, `files` and `environment` these placeholders stand for what is known only at a start: `{bundle}` the bundle's
 directory, `{model}` the checkpoint, `{cache}` this start's own writable copy of the caches, `{host}` and `{port}` where
-the server listens. Everything else is literal, and in the bundle's key.
+the server listens, `{threads}` the CPU threads that the process may use. Everything else is literal, and in the
+bundle's key. `{bundle}/NAME` of a config file stands for the file as rendered at the start.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from slipway.pipeline.workspace import Workspace
 from slipway.store.artifacts import Checkpoint, Quantized
 
 EngineKind = Literal["llama.cpp", "vllm", "trtllm", "trtllm-engine"]
-PLACEHOLDERS = ("bundle", "model", "cache", "host", "port")
+PLACEHOLDERS = ("bundle", "model", "cache", "host", "port", "threads")
 
 
 class CacheSpec(Section):
@@ -86,6 +87,10 @@ class Driver(Protocol):
         know, and an image that is not pinned; ResourceError when it does not fit. Starts nothing.
         """
 
-    def build(self, checkpoint: Checkpoint | Quantized, plan: ServePlan, space: Workspace) -> ServePlan:
+    def build(
+        self, checkpoint: Checkpoint | Quantized, plan: ServePlan, params: EngineConfig, space: Workspace
+    ) -> ServePlan:
         """Write what the server needs beside `serve.json` into `space.out`; returns the plan as built. Raises
-        EngineError for an engine file that is missing, short, or older than the build."""
+        EngineError for an engine file that is missing, short, or older than the build.
+
+        A virtual checkpoint is written out as `space.out/model`, which is then what `{model}` stands for."""
