@@ -16,6 +16,7 @@ from slipway.config.train import MLP_PROJECTIONS, TrainConfig
 from slipway.errors import ConfigError
 from slipway.planning.parallelism import Parallelism, parallelism
 from slipway.planning.training_memory import capacity, memory_plan
+from slipway.training.nemo.recomputation import check_recomputation, recomputations
 from slipway.training.nemo.steps import steps_per_epoch, total_steps
 
 
@@ -43,7 +44,7 @@ def check_rules(model: ModelConfig, params: TrainConfig, target: TargetConfig, d
         )
     gpus = parallelism(params, target)
     _quantized(params)
-    _recomputation(params)
+    check_recomputation(params)
     _strategy(params)
     _sizes(model, gpus)
     _memory(model, params, target)
@@ -66,16 +67,6 @@ def _quantized(params: TrainConfig) -> None:
             "data parallelism only: NF4 weights are not cut across GPUs, upstream fails on them long after the start",
             "use train.method=lora, or take the parallel sizes back to 1 (each GPU holds an NF4 copy, or FSDP2 its "
             "share)",
-        )
-
-
-def _recomputation(params: TrainConfig) -> None:
-    if params.method == "lora" and params.activation_checkpointing == "selective":
-        raise ConfigError(
-            "train.activation_checkpointing",
-            "selective with method=lora",
-            'full or none: NeMo\'s LoRA stops at the first step ("Tensor cached during ... has been mutated")',
-            "set train.activation_checkpointing=full, or train.method=qlora",
         )
 
 
@@ -287,8 +278,7 @@ def _changes(params: TrainConfig) -> Iterator[dict[str, Any]]:
         "micro_batch": 1,
         "loss": params.loss if params.loss != "masked" else "chunked",
     }
-    ways = ("full",) if params.method == "lora" else ("selective", "full")  # see `_recomputation`
-    yield from ({"activation_checkpointing": how} for how in ways)
+    yield from ({"activation_checkpointing": how} for how in recomputations(params.method)[1:])
     yield {"activation_checkpointing": "full", "micro_batch": 1}
     yield least
     if params.strategy == "ddp":

@@ -12,7 +12,7 @@ does
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from slipway.training.tuning.cost_model import MemoryModel, SpeedModel
@@ -26,7 +26,6 @@ STEPS = 3  # timed, after one that is not
 STEP_BASELINES = 4
 LENGTHS = (512, 1024, 2048, 4096, 8192, 16384)
 MICRO_BATCHES = (1, 2, 4, 8)
-CHECKPOINTING = ("none", "selective", "full")
 OnResult = Callable[[Result], None]
 
 
@@ -63,15 +62,17 @@ class SearchResult:
         return self.best.tokens_per_s / self.baseline.tokens_per_s
 
 
-def search_space(baseline: Setting, machine: Machine, limit: float, least: int, most: int) -> SearchSpace:
+def search_space(
+    baseline: Setting, machine: Machine, limit: float, least: int, most: int, recomputation: Sequence[str]
+) -> SearchSpace:
     """Every setting that `machine` can run with packs of `least` (the longest document) to `most` (the model's context)
-    tokens, the baseline first; `limit` bytes a GPU."""
+    tokens and a recomputation that the recipe's method allows, the baseline first; `limit` bytes a GPU."""
     lengths = sorted({n for n in (*LENGTHS, baseline.pack_length) if least <= n <= most})
     settings = [
         Setting(n, m, mode, attention, loss)
         for n in lengths
         for m in MICRO_BATCHES
-        for mode in CHECKPOINTING
+        for mode in recomputation
         for attention in machine.attentions
         for loss in machine.losses
     ]

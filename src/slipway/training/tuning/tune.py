@@ -27,6 +27,7 @@ from slipway.runners.choose import runner_for
 from slipway.runners.local import LocalRunner
 from slipway.training.nemo.params import nemo_train_params
 from slipway.training.nemo.recipe import LOSSES, RecipePaths, render
+from slipway.training.nemo.recomputation import check_recomputation, recomputations
 from slipway.training.nemo.schema import check_recipe
 from slipway.training.tuning.cost_model import MemoryModel, SpeedModel, filled_share
 from slipway.training.tuning.prober import WORK_IN_CONTAINER, ProcessProber, probe_job
@@ -62,6 +63,7 @@ def tune(request: TuneRequest, on_result: Callable[[Result], None]) -> SearchRes
     """Search on the machine that the request names; `on_result` is called with each probe's result. Raises ConfigError
     for what cannot be probed on one GPU, StageError when the model does not load or the recipe as it stands does not
     run."""
+    check_recomputation(request.config.train)
     deadline, limit = time.monotonic() + request.budget_s, _limit(request.config)
     _write_rows(request)
     with _prober(request, limit, deadline) as prober:
@@ -100,7 +102,7 @@ def search_settings(
         lambda n: filled_share(lengths, n),
     )
     memory = MemoryModel(machine.resident, lambda s: activation_bytes(model, params, config.target, s))
-    settings = search_space(baseline, machine, limit, max(lengths), most)
+    settings = search_space(baseline, machine, limit, max(lengths), most, recomputations(params.method))
     return Search(prober, machine, settings, speed, memory, deadline=deadline, on_result=on_result).run(baseline)
 
 

@@ -10,6 +10,7 @@ from slipway.training.tuning.search import STEPS, Search, SearchResult, search_s
 from slipway.training.tuning.setting import Result, Setting
 from tests.support.simulated_h100 import GIB, UNTUNED, SimulatedH100, documents
 
+RECOMPUTATION = ("none", "selective", "full")
 MEASURED = {  # tokens a second and GiB, by hand on an H100
     UNTUNED: (3244, 6.1),
     Setting(2048, 4, "selective"): (6271, 13.1),
@@ -30,7 +31,7 @@ def search(
     lengths = documents()
     speed = SpeedModel(2 * 8.0e9, 4 * 4096 * 32, lambda n: filled_share(lengths, n))
     memory = MemoryModel(loaded.resident, activations)
-    settings = search_space(UNTUNED, loaded, machine.limit, max(lengths), most)
+    settings = search_space(UNTUNED, loaded, machine.limit, max(lengths), most, RECOMPUTATION)
     return Search(
         machine,
         loaded,
@@ -45,7 +46,7 @@ def search(
 
 def best_of_all(machine: SimulatedH100, most: int = 16384) -> float:
     """By trying everything."""
-    settings = search_space(UNTUNED, machine.start(), machine.limit, max(documents()), most)
+    settings = search_space(UNTUNED, machine.start(), machine.limit, max(documents()), most, RECOMPUTATION)
     return max(machine.speed(s) for s in settings.settings if machine.memory(s) <= machine.limit)
 
 

@@ -45,6 +45,7 @@ def searched() -> SearchResult:
         (["layers.train=train/nemo-qlora", "layers.target=targets/local"], "a target with a GPU"),
         (["layers.train=train/qlora-cpu"], "backend cpu"),
         (["layers.train=train/nemo-lora", "train.tensor_parallel=2"], "a replica over 2 GPUs"),
+        (["layers.train=train/nemo-lora", "train.activation_checkpointing=selective"], "selective with method=lora"),
     ],
 )
 def test_what_one_gpu_cannot_show_is_refused_before_anything_starts(
@@ -61,6 +62,14 @@ def test_a_search_ends_with_a_setting_that_beats_the_baseline_and_fits() -> None
     assert outcome.baseline.setting == setting_of(load_config(ROOT / "conf", QLORA).train)
     assert outcome.gain > 1.5 and outcome.best.reserved <= 74e9
     assert max(r.setting.pack_length for r in outcome.results) <= 8192
+
+
+def test_lora_is_never_probed_with_the_recomputation_that_its_rules_refuse() -> None:
+    row = ["layers.train=train/nemo-lora", "layers.target=targets/dgx-h100", "layers.model=models/llama-3.3-70b"]
+    config, machine = load_config(ROOT / "conf", row), SimulatedH100(74e9)
+    outcome = search_settings(machine, config, documents(), 74e9, math.inf, lambda _: None, 8192)
+    assert {r.setting.checkpointing for r in outcome.results} == {"none", "full"}
+    assert "selective" in {r.setting.checkpointing for r in searched().results}
 
 
 def test_the_tuned_row_keeps_the_tokens_of_a_step_and_loads_as_it_was_meant() -> None:
