@@ -8,7 +8,6 @@ are what the adapter was trained with.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Any
 from slipway.errors import AdapterError, CheckpointError, StateError
 from slipway.system.files import write_atomic
 from slipway.system.json_files import read_json
+from slipway.system.temporary import temporary_folder
 from slipway.weights.checkpoint_files import weights_file
 from slipway.weights.model_config import in_bf16, read_config
 
@@ -113,8 +113,8 @@ def copy_small_files(
 @contextmanager
 def merged_directory(source: Path, config: Mapping[str, Any], adapter: Path) -> Iterator[tuple[Path, tuple[str, ...]]]:
     """A temporary model directory without weights: the small files of a merge, and notes for a person."""
-    with tempfile.TemporaryDirectory(prefix="slipway-") as folder:
-        yield Path(folder), copy_small_files(source, Path(folder), config=config, adapter=adapter)
+    with temporary_folder("slipway-merge") as folder:
+        yield folder, copy_small_files(source, folder, config=config, adapter=adapter)
 
 
 def _of_model(directory: Path) -> SmallFiles:
