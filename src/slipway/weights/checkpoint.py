@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
+
+import torch
 
 from slipway.errors import CheckpointError
 from slipway.store.artifacts import Adapter, Artifact, Checkpoint
@@ -19,7 +22,8 @@ from slipway.weights.merged import MergedSource
 from slipway.weights.model_config import read_config
 from slipway.weights.model_files import copy_small_files
 from slipway.weights.shard_writer import write_shards
-from slipway.weights.shards import WeightSource
+from slipway.weights.shards import TensorInfo, WeightSource
+from slipway.weights.weight_roles import weight_roles
 
 VIRTUAL = "virtual.json"
 
@@ -66,7 +70,31 @@ def write_virtual(out: Path, base: Checkpoint, adapter: Adapter) -> None:
     write_atomic(out / VIRTUAL, json.dumps(refs, indent=1) + "\n")
 
 
+class _WithFp32:
+    """A source whose tensors in `fp32` are read as they are stored, not in bf16."""
+
+    def __init__(self, source: WeightSource, fp32: Collection[str]) -> None:
+        self._source, self._fp32 = source, fp32
+        self.metadata, self.names = source.metadata, source.names
+
+    def info(self, name: str) -> TensorInfo:
+        """dtype and shape of a tensor as it is written."""
+        stored = self._source.as_stored(name) if name in self._fp32 else None
+        return stored or self._source.info(name)
+
+    def read(self, name: str) -> torch.Tensor:
+        """The tensor as it is written. Raises CheckpointError when it is not finite."""
+        recipe = self._source.recipe(name)
+        return recipe.stored.read(recipe.name) if name in self._fp32 else self._source.read(name)
+
+
 def materialize(artifact: Artifact, out: Path, progress: Progress, max_bytes: float = 4e9) -> None:
-    """Write any checkpoint as a plain HF model directory: shards, config and tokenizer."""
-    write_shards(open_checkpoint(artifact), out, max_bytes, progress)
+    """Write any checkpoint as a plain HF model directory: shards, config and tokenizer.
+
+    Of a virtual one, what its base keeps in fp32 (norms, biases, routers) stays so bit for bit, unless the adapter
+    changes it: a GGUF file holds norms and biases in fp32, as every runtime computes them. Raises CheckpointError.
+    """
+    source = open_checkpoint(artifact)
+    fp32 = weight_roles(read_config(artifact.path), source).fp32 if is_virtual(artifact) else frozenset()
+    write_shards(_WithFp32(source, fp32), out, max_bytes, progress)
     copy_small_files(artifact.path, out)

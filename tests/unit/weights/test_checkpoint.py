@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from slipway.errors import CheckpointError, StateError
@@ -16,7 +16,7 @@ from slipway.weights.checkpoint import VIRTUAL, is_virtual, materialize, open_ch
 from slipway.weights.checkpoint_files import INDEX
 from slipway.weights.lora import LoraAdapter
 from slipway.weights.merged import MergedSource
-from slipway.weights.shards import Shards
+from slipway.weights.shards import Shards, natural
 from tests.support.pico import pico_adapter, pico_model
 
 
@@ -121,6 +121,24 @@ def test_a_virtual_checkpoint_is_written_out_as_a_plain_model(tmp_path, virtual)
     assert same(tensors(Shards.open(out)), tensors(open_checkpoint(virtual)))
     state = AutoModelForCausalLM.from_pretrained(out, dtype=torch.bfloat16).state_dict()
     assert all(torch.equal(state[name], tensor) for name, tensor in tensors(Shards.open(out)).items())
+
+
+def test_what_the_base_keeps_in_fp32_stays_so_bit_for_bit_unless_the_adapter_changes_it(tmp_path, store, adapter):
+    directory = pico_model(store / "checkpoint" / "fp32", layers=1)
+    weights = load_file(directory / "model.safetensors")
+    norms = [name for name in weights if weights[name].dim() == 1]
+    weights |= {name: torch.rand(64) for name in norms}  # values that bf16 does not hold
+    changed = "model.layers.0.mlp.up_proj.weight"
+    weights[changed] = weights[changed].float()
+    save_file(weights, directory / "model.safetensors", {"format": "pt"})
+    virtual = joined(store, sealed(Checkpoint, directory), adapter, "virtual-fp32")
+    (out := tmp_path / "out").mkdir()
+    materialize(virtual, out, Progress())
+    written = tensors(Shards.open(out))
+    assert [name for name in written if written[name].dtype == torch.float32] == sorted(norms, key=natural)
+    assert all(torch.equal(written[name], weights[name]) for name in norms)
+    merged = tensors(open_checkpoint(virtual))
+    assert all(torch.equal(written[name], merged[name]) for name in merged if name not in norms)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "\x00\x01"])
