@@ -70,6 +70,9 @@ class QuantizeConfig(Section):
     )
     memory_budget_gb: float = Field(4.0, gt=0, description="Weights in flight on the device that computes, GB.")
     workers: int | None = Field(
-        None, ge=1, description="Threads that read, compute and write; null: the cores, at most 16, on a GPU at most 4."
+        None,
+        ge=1,
+        description="Threads that read, compute and write; null: the cores, at most 16, on a GPU at most 8, above 40 GB "
+        "of weights at most 4.",
     )
     max_shard_gb: float = Field(4.0, gt=0, description="Largest shard written, GB.")

@@ -14,17 +14,19 @@ from slipway.system.progress import Progress
 
 
 @pytest.mark.parametrize(
-    "device, cores, wanted",
-    [("cuda", 64, 4), ("cuda", 2, 2), ("cpu", 64, 16), ("cpu", 3, 3)],
+    "device, gigabytes, cores, wanted",
+    [("cuda", 16, 64, 8), ("cuda", 141, 64, 4), ("cuda", 16, 2, 2), ("cpu", 16, 64, 16), ("cpu", 141, 3, 3)],
 )
-def test_workers_are_four_on_a_gpu_and_a_core_each_on_a_cpu(monkeypatch, device, cores, wanted):
+def test_workers_are_eight_on_a_gpu_four_for_a_large_model_and_a_core_each_on_a_cpu(
+    monkeypatch, device, gigabytes, cores, wanted
+):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
-    assert workers(QuantizeConfig(), torch.device(device)) == wanted
+    assert workers(QuantizeConfig(), torch.device(device), gigabytes * 10**9) == wanted
 
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
 def test_a_number_of_workers_that_was_given_is_used(device):
-    assert workers(QuantizeConfig(workers=9), torch.device(device)) == 9
+    assert workers(QuantizeConfig(workers=9), torch.device(device), 10**9) == 9
 
 
 def test_work_is_on_the_device_that_params_name():
