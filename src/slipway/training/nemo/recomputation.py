@@ -3,6 +3,8 @@
 `selective` keeps the results of attention and matmuls and recomputes the rest. NeMo's LoRA overwrites one of those in
 place, and PyTorch stops at the first step; seen with three models on a GPU, nemo-automodel 0.7.0. With NF4 weights and
 with full fine-tuning it runs.
+
+Short because the rules, their advice and the throughput search share this one fact.
 """
 
 from __future__ import annotations
