@@ -61,3 +61,11 @@ def test_an_unknown_key_of_a_runner_is_refused_with_that_runners_near_one():
     assert "partitions: unknown" in message
     assert message.endswith("did you mean partition?"), message
     assert "container" in message and "gpus" not in message, "the keys of slurm, not of docker"
+
+
+def test_two_sparks_are_one_target_that_usable_memory_is_known_of():
+    pair, spark = (load_config(overrides=[f"layers.target=targets/{name}"]).target for name in ("spark-pair", "spark"))
+    assert (pair.nodes, pair.gpus, pair.runner.kind) == (2, 1, "slurm")
+    for row in (pair, spark):
+        usable = (row.gpu_memory_gb - row.reserve_gb) * 1e9
+        assert usable <= 101 * 2**30, "the least of 101 to 106 GiB that kits were seen to give"

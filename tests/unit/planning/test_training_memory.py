@@ -98,7 +98,7 @@ def test_losses_that_write_no_logits_save_them():
 
 
 def test_loading_counts_twice_where_cpu_and_gpu_share_memory():
-    spark = TargetConfig(gpus=1, gpu_memory_gb=128, reserve_gb=16, unified_memory=True)
+    spark = TargetConfig(gpus=1, gpu_memory_gb=128, reserve_gb=20, unified_memory=True)
     plan = memory_plan(MIXTURE, nemo(method="lora", targets=["q_proj"]), spark)
     assert plan.peak == plan.loading > capacity(spark), "a 30B in bf16 has wedged such a machine"
     assert memory_plan(LLAMA_70B, nemo(method="qlora"), spark).peak < capacity(spark)
