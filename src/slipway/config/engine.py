@@ -1,25 +1,87 @@
-"""Section `engine`: what serves. Short because a section is one file."""
+"""Section `engine`: what serves, and within which limits. What every key becomes for each engine: docs/engines.md."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from slipway.config.base import Section
+from slipway.config.base import Section, born
+
+FlagValue = bool | int | float | str | list[str | int | float] | dict[str, Any]
+VariableName = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
 class EngineConfig(Section):
     """Checkpoint -> runtime bundle."""
 
-    kind: Literal["llama.cpp"] = Field("llama.cpp", description="Engine; `llama.cpp` is embedded and runs on a CPU.")
+    kind: Literal["llama.cpp", "vllm", "trtllm", "trtllm-engine"] = Field(
+        "llama.cpp",
+        description="Engine; `llama.cpp` is embedded and runs on a CPU, `trtllm-engine` builds engine files with "
+        "TensorRT-LLM 1.2.",
+    )
     package: str = Field("llama-cpp-python", description="PyPI source package that vendors llama.cpp.")
     version: str = Field("0.3.36", description="Version of that package.")
     sha256: str = Field(
         "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e",
         description="sha256 of the package's source archive, hex.",
     )
-    build_jobs: int = Field(2, ge=1, description="Compiler processes at a time.")
+    build_jobs: int = Field(2, ge=1, description="Compiler processes at a time; of GPU engines too (MAX_JOBS).")
     context: int = Field(1024, ge=128, description="Context per slot, tokens.")
     slots: int = Field(8, ge=1, description="Requests decoded together.")
     threads: int | None = Field(None, ge=1, description="CPU threads; null: all cores.")
+    image: Annotated[str | None, born(None)] = Field(
+        None, description="Row of conf/images.yaml that holds the engine; null: `python` has it."
+    )
+    python: Annotated[str | None, born(None)] = Field(
+        None, min_length=1, description="Python interpreter, on the machine that serves, that has vLLM installed."
+    )
+    contract: Annotated[str | None, born(None)] = Field(
+        None, min_length=1, description="Version of the engine in `python`; null: the newest whose options are known."
+    )
+    batched_tokens: Annotated[int | None, born(None)] = Field(
+        None, ge=1, description="Tokens of one scheduler step; null: the context, within 2,048 to 8,192."
+    )
+    kv_gb: Annotated[float | None, born(None)] = Field(
+        None, gt=0, description="KV cache of one GPU, GB; null: `slots` requests of `context` tokens."
+    )
+    kv_dtype: Annotated[Literal["auto", "bf16", "fp8"], born("auto")] = Field(
+        "auto", description="Numbers of the KV cache; auto: FP8 where the checkpoint has its scales, else bf16."
+    )
+    graph_sizes: Annotated[list[Annotated[int, Field(ge=1)]] | None, born(None)] = Field(
+        None, description="Batch sizes with a CUDA graph; null: powers of two up to `slots`; []: none, slow."
+    )
+    tensor_parallel: Annotated[int | None, born(None)] = Field(
+        None, ge=1, description="GPUs that share every layer; null: the fewest that the model fits."
+    )
+    pipeline_parallel: Annotated[int, born(1)] = Field(
+        1, ge=1, description="Groups of such GPUs, each with its part of the layers."
+    )
+    autotune: Annotated[bool, born(True)] = Field(
+        True, description="Whether TensorRT-LLM measures kernels at a start; off: slower answers, the same every start."
+    )
+    drain_s: Annotated[int, born(30)] = Field(
+        30, ge=0, description="Seconds that running answers have to end after SIGTERM (vLLM)."
+    )
+    start_s: Annotated[float | None, born(None)] = Field(
+        None, gt=0, description="Longest cold start, seconds; null: the engine's, up to an hour."
+    )
+    flags: Annotated[dict[str, FlagValue], born({})] = Field(
+        default_factory=dict, description="More options of the server's command line, checked against its contract."
+    )
+    options: Annotated[dict[str, Any], born({})] = Field(
+        default_factory=dict, description="More keys of TensorRT-LLM's YAML, checked against its contract."
+    )
+    environment: Annotated[dict[VariableName, str], born({})] = Field(
+        default_factory=dict, description="More environment variables of the server."
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if self.image and self.python:
+            raise ValueError(f"engine.image={self.image} and engine.python={self.python}: give one of them")
+        if self.python and self.kind != "vllm":
+            raise ValueError(f"engine.python={self.python}: only vllm runs so, not {self.kind}; leave it out")
+        if self.image and self.kind == "llama.cpp":
+            raise ValueError(f"engine.image={self.image}: llama.cpp is built on this machine; leave it out")
+        return self

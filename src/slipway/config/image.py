@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from slipway.config.base import Section
+from slipway.config.base import Section, born
 
 
 class ImageConfig(Section):
@@ -17,4 +17,11 @@ class ImageConfig(Section):
     digests: dict[Literal["amd64", "arm64"], str] = Field(
         default_factory=dict,
         description="Architecture -> `sha256:...` of that image's manifest; `slipway pin` reads them.",
+    )
+    contract: Annotated[str | None, born(None)] = Field(
+        None, min_length=1, description="Version of the engine in it, whose options commands are checked against."
+    )
+    entrypoint: Annotated[list[str], born([])] = Field(
+        default_factory=list,
+        description="Program that its own entrypoint starts with the given arguments; []: it runs a whole command.",
     )

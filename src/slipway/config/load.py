@@ -59,6 +59,7 @@ class Config(Section):
     gate: GateConfig = Field(default_factory=GateConfig, description="Promotion gate.")
     deploy: DeployConfig = Field(default_factory=DeployConfig, description="Promotion target.")
     target: TargetConfig = Field(default_factory=TargetConfig, description="The machine that trains.")
+    serving: TargetConfig = Field(default_factory=TargetConfig, description="The machine that serves.")
     images: dict[str, ImageConfig] = Field(default_factory=dict, description="Container images.")
     store: StoreConfig = Field(default_factory=StoreConfig, description="Storage.")
     tracking: TrackingConfig = Field(default_factory=TrackingConfig, description="Tracking.")

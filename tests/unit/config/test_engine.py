@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from slipway.config.engine import EngineConfig
 from tests.support.sections import Bound, assert_bound, assert_every_bound_is_listed, assert_near_key
@@ -19,12 +20,23 @@ def test_threads_of_null_stand_for_all_cores():
 
 
 BOUNDS: list[Bound] = [
-    ("kind", "vllm", "llama.cpp"),
+    ("kind", "sglang", "vllm"),
     ("build_jobs", 0, 1),
     ("context", 127, 128),
     ("slots", 0, 1),
     ("threads", 0, 1),
     ("threads", 1.5, None),
+    ("python", "", None),
+    ("contract", "", "0.26.0"),
+    ("batched_tokens", 0, 1),
+    ("kv_gb", 0, 0.5),
+    ("kv_dtype", "fp4", "fp8"),
+    ("graph_sizes", [0], []),
+    ("tensor_parallel", 0, 1),
+    ("pipeline_parallel", 0, 1),
+    ("drain_s", -1, 0),
+    ("start_s", 0, 0.5),
+    ("environment", {"A-B": "1"}, {"A_B": "1"}),
 ]
 
 
@@ -35,6 +47,26 @@ def test_a_bound_is_refused_outside_by_its_key_and_holds_inside(bound):
 
 def test_every_bound_of_the_section_is_tried():
     assert_every_bound_is_listed(EngineConfig, BOUNDS)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"kind": "vllm", "image": "vllm", "python": "p"}, "give one of them"),
+        ({"kind": "trtllm", "python": "p"}, "only vllm runs so"),
+        ({"kind": "llama.cpp", "image": "vllm"}, "built on this machine"),
+    ],
+)
+def test_an_engine_comes_from_one_place(keys, message):
+    with pytest.raises(ValidationError, match=message):
+        EngineConfig(**keys)
+
+
+def test_keys_of_gpu_engines_left_alone_change_no_key_of_what_was_made_before():
+    assert set(EngineConfig().key_document()) == {
+        "kind", "package", "version", "sha256", "build_jobs", "context", "slots", "threads"
+    }  # fmt: skip
+    assert EngineConfig(kind="vllm", image="vllm").key_document()["image"] == "vllm"
 
 
 @pytest.mark.parametrize(

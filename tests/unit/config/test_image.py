@@ -22,11 +22,16 @@ def test_a_digest_is_of_a_known_architecture():
         ImageConfig(repository="r")
 
 
+def test_a_row_without_an_engine_is_keyed_as_before():
+    assert set(ImageConfig(repository="r", tag="1").key_document()) == {"repository", "tag", "digests"}
+
+
 def test_an_unknown_key_of_a_row_is_refused_with_the_near_one():
     row = {"repository": "r", "tag": "1", "digest": {}}
     message = refusal("images", "nemo", row)
     assert message.startswith("config key images.nemo.digest: unknown"), message
-    assert message.endswith("expected one of digests, repository, tag. Next: did you mean digests?"), message
+    names = "contract, digests, entrypoint, repository, tag"
+    assert message.endswith(f"expected one of {names}. Next: did you mean digests?"), message
 
 
 def test_an_architecture_of_another_name_is_refused_by_its_row():
