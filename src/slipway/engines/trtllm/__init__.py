@@ -1,0 +1,1 @@
+"""TensorRT-LLM with its PyTorch backend: `trtllm-serve` on a checkpoint."""
