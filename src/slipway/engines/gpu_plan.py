@@ -1,0 +1,103 @@
+"""What the plans of all GPU engines have in common: image, environment, caches, and the options of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from slipway.config.engine import EngineConfig
+from slipway.config.image import ImageConfig
+from slipway.config.target import TargetConfig
+from slipway.engines.contract import Contract
+from slipway.engines.driver import CacheSpec, ServePlan
+from slipway.errors import ConfigError
+from slipway.pipeline.workspace import Workspace
+from slipway.store.artifacts import Checkpoint, Quantized
+
+# No model is looked up and nothing is reported over a network that the machine may lack.
+OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "DO_NOT_TRACK": "1"}
+# What every engine's kernels write while it starts. `flashinfer` and `torch_extensions` are judged by mtimes: copies
+# must keep them.
+CACHES = (
+    CacheSpec(name="triton", path="triton", variable="TRITON_CACHE_DIR"),
+    CacheSpec(name="inductor", path="inductor", variable="TORCHINDUCTOR_CACHE_DIR"),
+    CacheSpec(name="torch_extensions", path="torch_extensions", variable="TORCH_EXTENSIONS_DIR"),
+    CacheSpec(name="flashinfer", path="flashinfer", variable="FLASHINFER_WORKSPACE_BASE"),
+    CacheSpec(name="cuda", path="cuda", variable="CUDA_CACHE_PATH"),
+    CacheSpec(name="xdg", path="xdg", variable="XDG_CACHE_HOME"),
+)
+_CUDA_CACHE_BYTES = str(4 << 30)  # the driver's default of 1 GB drops what it compiled from PTX
+PLACES = ("{bundle}", "{model}", "{cache}", "{host}", "{port}")
+
+
+def environment(caches: tuple[CacheSpec, ...], params: EngineConfig, own: Mapping[str, str]) -> dict[str, str]:
+    """All variables of a server: offline, few compilers at a time, every cache below `{cache}`; the config's win.
+
+    Raises ConfigError for a variable of the config that leads a cache elsewhere: the bundle would not hold it.
+    """
+    led = {cache.variable: f"{{cache}}/{cache.path}" for cache in caches}
+    if taken := sorted(led.keys() & params.environment.keys()):
+        raise ConfigError(
+            f"engine.environment.{taken[0]}",
+            params.environment[taken[0]],
+            f"{led[taken[0]]}, which the bundle keeps",
+            "leave it out",
+        )
+    jobs = {"MAX_JOBS": str(params.build_jobs), "CUDA_CACHE_MAXSIZE": _CUDA_CACHE_BYTES}
+    return dict(sorted({**OFFLINE, **jobs, **own, **led, **params.environment}.items()))
+
+
+def image_reference(image: ImageConfig, arch: str) -> str:
+    """`repository@sha256:...` where the image is pinned for `arch`, else `repository:tag`."""
+    digest = next((d for a, d in image.digests.items() if a == arch), None)
+    return f"{image.repository}@{digest}" if digest else f"{image.repository}:{image.tag}"
+
+
+def require_pinned(plan: ServePlan, image: ImageConfig | None, target: TargetConfig) -> ServePlan:
+    """The plan, when its image is pinned by digest for the target. Raises ConfigError when it is not."""
+    from slipway.containers.images import pinned
+
+    if image is not None:
+        pinned(image, target.arch)
+    return plan
+
+
+def program(whole: list[str], image: ImageConfig | None) -> list[str]:
+    """A command as the image takes it: without the program that its entrypoint starts. Raises ConfigError when that is
+    another program."""
+    if image is None or not image.entrypoint:
+        return whole
+    if whole[: len(image.entrypoint)] != image.entrypoint:
+        raise ConfigError(
+            f"entrypoint of image {image.repository}",
+            " ".join(image.entrypoint),
+            f"[] or the beginning of `{' '.join(whole[:3])}`",
+            "mend its row of conf/images.yaml",
+        )
+    return whole[len(image.entrypoint) :]
+
+
+def write_model(checkpoint: Checkpoint | Quantized, space: Workspace) -> None:
+    """Write a virtual checkpoint out as `space.out/model`; any other is loaded where it lies."""
+    from slipway.weights.checkpoint import is_virtual, materialize
+
+    if is_virtual(checkpoint):
+        out = space.out / "model"
+        out.mkdir()
+        materialize(checkpoint, out, space.progress)
+
+
+def own_flags(params: EngineConfig, contract: Contract, decided: Mapping[str, str]) -> dict[str, Any]:
+    """`engine.flags` by their names in the contract. Raises ConfigError for an unknown one, and for one that a key of
+    the config decides (`decided`: option -> key): the plan would say another thing than the server does."""
+    flags: dict[str, Any] = {}
+    for name, value in params.flags.items():
+        canonical = contract.canonical(name)
+        if canonical in decided:
+            key = decided[canonical]
+            step = f"set {key} instead" if key else "leave it out: it is decided at each start"
+            raise ConfigError(f"engine.flags.{name}", value, "an option that no key of the config decides", step)
+        if any(place in str(value) for place in PLACES):
+            raise ConfigError(f"engine.flags.{name}", value, f"a value without {', '.join(PLACES)}", "write it out")
+        flags[canonical] = value
+    return flags

@@ -1,0 +1,167 @@
+"""What a driver must know of a model directory, from `config.json`, the files beside it and the shards' sizes.
+
+Formats have the names of `conf/formats/`; in a mixture there are several. Formats of other makers have the name that
+their `quant_method` or `quant_algo` gives, so that a driver can refuse them by name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from slipway.errors import CheckpointError
+from slipway.planning.serving_memory import kv_values
+
+# `quant_algo` of ModelOpt's export -> format; `quantization/modelopt_layout.py` writes them
+MODELOPT = {"NVFP4": "nvfp4", "W4A16_NVFP4": "nvfp4a16", "FP8": "fp8", "FP8_PER_CHANNEL_PER_TOKEN": "fp8-dynamic"}
+_PLAIN = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+_NEXT = "check the model directory"
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """A model as an engine sees it. `weight_bytes`: of all shards; `longest`: positions that it was made for."""
+
+    architecture: str
+    formats: tuple[str, ...]
+    layout: str  # plain, modelopt, compressed-tensors, gpt-oss, or another maker's quant_method
+    weight_bytes: int
+    heads: int
+    kv_heads: int
+    layers: int
+    hidden: int
+    inner: int
+    vocabulary: int
+    kv_values: int  # of one token, over all layers
+    longest: int | None
+    experts: int
+    kv_scales: bool
+    chat_template: bool
+
+    @property
+    def format(self) -> str:
+        """One word for the formats: `nvfp4`, or `fp8+nvfp4` in a mixture."""
+        return "+".join(self.formats)
+
+
+def read_model(directory: Path) -> ModelFacts:
+    """Raises CheckpointError for a directory without config.json or shards, and for a config that is none."""
+    config = _document(directory / "config.json")
+    text = {**config, **_mapping(config.get("text_config"))}
+    quantization = _quantization(directory, config, text)
+    layout = _layout(quantization)
+    heads, hidden = _whole(text, "num_attention_heads", "n_head"), _whole(text, "hidden_size", "n_embd")
+    return ModelFacts(
+        architecture=str((config.get("architectures") or ["unnamed"])[0])[:100],
+        formats=_formats(quantization, layout, text),
+        layout=layout,
+        weight_bytes=_weight_bytes(directory),
+        heads=heads,
+        kv_heads=_whole(text, "num_key_value_heads", default=heads),
+        layers=_whole(text, "num_hidden_layers", "n_layer"),
+        hidden=hidden,
+        inner=_whole(text, "intermediate_size", "n_inner", default=4 * hidden),
+        vocabulary=_whole(text, "vocab_size"),
+        kv_values=kv_values(text),
+        longest=_longest(text),
+        experts=_whole(text, "num_experts", "num_local_experts", "n_routed_experts", default=0),
+        kv_scales=bool(quantization.get("kv_cache_scheme") or quantization.get("kv_cache_quant_algo")),
+        chat_template=_has_template(directory),
+    )
+
+
+def _quantization(directory: Path, config: Mapping[str, Any], text: Mapping[str, Any]) -> dict[str, Any]:
+    """The quantization section of config.json, with what `hf_quant_config.json` of ModelOpt adds."""
+    section = _mapping(config.get("quantization_config") or text.get("quantization_config"))
+    file = directory / "hf_quant_config.json"
+    if not file.is_file():
+        return section
+    return {"quant_method": "modelopt", **_mapping(_document(file).get("quantization")), **section}
+
+
+def _layout(quantization: Mapping[str, Any]) -> str:
+    method = str(quantization.get("quant_method", "plain"))[:80]
+    return {"mxfp4": "gpt-oss", "modelopt_fp4": "modelopt"}.get(method, method)
+
+
+def _formats(quantization: Mapping[str, Any], layout: str, text: Mapping[str, Any]) -> tuple[str, ...]:
+    if layout == "plain":
+        dtype = str(text.get("dtype") or text.get("torch_dtype") or "bfloat16")
+        return (_PLAIN.get(dtype, dtype[:80]),)
+    if layout == "gpt-oss":
+        return ("mxfp4",)
+    if layout == "modelopt":
+        layers = _mapping(quantization.get("quantized_layers")).values()
+        names = {str(_mapping(layer).get("quant_algo")) for layer in layers} or {str(quantization.get("quant_algo"))}
+        return tuple(sorted(MODELOPT.get(name, name[:80]) for name in names))
+    if layout == "compressed-tensors":
+        groups = _mapping(quantization.get("config_groups")).values()
+        return tuple(sorted({_of_group(_mapping(group)) for group in groups})) or ("unnamed",)
+    return (f"{layout}-block" if quantization.get("weight_block_size") else layout,)
+
+
+def _of_group(group: Mapping[str, Any]) -> str:
+    """The format of a group of compressed-tensors."""
+    weights, inputs = _mapping(group.get("weights")), _mapping(group.get("input_activations"))
+    numbers = (weights.get("type"), weights.get("num_bits"), weights.get("group_size"), weights.get("strategy"))
+    if numbers[:3] == ("float", 4, 16):
+        return "nvfp4" if inputs else "nvfp4a16"
+    if numbers[:3] == ("float", 4, 32):
+        return "mxfp4" if not inputs else "mxfp4 with quantized activations"
+    if numbers[:2] == ("float", 8) and inputs and numbers[3] in ("tensor", "channel"):
+        return "fp8-dynamic" if inputs.get("dynamic") else "fp8"
+    return f"{numbers[0]}{numbers[1]} per {numbers[3]}"[:80]
+
+
+def _longest(text: Mapping[str, Any]) -> int | None:
+    """Positions with RoPE's scaling counted: Llama and Mistral state the length before or after it."""
+    stated = text.get("max_position_embeddings")
+    if not isinstance(stated, int):
+        return None
+    scaling = _mapping(text.get("rope_scaling") or text.get("rope_parameters"))
+    factor, kind = scaling.get("factor"), scaling.get("rope_type", scaling.get("type"))
+    original = scaling.get("original_max_position_embeddings")
+    if isinstance(factor, int | float) and factor > 1 and kind not in ("llama3", "longrope"):
+        return max(stated, int((original if isinstance(original, int) else stated) * factor))
+    return stated
+
+
+def _weight_bytes(directory: Path) -> int:
+    files = list(directory.glob("*.safetensors"))
+    if not files:
+        raise CheckpointError(f"model {directory}", "no *.safetensors", "a model directory with weights", _NEXT)
+    try:
+        return sum(file.stat().st_size for file in files)
+    except OSError as err:
+        raise CheckpointError(f"shard {err.filename}", err.strerror, "a file that can be read", _NEXT) from err
+
+
+def _has_template(directory: Path) -> bool:
+    if (directory / "chat_template.jinja").is_file() or (directory / "chat_template.json").is_file():
+        return True
+    file = directory / "tokenizer_config.json"
+    return file.is_file() and bool(_document(file).get("chat_template"))
+
+
+def _document(file: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as err:
+        raise CheckpointError(f"{file}", type(err).__name__, "a JSON file of a model directory", _NEXT) from err
+    if not isinstance(document, dict):
+        raise CheckpointError(f"{file}", f"a {type(document).__name__}", "a JSON object", _NEXT)
+    return document
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return dict(value) if isinstance(value, Mapping) else {}
+
+
+def _whole(config: Mapping[str, Any], *names: str, default: int | None = None) -> int:
+    value = next((config[name] for name in names if isinstance(config.get(name), int)), default)
+    if value is None:
+        raise CheckpointError("config.json", f"no {names[0]}", "the sizes of the model", _NEXT)
+    return value

@@ -1,0 +1,114 @@
+"""What config.json and the files beside it say of a model, in every layout."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slipway.engines.model_facts import MODELOPT, read_model
+from slipway.errors import CheckpointError
+from slipway.quantization.modelopt_layout import ALGORITHMS
+from tests.support.engine_models import NVFP4_GROUP, compressed, labelled_model, modelopt
+from tests.support.pico import HEADS, HIDDEN, INTERMEDIATE, KV_HEADS, LAYERS
+
+
+def test_the_labels_are_those_that_the_layout_writes() -> None:
+    assert {name: label for label, name in MODELOPT.items()} == ALGORITHMS
+
+
+def test_a_plain_model_by_its_config_and_shards(tmp_path: Path) -> None:
+    model = labelled_model(tmp_path / "m")
+    facts = read_model(model)
+    assert (facts.format, facts.layout, facts.kv_scales, facts.experts) == ("bf16", "plain", False, 0)
+    assert (facts.heads, facts.kv_heads, facts.layers) == (HEADS, KV_HEADS, LAYERS)
+    assert (facts.hidden, facts.inner) == (HIDDEN, INTERMEDIATE)
+    assert facts.kv_values == 2 * LAYERS * KV_HEADS * HIDDEN // HEADS
+    assert facts.weight_bytes == sum(f.stat().st_size for f in model.glob("*.safetensors"))
+    assert facts.chat_template
+
+
+_INPUTS = {"num_bits": 8, "type": "float", "dynamic": False}
+_FP8 = {"type": "float", "num_bits": 8, "strategy": "tensor"}
+
+
+@pytest.mark.parametrize(
+    ("section", "formats", "layout"),
+    [
+        (modelopt("NVFP4"), ("nvfp4",), "modelopt"),
+        (modelopt("W4A16_NVFP4"), ("nvfp4a16",), "modelopt"),
+        ({**modelopt("NVFP4"), "quant_method": "modelopt_fp4"}, ("nvfp4",), "modelopt"),
+        (
+            modelopt("MIXED_PRECISION", quantized_layers={"a": {"quant_algo": "FP8"}, "b": {"quant_algo": "NVFP4"}}),
+            ("fp8", "nvfp4"),
+            "modelopt",
+        ),
+        (modelopt("W4A8_AWQ"), ("W4A8_AWQ",), "modelopt"),
+        (compressed(NVFP4_GROUP), ("nvfp4a16",), "compressed-tensors"),
+        (compressed(NVFP4_GROUP, NVFP4_GROUP), ("nvfp4",), "compressed-tensors"),
+        (compressed({**NVFP4_GROUP, "group_size": 32}), ("mxfp4",), "compressed-tensors"),
+        (compressed(_FP8, _INPUTS), ("fp8",), "compressed-tensors"),
+        (compressed(_FP8, {**_INPUTS, "dynamic": True}), ("fp8-dynamic",), "compressed-tensors"),
+        (compressed({"type": "int", "num_bits": 4, "strategy": "group"}), ("int4 per group",), "compressed-tensors"),
+        ({"quant_method": "mxfp4"}, ("mxfp4",), "gpt-oss"),
+        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, ("fp8-block",), "fp8"),
+        ({"quant_method": "gptq", "bits": 4}, ("gptq",), "gptq"),
+    ],
+)
+def test_a_format_by_its_quantization_section(
+    tmp_path: Path, section: dict[str, Any], formats: tuple[str, ...], layout: str
+) -> None:
+    facts = read_model(labelled_model(tmp_path / "m", section))
+    assert (facts.formats, facts.layout) == (formats, layout)
+
+
+def test_modelopt_s_own_file_stands_in_for_the_section(tmp_path: Path) -> None:
+    model = labelled_model(tmp_path / "m")
+    document = {"quantization": {"quant_algo": "FP8", "kv_cache_quant_algo": "FP8"}}
+    (model / "hf_quant_config.json").write_text(json.dumps(document))
+    facts = read_model(model)
+    assert (facts.format, facts.layout, facts.kv_scales) == ("fp8", "modelopt", True)
+
+
+@pytest.mark.parametrize(
+    ("config", "longest"),
+    [
+        ({"max_position_embeddings": 4096}, 4096),
+        ({"max_position_embeddings": 4096, "rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, 16384),
+        (
+            {
+                "max_position_embeddings": 131072,
+                "rope_scaling": {"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 8192},
+            },
+            131072,
+        ),
+        (
+            {
+                "max_position_embeddings": 40960,
+                "rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768},
+            },
+            131072,
+        ),
+        ({"max_position_embeddings": None}, None),
+    ],
+)
+def test_positions_count_rope_s_scaling(tmp_path: Path, config: dict[str, Any], longest: int | None) -> None:
+    assert read_model(labelled_model(tmp_path / "m", None, **config)).longest == longest
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"num_attention_heads": 4}'])
+def test_a_config_that_is_none_is_one_error(tmp_path: Path, text: str) -> None:
+    model = labelled_model(tmp_path / "m")
+    (model / "config.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"config\.json"):
+        read_model(model)
+
+
+def test_a_model_without_shards_is_refused(tmp_path: Path) -> None:
+    model = labelled_model(tmp_path / "m")
+    for shard in model.glob("*.safetensors"):
+        shard.unlink()
+    with pytest.raises(CheckpointError, match=r"no \*\.safetensors"):
+        read_model(model)
