@@ -1,8 +1,9 @@
 """Which way the unquantized merge is measured: served by an engine, streamed layer by layer, or both.
 
 `auto` serves where the bf16 weights, the KV cache of all slots and buffers fit this machine's memory with a reserve
-(`planning.serving_memory`), and streams where they do not. Free text is streamed besides: its answers have no one right
-form, so the log-likelihood of the reference answers belongs to its default metrics.
+(`planning.serving_memory`), and streams where they do not, or where what the model keeps of a request is not known.
+Free text is streamed besides: its answers have no one right form, so the log-likelihood of the reference answers
+belongs to its default metrics.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from pathlib import Path
 
 from slipway.config.engine import EngineConfig
 from slipway.config.evaluate import EvaluateConfig
+from slipway.planning.kv_cache import UnknownCacheError
 from slipway.planning.serving_memory import RESERVE, ServingMemory, serving_memory
+
+_OVERRIDES = "evaluate.reference=served|streamed|both overrides"
 
 
 @dataclass(frozen=True)
@@ -34,11 +38,14 @@ def reference_plan(
     if params.reference != "auto":
         served, streamed = params.reference != "streamed", params.reference != "served"
         return ReferencePlan(served, streamed, streamed, f"evaluate.reference={params.reference}")
-    need = serving_memory(base, slots=engine.slots, context=engine.context)
+    try:
+        need = serving_memory(base, slots=engine.slots, context=engine.context)
+    except UnknownCacheError as err:
+        return ReferencePlan(False, True, False, f"the unquantized merge is streamed: {err.value}; {_OVERRIDES}")
     fits = need.fits(memory)
     ways = "served" if fits and not free_text else "served and streamed" if fits else "streamed"
     reasons = [_sizes(need, memory, fits=fits), *(["the answers are free text"] if free_text else [])]
-    why = f"the unquantized merge is {ways}: {'; '.join(reasons)} (evaluate.reference=served|streamed|both overrides)"
+    why = f"the unquantized merge is {ways}: {'; '.join(reasons)} ({_OVERRIDES})"
     return ReferencePlan(fits, free_text or not fits, False, why)
 
 

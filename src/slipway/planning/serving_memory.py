@@ -1,14 +1,13 @@
 """Memory that serving a model takes, before an engine is built.
 
     weights    parameters x bytes of the type served (2 in bf16)
-    KV cache   2 (keys, values) x layers x key-value heads x head width x 2 bytes (fp16) x slots x context tokens
+    KV cache   values of a token (`planning.kv_cache`) x 2 bytes (fp16) x slots x context tokens
     compute    micro-batch of 512 tokens x (vocabulary + 4 x (hidden + intermediate)) x 4 bytes
     process    0.3 GB: program, tokenizer, HTTP threads
 
-The KV formula is Shoeybi and others' (arXiv:1909.08053) for multi-head and Shazeer's (arXiv:1911.02150) for shared
-heads; llama.cpp allocates it whole at the start for `--ctx-size` tokens, in fp16, and keeps logits and activations of
-`n_ubatch` = 512 tokens (its default). Latent attention stores kv_lora_rank + qk_rope_head_dim values a token and layer
-(DeepSeek-V2, arXiv:2405.04434). An upper bound where layers keep less: sliding windows, convolutions, linear attention.
+llama.cpp allocates the cache whole at the start for `--ctx-size` tokens, in fp16, and keeps logits and activations of
+`n_ubatch` = 512 tokens (its default). An upper bound where layers have a sliding window: all tokens are counted. How
+many users a GPU serves, `planning.serving_capacity` says.
 
 Parameters are counted in the safetensors headers of a model directory, not taken from a name: two packed 4-bit codes a
 byte. Left out: the page cache that loading fills, and what else runs on the machine; `RESERVE` is for them.
@@ -24,8 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from slipway.errors import CheckpointError
+from slipway.planning.kv_cache import cache_of, request_values, size_of
 
 BF16_BYTES = 2.0
+KV_BYTES = 2.0
+STATE_BYTES = 4.0  # recurrent states are fp32; convolutions may be bf16: an upper bound
 MICRO_BATCH_TOKENS = 512
 PROCESS_BYTES = 0.3e9
 RESERVE = 0.15  # share of the machine's memory that serving leaves to everything else
@@ -53,25 +55,16 @@ class ServingMemory:
 
 def serving_memory(directory: Path, *, slots: int, context: int, weight_bytes: float = BF16_BYTES) -> ServingMemory:
     """Memory to serve the model in `directory` (config.json, safetensors) with `slots` requests of `context` tokens,
-    its weights at `weight_bytes` a parameter. Raises CheckpointError when either file cannot be read."""
-    config = _config(directory / "config.json")
-    hidden, vocabulary = _size(config, "hidden_size", "n_embd"), _size(config, "vocab_size")
-    inner = _size(config, "intermediate_size", "n_inner", default=4 * hidden)
+    its weights at `weight_bytes` a parameter. Raises CheckpointError when either file cannot be read, UnknownCacheError
+    when what the model's layers keep is not known."""
+    config = model_config(directory)
+    hidden, vocabulary = size_of(config, "hidden_size", "n_embd"), size_of(config, "vocab_size")
+    tokens, states = request_values(cache_of(config), context, windowed=False)
     return ServingMemory(
         weights=parameters(directory) * weight_bytes,
-        kv_cache=kv_values(config) * 2.0 * slots * context,
-        compute=MICRO_BATCH_TOKENS * (vocabulary + 4.0 * (hidden + inner)) * 4.0,
+        kv_cache=(tokens * KV_BYTES + states * STATE_BYTES) * slots,
+        compute=MICRO_BATCH_TOKENS * (vocabulary + 4.0 * (hidden + inner_size(config))) * 4.0,
     )
-
-
-def kv_values(config: Mapping[str, Any]) -> int:
-    """Values that attention keeps for one token, over all layers."""
-    layers = _size(config, "num_hidden_layers", "n_layer")
-    if latent := _size(config, "kv_lora_rank", default=0):
-        return layers * (latent + _size(config, "qk_rope_head_dim", default=0))
-    heads = _size(config, "num_attention_heads", "n_head")
-    width = _size(config, "head_dim", default=0) or _size(config, "hidden_size", "n_embd") // heads
-    return 2 * layers * _size(config, "num_key_value_heads", default=heads) * width
 
 
 def parameters(directory: Path) -> int:
@@ -98,19 +91,20 @@ def _elements(file: Path) -> int:
         ) from err
 
 
-def _config(file: Path) -> dict[str, Any]:
-    """config.json, with the keys of the text model that some nest."""
+def inner_size(config: Mapping[str, Any]) -> int:
+    """Width between the two products of an MLP, of all experts that a token passes through."""
+    hidden = size_of(config, "hidden_size", "n_embd")
+    dense = size_of(config, "intermediate_size", "n_inner", "ffn_dim", default=4 * hidden)
+    expert = size_of(config, "moe_intermediate_size", default=dense)
+    return max(dense, expert * size_of(config, "num_experts_per_tok", default=1))
+
+
+def model_config(directory: Path) -> dict[str, Any]:
+    """config.json of a model directory, with the keys of the text model that some nest. Raises CheckpointError when it
+    cannot be read."""
+    file = directory / "config.json"
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
         return {**document, **(document.get("text_config") or {})}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as err:
         raise CheckpointError(f"config {file}", type(err).__name__, "a model's config.json", "check the path") from err
-
-
-def _size(config: Mapping[str, Any], *names: str, default: int | None = None) -> int:
-    """The first of these keys that holds a whole number. Raises CheckpointError when none does and there is no
-    default."""
-    value = next((config[name] for name in names if isinstance(config.get(name), int)), default)
-    if value is None:
-        raise CheckpointError("config.json", f"no {names[0]}", "the sizes of the model", "check the model directory")
-    return value

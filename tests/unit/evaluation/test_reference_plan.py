@@ -42,3 +42,10 @@ def test_auto_serves_what_fits_and_streams_the_rest_and_free_text(base, room, fr
     plan = reference_plan(EvaluateConfig(), ENGINE, base, room * need / 0.85, free_text=free_text)
     assert (plan.served, plan.streamed, plan.required) == (served, streamed, False)
     assert re.search(why, plan.why) and "overrides" in plan.why
+
+
+def test_a_model_whose_cache_is_not_known_is_streamed_and_says_so(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "novel", "hidden_size": 8, "vocab_size": 8}')
+    plan = reference_plan(EvaluateConfig(), ENGINE, tmp_path, 1e12, free_text=False)
+    assert (plan.served, plan.streamed) == (False, True)
+    assert re.search("cannot tell: model_type 'novel'.*overrides", plan.why)

@@ -7,9 +7,11 @@ import torch
 from safetensors.torch import save_file
 
 from slipway.errors import CheckpointError
-from slipway.planning.serving_memory import RESERVE, ServingMemory, kv_values, parameters, serving_memory
+from slipway.planning.kv_cache import UnknownCacheError
+from slipway.planning.serving_memory import RESERVE, ServingMemory, inner_size, parameters, serving_memory
 
 LLAMA_70B = {
+    "model_type": "llama",
     "num_hidden_layers": 80,
     "hidden_size": 8192,
     "intermediate_size": 28672,
@@ -27,20 +29,6 @@ def model(folder, config, *files):
     return folder
 
 
-@pytest.mark.parametrize(
-    ("config", "values"),
-    [
-        (LLAMA_70B, 2 * 80 * 8 * 128),  # 327,680 bytes a token in fp16: llama.cpp prints 320 KiB for Llama 3 70B
-        ({"n_layer": 12, "n_head": 12, "n_embd": 768}, 2 * 12 * 768),  # GPT-2
-        ({"num_hidden_layers": 61, "kv_lora_rank": 512, "qk_rope_head_dim": 64}, 61 * 576),  # DeepSeek-V3
-        ({"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": None, "hidden_size": 64}, 256),
-        ({"num_hidden_layers": 48, "num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 128}, 49152),
-    ],
-)
-def test_values_of_the_kv_cache(config, values):
-    assert kv_values(config) == values
-
-
 def test_parameters_are_counted_in_the_files(tmp_path):
     bf16, codes = torch.zeros(4, 8, dtype=torch.bfloat16), torch.zeros(4, 8, dtype=torch.uint8)
     folder = model(tmp_path / "m", LLAMA_70B, {"a": bf16, "b": torch.zeros(3)}, {"c": codes})
@@ -54,6 +42,18 @@ def test_the_parts_add_up(tmp_path):
     assert need.compute == 512 * (128256 + 4 * (8192 + 28672)) * 4
     assert need.total == pytest.approx(need.weights + need.kv_cache + need.compute + 0.3e9)
     assert serving_memory(folder, slots=8, context=1024, weight_bytes=0.5625).weights == 56.25
+
+
+def test_an_mlp_is_as_wide_as_what_a_token_passes_through():
+    assert inner_size({"hidden_size": 64}) == 256
+    mixture = {"hidden_size": 64, "intermediate_size": 96, "moe_intermediate_size": 48, "num_experts_per_tok": 8}
+    assert (inner_size(mixture), inner_size({**mixture, "num_experts_per_tok": 1})) == (384, 96)
+
+
+def test_a_model_whose_cache_is_not_known_has_no_figure(tmp_path):
+    folder = model(tmp_path / "m", {**LLAMA_70B, "model_type": "novel"}, {"a": torch.zeros(2)})
+    with pytest.raises(UnknownCacheError, match="cannot tell: model_type 'novel'"):
+        serving_memory(folder, slots=1, context=128)
 
 
 def test_what_fits_leaves_a_reserve():
