@@ -1,0 +1,160 @@
+"""What an engine's caches are valid for beside its plan: the GPU, the driver, the CPU, the versions of what compiles.
+
+A fact is what the machine itself says, never what a target's row promises: the row is the plan's, and stands in it. A
+fact that nobody could read is `unknown`; the key treats it as equal to nothing (`bundle_key.misses`), because a driver
+that could not be asked yesterday and today may have been updated in between.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from slipway.config.base import Section
+from slipway.engines.driver import EngineKind, ServePlan
+from slipway.errors import EngineError
+from slipway.runners.base import Job, Runner
+from slipway.system.files import sha256_bytes
+
+UNKNOWN = "unknown"
+NONE = "none"
+# Packages whose compiled or tuned output an engine caches; the first is the engine's own
+PACKAGES: dict[EngineKind, tuple[str, ...]] = {
+    "llama.cpp": (),
+    "vllm": ("vllm", "torch", "triton", "flashinfer-python"),
+    "trtllm": ("tensorrt_llm", "torch", "triton", "flashinfer-python"),
+    "trtllm-engine": ("tensorrt_llm", "torch", "tensorrt"),
+}
+PROBE_S = 300.0
+
+
+class MachineFacts(Section):
+    """One machine and the Python of one engine on it. `none`: it is known that there is none; `unknown`: not known."""
+
+    architecture: str = Field(UNKNOWN, description="CPU architecture, as the kernel calls it.")
+    cpu: str = Field(UNKNOWN, description="Digest of the CPU's instructions (`system/processor.py`).")
+    gpu: str = Field(UNKNOWN, description="Name of the GPUs with their number, `2 x NVIDIA H100`; none: a CPU serves.")
+    capability: str = Field(UNKNOWN, description="CUDA compute capability, `sm_121`.")
+    gpu_memory: str = Field(UNKNOWN, description="Memory of a GPU as nvidia-smi gives it, MiB.")
+    driver: str = Field(UNKNOWN, description="Version of the GPU's driver.")
+    cuda: str = Field(UNKNOWN, description="CUDA version that the engine's torch is built for.")
+    engine: str = Field(UNKNOWN, description="Version of the engine's package.")
+    torch: str = Field(UNKNOWN, description="Version of torch.")
+    compilers: str = Field(UNKNOWN, description="Versions of the other packages that compile kernels.")
+    python: str = Field(UNKNOWN, description="Version of the engine's Python.")
+
+
+def probe_argv(kind: EngineKind, python: str = "python3") -> tuple[str, ...]:
+    """The command that prints a machine's facts: the text of `machine_probe.py` itself, so that nothing of this package
+    has to be where it runs."""
+    program = resources.files("slipway.engines").joinpath("machine_probe.py").read_text(encoding="utf-8")
+    return (python, "-c", program, *PACKAGES[kind])
+
+
+def parse_probe(kind: EngineKind, output: str) -> MachineFacts:
+    """Facts from what the probe printed, among whatever an image's entrypoint printed around it. Raises EngineError
+    without a line of the probe."""
+    document = next((doc for line in reversed(output.splitlines()) if (doc := _probe_line(line))), None)
+    if document is None:
+        tail = " | ".join(output.strip().splitlines()[-5:]) or "nothing"
+        raise EngineError("probe of the machine", tail, "one JSON line", "see that the engine's image has python3")
+    try:
+        return _facts(kind, document)
+    except (KeyError, TypeError, ValueError, ValidationError) as err:
+        raise EngineError(
+            "probe of the machine", f"{type(err).__name__}: {err}", "what machine_probe.py prints", "probe it again"
+        ) from err
+
+
+def local_facts(plan: ServePlan) -> MachineFacts:
+    """This machine, and the Python environment that the plan's program lies in. Raises EngineError when the probe does
+    not end well."""
+    try:
+        done = subprocess.run(
+            probe_argv(plan.kind, _python_of(plan)), capture_output=True, text=True, timeout=PROBE_S, encoding="utf-8"
+        )
+    except (OSError, subprocess.SubprocessError) as err:
+        raise EngineError(
+            "probe of the machine", f"{type(err).__name__}: {err}"[:500], "a Python that starts", "see its installation"
+        ) from err
+    return parse_probe(plan.kind, done.stdout + done.stderr if done.returncode else done.stdout)
+
+
+def facts_through(runner: Runner, kind: EngineKind, work: Path, name: str, python: str = "python3") -> MachineFacts:
+    """Facts of the machine and image that `runner` reaches, by a tiny job `name` in the folder `work`. Raises
+    EngineError when the job fails or prints no facts, and what the runner raises."""
+    work.mkdir(parents=True, exist_ok=True)
+    job = Job(name, probe_argv(kind, python), work)
+    runner.submit(job)
+    try:
+        deadline = time.monotonic() + PROBE_S
+        while (ended := runner.poll(job)) is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+    finally:
+        runner.cancel(job)
+        runner.forget(job)
+    output = job.log.read_text(encoding="utf-8", errors="replace") if job.log.exists() else ""
+    if ended is None or ended.code != 0:
+        reason = f"no end within {PROBE_S:.0f} s" if ended is None else ended.reason
+        tail = " | ".join(output.strip().splitlines()[-5:])
+        raise EngineError("probe of the machine", f"{reason}: {tail}", "a job that ends with 0", f"read {job.log}")
+    return parse_probe(kind, output)
+
+
+def _python_of(plan: ServePlan) -> str:
+    """The interpreter beside the plan's program, where there is one: its packages are the ones that serve."""
+    beside = Path(plan.argv[0]).parent / "python3"
+    return str(beside) if Path(plan.argv[0]).is_absolute() and beside.exists() else sys.executable
+
+
+def _probe_line(line: str) -> dict[str, Any] | None:
+    try:
+        document = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    inner = document.get("machine_probe") if isinstance(document, dict) else None
+    return inner if isinstance(inner, dict) else None
+
+
+def _facts(kind: EngineKind, document: dict[str, Any]) -> MachineFacts:
+    packages, versions = PACKAGES[kind], document["versions"]
+    words = document["cpu_words"]
+    # the same digest as system/processor.py makes: an engine that is compiled for a CPU carries that one
+    cpu = sha256_bytes(f"{document['arch']} {' '.join(words)}".encode())[:12] if words else UNKNOWN
+    facts = {"architecture": document["arch"], "cpu": cpu, "python": document["python"], **_gpu_facts(document)}
+    if not packages:
+        return MachineFacts(**facts, cuda=NONE, engine=NONE, torch=NONE, compilers=NONE)
+    compilers = " ".join(f"{name}={versions.get(name, NONE)}" for name in packages[2:])
+    return MachineFacts(
+        **facts,
+        cuda=document.get("torch_cuda") or UNKNOWN,
+        engine=versions.get(packages[0], UNKNOWN),
+        torch=versions.get("torch", UNKNOWN),
+        compilers=compilers,
+    )
+
+
+def _gpu_facts(document: dict[str, Any]) -> dict[str, str]:
+    """Unlike cards under one server stand beside each other, sorted: which is rank 0 is not the cache's business."""
+    if "gpus" not in document:
+        return {}
+    rows = document["gpus"]
+    if not rows:
+        return dict.fromkeys(("gpu", "capability", "gpu_memory", "driver"), NONE)
+
+    def joined(key: str, prefix: str = "") -> str:
+        return " + ".join(sorted({prefix + row[key] for row in rows}))
+
+    return {
+        "gpu": f"{len(rows)} x {joined('name')}",
+        "capability": joined("compute_cap", "sm_").replace(".", ""),
+        "gpu_memory": joined("memory.total"),
+        "driver": joined("driver_version"),
+    }

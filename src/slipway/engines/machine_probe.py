@@ -1,0 +1,93 @@
+"""What a machine and its Python are, printed as one JSON line: run where an engine runs, in its image or environment.
+
+    python -c "$(cat machine_probe.py)" vllm
+
+Standard library only, and no import of slipway: an engine's image has nothing else of this package. Nothing of CUDA is
+initialised and no engine is imported (that takes a minute): versions are read from the installed packages' metadata,
+torch's CUDA from the text of its `version.py`, the GPU from nvidia-smi. What cannot be read is left out.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+QUERY = "name,compute_cap,driver_version,memory.total"
+
+
+def gpus() -> list[dict[str, str]]:
+    """Name, compute capability, driver and memory (MiB) of each GPU that nvidia-smi lists; empty without nvidia-smi.
+    Raises OSError, ValueError or subprocess.SubprocessError when nvidia-smi is there and does not answer."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return []
+    answer = subprocess.run(
+        [program, f"--query-gpu={QUERY}", "--format=csv,noheader,nounits"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+        encoding="utf-8",
+    ).stdout
+    rows = [[value.strip() for value in line.split(",")] for line in answer.splitlines() if line.strip()]
+    return [dict(zip(QUERY.split(","), row, strict=True)) for row in rows]
+
+
+def installed(packages: list[str]) -> dict[str, str]:
+    """Version of each of these packages that is installed."""
+    versions = {}
+    for name in packages:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def torch_cuda() -> str | None:
+    """CUDA version that the installed torch is built for, `none` for a build without, None where there is no torch."""
+    module = importlib.util.find_spec("torch")
+    if module is None or not module.origin:
+        return None
+    text = Path(module.origin).with_name("version.py").read_text(encoding="utf-8")
+    match = re.search(r"^cuda\b[^=]*=\s*(?:['\"]([^'\"]+)['\"]|None)", text, re.MULTILINE)
+    return (match[1] or "none") if match else None
+
+
+def cpu_words() -> list[str]:
+    """Words of /proc/cpuinfo that decide which instructions are compiled, sorted; empty without the file."""
+    deciding = ("flags", "Features", "CPU implementer", "CPU part")
+    words: set[str] = set()
+    file = Path("/proc/cpuinfo")
+    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
+        name, _, value = line.partition(":")
+        words |= set(value.split()) if name.strip() in deciding else set()
+    return sorted(words)
+
+
+def main(packages: list[str]) -> dict[str, object]:
+    """Everything that can be read, as one document; `errors` says what could not, and why."""
+    document: dict[str, object] = {
+        "arch": platform.machine(),
+        "python": platform.python_version(),
+        "cpu_words": cpu_words(),
+        "versions": installed(packages),
+    }
+    errors: dict[str, str] = {}
+    for name, read in (("gpus", gpus), ("torch_cuda", torch_cuda)):
+        try:
+            document[name] = read()
+        except (OSError, ValueError, subprocess.SubprocessError) as err:
+            errors[name] = f"{type(err).__name__}: {err}"[:300]
+    return {**document, "errors": errors}
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps({"machine_probe": main(sys.argv[1:])}) + "\n")
