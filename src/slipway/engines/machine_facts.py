@@ -109,9 +109,12 @@ def facts_through(runner: Runner, kind: EngineKind, work: Path, name: str, pytho
 
 
 def _python_of(plan: ServePlan) -> str:
-    """The interpreter beside the plan's program, where there is one: its packages are the ones that serve."""
-    beside = Path(plan.argv[0]).parent / "python3"
-    return str(beside) if Path(plan.argv[0]).is_absolute() and beside.exists() else sys.executable
+    """The interpreter that the plan starts, or the one beside its program: its packages are the ones that serve."""
+    program = Path(plan.argv[0])
+    if program.name.startswith("python"):
+        return str(program)
+    beside = program.parent / "python3"
+    return str(beside) if program.is_absolute() and beside.exists() else sys.executable
 
 
 def _probe_line(line: str) -> dict[str, Any] | None:
