@@ -13,3 +13,15 @@ sys.exit("conf/images.yaml has no arm64 digest of %s:%s. Next: slipway pin, and 
 }
 
 in_container() { docker run --rm --init --gpus all --ipc=host --ulimit memlock=-1 --ulimit stack=67108864 -e HF_HUB_OFFLINE=1 --label slipway.stage=validate "$@"; }
+
+# engine_image ROW: prints "CONTRACT REPOSITORY@sha256:..." of an engine's row, or says what is missing.
+engine_image() {
+  (cd "$root" && slipway config layers.serving=targets/spark --json) | python3 -c '
+import json, sys
+config, row = json.load(sys.stdin), sys.argv[1]
+image = config["images"][row]
+digest = image["digests"].get("arm64")
+if not digest:
+    sys.exit("conf/images.yaml has no arm64 digest of %s:%s. Next: slipway pin, and commit it" % (image["repository"], image["tag"]))
+print(image["contract"], image["repository"] + "@" + digest)' "$1"
+}
