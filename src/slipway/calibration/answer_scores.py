@@ -45,6 +45,14 @@ def score_batch(
     batch: Batch, states: tuple[torch.Tensor, torch.Tensor], heads: tuple[OpenHead, OpenHead], vocabulary: int
 ) -> list[AnswerScore]:
     """Scores of the answers of one micro-batch, in its order. `states`: hidden states [rows, T, H] of both models."""
+    return _by_answer(batch.answers, token_terms(batch, states, heads, vocabulary))
+
+
+def token_terms(
+    batch: Batch, states: tuple[torch.Tensor, torch.Tensor], heads: tuple[OpenHead, OpenHead], vocabulary: int
+) -> torch.Tensor:
+    """Of every token of the answers of one micro-batch, one answer after another: fp64 [5, tokens] of its
+    log-probability under both models, KL, agreement of the models, and whether it is the second one's own choice."""
     where = [(row, at - 1) for row, one in enumerate(batch.answers) for at in range(one.start, len(one.tokens))]
     following = torch.tensor([token for one in batch.answers for token in one.tokens[one.start :]])
     rows, columns = torch.tensor(where).T
@@ -56,7 +64,7 @@ def score_batch(
             for open_head, hidden in zip(heads, states, strict=True)
         )
         parts.append(_terms(p, q, following[part]).cpu())
-    return _by_answer(batch.answers, torch.cat(parts, 1))
+    return torch.cat(parts, 1)
 
 
 def score(
@@ -80,15 +88,16 @@ def _log_probabilities(open_head: OpenHead, hidden: torch.Tensor) -> torch.Tenso
 
 
 def _terms(p: torch.Tensor, q: torch.Tensor, following: torch.Tensor) -> torch.Tensor:
-    """Log-probabilities [P, vocabulary] and tokens [P] -> fp64 [4, P]: log p and log q of the token, KL, agreement."""
+    """Log-probabilities [P, vocabulary] and tokens [P] -> fp64 [5, P]: log p and log q of the token, KL, agreement, and
+    whether the token is q's own choice."""
     index = following.to(p.device)[:, None]
-    choices = p.argmax(-1) == q.argmax(-1)
-    terms = (p.gather(-1, index)[:, 0], q.gather(-1, index)[:, 0], (p.exp() * (p - q)).sum(-1), choices)
+    choices, chosen = p.argmax(-1) == q.argmax(-1), q.argmax(-1) == index[:, 0]
+    terms = (p.gather(-1, index)[:, 0], q.gather(-1, index)[:, 0], (p.exp() * (p - q)).sum(-1), choices, chosen)
     return torch.stack([term.double() for term in terms])
 
 
 def _by_answer(answers: Sequence[Answer], terms: torch.Tensor) -> list[AnswerScore]:
-    """Terms fp64 [4, P] of all answers one after another -> a score an answer."""
+    """Terms fp64 [5, P] of all answers one after another -> a score an answer."""
     sizes = [len(answer.tokens) - answer.start for answer in answers]
     scores = []
     for answer, part in zip(answers, torch.split(terms, sizes, 1), strict=True):

@@ -94,6 +94,16 @@ class LayerWalk:
         """transformers' config of the decoder: sizes, longest row, rotary parameters."""
         return self._model.config.get_text_config(decoder=True)
 
+    def parameters_of(self, layer: LayerSpec, names: Iterable[str]) -> dict[str, str]:
+        """Parameters of a layer, by their names in its module, that are made of some of these checkpoint tensors -> one
+        such tensor."""
+        wanted = set(names)
+        made = {
+            path: next((name for part in origin.slices for name in part if name in wanted), None)
+            for path, origin in self._origins[layer.index].items()
+        }
+        return {path: name for path, name in made.items() if name}
+
     def embed(
         self, tokens: torch.Tensor, *, micro_batch: int = 8, keep: str | torch.device | None = None
     ) -> HiddenStates:

@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -60,6 +60,11 @@ class Machine:
             return cls(torch.device("cuda"), torch.bfloat16, budget)
         return cls(torch.device("cpu"), torch.float32, budget)
 
+    @classmethod
+    def exact(cls, budget: float) -> Machine:
+        """A GPU or else the CPU in fp32: for a stream in which nothing may be rounded unasked."""
+        return cls(torch.device("cuda" if torch.cuda.is_available() else "cpu"), torch.float32, budget)
+
     def peak(self) -> dict[str, float]:
         """Most memory of a GPU that this process has had allocated, GB; empty on a CPU."""
         if self.device.type != "cuda":
@@ -83,13 +88,13 @@ class StreamedReference:
     def score(self, answers: Sequence[Answer], folder: Path, progress: Progress) -> list[AnswerScore]:
         """A score for every answer, in order; goes on from `folder` where a killed run stopped. Raises DataError for a
         row longer than the model reads."""
-        self._require_length(answers)
-        passes = self.passes(answers)
+        require_length(answers, self.walk.text_config)
+        groups = self.passes(answers)
         scores = {one.id: one for one in _scored_before(folder / SCORES)}
-        for number, group in enumerate(passes):
+        for number, group in enumerate(groups):
             if all(answer.id in scores for batch in group for answer in batch.answers):
                 continue
-            report = _Report(progress, number, len(passes), 2 * len(self.walk.layers))
+            report = _Report(progress, number, len(groups), 2 * len(self.walk.layers))
             made = self._pass(group, StateFile(folder / STATES, {"pass": str(number)}), report)
             scores |= {one.id: one for one in made}
             lines = [json.dumps(asdict(one)) + "\n" for one in scores.values()]
@@ -99,26 +104,14 @@ class StreamedReference:
 
     def passes(self, answers: Sequence[Answer]) -> list[list[Batch]]:
         """Micro-batches by pass over the weights: as many as the states' budget holds, one at least."""
-        config, room = self.walk.text_config, self._machine.budget
-        token_bytes = 2 * config.hidden_size * self._machine.dtype.itemsize
-        passes: list[list[Batch]] = []
-        left = 0.0
-        most = min(BATCH_TOKENS, int(room // token_bytes))
-        for batch in batches(answers, most, by_length=depends_on_length(config.to_dict())):
-            nbytes = batch.tokens.numel() * token_bytes
-            if not passes or nbytes > left:
-                passes.append([])
-                left = room
-            passes[-1].append(batch)
-            left -= nbytes
-        return passes
+        return passes(answers, self.walk.text_config, self._machine)
 
     def _pass(self, group: Sequence[Batch], file: StateFile, report: _Report) -> list[AnswerScore]:
         streams = self._embed(group)
         first = file.restore(streams, self._machine.device)
         layers = self.walk.layers[first:]
         loads = [_loading(model, layer.names) for layer in layers for model in self._models]
-        weights, saved = _ahead(loads), time.monotonic()
+        weights, saved = ahead(loads), time.monotonic()
         for done, layer in enumerate(layers, first + 1):
             for stream in streams:
                 with self.walk.load(layer, next(weights)) as module:
@@ -149,13 +142,32 @@ class StreamedReference:
             return lambda: nullcontext(head), lambda: nullcontext(head)
         return lambda: self.walk.head(first), lambda: self.walk.head(second)
 
-    def _require_length(self, answers: Sequence[Answer]) -> None:
-        most = getattr(self.walk.text_config, "max_position_embeddings", None)
-        long = next((one for one in answers if most and len(one.tokens) > most), None)
-        if long:
-            raise DataError(
-                f"row {long.id}", f"{len(long.tokens)} tokens", f"at most {most}, which the model reads", "shorten it"
-            )
+
+def passes(answers: Sequence[Answer], config: Any, machine: Machine) -> list[list[Batch]]:
+    """Micro-batches by pass over the weights of two streams: as many as the states' budget holds, one at least.
+    `config`: transformers' config of the decoder."""
+    token_bytes = 2 * config.hidden_size * machine.dtype.itemsize
+    groups: list[list[Batch]] = []
+    left = 0.0
+    most = min(BATCH_TOKENS, int(machine.budget // token_bytes))
+    for batch in batches(answers, most, by_length=depends_on_length(config.to_dict())):
+        nbytes = batch.tokens.numel() * token_bytes
+        if not groups or nbytes > left:
+            groups.append([])
+            left = machine.budget
+        groups[-1].append(batch)
+        left -= nbytes
+    return groups
+
+
+def require_length(answers: Sequence[Answer], config: Any) -> None:
+    """Raise DataError for a row longer than a decoder with this transformers' config reads."""
+    most = getattr(config, "max_position_embeddings", None)
+    long = next((one for one in answers if most and len(one.tokens) > most), None)
+    if long:
+        raise DataError(
+            f"row {long.id}", f"{len(long.tokens)} tokens", f"at most {most}, which the model reads", "shorten it"
+        )
 
 
 class _Report:
@@ -174,7 +186,7 @@ def _loading(model: MergedWeights | DequantizedWeights, names: Sequence[str]) ->
     return lambda: model.load(names)
 
 
-def _ahead(loads: Sequence[Callable[[], T]]) -> Iterator[T]:
+def ahead(loads: Sequence[Callable[[], T]]) -> Iterator[T]:
     """What each call returns, in order, one call ahead in a thread of its own."""
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(loads[0]) if loads else None
