@@ -67,8 +67,8 @@ def finetune_and_ship(
             quality.get("champion"),
             quantized,
         )
-        card = report(run, candidate, verdict, adapter, quality)
-        promote(run, candidate, verdict, data, card, config.deploy)
+        documents = report(run, candidate, verdict, adapter, quality)
+        promote(run, candidate, verdict, data, documents, config.deploy)
     if run.summary.all_reused():
         return Completed(name="Cached", message="every stage was reused and this engine serves already")
     endpoint = run.summary.endpoint

@@ -25,8 +25,8 @@ def promote_candidate(config: Any, verdict: str | None = None) -> None:
     config = resolved(config)
     candidate = judged_candidate(config, verdict)
     with pipeline(candidate.config, f"promote {shipped_name(candidate.config)}") as run:
-        card = report(run, candidate.engine, candidate.verdict, candidate.adapter, candidate.quality)
-        promote(run, candidate.engine, candidate.verdict, candidate.data, card, config.deploy, by_hand=True)
+        documents = report(run, candidate.engine, candidate.verdict, candidate.adapter, candidate.quality)
+        promote(run, candidate.engine, candidate.verdict, candidate.data, documents, config.deploy, by_hand=True)
 
 
 @flow(name="rollback")

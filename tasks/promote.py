@@ -3,6 +3,7 @@ which one a verdict is about."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from prefect import get_run_logger, task
@@ -41,7 +42,14 @@ def rival(candidate: Engine, params: DeployConfig) -> Engine | None:
 
 @stage_task("promote", timeout_s=30 * MINUTE)
 def promote(
-    run: Run, engine: Engine, verdict: Verdict, data: Dataset, card: str, params: DeployConfig, *, by_hand: bool = False
+    run: Run,
+    engine: Engine,
+    verdict: Verdict,
+    data: Dataset,
+    documents: Mapping[str, str],
+    params: DeployConfig,
+    *,
+    by_hand: bool = False,
 ) -> State[Release]:
     """Make the engine the serving release. Raises GateError, naming the rules, unless the verdict passed; the champion
     keeps serving.
@@ -57,7 +65,7 @@ def promote(
             _announce(run, line, "promote", champion.model_copy(update={"reused": True}), why)
             return Completed(name="Held", message=why, data=champion)
         release = promotion.promote(
-            engine, verdict, data, card, params, model=run.config.line, runs=run.ids(), note=_note(run, line)
+            engine, verdict, data, documents, params, model=run.config.line, runs=run.ids(), note=_note(run, line)
         )
         registry.set_champion(run.config, engine.digest)
         why = f"{release.name} serves this engine already" if release.reused else f"{release.name} serves"

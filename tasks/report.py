@@ -20,8 +20,8 @@ from tasks.tracking import registry
 @stage_task("report", timeout_s=10 * MINUTE)
 def report(
     run: Run, engine: Engine, verdict: Verdict, adapter: Adapter, quality: Mapping[str, Evaluation]
-) -> State[str]:
-    """The model card as Markdown; everything else is left in the UIs."""
+) -> State[dict[str, str]]:
+    """The documents of a release, by file name; everything else is left in the UIs."""
     from slipway.report.run_report import run_report  # matplotlib takes seconds to import
 
     about = {"git commit": git_commit(), **run.ids(), **{name: url for name, url in run.summary.links.items() if url}}
@@ -31,10 +31,14 @@ def report(
     run.summary.links["model"] = run.tracker.model_url(version)
     run.summary.quality = {n: {"metrics": m, "speed": record.speeds().get(n, [])} for n, m in record.metrics().items()}
     run.summary.gate = record.judged
-    run.tracker.report(card, document.linked, document.plots, headline_figures(run.summary.quality))
+    documents = {"card.md": card, "report.html": document.page}
+    run.tracker.report(
+        {**documents, "report.md": document.linked}, document.plots, headline_figures(run.summary.quality)
+    )
     prefect_ui.table("quality", quality_rows(run.summary.quality), "Quality as served, with intervals; speed")
     prefect_ui.table("gate", gate_rows(record.judged), f"Gate: {record.judged['outcome']}")
     prefect_ui.markdown("run-report", document.inline, "What this run did")
+    prefect_ui.link("report", run.tracker.file_url("report/report.html"), "the report as one HTML page, in MLflow")
     prefect_ui.link("mlflow", run.summary.links["mlflow"], "run in MLflow")
     prefect_ui.link("model", run.summary.links["model"], "model version in MLflow")
-    return Completed(message=f"gate {record.judged['outcome']}; {run.config.line} version {version}", data=card)
+    return Completed(message=f"gate {record.judged['outcome']}; {run.config.line} version {version}", data=documents)

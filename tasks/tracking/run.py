@@ -82,13 +82,13 @@ class Tracker:
         """Tags of the parent run, masked and cut to MLflow's 5000 characters."""
         self.client.log_batch(self.parent, tags=[entities().RunTag(k, mask(v)[:5000]) for k, v in tags.items()])
 
-    def report(self, card: str, report: str, plots: Mapping[str, bytes], figures: Mapping[str, float]) -> None:
-        """The documents of the run, as files, and its headline figures."""
+    def report(self, documents: Mapping[str, str], plots: Mapping[str, bytes], figures: Mapping[str, float]) -> None:
+        """The documents and plots of the run, as files by name, and its headline figures."""
         now = int(time.time() * 1000)
         self.client.log_batch(self.parent, metrics=[entities().Metric(k, float(v), now, 0) for k, v in figures.items()])
         with TemporaryDirectory() as folder:
-            Path(folder, "card.md").write_text(mask(card), encoding="utf-8")
-            Path(folder, "report.md").write_text(mask(report), encoding="utf-8")
+            for name, text in documents.items():
+                Path(folder, name).write_text(mask(text), encoding="utf-8")
             for name, png in plots.items():
                 Path(folder, name).write_bytes(png)
             self.client.log_artifacts(self.parent, folder, "report")
@@ -100,6 +100,10 @@ class Tracker:
     def model_url(self, version: str) -> str:
         """The page of a registered version; empty without a server."""
         return f"{self.url}/#/models/{self.config.line}/versions/{version}" if self.url else ""
+
+    def file_url(self, path: str) -> str:
+        """The page of a file of the parent run; empty without a server."""
+        return f"{self.run_url()}/artifacts/{path}" if self.url else ""
 
     def run_url(self) -> str:
         """The page of the parent run; empty without a server."""

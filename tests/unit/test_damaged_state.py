@@ -68,7 +68,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     config = load_config(conf)
     store = Store(tmp_path / "store")
     engine = make_engine(store, {"answer": JSON_ANSWER})
-    promote(engine, make_verdict(store, engine), make_data(store), "", config.deploy, model="m")
+    promote(engine, make_verdict(store, engine), make_data(store), {}, config.deploy, model="m")
     if (pid := os.fork()) == 0:
         with Runs(store.root).open("pico -> local", "slipway run", "u", ""):
             os.kill(os.getpid(), signal.SIGKILL)
@@ -159,7 +159,7 @@ def test_gc_a_rollback_and_a_promotion_name_the_damaged_record_and_change_nothin
                 with pytest.raises(StateError, match=re.escape(str(file))):
                     rollback(house.config.deploy)
             with pytest.raises(StateError, match=re.escape(str(file))):
-                promote(engine, verdict, data, "", house.config.deploy, model="m")
+                promote(engine, verdict, data, {}, house.config.deploy, model="m")
         put_back(file, original)
         assert running(house.config.deploy) == [serving], name
 

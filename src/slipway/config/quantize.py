@@ -72,7 +72,7 @@ class QuantizeConfig(Section):
     workers: int | None = Field(
         None,
         ge=1,
-        description="Threads that read, compute and write; null: the cores, at most 16, on a GPU at most 8, above 40 GB "
-        "of weights at most 4.",
+        description="Threads that read, compute and write; null: the cores, at most 16, on a GPU at most 8, above 40 "
+        "GB of weights at most 4.",
     )
     max_shard_gb: float = Field(4.0, gt=0, description="Largest shard written, GB.")

@@ -29,7 +29,7 @@ def promote(
     engine: Engine,
     verdict: Verdict,
     data: Dataset,
-    card: str,
+    documents: Mapping[str, str],
     params: DeployConfig,
     *,
     model: str,
@@ -39,10 +39,11 @@ def promote(
 ) -> Release:
     """Make `engine` the serving release; the champion serves until the new one has answered.
 
-    `card` is the model card (Markdown), `runs` names tracking and flow runs, `model` the registered name. An engine
-    that serves already is left alone (restarted when it does not run) and comes back with `reused`. Raises GateError
-    unless the verdict passed, DataError when it judged another engine, CheckpointError for damaged bytes, EngineError
-    when the new engine does not start or answer, ResourceError for ports, disk or a busy target.
+    `documents` are files of the release by name (model card, report), `runs` names tracking and flow runs, `model` the
+    registered name. An engine that serves already is left alone (restarted when it does not run) and comes back with
+    `reused`. Raises GateError unless the verdict passed, DataError when it judged another engine, CheckpointError for
+    damaged bytes, EngineError when the new engine does not start or answer, ResourceError for ports, disk or a busy
+    target.
     """
     target = target_for(params)
     judged = _passed(verdict, engine)
@@ -61,13 +62,13 @@ def promote(
             runs=dict(runs or {}),
             outcome=judged["outcome"],
         )
-        documents = {
-            "card.md": card,
+        written = {
+            **documents,
             "verdict.json": json.dumps(judged, indent=1) + "\n",
             "smoke.jsonl": _smoke_rows(data, params.smoke_requests),
         }
         undo.callback(target.releases.remove, name)
-        target.releases.stage(name, engine, {"release.json": release.model_dump_json(indent=1) + "\n", **documents})
+        target.releases.stage(name, engine, {"release.json": release.model_dump_json(indent=1) + "\n", **written})
         note(f"staged {name}")
         released = _replace(target, "promote", live, name, undo, note)
         for pruned in target.releases.prune(params.keep_releases):

@@ -2,7 +2,7 @@
 
     <root>/releases/0001-3fa9c1d2/   number and first hex digits of the engine's digest
         engine/                      the engine artifact, hard linked where the file system allows
-        release.json card.md verdict.json smoke.jsonl
+        release.json card.md report.html verdict.json smoke.jsonl
         endpoint.json engine.log     of its process, while it has one
     <root>/current                   symlink to the serving release, replaced in one rename
     <root>/history.jsonl             every switch; what `rollback` steps back through

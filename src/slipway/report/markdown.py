@@ -81,7 +81,7 @@ def speed_table(record: RunRecord) -> str:
         (
             SERVED.get(name, name),
             s["concurrency"],
-            *(f"{s[k]['p50']:.1f} / {s[k]['p95']:.1f}" for k in ("ttft_ms", "itl_ms")),
+            *(f"{s[k]['p50']:.1f} / {_tail(s[k].get('p95'))}" for k in ("ttft_ms", "itl_ms")),
             f"{s['tokens_per_s']:.1f}",
             f"{s['requests_per_s']:.2f}",
         )
@@ -89,6 +89,24 @@ def speed_table(record: RunRecord) -> str:
         for s in runs
     ]
     return table(header, rows)
+
+
+def _tail(value: float | None) -> str:
+    """A high percentile; a dash where there were too few requests for one."""
+    return "-" if value is None else f"{value:.1f}"
+
+
+def start_table(record: RunRecord) -> str:
+    """Seconds of every measured start of the shipped engine and of its steps; empty when none was measured."""
+    boots = record.boots()
+    if not boots:
+        return ""
+    steps = list(dict.fromkeys(step for boot in boots for step in boot["steps_s"]))
+    rows = [
+        (boot["kind"], f"{boot['total_s']:.2f}", *(f"{boot['steps_s'].get(step, 0.0):.2f}" for step in steps))
+        for boot in boots
+    ]
+    return table(("start", "seconds", *steps), rows)
 
 
 def rule_table(record: RunRecord) -> str:

@@ -64,3 +64,14 @@ class RunRecord:
     def speeds(self) -> dict[str, list[dict[str, Any]]]:
         """Speed runs of the models whose speed was measured."""
         return {n: e.read_json("speed.json") for n, e in self.quality.items() if (e.path / "speed.json").exists()}
+
+    def memory(self) -> dict[str, list[list[float]]]:
+        """Resident memory of each served model's server while it was asked: pairs of seconds and bytes."""
+        files = {n: e.path / "memory.json" for n, e in self.quality.items()}
+        return {n: json.loads(file.read_text(encoding="utf-8")) for n, file in files.items() if file.is_file()}
+
+    def boots(self) -> list[dict[str, Any]]:
+        """The measured starts of the engine that ships, cold ones first: `kind`, `steps_s` (step -> seconds) and
+        `total_s`; empty when none was measured."""
+        file = self.engine.path / "boots.json"
+        return list(json.loads(file.read_text(encoding="utf-8"))["boots"]) if file.is_file() else []

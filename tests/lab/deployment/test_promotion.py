@@ -73,7 +73,7 @@ def ship(store: Store, candidate: Engine, data: Dataset, params: DeployConfig) -
     verdict = put(
         store, Verdict, "gate", candidate.key, {"verdict.json": {"outcome": "pass", "rules": []}}, candidate=evaluation
     )
-    return promote(candidate, verdict, data, "# Card\n", params, model="pico")
+    return promote(candidate, verdict, data, {"card.md": "# Card\n"}, params, model="pico")
 
 
 def ask(params: DeployConfig) -> str:

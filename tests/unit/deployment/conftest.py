@@ -51,7 +51,14 @@ def ship(store: Store, data: Dataset, params: DeployConfig) -> Ship:
     ) -> Release:
         engine = make_engine(store, {"answer": JSON_ANSWER, **model})
         return promote(
-            engine, make_verdict(store, engine), data, "# Card\n", config, model="m", runs={"mlflow": "r1"}, note=note
+            engine,
+            make_verdict(store, engine),
+            data,
+            {"card.md": "# Card\n"},
+            config,
+            model="m",
+            runs={"mlflow": "r1"},
+            note=note,
         )
 
     return promote_engine

@@ -212,7 +212,7 @@ def test_a_damaged_engine_is_refused(store: Store, data: Dataset, params: Deploy
     verdict = make_verdict(store, engine)
     flip_last_byte(engine.path / "model.gguf")
     with pytest.raises(CheckpointError, match=r"model\.gguf has another sha256"):
-        promote(engine, verdict, data, "", params, model="m")
+        promote(engine, verdict, data, {}, params, model="m")
     serves(params, first)
     assert on_disk(params) == [first.name]
 
@@ -223,14 +223,14 @@ def test_without_a_passed_gate_nothing_is_promoted(
 ) -> None:
     engine = make_engine(store, {"answer": "2"})
     with pytest.raises(GateError, match=outcome):
-        promote(engine, make_verdict(store, engine, outcome), data, "", params, model="m")
+        promote(engine, make_verdict(store, engine, outcome), data, {}, params, model="m")
     assert not Path(params.root).exists()
 
 
 def test_a_verdict_about_another_engine_is_refused(store: Store, data: Dataset, params: DeployConfig) -> None:
     judged, other = make_engine(store, {"answer": "1"}), make_engine(store, {"answer": "2"})
     with pytest.raises(DataError, match="does not lead to this engine"):
-        promote(other, make_verdict(store, judged), data, "", params, model="m")
+        promote(other, make_verdict(store, judged), data, {}, params, model="m")
 
 
 def test_concurrent_promotions_take_turns(ship: Ship, params: DeployConfig) -> None:
@@ -252,7 +252,7 @@ def test_a_promotion_that_waited_too_long_names_the_one_at_work(
         Releases(Path(params.root)).lock("promotion of abc", 0),
         pytest.raises(ResourceError, match=f"busy: promotion of abc by pid {os.getpid()}"),
     ):
-        promote(engine, make_verdict(store, engine), data, "", params, model="m", lock_timeout_s=0.3)
+        promote(engine, make_verdict(store, engine), data, {}, params, model="m", lock_timeout_s=0.3)
 
 
 STEPS = ["staged", "started", "smoke", "switched", "recorded", "stopped"]

@@ -25,7 +25,7 @@ def config(tmp_path: Path) -> Config:
 def serve(config: Config) -> str:
     store = Store(Path(config.store.root))
     engine = make_engine(store, {"answer": JSON_ANSWER})
-    return promote(engine, make_verdict(store, engine), make_data(store), "", config.deploy, model="m").name
+    return promote(engine, make_verdict(store, engine), make_data(store), {}, config.deploy, model="m").name
 
 
 def test_an_idle_store_has_nothing_to_stop(config: Config) -> None:

@@ -1,0 +1,149 @@
+"""The plots of a run: loss, quality with intervals, latency and throughput. Figures of matplotlib, as PNG or SVG bytes.
+
+Every function takes what it draws and returns a `Figure`; `png` is for places that show images alone (Prefect, MLflow),
+`svg` for the HTML page, where lines and text take the colour of the page (light or dark) they stand on.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from slipway.evaluation.metric import SHARE, entries
+
+DPI = 80  # a plot stays near 20 KB, so that a UI artifact can carry it inline
+PANELS = 3  # metrics that a plot shows; the tables have all
+BLUE, ORANGE, GREEN, GREY = "#2f6fb0", "#d9822b", "#3f9b63", "#8a8f98"
+INK = "#1f2329"
+COLORS = (BLUE, ORANGE, GREEN, GREY)
+LABELS = {"base": "base", "merged": "fine-tuned", "candidate": "quantized", "champion": "champion"}
+
+
+def loss_curve(steps: Sequence[Mapping[str, float]], held_out: float | None) -> Figure:
+    """Training loss in nats per completion token over optimizer steps, and the validation loss at the end."""
+    figure, (axes,) = _figure(1)
+    axes.plot([s["step"] for s in steps], [s["loss"] for s in steps], color=BLUE, linewidth=1.2)
+    if held_out is not None:
+        axes.axhline(
+            held_out, color=ORANGE, linestyle="--", linewidth=1, label=f"validation, at the end: {held_out:.3f}"
+        )
+        axes.legend(frameon=False)
+    axes.set(xlabel="optimizer step", ylabel="loss, nats per completion token", ylim=(0, None), title="Training")
+    return figure
+
+
+def quality_bars(
+    documents: Mapping[str, Mapping[str, Any]], titles: Mapping[str, str], floors: Mapping[str, float]
+) -> Figure:
+    """The first metrics (`titles`: name -> title) of every served model with their intervals, and the gate's floors.
+    `documents`: model -> its `metrics.json`."""
+    shown = list(titles.items())[:PANELS]
+    figure, axes = _figure(max(1, len(shown)))
+    for ax, (name, title) in zip(axes, shown, strict=False):
+        measured = {model: entries(doc)[name] for model, doc in documents.items() if name in entries(doc)}
+        _bars(ax, {model: entry for model, entry in measured.items() if entry["value"] is not None}, title)
+        if name in floors:
+            scale = 100 if next(iter(measured.values()))["unit"] == SHARE else 1
+            ax.axhline(scale * floors[name], color=ORANGE, linestyle="--", linewidth=1, label="gate's floor")
+            ax.legend(frameon=False, loc="upper left")
+    return figure
+
+
+def _bars(ax: Axes, measured: Mapping[str, Mapping[str, Any]], title: str) -> None:
+    """One bar a model with its interval, an unbounded end left out; shares in percent."""
+    unit = next((entry["unit"] for entry in measured.values()), SHARE)
+    scale, label = (100, "% of test items") if unit == SHARE else (1, unit)
+    values = [scale * entry["value"] for entry in measured.values()]
+    errors = [
+        [
+            max(0.0, sign * (v - scale * e[end])) if e[end] is not None else 0.0
+            for v, e in zip(values, measured.values(), strict=True)
+        ]
+        for end, sign in (("low", 1), ("high", -1))
+    ]
+    ax.bar([LABELS.get(n, n) for n in measured], values, yerr=errors, color=BLUE, ecolor=GREY, capsize=4, width=0.6)
+    ax.set(ylim=(0, 105) if unit == SHARE else None, ylabel=label, title=title)
+
+
+def speed_lines(speeds: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
+    """Time to first token (p50, whisker to p95) and throughput over concurrency. `speeds`: model -> runs."""
+    figure, (latency, throughput) = _figure(2)
+    for (name, runs), color in zip(speeds.items(), COLORS, strict=False):
+        at = [s["concurrency"] for s in runs]
+        p50 = [s["ttft_ms"]["p50"] for s in runs]
+        # a p95 of too few requests is not printed: no whisker then
+        tails = [max(0.0, (s["ttft_ms"].get("p95") or s["ttft_ms"]["p50"]) - s["ttft_ms"]["p50"]) for s in runs]
+        whisker = [[0.0] * len(runs), tails]
+        latency.errorbar(at, p50, yerr=whisker, marker="o", capsize=4, color=color, label=LABELS.get(name, name))
+        throughput.plot(at, [s["tokens_per_s"] for s in runs], marker="o", color=color, label=LABELS.get(name, name))
+        for ax in (latency, throughput):
+            ax.set_xticks(at)
+    latency.set(xlabel="concurrent requests", ylabel="ms, p50 and p95", ylim=(0, None), title="Time to first token")
+    throughput.set(xlabel="concurrent requests", ylabel="tokens/s, all requests", ylim=(0, None), title="Throughput")
+    throughput.legend(frameon=False)
+    return figure
+
+
+def memory_lines(samples: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
+    """Resident memory of a server over its time, GB over seconds. `samples`: model -> pairs (seconds, bytes)."""
+    figure, (axes,) = _figure(1)
+    for (name, pairs), color in zip(samples.items(), COLORS, strict=False):
+        axes.plot(
+            [at for at, _ in pairs], [nbytes / 1e9 for _, nbytes in pairs], color=color, label=LABELS.get(name, name)
+        )
+    axes.set(xlabel="seconds since the start", ylabel="GB resident", ylim=(0, None), title="Memory of the server")
+    axes.legend(frameon=False)
+    return figure
+
+
+def start_bars(boots: Sequence[tuple[str, Mapping[str, float]]]) -> Figure:
+    """Seconds of each start, its steps stacked. `boots`: (label, step -> seconds)."""
+    figure, (axes,) = _figure(1)
+    left = [0.0] * len(boots)
+    steps = list(dict.fromkeys(step for _, seconds in boots for step in seconds))
+    for i, step in enumerate(steps):
+        widths = [seconds.get(step, 0.0) for _, seconds in boots]
+        color = COLORS[i % len(COLORS)]
+        axes.barh([label for label, _ in boots], widths, left=left, label=step, color=color, height=0.6)
+        left = [a + b for a, b in zip(left, widths, strict=True)]
+    axes.invert_yaxis()
+    axes.set(xlabel="seconds", title="Starts")
+    axes.legend(frameon=False, fontsize=7)
+    return figure
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as PNG on white; the same figure gives the same bytes."""
+    out = io.BytesIO()
+    figure.savefig(out, format="png", metadata={"Software": None})  # no version inside
+    return out.getvalue()
+
+
+def svg(figure: Figure) -> str:
+    """The figure as an SVG element without a background, its ink in the page's colour; the same figure gives the same
+    text."""
+    out = io.BytesIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "slipway"}):
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = out.getvalue().decode("utf-8")
+    return text[text.index("<svg") :].replace(INK, "currentColor").replace('font-family="sans-serif"', "")
+
+
+def _figure(panels: int) -> tuple[Figure, list[Axes]]:
+    """A figure of its own canvas: no pyplot, no global state, safe in any thread."""
+    figure = Figure(figsize=(4.6 * panels, 3.2), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = [figure.add_subplot(1, panels, i + 1) for i in range(panels)]
+    for ax in axes:
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.spines[["bottom", "left"]].set_color(INK)
+        ax.tick_params(labelsize=8, colors=INK)
+        for text in (ax.xaxis.label, ax.yaxis.label, ax.title):
+            text.set_color(INK)
+    return figure, axes

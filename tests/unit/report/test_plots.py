@@ -1,0 +1,48 @@
+"""Plots: pictures with something on them, the same bytes each time, and ink that follows the page."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import matplotlib.image
+import pytest
+from matplotlib.figure import Figure
+
+from slipway.report import plots
+from tests.support.record import quality, speed
+
+MADE: dict[str, Callable[[], Figure]] = {
+    "loss": lambda: plots.loss_curve([{"step": i, "loss": 3.0 / i} for i in range(1, 60)], 0.4),
+    "quality": lambda: plots.quality_bars(
+        {"candidate": quality(0.8, 0.9)}, {"json_exact": "exact JSON"}, {"json_exact": 0.5}
+    ),
+    "speed": lambda: plots.speed_lines({"candidate": speed(90)}),
+    "memory": lambda: plots.memory_lines({"candidate": [[0, 1e9], [1, 2e9]]}),
+    "starts": lambda: plots.start_bars([("cold", {"process": 3, "compile": 9}), ("warm", {"process": 3})]),
+}
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_plots_are_small_pictures_with_something_on_them(name: str) -> None:
+    data = plots.png(MADE[name]())
+    assert len(data) < 60_000
+    pixels = matplotlib.image.imread(io.BytesIO(data), format="png")
+    assert pixels.shape[0] > 200
+    blue = abs(pixels[..., :3] - [0x2F / 255, 0x6F / 255, 0xB0 / 255]).max(axis=-1) < 0.01
+    assert blue.sum() > 100
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_drawing_takes_the_ink_of_its_page_and_is_the_same_each_time(name: str) -> None:
+    drawn = plots.svg(MADE[name]())
+    assert drawn.startswith("<svg") and drawn.rstrip().endswith("</svg>")
+    assert plots.INK not in drawn and "currentColor" in drawn
+    assert drawn == plots.svg(MADE[name]())
+
+
+def test_a_percentile_that_was_not_printed_has_no_whisker() -> None:
+    runs = speed(90)
+    del runs[0]["ttft_ms"]["p95"]
+    runs[1]["ttft_ms"]["p95"] = None
+    assert plots.png(plots.speed_lines({"candidate": runs}))
