@@ -70,22 +70,34 @@ def serving_memory(directory: Path, *, slots: int, context: int, weight_bytes: f
 def parameters(directory: Path) -> int:
     """Parameters in the safetensors files of a directory, by their headers; a byte of U8 holds two. Raises
     CheckpointError when there is no such file, or one is damaged."""
+    return sum(math.prod(one["shape"]) * (2 if one["dtype"] == "U8" else 1) for one in _tensors(directory))
+
+
+def stored_bytes(directory: Path) -> float:
+    """Bytes of all tensors in the safetensors files of a directory. Raises CheckpointError as `parameters` does."""
+    return float(sum(one["data_offsets"][1] - one["data_offsets"][0] for one in _tensors(directory)))
+
+
+def _tensors(directory: Path) -> list[dict[str, Any]]:
     files = sorted(directory.glob("*.safetensors"))
     if not files:
         raise CheckpointError(
             f"model {directory}", "no *.safetensors", "a model directory with weights", "check the path"
         )
-    return sum(_elements(file) for file in files)
+    return [tensor for file in files for tensor in _header(file)]
 
 
-def _elements(file: Path) -> int:
+def _header(file: Path) -> list[dict[str, Any]]:
+    """The entries of a shard's header, their types checked."""
     try:
         with file.open("rb") as f:
             length = int.from_bytes(f.read(8), "little")
             header = json.loads(f.read(min(length, _MOST_HEADER)))
         tensors = [entry for name, entry in header.items() if name != "__metadata__"]
-        return sum(math.prod(one["shape"]) * (2 if one["dtype"] == "U8" else 1) for one in tensors)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as err:
+        for one in tensors:
+            math.prod(one["shape"]) * len(one["dtype"]) * (one["data_offsets"][1] - one["data_offsets"][0])
+        return tensors
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as err:
         raise CheckpointError(
             f"shard {file}", f"header: {type(err).__name__}", "a safetensors file", "fetch or copy it again"
         ) from err

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from slipway.errors import CheckpointError
 from slipway.planning.kv_cache import UnknownCacheError
-from slipway.planning.serving_memory import RESERVE, ServingMemory, inner_size, parameters, serving_memory
+from slipway.planning.serving_memory import RESERVE, ServingMemory, inner_size, parameters, serving_memory, stored_bytes
 
 LLAMA_70B = {
     "model_type": "llama",
@@ -33,6 +33,7 @@ def test_parameters_are_counted_in_the_files(tmp_path):
     bf16, codes = torch.zeros(4, 8, dtype=torch.bfloat16), torch.zeros(4, 8, dtype=torch.uint8)
     folder = model(tmp_path / "m", LLAMA_70B, {"a": bf16, "b": torch.zeros(3)}, {"c": codes})
     assert parameters(folder) == 32 + 3 + 64
+    assert stored_bytes(folder) == 2 * 32 + 4 * 3 + 32
 
 
 def test_the_parts_add_up(tmp_path):
