@@ -10,6 +10,7 @@ import typer
 
 from slipway import __version__, errors
 from slipway.cli import (
+    capacity_command,
     data_commands,
     machine_commands,
     model_commands,
@@ -56,6 +57,10 @@ COMMANDS = (
     (
         training_commands.recipe,
         "`slipway recipe --model llama-3.3-70b --method qlora --target spark train.max_steps=500`",
+    ),
+    (
+        capacity_command.capacity,
+        "`slipway capacity --model llama-3.3-70b --weights nvfp4 --target spark --users 64 --context 8192`",
     ),
     (machine_commands.status, "`slipway status --json`"),
     (release_commands.promote, "`slipway promote` or `slipway promote .slipway/verdict/3f9c...`"),

@@ -60,6 +60,14 @@ def show_figures(out: Path, figures: dict[str, Any]) -> None:
     _print_titled(console(), str(out), table)
 
 
+def show_rows(title: str, rows: Sequence[tuple[str, str]]) -> None:
+    """Pairs of what and value under a title."""
+    table = make_table("what", "value")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    _print_titled(console(), title, table)
+
+
 def show_config(config: Config) -> None:
     """Every key of a config, its value and what it means."""
     table = make_table("key", "value", "what it is")

@@ -28,6 +28,7 @@ ORDER = [
     "data",
     "config",
     "recipe",
+    "capacity",
     "status",
     "promote",
     "rollback",
