@@ -39,17 +39,14 @@ class Contract:
         mapping JSON. Raises ConfigError for an option that the contract does not know or a value of another kind."""
         words: list[str] = []
         for given, value in options.items():
-            name = self.canonical(given)
-            words += _words(name, value, self._record(name), self)
+            name = self._known(given)
+            canonical = self.canonical(name)
+            words += _words(name, value, self._record(canonical), self)
         return words
 
     def canonical(self, name: str) -> str:
         """The contract's first spelling of an option, no alias. Raises ConfigError for an unknown one."""
-        spelling = self._spelling(name)
-        if spelling is None:
-            # people give names without dashes: these are compared
-            near = did_you_mean(name.lstrip("-"), [n.lstrip("-") for n in self.options], "remove it")
-            raise ConfigError(f"engine option {name}", "unknown", f"an option of {self.name}", near)
+        spelling = self._known(name)
         record = self._record(spelling)
         return spelling if record["kind"] == "off" else str(record.get("is", spelling))
 
@@ -61,10 +58,14 @@ class Contract:
         self._check_tree("", document, self.keys, unlisted)
         return unlisted
 
-    def _spelling(self, name: str) -> str | None:
+    def _known(self, name: str) -> str:
+        """The listed spelling that a person meant: dashes before it may be missing, inner ones be underscores."""
         dashed = name if name.startswith("-") else f"--{name}"
-        forms = (dashed, dashed.replace("_", "-"), "--" + dashed.lstrip("-").replace("-", "_"))
-        return next((form for form in forms if form in self.options), None)
+        for form in (dashed, dashed.replace("_", "-"), "--" + dashed.lstrip("-").replace("-", "_")):
+            if form in self.options:
+                return form
+        near = did_you_mean(name.lstrip("-"), [n.lstrip("-") for n in self.options], "remove it")
+        raise ConfigError(f"engine option {name}", "unknown", f"an option of {self.name}", near)
 
     def _record(self, name: str) -> dict[str, Any]:
         record = self.options[name]

@@ -10,6 +10,7 @@ from slipway.config.image import ImageConfig
 from slipway.config.target import TargetConfig
 from slipway.engines.contract import Contract
 from slipway.engines.driver import CacheSpec, ServePlan
+from slipway.engines.model_facts import ModelFacts
 from slipway.errors import ConfigError
 from slipway.pipeline.workspace import Workspace
 from slipway.store.artifacts import Checkpoint, Quantized
@@ -53,6 +54,20 @@ def image_reference(image: ImageConfig, arch: str) -> str:
     return f"{image.repository}@{digest}" if digest else f"{image.repository}:{image.tag}"
 
 
+def require_image(image: ImageConfig | None, kind: str) -> tuple[ImageConfig, str]:
+    """The image and the version whose contract it follows. Raises ConfigError when either is missing."""
+    if image is None:
+        raise ConfigError("engine.image", "none", f"a row of conf/images.yaml that holds {kind}", "set engine.image")
+    if image.contract is None:
+        raise ConfigError(
+            f"image {image.repository}:{image.tag}",
+            "no contract",
+            "the version of the engine in it",
+            "give its row of conf/images.yaml a `contract`",
+        )
+    return image, image.contract
+
+
 def require_pinned(plan: ServePlan, image: ImageConfig | None, target: TargetConfig) -> ServePlan:
     """The plan, when its image is pinned by digest for the target. Raises ConfigError when it is not."""
     from slipway.containers.images import pinned
@@ -87,10 +102,23 @@ def write_model(checkpoint: Checkpoint | Quantized, space: Workspace) -> None:
         materialize(checkpoint, out, space.progress)
 
 
+def model_notes(facts: ModelFacts, kv_dtype: str, target: TargetConfig) -> list[str]:
+    """What a person should know of this model on this target."""
+    notes = []
+    if not facts.chat_template:
+        notes.append("The model has no chat template: chat requests fail, completions work.")
+    if kv_dtype == "fp8" and not facts.kv_scales:
+        notes.append("FP8 KV cache: the checkpoint has no scales for it, they are 1.")
+    if target.unified_memory:
+        notes.append("Unified memory: start only one server at a time, under the load guard.")
+    return notes
+
+
 def own_flags(params: EngineConfig, contract: Contract, decided: Mapping[str, str]) -> dict[str, Any]:
     """`engine.flags` by their names in the contract. Raises ConfigError for an unknown one, and for one that a key of
     the config decides (`decided`: option -> key): the plan would say another thing than the server does."""
     flags: dict[str, Any] = {}
+    decided = {contract.canonical(name): key for name, key in decided.items()}
     for name, value in params.flags.items():
         canonical = contract.canonical(name)
         if canonical in decided:

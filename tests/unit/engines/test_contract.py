@@ -18,7 +18,7 @@ TRTLLM = load_contract("trtllm", "1.3.0rc22")
     [
         ({"--max-num-seqs": 8}, ["--max-num-seqs", "8"]),
         ({"max_num_seqs": 8}, ["--max-num-seqs", "8"]),
-        ({"-tp": 2}, ["--tensor-parallel-size", "2"]),
+        ({"-tp": 2}, ["-tp", "2"]),
         ({"enforce-eager": True}, ["--enforce-eager"]),
         ({"enforce-eager": False}, ["--no-enforce-eager"]),
         ({"no-enforce-eager": True}, ["--no-enforce-eager"]),
@@ -28,7 +28,7 @@ TRTLLM = load_contract("trtllm", "1.3.0rc22")
         ({"max-lora-rank": 16}, ["--max-lora-rank", "16"]),
     ],
 )
-def test_options_become_words_under_the_contract_s_own_names(given: dict[str, Any], words: list[str]) -> None:
+def test_options_become_words_under_listed_names(given: dict[str, Any], words: list[str]) -> None:
     assert VLLM.argv(given) == words
 
 

@@ -14,11 +14,11 @@ from slipway.config.image import ImageConfig
 from slipway.config.target import TargetConfig
 from slipway.engines import gpu_plan
 from slipway.engines.contract import Contract, load_contract, newest
-from slipway.engines.driver import CacheSpec, ServePlan
+from slipway.engines.driver import CacheSpec, Limits, ServePlan
 from slipway.engines.format_support import Support, capability, require_support
 from slipway.engines.gpu_limits import budget, plan_limits
 from slipway.engines.model_facts import ModelFacts, read_model
-from slipway.engines.vllm.serve_config import DECIDED, serve_options
+from slipway.engines.vllm.serve_config import DECIDED, memory_share, serve_options
 from slipway.errors import ConfigError
 from slipway.pipeline.workspace import Workspace
 from slipway.store.artifacts import Checkpoint, Quantized
@@ -29,6 +29,11 @@ CACHES = (
     CacheSpec(name="vllm", path="vllm", variable="VLLM_CACHE_ROOT"),
     CacheSpec(name="flashinfer_autotune", path="flashinfer_autotune", variable="VLLM_FLASHINFER_AUTOTUNE_CACHE_DIR"),
     *gpu_plan.CACHES,
+)
+# Its own rank and the first node's address are known to a node only; nodes after the first serve no HTTP
+_NODES = (
+    'exec "$0" "$@" --nnodes "$SLURM_NNODES" --node-rank "$SLURM_NODEID" --master-addr "$SLURM_LAUNCH_NODE_IPADDR" '
+    '$([ "$SLURM_NODEID" = 0 ] || echo --headless)'
 )
 _SERVER = "vllm.entrypoints.openai.api_server"
 
@@ -53,16 +58,17 @@ class VllmDriver:
         facts = read_model(model)
         support = _support(facts, params, target)
         limits = plan_limits(facts, params, target)
-        options = serve_options(limits, params, target, ALIAS)
+        options = serve_options(limits, params, ALIAS, memory_share(limits, target))
         flags = gpu_plan.own_flags(params, contract, DECIDED)
         _refuse_sleep(flags, target)
+        words = gpu_plan.program(_command(params, image, contract, {**options, **flags}), image)
         own = {"VLLM_NO_USAGE_STATS": "1", **({"VLLM_HOST_IP": "127.0.0.1"} if target.nodes == 1 else {})}
         return ServePlan(
             kind="vllm",
             target=target.name,
             image=gpu_plan.image_reference(image, target.arch) if image else None,
             contract=contract.name,
-            argv=gpu_plan.program(_command(params, image, contract, {**options, **flags}), image),
+            argv=_across_nodes(words, contract, limits.limits, target, image),
             environment=gpu_plan.environment(CACHES, params, own),
             caches=list(CACHES),
             alias=ALIAS,
@@ -73,7 +79,13 @@ class VllmDriver:
             start_s=params.start_s or START_S,
             stop_s=params.drain_s + 10.0,
             build=gpu_plan.image_reference(image, target.arch) if image else contract.name,
-            notes=[*support.notes, *contract.notes, *limits.notes, *_notes(facts, limits.limits.kv_dtype, target)],
+            notes=[
+                *support.notes,
+                *contract.notes,
+                *limits.notes,
+                *gpu_plan.model_notes(facts, limits.limits.kv_dtype, target),
+                *_kv_notes(facts, limits.limits.kv_dtype),
+            ],
         )
 
     def build(
@@ -102,14 +114,7 @@ def _version(params: EngineConfig, image: ImageConfig | None) -> str:
         )
     if image is None:
         return params.contract or newest("vllm")
-    if image.contract is None:
-        raise ConfigError(
-            f"image {image.repository}:{image.tag}",
-            "no contract",
-            "the version of vLLM in it",
-            "give its row of conf/images.yaml a `contract`",
-        )
-    return image.contract
+    return gpu_plan.require_image(image, "vllm")[1]
 
 
 def _command(params: EngineConfig, image: ImageConfig | None, contract: Contract, options: dict[str, Any]) -> list[str]:
@@ -120,6 +125,24 @@ def _command(params: EngineConfig, image: ImageConfig | None, contract: Contract
     if image is not None:
         return ["vllm", "serve", places["--model"], *at]
     return [str(params.python), "-m", _SERVER, "--model", places["--model"], *at]
+
+
+def _across_nodes(
+    words: list[str], contract: Contract, limits: Limits, target: TargetConfig, image: ImageConfig | None
+) -> list[str]:
+    """The command of every node of a Slurm job, where one node's GPUs do not suffice."""
+    if limits.tensor_parallel * limits.pipeline_parallel <= target.gpus:
+        return words
+    if image is not None and image.entrypoint:
+        raise ConfigError(
+            f"entrypoint of image {image.repository}",
+            " ".join(image.entrypoint),
+            "an image that runs a whole command, for a server on several nodes",
+            "choose another row of conf/images.yaml, as engine.image=vllm",
+        )
+    for name in ("--nnodes", "--node-rank", "--master-addr", "--headless"):
+        contract.canonical(name)
+    return ["bash", "-c", _NODES, *words]
 
 
 def _support(facts: ModelFacts, params: EngineConfig, target: TargetConfig) -> Support:
@@ -143,13 +166,8 @@ def _refuse_sleep(flags: dict[str, Any], target: TargetConfig) -> None:
         )
 
 
-def _notes(facts: ModelFacts, kv_dtype: str, target: TargetConfig) -> list[str]:
-    notes = []
-    if not facts.chat_template:
-        notes.append("The model has no chat template: chat requests fail, completions work.")
-    if kv_dtype == "fp8":
-        scales = "its k scales stand for q too, which can clip queries" if facts.kv_scales else "scales are 1"
-        notes.append(f"FP8 KV cache: {scales}.")
-    if target.unified_memory:
-        notes.append("Unified memory: start only one server at a time, under the load guard.")
-    return notes
+def _kv_notes(facts: ModelFacts, kv_dtype: str) -> list[str]:
+    """vLLM has no scales for q: it takes those of k."""
+    return ["FP8 KV cache: its k scales stand for q too, which can clip queries."] * (
+        kv_dtype == "fp8" and facts.kv_scales
+    )

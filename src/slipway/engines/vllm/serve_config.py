@@ -36,8 +36,9 @@ DECIDED = {
 }
 
 
-def serve_options(plan: GpuPlan, params: EngineConfig, target: TargetConfig, alias: str) -> dict[str, Any]:
-    """Option -> value, in the order of the command line, with the places that a start fills in."""
+def serve_options(plan: GpuPlan, params: EngineConfig, alias: str, share: float) -> dict[str, Any]:
+    """Option -> value, in the order of the command line, with the places that a start fills in. `share`: of a GPU's
+    memory, see `memory_share`."""
     limits = plan.limits
     options: dict[str, Any] = {
         "--model": "{model}",
@@ -49,7 +50,7 @@ def serve_options(plan: GpuPlan, params: EngineConfig, target: TargetConfig, ali
         "--max-num-batched-tokens": limits.batched_tokens,
         "--kv-cache-memory-bytes": limits.kv_bytes,
         "--kv-cache-dtype": _kv_word(limits.kv_dtype, params),
-        "--gpu-memory-utilization": memory_share(plan, target),
+        "--gpu-memory-utilization": share,
         "--generation-config": "vllm",
         "--shutdown-timeout": params.drain_s,
     }
@@ -58,8 +59,6 @@ def serve_options(plan: GpuPlan, params: EngineConfig, target: TargetConfig, ali
         options["--tensor-parallel-size"] = limits.tensor_parallel
     if limits.pipeline_parallel > 1:
         options["--pipeline-parallel-size"] = limits.pipeline_parallel
-    if target.nodes > 1 and limits.tensor_parallel * limits.pipeline_parallel > target.gpus:
-        options["--nnodes"] = target.nodes
     return options
 
 

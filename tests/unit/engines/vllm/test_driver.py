@@ -19,7 +19,7 @@ LISTED = {
     for option in json.loads(Path("tests/contracts/vllm/serve-0.26.0.json").read_text())["options"]
     for name in option["flags"]
 }
-GPU_TARGETS = ("spark", "dgx-h100", "dgx-b200")
+GPU_TARGETS = ("spark", "spark-pair", "dgx-h100", "dgx-b200")
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +80,17 @@ def test_four_bits_on_a_hopper_are_not_called_w4a4(models: dict[str, Path]) -> N
     assert planned(models["nvfp4"], "dgx-b200").computes == "W4A4 NVFP4"
     emulated = planned(models["nvfp4"], "dgx-h100", image="vllm", flags={"linear_backend": "emulation"})
     assert emulated.computes == "W4A4 NVFP4"
+
+
+def test_two_sparks_serve_together_each_with_its_own_rank(models: dict[str, Path]) -> None:
+    plan = planned(models["bf16"], "spark-pair", image="vllm", tensor_parallel=2)
+    assert plan.argv[:2] == ["bash", "-c"]
+    assert plan.argv[3:6] == ["vllm", "serve", "{model}"]
+    assert '--node-rank "$SLURM_NODEID"' in plan.argv[2]
+    assert "VLLM_HOST_IP" not in plan.environment
+    assert planned(models["bf16"], "spark-pair").argv[0] == "vllm"
+    with pytest.raises(ConfigError, match="an image that runs a whole command"):
+        planned(models["bf16"], "spark-pair", image="vllm-openai", tensor_parallel=2)
 
 
 def test_a_server_drains_within_its_stop(models: dict[str, Path]) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from slipway.config.engine import EngineConfig
-from slipway.config.target import TargetConfig
 from slipway.engines.contract import load_contract
 from slipway.engines.driver import Limits
 from slipway.engines.gpu_limits import GpuPlan
@@ -19,9 +18,9 @@ LIMITS = Limits(context=4096, slots=8, batched_tokens=4096, kv_bytes=10**9, kv_d
 MEMORY = {"weights": 16e9, "kv_cache": 4e9, "compute": 1e9, "process": 2.5e9}
 
 
-def options(limits: Limits = LIMITS, row: TargetConfig | None = None, **keys: Any) -> dict[str, Any]:
+def options(limits: Limits = LIMITS, **keys: Any) -> dict[str, Any]:
     params = EngineConfig(kind="vllm", image="vllm", **keys)
-    return serve_options(GpuPlan(limits, MEMORY, ()), params, row or target("dgx-h100"), "slipway")
+    return serve_options(GpuPlan(limits, MEMORY, ()), params, "slipway", 0.3)
 
 
 def test_every_limit_is_an_option() -> None:
@@ -56,13 +55,9 @@ def test_no_graphs_is_eager() -> None:
     assert "--cudagraph-capture-sizes" not in chosen
 
 
-def test_gpus_of_several_nodes_are_named() -> None:
-    both = LIMITS.model_copy(update={"tensor_parallel": 2})
-    pair = target("spark").model_copy(update={"nodes": 2})
-    assert options(both, pair)["--nnodes"] == 2
-    chosen = options(both)
-    assert chosen["--tensor-parallel-size"] == 2
-    assert "--nnodes" not in chosen
+def test_parallel_sizes_are_named_where_they_are_not_one() -> None:
+    chosen = options(LIMITS.model_copy(update={"tensor_parallel": 2, "pipeline_parallel": 4}))
+    assert (chosen["--tensor-parallel-size"], chosen["--pipeline-parallel-size"]) == (2, 4)
 
 
 def test_what_a_key_decides_is_an_option_of_the_contract() -> None:
