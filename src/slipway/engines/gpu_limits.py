@@ -1,7 +1,7 @@
 """Limits of a GPU engine and the memory they take, on one GPU, decided before it starts.
 
     weights    bytes of the shards / (tensor x pipeline parallel)
-    KV cache   values of a token x bytes x slots x context / (key-value heads shared / pipeline parallel)
+    KV cache   what a request of `context` tokens keeps (`planning.kv_cache`; windows not used) x slots / pipeline
     compute    batched tokens x (4 hidden + 2 intermediate) x 2 bytes + slots x vocabulary x 4 bytes x 3
     process    2.5 GB: CUDA context, libraries, NCCL, graphs
 
@@ -19,7 +19,9 @@ from slipway.config.engine import EngineConfig
 from slipway.config.target import TargetConfig
 from slipway.engines.driver import Limits
 from slipway.engines.model_facts import ModelFacts
-from slipway.errors import ConfigError, ResourceError
+from slipway.errors import CheckpointError, ConfigError, ResourceError
+from slipway.planning.kv_cache import LayerCache, request_values, token_values
+from slipway.planning.serving_memory import STATE_BYTES
 
 PROCESS_BYTES = 2.5e9
 BLOCK = 64  # tokens; engines cut the cache into blocks of 16 to 64
@@ -114,10 +116,8 @@ def _check_parallel(tensor: int, facts: ModelFacts, params: EngineConfig, target
 
 def _plan(facts: ModelFacts, params: EngineConfig, tensor: int, kv_dtype: str) -> GpuPlan:
     step, pipeline = step_tokens(params), params.pipeline_parallel
-    tokens = params.slots * math.ceil(params.context / BLOCK) * BLOCK
-    share = min(tensor, facts.kv_heads) * pipeline  # fewer key-value heads than GPUs are repeated
-    kv_bytes = facts.kv_values * _KV_BYTES[kv_dtype] * (tokens + BLOCK) / share
-    kv = params.kv_gb * 1e9 if params.kv_gb else kv_bytes
+    whole = _whole_cache(facts, params, tensor, kv_dtype)
+    kv = params.kv_gb * 1e9 if params.kv_gb else whole
     memory = {
         "weights": facts.weight_bytes / (tensor * pipeline),
         "kv_cache": float(math.ceil(kv)),
@@ -136,10 +136,29 @@ def _plan(facts: ModelFacts, params: EngineConfig, tensor: int, kv_dtype: str) -
         pipeline_parallel=pipeline,
     )
     notes: tuple[str, ...] = ()
-    if kv < kv_bytes:
-        users = int(kv // (kv_bytes / params.slots))
+    if kv < whole:
+        users = int(kv // (whole / params.slots))
         notes = (f"engine.kv_gb holds {users} requests of {params.context} tokens at a time; others wait.",)
     return GpuPlan(limits, memory, notes)
+
+
+def token_bytes(caches: tuple[LayerCache, ...], limits: Limits) -> float:
+    """Bytes of the KV cache that one more token takes on one GPU."""
+    return token_values(caches, limits.tensor_parallel) * _KV_BYTES[limits.kv_dtype] / limits.pipeline_parallel
+
+
+def _whole_cache(facts: ModelFacts, params: EngineConfig, tensor: int, kv_dtype: str) -> float:
+    """Bytes on one GPU for every slot's whole context and a block; 0 when it is unknown and engine.kv_gb says it."""
+    if isinstance(facts.caches, CheckpointError):
+        if params.kv_gb is None:
+            error = facts.caches
+            raise CheckpointError(error.thing, error.value, error.expected, f"give engine.kv_gb; {error.next_step}")
+        return 0.0
+    context = math.ceil(params.context / BLOCK) * BLOCK
+    tokens, states = request_values(facts.caches, context, tensor, windowed=False)
+    block = token_values(facts.caches, tensor) * BLOCK
+    bytes_all = (tokens * params.slots + block) * _KV_BYTES[kv_dtype] + states * params.slots * STATE_BYTES
+    return bytes_all / params.pipeline_parallel
 
 
 def _does_not_fit(plan: GpuPlan, params: EngineConfig, target: TargetConfig) -> ResourceError:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from slipway.errors import CheckpointError
-from slipway.planning.serving_memory import kv_values
+from slipway.planning.kv_cache import LayerCache, UnknownCacheError, cache_of
 
 # `quant_algo` of ModelOpt's export -> format; `quantization/modelopt_layout.py` writes them
 MODELOPT = {"NVFP4": "nvfp4", "W4A16_NVFP4": "nvfp4a16", "FP8": "fp8", "FP8_PER_CHANNEL_PER_TOKEN": "fp8-dynamic"}
@@ -35,7 +35,7 @@ class ModelFacts:
     hidden: int
     inner: int
     vocabulary: int
-    kv_values: int  # of one token, over all layers
+    caches: tuple[LayerCache, ...] | UnknownCacheError  # what the layers keep of a request, or why nobody knows
     longest: int | None
     experts: int
     kv_scales: bool
@@ -65,7 +65,7 @@ def read_model(directory: Path) -> ModelFacts:
         hidden=hidden,
         inner=_whole(text, "intermediate_size", "n_inner", default=4 * hidden),
         vocabulary=_whole(text, "vocab_size"),
-        kv_values=kv_values(text),
+        caches=_caches(text),
         longest=_longest(text),
         experts=_whole(text, "num_experts", "num_local_experts", "n_routed_experts", default=0),
         kv_scales=bool(quantization.get("kv_cache_scheme") or quantization.get("kv_cache_quant_algo")),
@@ -114,6 +114,13 @@ def _of_group(group: Mapping[str, Any]) -> str:
     if numbers[:2] == ("float", 8) and inputs and numbers[3] in ("tensor", "channel"):
         return "fp8-dynamic" if inputs.get("dynamic") else "fp8"
     return f"{numbers[0]}{numbers[1]} per {numbers[3]}"[:80]
+
+
+def _caches(text: Mapping[str, Any]) -> tuple[LayerCache, ...] | UnknownCacheError:
+    try:
+        return cache_of(text)
+    except UnknownCacheError as err:
+        return err
 
 
 def _longest(text: Mapping[str, Any]) -> int | None:

@@ -11,7 +11,8 @@ from slipway.config.engine import EngineConfig
 from slipway.config.target import TargetConfig
 from slipway.engines.gpu_limits import PROCESS_BYTES, budget, graph_sizes, plan_limits, step_tokens
 from slipway.engines.model_facts import ModelFacts
-from slipway.errors import ConfigError, ResourceError
+from slipway.errors import CheckpointError, ConfigError, ResourceError
+from slipway.planning.kv_cache import LayerCache, UnknownCacheError
 from tests.support.engine_models import target
 
 # Llama 3.1 8B in bf16
@@ -26,7 +27,7 @@ LLAMA = ModelFacts(
     hidden=4096,
     inner=14336,
     vocabulary=128_256,
-    kv_values=65_536,
+    caches=(LayerCache(layers=32, heads=8, width=256),),
     longest=131_072,
     experts=0,
     kv_scales=False,
@@ -59,7 +60,8 @@ def test_fp8_halves_it_and_is_taken_where_the_checkpoint_has_scales() -> None:
 
 
 def test_the_fewest_gpus_that_fit_share_the_layers() -> None:
-    seventy = replace(LLAMA, weight_bytes=141_000_000_000, heads=64, layers=80, kv_values=163_840)
+    cache = (LayerCache(80, 8, 256),)
+    seventy = replace(LLAMA, weight_bytes=141_000_000_000, heads=64, layers=80, caches=cache)
     assert plan_limits(LLAMA, engine(), H100).limits.tensor_parallel == 1
     plan = plan_limits(seventy, engine(), H100)
     assert plan.limits.tensor_parallel == 4
@@ -68,7 +70,10 @@ def test_the_fewest_gpus_that_fit_share_the_layers() -> None:
 
 def test_key_value_heads_that_are_fewer_than_the_gpus_are_repeated() -> None:
     one, two, four = (
-        plan_limits(replace(LLAMA, kv_heads=2), engine(tensor_parallel=n), H100).memory["kv_cache"] for n in (1, 2, 4)
+        plan_limits(replace(LLAMA, caches=(LayerCache(32, 2, 256),)), engine(tensor_parallel=n), H100).memory[
+            "kv_cache"
+        ]
+        for n in (1, 2, 4)
     )
     assert two == four == pytest.approx(one / 2, rel=1e-6)
 
@@ -81,6 +86,14 @@ def test_what_does_not_fit_is_refused_with_the_users_that_do() -> None:
     plan_limits(LLAMA, engine(slots=5, context=131_072), SPARK)
     with pytest.raises(ResourceError, match="quantize to fewer bits"):
         plan_limits(replace(LLAMA, weight_bytes=141_000_000_000), engine(), SPARK)
+
+
+def test_a_model_whose_cache_nobody_knows_needs_it_given() -> None:
+    unknown = replace(LLAMA, caches=UnknownCacheError("KV cache of the model", "cannot tell: x", "known", "ask"))
+    with pytest.raises(CheckpointError, match=r"cannot tell: x.*engine\.kv_gb"):
+        plan_limits(unknown, engine(), SPARK)
+    plan = plan_limits(unknown, engine(kv_gb=5), SPARK)
+    assert (plan.limits.kv_bytes, plan.notes) == (5_000_000_000, ())
 
 
 def test_a_given_kv_cache_says_how_many_wait() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from slipway.engines.model_facts import MODELOPT, read_model
 from slipway.errors import CheckpointError
+from slipway.planning.kv_cache import LayerCache, UnknownCacheError
 from slipway.quantization.modelopt_layout import ALGORITHMS
 from tests.support.engine_models import NVFP4_GROUP, compressed, labelled_model, modelopt
 from tests.support.pico import HEADS, HIDDEN, INTERMEDIATE, KV_HEADS, LAYERS
@@ -25,9 +26,13 @@ def test_a_plain_model_by_its_config_and_shards(tmp_path: Path) -> None:
     assert (facts.format, facts.layout, facts.kv_scales, facts.experts) == ("bf16", "plain", False, 0)
     assert (facts.heads, facts.kv_heads, facts.layers) == (HEADS, KV_HEADS, LAYERS)
     assert (facts.hidden, facts.inner) == (HIDDEN, INTERMEDIATE)
-    assert facts.kv_values == 2 * LAYERS * KV_HEADS * HIDDEN // HEADS
+    assert facts.caches == (LayerCache(LAYERS, KV_HEADS, 2 * HIDDEN // HEADS),)
     assert facts.weight_bytes == sum(f.stat().st_size for f in model.glob("*.safetensors"))
     assert facts.chat_template
+
+
+def test_a_model_type_whose_cache_nobody_knows_carries_the_reason(tmp_path: Path) -> None:
+    assert isinstance(read_model(labelled_model(tmp_path / "m", None, model_type="new")).caches, UnknownCacheError)
 
 
 _INPUTS = {"num_bits": 8, "type": "float", "dynamic": False}

@@ -16,9 +16,9 @@ from typing import Any
 from slipway.config.engine import EngineConfig
 from slipway.config.target import TargetConfig
 from slipway.engines.driver import Limits
-from slipway.engines.gpu_limits import BLOCK, GpuPlan, budget
+from slipway.engines.gpu_limits import BLOCK, GpuPlan, budget, token_bytes
 from slipway.engines.model_facts import ModelFacts
-from slipway.errors import ConfigError
+from slipway.errors import CheckpointError, ConfigError
 
 CONFIG_FILE = "serve.yaml"
 LARGEST_FRACTION = 0.9
@@ -107,12 +107,12 @@ def serve_document(
     return document
 
 
-def kv_tokens(plan: GpuPlan, facts: ModelFacts) -> int:
-    """Tokens that the planned bytes hold, whole blocks."""
-    limits = plan.limits
-    share = min(limits.tensor_parallel, facts.kv_heads) * limits.pipeline_parallel
-    of_token = facts.kv_values * (1.0 if limits.kv_dtype == "fp8" else 2.0) / share
-    return max(BLOCK, int((limits.kv_bytes or 0) / of_token) // BLOCK * BLOCK)
+def kv_tokens(plan: GpuPlan, facts: ModelFacts) -> int | None:
+    """Tokens that the planned bytes hold, whole blocks; None where nobody knows what a token takes."""
+    if isinstance(facts.caches, CheckpointError):
+        return None
+    of_token = token_bytes(facts.caches, plan.limits)
+    return max(BLOCK, int((plan.limits.kv_bytes or 0) / of_token) // BLOCK * BLOCK) if of_token else None
 
 
 def memory_fraction(plan: GpuPlan, target: TargetConfig) -> float:

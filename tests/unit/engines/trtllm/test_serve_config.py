@@ -22,6 +22,7 @@ from slipway.engines.trtllm.serve_config import (
     with_options,
 )
 from slipway.errors import ConfigError
+from slipway.planning.kv_cache import LayerCache, UnknownCacheError
 from tests.support.engine_models import target
 
 FACTS = ModelFacts(
@@ -35,7 +36,7 @@ FACTS = ModelFacts(
     hidden=2048,
     inner=6144,
     vocabulary=151_936,
-    kv_values=49_152,
+    caches=(LayerCache(layers=48, heads=4, width=256),),
     longest=40_960,
     experts=128,
     kv_scales=False,
@@ -67,6 +68,8 @@ def test_the_kv_cache_is_given_in_tokens_and_bounded_by_a_fraction() -> None:
     assert kv_tokens(plan, FACTS) == 131_136
     shared = GpuPlan(LIMITS.model_copy(update={"tensor_parallel": 8}), MEMORY, ())
     assert kv_tokens(shared, FACTS) == 4 * 131_136  # four heads, on eight GPUs each twice
+    unknown = replace(FACTS, caches=UnknownCacheError("KV cache", "cannot tell", "known", "ask"))
+    assert kv_tokens(plan, unknown) is None
     fraction = memory_fraction(plan, SPARK)
     left = (SPARK.gpu_memory_gb or 0) * 1e9 - SPARK.reserve_gb * 1e9 - 20.5e9
     assert MEMORY["kv_cache"] < fraction * left < 1.4 * MEMORY["kv_cache"]
