@@ -33,7 +33,7 @@ def loss_curve(steps: Sequence[Mapping[str, float]], held_out: float | None) -> 
         axes.axhline(
             held_out, color=ORANGE, linestyle="--", linewidth=1, label=f"validation, at the end: {held_out:.3f}"
         )
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, labelcolor=INK)
     axes.set(xlabel="optimizer step", ylabel="loss, nats per completion token", ylim=(0, None), title="Training")
     return figure
 
@@ -51,7 +51,7 @@ def quality_bars(
         if name in floors:
             scale = 100 if next(iter(measured.values()))["unit"] == SHARE else 1
             ax.axhline(scale * floors[name], color=ORANGE, linestyle="--", linewidth=1, label="gate's floor")
-            ax.legend(frameon=False, loc="upper left")
+            ax.legend(frameon=False, labelcolor=INK, loc="upper left")
     return figure
 
 
@@ -86,7 +86,7 @@ def speed_lines(speeds: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
             ax.set_xticks(at)
     latency.set(xlabel="concurrent requests", ylabel="ms, p50 and p95", ylim=(0, None), title="Time to first token")
     throughput.set(xlabel="concurrent requests", ylabel="tokens/s, all requests", ylim=(0, None), title="Throughput")
-    throughput.legend(frameon=False)
+    throughput.legend(frameon=False, labelcolor=INK)
     return figure
 
 
@@ -98,7 +98,7 @@ def memory_lines(samples: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
             [at for at, _ in pairs], [nbytes / 1e9 for _, nbytes in pairs], color=color, label=LABELS.get(name, name)
         )
     axes.set(xlabel="seconds since the start", ylabel="GB resident", ylim=(0, None), title="Memory of the server")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, labelcolor=INK)
     return figure
 
 
@@ -114,7 +114,7 @@ def start_bars(boots: Sequence[tuple[str, Mapping[str, float]]]) -> Figure:
         left = [a + b for a, b in zip(left, widths, strict=True)]
     axes.invert_yaxis()
     axes.set(xlabel="seconds", title="Starts")
-    axes.legend(frameon=False, fontsize=7)
+    axes.legend(frameon=False, labelcolor=INK, fontsize=7)
     return figure
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 
 import matplotlib.image
@@ -38,6 +39,8 @@ def test_a_drawing_takes_the_ink_of_its_page_and_is_the_same_each_time(name: str
     drawn = plots.svg(MADE[name]())
     assert drawn.startswith("<svg") and drawn.rstrip().endswith("</svg>")
     assert plots.INK not in drawn and "currentColor" in drawn
+    inks = re.findall(r"<text style=\"[^\"]*fill: ([^;\"]+)", drawn)
+    assert inks and set(inks) == {"currentColor"}
     assert drawn == plots.svg(MADE[name]())
 
 
