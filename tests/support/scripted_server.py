@@ -106,7 +106,8 @@ def scripted() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 def bundle(out: Path, *, program: str | None = None, slots: int = 2) -> Path:
     """An engine bundle whose server is this module, or `program`, a script of your own."""
-    from slipway.engines.bundle import SERVE, ServeConfig
+    from slipway.engines.bundle import SERVE
+    from slipway.engines.llamacpp.serve_command import serve_plan
     from slipway.system.processor import cpu_digest  # not above: as a program this file starts in 0.1 s
 
     out.mkdir(parents=True, exist_ok=True)
@@ -114,16 +115,9 @@ def bundle(out: Path, *, program: str | None = None, slots: int = 2) -> Path:
     script.write_text(f"#!{sys.executable}\n" + (program or Path(__file__).read_text()))
     script.chmod(0o755)
     (out / "model.gguf").write_bytes(b"GGUF")
-    serve = ServeConfig(
-        model="model.gguf",
-        server="llama-server",
-        context=512,
-        slots=slots,
-        threads=1,
-        build="scripted",
-        cpu=cpu_digest(),
-    )
-    (out / SERVE).write_text(serve.model_dump_json())
+    plan = serve_plan(context=512, slots=slots, threads=1)
+    plan = plan.model_copy(update={"build": "scripted", "cpu": cpu_digest()})
+    (out / SERVE).write_text(plan.model_dump_json())
     return out
 
 

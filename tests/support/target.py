@@ -11,7 +11,7 @@ import psutil
 
 from slipway.config.deploy import DeployConfig
 from slipway.deployment.releases import Release
-from slipway.engines.bundle import ServeConfig
+from slipway.engines.llamacpp.first_bundles import FirstServe
 from slipway.store.artifacts import Dataset, Engine, Evaluation, Verdict
 from slipway.store.references import reference_to
 from slipway.store.store import Store, load
@@ -77,7 +77,7 @@ def make_engine(store: Store, model: dict[str, Any]) -> Engine:
         (out / "model.gguf").write_text(text)
         (out / "server").write_text(SERVER)
         (out / "server").chmod(0o755)
-        serve = ServeConfig(
+        serve = FirstServe(
             model="model.gguf", server="server", context=256, slots=1, threads=1, build="b", cpu=cpu_digest()
         )
         (out / "serve.json").write_text(serve.model_dump_json())

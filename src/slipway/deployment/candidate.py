@@ -57,12 +57,17 @@ def candidate_of(verdict: Verdict, config: Config) -> Candidate:
         for ancestor in [*ancestors, *lineage(verdict)[:1]]
         if ancestor.stage in SECTION_OF
     }
-    sections = {SECTION_OF[stage]: params for stage, params in recorded.items()}
+    sections = {SECTION_OF[stage]: _section(params) for stage, params in recorded.items()}
     recorded_data = data.manifest.get("provenance", {}).get("params", {}).get("config")
     if recorded_data is not None:
         sections["data"] = recorded_data
     full = parse({**config.model_dump(), **sections}, f"params that verdict {verdict.path} leads to")
     return Candidate(verdict, engine, data, adapters[0], quality, full)
+
+
+def _section(params: dict[str, Any]) -> dict[str, Any]:
+    """A config section of a stage's params: without the machine that the stage served on."""
+    return {name: value for name, value in params.items() if name not in ("serving", "serving_image")}
 
 
 def newest_candidate(config: Config) -> Candidate:

@@ -56,9 +56,7 @@ class LocalTarget:
         p, path = self._params, self.releases.dir(name)
         port = free_port(p.host, *p.ports)
         self.releases.write(name, ENDPOINT, json.dumps({"url": None, "port": port}))
-        server = engine_server.start(
-            path / "engine", p.host, port, path / "engine.log", detach=True, timeout_s=p.start_timeout_s
-        )
+        server = engine_server.start(path / "engine", p.host, port, path / "engine.log", timeout_s=p.start_timeout_s)
         self.releases.write(
             name, ENDPOINT, json.dumps({"url": server.url, **server.model_dump(exclude_none=True)}, indent=1) + "\n"
         )

@@ -1,103 +1,84 @@
-"""What a runtime bundle is: `serve.json` beside the model and the program that serves it, and what makes them valid.
+"""What a runtime bundle is: `serve.json`, the plan of its server, beside what the server needs; what makes it valid.
 
-The bundle carries its own server binary: the program that was evaluated is the program that is shipped, and a rollback
-works after every cache is gone. The binary is compiled for this CPU, so the bundle names the CPU that it is for.
+A llama.cpp bundle carries its own server binary: the program that was evaluated is the program that is shipped, and a
+rollback works after every cache is gone. The binary is compiled for this CPU, so the plan names the CPU that it is for.
 """
 
 from __future__ import annotations
 
-import os
+import json
 from pathlib import Path
-from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
-from slipway.config.base import Section
+from slipway.engines.driver import ServePlan
+from slipway.engines.llamacpp.first_bundles import FirstServe, is_first
 from slipway.errors import EngineError
 from slipway.store.artifacts import Engine
+from slipway.store.manifest import MANIFEST, read_manifest
+from slipway.store.references import resolve
+from slipway.system.json_files import is_present
 from slipway.system.processor import cpu_digest
 
 SERVE = "serve.json"
+MODEL = "model"  # folder of a bundle that carries the checkpoint itself
 
 
-class ServeConfig(Section):
-    """How a bundle is served."""
+def read_plan(bundle: Path, *, here: bool = True) -> ServePlan:
+    """`serve.json` of a bundle, checked; bundles of releases before there was a plan are read too.
 
-    kind: Literal["llama.cpp"] = Field("llama.cpp", description="Engine.")
-    model: str = Field(description="Model file in the bundle.")
-    server: str = Field(description="Server program in the bundle.")
-    alias: str = Field("slipway", description="Model name that the endpoint answers to.")
-    context: int = Field(description="Context per slot, tokens.")
-    slots: int = Field(description="Requests decoded together.")
-    threads: int | None = Field(description="CPU threads; null: all cores that the process may use.")
-    build: str = Field(description="Id of the server's build: package version, CPU and compiler.")
-    cpu: str = Field(description="Digest of the CPU that the server is compiled for.")
-
-
-def read_serve(bundle: Path) -> ServeConfig:
-    """`serve.json` of a bundle, checked; EngineError when it is absent, malformed, or for another CPU."""
+    Raises EngineError when it is absent, malformed or names files that the bundle has not, and with `here`, for a
+    bundle served on this machine, when it is for another CPU.
+    """
     file = bundle / SERVE
     try:
-        serve = ServeConfig.model_validate_json(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        first = is_first(json.loads(text))
+        plan = FirstServe.model_validate_json(text).plan() if first else ServePlan.model_validate_json(text)
     except FileNotFoundError:
         raise EngineError(f"engine {bundle}", f"no {SERVE}", "an engine bundle", "`slipway run` makes one") from None
     except ValidationError as err:
-        raise EngineError(
-            f"engine {file}", err.errors()[0]["msg"], "a serve config", "`slipway run` makes it again"
-        ) from err
-    for name in (serve.model, serve.server):
-        if not (bundle / name).is_file():
-            raise EngineError(
-                f"engine {bundle}", f"{name} is missing", "a complete bundle", "`slipway run` makes it again"
-            )
-    if serve.cpu != cpu_digest():
+        raise _malformed(file, str(err.errors()[0]["msg"])) from err
+    except (ValueError, OSError, RecursionError) as err:
+        raise _malformed(file, str(err)) from err
+    _check_files(bundle, plan)
+    if here and plan.cpu is not None and plan.cpu != cpu_digest():
         raise EngineError(
             f"engine {bundle}",
-            f"compiled for CPU {serve.cpu}",
+            f"compiled for CPU {plan.cpu}",
             f"this CPU, {cpu_digest()}",
             "`slipway run` on this machine makes one",
         )
-    return serve
-
-
-def command(bundle: Path, serve: ServeConfig, host: str, port: int) -> list[str]:
-    """The server's command line.
-
-    One KV pool for all slots costs 8% less CPU than one each, and a lone request may use all of it. No cache of old
-    prompts in RAM: it would make a repeated prompt look fast in a speed run.
-    """
-    threads = str(serve.threads or usable_cores())
-    return [
-        str(bundle / serve.server),
-        "--model",
-        str(bundle / serve.model),
-        "--alias",
-        serve.alias,
-        "--host",
-        host,
-        "--port",
-        str(port),
-        "--ctx-size",
-        str(serve.context * serve.slots),
-        "--parallel",
-        str(serve.slots),
-        "--threads",
-        threads,
-        "--kv-unified",
-        "--cache-ram",
-        "0",
-        "--threads-http",
-        str(serve.slots + 2),
-        "--metrics",
-        "--offline",
-    ]
-
-
-def usable_cores() -> int:
-    """Cores that this process may use: affinity and cgroup cpusets count, hyperthreads do too."""
-    return len(os.sched_getaffinity(0))
+    return plan
 
 
 def bundle_path(engine: Engine | Path) -> Path:
     """An engine artifact, or a released copy of one."""
     return engine if isinstance(engine, Path) else engine.path
+
+
+def model_of(bundle: Path) -> Path:
+    """The checkpoint that `{model}` stands for: the one in the bundle, else the one that the bundle was made from; the
+    bundle itself where neither is known, as for an engine that loads a file of the bundle.
+
+    Raises StateError when the bundle's manifest is damaged.
+    """
+    if (bundle / MODEL).is_dir():
+        return bundle / MODEL
+    inputs = read_manifest(bundle).get("provenance", {}).get("inputs", {}) if is_present(bundle / MANIFEST) else {}
+    return resolve(inputs["checkpoint"], bundle) if "checkpoint" in inputs else bundle
+
+
+def _check_files(bundle: Path, plan: ServePlan) -> None:
+    """Files that the command names in the bundle, config files aside, are there."""
+    start = "{bundle}/"
+    names = [argument.removeprefix(start) for argument in plan.argv if argument.startswith(start)]
+    for name in names:
+        if name not in plan.files and not (bundle / name).exists():
+            raise EngineError(
+                f"engine {bundle}", f"{name} is missing", "a complete bundle", "`slipway run` makes it again"
+            )
+
+
+def _malformed(file: Path, message: str) -> EngineError:
+    return EngineError(f"engine {file}", message, "a serve config", "`slipway run` makes it again")

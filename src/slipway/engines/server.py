@@ -1,20 +1,20 @@
-"""Engine processes: start one, know it again, stop it and nothing else.
+"""Engine processes that outlive whoever starts them, for weeks: start one, know it again, stop it and nothing else.
 
 A process is known by pid and start (`system/processes.py`): a pid alone may belong to a stranger after a reboot or a
-crash. Attached (evaluation): it stays in the caller's process group, so that ending the stage ends it. Detached
-(deployment): a session of its own, so that it outlives the caller.
+crash. It has a session of its own, and a watcher that bounds its log. What a stage serves for a while is a job of the
+runners instead (`engines/serving.py`).
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from slipway.engines.bundle import bundle_path, command, read_serve
-from slipway.errors import EngineError
+from slipway.engines.bundle import bundle_path, model_of, read_plan
+from slipway.engines.driver import ServePlan
+from slipway.engines.rendering import Rendered, Rendering
+from slipway.errors import ConfigError, EngineError
 from slipway.store.artifacts import Engine
 from slipway.system import http, openmp, ports, processes, rotation
 from slipway.system.logins import without_logins
@@ -37,35 +37,23 @@ class Server(ProcessIdentity):
         return f"{http.base_url(self.host, self.port)}/v1"
 
 
-def start(
-    engine: Engine | Path, host: str, port: int, log_path: Path, *, detach: bool = False, timeout_s: float = 120
-) -> Server:
+def start(engine: Engine | Path, host: str, port: int, log_path: Path, *, timeout_s: float = 120) -> Server:
     """Serve a bundle and wait until it is healthy.
 
-    Raises ResourceError when the port is taken, EngineError when the process ends or is not healthy in `timeout_s`;
-    then nothing is left running.
+    Raises ConfigError for a bundle that is served in a container, ResourceError when the port is taken, EngineError
+    when the process ends or is not healthy in `timeout_s`; then nothing is left running.
     """
     bundle = bundle_path(engine)
-    serve = read_serve(bundle)
+    plan = read_plan(bundle)
     ports.require_free(host, port)
-    process = _spawn(command(bundle, serve, host, port), log_path, detach)
-    server = Server(**process.model_dump(), host=host, port=port, model=serve.alias, log=str(log_path))
+    process = _spawn(_rendered(plan, bundle, host, port, log_path), log_path)
+    server = Server(**process.model_dump(), host=host, port=port, model=plan.alias, log=str(log_path))
     try:
         _await_health(server, timeout_s)
     except BaseException:
         stop(server, grace_s=0)
         raise
     return server
-
-
-@contextmanager
-def serving(engine: Engine | Path, log_path: Path, host: str = "127.0.0.1", timeout_s: float = 120) -> Iterator[Server]:
-    """An attached server on a free port for the time of the block."""
-    server = start(engine, host, ports.any_port(host), log_path, timeout_s=timeout_s)
-    try:
-        yield server
-    finally:
-        stop(server)
 
 
 def stop(server: Server, grace_s: float = 10) -> bool:
@@ -99,8 +87,25 @@ def log_tail(path: Path, lines: int = 12) -> str:
     )
 
 
-def _spawn(argv: list[str], log_path: Path, detach: bool) -> ProcessIdentity:
-    """posix_spawn, not Popen: a detached server must outlive its handle without a warning."""
+def _rendered(plan: ServePlan, bundle: Path, host: str, port: int, log_path: Path) -> Rendered:
+    """The start, with its cache and config files in `start` beside the log where the plan has any."""
+    if plan.image is not None:
+        raise ConfigError(
+            f"engine {bundle}",
+            f"served in {plan.image}",
+            "an engine that is a process of this machine",
+            "`slipway serve` runs it in its container",
+        )
+    model = model_of(bundle)
+    rendering = Rendering(plan, bundle, model, log_path.parent / "start", host, port)
+    if plan.caches or plan.files:
+        rendering.write()
+    return rendering.render()
+
+
+def _spawn(start: Rendered, log_path: Path) -> ProcessIdentity:
+    """posix_spawn, not Popen: the server must outlive its handle without a warning."""
+    argv = list(start.argv)
     log_path.parent.mkdir(parents=True, exist_ok=True)
     if log_path.exists():  # an error shows the end of this start's log, not of the last one's
         log_path.replace(log_path.with_name(f"{log_path.name}.1"))
@@ -112,10 +117,9 @@ def _spawn(argv: list[str], log_path: Path, detach: bool) -> ProcessIdentity:
         (os.POSIX_SPAWN_DUP2, alive_writer, 3),
     ]
     try:
-        environment = {**without_logins(os.environ), **openmp.ENVIRONMENT}
-        pid = os.posix_spawn(argv[0], argv, environment, file_actions=actions, setsid=detach)
-        if detach:  # it may serve for weeks; what a stage starts ends with the stage
-            _spawn_log_watcher(log_path, alive_reader)
+        environment = {**without_logins(os.environ), **openmp.ENVIRONMENT, **start.environment}
+        pid = os.posix_spawnp(argv[0], argv, environment, file_actions=actions, setsid=True)
+        _spawn_log_watcher(log_path, alive_reader)
     except OSError as err:
         raise EngineError(
             f"program {argv[0]}", err.strerror, "an executable for this machine", "`slipway run` makes it again"

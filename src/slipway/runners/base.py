@@ -7,8 +7,11 @@ on.
 
 from __future__ import annotations
 
+import signal
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -35,6 +38,11 @@ class Job:
     """One command to run somewhere. `stop_s`: seconds between SIGTERM and SIGKILL, enough for a step and a save.
 
     `processes` is the number of processes per node that the command starts (GPUs used); `labels` name run and stage.
+
+    Of a server: `ports` are the TCP ports that it listens on; a container's are published on loopback of the engine's
+    machine, and `Runner.address` says where one is reached. `attached`: a process of this machine stays in the
+    submitter's process group, so that whatever ends the submitter's group ends it too; containers and Slurm jobs are
+    cancelled or adopted.
     """
 
     name: str
@@ -45,6 +53,8 @@ class Job:
     labels: Mapping[str, str] = field(default_factory=dict)
     processes: int = 1
     stop_s: float = 10.0
+    ports: tuple[int, ...] = ()
+    attached: bool = False
 
     @property
     def log(self) -> Path:
@@ -78,6 +88,16 @@ class Outcome:
     peak_rss: int = 0
 
 
+@dataclass(frozen=True)
+class Address:
+    """Where a port of a running job is reached from the machine that submits. `through`: `ssh://user@machine[:port]`
+    whose own network it is in; None: directly."""
+
+    host: str
+    port: int
+    through: str | None = None
+
+
 class Runner(Protocol):
     """Where jobs run. Every method may raise ResourceError when the machine, daemon or controller cannot be reached in
     time.
@@ -94,6 +114,9 @@ class Runner(Protocol):
 
     def forget(self, job: Job) -> None:
         """Remove what the runner keeps of an ended job (container, record)."""
+
+    def address(self, job: Job, port: int) -> Address | None:
+        """Where a port of the submitted job is reached; None while it waits to be started, and when it has ended."""
 
 
 def follow(runner: Runner, job: Job, look: Callable[[], None], poll_s: float = 0.2) -> Outcome:
@@ -126,6 +149,22 @@ def cancel_patiently(runner: Runner, job: Job) -> None:
         except BaseException as signal:  # noqa: BLE001 (the first signal is being obeyed already)
             if isinstance(signal, KeyboardInterrupt):
                 job = replace(job, stop_s=0.0)
+
+
+@contextmanager
+def stopped_by_sigterm() -> Iterator[None]:
+    """While it is open, SIGTERM to this process raises SystemExit(143), so that what runs elsewhere on its behalf is
+    stopped first. Only a main thread can open it."""
+
+    def stop(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: stopping takes its time
+        sys.exit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 RECORD_OF = "record of a job"

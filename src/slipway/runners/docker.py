@@ -21,7 +21,7 @@ from slipway.containers.logs import ContainerLog
 from slipway.containers.pull import have_image
 from slipway.errors import ConfigError, ResourceError
 from slipway.runners import docker_container
-from slipway.runners.base import Job, Outcome, State, read_job_file
+from slipway.runners.base import Address, Job, Outcome, State, read_job_file
 from slipway.system.files import write_atomic
 
 PATIENCE_S = 120.0  # a running job's engine may be away this long
@@ -119,6 +119,14 @@ class DockerRunner:
         if self._find(job):
             self._engine.ask_until_answered(remove, ANSWER_S)
         (job.work / JOB_FILE).unlink(missing_ok=True)
+
+    def address(self, job: Job, port: int) -> Address | None:
+        """As the engine published it. Raises ConfigError for an engine whose loopback cannot be reached."""
+        try:
+            described = self._engine.ask(lambda c: c.api.inspect_container(job.name))
+        except (NotFound, UnreachableError):
+            return None
+        return docker_container.address(described, port, self._engine.host)
 
     def _find(self, job: Job) -> Any:
         def get(client: Any) -> Any:

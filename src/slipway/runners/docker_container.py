@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from math import ceil
 from typing import Any
+from urllib.parse import urlsplit
 
 from docker.errors import APIError, NotFound
 from docker.types import DeviceRequest, LogConfig, Mount, Ulimit
@@ -18,7 +19,8 @@ from docker.types import DeviceRequest, LogConfig, Mount, Ulimit
 from slipway.config.target import DockerConfig, TargetConfig
 from slipway.containers.docker_client import DockerClient, client_at
 from slipway.errors import ConfigError, ResourceError, SlipwayError
-from slipway.runners.base import OFFLINE, Job, Outcome, State
+from slipway.runners.base import OFFLINE, Address, Job, Outcome, State
+from slipway.system.http import is_loopback
 
 JOB, RUN, STAGE = "slipway.job", "slipway.run", "slipway.stage"
 STACK = 64 << 20
@@ -46,6 +48,8 @@ def specification(
         "init": True,
         "ulimits": [Ulimit(name="memlock", soft=-1, hard=-1), Ulimit(name="stack", soft=STACK, hard=STACK)],
         "log_config": LogConfig(type="json-file", config={"max-size": "1024g"}),
+        # a port of the engine's own choice, on its machine's loopback: who may connect there may ask
+        **({"port_bindings": dict.fromkeys(job.ports, ("127.0.0.1",))} if job.ports else {}),
     }
     config = {
         "image": reference,
@@ -56,6 +60,7 @@ def specification(
         "working_dir": "/tmp",  # noqa: S108 (inside)
         "stop_signal": "SIGTERM",
         "stop_timeout": ceil(job.stop_s),
+        **({"ports": list(job.ports)} if job.ports else {}),
         **user,
     }
     return config, host
@@ -91,6 +96,29 @@ def _mounts(job: Job, engine: DockerClient) -> list[Mount]:
     return [
         Mount(target=m.target, source=str(m.source.resolve()), type="bind", read_only=m.read_only) for m in job.mounts
     ]
+
+
+def address(described: dict[str, Any], port: int, host: str) -> Address | None:
+    """Where a port of a container is reached; `described`: docker's `inspect`, `host`: the engine's address. None while
+    it does not run.
+
+    Raises ConfigError for an engine reached by plain TCP on another machine, whose loopback nobody here reaches.
+    """
+    if described["State"]["Status"] != "running":
+        return None
+    bindings = (described.get("NetworkSettings", {}).get("Ports") or {}).get(f"{port}/tcp") or []
+    if bindings:
+        port = int(bindings[0]["HostPort"])
+    elif described["HostConfig"].get("NetworkMode") != "host":
+        return None
+    if host.startswith("ssh://"):
+        return Address("127.0.0.1", port, through=host)
+    name = urlsplit(host).hostname or ""
+    if not host.startswith(("unix://", "http+unix://")) and not is_loopback(name):
+        raise ConfigError(
+            f"server on {host}", "its port is on that machine's loopback", "ssh://user@host", "set the target's host so"
+        )
+    return Address("127.0.0.1", port)
 
 
 def has_ended(state: dict[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Jobs as processes of this machine, each in a group of its own."""
+"""Jobs as processes of this machine, each in a group of its own unless it is attached to its submitter's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from contextlib import suppress
 import psutil
 
 from slipway.errors import StateError
-from slipway.runners.base import RECORD_OF, Job, Outcome, State, next_step, read_job_file
+from slipway.runners.base import RECORD_OF, Address, Job, Outcome, State, next_step, read_job_file
 from slipway.system import openmp, processes
 from slipway.system.files import write_atomic
 from slipway.system.json_files import as_model
@@ -20,12 +20,11 @@ from slipway.system.logins import without_logins
 from slipway.system.processes import ProcessIdentity
 
 JOB_FILE = "process.json"
+KILL_WAIT_S = 10.0
 
 
 class LocalRunner:
-    """A process group of its own on this machine. One that outlived its orchestrator is found again by
-    `work/process.json`.
-    """
+    """Processes of this machine. One that outlived its orchestrator is found again by `work/process.json`."""
 
     def __init__(self) -> None:
         self._children: dict[
@@ -44,7 +43,7 @@ class LocalRunner:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                start_new_session=True,
+                start_new_session=not job.attached,
                 cwd=job.work,
                 env={**without_logins(os.environ), **openmp.ENVIRONMENT, **job.env},
             )
@@ -69,6 +68,7 @@ class LocalRunner:
         """SIGTERM to the group, SIGKILL after `job.stop_s` seconds; how it ended."""
         if (ended := self.poll(job)) is not None:
             return ended
+        members = self._members(job)
         self._signal(job, signal.SIGTERM)
         deadline = time.monotonic() + job.stop_s
         while (ended := self.poll(job)) is None and time.monotonic() < deadline:
@@ -76,12 +76,19 @@ class LocalRunner:
         self._signal(job, signal.SIGKILL)
         while (ended := self.poll(job)) is None:
             time.sleep(0.05)
+        for member in members:  # an attached job has no group of its own to be killed by
+            processes.send(member, signal.SIGKILL)
+        processes.wait_ended(members, KILL_WAIT_S)
         self._ended[job.name] = Outcome(State.CANCELLED, ended.code, "cancelled", ended.seconds, ended.peak_rss)
         return self._ended[job.name]
 
     def forget(self, job: Job) -> None:
         """Remove the job's file."""
         (job.work / JOB_FILE).unlink(missing_ok=True)
+
+    def address(self, job: Job, port: int) -> Address | None:
+        """Loopback, while the process runs."""
+        return Address("127.0.0.1", port) if self.poll(job) is None else None
 
     def _reap(self, job: Job) -> Outcome | None:
         child, started = self._children[job.name]
@@ -106,7 +113,13 @@ class LocalRunner:
     def _signal(self, job: Job, sig: signal.Signals) -> None:
         child = self._children.get(job.name)
         if identity := child[0] if child else _identity(job):
-            processes.send_group(identity, sig)
+            (processes.send if job.attached else processes.send_group)(identity, sig)
+
+    def _members(self, job: Job) -> list[ProcessIdentity]:
+        """An attached job's process and its descendants, while they are still its descendants."""
+        child = self._children.get(job.name)
+        identity = child[0] if child else _identity(job)
+        return processes.family(identity) if job.attached and identity else []
 
 
 def alive(job: Job) -> bool:

@@ -20,7 +20,7 @@ from slipway.config.image import ImageConfig
 from slipway.config.target import SlurmConfig, TargetConfig
 from slipway.errors import ResourceError
 from slipway.runners import fence, slurm_script
-from slipway.runners.base import Job, Outcome, State, read_job_file
+from slipway.runners.base import Address, Job, Outcome, State, read_job_file
 from slipway.runners.slurm_commands import (
     SilentError,
     SlurmJob,
@@ -30,6 +30,7 @@ from slipway.runners.slurm_commands import (
     call,
     call_until_answered,
     find_named,
+    first_node_address,
     no_answer,
     retried,
 )
@@ -118,6 +119,14 @@ class SlurmRunner:
         """Remove the job's file: the next `submit` is a new job."""
         (job.work / JOB_FILE).unlink(missing_ok=True)
 
+    def address(self, job: Job, port: int) -> Address | None:
+        """The first node of the job, by its address as Slurm knows it; None while the job waits or Slurm is silent."""
+        job_id = _read(job).get("job_id")
+        with suppress(SilentError):
+            host = first_node_address(int(job_id)) if job_id else None
+            return Address(host, port) if host else None
+        return None
+
     def _recover(self, job: Job, record: dict[str, Any]) -> bool:
         """Whether Slurm knows a job of the recorded name: sbatch was heard. A second one of that name is cancelled."""
         if "name" not in record:
@@ -148,6 +157,9 @@ class SlurmRunner:
         """The outcome as accounting has it; as the controller or the job itself says when accounting does not come to
         know it.
         """
+        record = _read(job)
+        if "job_id" not in record and not self._recover(job, record):
+            return Outcome(State.LOST, None, "never submitted")
         job_id = int(_read(job)["job_id"])
         now = by_controller(job_id)
         if now and now.outcome is None:

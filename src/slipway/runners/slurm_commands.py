@@ -140,6 +140,19 @@ def by_controller(job_id: int) -> SlurmJob | None:
     )
 
 
+def first_node_address(job_id: int) -> str | None:
+    """Address of the node that runs the job's script; None unless the job runs. Raises SilentError."""
+    try:
+        job = dict(re.findall(r"(?:^| )(\w+)=(\S*)", call("scontrol", "--oneliner", "show", "job", str(job_id))))
+        if job.get("JobState") != "RUNNING" or not job.get("BatchHost"):
+            return None
+        node = call("scontrol", "--oneliner", "show", "node", job["BatchHost"])
+    except ResourceError:  # it ended in this moment and was forgotten
+        return None
+    match = re.search(r"\bNodeAddr=(\S+)", node)
+    return match[1] if match else None
+
+
 def by_accounting(job_id: int) -> SlurmJob | None:
     """What slurmdbd says; None where accounting is off, or has not heard of the job yet. Raises SilentError."""
     columns = "JobID,State,ExitCode,ElapsedRaw,Reason,MaxRSS"

@@ -1,43 +1,63 @@
 """Stage `engine`: checkpoint -> runtime bundle that is known to answer.
 
-llama.cpp's own converter reads the HF checkpoint (bf16, FP8, or NVFP4 in ModelOpt's layout): an independent program
-reads the bytes that Slipway wrote. Tensors that are not quantized become bf16, which loses nothing. FP8 weights have no
-GGUF type: the converter dequantizes them, so an FP8 bundle shows FP8's quality, not its size or speed.
+The driver of `engine.kind` plans the server and makes its files; the plan becomes the bundle's `serve.json`. Then the
+bundle is served once on the machine that it is for, as it will be later, and asked.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
 
 from slipway.config.engine import EngineConfig
-from slipway.engines.bundle import SERVE, ServeConfig
+from slipway.config.image import ImageConfig
+from slipway.config.target import TargetConfig
+from slipway.engines.bundle import MODEL, SERVE, read_plan
 from slipway.engines.chat_client import ChatClient
+from slipway.engines.drivers import driver_for
+from slipway.engines.endpoint import log_tail
 from slipway.engines.fingerprint import engine_fingerprint
-from slipway.engines.llamacpp.build import Build, ensure_build
-from slipway.engines.llamacpp.convert import convert
-from slipway.engines.server import serving
+from slipway.engines.serving import CARRIERS, Service, serving
 from slipway.errors import EngineError
 from slipway.pipeline.workspace import Workspace
 from slipway.store.artifacts import Checkpoint, Engine, Quantized
 from slipway.system.files import write_atomic
-from slipway.system.processor import cpu_digest
 
 if TYPE_CHECKING:
     from slipway.config.load import Config
 
 OUTPUT = Engine
-MODEL, SERVER = "model.gguf", "llama-server"
-OUTTYPE = "bf16"
 PROBE = [{"role": "user", "content": "What is the capital of France?"}]
+PROBE_TIMEOUT_S = 300.0
+WEIGHTS = (".gguf", ".safetensors", ".engine")
+CODE_WITHOUT = CARRIERS
 
 
-def params_of(config: Config) -> EngineConfig:
+class EngineParams(EngineConfig):
+    """What the stage needs: the config's section, the machine that serves, and the image that it serves in."""
+
+    serving: TargetConfig = Field(default_factory=TargetConfig, description="The machine that serves.")
+    serving_image: ImageConfig | None = Field(None, description="The image it serves in; null: what is installed.")
+
+    def key_document(self) -> dict[str, Any]:
+        """The section's, and of the machine what decides the plan, not how jobs reach it. Of the embedded engine only
+        the section: its bundle is the same wherever it is served."""
+        document = super().key_document()
+        machine, image = document.pop("serving"), document.pop("serving_image")
+        if self.kind == "llama.cpp":
+            return document
+        machine.pop("runner", None)
+        digest = image["digests"].get(self.serving.arch) if image else None
+        return {**document, "serving": machine, "image_digest": digest}
+
+
+def params_of(config: Config) -> EngineParams:
     """This stage's params in a run."""
-    return config.engine
+    return EngineParams(**config.engine.model_dump())
 
 
 def key_extra(config: Config) -> dict[str, str]:
@@ -45,64 +65,43 @@ def key_extra(config: Config) -> dict[str, str]:
     return engine_fingerprint(config.engine)
 
 
-def engine(checkpoint: Checkpoint | Quantized, params: EngineConfig, space: Workspace) -> None:
-    """Write the bundle: `model.gguf`, `llama-server`, `serve.json`, and figures of conversion and first answer."""
-    build = ensure_build(params, space.cache, space.progress)
-    start = time.monotonic()
-    _convert(checkpoint, build, space)
-    converted = time.monotonic() - start
-    shutil.copy2(build.server, space.out / SERVER)
-    serve = ServeConfig(
-        kind=params.kind,
-        model=MODEL,
-        server=SERVER,
-        context=params.context,
-        slots=params.slots,
-        threads=params.threads,
-        build=build.id,
-        cpu=cpu_digest(),
-    )
-    write_atomic(space.out / SERVE, serve.model_dump_json(indent=1) + "\n")
-    figures = {"bytes": (space.out / MODEL).stat().st_size, "convert_s": round(converted, 2), **_probe(space)}
+def engine(checkpoint: Checkpoint | Quantized, params: EngineParams, space: Workspace) -> None:
+    """Write the bundle: `serve.json`, what the server needs beside it, and figures of build and first answer.
+
+    Raises ConfigError for what the machine cannot serve, EngineError when the engine does not build, start or answer.
+    """
+    driver = driver_for(params.kind)
+    plan = driver.plan(checkpoint.path, params, params.serving, params.serving_image)
+    for note in plan.notes:
+        space.progress.note(note)
+    begin = time.monotonic()
+    plan = driver.build(checkpoint, plan, params, space)
+    built = time.monotonic() - begin
+    write_atomic(space.out / SERVE, plan.model_dump_json(indent=1) + "\n")
+    model = space.out / MODEL if (space.out / MODEL).is_dir() else checkpoint.path
+    figures = {"bytes": _weight_bytes(space.out) or _weight_bytes(model), "build_s": round(built, 2)}
+    figures |= _probe(model, params, space)
     write_atomic(space.out / "summary.json", json.dumps(figures, indent=1) + "\n")
 
 
-def _convert(checkpoint: Checkpoint | Quantized, build: Build, space: Workspace) -> None:
-    """Through `work/model`: one name for every model, so that equal weights give equal bytes."""
-    from slipway.weights.checkpoint import is_virtual, materialize
-    from slipway.weights.external import check_reference
-    from slipway.weights.shards import Shards
-
-    model = space.work / "model"
-    _clear(model)
-    try:
-        if is_virtual(checkpoint):
-            model.mkdir()
-            materialize(checkpoint, model, space.progress)
-        else:
-            # a damaged shard is named by us, not by a traceback of the converter, which reads quantized codes itself
-            check_reference(checkpoint.path)
-            Shards.open(checkpoint.path)
-            model.symlink_to(checkpoint.path)
-        space.progress.update("convert", 0, None, "bytes")
-        convert(build, model, space.out / MODEL, OUTTYPE)
-    finally:
-        _clear(model)
+def _weight_bytes(folder: Path) -> int:
+    """Bytes of the files that hold weights."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.suffix in WEIGHTS)
 
 
-def _clear(path: Path) -> None:
-    if path.is_symlink():
-        path.unlink()
-    else:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _probe(space: Workspace) -> dict[str, float | int]:
+def _probe(model: Path, params: EngineParams, space: Workspace) -> dict[str, float | int]:
     """Serve the bundle once and ask: seconds to healthy, seconds to the first token."""
     begin = time.monotonic()
-    with serving(space.out, space.work / "server.log") as server, ChatClient(server.url, server.model, 60) as client:
+    service = Service(space.out, read_plan(space.out), params.serving, space.work / "server", model)
+    with (
+        serving(service) as endpoint,
+        ChatClient(endpoint.url, endpoint.model, PROBE_TIMEOUT_S) as client,
+    ):
         ready = time.monotonic() - begin
         answer = client.ask(PROBE, 8)
-    if answer.completion_tokens < 1:
-        raise EngineError("engine", "no token in its first answer", "at least one", f"read {space.work / 'server.log'}")
+        if answer.completion_tokens < 1:
+            tail = log_tail(endpoint.job, endpoint.log_from)
+            raise EngineError(
+                "engine", f"no token in its first answer. Last log lines:\n{tail}", "one", "read its log in work/server"
+            )
     return {"start_s": round(ready, 2), "first_token_s": round(answer.ttft_s, 3)}

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from slipway.config.evaluate import EvaluateConfig
+from slipway.config.target import LocalRunConfig, TargetConfig
 from slipway.data.messages import written
 from slipway.data.rows import Row, read_rows
-from slipway.engines.bundle import read_serve
+from slipway.engines.bundle import read_plan
 from slipway.engines.chat_client import ChatClient
-from slipway.engines.server import check_alive, serving
+from slipway.engines.serving import CARRIERS, Service, serving
 from slipway.errors import DataError, EngineError
 from slipway.evaluation import judge, metric_files, python_metrics
 from slipway.evaluation.metric import Item
@@ -43,9 +44,9 @@ if TYPE_CHECKING:
     from slipway.config.load import Config
 
 OUTPUT = Evaluation
+CODE_WITHOUT = CARRIERS
 
-
-_NOT_KEYED = {"json_schema", "reference", "reference_memory_gb"}
+_NOT_KEYED = {"json_schema", "reference", "reference_memory_gb", "serving"}
 PARTIAL = "items.partial.jsonl"
 
 
@@ -58,13 +59,14 @@ class EvaluateParams(EvaluateConfig):
     python_code: dict[str, str] = Field(
         default_factory=dict, description="Package, version and digest of each metric that is an entry point."
     )
+    serving: TargetConfig = Field(default_factory=TargetConfig, description="The machine that serves.")
     role: Literal["merged", "candidate"] | None = Field(
         None, description="Whose scores of the streamed reference are this model's; null: it has none."
     )
 
     def key_document(self) -> dict[str, Any]:
         """What files hold and not where they lie, the judge and not where it answers or by which key; how the merge is
-        measured is in the stage's inputs."""
+        measured, and what the engine is planned for, is in the stage's inputs."""
         document = {name: value for name, value in super().key_document().items() if name not in _NOT_KEYED}
         if self.judge is not None:
             document["judge"] = {"model": self.judge.model, "max_tokens": self.judge.max_tokens}
@@ -123,20 +125,21 @@ def _served(
     measured = scorers(
         task.metrics, Settings(params, label_key, params.schema_document, params.judge_prompt or judge.PROMPT)
     )
-    slots = read_serve(engine.path).slots
+    plan = read_plan(engine.path, here=isinstance(params.serving.runner, LocalRunConfig))
+    service = Service(engine.path, plan, params.serving, space.work / "server")
     with (
-        serving(engine, space.work / "server.log") as server,
-        ChatClient(server.url, server.model, params.timeout_s) as client,
+        serving(service) as endpoint,
+        ChatClient(endpoint.url, endpoint.model, params.timeout_s) as client,
     ):
         try:
             start = time.monotonic()
-            items = _answer_all(client, rows, measured, max_new_tokens, slots, space)
+            items = _answer_all(client, rows, measured, max_new_tokens, plan.limits.slots, space)
             seconds = time.monotonic() - start
             speed = (
                 measure(client, rows, params.concurrency, params.speed_requests, space.progress) if params.speed else []
             )
         except EngineError:
-            check_alive(server)  # a dead server explains more than a lost connection
+            endpoint.check_alive()  # a dead server explains more than a lost connection
             raise
     score_whole(items, rows, measured)
     figures = {"task": asdict(task), "max_new_tokens": max_new_tokens}
@@ -201,16 +204,16 @@ def _in_flight(answer: Callable[[Row], Item], rows: Sequence[Row], slots: int) -
     item, so that what is lost with the process is never more than the rows in flight."""
     waiting: set[Future[Item]] = set()
     left = iter(rows)
-    with ThreadPoolExecutor(slots) as pool:
-        try:
-            waiting |= {pool.submit(answer, row) for row in islice(left, slots)}
-            while waiting:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
-                    waiting |= {pool.submit(answer, row) for row in islice(left, 1)}
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    pool = ThreadPoolExecutor(slots)
+    try:
+        waiting |= {pool.submit(answer, row) for row in islice(left, slots)}
+        while waiting:
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield future.result()
+                waiting |= {pool.submit(answer, row) for row in islice(left, 1)}
+    finally:  # not waited for: the server, which answers them, is stopped next
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _answered_before(partial: Path) -> list[Item]:

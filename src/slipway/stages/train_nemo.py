@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 from slipway.config.target import LocalRunConfig
 from slipway.errors import StageError
 from slipway.pipeline.workspace import Workspace
+from slipway.runners.base import stopped_by_sigterm
 from slipway.runners.choose import described, runner_for
 from slipway.store.artifacts import Adapter, Checkpoint, Dataset
 from slipway.system.files import sha256_bytes
 from slipway.system.progress import Progress
-from slipway.training.nemo.attempts import AttemptTotals, run_to_end, stopped_by_sigterm
+from slipway.training.nemo.attempts import AttemptTotals, run_to_end
 from slipway.training.nemo.checkpoints import SavedCheckpoint, latest
 from slipway.training.nemo.log import TrainingLog
 from slipway.training.nemo.params import NemoTrainParams, image_digest, nemo_train_params

@@ -64,7 +64,7 @@ def make_engine(store: Store, seed: int) -> Engine:
     work.mkdir()
     with store.create(Engine, f"e{seed}", {"stage": "engine", "inputs": {}}) as out:
         space = Workspace(out, work, Path(StoreConfig().cache).expanduser(), Progress())
-        engine(checkpoint, EngineConfig(context=256, slots=2, threads=1), space)
+        engine(checkpoint, EngineParams(context=256, slots=2, threads=1), space)
     return load(Engine, store.dir("engine", f"e{seed}"))
 
 

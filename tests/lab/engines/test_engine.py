@@ -19,16 +19,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from slipway.config.engine import EngineConfig
 from slipway.config.load import load_config
 from slipway.config.quantize import CalibrationConfig, QuantizeConfig
 from slipway.config.store import StoreConfig
+from slipway.config.target import TargetConfig
+from slipway.engines.bundle import read_plan
 from slipway.engines.chat_client import ChatClient
 from slipway.engines.llamacpp.build import build_id, find_tools
-from slipway.engines.server import serving, start
+from slipway.engines.serving import Service, serve, service_of, serving
 from slipway.errors import CheckpointError, EngineError, ResourceError
 from slipway.pipeline.workspace import Workspace
-from slipway.stages.engine import engine
+from slipway.stages.engine import EngineParams, engine
 from slipway.stages.evaluate import PARTIAL, EvaluateParams, evaluate
 from slipway.stages.quantize import quantize
 from slipway.store.artifacts import Adapter, Artifact, Checkpoint, Dataset, Engine, Quantized
@@ -40,7 +41,7 @@ from slipway.weights.checkpoint import materialize, write_virtual
 from tests.support.pico import pico_adapter, pico_model
 
 CACHE = Path(StoreConfig().cache).expanduser()
-PARAMS = EngineConfig(context=512, slots=2, threads=1)
+PARAMS = EngineParams(context=512, slots=2, threads=1)
 SAID = "turn on the light in the kitchen"
 
 
@@ -101,9 +102,9 @@ def space(store: Store, out: Path, key: str, progress: Progress | None = None) -
 
 def tokens_of(made: Engine, log: Path, prompt: list[int], count: int) -> list[int]:
     """Greedy tokens by llama-server, going on past the end token; random weights say tokens that have no text."""
-    with serving(made, log) as server:
+    with serving(service_of(made.path, TargetConfig(), log)) as server:
         body = {"prompt": prompt, "n_predict": count, "temperature": 0, "ignore_eos": True, "return_tokens": True}
-        answer = httpx.post(f"http://{server.host}:{server.port}/completion", json=body, timeout=120, trust_env=False)
+        answer = httpx.post(f"{server.base}/completion", json=body, timeout=120, trust_env=False)
     return list(answer.raise_for_status().json()["tokens"])
 
 
@@ -130,7 +131,10 @@ def transformers_says(model_dir: Path, prompt: list[int], count: int) -> list[in
 def test_the_engine_reads_and_says_what_transformers_does(base: Checkpoint, served: Engine, tmp_path: Path) -> None:
     prompt = prompt_of(base.path)
     assert tokens_of(served, tmp_path / "log", prompt, 8) == transformers_says(base.path, prompt, 8)
-    with serving(served, tmp_path / "log") as server, ChatClient(server.url, server.model, 30) as client:
+    with (
+        serving(service_of(served.path, TargetConfig(), tmp_path / "log")) as server,
+        ChatClient(server.url, server.model, 30) as client,
+    ):
         answer = client.ask([{"role": "user", "content": SAID}], 4, fixed_length=True)
     assert (answer.prompt_tokens, answer.completion_tokens, answer.finish) == (len(prompt), 4, "length")
     assert served.summary["bytes"] == (served.path / "model.gguf").stat().st_size
@@ -252,9 +256,13 @@ def busy() -> Iterator[int]:
         yield s.getsockname()[1]
 
 
+def on_port(made: Engine, port: int, work: Path) -> Service:
+    return Service(made.path, read_plan(made.path), TargetConfig(), work, port=port)
+
+
 def test_a_busy_port_is_named(served: Engine, busy: int, tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match=f"port {busy}"):
-        start(served, "127.0.0.1", busy, tmp_path / "log")
+        serve(on_port(served, busy, tmp_path / "work"))
 
 
 def test_a_port_taken_in_between_is_named_too(
@@ -264,7 +272,7 @@ def test_a_port_taken_in_between_is_named_too(
     real = ports.is_free
     monkeypatch.setattr(ports, "is_free", lambda host, port: next(looks, False) or real(host, port))
     with pytest.raises(ResourceError, match=f"port {busy}"):
-        start(served, "127.0.0.1", busy, tmp_path / "log")
+        serve(on_port(served, busy, tmp_path / "work"))
 
 
 def test_a_damaged_model_file_shows_the_servers_words(served: Engine, tmp_path: Path) -> None:
@@ -272,7 +280,10 @@ def test_a_damaged_model_file_shows_the_servers_words(served: Engine, tmp_path: 
         (tmp_path / file.name).symlink_to(file)
     (tmp_path / "model.gguf").unlink()
     (tmp_path / "model.gguf").write_bytes((served.path / "model.gguf").read_bytes()[:5000])
-    with pytest.raises(EngineError, match=r"(?si)died.*error"), serving(tmp_path, tmp_path / "log"):
+    with (
+        pytest.raises(EngineError, match=r"(?si)died.*error"),
+        serving(service_of(tmp_path, TargetConfig(), tmp_path / "w")),
+    ):
         pass
 
 

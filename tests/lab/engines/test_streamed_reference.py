@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from slipway.calibration.answers import Answer, read_answers
-from slipway.config.engine import EngineConfig
 from slipway.config.store import StoreConfig
-from slipway.engines.server import serving
+from slipway.config.target import TargetConfig
+from slipway.engines.serving import service_of, serving
 from slipway.pipeline.workspace import Workspace
-from slipway.stages.engine import engine
+from slipway.stages.engine import EngineParams, engine
 from slipway.store.artifacts import Artifact, Checkpoint, Engine, Quantized
 from slipway.store.store import load, seal
 from slipway.streaming.streamed_reference import Machine, StreamedReference
@@ -27,7 +27,7 @@ from slipway.weights.shards import Shards
 from tests.support.pico import pico_model
 from tests.support.streaming import quantized
 
-PARAMS = EngineConfig(context=512, slots=2, threads=1)
+PARAMS = EngineParams(context=512, slots=2, threads=1)
 ANSWERS = ("on", "dim 3", '{"a":1}')
 LETTER = 345  # a token of the pico tokenizer that is one whole character
 # nats a token. llama.cpp sums in another order and rounds activations to 8 bits before products with 4-bit weights
@@ -48,13 +48,13 @@ def served(path: Path, kind: type[Artifact], root: Path) -> Engine:
 
 def log_probabilities(bundle: Engine, answers: list[Answer], log: Path) -> dict[str, list[dict[int, float]]]:
     """Row -> for each token of its answer, what the server gives every token that may stand there."""
-    with serving(bundle, log) as server:
+    with serving(service_of(bundle.path, TargetConfig(), log)) as server:
 
         def following(tokens: tuple[int, ...]) -> dict[int, float]:
             # The bias makes the server write a letter: an answer that is half a character, or ends, comes without
             # probabilities. They are those before the bias.
             body = {"prompt": list(tokens), "n_predict": 1, "n_probs": 400, "logit_bias": [[LETTER, 1000]]}
-            url = f"http://{server.host}:{server.port}/completion"
+            url = f"{server.base}/completion"
             answer = httpx.post(url, json=body, timeout=120, trust_env=False).raise_for_status().json()
             return {one["id"]: one["logprob"] for one in answer["completion_probabilities"][0]["top_logprobs"]}
 

@@ -101,12 +101,14 @@ def test_a_deleted_history_keeps_what_serves(ship: Ship, params: DeployConfig) -
 
 
 def test_an_engine_of_an_evaluation_that_runs_out_of_a_release_is_left_alone(ship: Ship, params: DeployConfig) -> None:
-    from slipway.engines.server import is_running, serving
+    from slipway.config.target import TargetConfig
+    from slipway.engines.serving import service_of, serving
 
     release = ship()
-    with serving(Path(release.path) / "engine", Path(params.root) / "evaluation.log") as server:
+    service = service_of(Path(release.path) / "engine", TargetConfig(), Path(params.root) / "evaluation")
+    with serving(service) as server:
         assert len(stop(params)) == 1
-        assert is_running(server)
+        assert server.ended() is None
 
 
 def test_an_engine_whose_release_was_deleted_is_named_by_status_and_ended_by_stop(

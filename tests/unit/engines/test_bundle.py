@@ -1,32 +1,43 @@
 from __future__ import annotations
 
 import json
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from slipway.engines.bundle import command, read_serve, usable_cores
+from slipway.engines.bundle import SERVE, model_of, read_plan
 from slipway.errors import EngineError
+from slipway.store.artifacts import Engine
+from slipway.store.store import seal
 from tests.support.scripted_server import bundle
 
 
-def test_the_command_line_says_all_that_decides_speed(tmp_path: Path) -> None:
-    made = bundle(tmp_path / "b", slots=4)
-    argv = command(made, read_serve(made), "127.0.0.1", 8091)
-    flags = {flag: value for flag, value in pairwise(argv[1:]) if flag.startswith("--")}
-    assert argv[0] == str(made / "llama-server")
-    assert flags["--ctx-size"] == str(4 * 512)
-    assert (flags["--parallel"], flags["--threads"], flags["--port"]) == ("4", "1", "8091")
-    assert flags["--cache-ram"] == "0"
-    assert "--kv-unified" in flags
+def test_a_bundle_is_read_as_it_was_planned(tmp_path: Path) -> None:
+    plan = read_plan(bundle(tmp_path / "b", slots=4))
+    assert (plan.kind, plan.limits.slots, plan.limits.context) == ("llama.cpp", 4, 512)
 
 
-def test_threads_follow_the_cores_we_may_use(tmp_path: Path) -> None:
+def test_the_model_is_the_bundles_own_or_what_it_was_made_from(tmp_path: Path) -> None:
+    made = bundle(tmp_path / "store" / "engine" / "b")
+    assert model_of(made) == made
+    seal(
+        made, Engine.kind, "k", {"inputs": {"checkpoint": {"uri": "checkpoint/c", "kind": "checkpoint", "digest": "d"}}}
+    )
+    (tmp_path / "store" / "checkpoint" / "c").mkdir(parents=True)
+    assert model_of(made) == tmp_path / "store" / "checkpoint" / "c"
+    (made / "model").mkdir()
+    assert model_of(made) == made / "model"
+
+
+def test_a_config_file_of_the_plan_need_not_be_in_the_bundle(tmp_path: Path) -> None:
     made = bundle(tmp_path / "b")
-    serve = read_serve(made).model_copy(update={"threads": None})
-    argv = command(made, serve, "127.0.0.1", 1)
-    assert argv[argv.index("--threads") + 1] == str(usable_cores())
+    plan = read_plan(made)
+    argv = [*plan.argv, "{bundle}/serve.yaml"]
+    (made / SERVE).write_text(plan.model_copy(update={"argv": argv, "files": {"serve.yaml": "a: 1"}}).model_dump_json())
+    assert read_plan(made).argv == argv
+    (made / SERVE).write_text(plan.model_copy(update={"argv": argv}).model_dump_json())
+    with pytest.raises(EngineError, match=r"serve\.yaml is missing"):
+        read_plan(made)
 
 
 @pytest.mark.parametrize("name", ["serve.json", "model.gguf", "llama-server"])
@@ -34,7 +45,7 @@ def test_an_incomplete_bundle_names_what_is_missing(tmp_path: Path, name: str) -
     made = bundle(tmp_path / "b")
     (made / name).unlink()
     with pytest.raises(EngineError, match=name):
-        read_serve(made)
+        read_plan(made)
 
 
 def test_a_bundle_for_another_cpu_is_refused_before_it_crashes(tmp_path: Path) -> None:
@@ -42,12 +53,13 @@ def test_a_bundle_for_another_cpu_is_refused_before_it_crashes(tmp_path: Path) -
     doc = json.loads((made / "serve.json").read_text())
     (made / "serve.json").write_text(json.dumps({**doc, "cpu": "0123456789ab"}))
     with pytest.raises(EngineError, match="0123456789ab"):
-        read_serve(made)
+        read_plan(made)
+    assert read_plan(made, here=False).cpu == "0123456789ab"
 
 
-@pytest.mark.parametrize("text", ["{", '{"model": "m"}', "[]"])
+@pytest.mark.parametrize("text", ["{", '{"model": "m"}', "[]", "null", '{"server": 1}', "[" * 100000])
 def test_a_damaged_serve_config_is_named(tmp_path: Path, text: str) -> None:
     made = bundle(tmp_path / "b")
     (made / "serve.json").write_text(text)
     with pytest.raises(EngineError, match=r"serve\.json"):
-        read_serve(made)
+        read_plan(made)

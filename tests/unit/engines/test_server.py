@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -10,8 +9,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from slipway.engines.server import Server, check_alive, is_healthy, is_running, serving, start, stop
-from slipway.errors import EngineError, ResourceError
+from slipway.engines.bundle import SERVE, read_plan
+from slipway.engines.server import Server, is_healthy, is_running, start, stop
+from slipway.errors import ConfigError, EngineError, ResourceError
 from slipway.system.ports import any_port
 from slipway.system.processes import identify
 from tests.support import scripted_server
@@ -21,21 +21,14 @@ from tests.support.scripted_server import bundle
 HOST = "127.0.0.1"
 
 
-def test_a_server_lives_for_the_block_and_in_our_process_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_has_a_session_of_its_own_and_no_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", "me:secret")
-    with serving(bundle(tmp_path / "b"), tmp_path / "log") as server:
-        assert is_healthy(server)
-        assert os.getpgid(server.pid) == os.getpgid(0)
+    server = start(bundle(tmp_path / "b"), HOST, any_port(HOST), tmp_path / "log")
+    try:
+        assert os.getsid(server.pid) == server.pid
         environment = psutil.Process(server.pid).environ()
         assert environment["GOMP_SPINCOUNT"] == "1000"
         assert "PREFECT_API_AUTH_STRING" not in environment
-    assert not is_running(server)
-
-
-def test_a_detached_server_has_a_session_of_its_own(tmp_path: Path) -> None:
-    server = start(bundle(tmp_path / "b"), HOST, any_port(HOST), tmp_path / "log", detach=True)
-    try:
-        assert os.getsid(server.pid) == server.pid
         again = Server.model_validate_json(server.model_dump_json())
         assert is_healthy(again)
     finally:
@@ -48,7 +41,7 @@ def test_a_pipe_on_the_output_of_a_program_ends_with_it_not_with_the_engine_it_l
     """`slipway promote | tee log`: what serves on, engine and log watcher, holds none of its outputs."""
     program = (
         "import sys; from pathlib import Path; from slipway.engines.server import start\n"
-        "server = start(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), Path(sys.argv[4]), detach=True)\n"
+        "server = start(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), Path(sys.argv[4]))\n"
         "Path(sys.argv[5]).write_text(server.model_dump_json()); print('done')"
     )
     record = tmp_path / "server.json"
@@ -63,7 +56,7 @@ def test_a_pipe_on_the_output_of_a_program_ends_with_it_not_with_the_engine_it_l
 
 
 def test_a_server_is_known_across_a_clock_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    server = start(bundle(tmp_path / "b"), HOST, any_port(HOST), tmp_path / "log", detach=True)
+    server = start(bundle(tmp_path / "b"), HOST, any_port(HOST), tmp_path / "log")
     again = Server.model_validate_json(server.model_dump_json())
     try:
         step_clock(monkeypatch, -3600)
@@ -79,8 +72,11 @@ def test_a_server_is_reached_directly_whatever_proxy_the_environment_names(
     monkeypatch.setenv("http_proxy", f"http://{HOST}:{any_port(HOST)}")  # nobody listens there
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
-    with serving(bundle(tmp_path / "b"), tmp_path / "log") as server:
+    server = start(bundle(tmp_path / "b"), HOST, any_port(HOST), tmp_path / "log")
+    try:
         assert is_healthy(server)
+    finally:
+        assert stop(server)
 
 
 def test_a_reused_pid_is_never_stopped() -> None:
@@ -133,17 +129,16 @@ def test_a_server_that_never_gets_healthy_is_stopped(tmp_path: Path) -> None:
     assert not psutil.pid_exists(int((tmp_path / "log").read_text()))
 
 
-def test_a_killed_server_is_noticed(tmp_path: Path) -> None:
-    with serving(bundle(tmp_path / "b"), tmp_path / "log") as server:
-        check_alive(server)
-        psutil.Process(server.pid).send_signal(signal.SIGKILL)
-        psutil.wait_procs([psutil.Process(server.pid)], timeout=120)
-        with pytest.raises(EngineError, match=r"(?s)died.*listening on"):
-            check_alive(server)
-
-
 def test_a_program_that_cannot_run_is_named(tmp_path: Path) -> None:
     made = bundle(tmp_path / "b")
     (made / "llama-server").write_bytes(b"\x7fELF broken")
     with pytest.raises(EngineError, match="llama-server"):
+        start(made, HOST, any_port(HOST), tmp_path / "log")
+
+
+def test_what_is_served_in_a_container_is_no_process_of_this_machine(tmp_path: Path) -> None:
+    made = bundle(tmp_path / "b")
+    plan = read_plan(made).model_copy(update={"image": "registry/vllm@sha256:1"})
+    (made / SERVE).write_text(plan.model_dump_json())
+    with pytest.raises(ConfigError, match="registry/vllm"):
         start(made, HOST, any_port(HOST), tmp_path / "log")

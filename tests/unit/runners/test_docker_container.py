@@ -145,3 +145,34 @@ def test_an_address_that_docker_does_not_know_is_refused(monkeypatch):
     assert client_at("ssh://spark").remote and not client_at("unix:///x").remote
     monkeypatch.delenv("DOCKER_HOST")
     assert client_at(None).host.endswith("/var/run/docker.sock") and not client_at(None).remote
+
+
+def test_a_servers_port_is_published_on_loopback_by_a_number_of_the_engines_choice(tmp_path):
+    config, host = specification(tmp_path, ports=(8000,))
+    assert config["ports"] == [8000]
+    assert host["port_bindings"] == {8000: ("127.0.0.1",)}
+    config, host = specification(tmp_path)
+    assert "ports" not in config and "port_bindings" not in host
+
+
+def described(ports=None, mode="bridge", status="running"):
+    return {"State": {"Status": status}, "HostConfig": {"NetworkMode": mode}, "NetworkSettings": {"Ports": ports}}
+
+
+PUBLISHED = {"8000/tcp": [{"HostIp": "127.0.0.1", "HostPort": "49153"}]}
+
+
+def test_a_published_port_is_reached_where_the_engine_is():
+    local = docker_container.address(described(PUBLISHED), 8000, "unix:///run/docker.sock")
+    assert (local.host, local.port, local.through) == ("127.0.0.1", 49153, None)
+    far = docker_container.address(described(PUBLISHED), 8000, "ssh://user@spark")
+    assert (far.host, far.port, far.through) == ("127.0.0.1", 49153, "ssh://user@spark")
+    assert docker_container.address(described(mode="host"), 8000, "unix:///s").port == 8000
+    assert docker_container.address(described(), 8000, "unix:///s") is None  # not published yet
+    assert docker_container.address(described(PUBLISHED, status="created"), 8000, "unix:///s") is None
+    assert docker_container.address(described(PUBLISHED), 8000, "tcp://127.0.0.1:2375").port == 49153
+
+
+def test_the_loopback_of_a_machine_behind_plain_tcp_is_refused():
+    with pytest.raises(ConfigError, match="ssh://user@host"):
+        docker_container.address(described(PUBLISHED), 8000, "tcp://spark:2375")

@@ -9,6 +9,7 @@ import time
 import psutil
 import pytest
 
+from slipway.runners import local
 from slipway.runners.base import Job, State, follow
 from slipway.runners.local import LocalRunner
 from tests.support.clock import step_clock
@@ -85,6 +86,7 @@ def test_an_interrupted_follower_leaves_nothing_running(tmp_path):
 
 ORPHAN = """
 import os, pathlib, signal, sys
+from slipway.runners import local
 from slipway.runners.local import LocalRunner
 from slipway.runners.base import Job
 work = pathlib.Path(sys.argv[1])
@@ -137,3 +139,18 @@ def test_a_record_of_an_earlier_version_is_adopted(tmp_path):
     one, runner = job(tmp_path, *SLEEP), LocalRunner()
     assert runner.submit(one) is True
     assert runner.cancel(one).state is State.CANCELLED
+
+
+def test_an_attached_job_stays_in_our_group_and_ends_with_its_children(tmp_path):
+    code = "import subprocess, sys, time; print(subprocess.Popen(['sleep', '600']).pid, flush=True); time.sleep(600)"
+    one, runner = job(tmp_path, sys.executable, "-c", code, attached=True), LocalRunner()
+    runner.submit(one)
+    while not one.log.read_text().strip():
+        time.sleep(0.02)
+    pid, child = local.pid(one), int(one.log.read_text())
+    assert os.getpgid(pid) == os.getpgid(child) == os.getpgid(0)
+    assert (runner.address(one, 8000).host, runner.address(one, 8000).port) == ("127.0.0.1", 8000)
+    assert runner.cancel(one).state is State.CANCELLED
+    assert runner.address(one, 8000) is None
+    for ended in (pid, child):
+        assert not psutil.pid_exists(ended) or psutil.Process(ended).status() == psutil.STATUS_ZOMBIE

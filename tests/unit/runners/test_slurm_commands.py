@@ -18,6 +18,7 @@ from slipway.runners.slurm_commands import (
     call,
     call_until_answered,
     find_named,
+    first_node_address,
     list_jobs,
 )
 
@@ -151,3 +152,13 @@ def test_a_command_that_hangs_is_silence(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setattr(slurm_commands, "TIMEOUT_S", 0.3)
     with pytest.raises(SilentError, match="did not answer"):
         call("squeue")
+
+
+def test_a_running_jobs_first_node_is_reached_by_its_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    text = "JobId=7 JobState=RUNNING BatchHost=n1 NodeList=n[1-2] NodeName=n1 Arch=x86_64 NodeAddr=10.0.0.5"
+    slurm_says(monkeypatch, tmp_path, scontrol=text)
+    assert first_node_address(7) == "10.0.0.5"
+    slurm_says(monkeypatch, tmp_path, scontrol="JobId=7 JobState=PENDING NodeList=")
+    assert first_node_address(7) is None
+    slurm_says(monkeypatch, tmp_path, scontrol="!slurm_load_jobs error: Invalid job id specified")
+    assert first_node_address(7) is None

@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,22 +143,6 @@ def _follow(runner: Runner, job: Job, on_poll: Callable[[], None], poll_s: float
         time.sleep(poll_s)
     on_poll()
     return ended
-
-
-@contextmanager
-def stopped_by_sigterm() -> Iterator[None]:
-    """While it is open, SIGTERM to this process raises SystemExit(143), so that the job is stopped, and saves,
-    first."""
-
-    def stop(*_: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: stopping takes its time
-        sys.exit(128 + signal.SIGTERM)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _final_error(job: Job, ended: Outcome, done: int, steps: int, output: str) -> SlipwayError:

@@ -156,8 +156,8 @@ FOLLOWER = """
 import json, sys
 from pathlib import Path
 from slipway.runners.local import LocalRunner
-from slipway.training.nemo.attempts import run_to_end, stopped_by_sigterm
-from slipway.runners.base import Job
+from slipway.training.nemo.attempts import run_to_end
+from slipway.runners.base import Job, stopped_by_sigterm
 doc = json.loads(sys.argv[1])
 job = Job(doc["name"], tuple(doc["argv"]), Path(doc["work"]), env=doc["env"], stop_s=20)
 with stopped_by_sigterm():

@@ -1,0 +1,16 @@
+"""Which driver an engine's kind names. Short because a new engine is a row here; each is imported when it is asked
+for."""
+
+from __future__ import annotations
+
+from slipway.engines.driver import Driver
+from slipway.errors import ConfigError
+
+
+def driver_for(kind: str) -> Driver:
+    """The driver of `engine.kind`. Raises ConfigError for a kind that no driver serves."""
+    if kind == "llama.cpp":
+        from slipway.engines.llamacpp.driver import DRIVER as LLAMACPP
+
+        return LLAMACPP
+    raise ConfigError("engine.kind", kind, "an engine with a driver: llama.cpp", "see conf/engine/")
