@@ -6,6 +6,8 @@ from __future__ import annotations
 from slipway.engines.driver import Driver
 from slipway.errors import ConfigError
 
+KINDS = ("llama.cpp", "vllm")
+
 
 def driver_for(kind: str) -> Driver:
     """The driver of `engine.kind`. Raises ConfigError for a kind that no driver serves."""
@@ -13,4 +15,8 @@ def driver_for(kind: str) -> Driver:
         from slipway.engines.llamacpp.driver import DRIVER as LLAMACPP
 
         return LLAMACPP
-    raise ConfigError("engine.kind", kind, "an engine with a driver: llama.cpp", "see conf/engine/")
+    if kind == "vllm":
+        from slipway.engines.vllm.driver import DRIVER as VLLM
+
+        return VLLM
+    raise ConfigError("engine.kind", kind, f"an engine with a driver: {', '.join(KINDS)}", "see conf/engine/")

@@ -22,7 +22,7 @@ from slipway.engines.drivers import driver_for
 from slipway.engines.endpoint import log_tail
 from slipway.engines.fingerprint import engine_fingerprint
 from slipway.engines.serving import CARRIERS, Service, serving
-from slipway.errors import EngineError
+from slipway.errors import ConfigError, EngineError
 from slipway.pipeline.workspace import Workspace
 from slipway.store.artifacts import Checkpoint, Engine, Quantized
 from slipway.system.files import write_atomic
@@ -56,8 +56,13 @@ class EngineParams(EngineConfig):
 
 
 def params_of(config: Config) -> EngineParams:
-    """This stage's params in a run."""
-    return EngineParams(**config.engine.model_dump())
+    """This stage's params in a run. Raises ConfigError when engine.image is no row of conf/images.yaml."""
+    name = config.engine.image
+    if name is not None and name not in config.images:
+        rows = ", ".join(config.images) or "none"
+        raise ConfigError("engine.image", name, f"a row of conf/images.yaml ({rows})", "name one of them, or add it")
+    image = config.images[name] if name is not None else None
+    return EngineParams(**config.engine.model_dump(), serving=config.serving, serving_image=image)
 
 
 def key_extra(config: Config) -> dict[str, str]:

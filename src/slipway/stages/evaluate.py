@@ -84,6 +84,7 @@ def params_of(config: Config, *, speed: bool, role: Role | None = None) -> Evalu
     return EvaluateParams(
         **section.model_dump(),
         speed=speed,
+        serving=config.serving,
         role=role,
         schema_document=metric_files.json_schema(section.json_schema),
         judge_prompt=metric_files.judge_prompt(section.judge.prompt) if section.judge else None,

@@ -11,7 +11,6 @@ import psutil
 import pytest
 
 from slipway.config.deploy import DeployConfig
-from slipway.config.engine import EngineConfig
 from slipway.config.store import StoreConfig
 from slipway.deployment.promotion import promote, rollback
 from slipway.deployment.releases import Release
@@ -19,7 +18,7 @@ from slipway.deployment.state import champion, status, stop
 from slipway.engines.chat_client import ChatClient
 from slipway.errors import EngineError
 from slipway.pipeline.workspace import Workspace
-from slipway.stages.engine import engine
+from slipway.stages.engine import EngineParams, engine
 from slipway.store.artifacts import Checkpoint, Dataset, Engine, Evaluation, Verdict
 from slipway.store.store import Store, load
 from slipway.system.progress import Progress
