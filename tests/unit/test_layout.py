@@ -23,7 +23,6 @@ REASONS = ("One file because", "Short because")
 TESTED_ELSEWHERE = {
     "ops/prefect_plugin.py": "tests/lab/deployment/test_prefect_deployment.py",  # needs Prefect's server and worker
     "ops/servers.py": "tests/lab/deployment/test_prefect_deployment.py",  # is the servers
-    "stages/engine.py": "tests/lab/engines/test_engine.py",  # needs the real engine
     "training/tuning/probe_recipe.py": "tests/lab/training/test_tune.py",  # needs NeMo AutoModel
 }
 COMPUTING = ("weights", "quantization", "calibration", "streaming", "training", "stages")

@@ -76,7 +76,9 @@ class ServePlan(Section):
 class Driver(Protocol):
     """One engine. `engines/<name>/driver.py` holds an object `DRIVER` of this shape."""
 
-    kind: EngineKind
+    @property
+    def kind(self) -> EngineKind:
+        """What `engine.kind` calls it."""
 
     def plan(
         self, model: Path, params: EngineConfig, target: TargetConfig, image: ImageConfig | None = None

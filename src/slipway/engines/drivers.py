@@ -6,7 +6,7 @@ from __future__ import annotations
 from slipway.engines.driver import Driver
 from slipway.errors import ConfigError
 
-KINDS = ("llama.cpp", "vllm")
+KINDS = ("llama.cpp", "vllm", "trtllm")
 
 
 def driver_for(kind: str) -> Driver:
@@ -19,4 +19,8 @@ def driver_for(kind: str) -> Driver:
         from slipway.engines.vllm.driver import DRIVER as VLLM
 
         return VLLM
+    if kind == "trtllm":
+        from slipway.engines.trtllm.driver import DRIVER as TRTLLM
+
+        return TRTLLM
     raise ConfigError("engine.kind", kind, f"an engine with a driver: {', '.join(KINDS)}", "see conf/engine/")
