@@ -66,6 +66,7 @@ def finetune_and_ship(
             quality.get("base"),
             quality.get("champion"),
             quantized,
+            candidate,
         )
         documents = report(run, candidate, verdict, adapter, quality)
         promote(run, candidate, verdict, data, documents, config.deploy)

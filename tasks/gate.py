@@ -6,7 +6,7 @@ from prefect.states import State
 
 from slipway.pipeline.stage import StageCall
 from slipway.stages.gate import params_of
-from slipway.store.artifacts import Evaluation, Quantized, Verdict
+from slipway.store.artifacts import Engine, Evaluation, Quantized, Verdict
 from tasks.run import Run
 from tasks.stage_task import HOUR, stage_task
 
@@ -19,7 +19,9 @@ def gate(
     base: Evaluation | None,
     champion: Evaluation | None,
     quantized: Quantized,
+    engine: Engine,
 ) -> State[Verdict]:
     """The verdict on the candidate, against the merged model, and the base and the champion where there is one."""
-    inputs = {"candidate": candidate, "merged": merged, "base": base, "champion": champion, "quantized": quantized}
+    sides = {"candidate": candidate, "merged": merged, "base": base, "champion": champion}
+    inputs = {**sides, "quantized": quantized, "engine": engine}
     return run.make(StageCall("gate", inputs, params_of(run.config)))

@@ -6,10 +6,19 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from slipway.config.base import Section, born
+from slipway.config.base import Folder, Section, born
 
 FlagValue = bool | int | float | str | list[str | int | float] | dict[str, Any]
 VariableName = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
+
+
+class BootsConfig(Section):
+    """Starts of a new bundle that are measured."""
+
+    cold: int = Field(1, ge=1, description="Starts with empty caches; the caches of the last one go into the bundle.")
+    warm: int | None = Field(
+        None, ge=0, description="Starts from the bundle's caches; null: 3, of an engine that has no caches none."
+    )
 
 
 class EngineConfig(Section):
@@ -75,6 +84,19 @@ class EngineConfig(Section):
     environment: Annotated[dict[VariableName, str], born({})] = Field(
         default_factory=dict, description="More environment variables of the server."
     )
+    boots: Annotated[BootsConfig, born({"cold": 1, "warm": None})] = Field(
+        default_factory=BootsConfig, description="Starts that are measured."
+    )
+    cache_dir: Folder | None = Field(
+        None, description="Folder of the caches that servers write to, on a local disk; null: each server's own folder."
+    )
+    cache_gb: float = Field(
+        20, gt=0, description="Most that the caches of one bundle, and all in `cache_dir` together, may take, GB."
+    )
+
+    def key_document(self) -> dict[str, Any]:
+        """Without where the caches of starts lie, and how much may: no byte of a bundle depends on it."""
+        return {k: v for k, v in super().key_document().items() if k not in ("cache_dir", "cache_gb")}
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:

@@ -51,3 +51,9 @@ class GateConfig(Section):
     max_bits_per_parameter: float | None = Field(
         None, gt=0, description="Most bits per quantized parameter; catches a format that is not what its label says."
     )
+    max_warm_start_s: Annotated[float | None, born(None)] = Field(
+        None, gt=0, description="Longest warm start of the candidate's engine, seconds, the median of its boots."
+    )
+    max_boot_spread: Annotated[float | None, born(None)] = Field(
+        None, gt=0, description="Most that its speed may differ from boot to boot, as a share of the median (0.1: 10%)."
+    )

@@ -6,6 +6,7 @@
 - how answers look: verbosity against the merge, share of cut-off answers, repetition in long ones.
 - a rule whose metric was not measured, on too few items, or where both sides are all wrong or empty: inconclusive.
 - bits per parameter: the quantized checkpoint is no larger than its format says.
+- how it starts: seconds of a warm start, and how far its speed differs from boot to boot.
 
 Any fail fails the gate; else any inconclusive rule leaves it inconclusive. Quality won by fine-tuning (merged - base)
 and lost to quantization (merged - candidate, positive is a loss) are figures, not rules.
@@ -24,8 +25,9 @@ from slipway.evaluation.causes import likely_causes
 from slipway.evaluation.gate_rules import bits_rules, floor_rules, overall
 from slipway.evaluation.metric import read_items, read_metrics
 from slipway.evaluation.paired_rules import Evaluated, non_inferiority_rule, paired_differences
+from slipway.evaluation.start_rules import start_rules
 from slipway.pipeline.workspace import Workspace
-from slipway.store.artifacts import Evaluation, Quantized, Verdict
+from slipway.store.artifacts import Engine, Evaluation, Quantized, Verdict
 from slipway.system.files import write_atomic
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ def gate(
     base: Evaluation | None,
     champion: Evaluation | None,
     quantized: Quantized,
+    engine: Engine | None,
     params: GateConfig,
     space: Workspace,
 ) -> None:
@@ -61,6 +64,7 @@ def gate(
         *(non_inferiority_rule(r, evaluated, params) for r in paired),
         *answer_rules(evaluated["candidate"].metrics, evaluated["merged"].metrics, params),
         *bits_rules(quantized, params),
+        *start_rules(engine.summary if engine else {}, params),
     ]
     if not rules:
         raise ConfigError("gate", "no rule applies", "at least one floor or paired test", "set gate.floors")

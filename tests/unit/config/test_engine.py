@@ -37,6 +37,9 @@ BOUNDS: list[Bound] = [
     ("drain_s", -1, 0),
     ("start_s", 0, 0.5),
     ("environment", {"A-B": "1"}, {"A_B": "1"}),
+    ("cache_gb", 0, 0.5),
+    ("boots.cold", 0, 1),
+    ("boots.warm", -1, 0),
 ]
 
 
@@ -47,6 +50,12 @@ def test_a_bound_is_refused_outside_by_its_key_and_holds_inside(bound):
 
 def test_every_bound_of_the_section_is_tried():
     assert_every_bound_is_listed(EngineConfig, BOUNDS)
+
+
+def test_where_caches_lie_is_not_in_the_key(tmp_path):
+    elsewhere = EngineConfig(cache_dir=str(tmp_path), cache_gb=1)
+    assert elsewhere.key_document() == EngineConfig().key_document()
+    assert "boots" in EngineConfig(boots={"cold": 1, "warm": 0}).key_document()
 
 
 @pytest.mark.parametrize(

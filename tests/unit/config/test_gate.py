@@ -38,6 +38,8 @@ BOUNDS: list[Bound] = [
     ("max_cut_off", 1.01, 1),
     ("max_repetition", -0.01, 0),
     ("max_repetition", 1.01, 1),
+    ("max_warm_start_s", 0, 0.5),
+    ("max_boot_spread", 0, 0.1),
     ("confidence", 0.5, 0.51),
     ("confidence", 1, 0.99),
     ("max_bits_per_parameter", 0, 0.1),

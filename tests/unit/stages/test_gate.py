@@ -13,7 +13,7 @@ from slipway.evaluation.streamed_metrics import add_streamed, unanswered
 from slipway.pipeline.stage import stage_spec
 from slipway.pipeline.workspace import Workspace
 from slipway.stages.gate import gate
-from slipway.store.artifacts import Evaluation, Quantized, ReferenceScores, Verdict
+from slipway.store.artifacts import Engine, Evaluation, Quantized, ReferenceScores, Verdict
 from slipway.store.store import Store, load
 from slipway.system.progress import Progress
 
@@ -42,16 +42,26 @@ def evaluation(store: Store, key: str, right: str, ids: list[str] | None = None)
 
 
 def judge(
-    tmp_path: Path, params: GateConfig, bits: float | None = 4.5, ids: list[str] | None = None, **right: str
+    tmp_path: Path,
+    params: GateConfig,
+    bits: float | None = 4.5,
+    ids: list[str] | None = None,
+    starts: dict[str, float] | None = None,
+    **right: str,
 ) -> Verdict:
     store = Store(tmp_path / "store")
     made = {k: evaluation(store, k, v, ids if k == "merged" else None) for k, v in right.items()}
     with store.create(Quantized, "q", {}) as out:
         (out / "summary.json").write_text(json.dumps({} if bits is None else {"bits_per_parameter": bits}))
     quantized = load(Quantized, store.dir("quantized", "q"))
+    engine = None
+    if starts:
+        with store.create(Engine, "e", {}) as out:
+            (out / "summary.json").write_text(json.dumps(starts))
+        engine = load(Engine, store.dir("engine", "e"))
     with store.create(Verdict, "v", {}) as out:
         space = Workspace(out, tmp_path, tmp_path, Progress())
-        gate(made["candidate"], made["merged"], made["base"], made.get("champion"), quantized, params, space)
+        gate(made["candidate"], made["merged"], made["base"], made.get("champion"), quantized, engine, params, space)
     return load(Verdict, store.dir("verdict", "v"))
 
 
@@ -73,6 +83,20 @@ def test_a_good_first_candidate_passes_on_floors_alone(tmp_path: Path) -> None:
     assert [r["rule"] for r in doc["rules"]] == ["floor"]
     assert doc["skipped"] == ["json_exact against champion: there is none yet"]
     require_pass(verdict)
+
+
+@pytest.mark.parametrize(
+    ("starts", "outcome"),
+    [
+        ({"warm_starts": 3, "warm_start_s": 70.0}, "pass"),
+        ({"warm_starts": 3, "warm_start_s": 99.0}, "fail"),
+        (None, "inconclusive"),
+    ],
+)
+def test_a_slow_warm_start_fails(tmp_path: Path, starts: dict[str, float] | None, outcome: str) -> None:
+    params = rules(max_warm_start_s=90)
+    sides = dict.fromkeys(("candidate", "merged", "base"), "1" * 20)
+    assert judge(tmp_path, params, starts=starts, **sides).read_json("verdict.json")["outcome"] == outcome
 
 
 def test_a_floor_is_on_the_point_estimate(tmp_path: Path) -> None:
@@ -189,6 +213,7 @@ def test_the_stage_process_finds_its_types() -> None:
         "base": Evaluation,
         "champion": Evaluation,
         "quantized": Quantized,
+        "engine": Engine,
     }
     assert (spec.params, spec.output) == (GateConfig, Verdict)
 
@@ -236,6 +261,7 @@ def test_a_merge_that_was_streamed_is_compared_on_what_was_streamed(tmp_path: Pa
             None,
             None,
             quantized,
+            None,
             params,
             Workspace(out, tmp_path, tmp_path, Progress()),
         )
