@@ -45,7 +45,9 @@ def speed(tokens_per_s: float) -> list[dict[str, Any]]:
     return [
         {
             "concurrency": c,
-            "requests": 24,
+            "client": "slipway asyncio 1",
+            "requests": 100,
+            "errors": 0,
             "ttft_ms": {"p50": 2800.0 * c / tokens_per_s, "p95": 3850.0 * c / tokens_per_s},
             "itl_ms": {"p50": 9.5, "p95": 14.0},
             "tokens_per_s": tokens_per_s + 8 * c,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -236,7 +237,7 @@ def quality_table(quality: dict[str, Any]) -> Table:
         speed = (
             [
                 f"{fast['ttft_ms']['p50']:.0f} ms",
-                f"{fast['itl_ms']['p50']:.1f} ms",
+                f"{fast['itl_ms'].get('p50', math.nan):.1f} ms",
                 f"{fast['tokens_per_s']:.0f} at {fast['concurrency']}",
             ]
             if fast

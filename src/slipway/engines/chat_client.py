@@ -81,7 +81,7 @@ class ChatClient:
         """
         body: dict[str, Any] = {
             "model": self._model,
-            "messages": [_on_the_wire(message) for message in messages],
+            "messages": [on_the_wire(message) for message in messages],
             "max_tokens": max_tokens,
             "temperature": 0,
             "stream": True,
@@ -178,7 +178,7 @@ class _Pieces:
         return bool(content or reasoning or calls)
 
 
-def _on_the_wire(message: Message) -> Message:
+def on_the_wire(message: Message) -> Message:
     """A message as the API has it: arguments of tool calls are JSON text there."""
     if not message.get("tool_calls"):
         return message

@@ -1,67 +1,156 @@
-"""Speed of a served model at given concurrency, by one client: TTFT, inter-token latency, throughput.
+"""Speed of a served model at given concurrency, as its users feel it: TTFT, inter-token latency, throughput, errors.
 
-Closed loop: `concurrency` callers, each asks again as soon as it has its answer. Every answer has `OUTPUT_TOKENS`
-tokens whatever the model would say, so that models are compared at equal work. Prompts are test prompts, each used once
-as far as they reach: the prefix that they share (the system prompt) is cached by the engine, as it is in production,
-the rest is not. A warm-up comes first and is not counted. Client and server share the machine: figures of two clients
-never mix.
+Measured by `evaluation.load_client` with greedy answers of `OUTPUT_TOKENS` tokens whatever the model would say (where
+the server can ignore its end token), so that models are compared at equal work. Prompts are each used once as far as
+they reach: the prefix that they share is cached by the engine, as it is in production, the rest is not. Percentiles are
+printed where they mean something: a p95 of at least 100 requests, a p99 of at least 300. Figures of two clients never
+mix: every run names its `client`.
 """
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import json
 import math
-import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import cycle, islice
+import random
+from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle
 from typing import Any
 
-from slipway.data.rows import Row
-from slipway.engines.chat_client import Answer, ChatClient
+from slipway.errors import EngineError, ResourceError
+from slipway.evaluation.load_client import LoadClient, Request, Window, measure_window
+from slipway.evaluation.stream_timings import AnswerFailedError, StreamTimings
 from slipway.system.progress import Progress
 
-OUTPUT_TOKENS = 32
+CLIENT = "slipway asyncio 1"
+OUTPUT_TOKENS = (24, 40)
+SEED = 0
+ENOUGH = {50: 1, 95: 100, 99: 300}  # requests that a percentile needs
+LARGEST_DISAGREEMENT = 0.02
+Messages = Sequence[dict[str, Any]]
 
 
 def measure(
-    client: ChatClient, rows: Sequence[Row], concurrency: Sequence[int], requests: int, progress: Progress
+    client: LoadClient,
+    prompts: Sequence[Messages],
+    concurrency: Sequence[int],
+    requests: int,
+    progress: Progress,
+    output_tokens: tuple[int, int] = OUTPUT_TOKENS,
 ) -> list[dict[str, Any]]:
-    """One entry a concurrency, milliseconds and per-second rates; raises EngineError when the engine stops
-    answering."""
-    prompts = cycle([row["messages"][:-1] for row in rows])
-    runs: list[dict[str, Any]] = []
-    for callers in concurrency:
-        with ThreadPoolExecutor(callers) as pool:
+    """One entry a concurrency, milliseconds and per-second rates, answers of `output_tokens` (least, most) tokens.
 
-            def ask(messages: list[dict[str, str]]) -> Answer:
-                return client.ask(messages, OUTPUT_TOKENS, fixed_length=True)
+    Raises ResourceError when nobody answers, EngineError when the engine stops answering or its counts contradict
+    each other.
+    """
+    return asyncio.run(_measure(client, prompts, concurrency, requests, progress, output_tokens))
 
-            list(pool.map(ask, islice(prompts, callers)))
-            start = time.perf_counter()
-            answers = list(pool.map(ask, islice(prompts, requests)))
-            seconds = time.perf_counter() - start
-        runs.append(summarize_runs(callers, answers, seconds))
-        progress.update("speed", len(runs), len(concurrency), "runs", tokens_per_s=runs[-1]["tokens_per_s"])
+
+async def _measure(
+    client: LoadClient,
+    prompts: Sequence[Messages],
+    concurrency: Sequence[int],
+    requests: int,
+    progress: Progress,
+    output_tokens: tuple[int, int],
+) -> list[dict[str, Any]]:
+    work = request_stream(prompts, output_tokens)
+    runs = []
+    async with client:
+        await _negotiate(client, Request(prompts[0], output_tokens[0]))
+        for callers in concurrency:
+            window = await measure_window(client, work, callers, requests, _reporter(progress, callers, requests))
+            runs.append({**summarize_window(window, output_tokens), "settings": settings(client, prompts)})
+            progress.note(f"{callers} callers: {runs[-1]['tokens_per_s']:g} tokens/s")
     return runs
 
 
-def summarize_runs(concurrency: int, answers: Sequence[Answer], seconds: float) -> dict[str, Any]:
-    """The figures of one run of `seconds`; TTFT over requests, ITL over every gap of every request."""
-    gaps = [gap for answer in answers for gap in answer.gaps_s]
+async def _negotiate(client: LoadClient, request: Request) -> None:
+    try:
+        await client.negotiate(request)
+    except AnswerFailedError as err:
+        kind = ResourceError if "Connect" in str(err) else EngineError
+        raise kind(
+            f"endpoint {client.url}", str(err), "an OpenAI-compatible chat endpoint that streams", "see what runs there"
+        ) from err
+
+
+def _reporter(progress: Progress, callers: int, requests: int) -> Callable[[int], None]:
+    return lambda ended: progress.update(f"speed at {callers}", ended, requests, "requests")
+
+
+def request_stream(prompts: Sequence[Messages], output_tokens: tuple[int, int], seed: int = SEED) -> Iterator[Request]:
+    """Endless requests: the prompts in turn, lengths uniform in the range (both ends), the same for the same seed."""
+    lengths = random.Random(seed)  # noqa: S311 (a load, no secret)
+    return (Request(messages, lengths.randint(*output_tokens)) for messages in cycle(prompts))
+
+
+def settings(client: LoadClient, prompts: Sequence[Messages]) -> dict[str, Any]:
+    """What two runs must have in common to be compared, beside concurrency, lengths and client."""
+    text = json.dumps([list(messages) for messages in prompts]).encode()
     return {
-        "concurrency": concurrency,
-        "requests": len(answers),
-        "output_tokens": OUTPUT_TOKENS,
-        "ttft_ms": _percentiles([answer.ttft_s for answer in answers]),
-        "itl_ms": _percentiles(gaps),
-        "tokens_per_s": round(sum(answer.completion_tokens for answer in answers) / seconds, 2),
-        "requests_per_s": round(len(answers) / seconds, 3),
-        "retries": sum(answer.retries for answer in answers),
+        "prompts": hashlib.sha256(text).hexdigest()[:16],
+        "prompt_count": len(prompts),
+        "sampling": "greedy",
+        "ignore_eos": bool(client.extras.get("ignore_eos")),
+        "seed": SEED,
     }
 
 
-def _percentiles(seconds: Sequence[float]) -> dict[str, float]:
-    return {f"p{q}": round(1e3 * percentile(seconds, q), 2) for q in (50, 95)}
+def summarize_window(window: Window, output_tokens: tuple[int, int]) -> dict[str, Any]:
+    """The figures of one window; TTFT and TPOT over requests, ITL over every token of every request after its first.
+
+    Raises EngineError when no request was answered, or tokens counted by chunk and by usage differ by more than 2%.
+    """
+    answers = window.answers
+    if not answers:
+        raise EngineError(
+            f"speed at {window.callers} callers", dict(window.failures.most_common(3)), "answers", "read the log"
+        )
+    check_counts(answers)
+    n = len(answers)
+    return {
+        "client": CLIENT,
+        "concurrency": window.callers,
+        "requests": n,
+        "errors": window.failures.total(),
+        "error_reasons": dict(window.failures.most_common(5)),
+        "dropped": window.dropped,
+        "output_tokens": list(output_tokens),
+        "short": sum((answer.usage or 0) < answer.asked for answer in answers),
+        "counted_by": "server" if all(answer.by_server for answer in answers) else "chunk",
+        "ttft_ms": percentiles([answer.ttft_s for answer in answers], n),
+        "itl_ms": percentiles([gap for answer in answers for gap in answer.gaps_s()], n),
+        "tpot_ms": percentiles([a.tpot_s for a in answers if a.tpot_s is not None], n),
+        "tokens_per_s": round(window.tokens() / window.seconds, 2),
+        "requests_per_s": round(window.completions() / window.seconds, 3),
+        "seconds": round(window.seconds, 2),
+        "client_cpu": round(window.client_cpu, 3),
+    }
+
+
+def check_counts(answers: Sequence[StreamTimings]) -> None:
+    """Raises EngineError when the tokens that arrived and those of the server's usage differ by more than 2%.
+
+    An answer that the model ended itself may differ by the one token that says so.
+    """
+    arrived, usage = sum(answer.counted for answer in answers), sum(answer.usage or 0 for answer in answers)
+    stops = sum(answer.stopped for answer in answers)
+    if abs(arrived - usage) > LARGEST_DISAGREEMENT * usage + stops:
+        raise EngineError(
+            f"tokens of {len(answers)} answers",
+            f"{arrived} counted as they arrived, {usage} by the server's usage",
+            f"a difference of at most {100 * LARGEST_DISAGREEMENT:g}%",
+            "inter-token latency is not measurable here: use an engine that sends usage with every chunk",
+        )
+
+
+def percentiles(seconds: Sequence[float], requests: int) -> dict[str, float]:
+    """p50, p95 and p99 in milliseconds, those that this many requests can tell; empty without values."""
+    return {
+        f"p{q}": round(1e3 * percentile(seconds, q), 2) for q, least in ENOUGH.items() if seconds and requests >= least
+    }
 
 
 def percentile(values: Sequence[float], q: float) -> float:

@@ -8,6 +8,15 @@ from typing import Any
 from slipway.evaluation.metric import SHARE
 from slipway.report.record import RunRecord
 
+SPEED_COLUMNS = (
+    "concurrency",
+    "n",
+    "errors",
+    "TTFT p50 / p95 / p99, ms",
+    "ITL p50 / p95 / p99, ms",
+    "tokens/s",
+    "requests/s",
+)
 SERVED = {
     "base": "base",
     "merged": "fine-tuned, unquantized",
@@ -76,24 +85,20 @@ def effect_table(record: RunRecord) -> str:
 
 def speed_table(record: RunRecord) -> str:
     """Latencies and rates of each served model at each concurrency, as a Markdown table."""
-    header = ("served model", "concurrency", "TTFT p50 / p95, ms", "ITL p50 / p95, ms", "tokens/s", "requests/s")
-    rows = [
-        (
-            SERVED.get(name, name),
-            s["concurrency"],
-            *(f"{s[k]['p50']:.1f} / {_tail(s[k].get('p95'))}" for k in ("ttft_ms", "itl_ms")),
-            f"{s['tokens_per_s']:.1f}",
-            f"{s['requests_per_s']:.2f}",
-        )
-        for name, runs in record.speeds().items()
-        for s in runs
-    ]
-    return table(header, rows)
+    rows = [(SERVED.get(name, name), *speed_cells(run)) for name, runs in record.speeds().items() for run in runs]
+    return table(("served model", *SPEED_COLUMNS), rows)
 
 
-def _tail(value: float | None) -> str:
-    """A high percentile; a dash where there were too few requests for one."""
-    return "-" if value is None else f"{value:.1f}"
+def speed_cells(run: Mapping[str, Any]) -> list[str]:
+    """One speed run's cells under `SPEED_COLUMNS`. A percentile that its requests are too few for is a dash: a p95
+    needs 100, a p99 300."""
+    latencies = (
+        " / ".join(f"{run[name][p]:.1f}" if run[name].get(p) is not None else "-" for p in ("p50", "p95", "p99"))
+        for name in ("ttft_ms", "itl_ms")
+    )
+    n, errors = run["requests"], run.get("errors", 0)
+    rates = f"{run['tokens_per_s']:.1f}", f"{run['requests_per_s']:.2f}"
+    return [str(run["concurrency"]), str(n), str(errors), *latencies, *rates]
 
 
 def start_table(record: RunRecord) -> str:

@@ -24,10 +24,11 @@ from slipway.config.target import LocalRunConfig, TargetConfig
 from slipway.data.messages import written
 from slipway.data.rows import Row, read_rows
 from slipway.engines.bundle import read_plan
-from slipway.engines.chat_client import ChatClient
+from slipway.engines.chat_client import ChatClient, on_the_wire
 from slipway.engines.serving import CARRIERS, Service, serving
-from slipway.errors import DataError, EngineError
+from slipway.errors import DataError, EngineError, ResourceError
 from slipway.evaluation import judge, metric_files, python_metrics
+from slipway.evaluation.load_client import LoadClient
 from slipway.evaluation.metric import Item
 from slipway.evaluation.quality import choose, score, score_whole, summarize
 from slipway.evaluation.scorer import Example, Scorer
@@ -136,15 +137,21 @@ def _served(
             start = time.monotonic()
             items = _answer_all(client, rows, measured, max_new_tokens, plan.limits.slots, space)
             seconds = time.monotonic() - start
-            speed = (
-                measure(client, rows, params.concurrency, params.speed_requests, space.progress) if params.speed else []
-            )
-        except EngineError:
+            speed = _speed(LoadClient(endpoint.url, endpoint.model, params.timeout_s), rows, params, space)
+        except (EngineError, ResourceError):
             endpoint.check_alive()  # a dead server explains more than a lost connection
             raise
     score_whole(items, rows, measured)
     figures = {"task": asdict(task), "max_new_tokens": max_new_tokens}
     return items, {**summarize(items, measured, params.confidence), **figures}, speed, seconds
+
+
+def _speed(client: LoadClient, rows: list[Row], params: EvaluateParams, space: Workspace) -> list[dict[str, Any]]:
+    """A run at every concurrency, none where speed is not asked for."""
+    if not params.speed:
+        return []
+    prompts = [[on_the_wire(message) for message in row["messages"][:-1]] for row in rows]
+    return measure(client, prompts, params.concurrency, params.speed_requests, space.progress)
 
 
 def _label_key(data: Dataset) -> str | None:

@@ -1,11 +1,34 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from itertools import islice
 
 import pytest
 
-from slipway.engines.chat_client import Answer
-from slipway.evaluation.speed import OUTPUT_TOKENS, percentile, summarize_runs
+from slipway.errors import EngineError, ResourceError
+from slipway.evaluation.load_client import LoadClient, Window
+from slipway.evaluation.speed import (
+    CLIENT,
+    check_counts,
+    measure,
+    percentile,
+    percentiles,
+    request_stream,
+    summarize_window,
+)
+from slipway.evaluation.stream_timings import Chunk, StreamTimings
+from slipway.system.progress import Progress
+from tests.support.timed_server import Script, timed
+
+PROMPTS = [[{"role": "user", "content": "x"}], [{"role": "user", "content": "y"}]]
+
+
+def answer(sent: float, *arrivals: float, usage: int | None = None, finish: str = "length") -> StreamTimings:
+    """An answer whose tokens came at these times."""
+    chunks = [Chunk(at, True, count + 1, "") for count, at in enumerate(arrivals)]
+    ended = Chunk(arrivals[-1], False, len(arrivals), finish)
+    return StreamTimings(len(arrivals), sent, [*chunks, ended], usage or len(arrivals), arrivals[-1])
 
 
 @pytest.mark.parametrize(("q", "want"), [(0, 1), (50, 2.5), (95, 3.85), (100, 4)])
@@ -18,19 +41,94 @@ def test_percentiles_of_one_and_of_none() -> None:
     assert math.isnan(percentile([], 50))
 
 
+@pytest.mark.parametrize(("requests", "shown"), [(99, ["p50"]), (100, ["p50", "p95"]), (300, ["p50", "p95", "p99"])])
+def test_a_percentile_is_shown_where_there_are_requests_enough(requests: int, shown: list[str]) -> None:
+    assert list(percentiles([0.1, 0.2], requests)) == shown
+
+
 def test_figures_have_units_of_milliseconds_and_seconds() -> None:
-    answers = [
-        Answer("a b c", "length", 5, 3, 0.010, (0.002, 0.004), 0.016, 0),
-        Answer("d e", "length", 5, 2, 0.030, (0.006,), 0.036, 1),
-    ]
-    run = summarize_runs(2, answers, 0.5)
+    one, two = answer(0.0, 0.010, 0.012, 0.016), answer(0.1, 0.130, 0.136)
+    before = answer(-1.0, -0.5, 0.2)  # asked before the window, one token in it
+    window = Window(2, [one, two], Counter({"HTTP 503": 1}), 0.0, 0.5, 2, [before, one, two], 0.25)
+    run = summarize_window(window, (2, 3))
     assert run == {
+        "client": CLIENT,
         "concurrency": 2,
         "requests": 2,
-        "output_tokens": OUTPUT_TOKENS,
-        "ttft_ms": {"p50": 20.0, "p95": 29.0},
-        "itl_ms": {"p50": 4.0, "p95": 5.8},
-        "tokens_per_s": 10.0,
-        "requests_per_s": 4.0,
-        "retries": 1,
+        "errors": 1,
+        "error_reasons": {"HTTP 503": 1},
+        "dropped": 2,
+        "output_tokens": [2, 3],
+        "short": 0,
+        "counted_by": "server",
+        "ttft_ms": {"p50": 20.0},
+        "itl_ms": {"p50": 4.0},
+        "tpot_ms": {"p50": 4.5},
+        "tokens_per_s": 12.0,
+        "requests_per_s": 6.0,
+        "seconds": 0.5,
+        "client_cpu": 0.25,
     }
+
+
+def test_a_window_without_an_answer_is_an_error() -> None:
+    with pytest.raises(EngineError, match="HTTP 503"):
+        summarize_window(Window(1, failures=Counter({"HTTP 503": 3})), (2, 3))
+
+
+@pytest.mark.parametrize(("usage", "agrees"), [(100, True), (102, True), (103, False), (97, False)])
+def test_a_disagreement_of_more_than_two_percent_is_an_error(usage: int, agrees: bool) -> None:
+    one = answer(0.0, *(0.01 * at for at in range(1, 101)), usage=usage)
+    if agrees:
+        check_counts([one])
+    else:
+        with pytest.raises(EngineError, match=f"100 counted as they arrived, {usage}"):
+            check_counts([one])
+
+
+def test_the_token_that_ends_an_answer_may_have_no_text() -> None:
+    check_counts([answer(0.0, 0.1, 0.2, usage=3, finish="stop")])
+    with pytest.raises(EngineError):
+        check_counts([answer(0.0, 0.1, 0.2, usage=3)])
+
+
+def test_lengths_are_spread_and_the_same_for_a_seed() -> None:
+    lengths = [request.tokens for request in islice(request_stream(PROMPTS, (48, 64)), 200)]
+    assert lengths == [request.tokens for request in islice(request_stream(PROMPTS, (48, 64)), 200)]
+    assert set(lengths) == set(range(48, 65))
+    assert [r.messages for r in islice(request_stream(PROMPTS, (1, 1)), 3)] == [*PROMPTS, PROMPTS[0]]
+
+
+def test_a_run_at_every_concurrency_with_its_settings() -> None:
+    script = Script(first_s=0.01, gap_s=0.002)
+    with timed(script) as url:
+        runs = measure(LoadClient(url, "m", 20), PROMPTS, [1, 3], 6, Progress(), (3, 5))
+    assert [(run["concurrency"], run["requests"], run["errors"]) for run in runs] == [(1, 6, 0), (3, 6, 0)]
+    assert all(run["counted_by"] == "server" and run["short"] == 0 for run in runs)
+    assert all(run["ttft_ms"]["p50"] >= 10 for run in runs)
+    assert all(run["settings"]["ignore_eos"] and run["settings"]["prompt_count"] == 2 for run in runs)
+    assert {body["max_tokens"] for body in script.bodies} <= {3, 4, 5}
+
+
+def test_chunks_of_many_tokens_without_their_count_are_refused() -> None:
+    """Speculative decoding, and usage at the end alone: one token a chunk would make ITL three times too long."""
+    with timed(Script(per_chunk=3, usage="end")) as url, pytest.raises(EngineError, match="by the server's usage"):
+        measure(LoadClient(url, "m", 20), PROMPTS, [1], 4, Progress(), (6, 9))
+
+
+def test_a_server_whose_usage_is_wrong_is_refused() -> None:
+    with timed(Script(inflate=1.1)) as url, pytest.raises(EngineError, match="by the server's usage"):
+        measure(LoadClient(url, "m", 20), PROMPTS, [1], 4, Progress(), (20, 20))
+
+
+def test_answers_that_end_early_are_counted_as_short() -> None:
+    with timed(Script(eos_after=2)) as url:
+        run = measure(LoadClient(url, "m", 20), PROMPTS, [1], 4, Progress(), (6, 6))[0]
+    assert run["short"] == 4
+
+
+def test_nobody_there_is_a_missing_service() -> None:
+    with timed(Script()) as url:
+        pass
+    with pytest.raises(ResourceError, match="ConnectError"):
+        measure(LoadClient(url, "m", 5), PROMPTS, [1], 4, Progress())

@@ -12,6 +12,7 @@ from slipway.report.markdown import (
     pairs,
     quality_table,
     rule_table,
+    speed_cells,
     speed_table,
     table,
 )
@@ -71,8 +72,15 @@ def test_only_models_that_were_timed_have_rows_of_speed(tmp_path: Path) -> None:
         ("fine-tuned, quantized (shipped)", "1"),
         ("fine-tuned, quantized (shipped)", "4"),
     ]
-    assert rows[2][2:] == ["40.0 / 55.0", "9.5 / 14.0", "78.0", "2.25"]
+    assert rows[2][2:] == ["100", "0", "40.0 / 55.0 / -", "9.5 / 14.0 / -", "78.0", "2.25"]
     assert speed_table(record(tmp_path / "untimed", timed=False)) == "None."
+
+
+def test_a_percentile_of_too_few_requests_is_a_dash() -> None:
+    latency = {"p50": 12.34}
+    run = {"concurrency": 8, "requests": 40, "errors": 2, "ttft_ms": latency, "itl_ms": {}}
+    rates = {"tokens_per_s": 100.0, "requests_per_s": 2.0}
+    assert speed_cells({**run, **rates}) == ["8", "40", "2", "12.3 / - / -", "- / - / -", "100.0", "2.00"]
 
 
 def test_effects_and_rules_are_the_verdicts(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def test_the_card_tells_the_whole_story(tmp_path: Path) -> None:
         "| fine-tuned, quantized (shipped) | 200 | 84.0 % (79.0 to 89.0) | 91.0 % (86.0 to 96.0) |",
         "| won by fine-tuning | +85.0 (+80.0 to +89.0)",
         "| lost to quantization | +1.0 (-1.0 to +3.0)",
-        "| fine-tuned, quantized (shipped) | 4 | 160.0 / 220.0 | 9.5 / 14.0 | 102.0 | 3.00 |",
+        "| fine-tuned, quantized (shipped) | 4 | 100 | 0 | 160.0 / 220.0 / - | 9.5 / 14.0 / - | 102.0 | 3.00 |",
         "Gate: **inconclusive**",
         "about 310 would",
         "Skipped: json_exact against champion: there is none yet",

@@ -93,7 +93,9 @@ def test_speed_is_measured_apart_from_quality(tmp_path: Path) -> None:
     speed = json.loads((out / "speed.json").read_text())
     assert [(run["concurrency"], run["requests"]) for run in speed] == [(1, 6), (2, 6)]
     for run in speed:
-        assert 0 < run["ttft_ms"]["p50"] <= run["ttft_ms"]["p95"]
+        assert run["ttft_ms"]["p50"] > 0
+        assert "p95" not in run["ttft_ms"]  # of six requests
+        assert run["errors"] == 0
         assert run["tokens_per_s"] > run["requests_per_s"] > 0
     assert len(read_items(out)) == 5
 
