@@ -17,6 +17,7 @@ from slipway.cli import (
     output,
     pipeline_commands,
     release_commands,
+    serve_command,
     tables,
     training_commands,
 )
@@ -66,6 +67,7 @@ COMMANDS = (
     (release_commands.promote, "`slipway promote` or `slipway promote .slipway/verdict/3f9c...`"),
     (release_commands.rollback, "`slipway rollback`"),
     (release_commands.stop, "`slipway stop`"),
+    (serve_command.serve, "`slipway serve models/llama-8b --context 4096 --slots 4`"),
     (machine_commands.gc, "`slipway gc` shows, `slipway gc --yes` removes"),
     (machine_commands.doctor, "`slipway doctor --json`"),
     (machine_commands.build_engine, "`slipway build-engine`"),

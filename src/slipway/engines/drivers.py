@@ -6,7 +6,7 @@ from __future__ import annotations
 from slipway.engines.driver import Driver
 from slipway.errors import ConfigError
 
-KINDS = ("llama.cpp", "vllm", "trtllm")
+KINDS = ("llama.cpp", "vllm", "trtllm", "trtllm-engine")
 
 
 def driver_for(kind: str) -> Driver:
@@ -23,4 +23,8 @@ def driver_for(kind: str) -> Driver:
         from slipway.engines.trtllm.driver import DRIVER as TRTLLM
 
         return TRTLLM
+    if kind == "trtllm-engine":
+        from slipway.engines.trtllm_build.driver import DRIVER as TRTLLM_BUILD
+
+        return TRTLLM_BUILD
     raise ConfigError("engine.kind", kind, f"an engine with a driver: {', '.join(KINDS)}", "see conf/engine/")

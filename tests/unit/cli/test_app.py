@@ -33,6 +33,7 @@ ORDER = [
     "promote",
     "rollback",
     "stop",
+    "serve",
     "gc",
     "doctor",
     "build-engine",
