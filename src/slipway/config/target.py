@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from slipway.config.base import Section, check_authority
+from slipway.config.base import Section, born, check_authority
 
 
 class LocalRunConfig(Section):
@@ -70,6 +70,20 @@ class SlurmConfig(Section):
     extra: list[str] = Field(default_factory=list, description="More sbatch options, as on its command line.")
 
 
+class GuardConfig(Section):
+    """When a model that loads is stopped, on a machine whose CPU and GPU share the memory."""
+
+    available_gb: float = Field(8.0, ge=0, description="Stop before fewer GB are available (MemAvailable).")
+    free_gb: float = Field(8.0, ge=0, description="Drop the page cache when fewer GB are free (MemFree).")
+    drop_caches: bool = Field(False, description="Whether it may be dropped; writing to /proc/sys/vm needs root.")
+    stalled: float = Field(
+        0.5, gt=0, le=1, description="Stop when nothing could run for want of memory for this share of a second (PSI)."
+    )
+    every_s: float = Field(0.25, gt=0, le=1, description="Seconds between two readings.")
+    react_s: float = Field(1.0, ge=0, description="Seconds that stopping may take; memory falls on meanwhile.")
+    kernel_log: str = Field("/dev/kmsg", min_length=1, description="Kernel log, watched for NV_ERR_NO_MEMORY.")
+
+
 class TargetConfig(Section):
     """A machine that trains. A new machine is a new row of conf/targets/."""
 
@@ -83,9 +97,16 @@ class TargetConfig(Section):
     bandwidth_gb_s: float | None = Field(None, gt=0, description="Memory bandwidth of one GPU, GB/s.")
     compute_capability: str | None = Field(None, description="CUDA compute capability, e.g. sm_121.")
     formats: list[str] = Field(default_factory=list, description="Weight formats the hardware computes in.")
+    guard: Annotated[GuardConfig | None, born(None)] = Field(
+        None, description="When a model that loads is stopped; null: it is not watched."
+    )
     runner: LocalRunConfig | DockerConfig | SlurmConfig = Field(
         default_factory=LocalRunConfig, discriminator="kind", description="How training jobs reach it."
     )
+
+    def key_document(self) -> dict[str, Any]:
+        """Without the guard: when a load is stopped decides nothing that is made."""
+        return {name: value for name, value in super().key_document().items() if name != "guard"}
 
     @property
     def in_container(self) -> bool:
