@@ -26,10 +26,11 @@ from slipway.config.target import LocalRunConfig, TargetConfig
 from slipway.engines.bundle import model_of, read_plan
 from slipway.engines.driver import ServePlan
 from slipway.engines.endpoint import Endpoint, failed
+from slipway.engines.load_guard import LoadGuard
 from slipway.engines.rendering import FillCache, Rendering
 from slipway.errors import ConfigError, EngineError
 from slipway.runners.base import Address, Job, Runner, cancel_patiently, read_job_file, stopped_by_sigterm
-from slipway.runners.choose import runner_for
+from slipway.runners.choose import is_here, runner_for
 from slipway.system import http, ports
 from slipway.system.files import canonical, remove, sha256_bytes, write_atomic
 from slipway.system.tunnel import Tunnel, open_tunnel
@@ -51,6 +52,9 @@ CARRIERS = (
     "runners.slurm_script",
     "runners.fence",
     "system.tunnel",
+    "engines.load_guard",
+    "system.kernel_log",
+    "system.memory_pressure",
 )
 
 Look = Callable[[], None]
@@ -130,7 +134,8 @@ def serve(service: Service, look: Look = lambda: None) -> Endpoint:
 
     Raises ConfigError for a machine that cannot run the plan, ResourceError for one that cannot be reached or a port
     that is taken, EngineError with the end of the log when the server ends or is not healthy within `plan.start_s`
-    seconds of its start. Then nothing is left running.
+    seconds of its start. Then nothing is left running. On this machine the load guard of its row watches meanwhile:
+    ResourceError when it had to stop the server.
     """
     service.work.mkdir(parents=True, exist_ok=True)
     runner = runner_for(service.machine, service.image())
@@ -138,19 +143,23 @@ def serve(service: Service, look: Look = lambda: None) -> Endpoint:
     log_from = job.log.stat().st_size if job.log.exists() and not adopted else 0
     submitted = False
     tunnel = None
+    guard = _guard(service, runner, job)
     try:
         _submit(service, runner, job, adopted)
         submitted = True
-        address = _await_address(service, runner, job, log_from, look)
-        tunnel = open_tunnel(address.through, address.port) if address.through else None
-        endpoint = _endpoint(service, runner, job, address, tunnel, log_from, adopted)
-        _await_health(endpoint, service, look)
+        with guard or nullcontext():
+            address = _await_address(service, runner, job, log_from, look)
+            tunnel = open_tunnel(address.through, address.port) if address.through else None
+            endpoint = _endpoint(service, runner, job, address, tunnel, log_from, adopted)
+            _await_health(endpoint, service, look)
     except BaseException as err:
         if tunnel:
             tunnel.close()
         if submitted or not isinstance(err, Exception):  # a signal may have come when it had just been started
             _end(runner, replace(job, stop_s=0.0))
         remove(service.work / RECORD)
+        if guard and isinstance(err, Exception):
+            guard.check()  # it died because the guard stopped it
         raise
     return endpoint
 
@@ -173,6 +182,14 @@ def stop(endpoint: Endpoint) -> None:
     by the next start."""
     endpoint.stop()
     remove(endpoint.job.work / RECORD)
+
+
+def _guard(service: Service, runner: Runner, job: Job) -> LoadGuard | None:
+    """What watches the memory while it loads, where the machine's row asks for it and the machine is this one."""
+    if service.machine.guard is None or not is_here(service.machine):
+        return None
+    planned = sum(service.plan.memory.values()) or None
+    return LoadGuard(job.name, service.machine.guard, lambda: runner.cancel(replace(job, stop_s=0.0)), planned=planned)
 
 
 def _adopted(service: Service, runner: Runner) -> tuple[Job, bool] | None:

@@ -38,6 +38,17 @@ def runner_for(target: TargetConfig, image: ImageConfig | None) -> Runner:
     return SlurmRunner(params, target, image)
 
 
+def is_here(target: TargetConfig) -> bool:
+    """Whether its jobs run on this machine: as a process, or by a docker engine on a socket of this machine."""
+    params = target.runner
+    if isinstance(params, LocalRunConfig):
+        return True
+    if not isinstance(params, DockerConfig):
+        return False
+    address = params.host or os.environ.get("DOCKER_HOST") or "unix://"
+    return address.partition("://")[0] in ("unix", "http+unix")
+
+
 def described(target: TargetConfig) -> str:
     """Where jobs of this target run, in words: `docker at ssh://user@spark`."""
     params = target.runner

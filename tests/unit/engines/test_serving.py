@@ -10,13 +10,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from slipway.config.target import DockerConfig, TargetConfig
+from slipway.config.target import DockerConfig, GuardConfig, TargetConfig
 from slipway.engines.bundle import read_plan
 from slipway.engines.chat_client import ChatClient
 from slipway.engines.serving import RECORD, Service, serve, service_of, serving, stop
@@ -175,6 +176,20 @@ def test_whoever_looks_on_may_end_the_start(tmp_path: Path) -> None:
         serve(service(tmp_path, program=script), look)
     log = (tmp_path / "work" / "log.txt").read_text()
     assert not log or not psutil.pid_exists(int(log))
+
+
+def test_the_guard_of_its_machine_stops_what_takes_too_much_while_it_loads(tmp_path: Path) -> None:
+    """A floor that no machine can hold: the first reading is below it."""
+    (tmp_path / "kern.log").touch()
+    guard = GuardConfig(available_gb=1e6, every_s=0.05, kernel_log=str(tmp_path / "kern.log"))
+    loading = service(tmp_path, program="import time; time.sleep(600)")
+    guarded = replace(loading, machine=HERE.model_copy(update={"guard": guard}))
+    with pytest.raises(ResourceError, match=r"memory of the machine while serve-.* loads: .* it was stopped"):
+        serve(guarded)
+    assert not (tmp_path / "work" / RECORD).exists()
+    lenient = HERE.model_copy(update={"guard": guard.model_copy(update={"available_gb": 0.0})})
+    with serving(replace(service(tmp_path), machine=lenient)) as endpoint:
+        assert endpoint.is_healthy()
 
 
 def test_a_killed_server_is_noticed(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from slipway.config.image import ImageConfig
 from slipway.config.target import DockerConfig, SlurmConfig, TargetConfig
 from slipway.errors import ConfigError, ResourceError
-from slipway.runners.choose import described, runner_for
+from slipway.runners.choose import described, is_here, runner_for
 from slipway.runners.docker import DockerRunner
 from slipway.runners.local import LocalRunner
 from slipway.runners.slurm import SlurmRunner
@@ -43,3 +43,21 @@ def test_without_the_docker_package_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "slipway.runners.docker", None)
     with pytest.raises(ResourceError, match=r"python package docker.*slipway\[docker\]"):
         runner_for(target(DockerConfig(kind="docker")), IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("runner", "environment", "here"),
+    [
+        (None, None, True),
+        (DockerConfig(kind="docker"), None, True),
+        (DockerConfig(kind="docker"), "ssh://me@spark", False),
+        (DockerConfig(kind="docker", host="unix:///run/docker.sock"), "ssh://me@spark", True),
+        (DockerConfig(kind="docker", host="tcp://spark:2375"), None, False),
+        (SlurmConfig(kind="slurm"), None, False),
+    ],
+)
+def test_whether_a_target_is_this_machine(monkeypatch, runner, environment, here):
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    if environment:
+        monkeypatch.setenv("DOCKER_HOST", environment)
+    assert is_here(target(runner) if runner else TargetConfig()) is here
