@@ -9,14 +9,23 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from slipway.config.engine import EngineConfig
+from slipway.config.image import ImageConfig
 from slipway.config.store import StoreConfig
+from slipway.config.target import TargetConfig
+from slipway.containers.images import read_digests
 from slipway.engines.llamacpp.build import Build, ensure_build
 from slipway.engines.llamacpp.convert import convert
 from slipway.system.progress import Progress
 from tests.lab.engine_programs.lab_engine.weights import digest
+from tests.lab.podman_lab import PodmanLab
+from tests.support.pico import pico_model
 
 TESTS = Path(__file__).resolve().parents[1]
 PROGRAMS = TESTS / "lab" / "engine_programs"
@@ -54,3 +63,41 @@ def _copy_libraries(program: Path, out: Path) -> None:
     linked = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=True).stdout
     for library in re.findall(r"=> (/\S+/lib(?:gomp|stdc\+\+|gcc_s)\S*)", linked):
         shutil.copy2(Path(library).resolve(), out / Path(library).name)
+
+
+@dataclass(frozen=True)
+class EngineImages:
+    """The images of infra/lab/engines in the container lab's registry, and the one model that they serve. `folder`:
+    what the images hold, which serves without a container too."""
+
+    lab: PodmanLab
+    model: Path
+    folder: Path
+
+    def image(self, tag: str, contract: str) -> ImageConfig:
+        """A row of conf/images.yaml for the image `tag`, pinned."""
+        row = ImageConfig(repository=f"{self.lab.registry}/lab/engines", tag=tag, contract=contract)
+        return row.model_copy(update={"digests": read_digests(row)})
+
+    def target(self, **more: Any) -> TargetConfig:
+        """A machine with the lab's container engine, planned as one H100."""
+        gpu = {"gpus": 1, "gpu_memory_gb": 80, "compute_capability": "sm_90", "formats": ["fp8"]}
+        return self.lab.target(**{**gpu, **more})
+
+
+@pytest.fixture(scope="session")
+def engine_images(podman_lab: PodmanLab, tmp_path_factory: pytest.TempPathFactory) -> EngineImages:
+    """Built of the programs and a pico model, and pushed to the lab's registry."""
+    folder = tmp_path_factory.mktemp("engines")
+    model = pico_model(folder / "pico", seed=5)
+    programs = lay_out(folder / "programs", [model])
+    base = f"{podman_lab.image.repository}:{podman_lab.arch}"
+    built = subprocess.run(
+        [BUILD, programs, base, f"{podman_lab.registry}/lab/engines"],
+        env=podman_lab.env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr
+    return EngineImages(podman_lab, model, programs)
