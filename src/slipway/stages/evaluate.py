@@ -25,6 +25,7 @@ from slipway.data.messages import written
 from slipway.data.rows import Row, read_rows
 from slipway.engines.bundle import read_plan
 from slipway.engines.chat_client import ChatClient, on_the_wire
+from slipway.engines.memory_samples import MemorySamples
 from slipway.engines.serving import CARRIERS, Service, serving
 from slipway.errors import DataError, EngineError, ResourceError
 from slipway.evaluation import judge, metric_files, python_metrics
@@ -100,8 +101,8 @@ def evaluate(
     space: Workspace,
     streamed: ReferenceScores | None = None,
 ) -> None:
-    """Write `items.jsonl`, `metrics.json`, `summary.json` and, with `params.speed`, `speed.json`. Without an engine
-    nothing is generated: what is measured is what `streamed` holds.
+    """Write `items.jsonl`, `metrics.json`, `summary.json`, `memory.json` of a server on this machine and, with
+    `params.speed`, `speed.json`. Without an engine nothing is generated: what is measured is what `streamed` holds.
 
     An interrupted evaluation goes on where it stopped. Raises EngineError when the engine dies or does not answer.
     """
@@ -131,6 +132,7 @@ def _served(
     service = Service(engine.path, plan, params.serving, space.work / "server")
     with (
         serving(service) as endpoint,
+        MemorySamples(endpoint) as memory,
         ChatClient(endpoint.url, endpoint.model, params.timeout_s) as client,
     ):
         try:
@@ -141,6 +143,8 @@ def _served(
         except (EngineError, ResourceError):
             endpoint.check_alive()  # a dead server explains more than a lost connection
             raise
+    if memory.pairs:
+        write_atomic(space.out / "memory.json", json.dumps(memory.pairs) + "\n")
     score_whole(items, rows, measured)
     figures = {"task": asdict(task), "max_new_tokens": max_new_tokens}
     return items, {**summarize(items, measured, params.confidence), **figures}, speed, seconds
