@@ -12,6 +12,7 @@ from slipway import __version__, errors
 from slipway.cli import (
     capacity_command,
     data_commands,
+    engine_commands,
     machine_commands,
     model_commands,
     output,
@@ -62,6 +63,10 @@ COMMANDS = (
     (
         capacity_command.capacity,
         "`slipway capacity --model llama-3.3-70b --weights nvfp4 --target spark --users 64 --context 8192`",
+    ),
+    (
+        engine_commands.engine,
+        "`slipway engine show out/llama-8b-nvfp4 --kind vllm --target spark engine.slots=32`",
     ),
     (machine_commands.status, "`slipway status --json`"),
     (release_commands.promote, "`slipway promote` or `slipway promote .slipway/verdict/3f9c...`"),

@@ -92,7 +92,7 @@ def _made(path: Path, bundle: Path, machinery: Machinery, progress: Progress) ->
             bundle.mkdir(parents=True)
             (bundle.parent / "work").mkdir(exist_ok=True)
             space = Workspace(bundle, bundle.parent / "work", machinery.cache, progress)
-            plan = driver.build(checkpoint, plan, machinery.params, space)
+            plan = driver.build(checkpoint, plan, machinery.params, space, machinery.target)
             write_atomic(bundle / SERVE, plan.model_dump_json(indent=1) + "\n")
     return bundle / MODEL if (bundle / MODEL).is_dir() else checkpoint.path
 

@@ -89,10 +89,21 @@ class Driver(Protocol):
         know, and an image that is not pinned; ResourceError when it does not fit. Starts nothing.
         """
 
-    def build(
-        self, checkpoint: Checkpoint | Quantized, plan: ServePlan, params: EngineConfig, space: Workspace
+    def draft(
+        self, model: Path, params: EngineConfig, target: TargetConfig, image: ImageConfig | None = None
     ) -> ServePlan:
-        """Write what the server needs beside `serve.json` into `space.out`; returns the plan as built. Raises
-        EngineError for an engine file that is missing, short, or older than the build.
+        """The same plan where the image may be named by its tag: to look at, not to serve."""
+
+    def build(
+        self,
+        checkpoint: Checkpoint | Quantized,
+        plan: ServePlan,
+        params: EngineConfig,
+        space: Workspace,
+        target: TargetConfig,
+    ) -> ServePlan:
+        """Write what the server needs beside `serve.json` into `space.out`, on `target` where it fits that machine
+        only; returns the plan as built. Raises EngineError for an engine file that is missing, short, or older than the
+        build.
 
         A virtual checkpoint is written out as `space.out/model`, which is then what `{model}` stands for."""

@@ -14,6 +14,8 @@ from typing import Any
 
 from slipway.errors import CheckpointError
 from slipway.planning.kv_cache import LayerCache, UnknownCacheError, cache_of
+from slipway.planning.serving_memory import BF16_BYTES, parameters
+from slipway.store.references import resolve
 
 # `quant_algo` of ModelOpt's export -> format; `quantization/modelopt_layout.py` writes them
 MODELOPT = {"NVFP4": "nvfp4", "W4A16_NVFP4": "nvfp4a16", "FP8": "fp8", "FP8_PER_CHANNEL_PER_TOKEN": "fp8-dynamic"}
@@ -23,7 +25,8 @@ _NEXT = "check the model directory"
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """A model as an engine sees it. `weight_bytes`: of all shards; `longest`: positions that it was made for."""
+    """A model as an engine sees it. `weight_bytes`: of all shards, of a virtual checkpoint as they will be written;
+    `longest`: positions that it was made for."""
 
     architecture: str
     formats: tuple[str, ...]
@@ -137,6 +140,10 @@ def _longest(text: Mapping[str, Any]) -> int | None:
 
 
 def _weight_bytes(directory: Path) -> int:
+    virtual = directory / "virtual.json"
+    if virtual.is_file():  # a merge that is written out in bf16 when it is built
+        reference = _mapping(_document(virtual).get("base"))
+        return int(BF16_BYTES * parameters(resolve({"kind": "checkpoint", **reference}, directory)))
     files = list(directory.glob("*.safetensors"))
     if not files:
         raise CheckpointError(f"model {directory}", "no *.safetensors", "a model directory with weights", _NEXT)

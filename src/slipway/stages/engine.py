@@ -80,7 +80,7 @@ def engine(checkpoint: Checkpoint | Quantized, params: EngineParams, space: Work
     for note in plan.notes:
         space.progress.note(note)
     begin = time.monotonic()
-    plan = driver.build(checkpoint, plan, params, space)
+    plan = driver.build(checkpoint, plan, params, space, params.serving)
     built = time.monotonic() - begin
     write_atomic(space.out / SERVE, plan.model_dump_json(indent=1) + "\n")
     model = space.out / MODEL if (space.out / MODEL).is_dir() else checkpoint.path

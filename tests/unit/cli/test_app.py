@@ -29,6 +29,7 @@ ORDER = [
     "config",
     "recipe",
     "capacity",
+    "engine",
     "status",
     "promote",
     "rollback",

@@ -11,6 +11,7 @@ import pytest
 from slipway.engines.model_facts import MODELOPT, read_model
 from slipway.errors import CheckpointError
 from slipway.planning.kv_cache import LayerCache, UnknownCacheError
+from slipway.planning.serving_memory import parameters
 from slipway.quantization.modelopt_layout import ALGORITHMS
 from tests.support.engine_models import NVFP4_GROUP, compressed, labelled_model, modelopt
 from tests.support.pico import HEADS, HIDDEN, INTERMEDIATE, KV_HEADS, LAYERS
@@ -109,6 +110,16 @@ def test_a_config_that_is_none_is_one_error(tmp_path: Path, text: str) -> None:
     (model / "config.json").write_text(text)
     with pytest.raises(CheckpointError, match=r"config\.json"):
         read_model(model)
+
+
+def test_a_merge_that_is_written_when_it_is_built_has_its_base_s_weights_in_bf16(tmp_path: Path) -> None:
+    base = labelled_model(tmp_path / "checkpoint" / "base")
+    merge = tmp_path / "checkpoint" / "merge"
+    merge.mkdir()
+    (merge / "config.json").write_bytes((base / "config.json").read_bytes())
+    reference = {"uri": str(base), "kind": "checkpoint", "digest": "0"}
+    (merge / "virtual.json").write_text(json.dumps({"base": reference, "adapter": reference}))
+    assert read_model(merge).weight_bytes == 2 * parameters(base)
 
 
 def test_a_model_without_shards_is_refused(tmp_path: Path) -> None:

@@ -48,8 +48,15 @@ class LlamaCpp:
             )
         return serve_plan(context=params.context, slots=params.slots, threads=params.threads, target=target.name)
 
+    draft = plan
+
     def build(
-        self, checkpoint: Checkpoint | Quantized, plan: ServePlan, params: EngineConfig, space: Workspace
+        self,
+        checkpoint: Checkpoint | Quantized,
+        plan: ServePlan,
+        params: EngineConfig,
+        space: Workspace,
+        target: TargetConfig,  # noqa: ARG002
     ) -> ServePlan:
         """Write `model.gguf` and `llama-server`. Raises EngineError for a model that llama.cpp does not convert,
         CheckpointError for a damaged one, ResourceError when llama-server cannot be built."""

@@ -90,6 +90,7 @@ class TrtllmDriver:
         plan: ServePlan,
         params: EngineConfig,  # noqa: ARG002
         space: Workspace,
+        target: TargetConfig,  # noqa: ARG002
     ) -> ServePlan:
         """The PyTorch backend loads the checkpoint as it is, a virtual one written out."""
         gpu_plan.write_model(checkpoint, space)

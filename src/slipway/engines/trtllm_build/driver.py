@@ -102,16 +102,15 @@ class TrtllmBuildDriver:
         self,
         checkpoint: Checkpoint | Quantized,
         plan: ServePlan,
-        params: EngineConfig,
+        params: EngineConfig,  # noqa: ARG002
         space: Workspace,
+        target: TargetConfig,
     ) -> ServePlan:
-        """Build the engine files in the plan's image on the machine of `params` (the stage's, which name it)."""
+        """Build the engine files in the plan's image on `target`. Raises ConfigError for one without containers,
+        EngineError as `run_build`."""
         from slipway.runners.choose import runner_for
 
-        target = getattr(params, "serving", None)
-        if not isinstance(target, TargetConfig) or plan.image is None:
-            raise ConfigError("engine.kind", self.kind, "a machine that builds it", "`slipway run` names it, serving")
-        if not target.in_container:
+        if plan.image is None or not target.in_container:
             raise ConfigError(
                 f"trtllm-engine on target {target.name}",
                 "runs no containers",

@@ -94,6 +94,7 @@ class VllmDriver:
         plan: ServePlan,
         params: EngineConfig,  # noqa: ARG002
         space: Workspace,
+        target: TargetConfig,  # noqa: ARG002
     ) -> ServePlan:
         """vLLM loads the checkpoint as it is, a virtual one written out."""
         gpu_plan.write_model(checkpoint, space)
