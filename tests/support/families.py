@@ -133,20 +133,20 @@ def model_class(name: str) -> Any:
     return getattr(transformers, FAMILIES[name].get("class", "AutoModelForCausalLM"))
 
 
-def family_config(name: str) -> Any:
-    """The configuration of the family's tiny model, an object of transformers."""
-    own = {key: value for key, value in FAMILIES[name].items() if key != "class"}
+def family_config(name: str, **keys: Any) -> Any:
+    """The configuration of the family's tiny model, an object of transformers; `keys` take the place of its own."""
+    own = {key: value for key, value in {**FAMILIES[name], **keys}.items() if key != "class"}
     common = {key: _COMMON[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
     if name in DECODERS:
         common = _COMMON
     return AutoConfig.for_model(**{"model_type": name, **common, **own})
 
 
-def random_model(name: str, *, seed: int = 0, dtype: torch.dtype = torch.bfloat16) -> Any:
+def random_model(name: str, *, seed: int = 0, dtype: torch.dtype = torch.bfloat16, **keys: Any) -> Any:
     """A model of the family with weights large enough that every bias, norm and router matters to its logits."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = model_class(name).from_config(family_config(name), dtype=dtype)
+        model = model_class(name).from_config(family_config(name, **keys), dtype=dtype)
         with torch.no_grad():
             for path, parameter in model.named_parameters():
                 spread = 0.2 if "norm" in path or path.endswith(("bias", "sinks")) else parameter.shape[-1] ** -0.5
@@ -154,9 +154,10 @@ def random_model(name: str, *, seed: int = 0, dtype: torch.dtype = torch.bfloat1
     return model.eval()
 
 
-def write_family(name: str, out: Path, *, seed: int = 0, dtype: torch.dtype = torch.bfloat16) -> Path:
-    """Write a model of the family with its tokenizer, as transformers saves it, and return its directory."""
-    random_model(name, seed=seed, dtype=dtype).save_pretrained(out)
+def write_family(name: str, out: Path, *, seed: int = 0, dtype: torch.dtype = torch.bfloat16, **keys: Any) -> Path:
+    """Write a model of the family with its tokenizer, as transformers saves it, and return its directory. `keys` take
+    the place of the family's in the config."""
+    random_model(name, seed=seed, dtype=dtype, **keys).save_pretrained(out)
     write_tokenizer(out)
     return out
 

@@ -16,6 +16,7 @@ from slipway.config.target import LocalRunConfig, TargetConfig
 from slipway.engines.driver import EngineKind, ServePlan
 from slipway.engines.llamacpp.build import Build, ensure_build
 from slipway.engines.llamacpp.convert import convert
+from slipway.engines.llamacpp.nvfp4_support import require_nvfp4_support
 from slipway.engines.llamacpp.serve_command import MODEL, SERVER, serve_plan
 from slipway.errors import ConfigError
 from slipway.pipeline.workspace import Workspace
@@ -73,6 +74,7 @@ def _convert(checkpoint: Checkpoint | Quantized, build: Build, space: Workspace)
     """Through `work/model`: one name for every model, so that equal weights give equal bytes."""
     from slipway.weights.checkpoint import is_virtual, materialize
     from slipway.weights.external import check_reference
+    from slipway.weights.model_config import read_config
     from slipway.weights.shards import Shards
 
     model = space.work / "model"
@@ -84,7 +86,8 @@ def _convert(checkpoint: Checkpoint | Quantized, build: Build, space: Workspace)
         else:
             # a damaged shard is named by us, not by a traceback of the converter, which reads quantized codes itself
             check_reference(checkpoint.path)
-            Shards.open(checkpoint.path)
+            stored = Shards.open(checkpoint.path)
+            require_nvfp4_support(read_config(checkpoint.path), stored.names())
             model.symlink_to(checkpoint.path)
         space.progress.update("convert", 0, None, "bytes")
         convert(build, model, space.out / MODEL, OUTTYPE)
