@@ -102,16 +102,29 @@ def speed_cells(run: Mapping[str, Any]) -> list[str]:
 
 
 def start_table(record: RunRecord) -> str:
-    """Seconds of every measured start of the shipped engine and of its steps; empty when none was measured."""
+    """Seconds of every measured start of the shipped engine, of its steps and of the first answer after it, and its
+    speed; empty when none was measured."""
     boots = record.boots()
     if not boots:
         return ""
-    steps = list(dict.fromkeys(step for boot in boots for step in boot["steps_s"]))
+    steps = list(dict.fromkeys(step for boot in boots for step in boot["steps"]))
     rows = [
-        (boot["kind"], f"{boot['total_s']:.2f}", *(f"{boot['steps_s'].get(step, 0.0):.2f}" for step in steps))
-        for boot in boots
+        (
+            start_name(boots, i),
+            f"{boot['ready_s']:.2f}",
+            *(f"{boot['steps'].get(step, 0.0):.2f}" for step in steps),
+            f"{boot['first_answer_s']:.2f}",
+            f"{boot['tokens_per_s']:.1f}",
+        )
+        for i, boot in enumerate(boots)
     ]
-    return table(("start", "seconds", *steps), rows)
+    return table(("start", "ready, s", *(f"{step}, s" for step in steps), "first answer, s", "tokens/s"), rows)
+
+
+def start_name(boots: Sequence[Mapping[str, Any]], at: int) -> str:
+    """`cold`, `warm`, or with a number where there are several of the kind."""
+    kinds = [boot["start"] for boot in boots]
+    return kinds[at] if kinds.count(kinds[at]) == 1 else f"{kinds[at]} {kinds[: at + 1].count(kinds[at])}"
 
 
 def rule_table(record: RunRecord) -> str:

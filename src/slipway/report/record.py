@@ -71,7 +71,7 @@ class RunRecord:
         return {n: json.loads(file.read_text(encoding="utf-8")) for n, file in files.items() if file.is_file()}
 
     def boots(self) -> list[dict[str, Any]]:
-        """The measured starts of the engine that ships, cold ones first: `kind`, `steps_s` (step -> seconds) and
-        `total_s`; empty when none was measured."""
+        """The measured starts of the engine that ships, cold ones first (`engines.boots.Boot` as documents); empty when
+        none was measured."""
         file = self.engine.path / "boots.json"
-        return list(json.loads(file.read_text(encoding="utf-8"))["boots"]) if file.is_file() else []
+        return list(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else []

@@ -47,7 +47,7 @@ def _figures(record: RunRecord) -> dict[str, Figure]:
     if memory:
         figures["memory"] = plots.memory_lines(memory)
     if boots:
-        figures["starts"] = plots.start_bars([(boot["kind"], boot["steps_s"]) for boot in boots])
+        figures["starts"] = plots.start_bars([(markdown.start_name(boots, i), b["steps"]) for i, b in enumerate(boots)])
     return figures
 
 

@@ -3,6 +3,7 @@ import json
 import re
 from pathlib import Path
 
+from slipway.engines.boots import Boot
 from slipway.report.run_report import run_report
 from tests.support.record import record
 
@@ -30,13 +31,17 @@ def test_memory_and_starts_are_shown_where_they_were_measured(tmp_path: Path) ->
     run = record(tmp_path)
     (run.quality["candidate"].path / "memory.json").write_text(json.dumps([[0.0, 2e8], [0.5, 3e8]]))
     boots = [
-        {"kind": "cold", "total_s": 110.0, "steps_s": {"process": 45.0, "weights": 20.0, "compile": 45.0}},
-        {"kind": "warm", "total_s": 71.0, "steps_s": {"process": 45.0, "weights": 20.0}},
+        Boot(start=start, ready_s=ready, steps=steps, first_answer_s=0.5, tokens_per_s=90.0).model_dump()
+        for start, ready, steps in (
+            ("cold", 110.0, {"process": 45.0, "weights": 20.0, "compile": 45.0}),
+            ("warm", 71.0, {"process": 51.0, "weights": 20.0}),
+            ("warm", 70.0, {"process": 50.0, "weights": 20.0}),
+        )
     ]
-    (run.engine.path / "boots.json").write_text(json.dumps({"boots": boots}))
+    (run.engine.path / "boots.json").write_text(json.dumps(boots))
     made = run_report(run)
     assert sorted(made.plots) == ["loss.png", "memory.png", "quality.png", "speed.png", "starts.png"]
-    assert "| warm | 71.00 | 45.00 | 20.00 | 0.00 |" in made.linked
+    assert "| warm 2 | 70.00 | 50.00 | 20.00 | 0.00 | 0.50 | 90.0 |" in made.linked
 
 
 def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
