@@ -19,6 +19,7 @@ from slipway.cli import (
     pipeline_commands,
     release_commands,
     serve_command,
+    speed_commands,
     tables,
     training_commands,
 )
@@ -69,6 +70,7 @@ COMMANDS = (
         "`slipway engine show out/llama-8b-nvfp4 --kind vllm --target spark engine.slots=32`",
     ),
     (machine_commands.status, "`slipway status --json`"),
+    (speed_commands.bench, "`slipway bench http://127.0.0.1:8081 --concurrency 1,8,64 --requests 300`"),
     (release_commands.promote, "`slipway promote` or `slipway promote .slipway/verdict/3f9c...`"),
     (release_commands.rollback, "`slipway rollback`"),
     (release_commands.stop, "`slipway stop`"),

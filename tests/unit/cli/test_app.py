@@ -31,6 +31,7 @@ ORDER = [
     "capacity",
     "engine",
     "status",
+    "bench",
     "promote",
     "rollback",
     "stop",

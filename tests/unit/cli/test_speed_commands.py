@@ -1,0 +1,57 @@
+"""`slipway bench`: a table with n, a document for programs, and honest ends."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from slipway.cli.app import app
+from slipway.errors import ConfigError, ResourceError
+from tests.support.timed_server import Script, timed
+
+SMALL = ("--concurrency", "1,2", "--requests", "4", "--output-tokens", "2-4")
+
+
+def invoke(*words: object):
+    return CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+
+
+def test_bench_shows_n_and_says_which_percentiles_it_leaves_out() -> None:
+    with timed(Script()) as url:
+        done = invoke("bench", url, *SMALL)
+    assert done.exit_code == 0
+    assert "by slipway asyncio 1" in done.stdout
+    assert "a p95 needs --requests 100" in done.stdout
+    rows = [line.split() for line in done.stdout.splitlines() if line[:1].isdigit()]
+    assert [row[:3] for row in rows] == [["1", "4", "0"], ["2", "4", "0"]]
+
+
+def test_bench_as_json_is_a_document() -> None:
+    with timed(Script(eos_after=2)) as url:
+        done = invoke("bench", url, "--model", "other", *SMALL, "--json")
+        table = invoke("bench", url, *SMALL)
+    document = json.loads(done.stdout)
+    assert (document["model"], len(document["runs"])) == ("other", 2)
+    assert "ended before their length" in table.stdout
+
+
+def test_bench_of_nobody_is_a_missing_service_and_exit_code_4() -> None:
+    with timed(Script()) as url:
+        pass
+    with pytest.raises(ResourceError) as err:
+        invoke("bench", url, "--model", "m", *SMALL)
+    assert err.value.exit_code == 4
+
+
+def test_a_key_comes_from_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("A_KEY", raising=False)
+    with pytest.raises(ConfigError, match="A_KEY"):
+        invoke("bench", "http://127.0.0.1:1", "--key-variable", "A_KEY")
+    monkeypatch.setenv("A_KEY", "line\nbreak")
+    with pytest.raises(ConfigError, match="printable"):
+        invoke("bench", "http://127.0.0.1:1", "--key-variable", "A_KEY")
+    monkeypatch.setenv("A_KEY", "abc")
+    with timed(Script()) as url:
+        assert invoke("bench", url, *SMALL, "--key-variable", "A_KEY").exit_code == 0
