@@ -71,6 +71,7 @@ COMMANDS = (
     ),
     (machine_commands.status, "`slipway status --json`"),
     (speed_commands.bench, "`slipway bench http://127.0.0.1:8081 --concurrency 1,8,64 --requests 300`"),
+    (speed_commands.compare, "`slipway compare before.json after.json`"),
     (release_commands.promote, "`slipway promote` or `slipway promote .slipway/verdict/3f9c...`"),
     (release_commands.rollback, "`slipway rollback`"),
     (release_commands.stop, "`slipway stop`"),

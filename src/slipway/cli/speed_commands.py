@@ -1,16 +1,19 @@
-"""Commands on endpoints: bench, which works without a pipeline."""
+"""Commands on endpoints and measurements: bench and compare. Both work without a pipeline."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from slipway.cli import tables
 from slipway.cli.options import AsJson
 from slipway.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def bench(
@@ -39,7 +42,7 @@ def bench(
     as_json: AsJson = False,
 ) -> None:
     """Measure how fast an endpoint is: time to first token, inter-token latency, throughput, errors. Greedy answers
-    under a steady load; tokens are those that the server counts."""
+    under a steady load; tokens are those that the server counts. `slipway compare` reads what `--json` prints."""
     from slipway.cli.progress import live
     from slipway.evaluation.bench import bench as measured
     from slipway.evaluation.bench import own_prompts, parse_lengths, parse_levels, read_prompts
@@ -49,6 +52,57 @@ def bench(
     with live("bench") as progress:
         document = measured(url, model, levels, requests, lengths, texts, timeout_s, key, progress)
     tables.show_json(document) if as_json else _show_bench(document)
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(help="What `slipway bench --json` printed, or the directory of an evaluation.")],
+    b: Annotated[Path, typer.Argument(help="The same kind of measurement of the other version.")],
+    confidence: Annotated[float, typer.Option(min=0.5, max=0.999, help="Level of the intervals.")] = 0.95,
+    as_json: AsJson = False,
+) -> None:
+    """Put two versions side by side: quality in pairs of the same items with intervals, speed as ratios. Settings that
+    differ (prompts, lengths, sampling, client, test set, ...) are refused by name: exit code 2."""
+    from slipway.evaluation.comparison import compare as compared
+    from slipway.evaluation.comparison import read_side
+
+    document = compared(read_side(a), read_side(b), confidence)
+    tables.show_json(document) if as_json else _show_comparison(document)
+
+
+def _show_comparison(document: dict[str, Any]) -> None:
+    from slipway.cli.output import console
+
+    out = console()
+    for name in ("a", "b"):
+        out.print(f"{name.upper()}: {document[name]}", highlight=False, markup=False, soft_wrap=True)
+    if document["quality"]:
+        out.print("", _difference_table(document))
+    if document["speed"]:
+        out.print("", _ratio_table(document["speed"]))
+    for line in document["left_out"]:
+        out.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _difference_table(document: dict[str, Any]) -> Table:
+    from rich.markup import escape
+
+    from slipway.report.markdown import estimate
+
+    level = f"{100 * document['confidence']:.4g}%"
+    table = tables.make_table("metric", f"B better by ({level} interval)", "p", "n")
+    for entry in document["quality"].values():
+        table.add_row(escape(entry["title"]), estimate(entry, signed=True), f"{entry['p']:.3g}", str(entry["n"]))
+    return table
+
+
+def _ratio_table(rows: list[dict[str, Any]]) -> Table:
+    table = tables.make_table("callers", "n of A, B", "figure", "A", "B", "B / A")
+    for row in rows:
+        for name, figure in row["figures"].items():
+            ratio = "" if figure["ratio"] is None else f"{figure['ratio']:.3f}"
+            cells = (f"{figure['a']:.1f}", f"{figure['b']:.1f}", ratio)
+            table.add_row(str(row["concurrency"]), ", ".join(map(str, row["n"])), name.replace("_", " "), *cells)
+    return table
 
 
 def _key(variable: str | None) -> str | None:

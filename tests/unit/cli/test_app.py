@@ -32,6 +32,7 @@ ORDER = [
     "engine",
     "status",
     "bench",
+    "compare",
     "promote",
     "rollback",
     "stop",

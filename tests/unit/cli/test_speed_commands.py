@@ -1,14 +1,16 @@
-"""`slipway bench`: a table with n, a document for programs, and honest ends."""
+"""`slipway bench` and `compare`: tables with n, documents for programs, and honest ends."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from slipway.cli.app import app
-from slipway.errors import ConfigError, ResourceError
+from slipway.errors import ConfigError, DataError, ResourceError
+from tests.support.evaluations import evaluation
 from tests.support.timed_server import Script, timed
 
 SMALL = ("--concurrency", "1,2", "--requests", "4", "--output-tokens", "2-4")
@@ -55,3 +57,22 @@ def test_a_key_comes_from_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("A_KEY", "abc")
     with timed(Script()) as url:
         assert invoke("bench", url, *SMALL, "--key-variable", "A_KEY").exit_code == 0
+
+
+def test_two_benches_side_by_side_and_unlike_ones_refused(tmp_path: Path) -> None:
+    with timed(Script()) as url:
+        for name, lengths in (("a", "2-4"), ("b", "2-4"), ("c", "3-5")):
+            done = invoke("bench", url, *SMALL[:4], "--output-tokens", lengths, "--json")
+            (tmp_path / name).write_text(done.stdout)
+    shown = invoke("compare", tmp_path / "a", tmp_path / "b")
+    assert "tokens per s" in shown.stdout and "B / A" in shown.stdout
+    document = json.loads(invoke("compare", tmp_path / "a", tmp_path / "b", "--json").stdout)
+    assert [row["concurrency"] for row in document["speed"]] == [1, 2]
+    with pytest.raises(DataError, match="output_tokens"):
+        invoke("compare", tmp_path / "a", tmp_path / "c")
+
+
+def test_two_evaluations_side_by_side(tmp_path: Path) -> None:
+    sides = [evaluation(tmp_path / "a"), evaluation(tmp_path / "b", wrong=4)]
+    shown = invoke("compare", *sides).stdout
+    assert "exact JSON" in shown and "-10.0" in shown
