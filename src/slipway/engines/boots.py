@@ -41,10 +41,12 @@ class Boot(Section):
     ready_s: float = Field(ge=0, description="Seconds from the process to a healthy server.")
     steps: dict[str, float] = Field(description="Step -> seconds; they sum to `ready_s`.")
     first_answer_s: float = Field(ge=0, description="Seconds of the first request, after ready.")
+    first_token_s: float = Field(0, ge=0, description="Seconds of its first token.")
     tokens_per_s: float = Field(ge=0, description="Output tokens a second of all callers together, after warm-up.")
     passes: int = Field(1, ge=1, description="Passes of the traffic shapes until nothing was compiled any more.")
     compiled: int = Field(0, ge=0, description="Lines of the log, after ready, that say something was compiled.")
     settled: bool = Field(True, description="Whether the last pass compiled nothing.")
+    stop_s: float = Field(0, ge=0, description="Seconds from SIGTERM to its end.")
     cold_because: list[str] = Field(default_factory=list, description="Why caches of the bundle were not used.")
 
 
@@ -106,6 +108,7 @@ def measure_boot(
         ready_s=round(ready - begin, 3),
         steps={name: round(s, 3) for name, s in step_seconds(kind, watch.lines, begin, ready).items()},
         first_answer_s=round(first.seconds, 3),
+        first_token_s=round(first.ttft_s, 3),
         tokens_per_s=round(speed(client, shapes), 2),
         passes=passes,
         compiled=len(compile_lines(kind, watch.lines[mark:])),

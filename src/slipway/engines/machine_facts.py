@@ -87,11 +87,13 @@ def local_facts(plan: ServePlan) -> MachineFacts:
     return parse_probe(plan.kind, done.stdout + done.stderr if done.returncode else done.stdout)
 
 
-def facts_through(runner: Runner, kind: EngineKind, work: Path, name: str, python: str = "python3") -> MachineFacts:
-    """Facts of the machine and image that `runner` reaches, by a tiny job `name` in the folder `work`. Raises
-    EngineError when the job fails or prints no facts, and what the runner raises."""
+def facts_through(
+    runner: Runner, kind: EngineKind, work: Path, name: str, python: str = "python3", processes: int = 1
+) -> MachineFacts:
+    """Facts of the machine and image that `runner` reaches, by a tiny job `name` in the folder `work`, on as many GPUs
+    as the engine will have. Raises EngineError when the job fails or prints no facts, and what the runner raises."""
     work.mkdir(parents=True, exist_ok=True)
-    job = Job(name, probe_argv(kind, python), work)
+    job = Job(name, probe_argv(kind, python), work, processes=processes, whole=True)
     runner.submit(job)
     try:
         deadline = time.monotonic() + PROBE_S

@@ -34,7 +34,7 @@ class Rendered:
 @dataclass(frozen=True)
 class Rendering:
     """What a start's placeholders stand for. `folder`: this start's own, here; `in_container`: whether the server sees
-    the folders as mounts. Host and port: where it listens."""
+    the folders as mounts. Host and port: where it listens. `cache`: where its caches lie; null: in `folder`."""
 
     plan: ServePlan
     bundle: Path
@@ -43,6 +43,7 @@ class Rendering:
     host: str
     port: int
     in_container: bool = False
+    cache: Path | None = None
 
     def render(self) -> Rendered:
         """The start's command; nothing is written."""
@@ -58,13 +59,13 @@ class Rendering:
         """Make this start's folder: an empty cache, which `fill_cache(plan, bundle, folder)` may fill, and the config
         files."""
         for name in (CACHE, CONFIG):
-            shutil.rmtree(self.folder / name, ignore_errors=True)
-            (self.folder / name).mkdir(parents=True)
+            shutil.rmtree(self._folders()[name], ignore_errors=True)
+            self._folders()[name].mkdir(parents=True)
         for name, text in self.plan.files.items():
             (self.folder / CONFIG / name).parent.mkdir(parents=True, exist_ok=True)
             write_atomic(self.folder / CONFIG / name, self._fill(text))
         if fill_cache:
-            fill_cache(self.plan, self.bundle, self.folder / CACHE)
+            fill_cache(self.plan, self.bundle, self._folders()[CACHE])
 
     def _fill(self, text: str) -> str:
         for name in self.plan.files:
@@ -83,7 +84,7 @@ class Rendering:
             "bundle": self.bundle,
             "model": self.model,
             CONFIG: self.folder / CONFIG,
-            CACHE: self.folder / CACHE,
+            CACHE: self.cache or self.folder / CACHE,
         }
 
     def _mounts(self) -> tuple[Mount, ...]:

@@ -27,7 +27,7 @@ from slipway.engines.bundle import model_of, read_plan
 from slipway.engines.driver import ServePlan
 from slipway.engines.endpoint import Endpoint, failed
 from slipway.engines.load_guard import LoadGuard
-from slipway.engines.rendering import FillCache, Rendering
+from slipway.engines.rendering import CACHE, FillCache, Rendering
 from slipway.errors import ConfigError, EngineError
 from slipway.runners.base import Address, Job, Runner, cancel_patiently, read_job_file, stopped_by_sigterm
 from slipway.runners.choose import is_here, runner_for
@@ -63,7 +63,8 @@ Look = Callable[[], None]
 @dataclass(frozen=True)
 class Service:
     """What is served, where: a bundle by its plan on `machine`, from the folder `work` of this start. `model`: the
-    checkpoint; null: the one of the bundle. `port`: null for a free one."""
+    checkpoint; null: the one of the bundle. `port`: null for a free one. `cache`: folder that it writes its caches to,
+    on a local disk; null: one in `work`."""
 
     bundle: Path
     plan: ServePlan
@@ -72,11 +73,17 @@ class Service:
     model: Path | None = None
     port: int | None = None
     fill_cache: FillCache | None = None
+    cache: Path | None = None
 
     @property
     def is_local(self) -> bool:
         """Whether it is a process of this machine."""
         return isinstance(self.machine.runner, LocalRunConfig)
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where this start's caches lie."""
+        return (self.cache or self.work / START / CACHE).resolve()
 
     def image(self) -> ImageConfig | None:
         """The image that the plan names. Raises ConfigError for one without digest, and for a container's plan on a
@@ -105,7 +112,8 @@ class Service:
         """What its start looks like on a port."""
         bundle, model = self.bundle.resolve(), (self.model or model_of(self.bundle)).resolve()
         host = LOOPBACK if self.is_local else ANY
-        return Rendering(self.plan, bundle, model, self.work.resolve() / START, host, port, self.machine.in_container)
+        folder, cache = self.work.resolve() / START, self.cache_folder
+        return Rendering(self.plan, bundle, model, folder, host, port, self.machine.in_container, cache)
 
     def job(self, name: str, port: int) -> Job:
         """The job that serves."""

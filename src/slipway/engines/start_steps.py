@@ -70,16 +70,19 @@ def compile_lines(kind: EngineKind, lines: Iterable[tuple[float, str]]) -> list[
 @dataclass
 class LogWatch:
     """A log that is read on as it grows. `look()` takes in whole lines, each with the time it was first seen; it is
-    called often while a server starts. A log that was cut or replaced is read from its beginning."""
+    called often while a server starts. A log that was cut or replaced is read from its beginning. `refresh`: brings the
+    log up to date where it is a copy."""
 
     path: Path
     offset: int = 0
     clock: Callable[[], float] = time.monotonic
     lines: list[tuple[float, str]] = field(default_factory=list)
+    refresh: Callable[[], object] = lambda: None
     _part: bytes = b""
 
     def look(self) -> None:
         """Take in what has been written since the last look; nothing while there is no log."""
+        self.refresh()
         try:
             with self.path.open("rb") as log:
                 if log.seek(0, 2) < self.offset:

@@ -42,7 +42,7 @@ class Job:
     Of a server: `ports` are the TCP ports that it listens on; a container's are published on loopback of the engine's
     machine, and `Runner.address` says where one is reached. `attached`: a process of this machine stays in the
     submitter's process group, so that whatever ends the submitter's group ends it too; containers and Slurm jobs are
-    cancelled or adopted.
+    cancelled or adopted. `whole`: `argv` is the whole command, an image's own entrypoint is left out.
     """
 
     name: str
@@ -55,6 +55,7 @@ class Job:
     stop_s: float = 10.0
     ports: tuple[int, ...] = ()
     attached: bool = False
+    whole: bool = False
 
     @property
     def log(self) -> Path:

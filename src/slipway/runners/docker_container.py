@@ -53,7 +53,8 @@ def specification(
     }
     config = {
         "image": reference,
-        "command": list(job.argv),
+        **({"entrypoint": [job.argv[0]]} if job.whole else {}),
+        "command": list(job.argv[1:] if job.whole else job.argv),
         "name": job.name,
         "labels": {**job.labels, JOB: job.name},
         "environment": {**OFFLINE, **named, **job.env},

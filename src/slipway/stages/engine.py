@@ -1,7 +1,8 @@
 """Stage `engine`: checkpoint -> runtime bundle that is known to answer.
 
 The driver of `engine.kind` plans the server and makes its files; the plan becomes the bundle's `serve.json`. Then the
-bundle is served once on the machine that it is for, as it will be later, and asked.
+bundle is served on the machine that it is for, as it will be later, asked and measured: cold, and from the caches that
+the cold start left in it (`engines/boot_series.py`).
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from pydantic import Field
 from slipway.config.engine import EngineConfig
 from slipway.config.image import ImageConfig
 from slipway.config.target import TargetConfig
+from slipway.engines.boot_series import boot_series
+from slipway.engines.boots import boot_figures
 from slipway.engines.bundle import MODEL, SERVE, read_plan
-from slipway.engines.chat_client import ChatClient
 from slipway.engines.drivers import driver_for
-from slipway.engines.endpoint import log_tail
 from slipway.engines.fingerprint import engine_fingerprint
-from slipway.engines.serving import CARRIERS, Service, serving
-from slipway.errors import ConfigError, EngineError
+from slipway.engines.serving import CARRIERS, Service
+from slipway.engines.warm_start import with_own_cache
+from slipway.errors import ConfigError
 from slipway.pipeline.workspace import Workspace
 from slipway.store.artifacts import Checkpoint, Engine, Quantized
 from slipway.system.files import write_atomic
@@ -31,8 +33,7 @@ if TYPE_CHECKING:
     from slipway.config.load import Config
 
 OUTPUT = Engine
-PROBE = [{"role": "user", "content": "What is the capital of France?"}]
-PROBE_TIMEOUT_S = 300.0
+BOOTS = "boots.json"
 WEIGHTS = (".gguf", ".safetensors", ".engine")
 CODE_WITHOUT = CARRIERS
 
@@ -71,7 +72,7 @@ def key_extra(config: Config) -> dict[str, str]:
 
 
 def engine(checkpoint: Checkpoint | Quantized, params: EngineParams, space: Workspace) -> None:
-    """Write the bundle: `serve.json`, what the server needs beside it, and figures of build and first answer.
+    """Write the bundle: `serve.json`, what the server needs beside it, and figures of build and starts.
 
     Raises ConfigError for what the machine cannot serve, EngineError when the engine does not build, start or answer.
     """
@@ -84,29 +85,17 @@ def engine(checkpoint: Checkpoint | Quantized, params: EngineParams, space: Work
     built = time.monotonic() - begin
     write_atomic(space.out / SERVE, plan.model_dump_json(indent=1) + "\n")
     model = space.out / MODEL if (space.out / MODEL).is_dir() else checkpoint.path
-    figures = {"bytes": _weight_bytes(space.out) or _weight_bytes(model), "build_s": round(built, 2)}
-    figures |= _probe(model, params, space)
+    figures: dict[str, Any] = {"bytes": _weight_bytes(space.out) or _weight_bytes(model), "build_s": round(built, 2)}
+    service = Service(space.out, read_plan(space.out), params.serving, space.work / "server", model)
+    limit = int(params.cache_gb * 1e9)
+    service = with_own_cache(service, params.cache_dir, limit)
+    boots = boot_series(service, checkpoint.digest, params.boots, limit, space.progress.note)
+    figures |= {"start_s": boots[0].ready_s, "first_token_s": boots[0].first_token_s}
+    figures |= boot_figures(boots, len(plan.caches))
+    write_atomic(space.out / BOOTS, json.dumps([boot.model_dump() for boot in boots], indent=1) + "\n")
     write_atomic(space.out / "summary.json", json.dumps(figures, indent=1) + "\n")
 
 
 def _weight_bytes(folder: Path) -> int:
     """Bytes of the files that hold weights."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.suffix in WEIGHTS)
-
-
-def _probe(model: Path, params: EngineParams, space: Workspace) -> dict[str, float | int]:
-    """Serve the bundle once and ask: seconds to healthy, seconds to the first token."""
-    begin = time.monotonic()
-    service = Service(space.out, read_plan(space.out), params.serving, space.work / "server", model)
-    with (
-        serving(service) as endpoint,
-        ChatClient(endpoint.url, endpoint.model, PROBE_TIMEOUT_S) as client,
-    ):
-        ready = time.monotonic() - begin
-        answer = client.ask(PROBE, 8)
-        if answer.completion_tokens < 1:
-            tail = log_tail(endpoint.job, endpoint.log_from)
-            raise EngineError(
-                "engine", f"no token in its first answer. Last log lines:\n{tail}", "one", "read its log in work/server"
-            )
-    return {"start_s": round(ready, 2), "first_token_s": round(answer.ttft_s, 3)}

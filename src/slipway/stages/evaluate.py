@@ -27,6 +27,7 @@ from slipway.engines.bundle import read_plan
 from slipway.engines.chat_client import ChatClient, on_the_wire
 from slipway.engines.memory_samples import MemorySamples
 from slipway.engines.serving import CARRIERS, Service, serving
+from slipway.engines.warm_start import warmed, with_own_cache
 from slipway.errors import DataError, EngineError, ResourceError
 from slipway.evaluation import judge, metric_files, python_metrics
 from slipway.evaluation.load_client import LoadClient
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 OUTPUT = Evaluation
 CODE_WITHOUT = CARRIERS
 
-_NOT_KEYED = {"json_schema", "reference", "reference_memory_gb", "serving"}
+_NOT_KEYED = {"json_schema", "reference", "reference_memory_gb", "serving", "cache_dir", "cache_gb"}
 PARTIAL = "items.partial.jsonl"
 
 
@@ -62,6 +63,8 @@ class EvaluateParams(EvaluateConfig):
         default_factory=dict, description="Package, version and digest of each metric that is an entry point."
     )
     serving: TargetConfig = Field(default_factory=TargetConfig, description="The machine that serves.")
+    cache_dir: str | None = Field(None, description="engine.cache_dir.")
+    cache_gb: float = Field(20, description="engine.cache_gb.")
     role: Literal["merged", "candidate"] | None = Field(
         None, description="Whose scores of the streamed reference are this model's; null: it has none."
     )
@@ -87,6 +90,8 @@ def params_of(config: Config, *, speed: bool, role: Role | None = None) -> Evalu
         **section.model_dump(),
         speed=speed,
         serving=config.serving,
+        cache_dir=config.engine.cache_dir,
+        cache_gb=config.engine.cache_gb,
         role=role,
         schema_document=metric_files.json_schema(section.json_schema),
         judge_prompt=metric_files.judge_prompt(section.judge.prompt) if section.judge else None,
@@ -130,6 +135,7 @@ def _served(
     )
     plan = read_plan(engine.path, here=isinstance(params.serving.runner, LocalRunConfig))
     service = Service(engine.path, plan, params.serving, space.work / "server")
+    service = warmed(with_own_cache(service, params.cache_dir, int(params.cache_gb * 1e9)), space.progress.note)
     with (
         serving(service) as endpoint,
         MemorySamples(endpoint) as memory,
