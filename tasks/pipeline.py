@@ -16,6 +16,7 @@ from rich.console import Console
 from slipway.cli.progress import Bars
 from slipway.config.load import Config
 from slipway.config.store import StoreConfig
+from slipway.engines.choose import resolved
 from slipway.ops.preflight import refuse_early
 from slipway.pipeline.runs import Runs
 from slipway.runners.local import LocalRunner
@@ -38,14 +39,17 @@ _SUMMARY: ContextVar[dict[str, Any] | None] = ContextVar("summary", default=None
 def pipeline(config: Config, name: str) -> Iterator[Run]:
     """Open a run called `name`, on record in the store while it works, and close what killed ones left open.
 
-    Raises, before any work, ConfigError for training that cannot end well, and ResourceError when MLflow does not
-    answer or the store cannot be written.
+    `engine.kind: auto` becomes an engine first, and the table that it was chosen by is printed. Raises, before any
+    work, ConfigError for training that cannot end well and where no engine serves, and ResourceError when MLflow does
+    not answer or the store cannot be written.
     """
     name_errors_in_one_line()
     prefect_ui.name_flow_run(name)
     bars, runs, tracking = Bars(Console(stderr=True)), Runs(Path(config.store.root)), config.tracking
     with ExitStack() as stack:
         stack.enter_context(masked_errors())
+        engine, choice = resolved(config.engine, config.model, config.quantize, config.serving)
+        config = config.model_copy(update={"engine": engine})
         refuse_early(config)
         uri = tracking.uri.get_secret_value()
         entry = stack.enter_context(runs.open(name, command_line(), uri, prefect_ui.flow_run_id()))
@@ -57,6 +61,9 @@ def pipeline(config: Config, name: str) -> Iterator[Run]:
         if notice := key_format_notice(Path(config.store.root)):
             bars.console.print(notice, highlight=False, markup=False, soft_wrap=True)
             get_run_logger().warning(notice)
+        for line in choice.lines() if choice else ():
+            bars.console.print(line, highlight=False, markup=False, soft_wrap=True)
+            get_run_logger().info(line)
         run = Run(config, Store(Path(config.store.root)), LocalRunner(), tracker, bars)
         run.summary.links = {"prefect": prefect_ui.flow_run_url(), "mlflow": tracker.run_url()}
         try:

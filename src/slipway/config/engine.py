@@ -21,14 +21,24 @@ class BootsConfig(Section):
     )
 
 
+class WorkloadConfig(Section):
+    """What an engine is chosen for, where `engine.kind` is auto."""
+
+    users: int | None = Field(None, ge=1, description="Requests at once; null: `slots`.")
+    starts_a_day: float = Field(1, gt=0, description="Starts of the server a day; 1/7 for one a week.")
+    hours_a_day: float = Field(24, gt=0, le=24, description="Hours a day that it serves.")
+
+
 class EngineConfig(Section):
     """Checkpoint -> runtime bundle."""
 
-    kind: Literal["llama.cpp", "vllm", "trtllm", "trtllm-engine"] = Field(
+    kind: Literal["llama.cpp", "vllm", "trtllm", "trtllm-engine", "auto"] = Field(
         "llama.cpp",
-        description="Engine; `llama.cpp` is embedded and runs on a CPU, `trtllm-engine` builds engine files with "
+        description="Engine; `auto` chooses one for `serving`, `quantize` and `workload` and prints why; `llama.cpp` "
+        "is embedded and runs on a CPU, `trtllm-engine` builds engine files with "
         "TensorRT-LLM 1.2.",
     )
+    workload: WorkloadConfig = Field(default_factory=WorkloadConfig, description="What `auto` chooses an engine for.")
     package: str = Field("llama-cpp-python", description="PyPI source package that vendors llama.cpp.")
     version: str = Field("0.3.36", description="Version of that package.")
     sha256: str = Field(
@@ -95,14 +105,15 @@ class EngineConfig(Section):
     )
 
     def key_document(self) -> dict[str, Any]:
-        """Without where the caches of starts lie, and how much may: no byte of a bundle depends on it."""
-        return {k: v for k, v in super().key_document().items() if k not in ("cache_dir", "cache_gb")}
+        """Without where the caches of starts lie, how much may, and what an engine was chosen for: no byte of a bundle
+        depends on them."""
+        return {k: v for k, v in super().key_document().items() if k not in ("cache_dir", "cache_gb", "workload")}
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
         if self.image and self.python:
             raise ValueError(f"engine.image={self.image} and engine.python={self.python}: give one of them")
-        if self.python and self.kind != "vllm":
+        if self.python and self.kind not in ("vllm", "auto"):
             raise ValueError(f"engine.python={self.python}: only vllm runs so, not {self.kind}; leave it out")
         if self.image and self.kind == "llama.cpp":
             raise ValueError(f"engine.image={self.image}: llama.cpp is built on this machine; leave it out")

@@ -21,6 +21,10 @@ def test_threads_of_null_stand_for_all_cores():
 
 BOUNDS: list[Bound] = [
     ("kind", "sglang", "vllm"),
+    ("workload.users", 0, 1),
+    ("workload.starts_a_day", 0, 0.1),
+    ("workload.hours_a_day", 0, 0.5),
+    ("workload.hours_a_day", 24.5, 24),
     ("build_jobs", 0, 1),
     ("context", 127, 128),
     ("slots", 0, 1),
