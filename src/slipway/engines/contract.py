@@ -100,7 +100,7 @@ def load_contract(driver: str, version: str) -> Contract:
     keys, keys_of = _at(document.get("keys", {}), version)
     tool = document["tool"]
     notes = [
-        f"No list of the {what} of {tool} {version}: checked against {' and '.join(versions)}, where they agree."
+        f"No list of the {what} of {tool} {version}: checked against {' and '.join(versions)}."
         for what, versions in (("options", options_of), ("keys", keys_of))
         if versions and versions != [version]
     ]

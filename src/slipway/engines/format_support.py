@@ -49,13 +49,15 @@ TABLE = (
     Row("vllm", ("compressed-tensors",), ("mxfp4",), 80, 99, "W4A16 MXFP4", "runs weight-only, in Marlin"),
     Row("vllm", ("compressed-tensors",), ("mxfp4",), 100, _LAST, "W4A16 MXFP4", _MISREAD),
     Row("vllm", ("gpt-oss",), ("mxfp4",), 80, _LAST, "W4A16 MXFP4"),
-    Row("trtllm", ("plain",), ("bf16", "fp16"), 80, 121, "bf16"),
+    Row("trtllm", ("plain",), ("bf16",), 80, 121, "bf16"),
+    Row("trtllm", ("plain",), ("fp16",), 80, 121, "fp16"),
     Row("trtllm", ("modelopt",), ("fp8",), 89, 121, "W8A8 FP8"),
     Row("trtllm", ("modelopt",), ("fp8-dynamic",), 89, 121, "W8A8 FP8, a scale per token"),
     Row("trtllm", ("fp8",), ("fp8-block",), 90, 121, "W8A8 FP8 in blocks"),
     Row("trtllm", ("modelopt",), ("nvfp4",), 100, 121, "W4A4 NVFP4"),
     Row("trtllm", ("gpt-oss",), ("mxfp4",), 100, 121, "W4A8 MXFP4"),
-    Row("trtllm-engine", ("plain",), ("bf16", "fp16"), 80, 121, "bf16"),
+    Row("trtllm-engine", ("plain",), ("bf16",), 80, 121, "bf16"),
+    Row("trtllm-engine", ("plain",), ("fp16",), 80, 121, "fp16"),
 )
 # Why a format is refused, where the reason is known
 _REASONS = {

@@ -7,9 +7,9 @@ from typing import Any
 
 from slipway.config.engine import EngineConfig
 from slipway.config.image import ImageConfig
-from slipway.config.target import TargetConfig
+from slipway.config.target import SlurmConfig, TargetConfig
 from slipway.engines.contract import Contract
-from slipway.engines.driver import CacheSpec, ServePlan
+from slipway.engines.driver import CacheSpec, Limits, ServePlan
 from slipway.engines.model_facts import ModelFacts
 from slipway.errors import ConfigError
 from slipway.pipeline.workspace import Workspace
@@ -77,10 +77,10 @@ def require_pinned(plan: ServePlan, image: ImageConfig | None, target: TargetCon
     return plan
 
 
-def program(whole: list[str], image: ImageConfig | None) -> list[str]:
-    """A command as the image takes it: without the program that its entrypoint starts. Raises ConfigError when that is
-    another program."""
-    if image is None or not image.entrypoint:
+def program(whole: list[str], image: ImageConfig | None, target: TargetConfig) -> list[str]:
+    """A command as the image takes it: a docker engine runs the image's entrypoint, and the program that it starts is
+    left out; Pyxis runs none. Raises ConfigError when the entrypoint starts another program."""
+    if image is None or not image.entrypoint or isinstance(target.runner, SlurmConfig):
         return whole
     if whole[: len(image.entrypoint)] != image.entrypoint:
         raise ConfigError(
@@ -102,16 +102,31 @@ def write_model(checkpoint: Checkpoint | Quantized, space: Workspace) -> None:
         materialize(checkpoint, out, space.progress)
 
 
-def model_notes(facts: ModelFacts, kv_dtype: str, target: TargetConfig) -> list[str]:
-    """What a person should know of this model on this target."""
+def model_notes(facts: ModelFacts, kv_dtype: str, target: TargetConfig, image: ImageConfig | None) -> list[str]:
+    """What a person should know of this model on this target, in this image."""
     notes = []
     if not facts.chat_template:
         notes.append("The model has no chat template: chat requests fail, completions work.")
     if kv_dtype == "fp8" and not facts.kv_scales:
         notes.append("FP8 KV cache: the checkpoint has no scales for it, they are 1.")
+    if image is not None and isinstance(target.runner, SlurmConfig):
+        notes.append("Pyxis does not run the image's entrypoint: the driver must be as new as its CUDA.")
     if target.unified_memory:
         notes.append("Unified memory: start only one server at a time, under the load guard.")
     return notes
+
+
+def across_nodes(limits: Limits, target: TargetConfig) -> bool:
+    """Whether the ranks are on several nodes. Raises ConfigError where nothing starts them there."""
+    ranks = limits.tensor_parallel * limits.pipeline_parallel
+    if ranks > target.gpus and not isinstance(target.runner, SlurmConfig):
+        raise ConfigError(
+            f"engine on target {target.name}",
+            f"{ranks} ranks on {target.nodes} nodes through {target.runner.kind}",
+            "a target under Slurm, which starts them on every node",
+            "choose another with layers.serving=targets/..., or lower engine.tensor_parallel",
+        )
+    return ranks > target.gpus
 
 
 def own_flags(params: EngineConfig, contract: Contract, decided: Mapping[str, str]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from slipway.engines.driver import Limits, ServePlan
 from slipway.errors import ConfigError
 from tests.support.engine_models import DIGEST, image, target
 
+SPARK = target("spark")
 CONTRACT = load_contract("vllm", "0.26.0")
 UNPINNED = ImageConfig(repository="nvcr.io/nvidia/vllm", tag="26.08-py3")
 PLAN = ServePlan(kind="vllm", argv=["vllm"], limits=Limits(context=128, slots=1))
@@ -49,11 +50,20 @@ def test_an_image_is_named_by_digest_once_it_is_pinned() -> None:
 
 def test_an_entrypoint_that_starts_the_program_is_not_repeated() -> None:
     whole = ["vllm", "serve", "{model}"]
-    assert gpu_plan.program(whole, image("vllm-openai")) == ["{model}"]
-    assert gpu_plan.program(whole, image("vllm")) == whole
-    assert gpu_plan.program(whole, None) == whole
+    assert gpu_plan.program(whole, image("vllm-openai"), SPARK) == ["{model}"]
+    assert gpu_plan.program(whole, image("vllm-openai"), target("dgx-h100")) == whole, "Pyxis runs no entrypoint"
+    assert gpu_plan.program(whole, image("vllm"), SPARK) == whole
+    assert gpu_plan.program(whole, None, SPARK) == whole
     with pytest.raises(ConfigError, match="entrypoint of image"):
-        gpu_plan.program(["trtllm-serve", "{model}"], image("vllm-openai"))
+        gpu_plan.program(["trtllm-serve", "{model}"], image("vllm-openai"), SPARK)
+
+
+def test_ranks_on_several_nodes_need_slurm_to_start_them() -> None:
+    two = Limits(context=128, slots=1, tensor_parallel=2)
+    assert gpu_plan.across_nodes(two, target("spark-pair"))
+    assert not gpu_plan.across_nodes(two, target("dgx-h100"))
+    with pytest.raises(ConfigError, match="2 ranks on 2 nodes through docker"):
+        gpu_plan.across_nodes(two, SPARK.model_copy(update={"nodes": 2}))
 
 
 def test_options_of_one_s_own_contradict_no_key_and_hold_no_place() -> None:

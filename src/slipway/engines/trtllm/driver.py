@@ -63,7 +63,7 @@ class TrtllmDriver:
             target=target.name,
             image=reference,
             contract=contract.name,
-            argv=gpu_plan.program(_command(limits.limits, params, target, contract), pinned_image),
+            argv=gpu_plan.program(_command(limits.limits, params, target, contract), pinned_image, target),
             files={CONFIG_FILE: yaml.safe_dump(document, sort_keys=False)},
             environment=gpu_plan.environment(caches, params, {}),
             caches=list(caches),
@@ -79,7 +79,7 @@ class TrtllmDriver:
                 *support.notes,
                 *contract.notes,
                 *limits.notes,
-                *gpu_plan.model_notes(facts, limits.limits.kv_dtype, target),
+                *gpu_plan.model_notes(facts, limits.limits.kv_dtype, target, pinned_image),
                 *(f"engine.options.{name}: its own keys are in no list and were not checked." for name in unlisted),
             ],
         )
@@ -105,5 +105,4 @@ def _command(limits: Limits, params: EngineConfig, target: TargetConfig, contrac
     options: dict[str, Any] = serve_options(limits, target)
     own = gpu_plan.own_flags(params, contract, DECIDED)
     words = ["trtllm-serve", "{model}", "--port", "{port}", *contract.argv({**options, **own})]
-    several = limits.tensor_parallel * limits.pipeline_parallel > target.gpus
-    return [_LAUNCHER, *words] if several else words
+    return [_LAUNCHER, *words] if gpu_plan.across_nodes(limits, target) else words

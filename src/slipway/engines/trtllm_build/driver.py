@@ -77,7 +77,7 @@ class TrtllmBuildDriver:
             target=target.name,
             image=reference,
             contract=serve.name,
-            argv=gpu_plan.program(words, the_image),
+            argv=gpu_plan.program(words, the_image, target),
             files={SCRIPT: build_script(facts, limits.limits, params, build)},
             environment=gpu_plan.environment(gpu_plan.CACHES, params, {}),
             caches=list(gpu_plan.CACHES),
@@ -94,7 +94,7 @@ class TrtllmBuildDriver:
                 *(note for note in serve.notes if "the options" in note),  # no YAML is given, whose keys it may lack
                 *build.notes,
                 *limits.notes,
-                *gpu_plan.model_notes(facts, limits.limits.kv_dtype, target),
+                *gpu_plan.model_notes(facts, limits.limits.kv_dtype, target, the_image),
             ],
         )
 

@@ -14,7 +14,7 @@ from slipway.config.image import ImageConfig
 from slipway.config.target import TargetConfig
 from slipway.engines import gpu_plan
 from slipway.engines.contract import Contract, load_contract, newest
-from slipway.engines.driver import CacheSpec, Limits, ServePlan
+from slipway.engines.driver import CacheSpec, ServePlan
 from slipway.engines.format_support import Support, capability, require_support
 from slipway.engines.gpu_limits import budget, plan_limits
 from slipway.engines.model_facts import ModelFacts, read_model
@@ -61,14 +61,14 @@ class VllmDriver:
         options = serve_options(limits, params, ALIAS, memory_share(limits, target))
         flags = gpu_plan.own_flags(params, contract, DECIDED)
         _refuse_sleep(flags, target)
-        words = gpu_plan.program(_command(params, image, contract, {**options, **flags}), image)
+        words = gpu_plan.program(_command(params, image, contract, {**options, **flags}), image, target)
         own = {"VLLM_NO_USAGE_STATS": "1", **({"VLLM_HOST_IP": "127.0.0.1"} if target.nodes == 1 else {})}
         return ServePlan(
             kind="vllm",
             target=target.name,
             image=gpu_plan.image_reference(image, target.arch) if image else None,
             contract=contract.name,
-            argv=_across_nodes(words, contract, limits.limits, target, image),
+            argv=_of_every_node(words, contract) if gpu_plan.across_nodes(limits.limits, target) else words,
             environment=gpu_plan.environment(CACHES, params, own),
             caches=list(CACHES),
             alias=ALIAS,
@@ -83,7 +83,7 @@ class VllmDriver:
                 *support.notes,
                 *contract.notes,
                 *limits.notes,
-                *gpu_plan.model_notes(facts, limits.limits.kv_dtype, target),
+                *gpu_plan.model_notes(facts, limits.limits.kv_dtype, target, image),
                 *_kv_notes(facts, limits.limits.kv_dtype),
             ],
         )
@@ -128,19 +128,8 @@ def _command(params: EngineConfig, image: ImageConfig | None, contract: Contract
     return [str(params.python), "-m", _SERVER, "--model", places["--model"], *at]
 
 
-def _across_nodes(
-    words: list[str], contract: Contract, limits: Limits, target: TargetConfig, image: ImageConfig | None
-) -> list[str]:
+def _of_every_node(words: list[str], contract: Contract) -> list[str]:
     """The command of every node of a Slurm job, where one node's GPUs do not suffice."""
-    if limits.tensor_parallel * limits.pipeline_parallel <= target.gpus:
-        return words
-    if image is not None and image.entrypoint:
-        raise ConfigError(
-            f"entrypoint of image {image.repository}",
-            " ".join(image.entrypoint),
-            "an image that runs a whole command, for a server on several nodes",
-            "choose another row of conf/images.yaml, as engine.image=vllm",
-        )
     for name in ("--nnodes", "--node-rank", "--master-addr", "--headless"):
         contract.canonical(name)
     return ["bash", "-c", _NODES, *words]
