@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
@@ -17,6 +19,11 @@ def test_the_source_is_pinned_by_version_and_sha256():
 
 def test_threads_of_null_stand_for_all_cores():
     assert EngineConfig(threads=None).threads is None
+
+
+def test_every_key_is_documented():
+    text = Path("docs/engines.md").read_text()
+    assert [name for name in EngineConfig.model_fields if f"`{name}`" not in text] == []
 
 
 BOUNDS: list[Bound] = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from slipway.engines.format_support import TABLE, capability, formats_of, require_support
@@ -59,6 +61,28 @@ def test_what_does_not_run_is_refused_by_format_gpu_and_way_out(
     assert message.startswith(f"format {name} ({layout}) for {engine} on sm_{sm}")
     assert reason in message
     assert step in refused.value.next_step
+
+
+def _computed(engine: str, layout: str, name: str, sm: int) -> str:
+    try:
+        return require_support(engine, layout, (name,), sm).computes
+    except ConfigError:
+        return "refused"
+
+
+def test_the_document_s_table_is_this_one() -> None:
+    text = Path("docs/engines.md").read_text()
+    rows = [
+        f"| `{engine}` | {name} ({layout}) | " + " | ".join(cells) + " |"
+        for engine in ("vllm", "trtllm", "trtllm-engine")
+        for name, layout in (
+            *((name, "modelopt") for name in ("fp8", "fp8-dynamic", "nvfp4", "nvfp4a16")),
+            *(("bf16", "plain"), ("mxfp4", "compressed-tensors"), ("mxfp4", "gpt-oss")),
+        )
+        if set(cells := [_computed(engine, layout, name, sm) for sm in (90, 100, 121)]) != {"refused"}
+    ]
+    assert len(rows) > 10
+    assert [row for row in rows if row not in text] == []
 
 
 def test_a_capability_by_its_name() -> None:
