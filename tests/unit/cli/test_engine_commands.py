@@ -39,6 +39,13 @@ def test_the_embedded_engine_is_planned_from_the_config_alone(model: Path) -> No
     assert json.loads(show(model, "--json"))["kind"] == "llama.cpp"
 
 
+def test_an_engine_left_to_the_rules_is_the_one_that_a_run_takes(model: Path) -> None:
+    words = ("--target", "spark", "engine.kind=auto", "engine.context=256", "quantize.format=nvfp4", "--json")
+    plan = json.loads(show(model, *words))
+    assert plan["kind"] in ("vllm", "trtllm")
+    assert plan["image"]
+
+
 def test_a_person_sees_command_files_environment_memory_and_notes(model: Path) -> None:
     shown = show(model, "--kind", "trtllm", "--target", "spark", "engine.context=256")
     for part in (
