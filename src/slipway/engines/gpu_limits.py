@@ -21,11 +21,10 @@ from slipway.engines.driver import Limits
 from slipway.engines.model_facts import ModelFacts
 from slipway.errors import CheckpointError, ConfigError, ResourceError
 from slipway.planning.kv_cache import LayerCache, request_values, token_values
-from slipway.planning.serving_memory import STATE_BYTES
+from slipway.planning.serving_memory import GPU_PROCESS_BYTES as PROCESS_BYTES
+from slipway.planning.serving_memory import KV_BLOCK as BLOCK
+from slipway.planning.serving_memory import STATE_BYTES, default_step, gpu_logits, gpu_step
 
-PROCESS_BYTES = 2.5e9
-BLOCK = 64  # tokens; engines cut the cache into blocks of 16 to 64
-_SHORTEST_STEP, _LONGEST_STEP = 2048, 8192
 _KV_BYTES = {"bf16": 2.0, "fp8": 1.0}
 
 
@@ -71,7 +70,7 @@ def budget(target: TargetConfig) -> float:
 
 def step_tokens(params: EngineConfig) -> int:
     """Tokens of one scheduler step: what the config says, else a whole prompt within 2,048 to 8,192."""
-    tokens = params.batched_tokens or min(max(params.context, _SHORTEST_STEP), _LONGEST_STEP)
+    tokens = params.batched_tokens or default_step(params.context)
     if tokens < params.slots:
         raise ConfigError("engine.batched_tokens", tokens, f"at least the {params.slots} slots", "raise it")
     return tokens
@@ -121,8 +120,7 @@ def _plan(facts: ModelFacts, params: EngineConfig, tensor: int, kv_dtype: str) -
     memory = {
         "weights": facts.weight_bytes / (tensor * pipeline),
         "kv_cache": float(math.ceil(kv)),
-        "compute": step * (4.0 * facts.hidden + 2.0 * facts.inner) * 2 / tensor
-        + params.slots * facts.vocabulary * 12.0,
+        "compute": gpu_step(step, facts.hidden, facts.inner, tensor) + params.slots * gpu_logits(facts.vocabulary),
         "process": PROCESS_BYTES,
     }
     limits = Limits(

@@ -14,7 +14,7 @@ from typing import Any
 
 from slipway.errors import CheckpointError
 from slipway.planning.kv_cache import LayerCache, UnknownCacheError, cache_of
-from slipway.planning.serving_memory import BF16_BYTES, parameters
+from slipway.planning.serving_memory import BF16_BYTES, inner_size, parameters
 from slipway.store.references import resolve
 
 # `quant_algo` of ModelOpt's export -> format; `quantization/modelopt_layout.py` writes them
@@ -66,7 +66,7 @@ def read_model(directory: Path) -> ModelFacts:
         kv_heads=_whole(text, "num_key_value_heads", default=heads),
         layers=_whole(text, "num_hidden_layers", "n_layer"),
         hidden=hidden,
-        inner=_whole(text, "intermediate_size", "n_inner", default=4 * hidden),
+        inner=inner_size(text),
         vocabulary=_whole(text, "vocab_size"),
         caches=_caches(text),
         longest=_longest(text),

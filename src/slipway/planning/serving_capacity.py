@@ -4,16 +4,16 @@ Per GPU, bytes, with n GPUs that share every layer (tensor parallel):
 
     room        memory of a GPU less `target.reserve_gb`; without a GPU, the machine's memory less 15%
     weights     bytes of the weights / n
-    compute     t (h + 2 i / n) x 4 activations in bf16, in and out, of t = `batched_tokens` of one step; and
-                users x vocabulary x 8 logits in fp32 with their probabilities
-    graphs      1 GB on a GPU: CUDA graphs and workspaces; an allowance, measured by no formula
-    process     0.3 GB of program
-    request     values of its tokens x bytes of a KV value, and fp32 states (`planning.kv_cache`)
+    compute     activations of one step and the program: `serving_memory.gpu_step` and GPU_PROCESS_BYTES, or
+                llama.cpp's buffers on a CPU
+    request     values of its tokens, in whole blocks, x bytes of a KV value, and fp32 states (`planning.kv_cache`);
+                on a GPU its logits
 
-    users = (room - weights - compute - graphs - process) / request, rounded down
+    users = (room - weights - compute - one block) / request, rounded down
 
-Left out: fragments of KV blocks (less than a block of 16 tokens a request), buffers of NCCL, and what other programs
-take; the reserve is for them. A model whose cache is not known has no figure: UnknownCacheError.
+The same figures as an engine's own plan (`engines/gpu_limits.py`), which refuses what does not fit: a test holds the
+two together. Left out: buffers of NCCL beyond the allowance, and what other programs take; the reserve is for them. A
+model whose cache is not known has no figure: UnknownCacheError.
 """
 
 from __future__ import annotations
@@ -29,10 +29,16 @@ from slipway.config.target import TargetConfig
 from slipway.errors import ConfigError
 from slipway.planning.kv_cache import LayerCache, cache_of, request_values, size_of, token_values
 from slipway.planning.serving_memory import (
+    GPU_PROCESS_BYTES,
+    KV_BLOCK,
     PROCESS_BYTES,
     RESERVE,
     STATE_BYTES,
+    default_step,
+    gpu_logits,
+    gpu_step,
     inner_size,
+    llamacpp_compute,
     model_config,
     parameters,
     stored_bytes,
@@ -40,7 +46,6 @@ from slipway.planning.serving_memory import (
 from slipway.planning.training_memory import capacity as gpu_room
 from slipway.planning.training_memory import embedding_parameters
 
-GRAPH_BYTES = 1e9
 BLOCK = 256  # contexts that are tried are multiples of it
 FORMAT_BYTES = {"bf16": 2.0, "fp8": 1.0, "mxfp4": 0.5 + 1 / 32, "nvfp4": 0.5 + 1 / 16}  # a weight, with its scales
 KV_FORMATS = {"bf16": 2.0, "fp8": 1.0}
@@ -58,14 +63,14 @@ class ServedModel:
 @dataclass(frozen=True)
 class Wish:
     """What is to be served: requests at once, tokens of each, format of the KV cache, whether sliding windows are used,
-    GPUs that share every layer, tokens of one step."""
+    GPUs that share every layer, tokens of one step (None: by the context)."""
 
     users: int
     context: int
     kv: str = "bf16"
-    windowed: bool = True
+    windowed: bool = False
     tensor_parallel: int = 1
-    batched_tokens: int = 8192
+    batched_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -175,16 +180,22 @@ def _capacity(
         if memory is None:
             raise ConfigError(f"target {target.name}", "no GPU", "the machine's memory", "give it as `memory`")
         room = (1 - RESERVE) * memory
-    step = wish.batched_tokens * (size_of(config, "hidden_size", "n_embd") + 2 * inner_size(config) / gpus) * 4
-    logits = wish.users * size_of(config, "vocab_size") * 8.0
-    compute = step + logits + PROCESS_BYTES + (GRAPH_BYTES if target.gpu_memory_gb else 0.0)
-    tokens, states = request_values(caches, wish.context, gpus, windowed=wish.windowed)
-    request = tokens * KV_FORMATS[wish.kv] + states * STATE_BYTES
-    weights = model.weights / gpus
-    users = math.floor(max(0.0, room - weights - compute) / request)
-    return Capacity(
-        target.name, wish, room, weights, compute, token_values(caches, gpus) * KV_FORMATS[wish.kv], request, users
-    )
+    hidden, inner, vocabulary = size_of(config, "hidden_size", "n_embd"), inner_size(config), _vocabulary(config)
+    kv_bytes, token = KV_FORMATS[wish.kv], token_values(caches, gpus) * KV_FORMATS[wish.kv]
+    if target.gpu_memory_gb:
+        step = gpu_step(wish.batched_tokens or default_step(wish.context), hidden, inner, gpus)
+        fixed, logits, block = step + GPU_PROCESS_BYTES, gpu_logits(vocabulary), KV_BLOCK
+    else:
+        fixed, logits, block = llamacpp_compute(hidden, inner, vocabulary) + PROCESS_BYTES, 0.0, 1
+    context = math.ceil(wish.context / block) * block
+    tokens, states = request_values(caches, context, gpus, windowed=wish.windowed)
+    request, weights = tokens * kv_bytes + states * STATE_BYTES, model.weights / gpus
+    users = math.floor(max(0.0, room - weights - fixed - token * block) / (request + logits))
+    return Capacity(target.name, wish, room, weights, fixed + wish.users * logits, token, request, users)
+
+
+def _vocabulary(config: Mapping[str, Any]) -> int:
+    return size_of(config, "vocab_size")
 
 
 def _ways_out(
@@ -204,9 +215,12 @@ def _ways_out(
     if shorter := next((c for c in reversed(contexts) if users(replace(wish, context=c)) >= wish.users), None):
         yield way("a shorter context", f"engine.context={shorter}", users(replace(wish, context=shorter)))
     if not wish.windowed and any(one.window for one in caches):
-        yield way("sliding windows", "keep only the window's tokens", users(replace(wish, windowed=True)))
+        served = users(replace(wish, windowed=True))
+        tokens, states = request_values(caches, wish.context, wish.tensor_parallel)
+        request = tokens * KV_FORMATS[wish.kv] + states * STATE_BYTES
+        yield way("sliding windows", f"engine.kv_gb={min(served, wish.users) * request / 1e9:.1f}", served)
     if wish.kv != "fp8" and "fp8" in target.formats:
-        yield way("FP8 KV cache", "KV cache in fp8", users(replace(wish, kv="fp8")))
+        yield way("FP8 KV cache", "engine.kv_dtype=fp8", users(replace(wish, kv="fp8")))
     if served := users(wish):
         yield WayOut("fewer users", f"engine.slots={served}", served, enough=False)
     heads = size_of(model.config, "num_attention_heads", "n_head")
@@ -240,7 +254,7 @@ def _check(wish: Wish, target: TargetConfig, heads: int) -> None:
     if wish.kv not in KV_FORMATS:
         raise ConfigError("format of the KV cache", wish.kv, f"one of {', '.join(KV_FORMATS)}", "choose one of them")
     for name, value in (("users", wish.users), ("context", wish.context), ("batched tokens", wish.batched_tokens)):
-        if value < 1:
+        if value is not None and value < 1:
             raise ConfigError(name, value, "a whole number above zero", "give another")
     world, gpus = max(1, target.nodes * target.gpus), wish.tensor_parallel
     if not 1 <= gpus <= world or heads % gpus:

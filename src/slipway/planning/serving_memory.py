@@ -30,6 +30,9 @@ KV_BYTES = 2.0
 STATE_BYTES = 4.0  # recurrent states are fp32; convolutions may be bf16: an upper bound
 MICRO_BATCH_TOKENS = 512
 PROCESS_BYTES = 0.3e9
+GPU_PROCESS_BYTES = 2.5e9  # CUDA context, libraries, NCCL, graphs: an allowance
+KV_BLOCK = 64  # tokens; GPU engines cut the cache into blocks of 16 to 64
+_SHORTEST_STEP, _LONGEST_STEP = 2048, 8192
 RESERVE = 0.15  # share of the machine's memory that serving leaves to everything else
 _MOST_HEADER = 100_000_000
 
@@ -63,8 +66,29 @@ def serving_memory(directory: Path, *, slots: int, context: int, weight_bytes: f
     return ServingMemory(
         weights=parameters(directory) * weight_bytes,
         kv_cache=(tokens * KV_BYTES + states * STATE_BYTES) * slots,
-        compute=MICRO_BATCH_TOKENS * (vocabulary + 4.0 * (hidden + inner_size(config))) * 4.0,
+        compute=llamacpp_compute(hidden, inner_size(config), vocabulary),
     )
+
+
+def llamacpp_compute(hidden: int, inner: int, vocabulary: int) -> float:
+    """Bytes of llama.cpp's buffers for one micro-batch."""
+    return MICRO_BATCH_TOKENS * (vocabulary + 4.0 * (hidden + inner)) * 4.0
+
+
+def gpu_step(tokens: int, hidden: int, inner: int, gpus: int) -> float:
+    """Bytes of activations of one scheduler step of `tokens` on one of `gpus` GPUs: hidden state, residual, attention's
+    and the gated layer's output in bf16; an estimate."""
+    return tokens * (4.0 * hidden + 2.0 * inner) * 2 / gpus
+
+
+def gpu_logits(vocabulary: int) -> float:
+    """Bytes of the logits of one request: fp32, their softmax and a sorted copy."""
+    return vocabulary * 12.0
+
+
+def default_step(context: int) -> int:
+    """Tokens of one scheduler step where nothing is said: a whole prompt within 2,048 to 8,192."""
+    return min(max(context, _SHORTEST_STEP), _LONGEST_STEP)
 
 
 def parameters(directory: Path) -> int:

@@ -13,6 +13,7 @@ from slipway.engines.gpu_limits import PROCESS_BYTES, budget, graph_sizes, plan_
 from slipway.engines.model_facts import ModelFacts
 from slipway.errors import CheckpointError, ConfigError, ResourceError
 from slipway.planning.kv_cache import LayerCache, UnknownCacheError
+from slipway.planning.serving_capacity import ServedModel, Wish, serving_capacity
 from tests.support.engine_models import target
 
 # Llama 3.1 8B in bf16
@@ -134,3 +135,24 @@ def test_graphs_are_powers_of_two_and_the_slots() -> None:
     assert graph_sizes(engine(slots=1)) == [1]
     assert graph_sizes(engine(graph_sizes=[])) == []
     assert graph_sizes(engine(graph_sizes=[8, 2, 8])) == [2, 8]
+
+
+@pytest.mark.parametrize("keys", [{}, {"kv_dtype": "fp8"}, {"context": 1000}])
+def test_slipway_capacity_and_the_engine_s_plan_say_the_same(keys: dict[str, Any]) -> None:
+    """The users that fit are planned, one more is refused."""
+    config = {
+        "model_type": "llama",
+        "num_hidden_layers": 32,
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "vocab_size": 128_256,
+    }
+    keys = {"context": 8192, "kv_dtype": "bf16", **keys}
+    model = ServedModel("llama", LLAMA.weight_bytes, config)
+    users = serving_capacity(model, Wish(1, keys["context"], keys["kv_dtype"]), SPARK).users
+    fitting = engine(**keys, slots=users)
+    assert plan_limits(LLAMA, fitting, SPARK).limits.slots == users
+    with pytest.raises(ResourceError):
+        plan_limits(LLAMA, engine(**keys, slots=users + 1), SPARK)

@@ -37,10 +37,11 @@ def test_a_70b_in_four_bits_on_a_spark_by_hand():
     embedding = 2 * 128256 * 8192
     assert model.weights == pytest.approx((70.55e9 - embedding) * 0.5625 + embedding * 2, rel=1e-6)
     got = serving_capacity(model, Wish(users=8, context=8192, batched_tokens=2048), SPARK)
+    logits = 128256 * 12
     assert (got.room, got.token, got.request) == (108e9, 327_680, 327_680 * 8192)
-    compute = 2048 * (8192 + 2 * 28672) * 4 + 8 * 128256 * 8 + 0.3e9 + 1e9
-    assert got.compute == pytest.approx(compute)
-    assert got.users == int((108e9 - model.weights - compute) // got.request) == 23
+    fixed = 2048 * (4 * 8192 + 2 * 28672) * 2 + 2.5e9
+    assert got.compute == pytest.approx(fixed + 8 * logits)
+    assert got.users == int((108e9 - model.weights - fixed - 64 * got.token) // (got.request + logits)) == 23
     assert got.fits and got.ways_out == ()
 
 
@@ -77,11 +78,11 @@ def test_weights_that_do_not_fit_leave_no_user_but_other_machines():
 
 def test_sliding_windows_are_a_way_out_where_the_model_has_them():
     model = ServedModel("gemma", 18.5e9, GEMMA)
-    whole = serving_capacity(model, Wish(64, 32768, windowed=False), SPARK)
+    whole = serving_capacity(model, Wish(64, 32768), SPARK)
     way = next(way for way in whole.ways_out if way.name == "sliding windows")
-    assert way.users == serving_capacity(model, Wish(64, 32768), SPARK).users
+    assert way.users == serving_capacity(model, Wish(64, 32768, windowed=True), SPARK).users
     assert whole.users < way.users <= 2 * whole.users
-    llama = serving_capacity(model_of_row(LLAMA_70B, "nvfp4"), Wish(500, 8192, windowed=False), SPARK)
+    llama = serving_capacity(model_of_row(LLAMA_70B, "nvfp4"), Wish(500, 8192), SPARK)
     assert "sliding windows" not in {way.name for way in llama.ways_out}
 
 
