@@ -76,15 +76,20 @@ def parse_probe(kind: EngineKind, output: str) -> MachineFacts:
 def local_facts(plan: ServePlan) -> MachineFacts:
     """This machine, and the Python environment that the plan's program lies in. Raises EngineError when the probe does
     not end well."""
+    return python_facts(plan.kind, _python_of(plan))
+
+
+def python_facts(kind: EngineKind, python: str) -> MachineFacts:
+    """This machine, and the environment of the interpreter `python`. Raises as `local_facts`."""
     try:
         done = subprocess.run(
-            probe_argv(plan.kind, _python_of(plan)), capture_output=True, text=True, timeout=PROBE_S, encoding="utf-8"
+            probe_argv(kind, python), capture_output=True, text=True, timeout=PROBE_S, encoding="utf-8"
         )
     except (OSError, subprocess.SubprocessError) as err:
         raise EngineError(
             "probe of the machine", f"{type(err).__name__}: {err}"[:500], "a Python that starts", "see its installation"
         ) from err
-    return parse_probe(plan.kind, done.stdout + done.stderr if done.returncode else done.stdout)
+    return parse_probe(kind, done.stdout + done.stderr if done.returncode else done.stdout)
 
 
 def facts_through(

@@ -74,6 +74,7 @@ def _fields(record: RunRecord) -> dict[str, Any]:
         "quality": markdown.quality_table(record),
         "effects": markdown.effect_table(record),
         "speed": markdown.speed_table(record),
+        "starts": "\n\n".join((markdown.start_table(record) or "not measured.", _start_figures(record))).strip(),
         "rules": markdown.rule_table(record),
         "skipped": "; ".join(record.judged["skipped"]) or "nothing.",
         "limits": "\n".join(f"- {limit}" for limit in _limits(record)),
@@ -97,6 +98,14 @@ def _data_card_digest(record: RunRecord) -> str:
     made = record.stage("prepare")
     card = Path(made.uri) / "card.md" if made else None
     return sha256_file(card) if card and card.is_file() else "unknown"
+
+
+def _start_figures(record: RunRecord) -> str:
+    """Medians, ends and spread of the shipped engine's starts; empty when none was measured."""
+    figures = record.engine.summary
+    names = ("start_cache", "cold_start_s", "warm_start_s", "warm_start_min_s", "warm_start_max_s", "boot_speed_spread")
+    present = {name: figures[name] for name in names if name in figures}
+    return markdown.pairs(present) if present else ""
 
 
 def _limits(record: RunRecord) -> list[str]:

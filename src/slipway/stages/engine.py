@@ -67,8 +67,8 @@ def params_of(config: Config) -> EngineParams:
 
 
 def key_extra(config: Config) -> dict[str, str]:
-    """The hardware that the bundle is valid for."""
-    return engine_fingerprint(config.engine)
+    """The machine that the bundle is valid for. Raises EngineError when its Python does not answer."""
+    return engine_fingerprint(config.engine, config.serving)
 
 
 def engine(checkpoint: Checkpoint | Quantized, params: EngineParams, space: Workspace) -> None:

@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 from string import Template
@@ -43,6 +44,22 @@ def test_the_card_tells_the_whole_story(tmp_path: Path) -> None:
         assert artifact.digest in card
     assert "$" not in card
     assert "nan" not in card
+
+
+def test_the_card_shows_how_the_engine_starts(tmp_path: Path) -> None:
+    run = record(tmp_path)
+    assert "not measured." in model_card(run, SHIPPED)
+    boots = [
+        {"start": start, "ready_s": ready, "steps": {"process": 1.0}, "first_answer_s": 0.5, "tokens_per_s": 90.0}
+        for start, ready in (("cold", 110.0), ("warm", 71.0), ("warm", 72.0))
+    ]
+    (run.engine.path / "boots.json").write_text(json.dumps(boots))
+    (run.engine.path / "summary.json").write_text(json.dumps({"warm_start_s": 71.5, "boot_speed_spread": 0.12}))
+    card = model_card(run, SHIPPED)
+    assert "| cold | 110.00 | 1.00 | 0.50 | 90.0 |" in card
+    assert "| warm 2 | 72.00 |" in card
+    assert "| warm_start_s | 71.5 |" in card
+    assert "| boot_speed_spread | 0.12 |" in card
 
 
 def test_limits_name_the_rules_that_did_not_pass(tmp_path: Path) -> None:
