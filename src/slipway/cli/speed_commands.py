@@ -39,18 +39,35 @@ def bench(
     key_variable: Annotated[
         str | None, typer.Option(help="Environment variable that holds the API key.", show_default=False)
     ] = None,
+    model_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Directory of the model that is served, for the roofline of --bandwidth.", show_default=False
+        ),
+    ] = None,
+    bandwidth: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Memory bandwidth of one GPU, or of the CPU, GB/s.", show_default=False),
+    ] = None,
+    gpus: Annotated[int, typer.Option(min=1, help="GPUs that share the model.")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Measure how fast an endpoint is: time to first token, inter-token latency, throughput, errors. Greedy answers
     under a steady load; tokens are those that the server counts. `slipway compare` reads what `--json` prints."""
     from slipway.cli.progress import live
+    from slipway.evaluation.bench import ServedModel, own_prompts, parse_lengths, parse_levels, read_prompts
     from slipway.evaluation.bench import bench as measured
-    from slipway.evaluation.bench import own_prompts, parse_lengths, parse_levels, read_prompts
+    from slipway.planning.roofline import roof
 
     levels, lengths, key = parse_levels(concurrency), parse_lengths(output_tokens), _key(key_variable)
     texts = read_prompts(prompts) if prompts else own_prompts()
+    if (model_dir is None) != (bandwidth is None):
+        raise ConfigError("roofline", "one of --model-dir and --bandwidth", "both or none", "give the other one too")
+    served = ServedModel(model_dir, bandwidth, gpus) if model_dir and bandwidth else None
+    if served:
+        roof(served.directory, served.bandwidth_gb_s, 1, 1)  # refused before the endpoint is asked
     with live("bench") as progress:
-        document = measured(url, model, levels, requests, lengths, texts, timeout_s, key, progress)
+        document = measured(url, model, levels, requests, lengths, texts, timeout_s, key, progress, served)
     tables.show_json(document) if as_json else _show_bench(document)
 
 
@@ -137,6 +154,11 @@ def _remarks(runs: list[dict[str, Any]]) -> list[str]:
         f"{run['errors']} errors at {run['concurrency']}: {reason} ({count})"
         for run in runs
         for reason, count in run["error_reasons"].items()
+    ]
+    lines += [
+        f"at {run['concurrency']}: {run['of_roof']:.1%} of the roofline, {run['roof']['tokens_per_s']:,.0f} tokens/s"
+        for run in runs
+        if "of_roof" in run
     ]
     lines += [
         f"at {run['concurrency']}: {run['short']} answers ended before their length: the endpoint heeds its end token"

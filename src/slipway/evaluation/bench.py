@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from slipway.config.base import check_authority
 from slipway.errors import ConfigError, DataError, ResourceError
 from slipway.evaluation.load_client import LoadClient
 from slipway.evaluation.speed import CLIENT, Messages, measure
+from slipway.planning.roofline import figures, roof
 from slipway.system.progress import Progress
 from slipway.system.redact import has_credentials
 
@@ -26,6 +28,16 @@ _WORDS = (
 )
 
 
+@dataclass(frozen=True)
+class ServedModel:
+    """What is known of the model behind an endpoint: its directory, the memory bandwidth of a GPU that serves it, GB/s,
+    and the GPUs that share it."""
+
+    directory: Path
+    bandwidth_gb_s: float
+    gpus: int = 1
+
+
 def bench(
     url: str,
     model: str | None,
@@ -36,8 +48,10 @@ def bench(
     timeout_s: float,
     key: str | None,
     progress: Progress,
+    served: ServedModel | None = None,
 ) -> dict[str, Any]:
-    """The figures of the endpoint at `url` at every concurrency, as a document.
+    """The figures of the endpoint at `url` at every concurrency, as a document; of a model that is `served` from a
+    known directory with their share of the bandwidth roofline.
 
     Raises ConfigError for a URL that is none and a model that must be chosen, ResourceError when nobody answers,
     EngineError when the endpoint does not answer as the API says.
@@ -45,7 +59,16 @@ def bench(
     base = endpoint_base(url)
     model = model or only_model(base, timeout_s, key)
     runs = measure(LoadClient(base, model, timeout_s, key), prompts, concurrency, requests, progress, output_tokens)
+    if served:
+        runs = [_with_roof(run, served) for run in runs]
     return {"url": base, "model": model, "client": CLIENT, "runs": runs}
+
+
+def _with_roof(run: dict[str, Any], served: ServedModel) -> dict[str, Any]:
+    """Tokens of a request in the middle of its answer: its prompt and half of the answer."""
+    context = run["prompt_tokens"] + sum(run["output_tokens"]) // 4
+    above = roof(served.directory, served.bandwidth_gb_s, run["concurrency"], max(1, context), gpus=served.gpus)
+    return figures(run, above)
 
 
 def endpoint_base(url: str) -> str:

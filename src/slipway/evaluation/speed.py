@@ -118,6 +118,7 @@ def summarize_window(window: Window, output_tokens: tuple[int, int]) -> dict[str
         "error_reasons": dict(window.failures.most_common(5)),
         "dropped": window.dropped,
         "output_tokens": list(output_tokens),
+        "prompt_tokens": round(sum(answer.prompt for answer in answers) / n),
         "short": sum((answer.usage or 0) < answer.asked for answer in answers),
         "counted_by": "server" if all(answer.by_server for answer in answers) else "chunk",
         "ttft_ms": percentiles([answer.ttft_s for answer in answers], n),

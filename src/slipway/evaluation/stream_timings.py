@@ -42,6 +42,7 @@ class StreamTimings:
     chunks: list[Chunk] = field(default_factory=list)
     usage: int | None = None
     end: float | None = None
+    prompt: int = 0
 
     def add(self, event: Mapping[str, Any], now: float) -> None:
         """Take in an event that arrived `now`; raises AnswerFailedError for one that is no part of an answer."""
@@ -51,6 +52,8 @@ class StreamTimings:
         total = usage.get("completion_tokens")
         if isinstance(total, int):
             self.usage = total
+        if isinstance(prompt := usage.get("prompt_tokens"), int):
+            self.prompt = prompt
         if not choices:
             return
         count = total if isinstance(total, int) else timings.get("predicted_n")

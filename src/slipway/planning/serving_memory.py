@@ -94,31 +94,44 @@ def default_step(context: int) -> int:
 def parameters(directory: Path) -> int:
     """Parameters in the safetensors files of a directory, by their headers; a byte of U8 holds two. Raises
     CheckpointError when there is no such file, or one is damaged."""
-    return sum(math.prod(one["shape"]) * (2 if one["dtype"] == "U8" else 1) for one in _tensors(directory))
+    return sum(
+        math.prod(one["shape"]) * (2 if one["dtype"] == "U8" else 1)
+        for file in _shards(directory)
+        for one in _header(file).values()
+    )
 
 
 def stored_bytes(directory: Path) -> float:
     """Bytes of all tensors in the safetensors files of a directory. Raises CheckpointError as `parameters` does."""
-    return float(sum(one["data_offsets"][1] - one["data_offsets"][0] for one in _tensors(directory)))
+    return float(sum(tensor_bytes(directory).values()))
 
 
-def _tensors(directory: Path) -> list[dict[str, Any]]:
+def tensor_bytes(directory: Path) -> dict[str, int]:
+    """Bytes of each tensor in the safetensors files of a directory. Raises CheckpointError as `parameters` does."""
+    return {
+        name: one["data_offsets"][1] - one["data_offsets"][0]
+        for file in _shards(directory)
+        for name, one in _header(file).items()
+    }
+
+
+def _shards(directory: Path) -> list[Path]:
     files = sorted(directory.glob("*.safetensors"))
     if not files:
         raise CheckpointError(
             f"model {directory}", "no *.safetensors", "a model directory with weights", "check the path"
         )
-    return [tensor for file in files for tensor in _header(file)]
+    return files
 
 
-def _header(file: Path) -> list[dict[str, Any]]:
+def _header(file: Path) -> dict[str, dict[str, Any]]:
     """The entries of a shard's header, their types checked."""
     try:
         with file.open("rb") as f:
             length = int.from_bytes(f.read(8), "little")
             header = json.loads(f.read(min(length, _MOST_HEADER)))
-        tensors = [entry for name, entry in header.items() if name != "__metadata__"]
-        for one in tensors:
+        tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        for one in tensors.values():
             math.prod(one["shape"]) * len(one["dtype"]) * (one["data_offsets"][1] - one["data_offsets"][0])
         return tensors
     except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as err:

@@ -9,8 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from slipway.cli.app import app
-from slipway.errors import ConfigError, DataError, ResourceError
+from slipway.errors import CheckpointError, ConfigError, DataError, ResourceError
 from tests.support.evaluations import evaluation
+from tests.support.pico import pico_model
 from tests.support.timed_server import Script, timed
 
 SMALL = ("--concurrency", "1,2", "--requests", "4", "--output-tokens", "2-4")
@@ -28,6 +29,17 @@ def test_bench_shows_n_and_says_which_percentiles_it_leaves_out() -> None:
     assert "a p95 needs --requests 100" in done.stdout
     rows = [line.split() for line in done.stdout.splitlines() if line[:1].isdigit()]
     assert [row[:3] for row in rows] == [["1", "4", "0"], ["2", "4", "0"]]
+
+
+def test_bench_of_a_known_model_has_its_share_of_the_roofline(tmp_path: Path) -> None:
+    pico_model(tmp_path / "m")
+    with timed(Script()) as url:
+        done = invoke("bench", url, *SMALL, "--model-dir", tmp_path / "m", "--bandwidth", "10")
+    assert done.stdout.count("of the roofline") == 2
+    with pytest.raises(ConfigError, match="both or none"):
+        invoke("bench", "http://127.0.0.1:1", "--bandwidth", "10")
+    with pytest.raises(CheckpointError):
+        invoke("bench", "http://127.0.0.1:1", "--bandwidth", "10", "--model-dir", tmp_path)
 
 
 def test_bench_as_json_is_a_document() -> None:

@@ -59,6 +59,7 @@ def test_figures_have_units_of_milliseconds_and_seconds() -> None:
         "error_reasons": {"HTTP 503": 1},
         "dropped": 2,
         "output_tokens": [2, 3],
+        "prompt_tokens": 0,
         "short": 0,
         "counted_by": "server",
         "ttft_ms": {"p50": 20.0},
