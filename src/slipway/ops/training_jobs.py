@@ -1,4 +1,5 @@
 """Training jobs of this store, wherever they run, and jobs that nobody follows or knows: what `slipway status` lists.
+Servers of stages that were killed are among the latter.
 
 A stage `train_nemo` that works leaves its job's record in `work/train_nemo-*/nemo`. A job is followed while its stage
 process lives. One that runs unfollowed is no loss (the next run adopts it), but somebody should know.
@@ -16,6 +17,7 @@ from pydantic import ValidationError
 from slipway.config.load import Config
 from slipway.config.target import DockerConfig, LocalRunConfig, SlurmConfig, TargetConfig
 from slipway.errors import ResourceError, StateError
+from slipway.ops.model_servers import left_over, model_servers
 from slipway.pipeline.stage import STAGE_FILE
 from slipway.runners import local
 from slipway.runners.base import Job, read_job_file
@@ -55,11 +57,12 @@ def training_jobs(config: Config) -> tuple[list[TrainingJob], list[dict[str, str
         target = _target(work)
         if target:
             jobs += _of_work(work, target, asked)
-    hosts = {config.target.runner.host} if isinstance(config.target.runner, DockerConfig) else set()
-    asked.ask_docker(*hosts)
-    if isinstance(config.target.runner, SlurmConfig):
+    runners = [config.target.runner, config.serving.runner]
+    asked.ask_docker(*dict.fromkeys(runner.host for runner in runners if isinstance(runner, DockerConfig)))
+    if any(isinstance(runner, SlurmConfig) for runner in runners):
         asked.slurm_jobs()
-    known = {job.name for job in jobs}
+    servers = model_servers(Path(config.store.root))
+    known = {job.name for job in jobs} | {server.name for server in servers}
     left += [
         {
             "what": f"{j.where} trains unfollowed ({j.saved} steps saved)",
@@ -68,6 +71,9 @@ def training_jobs(config: Config) -> tuple[list[TrainingJob], list[dict[str, str
         for j in jobs
         if not j.followed
     ]
+    elsewhere = [(c.name, f"container {c.name} on {c.host}", f"`docker rm -f {c.name}`") for c in asked.containers()]
+    elsewhere += [(q.name, f"Slurm job {q.job_id}", f"`scancel {q.job_id}`") for q in asked.listed_by_slurm]
+    left += left_over(servers, elsewhere)
     left += [_stranger_container(c) for c in asked.containers() if c.name not in known]
     left += [_stranger_slurm_job(q) for q in asked.listed_by_slurm if q.name not in known]
     return jobs, left + asked.silent
