@@ -48,12 +48,15 @@ def serve(
     from slipway.cli.progress import live
     from slipway.engines.directory import service_for
     from slipway.engines.serving import serving
+    from slipway.engines.warm_start import warmed, with_own_cache
 
     given = {"kind": kind, "image": image, "context": context, "slots": slots}
     machinery = _machinery({k: v for k, v in given.items() if v is not None}, settings or [], target, port, work, conf)
     with ExitStack() as held:
         with live("serve") as progress:  # no longer than there is progress: then the terminal is the person's
             service = held.enter_context(service_for(directory, machinery, progress))
+            own = with_own_cache(service, machinery.params.cache_dir, int(machinery.params.cache_gb * 1e9))
+            service = warmed(own, progress.note)
             for note in service.plan.notes:
                 progress.note(note)
             progress.note(f"starting; log {service.work / 'log.txt'}")
