@@ -28,7 +28,7 @@ def image(name: str) -> ImageConfig:
     return ImageConfig.model_validate({**row, "digests": {"amd64": DIGEST, "arm64": DIGEST}})
 
 
-def labelled_model(out: Path, quantization: dict[str, Any] | None = None, **config: Any) -> Path:
+def labelled_model(out: Path, quantization: Any = None, **config: Any) -> Path:
     """The pico model whose config.json says that it is quantized so; `config`: more of its keys."""
     model = pico_model(out)
     document = json.loads((model / "config.json").read_text())

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from slipway.errors import CheckpointError
-from slipway.planning.kv_cache import LayerCache, UnknownCacheError, cache_of
-from slipway.planning.serving_memory import BF16_BYTES, inner_size, parameters
+from slipway.planning.kv_cache import LayerCache, UnknownCacheError, cache_of, size_of
+from slipway.planning.serving_memory import BF16_BYTES, inner_size, parameters, stored_bytes
 from slipway.store.references import resolve
 
 # `quant_algo` of ModelOpt's export -> format; `quantization/modelopt_layout.py` writes them
 MODELOPT = {"NVFP4": "nvfp4", "W4A16_NVFP4": "nvfp4a16", "FP8": "fp8", "FP8_PER_CHANNEL_PER_TOKEN": "fp8-dynamic"}
 _PLAIN = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+_LARGEST_FACTOR = 1e4  # of RoPE's scaling; more is no model's
 _NEXT = "check the model directory"
 
 
@@ -51,34 +52,41 @@ class ModelFacts:
 
 
 def read_model(directory: Path) -> ModelFacts:
-    """Raises CheckpointError for a directory without config.json or shards, and for a config that is none."""
+    """Raises CheckpointError for a directory without config.json or shards, a config that is none, and a damaged
+    shard."""
     config = _document(directory / "config.json")
     text = {**config, **_mapping(config.get("text_config"))}
     quantization = _quantization(directory, config, text)
     layout = _layout(quantization)
-    heads, hidden = _whole(text, "num_attention_heads", "n_head"), _whole(text, "hidden_size", "n_embd")
+    heads, hidden = size_of(text, "num_attention_heads", "n_head"), size_of(text, "hidden_size", "n_embd")
     return ModelFacts(
-        architecture=str((config.get("architectures") or ["unnamed"])[0])[:100],
+        architecture=_architecture(config),
         formats=_formats(quantization, layout, text),
         layout=layout,
         weight_bytes=_weight_bytes(directory),
         heads=heads,
-        kv_heads=_whole(text, "num_key_value_heads", default=heads),
-        layers=_whole(text, "num_hidden_layers", "n_layer"),
+        kv_heads=size_of(text, "num_key_value_heads", default=heads),
+        layers=size_of(text, "num_hidden_layers", "n_layer"),
         hidden=hidden,
         inner=inner_size(text),
-        vocabulary=_whole(text, "vocab_size"),
+        vocabulary=size_of(text, "vocab_size"),
         caches=_caches(text),
         longest=_longest(text),
-        experts=_whole(text, "num_experts", "num_local_experts", "n_routed_experts", default=0),
+        experts=size_of(text, "num_experts", "num_local_experts", "n_routed_experts", default=0),
         kv_scales=bool(quantization.get("kv_cache_scheme") or quantization.get("kv_cache_quant_algo")),
         chat_template=_has_template(directory),
     )
 
 
+def _architecture(config: Mapping[str, Any]) -> str:
+    names = config.get("architectures")
+    return str(names[0])[:100] if isinstance(names, list) and names else "unnamed"
+
+
 def _quantization(directory: Path, config: Mapping[str, Any], text: Mapping[str, Any]) -> dict[str, Any]:
     """The quantization section of config.json, with what `hf_quant_config.json` of ModelOpt adds."""
-    section = _mapping(config.get("quantization_config") or text.get("quantization_config"))
+    stated = config.get("quantization_config") or text.get("quantization_config")
+    section = _mapping(stated) if isinstance(stated, Mapping) or not stated else {"quant_method": str(stated)}
     file = directory / "hf_quant_config.json"
     if not file.is_file():
         return section
@@ -134,7 +142,7 @@ def _longest(text: Mapping[str, Any]) -> int | None:
     scaling = _mapping(text.get("rope_scaling") or text.get("rope_parameters"))
     factor, kind = scaling.get("factor"), scaling.get("rope_type", scaling.get("type"))
     original = scaling.get("original_max_position_embeddings")
-    if isinstance(factor, int | float) and factor > 1 and kind not in ("llama3", "longrope"):
+    if isinstance(factor, int | float) and 1 < factor < _LARGEST_FACTOR and kind not in ("llama3", "longrope"):
         return max(stated, int((original if isinstance(original, int) else stated) * factor))
     return stated
 
@@ -144,13 +152,7 @@ def _weight_bytes(directory: Path) -> int:
     if virtual.is_file():  # a merge that is written out in bf16 when it is built
         reference = _mapping(_document(virtual).get("base"))
         return int(BF16_BYTES * parameters(resolve({"kind": "checkpoint", **reference}, directory)))
-    files = list(directory.glob("*.safetensors"))
-    if not files:
-        raise CheckpointError(f"model {directory}", "no *.safetensors", "a model directory with weights", _NEXT)
-    try:
-        return sum(file.stat().st_size for file in files)
-    except OSError as err:
-        raise CheckpointError(f"shard {err.filename}", err.strerror, "a file that can be read", _NEXT) from err
+    return int(stored_bytes(directory))
 
 
 def _has_template(directory: Path) -> bool:
@@ -172,10 +174,3 @@ def _document(file: Path) -> dict[str, Any]:
 
 def _mapping(value: Any) -> dict[str, Any]:
     return dict(value) if isinstance(value, Mapping) else {}
-
-
-def _whole(config: Mapping[str, Any], *names: str, default: int | None = None) -> int:
-    value = next((config[name] for name in names if isinstance(config.get(name), int)), default)
-    if value is None:
-        raise CheckpointError("config.json", f"no {names[0]}", "the sizes of the model", _NEXT)
-    return value

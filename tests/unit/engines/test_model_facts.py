@@ -28,7 +28,8 @@ def test_a_plain_model_by_its_config_and_shards(tmp_path: Path) -> None:
     assert (facts.heads, facts.kv_heads, facts.layers) == (HEADS, KV_HEADS, LAYERS)
     assert (facts.hidden, facts.inner) == (HIDDEN, INTERMEDIATE)
     assert facts.caches == (LayerCache(LAYERS, KV_HEADS, 2 * HIDDEN // HEADS),)
-    assert facts.weight_bytes == sum(f.stat().st_size for f in model.glob("*.safetensors"))
+    shards = [file.read_bytes() for file in model.glob("*.safetensors")]
+    assert facts.weight_bytes == sum(len(data) - 8 - int.from_bytes(data[:8], "little") for data in shards)
     assert facts.chat_template
 
 
@@ -61,10 +62,13 @@ _FP8 = {"type": "float", "num_bits": 8, "strategy": "tensor"}
         ({"quant_method": "mxfp4"}, ("mxfp4",), "gpt-oss"),
         ({"quant_method": "fp8", "weight_block_size": [128, 128]}, ("fp8-block",), "fp8"),
         ({"quant_method": "gptq", "bits": 4}, ("gptq",), "gptq"),
+        ("gptq", ("gptq",), "gptq"),
+        ({"quant_method": "compressed-tensors", "config_groups": []}, ("unnamed",), "compressed-tensors"),
+        ({"quant_method": "modelopt", "quantized_layers": [1]}, ("None",), "modelopt"),
     ],
 )
 def test_a_format_by_its_quantization_section(
-    tmp_path: Path, section: dict[str, Any], formats: tuple[str, ...], layout: str
+    tmp_path: Path, section: Any, formats: tuple[str, ...], layout: str
 ) -> None:
     facts = read_model(labelled_model(tmp_path / "m", section))
     assert (facts.formats, facts.layout) == (formats, layout)
@@ -102,6 +106,36 @@ def test_modelopt_s_own_file_stands_in_for_the_section(tmp_path: Path) -> None:
 )
 def test_positions_count_rope_s_scaling(tmp_path: Path, config: dict[str, Any], longest: int | None) -> None:
     assert read_model(labelled_model(tmp_path / "m", None, **config)).longest == longest
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"num_attention_heads": 0},
+        {"num_attention_heads": True},
+        {"hidden_size": "64"},
+        {"num_hidden_layers": None},
+        {"vocab_size": -1},
+    ],
+)
+def test_sizes_that_are_none_are_one_error(tmp_path: Path, config: dict[str, Any]) -> None:
+    with pytest.raises(CheckpointError):
+        read_model(labelled_model(tmp_path / "m", None, **config))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"architectures": 5},
+        {"architectures": []},
+        {"text_config": [1]},
+        {"rope_scaling": {"factor": float("inf")}},
+        {"rope_scaling": "yarn"},
+    ],
+)
+def test_what_a_plan_does_not_need_may_be_anything(tmp_path: Path, config: dict[str, Any]) -> None:
+    facts = read_model(labelled_model(tmp_path / "m", None, **config))
+    assert facts.longest is None or facts.longest > 0
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"num_attention_heads": 4}'])
