@@ -16,9 +16,10 @@ from typing import Any
 from slipway.config.engine import EngineConfig
 from slipway.config.target import TargetConfig
 from slipway.engines.driver import Limits
-from slipway.engines.gpu_limits import BLOCK, GpuPlan, budget, token_bytes
+from slipway.engines.gpu_limits import GpuPlan, budget, token_bytes
 from slipway.engines.model_facts import ModelFacts
 from slipway.errors import CheckpointError, ConfigError
+from slipway.planning.serving_memory import KV_BLOCK as BLOCK
 
 CONFIG_FILE = "serve.yaml"
 LARGEST_FRACTION = 0.9
