@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 SET    ?=
+SOAK   ?= 3000
 WORKERS ?= 2  # test processes; many tests wait more than they compute
 
-.PHONY: help smoke ship test up down setup lint clean
+.PHONY: help smoke ship test soak up down setup lint clean
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -52,6 +53,9 @@ lint: $(VENV)/test.stamp  ## ruff, mypy, import contracts
 test: $(VENV)/test.stamp lint  ## lint, then the unit, flow and lab rooms
 	$(BIN)/python -m slipway build-engine
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/lab tests/flow tests/unit
+
+soak: $(VENV)/test.stamp  ## llama-server under 3,000 requests: none fails, memory stays flat; SOAK=n asks for others
+	SLIPWAY_SOAK_REQUESTS=$(SOAK) $(BIN)/python -m pytest tests/lab/engines/test_load.py
 
 clean:  ## remove the environment; artifacts in .slipway stay
 	rm -rf $(VENV)
