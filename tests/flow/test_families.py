@@ -20,6 +20,7 @@ from slipway.weights.dequantized import open_weights
 from tests.oracles.modelopt_oracle import tensors
 from tests.support.families import FAMILIES, load_family, logits, write_family
 from tests.support.families import model_class as class_of
+from tests.support.peft_adapters import write_adapter
 from tests.support.stored import fp8_blocks, mxfp4_gpt_oss
 from tests.support.streaming import quantized
 
@@ -120,6 +121,24 @@ def test_experts_of_gpt_oss_as_published_pass_through_byte_for_byte(tmp_path):
     network, info = class_of("gpt_oss").from_pretrained(out, dtype=torch.float32, output_loading_info=True)
     assert {kind: list(names) for kind, names in info.items() if names} == {}
     assert bool(logits(network).isfinite().all())
+
+
+def test_experts_of_gpt_oss_that_an_adapter_changes_are_merged_and_written_in_mxfp4_again(tmp_path):
+    """The merge is that of the experts as transformers dequantizes them, and what is written is, again by transformers,
+    the merge as near as MXFP4 comes: 3 bits of a value beside a scale of its block."""
+    model = mxfp4_gpt_oss(tmp_path / "model")
+    on = {"target_modules": [], "target_parameters": ["experts.down_proj"]}
+    network = write_adapter("gpt_oss", model, tmp_path / "adapter", **on)
+    out = quantized(model, tmp_path / "out", adapter=tmp_path / "adapter", format="mxfp4", layout="gpt-oss")
+    before, after = tensors(model), tensors(out)
+    changed = [name for name in before if not torch.equal(before[name], after[name])]
+    downs = [f"model.layers.{i}.mlp.experts.down_proj" for i in range(2)]
+    assert {name.rpartition("_")[0] for name in changed} == set(downs)
+    theirs, want = load_family("gpt_oss", out).state_dict(), network.merge_and_unload().state_dict()
+    for name in downs:
+        error = float((theirs[name] - want[name]).square().mean() / want[name].square().mean())
+        assert 0 < error < 0.02, name
+        assert float((want[name] - load_family("gpt_oss", model).state_dict()[name]).abs().max()) > 0
 
 
 def test_gpt_oss_in_bf16_is_quantized_as_it_is_published(tmp_path):

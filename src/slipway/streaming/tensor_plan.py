@@ -212,7 +212,8 @@ def _has_module(name: str, role: Role, info: TensorInfo) -> bool:
         return False
     if role in (*QUANTIZABLE, "experts_out_first"):
         return True
-    return name.endswith(".weight") and (len(info.shape) > 1 or role in ("tower", "outside", "mtp"))
+    elsewhere = role in ("tower", "outside", "mtp") or "norm" not in name.lower()  # `ln_f` is a Linear to such a reader
+    return name.endswith(".weight") and (len(info.shape) > 1 or elsewhere)
 
 
 def _aliases(name: str, role: Role, weights: WeightRoles) -> tuple[str, ...]:

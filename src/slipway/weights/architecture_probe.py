@@ -28,6 +28,7 @@ from transformers.pytorch_utils import Conv1D
 
 from slipway.errors import CheckpointError
 from slipway.weights.architecture import Architecture, Rename, Role
+from slipway.weights.model_config import with_floats
 
 _PLAIN = (MergeModulelist, Concatenate, Chunk, Split, Transpose)  # what they make of rows is rows again
 
@@ -36,7 +37,7 @@ def probe(config: Mapping[str, Any]) -> Architecture:
     """The class that a config.json names. Raises CheckpointError when transformers does not know it."""
     name, kind = class_name(config), str(config.get("model_type"))
     try:
-        settings = transformers.AutoConfig.for_model(**{**config, "model_type": kind})
+        settings = transformers.AutoConfig.for_model(**{**with_floats(dict(config)), "model_type": kind})
         with torch.device("meta"):
             model = getattr(transformers, name)(settings)
     except Exception as err:  # transformers raises whatever its config classes do, and AttributeError for the class

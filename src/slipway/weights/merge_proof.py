@@ -23,6 +23,7 @@ from slipway.errors import CheckpointError
 from slipway.weights.dequantized import quantized_base
 from slipway.weights.lora import LoraAdapter
 from slipway.weights.merged import MergedSource
+from slipway.weights.model_config import with_floats
 from slipway.weights.shards import LowRank, TensorSource
 from slipway.weights.updates import Product, Update
 
@@ -154,7 +155,7 @@ def prove_logits(base_dir: Path, adapter_dir: Path, merged: MergedSource, tokens
         model.resize_token_embeddings(rows, mean_resizing=False)
     expected = PeftModel.from_pretrained(model, adapter_dir).eval()(ids).logits[0]
     del model
-    changed = type(config).from_dict(merged.config()) if merged.config() else config
+    changed = type(config).from_dict(with_floats(merged.config())) if merged.config() else config
     state = {name: merged.read(name) for name in merged.names()}
     actual = loader.from_pretrained(None, config=changed, state_dict=state, dtype=torch.float32).eval()(ids).logits[0]
     return compare(expected, actual)

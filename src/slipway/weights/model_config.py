@@ -63,6 +63,17 @@ def _expected(key: str) -> tuple[type, str] | None:
     return (str, "a name") if key in ("model_type", "dtype", "torch_dtype") else None
 
 
+def with_floats(value: Any) -> Any:
+    """A config as its class takes it: `{"__float__": "Infinity"}`, which transformers 5 writes for what JSON lacks, as
+    the float. A class refuses the mapping (`time_step_limit` of every Mamba)."""
+    if isinstance(value, dict):
+        tag = value.get("__float__") if len(value) == 1 else None
+        if isinstance(tag, str) and tag in ("Infinity", "-Infinity", "NaN"):
+            return float(tag)
+        return {key: with_floats(part) for key, part in value.items()}
+    return [with_floats(part) for part in value] if isinstance(value, list) else value
+
+
 def in_bf16(config: Mapping[str, Any]) -> dict[str, Any]:
     """The config of a model whose weights are written in bf16: every dtype that it states, also in its parts."""
     document = {key: value for key, value in config.items() if key != "torch_dtype"}

@@ -108,6 +108,12 @@ def test_patterns_know_a_module_as_stored_and_as_its_class_has_it_and_any_head()
     assert {"model.layers.0.mlp.down_proj", "model.text.layers.0.mlp.down_proj"} <= set(scheme.both(plan.unquantized))
 
 
+def test_norms_that_their_names_do_not_call_so_are_named_for_readers_that_go_by_names():
+    source = llama(**{"model.ln_f.weight": (64,), "model.ln_f.bias": (64,), "model.final_norm.weight": (64,)})
+    plan = planned(source, roles=dict.fromkeys(["model.ln_f.weight", "model.final_norm.weight"], "other"))
+    assert "model.ln_f" in plan.unquantized and "model.final_norm" not in plan.unquantized
+
+
 def test_what_stays_in_fp32_is_written_as_stored():
     source = llama()
     source.infos["model.norm.weight"] = TensorInfo(torch.float32, (64,))

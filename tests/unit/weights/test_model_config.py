@@ -1,11 +1,12 @@
 """config.json as it may be, and as it may not."""
 
 import json
+import math
 
 import pytest
 
 from slipway.errors import CheckpointError
-from slipway.weights.model_config import in_bf16, read_config
+from slipway.weights.model_config import in_bf16, read_config, with_floats
 
 
 @pytest.mark.parametrize(
@@ -46,3 +47,11 @@ def test_every_dtype_that_a_config_states_becomes_bf16():
         "text_config": {"a": 1, "dtype": "bfloat16"},
         "vision_config": {"b": 2},
     }
+
+
+def test_floats_that_json_lacks_are_read_as_transformers_writes_them_and_nothing_else_changes():
+    tagged = {"time_step_limit": [0.0, {"__float__": "Infinity"}], "text_config": {"x": {"__float__": "-Infinity"}}}
+    assert with_floats(tagged) == {"time_step_limit": [0.0, math.inf], "text_config": {"x": -math.inf}}
+    assert math.isnan(with_floats({"__float__": "NaN"}))
+    for other in ({"__float__": "1"}, {"__float__": 3}, {"__float__": ["Infinity"]}, {"__float__": "NaN", "a": 1}):
+        assert with_floats(other) == other
