@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from slipway.config.base import Folder, Section, born
+from slipway.config.base import Folder, Section, Switch, born
 
 FlagValue = bool | int | float | str | list[str | int | float] | dict[str, Any]
 VariableName = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]*$")]
@@ -18,6 +18,21 @@ class BootsConfig(Section):
     cold: int = Field(1, ge=1, description="Starts with empty caches; the caches of the last one go into the bundle.")
     warm: int | None = Field(
         None, ge=0, description="Starts from the bundle's caches; null: 3, of an engine that has no caches none."
+    )
+
+
+class AgreementConfig(Section):
+    """Kernel agreement: the engine's own tokens, scored by the weights that it was built from (ADR 43)."""
+
+    check: Annotated[Switch, born("off")] = Field(
+        "auto", description="on; off; auto: on where the engine gives token ids and the model can be walked."
+    )
+    prompts: Annotated[int, born(4)] = Field(4, ge=1, le=50, description="Prompts answered; 50 for a whole check.")
+    tokens: Annotated[int, born(128)] = Field(
+        128, ge=24, description="Tokens of an answer, past its end, at most the context's; 1000 for a whole check."
+    )
+    states_gb: Annotated[float, born(2.0)] = Field(
+        2.0, gt=0, description="Hidden states held, GB; more rows take another pass over the weights."
     )
 
 
@@ -81,6 +96,9 @@ class EngineConfig(Section):
     )
     drain_s: Annotated[int, born(30)] = Field(
         30, ge=0, description="Seconds that running answers have to end after SIGTERM (vLLM)."
+    )
+    agreement: Annotated[AgreementConfig, born({})] = Field(
+        AgreementConfig(), description="Check that the engine computes what its weights say."
     )
     start_s: Annotated[float | None, born(None)] = Field(
         None, gt=0, description="Longest cold start, seconds; null: the engine's, up to an hour."

@@ -6,6 +6,7 @@ import heapq
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from transformers import AutoTokenizer
 
@@ -20,15 +21,7 @@ LOOKED_AT = 64  # tokens follow bytes closely: the longest in tokens is among th
 def chat_template(model: Path) -> ChatTemplate:
     """The chat template, tokenizer and stop tokens of a model directory. Raises CheckpointError when it has no
     tokenizer or no template."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(str(model), local_files_only=True)
-    except (OSError, ValueError) as err:
-        raise CheckpointError(
-            f"model directory {model}",
-            str(err).splitlines()[0],
-            "a tokenizer beside the weights",
-            "copy its files there",
-        ) from err
+    tokenizer = _tokenizer(model)
     if not tokenizer.chat_template:
         raise CheckpointError(
             f"tokenizer in {model}",
@@ -37,6 +30,24 @@ def chat_template(model: Path) -> ChatTemplate:
             "use one, or add chat_template.jinja to the directory",
         )
     return ChatTemplate.of(tokenizer, stop_ids(model))
+
+
+def plain_tokens(model: Path, texts: Sequence[str]) -> list[list[int]]:
+    """Token ids of texts as the tokenizer reads them without a template. Raises CheckpointError when there is none."""
+    ids: list[list[int]] = _tokenizer(model)(list(texts))["input_ids"]
+    return ids
+
+
+def _tokenizer(model: Path) -> Any:
+    try:
+        return AutoTokenizer.from_pretrained(str(model), local_files_only=True)
+    except (OSError, ValueError) as err:
+        raise CheckpointError(
+            f"model directory {model}",
+            str(err).splitlines()[0],
+            "a tokenizer beside the weights",
+            "copy its files there",
+        ) from err
 
 
 def stop_ids(model: Path) -> list[int]:

@@ -8,6 +8,7 @@ A bundle whose caches could not be taken starts cold for ever, and the reason is
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 from slipway.config.engine import BootsConfig
@@ -20,27 +21,32 @@ from slipway.engines.warm_cache import harvest
 from slipway.engines.warm_start import Note, WarmFill, start_key
 from slipway.errors import EngineError
 
+Ask = Callable[[str], None]
 TIMEOUT_S = 600.0  # of a request: a kernel may be compiled for it
 WARM_STARTS = 3
 
 
-def boot_series(service: Service, weights: str, boots: BootsConfig, limit_bytes: int, note: Note) -> list[Boot]:
+def boot_series(
+    service: Service, weights: str, boots: BootsConfig, limit_bytes: int, note: Note, ask: Ask | None = None
+) -> list[Boot]:
     """Start the bundle of `service` as often as `boots` says, measure each start, and put the caches into the bundle.
-    `weights`: digest of the checkpoint; `limit_bytes`: most that the caches may take.
+    `weights`: digest of the checkpoint; `limit_bytes`: most that the caches may take; `ask` is called with the URL of
+    the last start, measured and still serving.
 
     Raises EngineError when it does not start or answer, and what the machine's runner raises.
     """
-    measured = [_boot(service, "cold", note) for _ in range(boots.cold)]
     count = boots.warm if boots.warm is not None else WARM_STARTS if service.plan.caches else 0
+    asks = [*[None] * (boots.cold + count - 1), ask]
+    measured = [_boot(service, "cold", note, ask=one) for one in asks[: boots.cold]]
     if not service.plan.caches:
-        return [*measured, *(_boot(service, "warm", note) for _ in range(count))]
+        return [*measured, *(_boot(service, "warm", note, ask=one) for one in asks[boots.cold :])]
     fill = WarmFill(start_key(service, weights), note)
     _harvest(service, fill.key, measured[-1], limit_bytes, note)
     warm = replace(service, fill_cache=fill)
-    return [*measured, *(_boot(warm, "warm", note, fill) for _ in range(count))]
+    return [*measured, *(_boot(warm, "warm", note, fill, one) for one in asks[boots.cold :])]
 
 
-def _boot(service: Service, start: str, note: Note, fill: WarmFill | None = None) -> Boot:
+def _boot(service: Service, start: str, note: Note, fill: WarmFill | None = None, ask: Ask | None = None) -> Boot:
     """One start, measured, and stopped again. One that found no caches to use is a cold one, whatever was meant."""
     log = service.work / "log.txt"
     watch = LogWatch(log, offset=log.stat().st_size if log.exists() else 0)
@@ -62,6 +68,8 @@ def _boot(service: Service, start: str, note: Note, fill: WarmFill | None = None
                 caches=bool(service.plan.caches),
                 cold_because=reasons,
             )
+        if ask:
+            ask(endpoint.url)
     finally:
         stopping = time.monotonic()
         stop(endpoint)

@@ -26,6 +26,10 @@ from slipway.system.progress import Progress
 _STEP = "use an engine of docs/adr/0043-kernel-agreement.md, or engine.agreement.check=off"
 
 
+class NoTokenIdsError(EngineError):
+    """The engine answers, but not with ids and log-probabilities of what it wrote."""
+
+
 @dataclass(frozen=True)
 class WrittenTokens:
     """What an engine wrote after a prompt: ids, and log-probabilities in nats; None where it gave none."""
@@ -49,8 +53,8 @@ class TokenClient:
     ) -> list[WrittenTokens]:
         """`tokens` greedy tokens after each prompt, `at_once` prompts at a time.
 
-        Raises EngineError for a lost or refused request, for an answer without ids or log-probabilities, and for one of
-        another length.
+        Raises NoTokenIdsError for a refused request and for an answer without ids or log-probabilities, EngineError for
+        a lost request and for an answer of another length.
         """
         written = []
         with httpx.Client(timeout=self._timeout_s, trust_env=False) as http, ThreadPoolExecutor(at_once) as pool:
@@ -65,7 +69,7 @@ class TokenClient:
             document = answer.raise_for_status().json()
         except httpx.HTTPStatusError as err:
             problem = f"status {err.response.status_code}: {err.response.text[:300]}"
-            raise EngineError(f"endpoint {self._url}", problem, "an answer with token ids", _STEP) from err
+            raise NoTokenIdsError(f"endpoint {self._url}", problem, "an answer with token ids", _STEP) from err
         except (httpx.TransportError, ValueError) as err:
             problem = f"{type(err).__name__}: {str(err)[:300]}"
             raise EngineError(f"endpoint {self._url}", problem, "an answer", "read the server's log") from err
@@ -73,7 +77,7 @@ class TokenClient:
             ids, log_probabilities = _native(document) if self._native else _openai(document)
         except (KeyError, IndexError, TypeError, AttributeError) as err:
             problem = f"no token ids or log-probabilities in its answer ({type(err).__name__}: {str(err)[:100]})"
-            raise EngineError(f"endpoint {self._url}", problem, "both, for every token", _STEP) from err
+            raise NoTokenIdsError(f"endpoint {self._url}", problem, "both, for every token", _STEP) from err
         if len(ids) != tokens:
             problem = f"{len(ids)} tokens, asked for {tokens} past the end token"
             raise EngineError(f"endpoint {self._url}", problem, "as many as asked for", "raise engine.context")

@@ -2,7 +2,8 @@
 
 The driver of `engine.kind` plans the server and makes its files; the plan becomes the bundle's `serve.json`. Then the
 bundle is served on the machine that it is for, as it will be later, asked and measured: cold, and from the caches that
-the cold start left in it (`engines/boot_series.py`).
+the cold start left in it (`engines/boot_series.py`). What it writes is compared with what its weights say
+(`evaluation/agreement_check.py`): an engine that is fast and wrong does not leave this stage.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from slipway.engines.fingerprint import engine_fingerprint
 from slipway.engines.serving import CARRIERS, Service
 from slipway.engines.warm_start import with_own_cache
 from slipway.errors import ConfigError
+from slipway.evaluation.agreement_check import Agreeing, agreement_figures
 from slipway.pipeline.workspace import Workspace
 from slipway.store.artifacts import Checkpoint, Engine, Quantized
 from slipway.system.files import write_atomic
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from slipway.config.load import Config
 
 OUTPUT = Engine
-BOOTS = "boots.json"
+BOOTS, AGREEMENT = "boots.json", "agreement.json"
 WEIGHTS = (".gguf", ".safetensors", ".engine")
 CODE_WITHOUT = CARRIERS
 
@@ -74,7 +76,8 @@ def key_extra(config: Config) -> dict[str, str]:
 def engine(checkpoint: Checkpoint | Quantized, params: EngineParams, space: Workspace) -> None:
     """Write the bundle: `serve.json`, what the server needs beside it, and figures of build and starts.
 
-    Raises ConfigError for what the machine cannot serve, EngineError when the engine does not build, start or answer.
+    Raises ConfigError for what the machine cannot serve, EngineError when the engine does not build, start, answer or
+    agree with its weights.
     """
     driver = driver_for(params.kind)
     plan = driver.plan(checkpoint.path, params, params.serving, params.serving_image)
@@ -89,9 +92,13 @@ def engine(checkpoint: Checkpoint | Quantized, params: EngineParams, space: Work
     service = Service(space.out, read_plan(space.out), params.serving, space.work / "server", model)
     limit = int(params.cache_gb * 1e9)
     service = with_own_cache(service, params.cache_dir, limit)
-    boots = boot_series(service, checkpoint.digest, params.boots, limit, space.progress.note)
+    agreeing = Agreeing(checkpoint, service.plan, params.agreement, space.progress)
+    boots = boot_series(service, checkpoint.digest, params.boots, limit, space.progress.note, agreeing.ask)
     figures |= {"start_s": boots[0].ready_s, "first_token_s": boots[0].first_token_s}
     figures |= boot_figures(boots, len(plan.caches))
+    verdict = agreeing.verdict()
+    figures |= agreement_figures(verdict)
+    write_atomic(space.out / AGREEMENT, json.dumps(verdict, indent=1) + "\n")
     write_atomic(space.out / BOOTS, json.dumps([boot.model_dump() for boot in boots], indent=1) + "\n")
     write_atomic(space.out / "summary.json", json.dumps(figures, indent=1) + "\n")
 

@@ -7,6 +7,7 @@
 - a rule whose metric was not measured, on too few items, or where both sides are all wrong or empty: inconclusive.
 - bits per parameter: the quantized checkpoint is no larger than its format says.
 - how it starts: seconds of a warm start, and how far its speed differs from boot to boot.
+- kernel agreement: how far the engine's log-probabilities are from what its weights say, in units of rounding.
 
 Any fail fails the gate; else any inconclusive rule leaves it inconclusive. Quality won by fine-tuning (merged - base)
 and lost to quantization (merged - candidate, positive is a loss) are figures, not rules.
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.config.gate import GateConfig
 from slipway.errors import ConfigError
+from slipway.evaluation.agreement_rules import agreement_rules, skipped_agreement
 from slipway.evaluation.answer_rules import answer_rules, skipped_answer_rules
 from slipway.evaluation.causes import likely_causes
 from slipway.evaluation.gate_rules import bits_rules, floor_rules, overall
@@ -59,12 +61,14 @@ def gate(
     sides = {"candidate": candidate, "merged": merged, "base": base, "champion": champion}
     evaluated = {name: Evaluated(read_items(side), read_metrics(side)) for name, side in sides.items() if side}
     paired = [r for r in params.non_inferiority if r.against in evaluated]
+    served = engine.summary if engine else {}
     rules = [
         *floor_rules(evaluated["candidate"].metrics, params),
         *(non_inferiority_rule(r, evaluated, params) for r in paired),
         *answer_rules(evaluated["candidate"].metrics, evaluated["merged"].metrics, params),
         *bits_rules(quantized, params),
-        *start_rules(engine.summary if engine else {}, params),
+        *start_rules(served, params),
+        *agreement_rules(served),
     ]
     if not rules:
         raise ConfigError("gate", "no rule applies", "at least one floor or paired test", "set gate.floors")
@@ -75,6 +79,7 @@ def gate(
         "skipped": [
             *(f"{r.metric} against {r.against}: there is none yet" for r in params.non_inferiority if r not in paired),
             *skipped_answer_rules(evaluated["merged"].metrics, params),
+            *skipped_agreement(served),
         ],
         "finetuning_gain": _difference(evaluated, "base", params) if base else {},
         "quantization_cost": _difference(evaluated, "candidate", params),

@@ -51,6 +51,11 @@ BOUNDS: list[Bound] = [
     ("cache_gb", 0, 0.5),
     ("boots.cold", 0, 1),
     ("boots.warm", -1, 0),
+    ("agreement.check", "maybe", "off"),
+    ("agreement.prompts", 0, 1),
+    ("agreement.prompts", 51, 50),
+    ("agreement.tokens", 23, 24),
+    ("agreement.states_gb", 0, 0.5),
 ]
 
 
@@ -83,9 +88,11 @@ def test_an_engine_comes_from_one_place(keys, message):
 
 
 def test_keys_of_gpu_engines_left_alone_change_no_key_of_what_was_made_before():
-    assert set(EngineConfig().key_document()) == {
+    unchecked = EngineConfig(agreement={"check": "off"})  # as every engine was before there was a check
+    assert set(unchecked.key_document()) == {
         "kind", "package", "version", "sha256", "build_jobs", "context", "slots", "threads"
     }  # fmt: skip
+    assert EngineConfig().key_document()["agreement"] == {"check": "auto"}
     assert EngineConfig(kind="vllm", image="vllm").key_document()["image"] == "vllm"
 
 
