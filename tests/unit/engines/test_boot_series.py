@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from slipway.config.engine import BootsConfig
@@ -81,6 +82,20 @@ def test_an_engine_without_caches_is_started_cold_alone(tmp_path: Path, series: 
     boots, _, _ = series(made, BootsConfig())
     assert [boot.start for boot in boots] == ["cold"]
     assert read_manifest(made.bundle) is None
+
+
+@pytest.mark.parametrize(("cold", "warm"), [(2, 0), (1, 2)])
+def test_the_last_start_is_asked_while_it_serves(tmp_path: Path, cold: int, warm: int) -> None:
+    source, asked = bundle(tmp_path / "b"), list[int]()
+    made = Service(source, read_plan(source), TargetConfig(), tmp_path / "work")
+    notes: list[str] = []
+
+    def ask(url: str) -> None:
+        asked.append(len(notes))  # a note follows each start that has ended
+        assert httpx.get(f"{url.removesuffix('/v1')}/health", trust_env=False).status_code == 200
+
+    boots = boot_series(made, MODEL, BootsConfig(cold=cold, warm=warm), 10**9, notes.append, ask)
+    assert asked == [len(boots) - 1] == [cold + warm - 1]
 
 
 def test_an_engine_that_had_to_be_killed_leaves_no_caches(tmp_path: Path, series: Any) -> None:
