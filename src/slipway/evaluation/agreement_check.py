@@ -17,7 +17,13 @@ from slipway.engines.model_facts import read_model
 from slipway.engines.token_client import NoTokenIdsError, TokenClient, WrittenTokens
 from slipway.errors import CheckpointError, DataError, ResourceError, SlipwayError
 from slipway.evaluation.agreement_prompts import prompt_tokens
-from slipway.evaluation.kernel_agreement import Agreement, AnswerDifference, judge_agreement, require_agreement
+from slipway.evaluation.kernel_agreement import (
+    Agreement,
+    AnswerDifference,
+    TooFewTokensError,
+    judge_agreement,
+    require_agreement,
+)
 from slipway.store.artifacts import Checkpoint, Quantized
 from slipway.system.progress import Progress
 
@@ -93,7 +99,7 @@ def verdict_on(
     source = None if isinstance(checkpoint, Quantized) else open_checkpoint(checkpoint)
     try:
         agreement = _compare(answers, checkpoint.path, source, rounding, params.states_gb * 1e9, progress)
-    except (CheckpointError, DataError) as err:
+    except (CheckpointError, DataError, TooFewTokensError) as err:
         return {"refused": _refused(err, params, progress)}
     require_agreement(agreement)
     return agreement.figures()

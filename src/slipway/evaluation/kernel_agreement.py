@@ -40,6 +40,10 @@ LEAST_THIRD = 100  # tokens
 WINDOW = 16  # tokens of a moving mean that is looked through for the first place beyond the limit
 
 
+class TooFewTokensError(EngineError):
+    """Too few of the engine's tokens have a log-probability to say anything."""
+
+
 @dataclass(frozen=True)
 class Spread:
     """Mean and standard deviation of a statistic's logarithm over `n` healthy engines."""
@@ -92,8 +96,8 @@ class Agreement:
 
 
 def judge_agreement(answers: Sequence[AnswerDifference]) -> Agreement:
-    """The statistics of these answers against their limits. Raises EngineError when no token has a log-probability by
-    the engine, or one has none that is finite."""
+    """The statistics of these answers against their limits. Raises TooFewTokensError when a third of the answers has
+    no log-probability by the engine, EngineError for one that is not finite."""
     thirds = [_Sums(), _Sums(), _Sums()]
     skipped = chosen = total = 0
     for answer in answers:
@@ -108,7 +112,9 @@ def judge_agreement(answers: Sequence[AnswerDifference]) -> Agreement:
     whole = thirds[0] + thirds[1] + thirds[2]
     if not min(part.n for part in thirds):
         problem = f"log-probabilities of {whole.n} of {total} tokens"
-        raise EngineError("kernel agreement", problem, "some in each third of the answers", "ask for longer answers")
+        raise TooFewTokensError(
+            "kernel agreement", problem, "some in each third of the answers", "ask for longer answers"
+        )
     growth = thirds[2].ratio / thirds[0].ratio
     growth_limit = GROWTH.limit if min(part.n for part in thirds) >= LEAST_THIRD else None
     passed = whole.ratio <= RATIO.limit and (growth_limit is None or growth <= growth_limit)
