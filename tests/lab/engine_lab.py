@@ -23,6 +23,8 @@ from slipway.containers.images import read_digests
 from slipway.engines.llamacpp.build import Build, ensure_build
 from slipway.engines.llamacpp.convert import convert
 from slipway.system.progress import Progress
+from tests.lab.engine_programs.lab_engine.trtllm import LINES
+from tests.lab.engine_programs.lab_engine.vllm import VERSION
 from tests.lab.engine_programs.lab_engine.weights import digest
 from tests.lab.podman_lab import PodmanLab
 from tests.support.pico import pico_model
@@ -45,7 +47,12 @@ def lay_out(folder: Path, models: list[Path]) -> Path:
         shutil.copytree(TESTS / "contracts" / tool, folder / "contracts" / tool)
     build = llama_build()
     shutil.copy2(build.server, folder / "llama-server")
-    _copy_libraries(build.server, folder / "lib")
+    (folder / "lib").mkdir()
+    for name in ("bash", "rm"):  # what a build script needs beyond the trainer's image
+        shutil.copy2(Path(shutil.which(name) or f"/bin/{name}").resolve(), folder / "bin" / name)
+    for program in (build.server, folder / "bin" / "bash", folder / "bin" / "rm"):
+        _copy_libraries(program, folder / "lib")
+    _write_packages(folder / "packages")
     (folder / "weights").mkdir()
     for model in models:
         add_weights(folder, model, build)
@@ -57,11 +64,26 @@ def add_weights(folder: Path, model: Path, build: Build) -> None:
     convert(build, model, folder / "weights" / f"{digest(model)}.gguf", "bf16")
 
 
+def _write_packages(out: Path) -> None:
+    """What a probe of the machine reads of installed packages: metadata alone, and the CUDA version in torch's text.
+    TensorRT-LLM's is that of the release line, in a folder of its own."""
+    versions = {"vllm": VERSION, "torch": "2.11.0", "triton": "3.6.0", "flashinfer-python": "0.6.1"}
+    folders = {out / "all": versions, **{out / line: {"tensorrt_llm": v} for line, v in LINES.items()}}
+    folders[out / "1.2"]["tensorrt"] = "10.13.3"
+    for folder, packages in folders.items():
+        for name, version in packages.items():
+            metadata = folder / f"{name.replace('-', '_')}-{version}.dist-info" / "METADATA"
+            metadata.parent.mkdir(parents=True)
+            metadata.write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (out / "all" / "torch").mkdir()
+    (out / "all" / "torch" / "__init__.py").write_text('"""No torch: only its version."""\n')
+    (out / "all" / "torch" / "version.py").write_text("cuda = '13.0'\n")
+
+
 def _copy_libraries(program: Path, out: Path) -> None:
     """What the program links to beyond the C library, which every image has of its own."""
-    out.mkdir()
     linked = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=True).stdout
-    for library in re.findall(r"=> (/\S+/lib(?:gomp|stdc\+\+|gcc_s)\S*)", linked):
+    for library in re.findall(r"=> (/\S+/lib(?:gomp|stdc\+\+|gcc_s|tinfo|selinux|pcre)\S*)", linked):
         shutil.copy2(Path(library).resolve(), out / Path(library).name)
 
 

@@ -105,5 +105,6 @@ def write_slurm_image(lab: SlurmLab, images: EngineImages, image: ImageConfig, *
     binds = dict.fromkeys(place for place in [*ROOT, packages, str(images.folder)] if Path(place).exists())
     (folder / "binds").write_text("".join(f"{place}\n" for place in binds))
     path = os.pathsep.join([str(images.folder / "bin"), str(Path(sys.executable).parent), "/usr/bin", "/bin"])
-    lines = {"PATH": path, "PYTHONPATH": packages, **environment}
+    stated = [str(images.folder / "packages" / name) for name in ("all", "main")]
+    lines = {"PATH": path, "PYTHONPATH": os.pathsep.join([*stated, packages]), **environment}
     (folder / "environment").write_text("".join(f"{name}={value}\n" for name, value in lines.items()))

@@ -13,6 +13,7 @@ from slipway.config.engine import EngineConfig
 from slipway.config.target import TargetConfig
 from slipway.engines.bundle import read_plan
 from slipway.engines.serving import Service
+from slipway.errors import EngineError
 from slipway.stages.engine import EngineParams
 from slipway.stages.evaluate import EvaluateParams, evaluate
 from slipway.store.artifacts import Checkpoint, Engine
@@ -25,8 +26,9 @@ from tests.lab.slurm_lab import SlurmLab
 # docker's client leaves the socket of an engine that was stopped to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
 QUICK = {"LAB_COMPILE_S": "1"}
-# kind, image, contract
-ENGINES = [("vllm", "vllm", "0.26.0"), ("trtllm", "trtllm", "1.3.0rc24")]
+# kind, image, contract; engine files are built by a script at a path of NVIDIA's image, which the lab's Slurm has not
+SLURM = [("vllm", "vllm", "0.26.0"), ("trtllm", "trtllm", "1.3.0rc24")]
+ENGINES = [*SLURM, ("trtllm-engine", "trtllm-1.2", "1.2.1")]
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +82,7 @@ def test_an_engine_in_its_image_is_built_and_evaluated(
     assert answers(service(made, machine, tmp_path / "served")) == expected
 
 
-@pytest.mark.parametrize(("kind", "tag", "contract"), ENGINES)
+@pytest.mark.parametrize(("kind", "tag", "contract"), SLURM)
 def test_an_engine_under_slurm_answers_the_same(
     kind, tag, contract, store, base, images, expected, slurm_lab: SlurmLab, tmp_path
 ) -> None:
@@ -89,3 +91,22 @@ def test_an_engine_under_slurm_answers_the_same(
     made = bundle_of(store, base, params(kind, tag, contract, images, machine), f"{kind}-slurm")
     assert answers(service(made, machine, tmp_path / "served")) == expected
     assert slurm_lab.ask("squeue", "--noheader", "--states=RUNNING,PENDING") == ""
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("no-engine", r"rank0\.engine missing"),
+        ("short-engine", r"rank0\.engine.*at least"),
+        ("cut-engine", r"(?s)died.*Serialization assertion failed"),  # long enough: the first start finds it
+    ],
+)
+def test_a_build_that_says_completed_and_wrote_no_whole_engine_is_refused(
+    fault: str, reason: str, store, base, images
+) -> None:
+    machine = images.target()
+    right = params("trtllm-engine", "trtllm-1.2", "1.2.1", images, machine)
+    wrong = right.model_copy(update={"environment": {**QUICK, "LAB_FAULT": fault}})
+    with pytest.raises(EngineError, match=reason):
+        bundle_of(store, base, wrong, fault)
+    assert not store.dir(Engine.kind, fault).exists()
