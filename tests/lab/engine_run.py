@@ -30,7 +30,7 @@ from tests.lab.slurm_lab import ROOT, SlurmLab
 CACHE = Path(StoreConfig().cache).expanduser()
 ASKED = [f"turn on the light in room {number}" for number in range(4)]
 ANSWER_TOKENS = 12
-SMALL: dict[str, Any] = {"context": 256, "slots": 2, "start_s": 120}
+SMALL: dict[str, Any] = {"context": 256, "slots": 2, "start_s": 120, "boots": {"cold": 1, "warm": 1}}
 
 A = TypeVar("A", bound=Artifact)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from slipway.config.engine import EngineConfig
+from slipway.config.engine import BootsConfig, EngineConfig
 from slipway.config.target import TargetConfig
 from slipway.engines.bundle import read_plan
 from slipway.engines.serving import Service
@@ -74,6 +74,11 @@ def test_an_engine_in_its_image_is_built_and_evaluated(
     made = bundle_of(store, base, params(kind, tag, contract, images, machine), f"{kind}-docker")
     plan = read_plan(made.path, here=False)
     assert plan.image == f"{images.lab.registry}/lab/engines@{images.image(tag, contract).digests[images.lab.arch]}"
+    boots = json.loads((made.path / "boots.json").read_text())
+    assert [(boot["start"], boot["cold_because"], boot["settled"]) for boot in boots] == [
+        ("cold", [], True),
+        ("warm", [], True),
+    ]
     data = engine_run.rows_of(store)
     evaluation = EvaluateParams(max_new_tokens=engine_run.ANSWER_TOKENS, serving=machine)
     evaluate(made, data, evaluation, engine_run.workspace(store, tmp_path, f"evaluate-{kind}"))
@@ -88,7 +93,8 @@ def test_an_engine_under_slurm_answers_the_same(
 ) -> None:
     machine = engine_run.slurm_target()
     engine_run.write_slurm_image(slurm_lab, images, images.image(tag, contract))
-    made = bundle_of(store, base, params(kind, tag, contract, images, machine), f"{kind}-slurm")
+    once = params(kind, tag, contract, images, machine).model_copy(update={"boots": BootsConfig(cold=1, warm=0)})
+    made = bundle_of(store, base, once, f"{kind}-slurm")
     assert answers(service(made, machine, tmp_path / "served")) == expected
     assert slurm_lab.ask("squeue", "--noheader", "--states=RUNNING,PENDING") == ""
 
@@ -96,7 +102,7 @@ def test_an_engine_under_slurm_answers_the_same(
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        ("no-engine", r"rank0\.engine missing"),
+        ("no-engine", r"rank0\.engine: missing"),
         ("short-engine", r"rank0\.engine.*at least"),
         ("cut-engine", r"(?s)died.*Serialization assertion failed"),  # long enough: the first start finds it
     ],
@@ -110,3 +116,16 @@ def test_a_build_that_says_completed_and_wrote_no_whole_engine_is_refused(
     with pytest.raises(EngineError, match=reason):
         bundle_of(store, base, wrong, fault)
     assert not store.dir(Engine.kind, fault).exists()
+
+
+def test_warm_up_goes_on_while_the_server_compiles_and_the_next_start_does_not(store, base, images) -> None:
+    machine = images.target()
+    quiet = params("vllm", "vllm", "0.26.0", images, machine)
+    busy = quiet.model_copy(update={"environment": {**QUICK, "LAB_FAULT": "compiles"}})
+    made = bundle_of(store, base, busy, "compiles")
+    cold, warm = json.loads((made.path / "boots.json").read_text())
+    assert (cold["start"], cold["compiled"], cold["settled"]) == ("cold", 3, True)
+    assert cold["passes"] > 1
+    assert (warm["start"], warm["compiled"], warm["passes"]) == ("warm", 0, 1)
+    kernels = {file.name for file in (made.path / "caches").rglob("*.cubin")}
+    assert {f"_late_kernel_{number}.cubin" for number in (1, 2, 3)} <= kernels
