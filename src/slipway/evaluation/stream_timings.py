@@ -8,7 +8,9 @@ A chunk may hold many tokens (speculative decoding) or none (the first one, whic
 `usage` in every chunk (vLLM and TensorRT-LLM with `continuous_usage_stats`) or `timings.predicted_n` (llama-server with
 `timings_per_token`). A server that sends neither is taken to send one token a piece, which the usage at the end of the
 answer must confirm. Text is never tokenized again: that has been wrong by a factor of seven (vllm-project/vllm#45739).
-What the first chunk holds beyond its first token has no time of its own and is in no interval.
+What the first chunk holds beyond its first token has no time of its own and is in no interval. Tokens at the end that
+have no text (the one that ends an answer, parts of a character that the answer's length cuts) are in llama-server's
+usage alone: they count as come with the end, up to `HELD_BACK` of them.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
+
+HELD_BACK = 4  # a character has at most four bytes: three tokens wait for the fourth, and one may end the answer
 
 
 class AnswerFailedError(Exception):
@@ -35,7 +39,8 @@ class Chunk:
 
 @dataclass
 class StreamTimings:
-    """The chunks of one answer to a request for `asked` tokens that was sent at `sent` (seconds of a steady clock)."""
+    """The chunks of one answer to a request for `asked` tokens that was sent at `sent` (seconds of a steady clock).
+    `by_timings`: whether the server counts under `timings`, as llama-server does."""
 
     asked: int
     sent: float
@@ -43,6 +48,7 @@ class StreamTimings:
     usage: int | None = None
     end: float | None = None
     prompt: int = 0
+    by_timings: bool = False
 
     def add(self, event: Mapping[str, Any], now: float) -> None:
         """Take in an event that arrived `now`; raises AnswerFailedError for one that is no part of an answer."""
@@ -57,6 +63,7 @@ class StreamTimings:
         if not choices:
             return
         count = total if isinstance(total, int) else timings.get("predicted_n")
+        self.by_timings |= not isinstance(total, int) and isinstance(count, int)
         piece = any(_holds_piece(choice.get("delta") or {}) for choice in choices)
         finish = next((str(choice["finish_reason"]) for choice in choices if choice.get("finish_reason")), "")
         self.chunks.append(Chunk(now, piece, count if isinstance(count, int) else None, finish))
@@ -86,7 +93,8 @@ class StreamTimings:
             if chunk.count is not None and chunk.count > so_far:
                 counted.append((chunk.at, chunk.count - so_far))
                 so_far = chunk.count
-        return counted
+        silent = (self.usage or 0) - so_far if self.by_timings else 0
+        return [*counted, (self.chunks[-1].at, silent)] if 0 < silent <= HELD_BACK else counted
 
     @property
     def counted(self) -> int:

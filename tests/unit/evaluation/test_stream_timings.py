@@ -87,3 +87,18 @@ def test_thinking_is_text_that_a_user_waits_for(key: str) -> None:
 def test_what_cannot_be_counted_is_a_failure(events: list[tuple[float, dict[str, Any]]], reason: str) -> None:
     with pytest.raises(AnswerFailedError, match=reason):
         timings(*events)
+
+
+def test_tokens_without_text_at_the_end_come_with_the_end() -> None:
+    """llama-server keeps the bytes of a character back that the answer's length cuts, and says their number in the
+    usage alone."""
+
+    def counted(text: str, n: int) -> dict[str, Any]:
+        return piece(text) | {"timings": {"predicted_n": n}}
+
+    finish = {"choices": [{"delta": {}, "finish_reason": "length"}]}
+    stream = timings((10.2, counted("a", 1)), (10.4, counted("b", 2)), (10.7, finish), (10.7, end(5)))
+    assert (stream.counted, stream.usage) == (5, 5)
+    assert stream.arrivals()[-1] == (10.7, 3)
+    far = timings((10.2, counted("a", 1)), (10.4, counted("b", 2)), (10.7, finish), (10.7, end(9)))
+    assert (far.counted, far.usage) == (2, 9)  # more than one character's: the counts contradict each other
