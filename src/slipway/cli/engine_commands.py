@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from slipway.cli import tables
-from slipway.cli.options import AsJson, Conf
+from slipway.cli.options import AsJson, Conf, Overrides
 
 if TYPE_CHECKING:  # the help of a command builds no plan
     from slipway.engines.driver import ServePlan
@@ -27,10 +27,7 @@ def engine(
         Action, typer.Argument(help="`show`: command, files, environment, memory and notes of a server.")
     ],
     model: Annotated[Path, typer.Argument(help="Hugging Face model directory, quantized or not.")],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(help="Config overrides, as engine.slots=32 or engine.flags.seed=1.", show_default=False),
-    ] = None,
+    overrides: Overrides = None,
     kind: Annotated[
         str | None, typer.Option(help="A row of conf/engine; default: the config's engine.", show_default=False)
     ] = None,
@@ -41,7 +38,8 @@ def engine(
     as_json: AsJson = False,
 ) -> None:
     """Show how a model would be served, checked against engine, GPU and memory; nothing is started. An image that is
-    not pinned yet is named by its tag."""
+    not pinned yet is named by its tag. Example: `slipway engine show MODEL --kind vllm --target dgx-h100
+    engine.slots=32`."""
     from slipway.config.load import load_config
     from slipway.engines.choose import resolved
     from slipway.engines.drivers import driver_for

@@ -37,7 +37,7 @@ def test_the_default_and_a_pinned_image_pass():
         ),
         (
             ("target.runner.image=nemo",),
-            r"target\.runner\.image: nemo; expected a row of conf/images\.yaml \(nemo-automodel\)",
+            r"target\.runner\.image: nemo; expected a row of conf/images\.yaml \(nemo-automodel, vllm",
         ),
     ],
 )
