@@ -9,8 +9,9 @@ A chunk may hold many tokens (speculative decoding) or none (the first one, whic
 `timings_per_token`). A server that sends neither is taken to send one token a piece, which the usage at the end of the
 answer must confirm. Text is never tokenized again: that has been wrong by a factor of seven (vllm-project/vllm#45739).
 What the first chunk holds beyond its first token has no time of its own and is in no interval. Tokens at the end that
-have no text (the one that ends an answer, parts of a character that the answer's length cuts) are in llama-server's
-usage alone: they count as come with the end, up to `HELD_BACK` of them.
+have no text (the one that ends an answer, bytes that are no whole character) are in llama-server's usage alone: they
+count as come with the end, up to `HELD_BACK` of them, or all where the usage is the number of tokens that was asked
+for.
 """
 
 from __future__ import annotations
@@ -94,7 +95,8 @@ class StreamTimings:
                 counted.append((chunk.at, chunk.count - so_far))
                 so_far = chunk.count
         silent = (self.usage or 0) - so_far if self.by_timings else 0
-        return [*counted, (self.chunks[-1].at, silent)] if 0 < silent <= HELD_BACK else counted
+        plausible = silent <= HELD_BACK or self.usage == self.asked
+        return [*counted, (self.chunks[-1].at, silent)] if silent > 0 and plausible else counted
 
     @property
     def counted(self) -> int:

@@ -102,3 +102,5 @@ def test_tokens_without_text_at_the_end_come_with_the_end() -> None:
     assert stream.arrivals()[-1] == (10.7, 3)
     far = timings((10.2, counted("a", 1)), (10.4, counted("b", 2)), (10.7, finish), (10.7, end(9)))
     assert (far.counted, far.usage) == (2, 9)  # more than one character's: the counts contradict each other
+    asked = timings((10.2, counted("a", 1)), (10.4, counted("b", 2)), (10.7, finish), (10.7, end(9)), asked=9)
+    assert (asked.counted, asked.usage) == (9, 9)
