@@ -5,7 +5,8 @@ scores are W4A16 scores. `computes` says so, and every report takes its word fro
 
 Sources: NVIDIA's support matrix of TensorRT-LLM (sm_90 has no NVFP4; sm_121 is taken as sm_120), its `QuantAlgo`, which
 has no W4A16 form of NVFP4; vLLM 0.26 as run on an H100 (Marlin for NVFP4, Cutlass for FP8), vllm#31926 (MXFP4 of
-compressed-tensors by Marlin) and vllm#56770 (taken for W4A4 on sm_100 and later).
+compressed-tensors by Marlin) and vllm#56770 (taken for W4A4 on sm_100 and later), its documentation's table of
+quantization and hardware (GPTQ, AWQ, bitsandbytes; columns from Volta to Hopper).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from slipway.errors import ConfigError
 # NVFP4 in vLLM's Marlin: block scales below 2^-6 of the largest become zero
 _MARLIN = "runs weight-only, in Marlin: activations stay bf16, and block scales below 2^-6 of the largest vanish"
 _REQUANTIZED = "FP8 scales that differ inside a fused layer (q/k/v, gate/up) are requantized to the largest"
+_OTHERS = ("gptq", "awq", "bitsandbytes")  # written by other makers, served as they are
+_BEYOND_HOPPER = "vLLM's documentation lists this format up to Hopper only; look at its answers"
 _MISREAD = "this vLLM may take weight-only MXFP4 for W4A4 here (vllm#56770); compare with the streamed reference"
 
 
@@ -48,6 +51,8 @@ TABLE = (
     Row("vllm", _ALL, ("nvfp4a16",), 80, _LAST, "W4A16 NVFP4", _MARLIN),
     Row("vllm", ("compressed-tensors",), ("mxfp4",), 80, 99, "W4A16 MXFP4", "runs weight-only, in Marlin"),
     Row("vllm", ("compressed-tensors",), ("mxfp4",), 100, _LAST, "W4A16 MXFP4", _MISREAD),
+    *(Row("vllm", (name,), (name,), 80, 90, f"16-bit, weights in {name}") for name in _OTHERS),
+    *(Row("vllm", (name,), (name,), 91, _LAST, f"16-bit, weights in {name}", _BEYOND_HOPPER) for name in _OTHERS),
     Row("vllm", ("gpt-oss",), ("mxfp4",), 80, _LAST, "W4A16 MXFP4"),
     Row("trtllm", ("plain",), ("bf16",), 80, 121, "bf16"),
     Row("trtllm", ("plain",), ("fp16",), 80, 121, "fp16"),

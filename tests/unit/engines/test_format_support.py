@@ -36,6 +36,12 @@ def test_weights_of_four_bits_on_a_hopper_carry_a_note() -> None:
     assert require_support("vllm", "modelopt", ("nvfp4",), 100).notes == ()
 
 
+def test_what_other_makers_quantized_is_served_as_it_is() -> None:
+    assert require_support("vllm", "gptq", ("gptq",), 90).notes == ()
+    (note,) = require_support("vllm", "awq", ("awq",), 121).notes
+    assert "up to Hopper only" in note
+
+
 def test_a_mixture_computes_in_all_of_its_formats() -> None:
     assert require_support("vllm", "modelopt", ("fp8", "nvfp4"), 100).computes == "W8A8 FP8 and W4A4 NVFP4"
 
@@ -47,7 +53,8 @@ def test_a_mixture_computes_in_all_of_its_formats() -> None:
         ("trtllm", "modelopt", "nvfp4a16", 121, "no weight-only NVFP4", "use quantize.format=fp8"),
         ("trtllm", "compressed-tensors", "fp8", 100, "does not run", "quantize with quantize.layout=modelopt"),
         ("trtllm-engine", "modelopt", "fp8", 90, "16-bit checkpoints", "use engine.kind=trtllm"),
-        ("vllm", "gptq", "gptq", 90, "does not run", "use quantize.format=fp8"),
+        ("vllm", "aqlm", "aqlm", 90, "does not run", "use quantize.format=fp8"),
+        ("trtllm", "gptq", "gptq", 90, "does not run", "use quantize.format=fp8"),
         ("vllm", "modelopt", "fp8", 75, "does not run", "use another engine or target"),
         ("trtllm", "gpt-oss", "mxfp4", 90, "does not run", "use quantize.format=fp8"),
     ],
@@ -78,6 +85,7 @@ def test_the_document_s_table_is_this_one() -> None:
         for name, layout in (
             *((name, "modelopt") for name in ("fp8", "fp8-dynamic", "nvfp4", "nvfp4a16")),
             *(("bf16", "plain"), ("mxfp4", "compressed-tensors"), ("mxfp4", "gpt-oss")),
+            *((name, name) for name in ("gptq", "awq", "bitsandbytes")),
         )
         if set(cells := [_computed(engine, layout, name, sm) for sm in (90, 100, 121)]) != {"refused"}
     ]
