@@ -10,10 +10,13 @@ import typer
 
 from slipway.cli import tables
 from slipway.cli.options import AsJson
-from slipway.errors import ConfigError
+from slipway.errors import ConfigError, ResourceError
+from slipway.system.files import write_atomic
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from slipway.evaluation.comparison import Side
 
 
 def bench(
@@ -75,6 +78,9 @@ def compare(
     a: Annotated[Path, typer.Argument(help="What `slipway bench --json` printed, or the directory of an evaluation.")],
     b: Annotated[Path, typer.Argument(help="The same kind of measurement of the other version.")],
     confidence: Annotated[float, typer.Option(min=0.5, max=0.999, help="Level of the intervals.")] = 0.95,
+    page: Annotated[
+        Path | None, typer.Option(help="Write it as one HTML page too, with plots of both.", show_default=False)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Put two versions side by side: quality in pairs of the same items with intervals, speed as ratios. Settings that
@@ -82,8 +88,24 @@ def compare(
     from slipway.evaluation.comparison import compare as compared
     from slipway.evaluation.comparison import read_side
 
-    document = compared(read_side(a), read_side(b), confidence)
+    sides = read_side(a), read_side(b)
+    document = compared(*sides, confidence)
+    if page is not None:
+        _write_page(page, *sides, document)
     tables.show_json(document) if as_json else _show_comparison(document)
+
+
+def _write_page(file: Path, a: Side, b: Side, document: dict[str, Any]) -> None:
+    try:
+        from slipway.report.comparison_page import comparison_page
+    except ImportError as err:
+        raise ResourceError(
+            "plots of --page", str(err), "matplotlib", "`pip install 'slipway[orchestrate]'`, or leave --page out"
+        ) from err
+    try:
+        write_atomic(file, comparison_page(a, b, document))
+    except OSError as err:
+        raise ConfigError("--page", f"{file}: {err.strerror}", "a file that can be written", "choose another") from err
 
 
 def _show_comparison(document: dict[str, Any]) -> None:

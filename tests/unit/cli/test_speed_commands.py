@@ -86,5 +86,8 @@ def test_two_benches_side_by_side_and_unlike_ones_refused(tmp_path: Path) -> Non
 
 def test_two_evaluations_side_by_side(tmp_path: Path) -> None:
     sides = [evaluation(tmp_path / "a"), evaluation(tmp_path / "b", wrong=4)]
-    shown = invoke("compare", *sides).stdout
+    shown = invoke("compare", *sides, "--page", tmp_path / "page.html").stdout
     assert "exact JSON" in shown and "-10.0" in shown
+    assert "<svg" in (tmp_path / "page.html").read_text()
+    with pytest.raises(ConfigError, match="--page"):
+        invoke("compare", *sides, "--page", tmp_path / "none" / "page.html")
