@@ -8,7 +8,10 @@ from slipway.evaluation.comparison import Side
 from slipway.report import markdown, plots
 from slipway.report.page import html_page
 
-FIGURES = {"ttft_ms_p50": "TTFT p50, ms", "ttft_ms_p95": "TTFT p95, ms", "itl_ms_p50": "ITL p50, ms"}
+FIGURES = {
+    "tokens_per_s": "tokens/s",
+    **{f"{key}_ms_{p}": f"{key.upper()} {p}, ms" for key in ("ttft", "itl") for p in ("p50", "p95")},
+}
 
 
 def comparison_page(a: Side, b: Side, document: dict[str, Any]) -> str:
