@@ -155,7 +155,7 @@ def test_a_family_that_llama_cpp_computes_wrongly_in_nvfp4_is_refused_before_it_
 def test_gpt_oss_in_its_own_layout_is_served(build: Build, root: Path, refused: dict[str, str]) -> None:
     assert "gpt_oss-mxfp4" not in refused, refused["gpt_oss-mxfp4"]
     network = AutoModelForCausalLM.from_pretrained(root / "gpt_oss-mxfp4", dtype=torch.bfloat16).float()
-    assert difference(build, root / "gpt_oss-mxfp4.gguf", network) < (NEAR_ROUTED if name in ROUTED else NEAR["nvfp4"])
+    assert difference(build, root / "gpt_oss-mxfp4.gguf", network) < NEAR["nvfp4"]
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
