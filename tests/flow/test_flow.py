@@ -158,7 +158,7 @@ def test_prefect_has_progress_tables_report_and_links(first: Outcome) -> None:
     assert {"train-progress", "quantize-progress", "quality", "gate", "run-report", "endpoint"} <= set(artifacts)
     assert artifacts["train-progress"]["data"] == 100.0
     assert [r["model"] for r in json.loads(artifacts["quality"]["data"])] == ["base", "merged", "candidate"]
-    assert artifacts["run-report"]["data"].count("data:image/png;base64,") == 3
+    assert artifacts["run-report"]["data"].count("data:image/png;base64,") == 5
 
 
 def test_mlflow_keeps_the_run_its_stages_and_where_they_came_from(world: World, first: Outcome) -> None:
@@ -175,7 +175,9 @@ def test_mlflow_keeps_the_run_its_stages_and_where_they_came_from(world: World, 
     assert [m.step for m in loss] == [1, 2, 3, 4]
     files = {f.path for f in world.client().list_artifacts(parent.info.run_id)}
     assert {"config.yaml", "command.txt", "report"} <= files
-    assert "report/card.md" in {f.path for f in world.client().list_artifacts(parent.info.run_id, "report")}
+    reports = {f.path for f in world.client().list_artifacts(parent.info.run_id, "report")}
+    plots = {f"report/{name}.png" for name in ("quality", "loss", "speed", "memory", "starts")}
+    assert {"report/card.md", "report/report.md", "report/report.html", *plots} == reports
 
 
 def test_weights_are_registered_by_reference(world: World, first: Outcome) -> None:
