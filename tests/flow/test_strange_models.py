@@ -37,7 +37,6 @@ STRANGE = {
     "nemotron": {},
     "olmo2": {},
     "seed_oss": {},
-    "smollm3": {"head_dim": 16},
     "stablelm": {"head_dim": 16},
     "starcoder2": {"head_dim": 16, "tie_word_embeddings": True},
 }
