@@ -213,7 +213,7 @@ def test_the_form_is_the_whole_config_with_defaults(lab: Lab) -> None:
     schema = lab.deployment()["parameter_openapi_schema"]
     sections = schema["properties"]["config"]["properties"]
     stages = {"model", "data", "train", "merge", "quantize", "engine", "evaluate", "gate", "deploy"}
-    assert set(sections) == stages | {"target", "images", "store", "tracking", "layers"}
+    assert set(sections) == stages | {"target", "serving", "images", "store", "tracking", "layers"}
     lr = schema["definitions"]["TrainConfig"]["properties"]["lr"]
     assert (lr["type"], lr["exclusiveMinimum"]) == ("number", 0)
     assert schema["definitions"]["TrainConfig"]["properties"]["method"]["enum"] == ["qlora", "lora", "sft"]
