@@ -24,11 +24,12 @@ from pydantic import Field
 from slipway.config.base import Section
 from slipway.engines.chat_client import Answer, ChatClient
 from slipway.engines.driver import EngineKind, Limits
-from slipway.engines.start_steps import LogWatch, compile_lines, step_seconds
+from slipway.engines.start_steps import LogWatch, compile_lines, patterns_of, step_seconds
 from slipway.errors import EngineError
 
 FIRST_TOKENS, ANSWER_TOKENS = 8, 16
 MAX_PASSES = 5  # of warm-up, while the log still says that something is compiled
+LOG_LAG_S = 2.0  # a container's or a node's log arrives behind its answers
 WORD = "a "  # one token, or two where a tokenizer goes by bytes
 SHORT = 8  # words of a short prompt
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
@@ -101,8 +102,7 @@ def measure_boot(
         before = watch.mark()
         run_pass(client, shapes)
         passes += 1
-        watch.look()
-        settled = not compile_lines(kind, watch.lines[before:])
+        settled = not _compiled(kind, watch, before)
     return Boot(
         start=start,
         ready_s=round(ready - begin, 3),
@@ -115,6 +115,20 @@ def measure_boot(
         settled=settled,
         cold_because=list(cold_because),
     )
+
+
+def _compiled(kind: EngineKind, watch: LogWatch, since: int) -> bool:
+    """Whether the log, from line `since` on, says that something was compiled; waits for a log that lags."""
+    watch.look()
+    if not patterns_of(kind).compiles:
+        return False
+    deadline = time.monotonic() + LOG_LAG_S
+    while not compile_lines(kind, watch.lines[since:]):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(LOG_LAG_S / 20)
+        watch.look()
+    return True
 
 
 def speed(client: ChatClient, shapes: Sequence[Shape], clock: Callable[[], float] = time.perf_counter) -> float:

@@ -211,7 +211,8 @@ def test_up_again_changes_nothing_and_says_so(lab: Lab) -> None:
 
 def test_the_form_is_the_whole_config_with_defaults(lab: Lab) -> None:
     schema = lab.deployment()["parameter_openapi_schema"]
-    sections = schema["properties"]["config"]["properties"]
+    field = schema["properties"]["config"]
+    sections = schema["definitions"][field["$ref"].rpartition("/")[2]]["properties"]
     stages = {"model", "data", "train", "merge", "quantize", "engine", "evaluate", "gate", "deploy"}
     assert set(sections) == stages | {"target", "serving", "images", "store", "tracking", "layers"}
     lr = schema["definitions"]["TrainConfig"]["properties"]["lr"]
@@ -223,7 +224,7 @@ def test_the_form_is_the_whole_config_with_defaults(lab: Lab) -> None:
         "description" in f or "$ref" in f for f in fields
     )  # a section whose words are its class's own has them there
     assert all("description" in d for d in schema["definitions"].values())
-    default = schema["properties"]["config"]["default"]
+    default = field["default"]
     assert (
         default["gate"]["floors"] == load_config(Path("conf")).gate.floors
     )  # the shipped layer, not the class default

@@ -19,6 +19,11 @@ LIMITS = Limits(context=256, slots=2, graph_sizes=[1, 2, 4])
 COMPILES = "[jit_monitor.py:103] Triton kernel JIT compilation during inference: k. This causes a latency spike\n"
 
 
+@pytest.fixture(autouse=True)
+def short_lag(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slipway.engines.boots.LOG_LAG_S", 0.05)
+
+
 @pytest.fixture
 def client() -> Iterator[ChatClient]:
     with scripted() as (url, _), ChatClient(url, "m", 30) as client:
@@ -113,3 +118,23 @@ def test_one_warm_start_has_no_spread_and_no_cache_is_called_so() -> None:
     assert "boot_speed_spread" not in figures
     assert "warm_start_min_s" not in figures
     assert "page cache" in figures["start_cache"]
+
+
+def test_a_log_that_arrives_behind_the_answers_is_waited_for(client: ChatClient, tmp_path: Path) -> None:
+    """As a container's is: the lines come some looks after the pass that they are of."""
+
+    class LateWatch(LogWatch):
+        looks = 0
+
+        def look(self) -> None:
+            self.looks += 1
+            if self.looks == 6:
+                with self.path.open("a") as log:
+                    log.write(COMPILES)
+            super().look()
+
+    watch = LateWatch(tmp_path / "log")
+    ready = watch.clock()
+    measured = measure_boot("cold", "vllm", client, watch, (ready - 3.0, ready), LIMITS, caches=True)
+    assert (measured.compiled, measured.settled) == (1, True)
+    assert measured.passes == 2
