@@ -115,8 +115,9 @@ class Capacity:
             ("users at once", f"{self.users:,} of {self.wish.users:,} asked for"),
         ]
         ways = [
-            (f"way out: {way.name}", f"{way.change}: {way.users:,} users{'' if way.enough else ', not enough'}")
+            (f"way out: {way.name}", f"{way.change}: {way.users:,}{part} users")
             for way in self.ways_out
+            for part in ("" if way.enough else f" of {self.wish.users:,}",)
         ]
         return figures + ways
 
