@@ -40,10 +40,10 @@ def engine(
     """Show how a model would be served, checked against engine, GPU and memory; nothing is started. An image that is
     not pinned yet is named by its tag. Example: `slipway engine show MODEL --kind vllm --target dgx-h100
     engine.slots=32`."""
+    from slipway.config.image import image_row
     from slipway.config.load import load_config
     from slipway.engines.choose import resolved
     from slipway.engines.drivers import driver_for
-    from slipway.errors import ConfigError
 
     assert action is Action.show
     layers = [f"layers.engine=engine/{kind}"] if kind else []
@@ -51,10 +51,7 @@ def engine(
     config = load_config(conf, [*layers, *(overrides or [])])
     params, _ = resolved(config.engine, config.model, config.quantize, config.serving)
     name = params.image
-    if name is not None and name not in config.images:
-        rows = ", ".join(config.images) or "none"
-        raise ConfigError("engine.image", name, f"a row of conf/images.yaml ({rows})", "name one of them, or add it")
-    image = config.images[name] if name is not None else None
+    image = image_row(config.images, "engine.image", name) if name is not None else None
     plan = driver_for(params.kind).draft(model, params, config.serving, image)
     tables.show_json(plan.model_dump(mode="json")) if as_json else show_plan(plan)
 

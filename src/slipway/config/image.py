@@ -1,12 +1,14 @@
-"""A row of `conf/images.yaml`: a container image pinned by digest. Short because a section is one file."""
+"""A row of `conf/images.yaml`: a container image pinned by digest."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
 
 from slipway.config.base import Section, born
+from slipway.errors import ConfigError
 
 
 class ImageConfig(Section):
@@ -25,3 +27,11 @@ class ImageConfig(Section):
         default_factory=list,
         description="Program that its own entrypoint starts with the given arguments; []: it runs a whole command.",
     )
+
+
+def image_row(images: Mapping[str, ImageConfig], key: str, name: str) -> ImageConfig:
+    """The row that the config's `key` names. Raises ConfigError when there is none of this name."""
+    if name not in images:
+        rows = ", ".join(images) or "none"
+        raise ConfigError(key, name, f"a row of conf/images.yaml ({rows})", "name one of them, or add it")
+    return images[name]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from slipway.config.engine import EngineConfig
-from slipway.config.image import ImageConfig
+from slipway.config.image import ImageConfig, image_row
 from slipway.config.target import TargetConfig
 from slipway.engines.boot_series import boot_series
 from slipway.engines.boots import boot_figures
@@ -25,7 +25,6 @@ from slipway.engines.drivers import driver_for
 from slipway.engines.fingerprint import engine_fingerprint
 from slipway.engines.serving import CARRIERS, Service
 from slipway.engines.warm_start import with_own_cache
-from slipway.errors import ConfigError
 from slipway.evaluation.agreement_check import Agreeing, agreement_figures
 from slipway.pipeline.workspace import Workspace
 from slipway.store.artifacts import Checkpoint, Engine, Quantized
@@ -61,10 +60,7 @@ class EngineParams(EngineConfig):
 def params_of(config: Config) -> EngineParams:
     """This stage's params in a run. Raises ConfigError when engine.image is no row of conf/images.yaml."""
     name = config.engine.image
-    if name is not None and name not in config.images:
-        rows = ", ".join(config.images) or "none"
-        raise ConfigError("engine.image", name, f"a row of conf/images.yaml ({rows})", "name one of them, or add it")
-    image = config.images[name] if name is not None else None
+    image = image_row(config.images, "engine.image", name) if name is not None else None
     return EngineParams(**config.engine.model_dump(), serving=config.serving, serving_image=image)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from slipway.config.image import ImageConfig
+from slipway.config.image import ImageConfig, image_row
+from slipway.errors import ConfigError
 from tests.support.sections import refusal
 
 
@@ -37,3 +38,12 @@ def test_an_unknown_key_of_a_row_is_refused_with_the_near_one():
 def test_an_architecture_of_another_name_is_refused_by_its_row():
     row = {"repository": "r", "tag": "1", "digests": {"x86_64": "sha256:0"}}
     assert refusal("images", "nemo", row).startswith("config key images.nemo.digests.x86_64")
+
+
+def test_a_row_is_named_or_the_rows_there_are() -> None:
+    row = ImageConfig(repository="reg.io/a", tag="v1")
+    assert image_row({"a": row}, "engine.image", "a") is row
+    with pytest.raises(ConfigError, match=r"engine\.image: b; expected a row of conf/images\.yaml \(a\)"):
+        image_row({"a": row}, "engine.image", "b")
+    with pytest.raises(ConfigError, match=r"\(none\)"):
+        image_row({}, "engine.image", "b")

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from slipway.config.base import Section
-from slipway.config.image import ImageConfig
+from slipway.config.image import ImageConfig, image_row
 from slipway.config.model import ModelConfig
 from slipway.config.target import LocalRunConfig, TargetConfig
 from slipway.config.train import TrainConfig
-from slipway.errors import ConfigError
 
 if TYPE_CHECKING:
     from slipway.config.load import Config
@@ -64,11 +63,5 @@ def nemo_train_params(config: Config) -> NemoTrainParams:
     image = None
     if config.target.in_container:
         assert not isinstance(config.target.runner, LocalRunConfig)
-        name = config.target.runner.image
-        if name not in config.images:
-            rows = ", ".join(config.images) or "none"
-            raise ConfigError(
-                "target.runner.image", name, f"a row of conf/images.yaml ({rows})", "name one of them, or add the row"
-            )
-        image = config.images[name]
+        image = image_row(config.images, "target.runner.image", config.target.runner.image)
     return NemoTrainParams(train=config.train, model=config.model, target=config.target, image=image)
