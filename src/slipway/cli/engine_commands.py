@@ -40,7 +40,7 @@ def engine(
     """Show how a model would be served, checked against engine, GPU and memory; nothing is started. An image that is
     not pinned yet is named by its tag. Example: `slipway engine show MODEL --kind vllm --target dgx-h100
     engine.slots=32`."""
-    from slipway.config.image import image_row
+    from slipway.config.image import ImageConfig
     from slipway.config.load import load_config
     from slipway.engines.choose import resolved
     from slipway.engines.drivers import driver_for
@@ -51,7 +51,7 @@ def engine(
     config = load_config(conf, [*layers, *(overrides or [])])
     params, _ = resolved(config.engine, config.model, config.quantize, config.serving)
     name = params.image
-    image = image_row(config.images, "engine.image", name) if name is not None else None
+    image = ImageConfig.row(config.images, "engine.image", name) if name is not None else None
     plan = driver_for(params.kind).draft(model, params, config.serving, image)
     tables.show_json(plan.model_dump(mode="json")) if as_json else show_plan(plan)
 

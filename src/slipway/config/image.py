@@ -28,10 +28,10 @@ class ImageConfig(Section):
         description="Program that its own entrypoint starts with the given arguments; []: it runs a whole command.",
     )
 
-
-def image_row(images: Mapping[str, ImageConfig], key: str, name: str) -> ImageConfig:
-    """The row that the config's `key` names. Raises ConfigError when there is none of this name."""
-    if name not in images:
-        rows = ", ".join(images) or "none"
-        raise ConfigError(key, name, f"a row of conf/images.yaml ({rows})", "name one of them, or add it")
-    return images[name]
+    @classmethod
+    def row(cls, images: Mapping[str, ImageConfig], key: str, name: str) -> ImageConfig:
+        """The row that the config's `key` names. Raises ConfigError when there is none of this name."""
+        if name not in images:
+            rows = ", ".join(images) or "none"
+            raise ConfigError(key, name, f"a row of conf/images.yaml ({rows})", "name one of them, or add it")
+        return images[name]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from slipway.config.engine import EngineConfig
-from slipway.config.image import ImageConfig, image_row
+from slipway.config.image import ImageConfig
 from slipway.config.target import TargetConfig
 from slipway.engines.boot_series import boot_series
 from slipway.engines.boots import boot_figures
@@ -60,7 +60,7 @@ class EngineParams(EngineConfig):
 def params_of(config: Config) -> EngineParams:
     """This stage's params in a run. Raises ConfigError when engine.image is no row of conf/images.yaml."""
     name = config.engine.image
-    image = image_row(config.images, "engine.image", name) if name is not None else None
+    image = ImageConfig.row(config.images, "engine.image", name) if name is not None else None
     return EngineParams(**config.engine.model_dump(), serving=config.serving, serving_image=image)
 
 

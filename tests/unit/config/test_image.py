@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from slipway.config.image import ImageConfig, image_row
+from slipway.config.image import ImageConfig
 from slipway.errors import ConfigError
 from tests.support.sections import refusal
 
@@ -42,8 +42,8 @@ def test_an_architecture_of_another_name_is_refused_by_its_row():
 
 def test_a_row_is_named_or_the_rows_there_are() -> None:
     row = ImageConfig(repository="reg.io/a", tag="v1")
-    assert image_row({"a": row}, "engine.image", "a") is row
+    assert ImageConfig.row({"a": row}, "engine.image", "a") is row
     with pytest.raises(ConfigError, match=r"engine\.image: b; expected a row of conf/images\.yaml \(a\)"):
-        image_row({"a": row}, "engine.image", "b")
+        ImageConfig.row({"a": row}, "engine.image", "b")
     with pytest.raises(ConfigError, match=r"\(none\)"):
-        image_row({}, "engine.image", "b")
+        ImageConfig.row({}, "engine.image", "b")

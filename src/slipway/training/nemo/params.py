@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from slipway.config.base import Section
-from slipway.config.image import ImageConfig, image_row
+from slipway.config.image import ImageConfig
 from slipway.config.model import ModelConfig
 from slipway.config.target import LocalRunConfig, TargetConfig
 from slipway.config.train import TrainConfig
@@ -63,5 +63,5 @@ def nemo_train_params(config: Config) -> NemoTrainParams:
     image = None
     if config.target.in_container:
         assert not isinstance(config.target.runner, LocalRunConfig)
-        image = image_row(config.images, "target.runner.image", config.target.runner.image)
+        image = ImageConfig.row(config.images, "target.runner.image", config.target.runner.image)
     return NemoTrainParams(train=config.train, model=config.model, target=config.target, image=image)
