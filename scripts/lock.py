@@ -15,7 +15,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-SHIP = ("data", "train", "serve", "docker", "orchestrate")
+SHIP = ("data", "train", "serve", "docker", "orchestrate", "sign")
+TEST = ("kubernetes", "test")
 HEAD = "# Written by `python -m scripts.lock`; install with: pip install -r {name}\n"
 
 
@@ -51,7 +52,7 @@ def write(name: str, pins: dict[str, str], head: str = "") -> None:
 
 def main() -> None:
     """Write both lock files from the packages that are installed."""
-    ship, everything = closure(SHIP), closure((*SHIP, "test"))
+    ship, everything = closure(SHIP), closure((*SHIP, *TEST))
     write("requirements.lock", ship)
     write("requirements-test.lock", {k: v for k, v in everything.items() if k not in ship}, "-r requirements.lock\n")
 
