@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -47,8 +48,18 @@ class Server:
                 time.sleep(0.05)
 
 
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database of MLflow's present schema: making one takes longer than a server's start."""
+    file = tmp_path_factory.mktemp("mlflow") / "ml.db"
+    command = [sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{file}"]
+    subprocess.run(command, check=True, capture_output=True)
+    return file
+
+
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def server(tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    shutil.copyfile(database, tmp_path / "ml.db")
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # the time that a lost call takes
     port = any_port("127.0.0.1")

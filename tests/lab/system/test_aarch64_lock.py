@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from packaging.utils import parse_wheel_filename
+from packaging.utils import canonicalize_name, parse_wheel_filename
 
 ROOT = Path(__file__).resolve().parents[3]
 GLIBCS = range(17, 40)  # 2.17 to 2.39: what a wheel may be made for and Ubuntu 24.04, the Spark's system, can load
@@ -43,23 +43,46 @@ def index() -> None:
         pytest.skip(f"lab aarch64 packages: not run: {asked.stderr.strip().splitlines()[-1]}")
 
 
-@pytest.mark.timeout(1500)
-@pytest.mark.parametrize("python", ["3.11", "3.12"])
-def test_every_line_has_a_wheel_for_aarch64(python: str, tmp_path: Path) -> None:
-    locked = pins("requirements.lock") | pins("requirements-test.lock")
-    lines = [f"{name}=={version}" for name, version in locked.items() if name not in (*SOURCE_ONLY, *UNREAD)]
-    (tmp_path / "lock.txt").write_text("\n".join(lines))
-    report = tmp_path / "report.json"
+def wheels(python: str, lines: dict[str, str], folder: Path) -> dict[str, str]:
+    """The wheel that pip takes for each of these pins, by name; nothing is installed."""
+    (folder / "lock.txt").write_text("\n".join(f"{name}=={version}" for name, version in lines.items()))
+    report = folder / "report.json"
     # Every line is exact and the lock is closed: nothing is left to resolve, and pip would ask this machine's markers.
-    dry = ["install", "--dry-run", "-q", "--no-deps", "--target", str(tmp_path / "target"), "--report", str(report)]
-    ran = pip(*dry, *for_aarch64(python), "-r", str(tmp_path / "lock.txt"))
+    dry = ["install", "--dry-run", "-q", "--no-deps", "--target", str(folder / "target"), "--report", str(report)]
+    ran = pip(*dry, *for_aarch64(python), "-r", str(folder / "lock.txt"))
     assert ran.returncode == 0, ran.stderr[-3000:]
     urls = [item["download_info"]["url"] for item in json.loads(report.read_text())["install"]]
     assert len(urls) == len(lines)
-    wheels = {parse_wheel_filename(url.rsplit("/", 1)[1])[0]: url for url in urls}
-    compiled = {name: url for name, url in wheels.items() if not url.endswith("-none-any.whl")}
-    assert {"bitsandbytes", "numpy", "pydantic-core", "safetensors", "tokenizers"} <= compiled.keys()
-    assert [url for url in compiled.values() if "aarch64" not in url] == []
+    return {parse_wheel_filename(url.rsplit("/", 1)[1])[0]: url for url in urls}
+
+
+def compiled(taken: dict[str, str]) -> dict[str, str]:
+    return {name: url for name, url in taken.items() if not url.endswith("-none-any.whl")}
+
+
+@pytest.fixture(scope="module")
+def older(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Every line's wheel for Python 3.11."""
+    locked = pins("requirements.lock") | pins("requirements-test.lock")
+    lines = {name: version for name, version in locked.items() if name not in (*SOURCE_ONLY, *UNREAD)}
+    return wheels("3.11", lines, tmp_path_factory.mktemp("older"))
+
+
+@pytest.mark.timeout(1500)
+def test_every_line_has_a_wheel_for_aarch64(older: dict[str, str]) -> None:
+    assert {"bitsandbytes", "numpy", "pydantic-core", "safetensors", "tokenizers"} <= compiled(older).keys()
+    assert [url for url in compiled(older).values() if "aarch64" not in url] == []
+
+
+@pytest.mark.timeout(1500)
+def test_what_is_compiled_has_one_for_the_next_python_too(older: dict[str, str], tmp_path: Path) -> None:
+    """A wheel of plain Python is the same for both."""
+    locked = pins("requirements.lock") | pins("requirements-test.lock")
+    names = {name: locked[name] for name in locked if canonicalize_name(name) in compiled(older)}
+    taken = wheels("3.12", names, tmp_path)
+    assert (
+        len(taken) == len(compiled(older)) and [url for url in compiled(taken).values() if "aarch64" not in url] == []
+    )
 
 
 @pytest.mark.parametrize("python", ["3.11", "3.12"])
