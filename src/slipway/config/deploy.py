@@ -21,6 +21,14 @@ class DeployConfig(Section):
     )
     start_timeout_s: float = Field(120, gt=0, description="Longest wait for a new engine's health, seconds.")
     smoke_requests: int = Field(3, ge=1, description="Test rows asked of the new engine before the switch.")
+    policy: Literal["own-line", "ask", "never"] = Field(
+        "own-line",
+        description="What a run may replace by itself; `own-line`: schedules and events only a champion of their own "
+        "line that no person chose; `ask`: a person is asked in the Prefect UI; `never`: only `slipway promote` does.",
+    )
+    answer_within_s: float = Field(
+        7 * 24 * 3600, gt=0, description="How long a question to a person stays open, seconds; then it counts as no."
+    )
     keep_releases: int = Field(3, ge=2, description="Releases kept on the target, the serving one included.")
 
     @model_validator(mode="after")

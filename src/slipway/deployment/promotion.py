@@ -15,6 +15,7 @@ from typing import Any
 
 from slipway.config.deploy import DeployConfig
 from slipway.deployment.history import Action
+from slipway.deployment.policy import Asked
 from slipway.deployment.releases import Release
 from slipway.deployment.state import LOCK_TIMEOUT_S, tidy
 from slipway.deployment.target import Target, target_for
@@ -34,21 +35,27 @@ def promote(
     *,
     model: str,
     runs: Mapping[str, str] | None = None,
+    asked: Asked | None = None,
+    approved: bool = False,
+    recheck: Callable[[], None] = lambda: None,
     note: Note = lambda _: None,
     lock_timeout_s: float = LOCK_TIMEOUT_S,
 ) -> Release:
     """Make `engine` the serving release; the champion serves until the new one has answered.
 
-    `documents` are files of the release by name (model card, report), `runs` names tracking and flow runs, `model` the
-    registered name. An engine that serves already is left alone (restarted when it does not run) and comes back with
-    `reused`. Raises GateError unless the verdict passed, DataError when it judged another engine, CheckpointError for
-    damaged bytes, EngineError when the new engine does not start or answer, ResourceError for ports, disk or a busy
-    target.
+    `documents` are files of the release by name (model card, report, decision), `runs` names tracking and flow runs,
+    `model` the registered name, `asked` who wants it; `approved`: a person accepts an inconclusive verdict. `recheck`
+    is called once the target is locked and before anything is staged: it raises when what was decided no longer holds.
+    An engine that serves already is left alone (restarted when it does not run) and comes back with `reused`.
+
+    Raises GateError unless the verdict passed, DataError when it judged another engine, CheckpointError for damaged
+    bytes, EngineError when the new engine does not start or answer, ResourceError for ports, disk or a busy target.
     """
     target = target_for(params)
-    judged = _passed(verdict, engine)
+    judged = _passed(verdict, engine, approved=approved)
     with target.releases.lock(f"promotion of {engine.digest[:12]}", lock_timeout_s), ExitStack() as undo:
         tidy(target)
+        recheck()
         live = target.releases.current()
         if live and target.releases.read(live).digests["engine"] == engine.digest:
             return _keep(target, live, note)
@@ -61,6 +68,7 @@ def promote(
             digests={**digests(engine, verdict), "dataset": data.digest},
             runs=dict(runs or {}),
             outcome=judged["outcome"],
+            asked=asked,
         )
         written = {
             **documents,
@@ -133,10 +141,11 @@ def _keep(target: Target, name: str, note: Note) -> Release:
     return target.releases.read(name).model_copy(update={"reused": True})
 
 
-def _passed(verdict: Verdict, engine: Engine) -> dict[str, Any]:
-    """The verdict's document; GateError unless it passed, DataError when it is about another engine."""
+def _passed(verdict: Verdict, engine: Engine, *, approved: bool) -> dict[str, Any]:
+    """The verdict's document; GateError unless it passed, or was inconclusive and approved; DataError when it is about
+    another engine."""
     doc: dict[str, Any] = verdict.read_json("verdict.json")
-    if doc["outcome"] != "pass":
+    if doc["outcome"] != "pass" and not (approved and doc["outcome"] == "inconclusive"):
         raise GateError(f"verdict {verdict.digest[:12]}", doc["outcome"], "pass", "nothing was promoted: see its rules")
     if engine.digest not in {a.digest for a in lineage(verdict)}:
         raise DataError(

@@ -25,6 +25,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from slipway.deployment.history import NAME, History
+from slipway.deployment.policy import Asked
 from slipway.errors import CheckpointError, StateError
 from slipway.store.artifacts import MANIFEST, Engine
 from slipway.store.store import load, verify
@@ -38,9 +39,9 @@ TMP = ".tmp-"
 class Release(BaseModel):
     """A shipped engine, as `release.json` describes it.
 
-    `path` is its directory on the target, `model` its registered name, `digests` one hex sha256 per kind of artifact,
-    `runs` the ids of its tracking and flow runs, `outcome` the gate's. `reused`: the promotion found it serving
-    already.
+    `path` is its directory on the target, `model` its registered name, which is its line, `digests` one hex sha256 per
+    kind of artifact, `runs` the ids of its tracking and flow runs, `outcome` the gate's, `asked` who wanted it (None in
+    releases of earlier versions). `reused`: the promotion found it serving already.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -52,6 +53,7 @@ class Release(BaseModel):
     digests: dict[str, str]
     runs: dict[str, str] = {}
     outcome: str
+    asked: Asked | None = None
     smoke: list[dict[str, Any]] = []
     reused: bool = False
 

@@ -20,6 +20,7 @@ from flows.stopping import stopped_by_signals
 from slipway.config.deploy import DeployConfig
 from slipway.deployment import releases
 from slipway.deployment.local import LocalTarget
+from slipway.deployment.policy import Asked
 from slipway.deployment.promotion import promote, rollback
 from slipway.deployment.releases import Release, Releases, Stopped
 from slipway.deployment.state import champion, status, stop, was_withdrawn
@@ -372,3 +373,32 @@ def wait_until(true: Callable[[], bool]) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_an_inconclusive_verdict_needs_a_person_and_a_failed_one_has_no_way(
+    store: Store, data: Dataset, params: DeployConfig
+) -> None:
+    engine = make_engine(store, {"answer": "x"})
+    undecided, failed = (make_verdict(store, engine, outcome) for outcome in ("inconclusive", "fail"))
+    with pytest.raises(GateError, match="inconclusive"):
+        promote(engine, undecided, data, {}, params, model="m")
+    with pytest.raises(GateError, match="fail"):
+        promote(engine, failed, data, {}, params, model="m", approved=True)
+    release = promote(engine, undecided, data, {}, params, model="m", approved=True, asked=Asked(by="schedule"))
+    assert (release.outcome, release.asked) == ("inconclusive", Asked(by="schedule"))
+    assert champion(params) == release
+
+
+def test_what_was_decided_is_looked_at_again_under_the_lock(
+    store: Store, data: Dataset, params: DeployConfig, ship: Ship
+) -> None:
+    first = ship()
+
+    def refuse() -> None:
+        raise ResourceError("champion", "another one", first.name, "decide again")
+
+    engine = make_engine(store, {"answer": "x"})
+    with pytest.raises(ResourceError, match="another one"):
+        promote(engine, make_verdict(store, engine), data, {}, params, model="m", recheck=refuse)
+    assert on_disk(params) == [first.name]
+    serves(params, first)
