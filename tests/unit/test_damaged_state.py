@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from slipway.agent import records
 from slipway.cli.app import main
 from slipway.config.load import Config, load_config
 from slipway.deployment.promotion import promote, rollback
 from slipway.errors import StateError
 from slipway.pipeline.runs import Runs
 from slipway.store.store import Store
-from slipway.system import json_files
 from tests.support.garbage import GARBAGE, Garbage
 from tests.support.target import JSON_ANSWER, make_data, make_engine, make_verdict, running, target_params
 
@@ -56,7 +56,7 @@ class House:
 
 @pytest.fixture
 def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
-    monkeypatch.setattr(json_files, "MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(records, "MAX_BYTES", 1 << 20)
     deploy = target_params(str(tmp_path / "target"))
     conf = tmp_path / "conf"
     conf.mkdir()

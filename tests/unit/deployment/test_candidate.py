@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from slipway.agent import records
 from slipway.config.data import DataConfig
 from slipway.config.load import Config
 from slipway.config.store import StoreConfig
@@ -15,14 +16,13 @@ from slipway.deployment.candidate import candidate_of, line_of, newest_candidate
 from slipway.errors import ConfigError, StateError
 from slipway.report.record import RunRecord
 from slipway.store.artifacts import MANIFEST
-from slipway.system import json_files
 from tests.support.garbage import GARBAGE, Garbage
 from tests.support.record import record
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunRecord:
-    monkeypatch.setattr(json_files, "MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(records, "MAX_BYTES", 1 << 20)
     made = record(tmp_path)
     evaluation = made.quality["candidate"].path / MANIFEST  # the record's own has the engine and the data
     assert {"engine", "data"} <= set(json.loads(evaluation.read_text())["provenance"]["inputs"])

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from slipway.agent import records
 from slipway.config.deploy import DeployConfig
 from slipway.deployment.promotion import rollback
 from slipway.deployment.state import status, stop, tidy
 from slipway.deployment.target import target_for
 from slipway.errors import StateError
-from slipway.system import json_files
 from tests.support.garbage import GARBAGE, Garbage
 from tests.support.target import Ship, running
 
@@ -23,7 +23,7 @@ RECORDS = ["releases/{serving}/endpoint.json", "releases/{serving}/release.json"
 
 @pytest.fixture(autouse=True)
 def small_records(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_files, "MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(records, "MAX_BYTES", 1 << 20)
 
 
 @pytest.mark.parametrize("garbage", GARBAGE, ids=lambda g: g.name)

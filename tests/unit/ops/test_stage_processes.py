@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from slipway.agent import records
 from slipway.ops.stage_processes import StageProcess, stage_processes, stop_unfollowed
 from slipway.runners.base import Job
 from slipway.runners.local import LocalRunner
-from slipway.system import json_files
 from slipway.system.locks import locked
 from tests.support.garbage import GARBAGE, Garbage, remove
 
@@ -89,7 +89,7 @@ def test_a_followed_stage_is_left_alone(tmp_path: Path, work: Path, pid: int) ->
 def test_a_damaged_or_missing_record_loses_no_process(
     tmp_path: Path, work: Path, pid: int, garbage: Garbage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(json_files, "MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(records, "MAX_BYTES", 1 << 20)
     garbage.put(work / "process.json")
     job = Job(NAME, (sys.executable, "-c", "", str(work / "stage.json")), work)
     assert LocalRunner().submit(job), "adopted, not started twice"

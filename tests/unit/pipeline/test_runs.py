@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from slipway.agent import records
 from slipway.errors import StateError
 from slipway.pipeline.runs import Runs, tracking_digest
-from slipway.system import json_files
 from tests.support.garbage import GARBAGE, Garbage
 
 URI = "http://user:secret@127.0.0.1:5000"
@@ -104,7 +104,7 @@ def test_the_password_of_the_tracking_server_is_not_written_down(store: Path) ->
 
 @pytest.mark.parametrize("garbage", GARBAGE, ids=lambda g: g.name)
 def test_a_damaged_record_is_named(store: Path, garbage: Garbage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(json_files, "MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(records, "MAX_BYTES", 1 << 20)
     killed_run(store)
     (file,) = (store / "runs").glob("*.json")
     garbage.put(file)

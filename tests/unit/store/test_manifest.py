@@ -7,19 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from slipway.agent import records
 from slipway.errors import StateError
 from slipway.store.artifacts import MANIFEST, Engine, Evaluation
 from slipway.store.lineage import lineage
 from slipway.store.manifest import read_manifest
 from slipway.store.store import Store, load, verify
-from slipway.system import json_files
 from tests.support.garbage import GARBAGE, Garbage
 from tests.support.record import put
 
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setattr(json_files, "MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(records, "MAX_BYTES", 1 << 20)
     return Store(tmp_path / "store")
 
 

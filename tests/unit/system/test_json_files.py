@@ -1,17 +1,16 @@
-"""Files that others may have touched: every kind of garbage is one StateError that names the file."""
+"""Records as pydantic models: the first field that does not fit is named."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
 
+from slipway.agent import records
 from slipway.errors import StateError
 from slipway.system import json_files
-from slipway.system.json_files import is_present, read_json, read_json_lines, read_json_list, read_model
-from tests.support.garbage import GARBAGE, Garbage, unprivileged, walkable
+from slipway.system.json_files import as_model, read_model
 
 NEXT = "do this next"
 
@@ -23,66 +22,28 @@ class Row(BaseModel):
     count: int
 
 
-@pytest.mark.parametrize("garbage", GARBAGE, ids=lambda g: g.name)
-def test_garbage_is_one_error_that_names_the_file_and_the_next_step(
-    tmp_path: Path, garbage: Garbage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(json_files, "MAX_BYTES", 1 << 20)
-    file = tmp_path / "row.json"
-    file.write_text(json.dumps({"name": "a", "count": 1}))
-    garbage.put(file)
-    with pytest.raises(StateError) as caught, garbage.around():
-        read_model(Row, file, "row", NEXT)
-    error = caught.value
-    assert str(file) in error.thing
-    assert (error.next_step, error.exit_code) == (NEXT, 2)
-    assert len(str(error)) < 1000
-    assert is_present(file)
-
-
-def test_a_good_file_is_read(tmp_path: Path) -> None:
+def test_a_good_file_is_its_model(tmp_path: Path) -> None:
     file = tmp_path / "row.json"
     file.write_text('{"name": "ä", "count": 2}', encoding="utf-8")
-    assert read_json(file, "row", NEXT) == {"name": "ä", "count": 2}
     assert read_model(Row, file, "row", NEXT) == Row(name="ä", count=2)
 
 
-def test_an_absent_file_is_absent_and_an_error_to_read(tmp_path: Path) -> None:
-    assert not is_present(tmp_path / "none.json")
-    assert not is_present(tmp_path / "no folder" / "none.json")
-    with pytest.raises(StateError, match="No such file"):
-        read_json(tmp_path / "none.json", "row", NEXT)
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{}", "name: "), ('{"name": "a", "count": "many"}', "count: many"), ("[]", r"\[\]; expected a JSON object")],
+)
+def test_a_field_that_does_not_fit_is_named_with_the_file(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "row.json"
+    file.write_text(text)
+    with pytest.raises(StateError, match=rf"row: {file}: .*{message}"):
+        read_model(Row, file, "row", NEXT)
 
 
-def test_a_wrong_line_is_named_by_its_number(tmp_path: Path) -> None:
-    file = tmp_path / "lines.jsonl"
-    file.write_text('{"a": 1}\n{"a": 2}\n{"a": \n')
-    with pytest.raises(StateError, match=r"lines\.jsonl, line 3"):
-        read_json_lines(file, "history", NEXT)
-    file.write_text('{"a": 1}\n[2]\n')
-    with pytest.raises(StateError, match=r"line 2.*\[2\]; expected a JSON object"):
-        read_json_lines(file, "history", NEXT)
-    file.write_text('{"a": 1}\n{"a": 2}\n')
-    assert read_json_lines(file, "history", NEXT) == [{"a": 1}, {"a": 2}]
+def test_a_document_that_is_none_is_refused() -> None:
+    with pytest.raises(StateError, match="the document: 3"):
+        as_model(Row, 3, "row", NEXT)
 
 
-def test_a_list_of_objects_and_nothing_else(tmp_path: Path) -> None:
-    file = tmp_path / "rows.json"
-    file.write_text('[{"a": 1}]')
-    assert read_json_list(file, "rows", NEXT) == [{"a": 1}]
-    for text in ("{}", "[1]", "null"):
-        file.write_text(text)
-        with pytest.raises(StateError, match="JSON array of objects"):
-            read_json_list(file, "rows", NEXT)
-
-
-def test_a_folder_that_cannot_be_looked_into_is_named(tmp_path: Path) -> None:
-    folder = tmp_path / "closed"
-    folder.mkdir()
-    walkable(folder)
-    folder.chmod(0)
-    try:
-        with pytest.raises(StateError, match=r"closed.*[Pp]ermission"), unprivileged():
-            is_present(folder / "row.json")
-    finally:
-        folder.chmod(0o700)
+def test_what_the_agent_reads_is_handed_on() -> None:
+    shared = set(json_files.__all__) - {"as_model", "read_model"}
+    assert {name for name in shared if getattr(json_files, name) is not getattr(records, name)} == set()

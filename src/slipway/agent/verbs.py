@@ -1,0 +1,22 @@
+"""Every verb of the agent by name; ADR 44 says what they mean together.
+
+Short because a verb is one row here and a function beside what it is about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from slipway.agent.agent import Agent, Document, Note, Verb
+
+
+def holder(agent: Agent, document: Document, note: Note) -> Document:  # noqa: ARG001 (every verb has this shape)
+    """`{"lock": ...}`: who changes the target now, as `TargetLock.holder` says it; null when nobody does."""
+    return {"lock": agent.lock.holder()}
+
+
+VERBS: Mapping[str, Verb] = {
+    "holder": holder,
+}
