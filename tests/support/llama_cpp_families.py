@@ -61,9 +61,11 @@ AS_LLAMA_CPP_READS: dict[str, dict[str, Any]] = {
 }
 
 
-def write_servable(name: str, out: Path, *, seed: int = 0) -> Path:
-    """Write a model of the family that the converter takes and llama.cpp computes as transformers does."""
-    write_family(name, out, seed=seed, **{**(_SIZES if name in DECODERS else {}), **AS_LLAMA_CPP_READS.get(name, {})})
+def write_servable(name: str, out: Path, *, seed: int = 0, **keys: Any) -> Path:
+    """Write a model of the family that the converter takes and llama.cpp computes as transformers does, but for what
+    `keys` change."""
+    servable = {**(_SIZES if name in DECODERS else {}), **AS_LLAMA_CPP_READS.get(name, {})}
+    write_family(name, out, seed=seed, **{**servable, **keys})
     (_write_pieces if name in _PIECES else _write_byte_level)(out)
     return out
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from slipway.config.load import Config
 from slipway.containers.images import pinned
+from slipway.engines.llamacpp.config_support import require_config_support
+from slipway.engines.llamacpp.nvfp4_support import require_nvfp4_class
 from slipway.evaluation.shipped import check_gate
 from slipway.ops.surroundings import require_writable
 from slipway.runners.choose import runner_for
 from slipway.stages.evaluate import params_of as evaluate_params
 from slipway.training.nemo.params import nemo_train_params
 from slipway.training.nemo.rules import check_rules
+from slipway.weights.model_config import CONFIG, read_config
 
 
 def refuse_early(config: Config) -> None:
@@ -24,9 +29,21 @@ def refuse_early(config: Config) -> None:
     require_writable("store.cache", config.store.cache)
     evaluate_params(config, speed=False)
     check_gate(config.gate, config.evaluate)
+    _check_embedded_engine(config)
     if config.train.backend == "nemo":
         params = nemo_train_params(config)
         check_rules(params.model, params.train, params.target, None)
         if params.image:
             pinned(params.image, params.target.arch)
         runner_for(params.target, params.image)
+
+
+def _check_embedded_engine(config: Config) -> None:
+    """What the stage `engine` would refuse after hours, where the model lies on this machine already."""
+    directory = config.model.directory
+    if config.engine.kind != "llama.cpp" or directory is None or not (Path(directory) / CONFIG).is_file():
+        return
+    model = read_config(Path(directory))
+    require_config_support(model, config.engine.context)
+    if config.quantize.format.startswith("nvfp4"):
+        require_nvfp4_class(model)

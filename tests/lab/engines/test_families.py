@@ -23,6 +23,7 @@ from transformers import AutoModelForCausalLM
 from slipway.config.engine import EngineConfig
 from slipway.config.store import StoreConfig
 from slipway.engines.llamacpp.build import Build, ensure_build
+from slipway.engines.llamacpp.config_support import require_config_support
 from slipway.engines.llamacpp.driver import OUTTYPE
 from slipway.engines.llamacpp.nvfp4_support import require_nvfp4_support
 from slipway.errors import EngineError
@@ -61,6 +62,14 @@ NO_NVFP4 = {
 }
 
 
+# Values that are refused before conversion (`llamacpp/config_support.py`), each a difference that the server shows
+LEFT_OUT = {
+    "mistral": {"sliding_window": 8},
+    "qwen3_moe": {"norm_topk_prob": False},
+    "gemma3_text": {"layer_types": ["sliding_attention", "full_attention"]},
+}
+
+
 @pytest.fixture(scope="module")
 def build() -> Build:
     return ensure_build(EngineConfig(), Path(StoreConfig().cache).expanduser(), Progress())
@@ -84,6 +93,15 @@ def merged(root: Path) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
+def unread(root: Path) -> dict[str, Path]:
+    """Models with a value that llama.cpp leaves out, in all else as the families."""
+    made = {}
+    for name, keys in LEFT_OUT.items():
+        made[f"{name}-unread"] = write_servable(name, root / f"{name}-unread", **keys)
+    return made
+
+
+@pytest.fixture(scope="module")
 def four_bits(root: Path, merged: dict[str, Path]) -> dict[str, Path]:
     """The merges in NVFP4, and gpt-oss as it is published."""
     made = {
@@ -95,9 +113,11 @@ def four_bits(root: Path, merged: dict[str, Path]) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def refused(build: Build, root: Path, merged: dict[str, Path], four_bits: dict[str, Path]) -> dict[str, str]:
+def refused(
+    build: Build, root: Path, merged: dict[str, Path], four_bits: dict[str, Path], unread: dict[str, Path]
+) -> dict[str, str]:
     """Reasons of the converter, by the GGUF file's name."""
-    return convert_all(build.converter, {**merged, **four_bits}, root, OUTTYPE)
+    return convert_all(build.converter, {**merged, **four_bits, **unread}, root, OUTTYPE)
 
 
 def difference(build: Build, gguf: Path, network: torch.nn.Module) -> float:
@@ -117,6 +137,18 @@ def test_a_merged_family_is_served_as_transformers_computes_it(
 ) -> None:
     assert name not in refused, refused[name]
     assert difference(build, root / f"{name}.gguf", load_family(name, merged[name])) < NEAR["bf16"]
+
+
+@pytest.mark.parametrize("name", LEFT_OUT)
+def test_a_value_that_llama_cpp_leaves_out_is_refused_and_does_change_what_is_computed(
+    name: str, build: Build, root: Path, merged: dict[str, Path], unread: dict[str, Path], refused: dict[str, str]
+) -> None:
+    require_config_support(read_config(merged[name]), context=64)
+    with pytest.raises(EngineError, match=next(iter(LEFT_OUT[name]))):
+        require_config_support(read_config(unread[f"{name}-unread"]), context=64)
+    assert f"{name}-unread" not in refused
+    network = load_family(name, unread[f"{name}-unread"])
+    assert difference(build, root / f"{name}-unread.gguf", network) > NEAR["bf16"]
 
 
 def dequantized(name: str, merged: dict[str, Path], out: Path, tmp_path: Path) -> torch.nn.Module:

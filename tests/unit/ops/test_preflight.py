@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from slipway.config.load import load_config
-from slipway.errors import ConfigError, ResourceError
+from slipway.errors import ConfigError, EngineError, ResourceError
 from slipway.ops.preflight import refuse_early
 
 
@@ -55,3 +55,14 @@ def test_a_container_engine_that_is_not_installed_is_named_before_any_work(monke
 def test_the_embedded_trainer_asks_nothing_of_a_target(monkeypatch):
     monkeypatch.setitem(sys.modules, "slipway.runners.docker", None)
     refuse_early(config("layers.train=train/qlora-cpu", "layers.target=targets/spark"))
+
+
+def test_a_model_that_the_embedded_engine_computes_wrongly_is_refused_before_any_work(tmp_path):
+    (tmp_path / "config.json").write_text('{"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"}')
+    model = ("model.source=directory", f"model.directory={tmp_path}", "model.name=m")
+    with pytest.raises(EngineError, match="Qwen2ForCausalLM in NVFP4"):
+        refuse_early(config(*model))
+    refuse_early(config(*model, "layers.quantize=formats/fp8-dynamic"))
+    refuse_early(config(*model, "engine.kind=vllm"))
+    (tmp_path / "config.json").write_text('{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}')
+    refuse_early(config(*model))

@@ -15,6 +15,7 @@ from slipway.config.image import ImageConfig
 from slipway.config.target import LocalRunConfig, TargetConfig
 from slipway.engines.driver import EngineKind, ServePlan
 from slipway.engines.llamacpp.build import Build, ensure_build
+from slipway.engines.llamacpp.config_support import require_config_support, unread_notes
 from slipway.engines.llamacpp.convert import convert
 from slipway.engines.llamacpp.nvfp4_support import require_nvfp4_support
 from slipway.engines.llamacpp.serve_command import MODEL, SERVER, serve_plan
@@ -22,6 +23,7 @@ from slipway.errors import ConfigError
 from slipway.pipeline.workspace import Workspace
 from slipway.store.artifacts import Checkpoint, Quantized
 from slipway.system.processor import cpu_digest
+from slipway.weights.model_config import CONFIG, read_config
 
 OUTTYPE = "bf16"
 
@@ -33,13 +35,13 @@ class LlamaCpp:
 
     def plan(
         self,
-        model: Path,  # noqa: ARG002 (as the protocol has it)
+        model: Path,
         params: EngineConfig,
         target: TargetConfig,
         image: ImageConfig | None = None,  # noqa: ARG002
     ) -> ServePlan:
         """The command for any model. Raises ConfigError for a target that is not this machine: the program is compiled
-        for this CPU."""
+        for this CPU; EngineError for a model whose config.json llama.cpp computes otherwise."""
         if not isinstance(target.runner, LocalRunConfig):
             raise ConfigError(
                 f"engine.kind={self.kind} on target {target.name}",
@@ -47,7 +49,12 @@ class LlamaCpp:
                 "this machine: llama-server is compiled for its CPU",
                 "layers.serving=targets/local, or another engine.kind",
             )
-        return serve_plan(context=params.context, slots=params.slots, threads=params.threads, target=target.name)
+        plan = serve_plan(context=params.context, slots=params.slots, threads=params.threads, target=target.name)
+        if not (model / CONFIG).is_file():  # a GGUF of its own
+            return plan
+        config = read_config(model)
+        require_config_support(config, params.context)
+        return plan.model_copy(update={"notes": unread_notes(config)})
 
     draft = plan
 
@@ -74,7 +81,6 @@ def _convert(checkpoint: Checkpoint | Quantized, build: Build, space: Workspace)
     """Through `work/model`: one name for every model, so that equal weights give equal bytes."""
     from slipway.weights.checkpoint import is_virtual, materialize
     from slipway.weights.external import check_reference
-    from slipway.weights.model_config import read_config
     from slipway.weights.shards import Shards
 
     model = space.work / "model"

@@ -28,14 +28,26 @@ _SCALARS = (".weight_scale_2", ".weight_global_scale")  # ModelOpt's layout, com
 def require_nvfp4_support(config: Mapping[str, Any], tensors: Iterable[str]) -> None:
     """Raise EngineError for a checkpoint with NVFP4 weights (by the names of its tensors) of a class, by its
     config.json, that llama.cpp is not known to compute with."""
-    listed = config.get("architectures")
-    name = listed[0] if isinstance(listed, list) and listed else config.get("model_type")
     quantized = next((tensor for tensor in tensors if tensor.endswith(_SCALARS)), None)
-    if quantized is None or name in COMPUTED:
-        return
-    raise EngineError(
-        f"llama.cpp with {str(name)[:80]} in NVFP4",
-        f"{quantized[:200]} would be left out of the computation",
+    if quantized is not None and _class(config) not in COMPUTED:
+        raise _left_out(_class(config), quantized[:200])
+
+
+def require_nvfp4_class(config: Mapping[str, Any]) -> None:
+    """The same for a model that is still to be quantized. Raises EngineError."""
+    if _class(config) not in COMPUTED:
+        raise _left_out(_class(config), "the scalars of its MLP")
+
+
+def _class(config: Mapping[str, Any]) -> str:
+    listed = config.get("architectures")
+    return str(listed[0] if isinstance(listed, list) and listed else config.get("model_type"))[:80]
+
+
+def _left_out(name: str, what: str) -> EngineError:
+    return EngineError(
+        f"llama.cpp with {name} in NVFP4",
+        f"{what} would be left out of the computation",
         f"NVFP4 of one of {', '.join(sorted(COMPUTED))}, or another format",
         "use quantize.format=fp8-dynamic (llama.cpp serves it as bf16), serve the merged model, or another engine.kind",
     )

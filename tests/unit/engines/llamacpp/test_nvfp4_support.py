@@ -2,7 +2,7 @@
 
 import pytest
 
-from slipway.engines.llamacpp.nvfp4_support import COMPUTED, require_nvfp4_support
+from slipway.engines.llamacpp.nvfp4_support import COMPUTED, require_nvfp4_class, require_nvfp4_support
 from slipway.errors import EngineError
 
 PLAIN = ["model.layers.0.mlp.up_proj.weight", "model.norm.weight"]
@@ -32,3 +32,9 @@ def test_a_config_without_a_class_is_refused_in_a_message_of_bounded_size(config
     with pytest.raises(EngineError) as caught:
         require_nvfp4_support(config, SCALARS)
     assert len(str(caught.value)) < 1000
+
+
+def test_a_class_is_refused_before_it_is_quantized():
+    require_nvfp4_class({"architectures": ["LlamaForCausalLM"]})
+    with pytest.raises(EngineError, match="Gemma2ForCausalLM in NVFP4"):
+        require_nvfp4_class({"architectures": ["Gemma2ForCausalLM"]})
