@@ -24,6 +24,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from slipway.agent.holds import held_releases
 from slipway.deployment.history import NAME, History
 from slipway.deployment.policy import Asked
 from slipway.errors import CheckpointError, StateError
@@ -219,8 +220,9 @@ class Releases:
             self.history.record("rollback" if current in line else "promote", current)
 
     def prune(self, keep: int) -> list[str]:
-        """Delete all but the newest `keep` releases, never the serving or the previous one; names of the deleted."""
-        retained = {self.current(), self.previous()} - {None}
+        """Delete all but the newest `keep` releases, never the serving, the previous or a held one; names of the
+        deleted."""
+        retained = {self.current(), self.previous(), *held_releases(self.root)} - {None}
         for name in reversed(self.names()):
             if len(retained) < keep:
                 retained.add(name)

@@ -17,6 +17,7 @@ import pytest
 
 from flows.stopping import Stopped as Interrupted
 from flows.stopping import stopped_by_signals
+from slipway.agent.holds import hold, unhold
 from slipway.config.deploy import DeployConfig
 from slipway.deployment import releases
 from slipway.deployment.local import LocalTarget
@@ -135,6 +136,17 @@ def test_old_releases_are_pruned_but_never_the_serving_or_the_previous(ship: Shi
     assert fifth.name.startswith("0006-")
     assert set(status(params).releases) >= {names[2], fifth.name}
     assert status(params).previous == names[2]
+
+
+def test_a_held_release_is_never_pruned(ship: Ship, params: DeployConfig) -> None:
+    first = ship()
+    hold(Path(params.root), {"release": first.name, "by": "ann", "reason": "audit"})
+    for version in range(1, 6):
+        ship(v=version)
+    assert first.name in status(params).releases
+    unhold(Path(params.root), {"release": first.name})
+    ship(v=9)
+    assert first.name not in status(params).releases
 
 
 @pytest.mark.parametrize(
