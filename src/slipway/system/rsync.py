@@ -114,7 +114,7 @@ def _failed(destination: str, message: str, code: int, progress: Progress) -> Re
     reason = next((line for line in lines if "No space left" in line or "quota" in line), "")
     if reason:
         return ResourceError(f"copy to {destination}", reason, "room for it", "free space there, then run again")
-    said = next((line for line in lines if not line.startswith("rsync error")), f"rsync's exit code {code}")
+    words = next((line for line in lines if not line.startswith("rsync error")), f"rsync's exit code {code}")
     return ResourceError(
-        f"copy to {destination}", f"{said} ({progress})", "a copy to the end", "run again: it goes on from there"
+        f"copy to {destination}", f"{words} ({progress})", "a copy to the end", "run again: it goes on from there"
     )
