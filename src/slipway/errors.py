@@ -78,6 +78,12 @@ class StateError(SlipwayError):
     exit_code = 2
 
 
+class BundleError(SlipwayError):
+    """A bundle is not, file for file, what its manifest and its signature say, or nobody who is trusted signed it."""
+
+    exit_code = 2
+
+
 class GateError(SlipwayError):
     """The gate did not pass; the champion keeps serving."""
 

@@ -1,0 +1,77 @@
+"""Small bundles of given files, packed by the same functions as real ones, to spoil in tests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from slipway.agent.bundle_manifest import (
+    CONFIG_TYPE,
+    LAYER_TYPE,
+    MANIFEST_TYPE,
+    MEMBERS,
+    PART,
+    ROLE,
+    Bundle,
+    parse_bundle,
+)
+from slipway.agent.layer_tar import ROOT, TAIL, Member, head_of, padding
+
+FILES = {
+    "engine/serve.json": b'{"kind": "llama.cpp"}\n',
+    "engine/server": b"#!/bin/sh\n",
+    "engine/model.gguf": b"weights " * 200,
+    "card.md": b"# Card\n",
+}
+
+
+def documents(
+    files: Mapping[str, bytes] = FILES, architecture: str = "amd64", **spoiled: Any
+) -> tuple[bytes, bytes, list[bytes]]:
+    """Manifest, config and layers (one a file) of a bundle. `spoiled`: keys of the manifest to replace; `config_KEY`:
+    of the config."""
+    members = [Member(ROOT + name, len(data), 0o755 if "server" in name else 0o644) for name, data in files.items()]
+    layers = [
+        head_of(one) + data + padding(one.size) + bytes(TAIL) for one, data in zip(members, files.values(), strict=True)
+    ]
+    digests = [f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in layers]
+    config = {
+        "architecture": architecture,
+        "os": "linux",
+        "rootfs": {"type": "layers", "diff_ids": digests},
+        MEMBERS: [[vars(one)] for one in members],
+        **{key.removeprefix("config_"): value for key, value in spoiled.items() if key.startswith("config_")},
+    }
+    config_bytes = json.dumps(config).encode()
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_TYPE,
+        "config": {
+            "mediaType": CONFIG_TYPE,
+            "digest": f"sha256:{hashlib.sha256(config_bytes).hexdigest()}",
+            "size": len(config_bytes),
+        },
+        "layers": [
+            {
+                "mediaType": LAYER_TYPE,
+                "digest": digest,
+                "size": len(layer),
+                "annotations": {ROLE: "engine", PART: "file"},
+            }
+            for digest, layer in zip(digests, layers, strict=True)
+        ],
+        **{key: value for key, value in spoiled.items() if not key.startswith("config_")},
+    }
+    return json.dumps(manifest).encode(), config_bytes, layers
+
+
+def incoming(folder: Path, files: Mapping[str, bytes] = FILES, architecture: str = "amd64") -> Bundle:
+    """Write a bundle's blobs into `folder` by their digests, as a transport does; the bundle."""
+    manifest, config, layers = documents(files, architecture)
+    folder.mkdir(parents=True, exist_ok=True)
+    for blob in (manifest, config, *layers):
+        (folder / hashlib.sha256(blob).hexdigest()).write_bytes(blob)
+    return parse_bundle(manifest, config)
