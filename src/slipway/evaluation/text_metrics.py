@@ -11,11 +11,14 @@ import unicodedata
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 
+from slipway.errors import ConfigError
 from slipway.evaluation.metric import Metric
 from slipway.evaluation.scorer import Example, Scorer
 
 Normal = Callable[[str], str]
 # thousands by comma in groups of three, else plain digits; a sign belongs to a number that no word or digit precedes
+LONGEST_MATCH_S = 5.0  # of one text; a sound pattern needs microseconds
+
 _NUMBER = re.compile(r"(?<![\w.])[-+\u2212]?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d{1,3})?")
 
 
@@ -50,13 +53,27 @@ def contains(normal: Normal) -> Scorer:
 
 def matches(pattern: str, normal: Normal) -> Scorer:
     """`regex`: the last match of `pattern` in the answer is the one in the expected answer (its groups where it has
-    some); items whose expected answer does not match are left out."""
-    compiled = re.compile(pattern)
+    some); items whose expected answer does not match are left out.
+
+    Its scores raise ConfigError for a pattern that takes longer than `LONGEST_MATCH_S` on one text: nested repeats make
+    the search exponential in the text's length.
+    """
+    import regex  # bounds the time of a search, which the standard library does not
+
+    compiled = regex.compile(pattern)
 
     def last(text: str) -> tuple[str, ...] | None:
         match = None
-        for match in compiled.finditer(text):  # noqa: B007 - the last one is wanted
-            pass
+        try:
+            for match in compiled.finditer(text, timeout=LONGEST_MATCH_S):  # noqa: B007 - the last one is wanted
+                pass
+        except TimeoutError:
+            raise ConfigError(
+                "evaluate.pattern",
+                pattern,
+                f"a search of less than {LONGEST_MATCH_S:.0f} s; it did not end on {text[:80]!r}",
+                "avoid repeats of repeats, such as (a+)+",
+            ) from None
         return None if match is None else tuple(normal(group or "") for group in match.groups() or (match[0],))
 
     def score(example: Example) -> float | None:

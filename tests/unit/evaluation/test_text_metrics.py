@@ -6,6 +6,7 @@ from decimal import Decimal
 
 import pytest
 
+from slipway.errors import ConfigError
 from slipway.evaluation.scorer import Example, Scorer
 from slipway.evaluation.text_metrics import contains, exact, is_number, last_number, matches, normaliser, numeric
 
@@ -86,3 +87,11 @@ def test_numbers_agree_within_the_larger_tolerance() -> None:
 @pytest.mark.parametrize(("text", "number"), [("7", True), (" -1,000.5 ", True), ("7 apples", False), ("", False)])
 def test_a_number_alone(text: str, number: bool) -> None:
     assert is_number(text) is number
+
+
+def test_a_pattern_whose_search_never_ends_is_named(monkeypatch):
+    monkeypatch.setattr("slipway.evaluation.text_metrics.LONGEST_MATCH_S", 0.05)
+    scorer = matches(r"^(a|aa)+$", PLAIN)
+    assert value(scorer, "aaa", "aaa") == 1
+    with pytest.raises(ConfigError, match=r"evaluate\.pattern: \^\(a\|aa\)\+\$; .*did not end on 'aaaa"):
+        value(scorer, "aaa", "a" * 60 + "!")
