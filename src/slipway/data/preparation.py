@@ -40,6 +40,7 @@ def prepare_rows(raw: Path, config: DataConfig, work: Path, progress: Progress) 
     what is refused."""
     table, steps, source = read_table(raw, config, work, progress)
     progress.note(source)
+    progress.note(f"comparing {len(table):,} rows for duplicates and near duplicates")
     cleaned = clean.clean(table, config)
     progress.note(f"{len(cleaned.rows):,} of {len(table):,} rows stay after cleaning")
     table, groups = regroup(table, cleaned.rows, config)

@@ -2,7 +2,9 @@
 
 `holdout` says which templates. Then training rows go that resemble a held-out row: the same wording, or a near
 duplicate; with a `label_key` one with the same answer, for free text whatever the answers, because a model that has
-seen the question is not asked a new one. `prove` looks for all of this again in what is written.
+seen the question is not asked a new one. `prove` looks for all of this again in what is written. Among millions of rows
+near duplicates are looked for by MinHash (`near_duplicates`), which may miss some, here and in the proof: the step then
+says so.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from slipway.data.shingles import shingles
 from slipway.errors import DataError
 
 NAMES = ("train", "val", "test")
+ALIKE = "like a held-out row"
 
 
 @dataclass(frozen=True)
@@ -45,17 +48,18 @@ def split(table: RowTable, rows: I64, config: DataConfig) -> Splits:
     place = assign(table, rows, config)[table.template[rows]]
     train, val, test = (rows[place == side] for side in (TRAIN, VAL, TEST))
     test = balance(table, test, config.test_per_label)
-    near = _alike(table, (train, val, test), config)
+    near, exact = _alike(table, (train, val, test), config)
     twins = {row: twin for row, twin in near if place[np.searchsorted(rows, row)] == VAL}
     val = balance(table, _without(val, twins), config.val_per_label)
     held = {*val.tolist(), *test.tolist()}
     twins |= {row: twin for row, twin in near if row not in held and twin in held}
     train = balance(table, _without(train, twins), config.per_label)
     # What many rows share, and so what is near, is counted among the rows at hand, and these have become fewer.
-    while more := dict(_alike(table, (train, val, test), config)):
+    while more := dict(_alike(table, (train, val, test), config)[0]):
         twins |= more
         train, val = _without(train, more), _without(val, more)
-    steps = _steps(table, rows, (train, val, test), twins)
+    reason = ALIKE if exact else f"{ALIKE} (by MinHash)"
+    steps = _steps(table, rows, (train, val, test), twins, reason)
     splits = Splits(table, train, val, test, steps, _shares(table, rows, place, (train, val, test), config))
     _refuse_shared(splits)
     return splits
@@ -66,7 +70,7 @@ def prove(splits: Splits, config: DataConfig) -> None:
     test is empty."""
     _refuse_shared(splits)
     sides = {row: name for name in NAMES for row in splits[name].tolist()}
-    if pairs := _alike(splits.table, (splits.train, splits.val, splits.test), config):
+    if pairs := _alike(splits.table, (splits.train, splits.val, splits.test), config)[0]:
         row, twin = pairs[0]
         ids = [splits.table.row(i)["id"] for i in (row, twin)]
         raise _leak(sides[row], sides[twin], f"{len(pairs)} near duplicates, such as {ids[1]} of {ids[0]}")
@@ -79,15 +83,23 @@ def _refuse_shared(splits: Splits) -> None:
         if not len(splits[name]):
             raise DataError(
                 f"{name} split",
-                "empty",
+                f"empty: {_largest_group(table)}",
                 "rows of labels with two templates or more",
-                "add rows with other wordings, or set `template`",
+                "add rows with other wordings, set `template`, or raise data.near_duplicate where rows were grouped by "
+                "how alike they are",
             )
     for source, held in (("train", "test"), ("train", "val"), ("val", "test")):
         shared = np.intersect1d(table.template[splits[source]], table.template[splits[held]])
         if len(shared):
             names = min(table.templates[i] for i in shared.tolist())
             raise _leak(source, held, f"{len(shared)} shared templates, such as {names!r}")
+
+
+def _largest_group(table: RowTable) -> str:
+    """How much of the table the largest template holds: a template is never cut in two."""
+    sizes = np.bincount(table.template) if len(table.template) else np.zeros(1, np.int64)
+    rows, share = int(sizes.max()), sizes.max() / max(1, sizes.sum())
+    return f"{rows:,} of {int(sizes.sum()):,} rows ({share:.0%}) are of one template or group, which is held out whole"
 
 
 def _leak(source: str, held: str, what: str) -> DataError:
@@ -100,14 +112,15 @@ def _without(rows: I64, gone: Iterable[int]) -> I64:
     return rows[~np.isin(rows, list(gone))]
 
 
-def _alike(table: RowTable, parts: Sequence[I64], config: DataConfig) -> list[tuple[int, int]]:
-    """The rows that have the wording of a row of a later part or are near one, each with every such row."""
+def _alike(table: RowTable, parts: Sequence[I64], config: DataConfig) -> tuple[list[tuple[int, int]], bool]:
+    """The rows that have the wording of a row of a later part or are near one, each with every such row; and whether
+    every near one was found."""
     rows = np.concatenate(parts)
     sides = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     pairs = near_pairs(shingles(table, rows), config.near_duplicate, _classes(table, rows, config), sides)
     first, second = _same_wording(table.wording[rows], sides)
     first, second = np.concatenate([pairs.first, first]), np.concatenate([pairs.second, second])
-    return list(zip(rows[first].tolist(), rows[second].tolist(), strict=True))
+    return list(zip(rows[first].tolist(), rows[second].tolist(), strict=True)), pairs.exact
 
 
 def _same_wording(wording: U64, sides: I64) -> tuple[I64, I64]:
@@ -128,8 +141,8 @@ def _shown(table: RowTable, row: int) -> str:
     return example(int(table.number[row]), prompt(table.row(row)))
 
 
-def _steps(table: RowTable, rows: I64, parts: Sequence[I64], twins: Mapping[int, int]) -> list[Step]:
-    """What went for resembling a held-out row, and what over the caps."""
+def _steps(table: RowTable, rows: I64, parts: Sequence[I64], twins: Mapping[int, int], reason: str) -> list[Step]:
+    """What went for resembling a held-out row, named `reason`, and what over the caps."""
     taken = sum(map(len, parts))
     over = _without(rows, [*np.concatenate(parts).tolist(), *twins])
     alike = [
@@ -138,7 +151,7 @@ def _steps(table: RowTable, rows: I64, parts: Sequence[I64], twins: Mapping[int,
     ]
     keys = "data.per_label, data.val_per_label, data.test_per_label"
     return [
-        Step("like a held-out row", len(twins), len(rows) - len(twins), "data.near_duplicate", alike),
+        Step(reason, len(twins), len(rows) - len(twins), "data.near_duplicate", alike),
         Step("over the cap", len(over), taken, keys, [_shown(table, row) for row in over[:EXAMPLES].tolist()]),
     ]
 
@@ -175,7 +188,7 @@ def count_names(splits: Splits) -> dict[str, int]:
     table, gone = splits.table, {step.reason: step.rows for step in splits.steps}
     every = np.concatenate([splits.train, splits.val, splits.test])
     return {
-        "resembling_held_out": gone.get("like a held-out row", 0),
+        "resembling_held_out": sum(rows for reason, rows in gone.items() if reason.startswith(ALIKE)),
         "over_per_label": gone.get("over the cap", 0),
         "templates": len(np.unique(table.template[every])),
         "held_out_templates": len(np.unique(table.template[splits.test])),

@@ -66,8 +66,15 @@ def test_the_same_seed_gives_the_same_splits_whatever_the_order_of_rows() -> Non
 
 
 def test_a_draw_when_every_template_was_held_out_before_is_an_error() -> None:
-    with pytest.raises(DataError, match="test split: empty"):
+    with pytest.raises(DataError, match=r"test split: empty: \d+ of \d+ rows \(\d+%\) are of one template"):
         splits_of(corpus({"a": 3}), CONFIG.model_copy(update={"draw": 9}))
+
+
+def test_a_search_that_may_miss_rows_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = corpus({"a": 9, "b": 7})
+    assert splits_of(rows).steps[0].reason == "like a held-out row"
+    monkeypatch.setattr("slipway.data.near_duplicates.MOST_CANDIDATES", -1)
+    assert splits_of(rows).steps[0].reason == "like a held-out row (by MinHash)"
 
 
 def test_a_template_with_two_labels_stands_in_one_split() -> None:
