@@ -9,7 +9,7 @@ under its own name; promoting it makes that name the predictor's, which keeps it
 from __future__ import annotations
 
 from slipway.config.kubernetes import KubernetesConfig
-from slipway.deployment.kubernetes_manifests import annotations, labels, metadata, object_name
+from slipway.deployment.kubernetes_manifests import digest_annotations, labels, metadata, object_name
 from slipway.deployment.kubernetes_pod import KubernetesRelease, Manifest, container, own_volumes, pod
 from slipway.errors import ConfigError
 
@@ -26,7 +26,7 @@ def serving_runtime(release: KubernetesRelease, params: KubernetesConfig) -> Man
     return {
         "apiVersion": "serving.kserve.io/v1alpha1",
         "kind": "ServingRuntime",
-        "metadata": {**metadata(params, name, release.name), **annotations(release)},
+        "metadata": {**metadata(params, name, release.name), **digest_annotations(release)},
         "spec": {
             "supportedModelFormats": [{"name": FORMAT, "version": "1", "autoSelect": False}],
             "protocolVersions": ["v1"],

@@ -47,7 +47,10 @@ def deployment(release: KubernetesRelease, params: KubernetesConfig, replicas: i
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
-        "metadata": {**metadata(params, object_name(params, release.name), release.name), **annotations(release)},
+        "metadata": {
+            **metadata(params, object_name(params, release.name), release.name),
+            **digest_annotations(release),
+        },
         "spec": {
             "replicas": replicas,
             "revisionHistoryLimit": 0,
@@ -55,7 +58,7 @@ def deployment(release: KubernetesRelease, params: KubernetesConfig, replicas: i
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "selector": {"matchLabels": selector(params, release.name)},
             "template": {
-                "metadata": {"labels": labels(params, release.name), **annotations(release)},
+                "metadata": {"labels": labels(params, release.name), **digest_annotations(release)},
                 "spec": pod(release, params, object_name(params, release.name)),
             },
         },
@@ -138,7 +141,7 @@ def metadata(params: KubernetesConfig, name: str, release: str) -> Manifest:
     return {"name": name, "namespace": params.namespace, "labels": labels(params, release)}
 
 
-def annotations(release: KubernetesRelease) -> Manifest:
+def digest_annotations(release: KubernetesRelease) -> Manifest:
     """Whole digests: a label's value holds 63 characters, a sha256 has 64."""
     digests = {f"slipway.digest/{kind}": digest for kind, digest in sorted(release.digests.items())}
     return {"annotations": {"slipway.bundle": release.digest, **digests}}
