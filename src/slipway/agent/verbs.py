@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from slipway.agent.probe import probe
+
 if TYPE_CHECKING:
     from slipway.agent.agent import Agent, Document, Note, Verb
 
@@ -19,4 +21,5 @@ def holder(agent: Agent, document: Document, note: Note) -> Document:  # noqa: A
 
 VERBS: Mapping[str, Verb] = {
     "holder": holder,
+    "probe": probe,
 }
