@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from slipway.config.base import Folder, Host, Port, Section
+from slipway.config.trust import SigningConfig, TrustConfig
 
 
 class DeployConfig(Section):
@@ -30,6 +31,9 @@ class DeployConfig(Section):
         7 * 24 * 3600, gt=0, description="How long a question to a person stays open, seconds; then it counts as no."
     )
     keep_releases: int = Field(3, ge=2, description="Releases kept on the target, the serving one included.")
+
+    signing: SigningConfig = Field(default_factory=SigningConfig, description="Who signs releases.")
+    trust: TrustConfig = Field(default_factory=TrustConfig, description="Whose releases the target takes.")
 
     @model_validator(mode="after")
     def _first_before_last(self) -> Self:

@@ -27,6 +27,10 @@ BOUNDS: list[Bound] = [
     ("start_timeout_s", 0, 0.1),
     ("smoke_requests", 0, 1),
     ("keep_releases", 1, 2),
+    ("policy", "always", "ask"),
+    ("answer_within_s", 0, 0.1),
+    ("signing.signer", "pgp", "sigstore"),
+    ("trust.policy", "maybe", "enforce"),
 ]
 
 
