@@ -158,7 +158,7 @@ def test_prefect_has_progress_tables_report_and_links(first: Outcome) -> None:
     assert {"train-progress", "quantize-progress", "quality", "gate", "run-report", "endpoint"} <= set(artifacts)
     assert artifacts["train-progress"]["data"] == 100.0
     assert [r["model"] for r in json.loads(artifacts["quality"]["data"])] == ["base", "merged", "candidate"]
-    assert artifacts["run-report"]["data"].count("data:image/png;base64,") == 5
+    assert artifacts["run-report"]["data"].count("data:image/png;base64,") == 6
 
 
 def test_mlflow_keeps_the_run_its_stages_and_where_they_came_from(world: World, first: Outcome) -> None:

@@ -28,6 +28,7 @@ OUTPUT_TOKENS = (24, 40)
 SEED = 0
 ENOUGH = {50: 1, 95: 100, 99: 300}  # requests that a percentile needs
 LARGEST_DISAGREEMENT = 0.02
+QUANTILES = range(0, 101, 5)  # percent
 Messages = Sequence[dict[str, Any]]
 
 
@@ -123,6 +124,8 @@ def summarize_window(window: Window, output_tokens: tuple[int, int]) -> dict[str
         "counted_by": "server" if all(answer.by_server for answer in answers) else "chunk",
         "ttft_ms": percentiles([answer.ttft_s for answer in answers], n),
         "itl_ms": percentiles([gap for answer in answers for gap in answer.gaps_s()], n),
+        "ttft_quantiles_ms": quantiles([answer.ttft_s for answer in answers]),
+        "itl_quantiles_ms": quantiles([gap for answer in answers for gap in answer.gaps_s()]),
         "tpot_ms": percentiles([a.tpot_s for a in answers if a.tpot_s is not None], n),
         "tokens_per_s": round(window.tokens() / window.seconds, 2),
         "requests_per_s": round(window.completions() / window.seconds, 3),
@@ -152,6 +155,12 @@ def percentiles(seconds: Sequence[float], requests: int) -> dict[str, float]:
     return {
         f"p{q}": round(1e3 * percentile(seconds, q), 2) for q, least in ENOUGH.items() if seconds and requests >= least
     }
+
+
+def quantiles(seconds: Sequence[float]) -> list[float]:
+    """The distribution as its quantiles of 0, 5, ... 100%, milliseconds; empty without values. A tail of few requests
+    is what was seen of it, no estimate."""
+    return [round(1e3 * percentile(seconds, q), 2) for q in QUANTILES] if seconds else []
 
 
 def percentile(values: Sequence[float], q: float) -> float:

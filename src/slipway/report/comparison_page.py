@@ -6,6 +6,7 @@ from typing import Any
 
 from slipway.evaluation.comparison import Side
 from slipway.report import markdown, plots
+from slipway.report.latency_plots import latency_distributions
 from slipway.report.page import html_page
 
 FIGURES = {
@@ -24,10 +25,12 @@ def comparison_page(a: Side, b: Side, document: dict[str, Any]) -> str:
         common = [row["concurrency"] for row in document["speed"]]
         runs = {"A": [a.speed[callers] for callers in common], "B": [b.speed[callers] for callers in common]}
         drawn["speed.png"] = plots.svg(plots.speed_lines(runs))
-    return html_page("B against A", _text(document), drawn)
+        if latency := latency_distributions(runs):
+            drawn["latency.png"] = plots.svg(latency)
+    return html_page("B against A", _text(document, latency="latency.png" in drawn), drawn)
 
 
-def _text(document: dict[str, Any]) -> str:
+def _text(document: dict[str, Any], *, latency: bool) -> str:
     parts = ["# B against A", markdown.table(("", "measurement"), [("A", document["a"]), ("B", document["b"])])]
     if document["quality"]:
         level = f"{100 * document['confidence']:.4g}"
@@ -44,6 +47,7 @@ def _text(document: dict[str, Any]) -> str:
             for name, f in row["figures"].items()
         ]
         parts += ["## Speed", markdown.table(("callers", "figure", "A", "B", "B / A"), figures), "![speed](speed.png)"]
+        parts += ["![latency](latency.png)"] if latency else []
     if document["left_out"]:
         parts += ["## Left out", "\n".join(f"- {line}" for line in document["left_out"])]
     return "\n\n".join(parts) + "\n"

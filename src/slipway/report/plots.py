@@ -27,7 +27,7 @@ LABELS = {"base": "base", "merged": "fine-tuned", "candidate": "quantized", "cha
 
 def loss_curve(steps: Sequence[Mapping[str, float]], held_out: float | None) -> Figure:
     """Training loss in nats per completion token over optimizer steps, and the validation loss at the end."""
-    figure, (axes,) = _figure(1)
+    figure, (axes,) = panels(1)
     axes.plot([s["step"] for s in steps], [s["loss"] for s in steps], color=BLUE, linewidth=1.2)
     if held_out is not None:
         axes.axhline(
@@ -44,7 +44,7 @@ def quality_bars(
     """The first metrics (`titles`: name -> title) of every served model with their intervals, and the gate's floors.
     `documents`: model -> its `metrics.json`."""
     shown = list(titles.items())[:PANELS]
-    figure, axes = _figure(max(1, len(shown)))
+    figure, axes = panels(max(1, len(shown)))
     for ax, (name, title) in zip(axes, shown, strict=False):
         measured = {model: entries(doc)[name] for model, doc in documents.items() if name in entries(doc)}
         _bars(ax, {model: entry for model, entry in measured.items() if entry["value"] is not None}, title)
@@ -73,7 +73,7 @@ def _bars(ax: Axes, measured: Mapping[str, Mapping[str, Any]], title: str) -> No
 
 def speed_lines(speeds: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     """Time to first token (p50, whisker to p95) and throughput over concurrency. `speeds`: model -> runs."""
-    figure, (latency, throughput) = _figure(2)
+    figure, (latency, throughput) = panels(2)
     for (name, runs), color in zip(speeds.items(), COLORS, strict=False):
         at = [s["concurrency"] for s in runs]
         p50 = [s["ttft_ms"]["p50"] for s in runs]
@@ -92,7 +92,7 @@ def speed_lines(speeds: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
 
 def memory_lines(samples: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
     """Resident memory of a server over its time, GB over seconds. `samples`: model -> pairs (seconds, bytes)."""
-    figure, (axes,) = _figure(1)
+    figure, (axes,) = panels(1)
     for (name, pairs), color in zip(samples.items(), COLORS, strict=False):
         axes.plot(
             [at for at, _ in pairs], [nbytes / 1e9 for _, nbytes in pairs], color=color, label=LABELS.get(name, name)
@@ -104,7 +104,7 @@ def memory_lines(samples: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
 
 def start_bars(boots: Sequence[tuple[str, Mapping[str, float]]]) -> Figure:
     """Seconds of each start, its steps stacked. `boots`: (label, step -> seconds)."""
-    figure, (axes,) = _figure(1)
+    figure, (axes,) = panels(1)
     left = [0.0] * len(boots)
     steps = list(dict.fromkeys(step for _, seconds in boots for step in seconds))
     for i, step in enumerate(steps):
@@ -135,11 +135,11 @@ def svg(figure: Figure) -> str:
     return text[text.index("<svg") :].replace(INK, "currentColor").replace('font-family="sans-serif"', "")
 
 
-def _figure(panels: int) -> tuple[Figure, list[Axes]]:
-    """A figure of its own canvas: no pyplot, no global state, safe in any thread."""
-    figure = Figure(figsize=(4.6 * panels, 3.2), dpi=DPI, layout="constrained")
+def panels(count: int) -> tuple[Figure, list[Axes]]:
+    """`count` axes side by side in a figure of its own canvas: no pyplot, no global state, safe in any thread."""
+    figure = Figure(figsize=(4.6 * count, 3.2), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = [figure.add_subplot(1, panels, i + 1) for i in range(panels)]
+    axes = [figure.add_subplot(1, count, i + 1) for i in range(count)]
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)
         ax.spines[["bottom", "left"]].set_color(INK)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from matplotlib.figure import Figure
 
 from slipway.report import markdown, plots
+from slipway.report.latency_plots import latency_distributions
 from slipway.report.page import html_page
 from slipway.report.record import RunRecord
 
@@ -44,6 +45,8 @@ def _figures(record: RunRecord) -> dict[str, Figure]:
     }
     if speeds:
         figures["speed"] = plots.speed_lines(speeds)
+    if latency := latency_distributions(speeds):
+        figures["latency"] = latency
     if memory:
         figures["memory"] = plots.memory_lines(memory)
     if boots:
@@ -67,7 +70,7 @@ def _text(record: RunRecord, images: Mapping[str, str]) -> str:
         f"Skipped: {'; '.join(judged['skipped'])}." if judged["skipped"] else "",
         f"## Quality\n\n{markdown.quality_table(record)}\n\n{markdown.effect_table(record)}\n\n{image('quality')}",
         f"## Training\n\n{image('loss')}{markdown.pairs(record.adapter.summary)}",
-        f"## Speed as served\n\n{image('speed')}{markdown.speed_table(record)}",
+        f"## Speed as served\n\n{image('speed')}{image('latency')}{markdown.speed_table(record)}",
         f"## Memory as served\n\n{image('memory')}" if record.memory() else "",
         f"## Starts\n\n{image('starts')}{starts}" if starts else "",
         f"## Artifacts\n\n{markdown.digest_table(record)}",

@@ -25,6 +25,7 @@ from slipway.data.messages import written
 from slipway.data.rows import Row, read_rows
 from slipway.engines.bundle import read_plan
 from slipway.engines.chat_client import ChatClient, on_the_wire
+from slipway.engines.kernel_path import measured_server
 from slipway.engines.memory_samples import MemorySamples
 from slipway.engines.serving import CARRIERS, Service, serving
 from slipway.engines.warm_start import warmed, with_own_cache
@@ -146,6 +147,7 @@ def _served(
             items = _answer_all(client, rows, measured, max_new_tokens, plan.limits.slots, space)
             seconds = time.monotonic() - start
             speed = _speed(LoadClient(endpoint.url, endpoint.model, params.timeout_s), rows, params, space)
+            speed = [{**run, "server": measured_server(endpoint)} for run in speed]
         except (EngineError, ResourceError):
             endpoint.check_alive()  # a dead server explains more than a lost connection
             raise

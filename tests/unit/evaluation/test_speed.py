@@ -63,6 +63,8 @@ def test_figures_have_units_of_milliseconds_and_seconds() -> None:
         "short": 0,
         "counted_by": "server",
         "ttft_ms": {"p50": 20.0},
+        "ttft_quantiles_ms": [10.0 + n for n in range(21)],  # 10 and 30 ms
+        "itl_quantiles_ms": [round(2 + n / 5, 2) for n in range(21)],  # 2, 4 and 6 ms
         "itl_ms": {"p50": 4.0},
         "tpot_ms": {"p50": 4.5},
         "tokens_per_s": 12.0,

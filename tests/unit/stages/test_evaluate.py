@@ -97,6 +97,7 @@ def test_speed_is_measured_apart_from_quality(tmp_path: Path) -> None:
         assert "p95" not in run["ttft_ms"]  # of six requests
         assert run["errors"] == 0
         assert run["tokens_per_s"] > run["requests_per_s"] > 0
+        assert run["server"]["kind"] == "llama.cpp" and len(run["server"]["environment"]) == 16
     assert len(read_items(out)) == 5
 
 
