@@ -45,10 +45,20 @@ def convert(build: Build, model: Path, out: Path, outtype: str) -> None:
             "disk", f"full while converting to {out}", "room for the model", "free space, then run again"
         )
     cause = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
-    last = "\n".join((done.stderr or done.stdout).strip().splitlines()[-6:])
     raise EngineError(
         f"conversion of {model.resolve()} to GGUF",
-        f"{cause}. Last output:\n{last}",
+        f"{cause}: {_reason(done.stderr or done.stdout)}",
         "a model that llama.cpp can run",
         "check the model's architecture and quantization against llama.cpp's",
     )
+
+
+def _reason(output: str) -> str:
+    """What the converter says last: of a traceback the exception alone, with the lines of its message; else the last
+    lines."""
+    lines = output.strip().splitlines()
+    traces = [n for n, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]
+    if traces:
+        after = [line for line in lines[traces[-1] + 1 :] if not line.startswith(" ")]  # frames are indented
+        return "\n".join(after[:6]) or lines[-1]
+    return "\n".join(lines[-6:])
