@@ -1,0 +1,62 @@
+"""Section `deploy.proxy`: the one address that clients of a target use."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from slipway.config.base import Port, Section
+
+_BY_DIGEST = re.compile(r".+@sha256:[0-9a-f]{64}")
+
+
+class ProxyConfig(Section):
+    """HAProxy in front of a target's engines. Files are files of the target."""
+
+    kind: Literal["auto", "haproxy", "none"] = Field(
+        "auto",
+        description="`auto`: HAProxy where it is installed; `none`: clients follow the port in current/endpoint.json.",
+    )
+    host: str = Field("127.0.0.1", description="IP address that clients connect to; beyond loopback a key is needed.")
+    port: Port = Field(8090, description="Port that clients connect to, the same through every switch.")
+    key_file: str = Field("", description="File of API keys, one a line, mode 600; empty: loopback only, no key.")
+    tls_file: str = Field("", description="PEM file of certificate chain and private key, mode 600; empty: plain HTTP.")
+    drain_limit_s: float = Field(
+        600,
+        gt=0,
+        le=86400,
+        description="Longest wait for an old engine's answers; what is left then is cut and counted.",
+    )
+    hold_limit_s: float = Field(
+        900,
+        gt=0,
+        le=86400,
+        description="Longest that a request waits while memory holds one engine only; then 503 with Retry-After.",
+    )
+    retry_after_s: int = Field(30, ge=1, le=3600, description="Retry-After of a 503, seconds.")
+    answer_limit_s: float = Field(3600, gt=0, le=86400, description="Longest silence within an answer, seconds.")
+    max_connections: int = Field(1000, ge=10, le=100_000, description="Clients at once; more wait to be accepted.")
+    command: tuple[str, ...] = Field(
+        ("haproxy",),
+        min_length=1,
+        description="What starts HAProxy; a container: docker or podman, its image by digest; {folder}: its folder.",
+    )
+
+    @field_validator("host")
+    @classmethod
+    def _is_an_address(cls, host: str) -> str:
+        return str(ipaddress.ip_address(host))
+
+    @model_validator(mode="after")
+    def _is_safe(self) -> Self:
+        if not self.key_file and not ipaddress.ip_address(self.host).is_loopback:
+            raise ValueError(
+                f"deploy.proxy.host={self.host} is not loopback: set deploy.proxy.key_file, keys one a line"
+            )
+        container = self.command[0].rpartition("/")[2] in ("docker", "podman")
+        if container and not any(_BY_DIGEST.fullmatch(part) for part in self.command):
+            raise ValueError("deploy.proxy.command runs a container: name its image by digest (NAME@sha256:...)")
+        return self

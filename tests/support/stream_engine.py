@@ -1,0 +1,86 @@
+"""An engine that answers its own name, alone in a process: short answers, and long ones as server-sent events.
+
+    POST {"stream": true, "events": 40, "pause_s": 0.1}  40 events, then `data: [DONE]`
+    POST {}                                               {"engine": NAME}
+    GET /health, GET /count                               ok; how many requests were answered
+
+It keeps connections open as uvicorn does and closes idle ones after 1 s; a signal ends it in an answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection."""
+
+    protocol_version = "HTTP/1.1"
+    timeout = 1
+    name = ""
+    answered = 0
+
+    def do_GET(self) -> None:
+        """Health, or the count of answers."""
+        self._whole({"engine": self.name, "answered": Handler.answered})
+
+    def do_POST(self) -> None:
+        """A short or a long answer, as the body asks."""
+        asked = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
+        Handler.answered += 1
+        if not asked.get("stream"):
+            return self._whole({"engine": self.name, "authorization": self.headers["Authorization"]})
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for number in range(asked["events"]):
+            self._chunk("data: " + json.dumps({"engine": self.name, "number": number}) + "\n\n")
+            time.sleep(asked["pause_s"])
+        self._chunk("data: [DONE]\n\n")
+        self.wfile.write(b"0\r\n\r\n")
+        return None
+
+    def _chunk(self, text: str) -> None:
+        self.wfile.write(f"{len(text):x}\r\n{text}\r\n".encode())
+
+    def _whole(self, document: dict[str, object]) -> None:
+        data = json.dumps(document).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args: object) -> None:
+        """Quiet."""
+
+
+class Server(ThreadingHTTPServer):
+    """Quiet when a client or the proxy leaves."""
+
+    request_queue_size = 128
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A connection that ended is no news."""
+
+
+def main() -> None:
+    """Serve until killed. `--load-s`: not healthy, and not listening, for so long."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--load-s", type=float, default=0)
+    args, _ = parser.parse_known_args()
+    Handler.name = args.name
+    time.sleep(args.load_s)
+    Server((args.host, args.port), Handler).serve_forever()
+
+
+if __name__ == "__main__":
+    main()
