@@ -1,0 +1,178 @@
+"""A service job on the lab's Slurm: registered with its token, followed through requeues, node loss and its time limit.
+
+The engine is a small server that answers with the attempt that it is, so an answer says who gave it.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from slipway.agent.engine_slurm import Registration, SlurmService, SlurmSettings
+from slipway.agent.slurm_follow import Decision, Follower, Hands
+from tests.lab.slurm_lab import SlurmLab, wait_for
+
+ENGINE = """
+import http.server, os, sys, time
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = f"{os.environ['SLURM_JOB_ID']}.{os.environ.get('SLURM_RESTART_COUNT', 0)} {sys.argv[2]}".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *words): pass
+http.server.ThreadingHTTPServer(("0.0.0.0", int(sys.argv[1])), Handler).serve_forever()
+"""
+
+
+def ask(host: str, port: int) -> str | None:
+    """Who answers: `JOB.RESTART RELEASE`; None when nobody does."""
+    connection = http.client.HTTPConnection(host, port, timeout=5)
+    try:
+        connection.request("GET", "/health")
+        return connection.getresponse().read().decode()
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+class ServiceTarget:
+    """A target's root on the filesystem that the nodes share, with a follower and where it points."""
+
+    def __init__(self, root: Path, **settings: Any) -> None:
+        self.settings = SlurmSettings(time_limit="01:00:00", **{"successor_s": 60.0, **settings})
+        self.service = SlurmService(root, self.settings)
+        self.root = root
+        self.pointed: Registration | None = None
+        self.log: list[Decision] = []
+
+    def release(self, name: str) -> Path:
+        folder = self.root / "releases" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def submit(self, name: str, **more: Any) -> int:
+        argv = [sys.executable, "-c", ENGINE, "{port}", name]
+        return self.service.submit(self.release(name), {"argv": argv, "environment": {}, "stop_s": 5.0, **more})
+
+    def follow(self, name: str, until: Callable[[], Any], seconds: float = 120.0) -> None:
+        """Steps of a follower until something is true; what it did is added to the log."""
+
+        def point(to: Registration) -> None:
+            self.pointed = to
+
+        hands = Hands(lambda to: ask(to.host, to.port) is not None, point, lambda: self.submit(name))
+        follower = Follower(self.service, self.settings, hands)
+
+        def step() -> bool:
+            decision = follower.step(self.release(name), self.pointed)
+            if decision.what != "wait":
+                self.log.append(decision)
+            return bool(until())
+
+        wait_for(step, seconds)
+
+    def serves(self, name: str) -> str:
+        """Follow until the engine that is pointed at answers; its token."""
+        self.follow(name, lambda: self.pointed and ask(self.pointed.host, self.pointed.port))
+        assert self.pointed is not None
+        answer = ask(self.pointed.host, self.pointed.port)
+        assert answer == f"{self.pointed.token} {name}"
+        return self.pointed.token
+
+
+@pytest.fixture
+def target(slurm_lab: SlurmLab, tmp_path: Path) -> Iterator[ServiceTarget]:
+    own = ServiceTarget(tmp_path / "root")
+    yield own
+    for folder in (own.root / "releases").iterdir():
+        own.service.cancel(folder)
+    wait_for(lambda: not own.service.releases_that_run())
+
+
+NAME, NEXT = "0001-00000000", "0002-11111111"
+
+
+def test_a_requeued_job_is_found_again_with_a_younger_token(slurm_lab: SlurmLab, target: ServiceTarget) -> None:
+    job = target.submit(NAME)
+    assert target.serves(NAME) == f"{job}.0"
+    before = target.pointed
+    assert before is not None
+    slurm_lab.ask("scontrol", "requeue", str(job))
+    target.follow(NAME, lambda: target.pointed and target.pointed.restart == 1)
+    assert target.serves(NAME) == f"{job}.1"
+    assert [decision.what for decision in target.log] == ["point", "point"]
+    wait_for(lambda: ask(before.host, before.port) != f"{job}.0 {NAME}")
+
+
+def test_an_engine_that_outlived_its_nodes_daemon_is_kept_out(slurm_lab: SlurmLab, target: ServiceTarget) -> None:
+    """slurmd killed with -9: Slurm requeues the job on the other node while the old engine still answers."""
+    job = target.submit(NAME)
+    target.serves(NAME)
+    old = target.pointed
+    assert old is not None
+    state = target.service.state(job)
+    assert state is not None
+    pointed_while_requeued = []
+    slurm_lab.part(state.node, "kill")
+    try:
+        wait_for(lambda: (target.service.state(job) or state).restarts == 1)
+        alive = ask(old.host, old.port) == f"{job}.0 {NAME}"
+        pointed_while_requeued.append(target.service.registration(target.release(NAME), job))
+        target.follow(NAME, lambda: target.pointed and target.pointed.restart == 1)
+        assert target.serves(NAME) == f"{job}.1"
+        wait_for(lambda: ask(old.host, old.port) is None)  # it saw the younger registration
+    finally:
+        slurm_lab.part(state.node, "start")
+    assert alive, "the old process was meant to live on"
+    assert all(one is None or one.restart == 1 for one in pointed_while_requeued)
+    record = json.loads((target.release(NAME) / f"slurm/registered/{job}.1").read_text())
+    assert record["node"] != state.node
+
+
+def test_a_successor_takes_over_before_the_time_limit(slurm_lab: SlurmLab, tmp_path: Path) -> None:
+    """The limit is an hour, and an hour less three seconds is near it."""
+    target = ServiceTarget(tmp_path / "root", successor_s=3597.0)
+    try:
+        first = target.submit(NAME)
+        assert target.serves(NAME) == f"{first}.0"
+        target.follow(NAME, lambda: target.pointed and target.pointed.job != first)
+        target.follow(NAME, lambda: first not in target.service.jobs(target.release(NAME)))
+        assert [decision.what for decision in target.log][:4] == ["point", "submit", "point", "cancel"]
+        assert target.serves(NAME)
+    finally:
+        target.service.cancel(target.release(NAME))
+        wait_for(lambda: not target.service.releases_that_run())
+
+
+def test_a_job_that_somebody_cancelled_is_submitted_again(slurm_lab: SlurmLab, target: ServiceTarget) -> None:
+    job = target.submit(NAME)
+    target.serves(NAME)
+    slurm_lab.ask("scancel", str(job))
+    target.follow(NAME, lambda: target.pointed and target.pointed.job > job)
+    assert target.serves(NAME) != f"{job}.0"
+
+
+def test_another_release_starts_beside_and_the_first_goes_when_it_is_left(
+    slurm_lab: SlurmLab, target: ServiceTarget
+) -> None:
+    target.submit(NAME)
+    target.serves(NAME)
+    old = target.pointed
+    assert old is not None
+    job = target.submit(NEXT)
+    candidate = wait_for(lambda: target.service.registration(target.release(NEXT), job))
+    wait_for(lambda: ask(candidate.host, candidate.port) == f"{candidate.token} {NEXT}")
+    assert ask(old.host, old.port) == f"{old.token} {NAME}"  # both serve
+    assert target.service.releases_that_run() == {NAME, NEXT}
+    target.service.cancel(target.release(NAME))
+    wait_for(lambda: ask(old.host, old.port) is None)
+    assert ask(candidate.host, candidate.port) == f"{candidate.token} {NEXT}"
