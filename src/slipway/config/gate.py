@@ -15,8 +15,9 @@ from slipway.config.base import Section, born
 class NonInferiority(Section):
     """The candidate may be worse than the reference by less than `margin`."""
 
-    against: Literal["champion", "merged", "base"] = Field(
-        description="Reference: the serving release, the unquantized merge, or the model before fine-tuning."
+    against: Literal["champion", "best", "merged", "base"] = Field(
+        description="Reference: the serving release, the best release of its line (where that is another one), the "
+        "unquantized merge, or the model before fine-tuning."
     )
     metric: str = Field(min_length=1, description="Metric compared in pairs, item by item; `primary`: the task's own.")
     margin: float = Field(
@@ -36,6 +37,17 @@ class GateConfig(Section):
         default_factory=list, description="Paired tests; skipped when the reference does not exist."
     )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="One-sided level of the paired tests.")
+    tie: Annotated[Literal["keep", "promote"], born("promote")] = Field(
+        "keep",
+        description="What a candidate does that is no better than the champion and brings neither new training data nor "
+        "a smaller or faster engine: `keep` fails it, `promote` lets it pass.",
+    )
+    min_smaller: Annotated[float, born(0.05)] = Field(
+        0.05, gt=0, lt=1, description="Share of the champion's bytes that a smaller engine saves at least."
+    )
+    min_faster: Annotated[float, born(0.05)] = Field(
+        0.05, gt=0, description="Share that a faster engine gains at least, beyond what boots differ by."
+    )
     min_items: Annotated[int, born(1)] = Field(
         20, ge=1, description="Fewest test items that a rule decides on; with fewer it is inconclusive."
     )
@@ -56,4 +68,20 @@ class GateConfig(Section):
     )
     max_boot_spread: Annotated[float | None, born(None)] = Field(
         None, gt=0, description="Most that its speed may differ from boot to boot, as a share of the median (0.1: 10%)."
+    )
+    min_speed_ratio: Annotated[float | None, born(None)] = Field(
+        None, gt=0, description="Least tokens per second, as a multiple of the champion's at the same concurrency."
+    )
+    min_of_roofline: Annotated[float | None, born(None)] = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Least share of the tokens per second that the memory bandwidth of `serving` allows (needs "
+        "serving.bandwidth_gb_s).",
+    )
+    users: Annotated[int | None, born(None)] = Field(
+        None, ge=1, description="Requests at once that the target must have memory for; null: no rule."
+    )
+    users_context: Annotated[int, born(4096)] = Field(
+        4096, ge=1, description="Tokens of each of these requests, prompt and answer."
     )

@@ -12,12 +12,18 @@ from slipway.evaluation.metric import PRIMARY, SHARE, entries
 from slipway.store.artifacts import Quantized, Verdict
 
 Outcome = Literal["pass", "fail", "inconclusive"]
+Direction = Literal["at least", "at most"]
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule applied: `value` against `expected`, with the interval of `value` where it has one; `value` is None
-    where nothing was measured."""
+    """One rule applied, one row of every table: `value` against `expected`, with the interval of `value` where it has
+    one; `value` is None where nothing was measured.
+
+    `rule`: its kind. `against`: what the value is compared with. `unit`: of value, interval and threshold, `share` for
+    0 to 1. `direction`: `at least` or `at most` `expected`. `alpha`: one-sided level of a test, `p` its p-value for
+    "no worse than the margin"; None for a rule that tests nothing. `items_needed`: items that would settle it.
+    """
 
     rule: str
     metric: str
@@ -30,6 +36,10 @@ class Rule:
     reason: str
     items: int | None = None
     items_needed: int | None = None
+    unit: str = ""
+    direction: Direction = "at most"
+    alpha: float | None = None
+    p: float | None = None
 
 
 def overall(outcomes: list[Outcome]) -> Outcome:
@@ -69,13 +79,27 @@ def floor_rules(metrics: Mapping[str, Any], params: GateConfig) -> Iterator[Rule
             yield unmeasured("floor", name, "floor", floor, metrics)
             continue
         value, better_low = entry["value"], entry["direction"] == "lower"
+        wanted: Direction = "at most" if better_low else "at least"
         passed = value <= floor if better_low else value >= floor
-        words = ("at most" if better_low else "at least") if passed else ("above" if better_low else "below")
+        words = wanted if passed else ("above" if better_low else "below")
         reason = f"{name} {value:.3f} (point estimate) is {words} the floor {floor:.3f}"
         outcome: Outcome = "pass" if passed else "fail"
         if passed and entry["n"] < params.min_items:
             outcome, reason = "inconclusive", f"{reason}, but {too_few(entry['n'], params.min_items)}"
-        yield Rule("floor", name, "floor", value, floor, entry["low"], entry["high"], outcome, reason, entry["n"])
+        ends = entry["low"], entry["high"]
+        yield Rule(
+            "floor",
+            name,
+            "floor",
+            value,
+            floor,
+            *ends,
+            outcome,
+            reason,
+            entry["n"],
+            unit=entry["unit"],
+            direction=wanted,
+        )
 
 
 def unmeasured(rule: str, name: str, against: str, expected: float, metrics: Mapping[str, Any]) -> Rule:

@@ -8,7 +8,7 @@ the cluster-robust variance (`clusters`). Differences are signed so that positiv
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from math import ceil
 from typing import Any
@@ -18,7 +18,11 @@ from slipway.errors import DataError
 from slipway.evaluation.clusters import effective_items, paired_mean
 from slipway.evaluation.gate_rules import Outcome, Rule, named, shown, too_few, unmeasured
 from slipway.evaluation.metric import PRIMARY, SHARE, Item, Metric, clusters_of, entries, finite, metric_of, values_of
-from slipway.evaluation.statistics import items_to_decide, mcnemar_exact, paired_difference
+from slipway.evaluation.multiplicity import departure_alpha, holm
+from slipway.evaluation.statistics import items_to_decide, mcnemar_exact, non_inferiority_p, paired_difference
+
+PAIRED = "non_inferiority"
+BEST = "best"  # the reference that each candidate of a line is held to, beside the champion
 
 
 @dataclass(frozen=True)
@@ -101,30 +105,34 @@ def difference(pairs: Pairs, confidence: float) -> PairedDifference:
     return PairedDifference(d.value, d.low, d.high, p, n, groups, better, worse, effective)
 
 
-def non_inferiority_rule(rule: NonInferiority, evaluated: Mapping[str, Evaluated], params: GateConfig) -> Rule:
+def non_inferiority_rule(
+    rule: NonInferiority, evaluated: Mapping[str, Evaluated], params: GateConfig, departure: int = 1
+) -> Rule:
     """The paired test of one metric against one reference: passes when the whole interval is above -margin.
 
     Inconclusive when the metric was not measured on both sides, on too few items, or when both sides are all wrong or
-    all empty: then the difference says nothing of either. Raises DataError when the items differ.
+    all empty: then the difference says nothing of either. `departure`: how many releases since the best one this
+    candidate would be, which lowers the level of a test against it. Raises DataError when the items differ.
     """
     ours, theirs = evaluated["candidate"], evaluated[rule.against]
     name = _metric_of_both(rule.metric, ours.metrics, theirs.metrics)
     for side in (ours, theirs):
         if name not in entries(side.metrics):
-            return unmeasured("non_inferiority", name, rule.against, -rule.margin, side.metrics)
+            return unmeasured(PAIRED, name, rule.against, -rule.margin, side.metrics)
     metric = metric_of(entries(ours.metrics)[name])
     pairs = pair(ours.items, theirs.items, metric, rule.against)
     if not pairs.ours:
-        return unmeasured("non_inferiority", name, rule.against, -rule.margin, ours.metrics)
-    d = difference(pairs, 2 * params.confidence - 1)  # each end one-sided at `confidence`
+        return unmeasured(PAIRED, name, rule.against, -rule.margin, ours.metrics)
+    alpha = departure_alpha(1 - params.confidence, departure if rule.against == BEST else 1)
+    d = difference(pairs, 1 - 2 * alpha)  # each end one-sided at 1 - alpha
     reason = (
         f"{name} differs from {rule.against} by {shown(d.value, metric.unit, signed=True)} "
         f"({shown(d.low, metric.unit, signed=True)} to {shown(d.high, metric.unit, signed=True)}), margin "
         f"{shown(rule.margin, metric.unit)}"
     )
-    outcome, why, needed = _judge(pairs, d, rule.margin, params)
+    outcome, why, needed = _judge(pairs, d, rule.margin, params, alpha)
     return Rule(
-        "non_inferiority",
+        PAIRED,
         name,
         rule.against,
         d.value,
@@ -135,7 +143,38 @@ def non_inferiority_rule(rule: NonInferiority, evaluated: Mapping[str, Evaluated
         reason + (f": {why}" if why else ""),
         d.n,
         needed,
+        unit=metric.unit,
+        direction="at least",
+        alpha=alpha,
+        p=_p_of_margin(pairs, d, rule.margin),
     )
+
+
+def without_chance_fails(rules: Sequence[Rule], alpha: float) -> list[Rule]:
+    """The rules, in which a paired one fails only if it still does at a level that holds for all paired rules together
+    (Holm): with many of them one fails by chance. What fails no more is inconclusive, and says so."""
+    family = [at for at, rule in enumerate(rules) if rule.rule == PAIRED and rule.p is not None]
+    fails = dict(zip(family, holm([1 - (rules[at].p or 0.0) for at in family], alpha), strict=True))
+    return [
+        replace(
+            rule,
+            outcome="inconclusive",
+            reason=f"{rule.reason}: below the margin, but one of {len(family)} tests may be so by chance",
+        )
+        if rule.outcome == "fail" and fails.get(at) is False
+        else rule
+        for at, rule in enumerate(rules)
+    ]
+
+
+def _p_of_margin(pairs: Pairs, d: PairedDifference, margin: float) -> float:
+    """One-sided p-value of "worse by `margin` or more", by the test whose interval is shown."""
+    if pairs.metric.kind == "binary":
+        return non_inferiority_p(d.gained, d.lost, d.effective, margin)
+    sign = -1 if pairs.metric.direction == "lower" else 1
+    above = [sign * (a - b) + margin for a, b in zip(pairs.ours, pairs.theirs, strict=True)]
+    mean = paired_mean(above, pairs.clusters, 0.9)
+    return mean.p / 2 if mean.value > 0 else 1 - mean.p / 2
 
 
 def _metric_of_both(key: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
@@ -146,7 +185,9 @@ def _metric_of_both(key: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]
     return next(common, named(key, ours)) if key == PRIMARY else key
 
 
-def _judge(pairs: Pairs, d: PairedDifference, margin: float, params: GateConfig) -> tuple[Outcome, str, int | None]:
+def _judge(
+    pairs: Pairs, d: PairedDifference, margin: float, params: GateConfig, alpha: float
+) -> tuple[Outcome, str, int | None]:
     """Outcome, what keeps it from being decided, and the items that would decide it."""
     if d.high < -margin:
         return "fail", "", None
@@ -154,7 +195,7 @@ def _judge(pairs: Pairs, d: PairedDifference, margin: float, params: GateConfig)
         return "inconclusive", blank, None
     if d.low > -margin:
         return "pass", "", None
-    needed = _items_needed(pairs, d, margin, params.confidence)
+    needed = _items_needed(pairs, d, margin, 1 - alpha)
     tail = f"about {needed} would" if needed else "it sits on the margin"
     return "inconclusive", f"{d.n} items cannot tell, {tail}", needed
 

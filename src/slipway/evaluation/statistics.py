@@ -103,6 +103,15 @@ def mcnemar_exact(gained: int, lost: int) -> float:
     return min(1.0, 2 * tail / (1 << n))
 
 
+def non_inferiority_p(gained: float, lost: float, n: float, margin: float) -> float:
+    """One-sided p-value of "worse by `margin` or more": small where the candidate is no worse.
+
+    1 - Phi(T(-margin)) with the score statistic of `paired_difference`, so that p < alpha exactly where the interval
+    whose ends are one-sided at 1 - alpha lies above -margin. 1 - p is the p-value of the opposite, "no worse".
+    """
+    return 1 - NormalDist().cdf(_tango(-margin, gained, lost, n))
+
+
 def items_to_decide(
     gained: float, lost: float, n: float, margin: float, confidence: float = 0.95, power: float = 0.8
 ) -> int | None:

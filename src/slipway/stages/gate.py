@@ -2,10 +2,14 @@
 
 - floor: the candidate's point estimate reaches the floor. The interval is shown beside it and decides nothing.
 - non-inferiority: paired on the same items, d = candidate - reference, margin m, each end of the interval one-sided at
-  `confidence`: pass when low > -m, fail when high < -m, else inconclusive.
+  `confidence`: pass when low > -m, fail when high < -m, else inconclusive. References are the merge, the base, the
+  champion, and the best release of its line: held to the champion alone, release after release may lose a margin each.
+  All must pass, which needs no correction; a fail must hold for all of them together (`evaluation.multiplicity`).
+- gain: a tie keeps the champion, unless the candidate brings new data, or is smaller or faster.
 - how answers look: verbosity against the merge, share of cut-off answers, repetition in long ones.
 - a rule whose metric was not measured, on too few items, or where both sides are all wrong or empty: inconclusive.
 - bits per parameter: the quantized checkpoint is no larger than its format says.
+- speed as a multiple of the champion's and as a share of the roofline; memory for the planned users.
 - how it starts: seconds of a warm start, and how far its speed differs from boot to boot.
 - kernel agreement: how far the engine's log-probabilities are from what its weights say, in units of rounding.
 
@@ -16,17 +20,32 @@ and lost to quantization (merged - candidate, positive is a loss) are figures, n
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
+from pydantic import Field
+
+from slipway.config.base import born
 from slipway.config.gate import GateConfig
+from slipway.config.target import TargetConfig
 from slipway.errors import ConfigError
 from slipway.evaluation.agreement_rules import agreement_rules, skipped_agreement
 from slipway.evaluation.answer_rules import answer_rules, skipped_answer_rules
+from slipway.evaluation.capacity_rules import capacity_rules
 from slipway.evaluation.causes import likely_causes
-from slipway.evaluation.gate_rules import bits_rules, floor_rules, overall
-from slipway.evaluation.metric import read_items, read_metrics
-from slipway.evaluation.paired_rules import Evaluated, non_inferiority_rule, paired_differences
+from slipway.evaluation.engine_traits import Traits, traits_of
+from slipway.evaluation.gain_rules import gain_rules
+from slipway.evaluation.gate_rules import Rule, bits_rules, floor_rules, overall
+from slipway.evaluation.metric import entries, read_items, read_metrics
+from slipway.evaluation.paired_rules import (
+    BEST,
+    Evaluated,
+    non_inferiority_rule,
+    paired_differences,
+    without_chance_fails,
+)
+from slipway.evaluation.speed_rules import roofline_rules, skipped_speed, speed_rules
 from slipway.evaluation.start_rules import start_rules
 from slipway.pipeline.workspace import Workspace
 from slipway.store.artifacts import Engine, Evaluation, Quantized, Verdict
@@ -38,9 +57,36 @@ if TYPE_CHECKING:
 OUTPUT = Verdict
 
 
-def params_of(config: Config) -> GateConfig:
-    """This stage's params in a run."""
-    return config.gate
+class GateParams(GateConfig):
+    """What the stage needs: the config's section, the machine that serves, and how far the best release lies back."""
+
+    serving: TargetConfig = Field(default_factory=TargetConfig, description="The machine that serves.")
+    departure: Annotated[int, born(1)] = Field(
+        1, ge=1, description="Which release since the best one of its line the candidate would be."
+    )
+
+    def key_document(self) -> dict[str, Any]:
+        """The machine decides only what is measured against it."""
+        document = super().key_document()
+        if self.users is None and self.min_of_roofline is None:
+            del document["serving"]
+        return document
+
+
+def params_of(config: Config, departure: int = 1) -> GateParams:
+    """This stage's params in a run; `departure`: which release since the best one the candidate would be."""
+    return GateParams(**config.gate.model_dump(), serving=config.serving, departure=departure)
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """Evaluations by role, and the traits of the engines that a candidate is compared with."""
+
+    evaluated: Mapping[str, Evaluated]
+    candidate: Traits
+    champion: Traits | None
+    quantized: Quantized
+    served: Mapping[str, Any]
 
 
 def gate(
@@ -50,37 +96,33 @@ def gate(
     champion: Evaluation | None,
     quantized: Quantized,
     engine: Engine | None,
-    params: GateConfig,
+    params: GateParams,
     space: Workspace,
+    best: Evaluation | None = None,
 ) -> None:
     """Write `verdict.json` and `summary.json`. A failed gate is a result, not an error: `require_pass` turns it into
-    one.
+    one. `best`: of the best release of its line, where that is not the champion.
 
     Raises DataError when two evaluations are not of the same items in the same order, ConfigError for an empty gate.
     """
-    sides = {"candidate": candidate, "merged": merged, "base": base, "champion": champion}
+    sides = {"candidate": candidate, "merged": merged, "base": base, "champion": champion, BEST: best}
     evaluated = {name: Evaluated(read_items(side), read_metrics(side)) for name, side in sides.items() if side}
-    paired = [r for r in params.non_inferiority if r.against in evaluated]
-    served = engine.summary if engine else {}
-    rules = [
-        *floor_rules(evaluated["candidate"].metrics, params),
-        *(non_inferiority_rule(r, evaluated, params) for r in paired),
-        *answer_rules(evaluated["candidate"].metrics, evaluated["merged"].metrics, params),
-        *bits_rules(quantized, params),
-        *start_rules(served, params),
-        *agreement_rules(served),
-    ]
+    compared = _Sides(
+        evaluated,
+        traits_of(candidate),
+        traits_of(champion) if champion else None,
+        quantized,
+        engine.summary if engine else {},
+    )
+    rules = without_chance_fails(list(_rules(compared, params)), 1 - params.confidence)
     if not rules:
         raise ConfigError("gate", "no rule applies", "at least one floor or paired test", "set gate.floors")
     doc = {
         "outcome": overall([r.outcome for r in rules]),
         "rules": [asdict(r) for r in rules],
         "causes": likely_causes(evaluated["candidate"].items),
-        "skipped": [
-            *(f"{r.metric} against {r.against}: there is none yet" for r in params.non_inferiority if r not in paired),
-            *skipped_answer_rules(evaluated["merged"].metrics, params),
-            *skipped_agreement(served),
-        ],
+        "skipped": list(_skipped(compared, params)),
+        "measured": _measured(evaluated["candidate"].metrics),
         "finetuning_gain": _difference(evaluated, "base", params) if base else {},
         "quantization_cost": _difference(evaluated, "candidate", params),
         "confidence": params.confidence,
@@ -88,6 +130,46 @@ def gate(
     write_atomic(space.out / "verdict.json", json.dumps(doc, indent=1) + "\n")
     write_atomic(space.out / "summary.json", json.dumps(_summary(doc), indent=1) + "\n")
     space.progress.note(f"gate: {doc['outcome']}, {len(rules)} rules")
+
+
+def _rules(sides: _Sides, params: GateParams) -> Iterator[Rule]:
+    """Every rule that is set and can be applied, in the order of the tables."""
+    metrics, merged = sides.evaluated["candidate"].metrics, sides.evaluated["merged"].metrics
+    yield from floor_rules(metrics, params)
+    for rule in params.non_inferiority:
+        if rule.against in sides.evaluated:
+            yield non_inferiority_rule(rule, sides.evaluated, params, params.departure)
+    if sides.champion:
+        against = paired_differences(
+            sides.evaluated["candidate"], sides.evaluated["champion"], params.confidence, "champion"
+        )
+        yield from gain_rules(sides.candidate, sides.champion, against, params)
+    yield from answer_rules(metrics, merged, params)
+    yield from bits_rules(sides.quantized, params)
+    yield from speed_rules(sides.candidate.speed, sides.champion.speed if sides.champion else None, params)
+    yield from roofline_rules(sides.candidate.speed, sides.quantized, params.serving, params)
+    yield from capacity_rules(sides.quantized, params.serving, params)
+    yield from start_rules(sides.served, params)
+    yield from agreement_rules(sides.served)
+
+
+def _skipped(sides: _Sides, params: GateParams) -> Iterator[str]:
+    """What is set and was not applied, with the reason."""
+    for rule in params.non_inferiority:
+        if rule.against not in sides.evaluated:
+            none = "the champion is it" if rule.against == BEST and sides.champion else "there is none yet"
+            yield f"{rule.metric} against {rule.against}: {none}"
+    yield from skipped_speed(sides.champion.speed if sides.champion else None, params)
+    yield from skipped_answer_rules(sides.evaluated["merged"].metrics, params)
+    yield from skipped_agreement(sides.served)
+
+
+def _measured(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The candidate's metrics in short, the primary one first: by them later runs find the best release of the line."""
+    return [
+        {"name": name, "value": entry["value"], "direction": entry["direction"], "n": entry["n"]}
+        for name, entry in entries(metrics).items()
+    ]
 
 
 def _difference(evaluated: dict[str, Evaluated], against: str, params: GateConfig) -> dict[str, dict[str, Any]]:

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from slipway.config.gate import GateConfig
 from slipway.errors import ConfigError, DataError, GateError
 from slipway.evaluation.gate_rules import require_pass
 from slipway.evaluation.metric import Metric, aggregate, read_items
@@ -12,7 +11,7 @@ from slipway.evaluation.statistics import paired_difference
 from slipway.evaluation.streamed_metrics import add_streamed, unanswered
 from slipway.pipeline.stage import stage_spec
 from slipway.pipeline.workspace import Workspace
-from slipway.stages.gate import gate
+from slipway.stages.gate import GateParams, gate
 from slipway.store.artifacts import Engine, Evaluation, Quantized, ReferenceScores, Verdict
 from slipway.store.store import Store, load
 from slipway.system.progress import Progress
@@ -43,7 +42,7 @@ def evaluation(store: Store, key: str, right: str, ids: list[str] | None = None)
 
 def judge(
     tmp_path: Path,
-    params: GateConfig,
+    params: GateParams,
     bits: float | None = 4.5,
     ids: list[str] | None = None,
     starts: dict[str, float] | None = None,
@@ -65,10 +64,10 @@ def judge(
     return load(Verdict, store.dir("verdict", "v"))
 
 
-def rules(**fields: Any) -> GateConfig:
+def rules(**fields: Any) -> GateParams:
     """Rules for hand-made items: any number of them decides, and none looks at the answers."""
-    off = {"max_verbosity": None, "max_cut_off": None, "max_repetition": None}
-    return GateConfig.model_validate({"min_items": 1, **off, **fields})
+    off = {"max_verbosity": None, "max_cut_off": None, "max_repetition": None, "tie": "promote"}
+    return GateParams.model_validate({"min_items": 1, **off, **fields})
 
 
 def against(reference: str, margin: float, metric: str = "json_exact") -> dict[str, Any]:
@@ -212,15 +211,16 @@ def test_the_stage_process_finds_its_types() -> None:
         "merged": Evaluation,
         "base": Evaluation,
         "champion": Evaluation,
+        "best": Evaluation,
         "quantized": Quantized,
         "engine": Engine,
     }
-    assert (spec.params, spec.output) == (GateConfig, Verdict)
+    assert (spec.params, spec.output) == (GateParams, Verdict)
 
 
 def test_rules_on_the_answers_are_applied_unless_they_are_taken_away(tmp_path: Path) -> None:
     sides = {"candidate": "1" * 30, "merged": "1" * 30, "base": "0" * 30}
-    doc = judge(tmp_path, GateConfig(), **sides).read_json("verdict.json")
+    doc = judge(tmp_path, GateParams(), **sides).read_json("verdict.json")
     assert [(r["rule"], r["outcome"]) for r in doc["rules"]] == [("verbosity", "pass"), ("cut_off", "pass")]
 
 
@@ -252,7 +252,7 @@ def test_a_merge_that_was_streamed_is_compared_on_what_was_streamed(tmp_path: Pa
             (out / "metrics.json").write_text(json.dumps(metrics))
         made[role] = load(Evaluation, store.dir("evaluation", f"{role}-streamed"))
     paired = [against("merged", 0.05, "log_likelihood"), against("merged", 0.05)]
-    params = GateConfig.model_validate({"non_inferiority": paired, "floors": {"kl_from_merge": 0.05}})
+    params = GateParams.model_validate({"non_inferiority": paired, "floors": {"kl_from_merge": 0.05}})
     with store.create(Verdict, "v", {}) as out:
         quantized = load(Quantized, store.dir("quantized", "q"))
         gate(
