@@ -20,7 +20,7 @@ from tasks.merge import merge
 from tasks.parameters import CONF, resolved
 from tasks.pipeline import pipeline, shipped_name
 from tasks.prepare import prepare
-from tasks.promote import promote, rival
+from tasks.promote import best_release, promote, rival
 from tasks.quantize import quantize
 from tasks.reference import reference, reference_plan
 from tasks.report import report
@@ -58,6 +58,8 @@ def finetune_and_ship(
         quality["candidate"] = evaluate(run, candidate, data, streamed, of="candidate", speed=True)
         if champion := rival(candidate, config.deploy):
             quality["champion"] = evaluate(run, champion, data, None, of="champion", speed=True)
+        if best := best_release(candidate, config):
+            quality["best"] = evaluate(run, best.release.engine, data, None, of="best", speed=False)
 
         verdict = gate(
             run,
@@ -67,6 +69,8 @@ def finetune_and_ship(
             quality.get("champion"),
             quantized,
             candidate,
+            quality.get("best"),
+            best.departure if best else 1,
         )
         documents = report(run, candidate, verdict, adapter, quality)
         promote(run, candidate, verdict, data, documents, config.deploy)

@@ -16,8 +16,8 @@ from tasks.stage_task import HOUR, stage_task
 def evaluate(
     run: Run, engine: Engine | None, data: Dataset, streamed: ReferenceScores | None, of: str, *, speed: bool
 ) -> State[Evaluation]:
-    """What this engine answers to the test split, and what `streamed` says of the model. `of`: base, merged, candidate
-    or champion."""
+    """What this engine answers to the test split, and what `streamed` says of the model. `of`: base, merged, candidate,
+    champion or best."""
     role: Role | None = "merged" if of == "merged" else "candidate" if of == "candidate" else None
     params = params_of(run.config, speed=speed and engine is not None, role=role if streamed else None)
     inputs = {"engine": engine, "data": data, "streamed": streamed}

@@ -14,6 +14,7 @@ from slipway.cli.progress import StageLine
 from slipway.config.deploy import DeployConfig
 from slipway.config.load import Config
 from slipway.deployment import promotion, state
+from slipway.deployment.best_release import BestRelease
 from slipway.deployment.candidate import Candidate, candidate_of, newest_candidate, read_verdict
 from slipway.deployment.promotion import Note
 from slipway.deployment.releases import Release
@@ -38,6 +39,12 @@ def rival(candidate: Engine, params: DeployConfig) -> Engine | None:
     it."""
     release = state.rival(candidate, params)
     return release.engine if release else None
+
+
+@task(name="best release", task_run_name="best release", cache_policy=NO_CACHE)
+def best_release(candidate: Engine, config: Config) -> BestRelease | None:
+    """The best release of the config's line, which the candidate is held to as well; None where the rival is it."""
+    return state.best_of_line(candidate, config.line, config.deploy)
 
 
 @stage_task("promote", timeout_s=30 * MINUTE)

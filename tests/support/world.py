@@ -83,6 +83,7 @@ def small_settings(folder: Path, tracking: str, port: int, **more: Any) -> dict[
         "gate.max_cut_off": "null",
         "gate.max_repetition": "null",
         "gate.non_inferiority": "[]",
+        "gate.tie": "promote",
         "gate.max_bits_per_parameter": "null",
         "deploy.root": folder / "target",
         "deploy.ports": f"[{port},{port + 9}]",

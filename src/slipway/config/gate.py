@@ -39,8 +39,8 @@ class GateConfig(Section):
     confidence: float = Field(0.95, gt=0.5, lt=1, description="One-sided level of the paired tests.")
     tie: Annotated[Literal["keep", "promote"], born("promote")] = Field(
         "keep",
-        description="What a candidate does that is no better than the champion and brings neither new training data nor "
-        "a smaller or faster engine: `keep` fails it, `promote` lets it pass.",
+        description="What becomes of a candidate that is no better than the champion and brings neither new training "
+        "data nor a smaller or faster engine: `keep` fails it, `promote` lets it pass.",
     )
     min_smaller: Annotated[float, born(0.05)] = Field(
         0.05, gt=0, lt=1, description="Share of the champion's bytes that a smaller engine saves at least."

@@ -23,7 +23,7 @@ SECTION_OF = {
 }
 
 
-ROLES = ("base", "merged", "candidate", "champion")
+ROLES = ("base", "merged", "candidate", "champion", "best")
 _AGAIN = "run the pipeline again: what is missing or damaged is made anew"
 
 
@@ -66,8 +66,9 @@ def candidate_of(verdict: Verdict, config: Config) -> Candidate:
 
 
 def _section(params: dict[str, Any]) -> dict[str, Any]:
-    """A config section of a stage's params: without the machine that the stage served on."""
-    return {name: value for name, value in params.items() if name not in ("serving", "serving_image")}
+    """A config section of a stage's params: without the machine that the stage served on, and what the gate knew of the
+    target's history."""
+    return {name: value for name, value in params.items() if name not in ("serving", "serving_image", "departure")}
 
 
 def newest_candidate(config: Config) -> Candidate:

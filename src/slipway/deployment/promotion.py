@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from typing import Any
 
 from slipway.config.deploy import DeployConfig
+from slipway.deployment.best_release import best_of_line
 from slipway.deployment.history import Action
 from slipway.deployment.policy import Asked
 from slipway.deployment.releases import Release
@@ -79,7 +80,8 @@ def promote(
         target.releases.stage(name, engine, {"release.json": release.model_dump_json(indent=1) + "\n", **written})
         note(f"staged {name}")
         released = _replace(target, "promote", live, name, undo, note)
-        for pruned in target.releases.prune(params.keep_releases):
+        best = best_of_line(target.releases, model)  # later candidates are held to it
+        for pruned in target.releases.prune(params.keep_releases, {best.name} if best else ()):
             note(f"pruned {pruned}")
         return released
 

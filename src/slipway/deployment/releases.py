@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from errno import EMLINK, ENOTSUP, EPERM, EXDEV
@@ -219,10 +219,10 @@ class Releases:
         if current is not None and line[-1:] != [current]:
             self.history.record("rollback" if current in line else "promote", current)
 
-    def prune(self, keep: int) -> list[str]:
-        """Delete all but the newest `keep` releases, never the serving, the previous or a held one; names of the
-        deleted."""
-        retained = {self.current(), self.previous(), *held_releases(self.root)} - {None}
+    def prune(self, keep: int, spared: Collection[str] = ()) -> list[str]:
+        """Delete all but the newest `keep` releases, never the serving, the previous or a held one, nor those in
+        `spared`; names of the deleted."""
+        retained = {self.current(), self.previous(), *held_releases(self.root), *spared} - {None}
         for name in reversed(self.names()):
             if len(retained) < keep:
                 retained.add(name)

@@ -22,6 +22,7 @@ SERVED = {
     "merged": "fine-tuned, unquantized",
     "candidate": "fine-tuned, quantized (shipped)",
     "champion": "champion before",
+    "best": "best release of the line",
 }
 
 

@@ -22,7 +22,13 @@ PANELS = 3  # metrics that a plot shows; the tables have all
 BLUE, ORANGE, GREEN, GREY = "#2f6fb0", "#d9822b", "#3f9b63", "#8a8f98"
 INK = "#1f2329"
 COLORS = (BLUE, ORANGE, GREEN, GREY)
-LABELS = {"base": "base", "merged": "fine-tuned", "candidate": "quantized", "champion": "champion"}
+LABELS = {
+    "base": "base",
+    "merged": "fine-tuned",
+    "candidate": "quantized",
+    "champion": "champion",
+    "best": "best release",
+}
 
 
 def loss_curve(steps: Sequence[Mapping[str, float]], held_out: float | None) -> Figure:

@@ -17,8 +17,8 @@ from slipway.store.lineage import Ancestor, lineage
 
 @dataclass(frozen=True)
 class RunRecord:
-    """`quality`: `base`, `merged`, `candidate`, and `champion` when there is one. `run`: names and links of this run
-    (git commit, flow run, tracking run), shown as they are."""
+    """`quality`: `base`, `merged`, `candidate`, and `champion` and `best` when there is one. `run`: names and links of
+    this run (git commit, flow run, tracking run), shown as they are."""
 
     config: Config
     engine: Engine

@@ -7,7 +7,13 @@ from scipy.optimize import brentq, minimize_scalar
 from scipy.stats import binomtest, norm
 
 from slipway.errors import DataError
-from slipway.evaluation.statistics import items_to_decide, mcnemar_exact, paired_difference, wilson
+from slipway.evaluation.statistics import (
+    items_to_decide,
+    mcnemar_exact,
+    non_inferiority_p,
+    paired_difference,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(
@@ -146,3 +152,15 @@ def test_more_items_are_asked_for_than_did_not_decide() -> None:
     for gained, lost in undecided:
         needed = items_to_decide(gained, lost, 60, 0.08)
         assert needed is None or needed > 60
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "n"), [(0, 0, 40), (3, 9, 80), (12, 20, 238), (0, 5, 31), (7.5, 2.25, 60.5)]
+)
+@pytest.mark.parametrize("margin", [0.02, 0.06, 0.1])
+def test_the_p_value_and_the_interval_decide_alike(gained: float, lost: float, n: float, margin: float) -> None:
+    p = non_inferiority_p(gained, lost, n, margin)
+    for alpha in (0.01, 0.05, 0.2, p - 1e-6, p + 1e-6):
+        if 1e-9 < alpha < 0.5:
+            low = paired_difference(gained, lost, n, 1 - 2 * alpha).low
+            assert (p < alpha) == (low > -margin)

@@ -3,7 +3,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from slipway.config.gate import GateConfig
+from slipway.config.target import TargetConfig
 from slipway.errors import ConfigError, DataError, GateError
 from slipway.evaluation.gate_rules import require_pass
 from slipway.evaluation.metric import Metric, aggregate, read_items
@@ -60,7 +63,8 @@ def judge(
         engine = load(Engine, store.dir("engine", "e"))
     with store.create(Verdict, "v", {}) as out:
         space = Workspace(out, tmp_path, tmp_path, Progress())
-        gate(made["candidate"], made["merged"], made["base"], made.get("champion"), quantized, engine, params, space)
+        sides = made["candidate"], made["merged"], made["base"], made.get("champion")
+        gate(*sides, quantized, engine, params, space, made.get("best"))
     return load(Verdict, store.dir("verdict", "v"))
 
 
@@ -271,3 +275,65 @@ def test_a_merge_that_was_streamed_is_compared_on_what_was_streamed(tmp_path: Pa
     assert outcomes["non_inferiority", "json_exact"] == "inconclusive"
     assert doc["skipped"] == ["verbosity against merged: it was not served"] and doc["finetuning_gain"] == {}
     assert doc["quantization_cost"]["log_likelihood"]["value"] == pytest.approx(0.01)
+
+
+def seeds(gained: int, lost: int, both: int, n: int) -> tuple[str, str]:
+    """Candidate and champion on the same `n` items by their discordant and common right ones."""
+    rest = "i" * (n - gained - lost - both)
+    return "1" * gained + "i" * lost + "1" * both + rest, "i" * gained + "1" * lost + "1" * both + rest
+
+
+@pytest.mark.parametrize("tie", ["keep", "promote"])
+def test_80_percent_after_84_is_not_promoted_unasked_by_the_embedded_gate(tmp_path: Path, tie: str) -> None:
+    """Another seed, 191 right of 238 after 199: not by its margin, and not as a tie that brings nothing."""
+    section = yaml.safe_load(Path("conf/gates/embedded.yaml").read_text())
+    params = GateParams.model_validate({k: v for k, v in section.items() if k != "description"} | {"tie": tie})
+    candidate, champion = seeds(12, 20, 179, 238)
+    doc = judge(tmp_path, params, candidate=candidate, merged=candidate, base="0" * 238, champion=champion).read_json(
+        "verdict.json"
+    )
+    outcomes = {(r["rule"], r["against"]): r["outcome"] for r in doc["rules"]}
+    assert outcomes["non_inferiority", "champion"] == "inconclusive"
+    assert outcomes.get(("gain", "champion")) == ("fail" if tie == "keep" else None)
+    assert doc["outcome"] == ("fail" if tie == "keep" else "inconclusive")
+
+
+def test_a_candidate_that_the_champion_would_let_pass_is_held_to_the_best_release(tmp_path: Path) -> None:
+    """Each of three releases loses 4 of 100 to the one before it: the champion's margin of 0.12 allows every step."""
+    paired = [against("champion", 0.12), against("best", 0.12)]
+    sides = {"merged": "1" * 100, "base": "0" * 100, "candidate": "0" * 12 + "1" * 88}
+    alone = judge(tmp_path / "a", rules(non_inferiority=paired), champion="0" * 8 + "1" * 92, **sides)
+    doc = alone.read_json("verdict.json")
+    assert doc["outcome"] == "pass"
+    assert doc["skipped"] == ["json_exact against best: the champion is it"]
+    params = rules(non_inferiority=paired, departure=3)
+    held = judge(tmp_path / "b", params, champion="0" * 8 + "1" * 92, best="1" * 100, **sides).read_json("verdict.json")
+    by_reference = {r["against"]: r for r in held["rules"]}
+    assert held["outcome"] == by_reference["best"]["outcome"] == "inconclusive"
+    assert by_reference["champion"]["outcome"] == "pass"
+    assert by_reference["best"]["alpha"] == pytest.approx(0.05 / 6)
+    assert by_reference["best"]["value"] == pytest.approx(-0.12)
+
+
+def test_one_of_many_paired_rules_fails_by_chance_and_is_not_believed_alone(tmp_path: Path) -> None:
+    """10 of 100 lost are below a margin of 0.05 at 0.05 for one rule, and not for eight."""
+    sides = {"candidate": "0" * 10 + "1" * 90, "merged": "1" * 100, "base": "1" * 100}
+    one = judge(tmp_path / "a", rules(non_inferiority=[against("merged", 0.05)]), **sides).read_json("verdict.json")
+    assert one["outcome"] == "fail"
+    many = [against("merged", 0.05), *(against("merged", 0.9, "label_accuracy") for _ in range(7))]
+    doc = judge(tmp_path / "b", rules(non_inferiority=many), **sides).read_json("verdict.json")
+    assert doc["outcome"] == "inconclusive"
+    assert "one of 8 tests may be so by chance" in doc["rules"][0]["reason"]
+
+
+def test_the_verdict_records_what_later_candidates_are_compared_by(tmp_path: Path) -> None:
+    doc = judge(tmp_path, rules(floors=FLOORS), candidate="1" * 90 + "0" * 10, merged="1" * 100, base="0" * 100)
+    first = doc.read_json("verdict.json")["measured"][0]
+    assert first == {"name": "json_exact", "value": 0.9, "direction": "higher", "n": 100}
+
+
+def test_without_a_best_release_or_a_rule_on_the_machine_the_key_is_as_before() -> None:
+    document = GateParams(serving=TargetConfig(name="elsewhere")).key_document()
+    assert document == GateConfig().key_document()
+    assert GateParams(departure=2).key_document()["departure"] == 2
+    assert GateParams(users=3).key_document()["serving"]["name"] == "local"
