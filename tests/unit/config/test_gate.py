@@ -43,6 +43,15 @@ BOUNDS: list[Bound] = [
     ("confidence", 0.5, 0.51),
     ("confidence", 1, 0.99),
     ("max_bits_per_parameter", 0, 0.1),
+    ("tie", "lose", "promote"),
+    ("min_smaller", 0, 0.01),
+    ("min_smaller", 1, 0.99),
+    ("min_faster", 0, 0.01),
+    ("min_speed_ratio", 0, 0.1),
+    ("min_of_roofline", 0, 0.1),
+    ("min_of_roofline", 1.01, 1),
+    ("users", 0, 1),
+    ("users_context", 0, 1),
 ]
 
 
