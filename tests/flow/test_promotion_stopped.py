@@ -57,7 +57,12 @@ def test_a_rollback_told_to_end_is_undone_before_its_record_and_finished_after_i
         engine = make_engine(store, {"answer": JSON_ANSWER, "v": version})
         promote(engine, make_verdict(store, engine), data, {}, params, model="m")
     first, last = params.ports
-    settings = [f"store.root={store.root}", f"deploy.root={params.root}", f"deploy.ports=[{first},{last}]"]
+    settings = [
+        f"store.root={store.root}",
+        f"deploy.root={params.root}",
+        f"deploy.ports=[{first},{last}]",
+        "deploy.proxy.kind=none",
+    ]
     settings += [f"tracking.uri=sqlite:///{tmp_path}/ml.db", "tracking.experiment=test"]
     command = [sys.executable, "-c", PROGRAM, step, "rollback", "--json"]
     command += [part for setting in settings for part in ("--set", setting)]

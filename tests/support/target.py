@@ -10,6 +10,7 @@ from typing import Any
 import psutil
 
 from slipway.config.deploy import DeployConfig
+from slipway.config.proxy import ProxyConfig
 from slipway.deployment.releases import Release
 from slipway.engines.llamacpp.first_bundles import FirstServe
 from slipway.store.artifacts import Dataset, Engine, Evaluation, Verdict
@@ -45,6 +46,7 @@ while True:
             sent = answer(200, "text/event-stream", f"data: {{chunk}}\\n\\ndata: [DONE]\\n\\n")
         connection.sendall(sent.encode())
 """
+NO_PROXY = ProxyConfig(kind="none")  # its port is one; the targets of tests are many
 Ship = Callable[..., Release]
 JSON_ANSWER = '{"intent":"HassTurnOn"}'
 
@@ -52,7 +54,7 @@ JSON_ANSWER = '{"intent":"HassTurnOn"}'
 def target_params(root: str) -> DeployConfig:
     """A target with a range of ports of its own, so that tests can run side by side."""
     first = min(any_port("127.0.0.1"), 65000)
-    return DeployConfig(root=root, ports=(first, first + 9), start_timeout_s=10, smoke_requests=2)
+    return DeployConfig(root=root, ports=(first, first + 9), start_timeout_s=10, smoke_requests=2, proxy=NO_PROXY)
 
 
 def make_data(store: Store) -> Dataset:

@@ -87,6 +87,7 @@ def small_settings(folder: Path, tracking: str, port: int, **more: Any) -> dict[
         "gate.max_bits_per_parameter": "null",
         "deploy.root": folder / "target",
         "deploy.ports": f"[{port},{port + 9}]",
+        "deploy.proxy.kind": "none",  # its port is one; worlds are many
         "deploy.smoke_requests": 1,
         "store.root": folder / "store",
         "tracking.uri": tracking,

@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from slipway.config.base import Folder, Host, Port, Section
+from slipway.config.proxy import ProxyConfig
 from slipway.config.trust import SigningConfig, TrustConfig
 
 
@@ -34,9 +35,12 @@ class DeployConfig(Section):
 
     signing: SigningConfig = Field(default_factory=SigningConfig, description="Who signs releases.")
     trust: TrustConfig = Field(default_factory=TrustConfig, description="Whose releases the target takes.")
+    proxy: ProxyConfig = Field(default_factory=ProxyConfig, description="The one address that clients use.")
 
     @model_validator(mode="after")
     def _first_before_last(self) -> Self:
         if self.ports[0] > self.ports[1]:
             raise ValueError(f"deploy.ports={list(self.ports)} starts after it ends; give the lower port first")
+        if self.proxy.kind != "none" and self.ports[0] <= self.proxy.port <= self.ports[1]:
+            raise ValueError(f"deploy.proxy.port={self.proxy.port} is one of the engines' ports {list(self.ports)}")
         return self

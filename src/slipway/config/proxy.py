@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from slipway.config.base import Port, Section
 
 _BY_DIGEST = re.compile(r".+@sha256:[0-9a-f]{64}")
+
+
+def _ip_address(host: str) -> str:
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        raise PydanticCustomError("host", "an IP address, such as 127.0.0.1") from None
+
+
+Address = Annotated[str, AfterValidator(_ip_address)]
 
 
 class ProxyConfig(Section):
@@ -20,7 +31,7 @@ class ProxyConfig(Section):
         "auto",
         description="`auto`: HAProxy where it is installed; `none`: clients follow the port in current/endpoint.json.",
     )
-    host: str = Field("127.0.0.1", description="IP address that clients connect to; beyond loopback a key is needed.")
+    host: Address = Field("127.0.0.1", description="IP address that clients connect to; beyond loopback a key is needed.")
     port: Port = Field(8090, description="Port that clients connect to, the same through every switch.")
     key_file: str = Field("", description="File of API keys, one a line, mode 600; empty: loopback only, no key.")
     tls_file: str = Field("", description="PEM file of certificate chain and private key, mode 600; empty: plain HTTP.")
@@ -44,11 +55,6 @@ class ProxyConfig(Section):
         min_length=1,
         description="What starts HAProxy; a container: docker or podman, its image by digest; {folder}: its folder.",
     )
-
-    @field_validator("host")
-    @classmethod
-    def _is_an_address(cls, host: str) -> str:
-        return str(ipaddress.ip_address(host))
 
     @model_validator(mode="after")
     def _is_safe(self) -> Self:

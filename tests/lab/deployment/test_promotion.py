@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from slipway.config.deploy import DeployConfig
+from slipway.config.proxy import ProxyConfig
 from slipway.config.store import StoreConfig
 from slipway.deployment.promotion import promote, rollback
 from slipway.deployment.releases import Release
@@ -50,7 +51,9 @@ def params(tmp_path: Path) -> Iterator[DeployConfig]:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         first = min(s.getsockname()[1], 65000)
-    params = DeployConfig(root=str(tmp_path / "target"), ports=(first, first + 9), start_timeout_s=60)
+    params = DeployConfig(
+        root=str(tmp_path / "target"), ports=(first, first + 9), start_timeout_s=60, proxy=ProxyConfig(kind="none")
+    )
     yield params
     stop(params)
 

@@ -21,12 +21,27 @@ BOUNDS: list[Bound] = [
     ("host", "http://127.0.0.1", "127.0.0.1"),
     ("host", "127.0.0", "::1"),
     ("root", "", "targets/mine"),
-    ("ports", [0, 8099], [1, 8099]),
+    ("ports", [0, 8099], [1, 8089]),
     ("ports", [8091, 65536], [8091, 65535]),
     ("ports", [8091], [8091, 8091]),
     ("start_timeout_s", 0, 0.1),
     ("smoke_requests", 0, 1),
     ("keep_releases", 1, 2),
+    ("proxy.kind", "nginx", "haproxy"),
+    ("proxy.host", "localhost", "::1"),
+    ("proxy.port", 0, 1),
+    ("proxy.port", 65536, 65535),
+    ("proxy.drain_limit_s", 0, 0.1),
+    ("proxy.drain_limit_s", 86401, 86400),
+    ("proxy.hold_limit_s", 0, 0.1),
+    ("proxy.hold_limit_s", 86401, 86400),
+    ("proxy.retry_after_s", 0, 1),
+    ("proxy.retry_after_s", 3601, 3600),
+    ("proxy.answer_limit_s", 0, 0.1),
+    ("proxy.answer_limit_s", 86401, 86400),
+    ("proxy.max_connections", 9, 10),
+    ("proxy.max_connections", 100_001, 100_000),
+    ("proxy.command", [], ["haproxy"]),
     ("policy", "always", "ask"),
     ("answer_within_s", 0, 0.1),
     ("signing.signer", "pgp", "sigstore"),
@@ -52,6 +67,12 @@ def test_every_bound_of_the_section_is_tried():
 )
 def test_an_unknown_key_is_refused_with_the_near_one(key, near):
     assert_near_key("deploy", key, near)
+
+
+@pytest.mark.parametrize("port", [8091, 8095, 8099])
+def test_clients_and_engines_have_ports_of_their_own(port):
+    assert "deploy.proxy.port" in refusal("deploy", "proxy", {"port": port})
+    assert DeployConfig(proxy={"port": port, "kind": "none"}).proxy.port == port
 
 
 def test_ports_that_end_before_they_start_are_refused_by_their_section():
