@@ -31,7 +31,7 @@ class ProxyConfig(Section):
         "auto",
         description="`auto`: HAProxy where it is installed; `none`: clients follow the port in current/endpoint.json.",
     )
-    host: Address = Field("127.0.0.1", description="IP address that clients connect to; beyond loopback a key is needed.")
+    host: Address = Field("127.0.0.1", description="IP address that clients connect to; not loopback: a key is needed.")
     port: Port = Field(8090, description="Port that clients connect to, the same through every switch.")
     key_file: str = Field("", description="File of API keys, one a line, mode 600; empty: loopback only, no key.")
     tls_file: str = Field("", description="PEM file of certificate chain and private key, mode 600; empty: plain HTTP.")
