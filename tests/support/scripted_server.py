@@ -41,6 +41,8 @@ class Handler(BaseHTTPRequestHandler):
         authorization = self.headers["Authorization"]
         self.asked.append({**body, "authorization": authorization} if authorization else body)
         message: str = body["messages"][-1]["content"]
+        if body.get("logprobs"):
+            return self._reply(400, {"error": {"message": "log-probabilities are not supported"}})
         if message == "die":
             os._exit(3)
         if message == "refuse":
@@ -53,6 +55,9 @@ class Handler(BaseHTTPRequestHandler):
         if message.startswith("escape "):
             return self._stream(message.removeprefix("escape ").replace("<half>", "\ud800"), cut=False, escaped=True)
         answer = message.removeprefix("say ") if message.startswith("say ") else json.dumps({"intent": message})
+        if not body.get("stream"):
+            choice = {"message": {"content": answer}, "finish_reason": "stop"}
+            return self._reply(200, {"choices": [choice], "usage": {"completion_tokens": len(answer.split(" "))}})
         return self._stream(answer, cut=message == "cut")
 
     def _call(self, names: list[str]) -> None:

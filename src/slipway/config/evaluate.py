@@ -96,3 +96,9 @@ class EvaluateConfig(Section):
     reference_memory_gb: Annotated[float, born(2.0)] = Field(
         2.0, gt=0, description="Hidden states that the streamed reference holds, GB; more rows take more passes."
     )
+    probe_items: Annotated[int, born(0)] = Field(
+        12, ge=0, description="Test rows whose answers are recorded for the probe of a promoted engine; 0: no record."
+    )
+    probe_tokens: Annotated[int, born(384)] = Field(
+        384, ge=1, description="Tokens of each long answer recorded for it, at most half of the context."
+    )

@@ -34,6 +34,7 @@ from slipway.evaluation import judge, metric_files, python_metrics
 from slipway.evaluation.load_client import LoadClient
 from slipway.evaluation.metric import Item
 from slipway.evaluation.quality import choose, score, score_whole, summarize
+from slipway.evaluation.recorded_answers import record_answers
 from slipway.evaluation.scorer import Example, Scorer
 from slipway.evaluation.shipped import SHIPPED, Settings, check_names, scorers
 from slipway.evaluation.speed import measure
@@ -108,7 +109,8 @@ def evaluate(
     streamed: ReferenceScores | None = None,
 ) -> None:
     """Write `items.jsonl`, `metrics.json`, `summary.json`, `memory.json` of a server on this machine and, with
-    `params.speed`, `speed.json`. Without an engine nothing is generated: what is measured is what `streamed` holds.
+    `params.speed`, `speed.json` and `probe.jsonl`. Without an engine nothing is generated: what is measured is what
+    `streamed` holds.
 
     An interrupted evaluation goes on where it stopped. Raises EngineError when the engine dies or does not answer.
     """
@@ -148,6 +150,8 @@ def _served(
             seconds = time.monotonic() - start
             speed = _speed(LoadClient(endpoint.url, endpoint.model, params.timeout_s), rows, params, space)
             speed = [{**run, "server": measured_server(endpoint)} for run in speed]
+            if params.speed:  # what may be promoted
+                record_answers(endpoint.url, endpoint.model, rows, plan.limits, max_new_tokens, params, space)
         except (EngineError, ResourceError):
             endpoint.check_alive()  # a dead server explains more than a lost connection
             raise

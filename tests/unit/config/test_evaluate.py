@@ -26,6 +26,8 @@ BOUNDS: list[Bound] = [
     ("concurrency", [], [1]),
     ("concurrency", [1, 0], [1]),
     ("speed_requests", 3, 4),
+    ("probe_items", -1, 0),
+    ("probe_tokens", 0, 1),
     ("timeout_s", 0, 0.1),
     ("timeout_s", float("nan"), 0.1),
     ("reference", "guessed", "both"),
