@@ -17,7 +17,9 @@ from typing import Any
 from slipway.engines.probability_client import NoProbabilitiesError, ProbabilityClient, TokenAnswer
 from slipway.errors import EngineError
 from slipway.evaluation.answer_drift import Drift, judge_drift
-from slipway.evaluation.recorded_answers import Asked, RecordedRow, in_parallel
+from slipway.evaluation.recorded_answers import PROBE, Asked, RecordedRow, in_parallel
+from slipway.store.artifacts import Verdict
+from slipway.store.references import resolve
 
 SLOWEST = 20.0  # times the recorded seconds a token; a champion may be busy on the same machine
 AT_ONCE = 4
@@ -86,6 +88,14 @@ def probe_candidate(
     report = ProbeReport(drift, agreement(url) if agreement else refused)
     note(report.sentence())
     return report
+
+
+def recorded_of(verdict: Verdict) -> dict[str, str]:
+    """`probe.jsonl` and its text, of the evaluation that a verdict judged: a document for the release. Empty where that
+    recorded none: it is of before there were any, or `evaluate.probe_items` is 0."""
+    reference = verdict.manifest["provenance"]["inputs"]["candidate"]
+    file = resolve(reference, verdict.path) / PROBE
+    return {PROBE: file.read_text(encoding="utf-8")} if file.is_file() else {}
 
 
 def rounding_in(bundle: Path) -> float | None:

@@ -21,16 +21,17 @@ from slipway.config.evaluate import EvaluateConfig
 from slipway.data.rows import Row
 from slipway.engines.driver import Limits
 from slipway.engines.probability_client import NoProbabilitiesError, ProbabilityClient, TokenAnswer
-from slipway.errors import DataError, EngineError
+from slipway.errors import DataError, EngineError, StateError
 from slipway.evaluation.agreement_prompts import prompts
 from slipway.evaluation.quality import choose
 from slipway.pipeline.workspace import Workspace
 from slipway.system.files import write_atomic
-from slipway.system.json_files import as_model, read_json_lines
+from slipway.system.json_files import as_model, read_text
 
 PROBE = "probe.jsonl"
 LONG_ROWS = 6
 T = TypeVar("T")
+_MEND = "evaluate the engine again and promote that"
 
 
 class Asked(BaseModel):
@@ -162,10 +163,23 @@ def write_rows(folder: Path, rows: Sequence[RecordedRow]) -> None:
     write_atomic(folder / PROBE, probe_text(rows))
 
 
-def read_rows(file: Path) -> list[RecordedRow]:
-    """The rows of a `probe.jsonl`. Raises StateError when it cannot be read, DataError when it is empty."""
-    what, mend = "recorded answers", "evaluate the engine again and promote that"
-    lines = read_json_lines(file, what, mend)
+def parse_rows(text: str, thing: str) -> list[RecordedRow]:
+    """The rows of a `probe.jsonl`'s text; `thing` names it. Raises StateError for a line that is none, DataError when
+    there is no line."""
+    lines = text.removesuffix("\n").split("\n") if text else []  # splitlines would cut a text at U+2028
     if not lines:
-        raise DataError(f"{what}: {file}", "empty", "a row on each line", mend)
-    return [as_model(RecordedRow, line, f"{what}: {file}, line {n}", mend) for n, line in enumerate(lines, 1)]
+        raise DataError(thing, "empty", "a row on each line", _MEND)
+    return [_row(line, f"{thing}, line {number}") for number, line in enumerate(lines, 1)]
+
+
+def read_rows(file: Path) -> list[RecordedRow]:
+    """The rows of a `probe.jsonl`. Raises StateError when it cannot be read, else what `parse_rows` raises."""
+    return parse_rows(read_text(file, "recorded answers", _MEND), f"recorded answers: {file}")
+
+
+def _row(line: str, thing: str) -> RecordedRow:
+    try:
+        document = json.loads(line)
+    except (ValueError, RecursionError) as err:
+        raise StateError(thing, line[:200], "JSON", _MEND) from err
+    return as_model(RecordedRow, document, thing, _MEND)

@@ -1,6 +1,6 @@
 """A candidate is asked what the evaluated engine answered; each kind of fault fails by its own name.
 
-Reports of other projects, by their number in docs/adr/0045: 5 (long answers loop), 6 (garbage behind a healthy port).
+Numbers are those of other projects' reports in docs/adr/0044: 5 (long answers loop), 6 (garbage behind a healthy port).
 """
 
 from __future__ import annotations
@@ -12,11 +12,22 @@ from typing import Any
 
 import pytest
 
-from slipway.deployment.candidate_probe import ProbeReport, probe_candidate, rounding_in
+from slipway.deployment.candidate_probe import ProbeReport, probe_candidate, recorded_of, rounding_in
 from slipway.engines.probability_client import ProbabilityClient
 from slipway.errors import EngineError
-from slipway.evaluation.recorded_answers import RecordedRow, asked_rows, read_rows, record, write_rows
+from slipway.evaluation.recorded_answers import (
+    PROBE,
+    RecordedRow,
+    asked_rows,
+    parse_rows,
+    probe_text,
+    read_rows,
+    record,
+    write_rows,
+)
+from slipway.store.store import Store
 from tests.support.faulty_engine import faulty
+from tests.support.target import make_engine, make_verdict
 
 
 @cache
@@ -116,6 +127,17 @@ def test_rounding_is_read_from_the_bundle_where_it_was_measured(tmp_path: Path) 
     for text, value in (('{"mean_rounding": 0.004}', 0.004), ('{"refused": "off"}', None), ("[", None), ("[]", None)):
         (tmp_path / "agreement.json").write_text(text)
         assert rounding_in(tmp_path) == value
+
+
+def test_a_verdict_leads_to_what_its_evaluation_recorded(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    verdict = make_verdict(store, make_engine(store, {}))
+    assert recorded_of(verdict) == {}
+    evaluation = next((tmp_path / "evaluation").iterdir())
+    evaluation.chmod(0o755)
+    write_rows(evaluation, recorded())
+    assert recorded_of(verdict)[PROBE] == probe_text(recorded())
+    assert tuple(parse_rows(recorded_of(verdict)[PROBE], "it")) == recorded()
 
 
 def test_rows_come_back_from_their_file(tmp_path: Path) -> None:
