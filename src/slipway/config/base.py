@@ -40,6 +40,12 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        """Refuse a field named `keys`: with one, `dict(section)` fails, by which Prefect reads a flow's parameters."""
+        if "keys" in cls.model_fields:
+            raise TypeError(f"{cls.__name__}.keys: dict() takes a section with this field for a mapping; name it anew")
+
     def key_document(self) -> dict[str, Any]:
         """What a stage's key holds of these values, as JSON: every field, but those that equal their birth value."""
         plain = self.model_dump(mode="json")

@@ -38,7 +38,7 @@ class TrustConfig(Section):
     policy: Literal["off", "warn", "enforce"] = Field(
         "warn", description="What an unsigned release, or one by another signer, leads to: nothing, a note, a refusal."
     )
-    keys: tuple[InputFile, ...] = Field(
+    signers: tuple[InputFile, ...] = Field(
         (), description="Public keys, PEM, that are trusted beside this store's own signer."
     )
     roots: tuple[InputFile, ...] = Field((), description="Certificates of authorities, PEM, whose signers are trusted.")

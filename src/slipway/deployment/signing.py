@@ -99,7 +99,7 @@ def signer_for(config: SigningConfig, store_root: Path) -> Signer:
 def trust_of(config: TrustConfig, own: Signer | None) -> Trust:
     """The trust of a target by config: its keys and roots, and this store's own signer. Raises ConfigError for a file
     that is no PEM."""
-    keys = [*([own.public] if own else []), *(_pem(file, "keys") for file in config.keys)]
+    keys = [*([own.public] if own else []), *(_pem(file, "signers") for file in config.signers)]
     return Trust(config.policy, tuple(dict.fromkeys(keys)), tuple(_pem(file, "roots") for file in config.roots))
 
 

@@ -169,3 +169,10 @@ def test_a_number_that_is_not_finite_is_refused_in_every_section(text: str) -> N
     for key in ("evaluate.timeout_s", "deploy.start_timeout_s", "quantize.memory_budget_gb", "train.lr"):
         with pytest.raises(ConfigError, match=rf"{key}.*finite"):
             load_config(ROOT / "conf", [f"{key}={text}"])
+
+
+def test_no_section_has_a_field_that_makes_dict_take_it_for_a_mapping() -> None:
+    """Prefect reads a flow's parameters by `dict(model)`, which fails where a model has a field `keys`."""
+    with pytest.raises(TypeError, match="keys"):
+        type("Trust", (Section,), {"__annotations__": {"keys": str}, "keys": ""})
+    assert set(dict(load_config(ROOT / "conf"))) == set(type(load_config(ROOT / "conf")).model_fields)

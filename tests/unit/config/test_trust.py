@@ -21,7 +21,7 @@ def test_defaults_sign_with_a_key_and_warn() -> None:
         ["deploy.signing.signer=certificate", "deploy.signing.certificate=c.pem"],
         ["deploy.signing.signer=pgp"],
         ["deploy.trust.policy=maybe"],
-        ["deploy.trust.keys=[/]"],
+        ["deploy.trust.signers=[/]"],
     ],
 )
 def test_contradictions_are_refused(words: list[str]) -> None:
@@ -30,6 +30,6 @@ def test_contradictions_are_refused(words: list[str]) -> None:
 
 
 def test_keys_and_roots_are_lists_of_files() -> None:
-    words = ["deploy.trust.policy=enforce", "deploy.trust.keys=[a.pem,b.pem]", "deploy.trust.roots=[c.pem]"]
+    words = ["deploy.trust.policy=enforce", "deploy.trust.signers=[a.pem,b.pem]", "deploy.trust.roots=[c.pem]"]
     trust = load_config(overrides=words).deploy.trust
-    assert (trust.keys, trust.roots) == (("a.pem", "b.pem"), ("c.pem",))
+    assert (trust.signers, trust.roots) == (("a.pem", "b.pem"), ("c.pem",))

@@ -102,13 +102,13 @@ def test_trust_names_files_that_are_keys(tmp_path: Path) -> None:
     own = signer_for(SigningConfig(), tmp_path)
     other = signer_for(SigningConfig(), tmp_path / "other")
     public = str(tmp_path / "other/signing/key.pub")
-    trust = trust_of(TrustConfig(keys=(public, public)), own)
+    trust = trust_of(TrustConfig(signers=(public, public)), own)
     assert [fingerprint(pem) for pem in trust.keys] == [own.fingerprint, other.fingerprint]
     (tmp_path / "text").write_text("no key")
-    with pytest.raises(ConfigError, match=r"deploy\.trust\.keys"):
-        trust_of(TrustConfig(keys=(str(tmp_path / "text"),)), own)
+    with pytest.raises(ConfigError, match=r"deploy\.trust\.signers"):
+        trust_of(TrustConfig(signers=(str(tmp_path / "text"),)), own)
     with pytest.raises(ConfigError, match="readable PEM"):
-        trust_of(TrustConfig(keys=(str(tmp_path / "none"),)), own)
+        trust_of(TrustConfig(signers=(str(tmp_path / "none"),)), own)
 
 
 def test_sigstore_without_a_login_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
