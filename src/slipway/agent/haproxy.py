@@ -60,13 +60,7 @@ class HAProxy:
         Raises ResourceError when there is no HAProxy, when it refuses the file, when its address is taken or shared
         with another process, or when the disk is full.
         """
-        live = self._live()
-        slots = place(routing, {slot: _address(live, slot) for slot in SLOTS}, _in_use(live))
-        for slot in slots:
-            if live and _address(live, slot) != slots[slot].address and _sessions(live, slot):
-                self._drain_slot(slot, self._settings.drain_limit_s)
-        states = server_states(routing, slots)
-        self._write(states)
+        live, states = self.prepare(routing)
         if not live:
             self._start()
         elif self._admin.info().get("description") != f"slipway-{settings_digest(self._settings)}":
@@ -75,6 +69,20 @@ class HAProxy:
         else:
             self._tell(live, states)
         self._require_agreement(states)
+
+    def prepare(self, routing: Routing) -> tuple[dict[str, LiveServer], dict[str, ServerState]]:
+        """Write the file only: (what the process does, empty without one; what the file says now).
+
+        A slot that gets another engine is drained before. Raises as `apply`.
+        """
+        live = self._live()
+        slots = place(routing, {slot: _address(live, slot) for slot in SLOTS}, _in_use(live))
+        for slot, upstream in slots.items():
+            if live and _address(live, slot) != upstream.address and _sessions(live, slot):
+                self._drain_slot(slot, self._settings.drain_limit_s)
+        states = server_states(routing, slots)
+        self._write(states)
+        return live, states
 
     def hold(self, champion: Upstream | None) -> None:
         """From now on requests wait for an engine, each at most `hold_limit_s`; those in the champion go on.
