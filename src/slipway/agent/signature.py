@@ -24,12 +24,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from slipway.agent.bundle_manifest import MANIFEST_TYPE, descriptor, json_object
+from slipway.agent.bundle_manifest import MANIFEST_TYPE, Descriptor, descriptor, json_object
 from slipway.agent.files import write_atomic
 from slipway.agent.records import Fields, is_present, read_json
 from slipway.errors import BundleError
 
 PAYLOAD_TYPE = "application/vnd.dev.cosign.simplesigning.v1+json"
+OMS_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"  # the signature over the files, `model.sig` in a tree
+OMS = "model.sig"
 SIGNATURE = "dev.cosignproject.cosign/signature"
 CERTIFICATE, CHAIN = "dev.sigstore.cosign/certificate", "dev.sigstore.cosign/chain"
 _KIND = "cosign container image signature"
@@ -103,13 +105,8 @@ def read_signatures(digest: str, read_blob: Callable[[str], bytes]) -> list[Sign
     """The signatures in the manifest of this digest (hex). `read_blob` returns a blob by its digest, checked.
 
     Raises BundleError for a manifest of something else."""
-    thing = f"signatures {digest[:12]}"
-    document = json_object(read_blob(digest), thing)
-    rows = document.get("layers")
-    if document.get("mediaType") != MANIFEST_TYPE or not isinstance(rows, list) or len(rows) > _MOST_SIGNATURES:
-        raise BundleError(thing, f"{document!r:.100}", "a manifest of signatures", "sign the bundle again")
     signatures = []
-    for row in (descriptor(row, PAYLOAD_TYPE, f"signature in {thing}") for row in rows):
+    for row in _attached(digest, PAYLOAD_TYPE, read_blob):
         try:
             der = base64.b64decode(row.annotations.get(SIGNATURE, ""), validate=True)
         except binascii.Error:
@@ -117,6 +114,14 @@ def read_signatures(digest: str, read_blob: Callable[[str], bytes]) -> list[Sign
         texts = (row.annotations.get(CERTIFICATE, ""), row.annotations.get(CHAIN, ""))
         signatures.append(Signature(read_blob(row.digest), der, *texts))
     return signatures
+
+
+def read_files_signature(digest: str, read_blob: Callable[[str], bytes]) -> bytes:
+    """The document `model.sig` out of the manifest of this digest (hex). Raises BundleError for another manifest."""
+    rows = _attached(digest, OMS_TYPE, read_blob)
+    if len(rows) != 1:
+        raise BundleError(f"signature {digest[:12]} of files", f"{len(rows)} documents", "one", "sign the bundle again")
+    return read_blob(rows[0].digest)
 
 
 def check_signature(digest: str, signatures: Iterable[Signature], trust: Trust) -> str:
@@ -139,6 +144,16 @@ def check_signature(digest: str, signatures: Iterable[Signature], trust: Trust) 
         next_step = "sign it with a trusted key, or add the signer's public key to the target's trust"
         raise BundleError(f"bundle {digest[:12]}", value, f"a signature of {trusted or 'somebody trusted'}", next_step)
     return f"warning: {value}"
+
+
+def _attached(digest: str, media_type: str, read_blob: Callable[[str], bytes]) -> list[Descriptor]:
+    """What a manifest that is attached to a bundle holds."""
+    thing = f"signatures {digest[:12]}"
+    document = json_object(read_blob(digest), thing)
+    rows = document.get("layers")
+    if document.get("mediaType") != MANIFEST_TYPE or not isinstance(rows, list) or len(rows) > _MOST_SIGNATURES:
+        raise BundleError(thing, f"{document!r:.100}", "a manifest of signatures", "sign the bundle again")
+    return [descriptor(row, media_type, f"signature in {thing}") for row in rows]
 
 
 def _signer(digest: str, signature: Signature, trust: Trust) -> tuple[str, str]:

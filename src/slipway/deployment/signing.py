@@ -1,6 +1,6 @@
 """Signs a bundle twice with one signer: its files for anybody, its manifest digest for targets and registries.
 
-- `model.sig` in the tree: an OpenSSF model signing (OMS) bundle over every file, checked by `model_signing verify`. The
+- `model.sig` beside the files: an OpenSSF model signing (OMS) bundle over every file, for `model_signing verify`. The
   files' digests are known from packing, so 42 GB are not read again for it. `.git*` paths, which the library leaves out
   by default, cannot be in a bundle at all (`agent/layer_tar.py`), and are not left out here.
 - a signature over the manifest digest, as cosign stores it (`agent/signature.py`): what agents check with `openssl`.
@@ -19,17 +19,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from slipway.agent.signature import CERTIFICATE, CHAIN, SIGNATURE, Trust, fingerprint, payload_of
+from slipway.agent.signature import CERTIFICATE, CHAIN, OMS, SIGNATURE, Trust, fingerprint, payload_of
 from slipway.config.trust import SigningConfig, TrustConfig
 from slipway.errors import BundleError, ConfigError, ResourceError
 from slipway.system.files import fsync_directory
 from slipway.system.installed import require
+from slipway.system.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 FOLDER, KEY, PUBLIC = "signing", "key.pem", "key.pub"
-OMS = "model.sig"  # in the tree, the one file that it does not cover
 _CURVE = "secp256r1"
 
 
@@ -59,14 +59,16 @@ class Signer:
             annotations[CHAIN] = "".join(_text(Path(file)) for file in self.config.chain)
         return payload, annotations
 
-    def sign_files(self, name: str, digests: Mapping[str, str], out: Path) -> None:
-        """Write the OMS signature over files by their path and sha256 (hex) into the file `out`. `name`: of the model,
-        for a person. Raises ResourceError when Sigstore cannot be reached."""
+    def sign_files(self, name: str, digests: Mapping[str, str]) -> bytes:
+        """The OMS signature over files by their path and sha256 (hex): the content of `model.sig`. `name`: of the
+        model, for a person. Raises ResourceError when Sigstore cannot be reached."""
         from model_signing import signing
 
         config = signing.Config().set_hashing_config(_KnownDigests(name, digests))
         try:
-            self._configured(config).sign(out.parent, out)
+            with temporary_folder("slipway-sign") as folder:
+                self._configured(config).sign(folder, folder / OMS)
+                return (folder / OMS).read_bytes()
         except (OSError, ValueError, RuntimeError) as err:
             expected = f"a signature by {self.config.signer}"
             raise ResourceError("signature of the files", str(err)[:500], expected, "see deploy.signing") from err

@@ -23,7 +23,10 @@ from slipway.system.locks import FOREVER, shared
 KINDS = frozenset(cls.kind for cls in Artifact.__subclasses__())
 USE_LOCK = "in-use.lock"  # shared by whoever works with the store, exclusive for who cleans it up
 WORK, RUNS, SERVICES, TARGETS = "work", "runs", "services", "targets"
-_OTHERS = frozenset({RUNS, SERVICES, TARGETS, "dvc-remote", "tune", "last-run.json", "key-format.json", USE_LOCK})
+_OTHERS = frozenset(
+    {RUNS, SERVICES, TARGETS, "dvc-remote", "tune", "last-run.json", "key-format.json", USE_LOCK}
+    | {"bundles", "bundles.lock", "signing"}  # releases packed for other machines, and their signer's key
+)
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _DAMAGED = re.compile(rf"{_KEY.pattern}\.damaged-\d+")
 _HALF_WRITTEN = re.compile(r"\.tmp-[A-Za-z0-9_-]*-\d+")

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from slipway.agent.signature import Signature, Trust, check_signature, fingerprint
+from slipway.agent.signature import OMS, Signature, Trust, check_signature, fingerprint
 from slipway.config.trust import SigningConfig, TrustConfig
-from slipway.deployment.signing import OMS, signer_for, trust_of
+from slipway.deployment.signing import signer_for, trust_of
 from slipway.errors import BundleError, ConfigError, ResourceError
 from tests.support.pki import make_pki
 
@@ -70,7 +70,7 @@ def test_the_library_verifies_the_files(tmp_path: Path) -> None:
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_text(name)
         digests[name] = hashlib.sha256(name.encode()).hexdigest()
-    signer.sign_files("home-intents", digests, tree / OMS)
+    (tree / OMS).write_bytes(signer.sign_files("home-intents", digests))
     command = [sys.executable, "-m", "model_signing", "verify", "key", str(tree), "--signature", str(tree / OMS)]
     command += ["--public_key", str(tmp_path / "signing/key.pub"), "--no-ignore-git-paths"]
     assert subprocess.run(command, capture_output=True, text=True, check=False).returncode == 0
@@ -120,7 +120,7 @@ def test_sigstore_without_a_login_is_one_error(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(library.Config, "use_sigstore_signer", unreachable)
     signer = signer_for(SigningConfig(signer="sigstore"), tmp_path)
     with pytest.raises(ResourceError, match="no route to fulcio"):
-        signer.sign_files("m", {}, tmp_path / OMS)
+        signer.sign_files("m", {})
     assert check_signature(
         DIGEST, [signature(*signer.sign_digest(DIGEST))], Trust("enforce", (signer.public,))
     ).startswith("signed by key"), "the manifest is signed by the key all the same"
