@@ -94,8 +94,8 @@ def _packages() -> list[dict[str, Any]]:
 
 
 def _hashes(digest: str) -> dict[str, Any]:
-    said = "sha256 over paths and digests of the artifact's files"
+    meaning = "sha256 over paths and digests of the artifact's files"
     return {
         "hashes": [{"alg": "SHA-256", "content": digest}],
-        "properties": [{"name": _DIGEST_OF, "value": said}],
+        "properties": [{"name": _DIGEST_OF, "value": meaning}],
     }
