@@ -77,7 +77,7 @@ async def _connection(
     script.most_running = max(script.most_running, script.running)
     try:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-        if head.startswith("get"):
+        if not head.startswith("post"):
             _plain(writer, 200, json.dumps({"data": [{"id": "m"}]}).encode())
         else:
             length = int(head.split("content-length:")[1].split("\r\n")[0])
@@ -147,7 +147,8 @@ def _usage(script: Script, where: str, tokens: int) -> dict[str, Any]:
 
 
 def _event(writer: asyncio.StreamWriter, doc: dict[str, Any]) -> None:
-    writer.write(_chunk(f"data: {json.dumps(doc)}\n\n".encode()))
+    whole = {"id": "1", "object": "chat.completion.chunk", "created": 0, "model": "m", **doc}
+    writer.write(_chunk(f"data: {json.dumps(whole)}\n\n".encode()))
 
 
 def _chunk(data: bytes) -> bytes:
