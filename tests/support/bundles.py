@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from slipway.agent.bundle_manifest import (
     parse_bundle,
 )
 from slipway.agent.layer_tar import ROOT, TAIL, Member, head_of, padding
+from slipway.agent.signature import PAYLOAD_TYPE, SIGNATURE
 
 FILES = {
     "engine/serve.json": b'{"kind": "llama.cpp"}\n',
@@ -75,3 +78,36 @@ def incoming(folder: Path, files: Mapping[str, bytes] = FILES, architecture: str
     for blob in (manifest, config, *layers):
         (folder / hashlib.sha256(blob).hexdigest()).write_bytes(blob)
     return parse_bundle(manifest, config)
+
+
+def key_pair(folder: Path) -> tuple[Path, str]:
+    """A private key's file and the public key as PEM, both made by openssl."""
+    folder.mkdir(parents=True, exist_ok=True)
+    private = folder / "private.pem"
+    curve = ["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", str(private)]
+    subprocess.run(curve, check=True, capture_output=True)
+    private.chmod(0o600)
+    public = subprocess.run(["openssl", "pkey", "-in", str(private), "-pubout"], check=True, capture_output=True)
+    return private, public.stdout.decode()
+
+
+def signed_with(key: Path, payload: bytes) -> bytes:
+    """The DER signature of a payload by openssl."""
+    sign = ["openssl", "dgst", "-sha256", "-sign", str(key)]
+    return subprocess.run(sign, input=payload, check=True, capture_output=True).stdout
+
+
+def attached(folder: Path, payload: bytes, der: bytes) -> str:
+    """Write a signature's manifest and blobs into `folder`; the manifest's digest."""
+    config = b"{}"
+    layer = {"mediaType": PAYLOAD_TYPE, "digest": f"sha256:{hashlib.sha256(payload).hexdigest()}", "size": len(payload)}
+    document = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_TYPE,
+        "config": {"mediaType": CONFIG_TYPE, "digest": f"sha256:{hashlib.sha256(config).hexdigest()}", "size": 2},
+        "layers": [{**layer, "annotations": {SIGNATURE: base64.b64encode(der).decode()}}],
+    }
+    manifest = json.dumps(document).encode()
+    for blob in (manifest, config, payload):
+        (folder / hashlib.sha256(blob).hexdigest()).write_bytes(blob)
+    return hashlib.sha256(manifest).hexdigest()

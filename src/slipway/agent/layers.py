@@ -97,25 +97,22 @@ class Layers:
         return bundle
 
     def link(self, bundle: Bundle, folder: Path) -> None:
-        """Make the tree of a received bundle in `folder`: hard links, copies where links cannot be made."""
+        """Make the tree of a received bundle in `folder`: hard links, copies where links cannot be made and of files at
+        the top, which somebody may write to again: that would change the layer."""
         for name, (member, layer) in bundle.members().items():
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            _link(self.layers / layer.digest / name, target, member)
+            _link(self.layers / layer.digest / name, target, member, copied="/" not in name)
 
     def verify(self, layer: Layer) -> None:
         """Raise BundleError unless every byte of a received layer is as it was."""
         verify_layer(layer, self.layers / layer.digest)
 
-    def gc(self, needed: Collection[str]) -> list[str]:
-        """Remove layers and blobs that none of the manifests `needed` (hex) names; their digests. A manifest that is
-        `needed` and cannot be read ends this: then nothing can be called unneeded. Signatures are kept by naming them
-        in `needed` too."""
-        keep = set(needed)
-        for digest in needed:
-            if self._is_bundle(digest):
-                bundle = self.bundle(digest)
-                keep |= {bundle.config, *(layer.digest for layer in bundle.layers)}
+    def gc(self, manifests: Collection[str]) -> list[str]:
+        """Remove layers and blobs that none of these manifests (hex; of bundles and of their signatures) names; their
+        digests. Raises BundleError, and removes nothing, when one of them cannot be read: then nothing can be called
+        unneeded."""
+        keep = {name for manifest in manifests for name in (manifest, *_named(self.receive_blob(manifest), manifest))}
         self.sweep()
         rooms = [room for room in (self.layers, self.blobs) if room.is_dir()]
         present = sorted(path for room in rooms for path in room.iterdir() if HEX.fullmatch(path.name))
@@ -131,10 +128,6 @@ class Layers:
         for room in (self.layers, self.blobs):
             for path in room.glob(f"{_TMP}*"):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-    def _is_bundle(self, digest: str) -> bool:
-        """Whether a blob is a manifest of ours: signatures are manifests of another kind."""
-        return b"dev.slipway.role" in self.receive_blob(digest)
 
     def _take(self, layer: Layer) -> None:
         """Check the incoming tar against digest and files, then keep its files."""
@@ -156,6 +149,16 @@ class Layers:
         _unpack(file, members, partial)
         partial.rename(self.layers / layer.digest)
         _flush(self.layers)
+
+
+def _named(manifest: bytes, digest: str) -> set[str]:
+    """Digests of config and layers that a manifest names."""
+    document = json_object(manifest, f"manifest {digest[:12]}")
+    try:
+        return {str(row["digest"]).partition(":")[2] for row in (document["config"], *document["layers"])}
+    except (KeyError, TypeError):
+        value = f"{document!r:.100}"
+        raise BundleError(f"manifest {digest[:12]}", value, "config and layers with digests", _NEXT) from None
 
 
 def _unpack(file: Path, members: list[tuple[Member, int]], folder: Path) -> None:
@@ -201,14 +204,16 @@ def _stamp(file: Path, member: Member) -> None:
     os.utime(file, ns=(member.mtime_ns, member.mtime_ns))
 
 
-def _link(source: Path, target: Path, member: Member) -> None:
-    try:
-        os.link(source, target)
-    except OSError as err:
-        if err.errno not in (EXDEV, EPERM, EMLINK, ENOTSUP):
-            raise
-        shutil.copyfile(source, target)
-        _stamp(target, member)
+def _link(source: Path, target: Path, member: Member, *, copied: bool) -> None:
+    if not copied:
+        try:
+            os.link(source, target)
+            return
+        except OSError as err:
+            if err.errno not in (EXDEV, EPERM, EMLINK, ENOTSUP):
+                raise
+    shutil.copyfile(source, target)
+    _stamp(target, member)
 
 
 def _check_regular(file: Path, digest: str, *, exactly: int | None = None, most: int | None = None) -> None:

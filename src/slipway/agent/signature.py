@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from slipway.agent.bundle_manifest import MANIFEST_TYPE, Descriptor, descriptor, json_object
+from slipway.agent.bundle_manifest import CONFIG_TYPE, MANIFEST_TYPE, Descriptor, descriptor, json_object
 from slipway.agent.files import write_atomic
 from slipway.agent.records import Fields, is_present, read_json
 from slipway.errors import BundleError
@@ -153,6 +153,7 @@ def _attached(digest: str, media_type: str, read_blob: Callable[[str], bytes]) -
     rows = document.get("layers")
     if document.get("mediaType") != MANIFEST_TYPE or not isinstance(rows, list) or len(rows) > _MOST_SIGNATURES:
         raise BundleError(thing, f"{document!r:.100}", "a manifest of signatures", "sign the bundle again")
+    read_blob(descriptor(document.get("config"), CONFIG_TYPE, f"config of {thing}").digest)  # taken in with the others
     return [descriptor(row, media_type, f"signature in {thing}") for row in rows]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from slipway.agent.bundle_release import missing, receive, verify
 from slipway.agent.probe import probe
 
 if TYPE_CHECKING:
@@ -21,5 +22,8 @@ def holder(agent: Agent, document: Document, note: Note) -> Document:  # noqa: A
 
 VERBS: Mapping[str, Verb] = {
     "holder": holder,
+    "missing": missing,
     "probe": probe,
+    "receive": receive,
+    "verify": verify,
 }

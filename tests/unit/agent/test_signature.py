@@ -107,13 +107,14 @@ def test_trust_is_written_and_read(keys: Path, tmp_path: Path) -> None:
 
 def manifest(**changed: Any) -> bytes:
     row = {"mediaType": PAYLOAD_TYPE, "digest": f"sha256:{OTHER}", "size": 2, "annotations": {SIGNATURE: "!!"}}
-    document = {"mediaType": "application/vnd.oci.image.manifest.v1+json", "layers": [row], **changed}
+    config = {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": f"sha256:{OTHER}", "size": 2}
+    document = {"mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config, "layers": [row], **changed}
     return json.dumps(document).encode()
 
 
 def test_stored_signatures() -> None:
     blobs = {DIGEST: manifest(), OTHER: b"{}"}
     assert read_signatures(DIGEST, blobs.__getitem__) == [Signature(b"{}", b"")]
-    for changed in ({"layers": 7}, {"layers": [{}]}, {"mediaType": "x"}, {"layers": [{}] * 33}):
+    for changed in ({"layers": 7}, {"layers": [{}]}, {"mediaType": "x"}, {"layers": [{}] * 33}, {"config": {}}):
         with pytest.raises(BundleError, match="signature"):
-            read_signatures(DIGEST, {DIGEST: manifest(**changed)}.__getitem__)
+            read_signatures(DIGEST, {DIGEST: manifest(**changed), OTHER: b"{}"}.__getitem__)
