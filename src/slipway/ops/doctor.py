@@ -23,6 +23,7 @@ from slipway.engines.llamacpp.build import Build, build_id, find_tools, is_compl
 from slipway.engines.llamacpp.cpu_flags import unknown_to
 from slipway.errors import ResourceError
 from slipway.ops.credentials import FILE, read_credentials
+from slipway.ops.endpoint_check import endpoint
 from slipway.ops.services import Services
 from slipway.ops.surroundings import PROXY_VARIABLES, require_usable_proxies, require_writable
 from slipway.system import installed
@@ -73,6 +74,7 @@ def check(config: Config) -> list[Check]:
         service("Prefect", *_prefect(), "/api/health", "SLIPWAY_PREFECT_PORT"),
         service("MLflow", *_address(config.tracking.uri.get_secret_value()), "/health", "SLIPWAY_MLFLOW_PORT"),
         deploy_ports(config.deploy),
+        Check("endpoint", *endpoint(config.deploy)),
     ]
 
 
