@@ -58,7 +58,7 @@ def finetune_and_ship(
         quality["candidate"] = evaluate(run, candidate, data, streamed, of="candidate", speed=True)
         if champion := rival(candidate, config.deploy):
             quality["champion"] = evaluate(run, champion, data, None, of="champion", speed=True)
-        if best := best_release(candidate, config):
+        if best := best_release(run, candidate):
             quality["best"] = evaluate(run, best.release.engine, data, None, of="best", speed=False)
 
         verdict = gate(

@@ -42,9 +42,9 @@ def rival(candidate: Engine, params: DeployConfig) -> Engine | None:
 
 
 @task(name="best release", task_run_name="best release", cache_policy=NO_CACHE)
-def best_release(candidate: Engine, config: Config) -> BestRelease | None:
-    """The best release of the config's line, which the candidate is held to as well; None where the rival is it."""
-    return state.best_of_line(candidate, config.line, config.deploy)
+def best_release(run: Run, candidate: Engine) -> BestRelease | None:
+    """The best release of the run's line, which the candidate is held to as well; None where the rival is it."""
+    return state.best_of_line(candidate, run.config.line, run.config.deploy)
 
 
 @stage_task("promote", timeout_s=30 * MINUTE)
