@@ -15,9 +15,12 @@ from typing import Any
 import pytest
 
 from slipway.config.ssh import SshConfig
+from slipway.deployment.ssh_set_up import set_up
 
 ROOT = Path(__file__).resolve().parents[2]
 INFRA = ROOT / "infra" / "lab" / "ssh"
+ROOT_THERE = "targets/lab"
+PORTS = [8090, 8091, 8092, 8093]
 
 
 @dataclass
@@ -33,6 +36,11 @@ class Machine:
     def home(self) -> Path:
         """Its /root, as this machine sees it."""
         return self.folder / "home"
+
+    @property
+    def units(self) -> Path:
+        """Its /etc/systemd/system, as this machine sees it."""
+        return self.folder / "units"
 
     @property
     def known_hosts(self) -> str:
@@ -136,11 +144,26 @@ class SshLab:
             connect_timeout_s=5,
         )
 
+    def target(self, machine: Machine) -> SshConfig:
+        """How an orchestrator reaches a machine: a key and pinned host keys that a set-up makes."""
+        keys = self.folder / f"{machine.name}.orchestrator"
+        return self.person(machine).model_copy(
+            update={"identity_file": str(keys / "id"), "known_hosts": str(keys / "known_hosts"), "root": ROOT_THERE}
+        )
+
+    def set_up(self, machine: Machine, units: dict[str, str] | None = None) -> SshConfig:
+        """Make a machine a target; how an orchestrator reaches it."""
+        params = self.target(machine)
+        set_up(params, "lab", PORTS, units or {}, print, identity=self.key, fingerprint=machine.fingerprint)
+        return params
+
     def reset(self) -> None:
         """All machines on, plugged in, with an empty disk."""
+        for keys in self.folder.glob("*.orchestrator"):
+            shutil.rmtree(keys)
         for machine in self.machines:
             machine.power_off()
-            for old in machine.home.iterdir() if machine.home.exists() else ():
+            for old in (*machine.home.glob("*"), *machine.units.glob("*")):
                 shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
             for setting in ("session.env", "sshd.extra"):
                 (machine.folder / setting).unlink(missing_ok=True)

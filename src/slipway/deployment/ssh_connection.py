@@ -104,17 +104,22 @@ class SshConnection:
 
 
 @contextmanager
-def open_connection(params: SshConfig) -> Iterator[SshConnection]:
+def open_connection(
+    params: SshConfig, options: list[str] | None = None, login_s: float | None = None
+) -> Iterator[SshConnection]:
     """Log in and stay logged in for the time of the block.
 
-    Raises ConfigError for an unknown or changed host key, a refused key and a target that was not set up from here;
-    ResourceError for a machine that does not answer.
+    `options`: ssh's arguments for the login, default those of `ssh_options.options`; `login_s`: longest wait for it,
+    default twice the connect timeout. Raises ConfigError for an unknown or changed host key, a refused key and a target
+    that was not set up from here; ResourceError for a machine that does not answer.
     """
-    ssh_options.check_files(params)
+    if options is None:
+        ssh_options.check_files(params)
+        options = ssh_options.options(params)
     folder = Path(tempfile.mkdtemp(prefix="slw-"))  # 0700, and short: a unix socket's path has at most 107 bytes
     errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the connection)
     try:
-        argv = ["ssh", "-M", "-N", "-S", str(folder / "m"), *ssh_options.options(params), "-o", "ControlPersist=no"]
+        argv = ["ssh", "-M", "-N", "-S", str(folder / "m"), *options, "-o", "ControlPersist=no"]
         master = subprocess.Popen(
             [*argv, "--", ssh_options.login(params)],
             stdin=subprocess.DEVNULL,
@@ -129,15 +134,15 @@ def open_connection(params: SshConfig) -> Iterator[SshConnection]:
         raise
     connection = SshConnection(params, folder, master, errors)
     try:
-        _wait(connection, folder / "m")
+        _wait(connection, folder / "m", login_s or 2 * params.connect_timeout_s)
         yield connection
     finally:
         connection.close()
 
 
-def _wait(connection: SshConnection, socket: Path) -> None:
+def _wait(connection: SshConnection, socket: Path, login_s: float) -> None:
     """Until the master takes commands: its socket is there only after the login."""
-    deadline = time.monotonic() + 2 * connection.params.connect_timeout_s
+    deadline = time.monotonic() + login_s
     while not socket.exists():
         if not connection.is_open:
             raise ssh_options.login_error(connection.params, connection.messages())

@@ -49,6 +49,30 @@ def options(params: SshConfig) -> list[str]:
     return ["-F", "none", *pairs, "-p", str(params.port)]
 
 
+def personal_options(params: SshConfig, identity: Path | None, ask: bool) -> list[str]:
+    """Arguments of ssh for the login of a person, as a set-up needs it: their `~/.ssh/config`, agent and keys, and with
+    `ask` questions on the terminal; but the pinned host key, and nothing forwarded. `identity`: one more key."""
+    values = {
+        "BatchMode": "no" if ask else "yes",
+        "StrictHostKeyChecking": "yes",
+        "UserKnownHostsFile": _path(params.known_hosts, "deploy.ssh.known_hosts"),
+        "GlobalKnownHostsFile": "/dev/null",
+        "UpdateHostKeys": "no",
+        "ForwardAgent": "no",
+        "ForwardX11": "no",
+        "ClearAllForwardings": "yes",
+        "ConnectTimeout": str(params.connect_timeout_s),
+        "ServerAliveInterval": str(params.keepalive_s),
+    }
+    more = ["-i", str(identity)] if identity else []
+    return [
+        *more,
+        *(part for name, value in values.items() for part in ("-o", f"{name}={value}")),
+        "-p",
+        str(params.port),
+    ]
+
+
 def check_files(params: SshConfig) -> None:
     """Raises ConfigError when the key or the pinned host keys are not there: the target was not set up from here."""
     for key in ("identity_file", "known_hosts"):
