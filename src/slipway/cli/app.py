@@ -21,6 +21,7 @@ from slipway.cli import (
     serve_command,
     speed_commands,
     tables,
+    target_command,
     training_commands,
 )
 from slipway.system.redact import mask
@@ -75,6 +76,7 @@ COMMANDS = (
     (release_commands.promote, "`slipway promote` or `slipway promote .slipway/verdict/3f9c...`"),
     (release_commands.rollback, "`slipway rollback`"),
     (release_commands.stop, "`slipway stop`"),
+    (target_command.target, "`slipway target set-up spark --fingerprint SHA256:...`, undone with `--undo`"),
     (serve_command.serve, "`slipway serve models/llama-8b --context 4096 --slots 4`"),
     (machine_commands.gc, "`slipway gc` shows, `slipway gc --yes` removes"),
     (machine_commands.doctor, "`slipway doctor --json`"),

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from slipway.config.base import Folder, Host, Port, Section
 from slipway.config.proxy import ProxyConfig
+from slipway.config.ssh import SshConfig
 from slipway.config.trust import SigningConfig, TrustConfig
 
 
@@ -15,7 +16,9 @@ class DeployConfig(Section):
     """Where a passed candidate goes."""
 
     target: str = Field("local", description="A row of conf/deploy/.")
-    kind: Literal["local"] = Field("local", description="Transport: `local` runs the engine on this machine.")
+    kind: Literal["local", "spark"] = Field(
+        "local", description="Transport: `local` runs the engine on this machine, `spark` on one behind ssh."
+    )
     root: Folder = Field(".slipway/targets/local", description="Folder of releases, pointer and logs.")
     host: Host = Field("127.0.0.1", description="Address the engine listens on.")
     ports: tuple[Port, Port] = Field(
@@ -36,6 +39,7 @@ class DeployConfig(Section):
     signing: SigningConfig = Field(default_factory=SigningConfig, description="Who signs releases.")
     trust: TrustConfig = Field(default_factory=TrustConfig, description="Whose releases the target takes.")
     proxy: ProxyConfig = Field(default_factory=ProxyConfig, description="The one address that clients use.")
+    ssh: SshConfig | None = Field(None, description="How a target of kind `spark` is reached.")
 
     @model_validator(mode="after")
     def _first_before_last(self) -> Self:
@@ -43,4 +47,6 @@ class DeployConfig(Section):
             raise ValueError(f"deploy.ports={list(self.ports)} starts after it ends; give the lower port first")
         if self.proxy.kind != "none" and self.ports[0] <= self.proxy.port <= self.ports[1]:
             raise ValueError(f"deploy.proxy.port={self.proxy.port} is one of the engines' ports {list(self.ports)}")
+        if (self.kind == "spark") != (self.ssh is not None):
+            raise ValueError("deploy.ssh goes with deploy.kind=spark: give both, or neither")
         return self

@@ -9,10 +9,9 @@ from pathlib import Path
 
 from slipway.agent.forced_command import SESSION
 from slipway.config.ssh import SshConfig
-from slipway.deployment.agent_session import AgentSession, open_session
+from slipway.deployment.agent_session import AgentSession, Document, Note, open_session
 from slipway.deployment.ssh_connection import SshConnection, open_connection
 from slipway.deployment.ssh_options import SET_UP, login
-from slipway.deployment.target_client import Document, Note
 from slipway.errors import ConfigError, ResourceError, SlipwayError
 from slipway.system import rsync
 

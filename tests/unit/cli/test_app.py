@@ -36,6 +36,7 @@ ORDER = [
     "promote",
     "rollback",
     "stop",
+    "target",
     "serve",
     "gc",
     "doctor",

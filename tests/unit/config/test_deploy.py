@@ -79,3 +79,10 @@ def test_ports_that_end_before_they_start_are_refused_by_their_section():
     assert refusal("deploy", "ports", [8099, 8091]).startswith(
         "config section deploy: deploy.ports=[8099, 8091] starts after it ends"
     )
+
+
+def test_a_machine_behind_ssh_says_how_it_is_reached_and_no_other_does():
+    ssh = {"host": "spark", "user": "me"}
+    assert DeployConfig(kind="spark", ssh=ssh).ssh.host == "spark"
+    assert "deploy.ssh goes with deploy.kind=spark" in refusal("deploy", "kind", "spark")
+    assert "deploy.ssh goes with deploy.kind=spark" in refusal("deploy", "ssh", ssh)
