@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+from slipway.agent.units import units
 from slipway.config.deploy import DeployConfig
 from slipway.config.ssh import SshConfig
 from slipway.deployment import ssh_set_up
 from slipway.deployment.ssh_set_up import Show
-from slipway.deployment.target_units import units
 from slipway.errors import ConfigError
 
 
@@ -24,9 +24,7 @@ def set_up_target(
         *range(params.ports[0], params.ports[1] + 1),
         *([params.proxy.port] if params.proxy.kind != "none" else []),
     ]
-    return ssh_set_up.set_up(
-        ssh, name, ports, units(name, ssh.user == "root"), show, identity=identity, fingerprint=fingerprint
-    )
+    return ssh_set_up.set_up(ssh, name, ports, units(name), show, identity=identity, fingerprint=fingerprint)
 
 
 def undo_target(params: DeployConfig, show: Show, *, identity: Path | None = None) -> None:

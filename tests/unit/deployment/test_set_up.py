@@ -21,7 +21,6 @@ def test_tunnels_may_lead_to_engines_and_proxy_and_a_unit_is_written(monkeypatch
     ((ssh, name, ports, units, more),) = calls
     assert (ssh.host, name, ports) == ("spark", "spark", [8091, 8092, 8090])
     assert list(units) == ["slipway-spark.service"]
-    assert "default.target" in units["slipway-spark.service"]
     assert more == {"identity": None, "fingerprint": "SHA256:x"}
 
 
