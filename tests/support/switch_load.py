@@ -88,6 +88,18 @@ class SwitchLoad:
             "longest_wait_s": round(waits[-1], 2) if waits else None,
         }
 
+    def per_step(self, pointer: Pointer) -> list[tuple[str, Counter[str]]]:
+        """For each time with one engine: its name, and who gave the answers that were sent and begun in it."""
+        ends = [at for at, _ in pointer.changes[1:]] + [float("inf")]
+        return [
+            (
+                next(iter(engines)),
+                Counter(a.engine for a in self.answers if not a.fault and a.sent >= start and a.begun <= end),
+            )
+            for (start, engines), end in zip(pointer.changes, ends, strict=True)
+            if len(engines) == 1
+        ]
+
     def _run(self, kind: str, kept: bool) -> None:
         connection = None
         while not self._ended.is_set():

@@ -23,9 +23,10 @@ def test_four_switches_fail_nobody(haproxy: None, tmp_path: Path, way: str) -> N
             for name in NAMES[1:]:
                 getattr(site, way)(name)
                 load.wait_for(30)
-        report = load.report(site.pointer)
+        report, steps = load.report(site.pointer), load.per_step(site.pointer)
     assert report["failed"] == {}
     assert report["strays"] == []
+    assert [(name, set(counts)) for name, counts in steps] == [(name, {name}) for name in NAMES]
     assert report["requests"]["stream"] >= 20 * len(NAMES) - 20
     assert set(report["engines"]) == set(NAMES)
 

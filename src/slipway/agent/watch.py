@@ -1,0 +1,86 @@
+"""What a target's unit runs: engine and proxy that ended without anybody's wish are started again, also after a reboot.
+
+What ran is known by `endpoint.json` in the serving release's folder: `slipway stop` removes it, a crash, a kill or a
+reboot does not. So what a person stopped stays stopped, and what was interrupted in the midst of a switch is undone or
+finished, by the verb `boot` in each case. A start that fails is tried again, after twice the time each time, up to five
+minutes, until somebody else changes the target.
+
+A slow engine is never ended from here: only a process that is gone counts as gone.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from slipway.errors import SlipwayError
+
+EVERY_S, LONGEST_S = 5.0, 300.0
+ENDPOINT = "endpoint.json"
+Show = Callable[[str], None]
+
+
+class Caller(Protocol):
+    """An agent, as far as the watch uses it."""
+
+    def call(self, verb: str, document: dict[str, Any], note: Show) -> dict[str, Any]:
+        """The result of a verb."""
+
+
+class Watch:
+    """The watch over one target; `lock` is its lock file, whose time changes with every command."""
+
+    def __init__(self, agent: Caller, lock: Path, show: Show) -> None:
+        self._agent, self._lock, self._show = agent, lock, show
+        self._failures = 0
+        self._last_error = ""
+        self._touched = 0.0
+
+    def run(self, ended: threading.Event) -> None:
+        """Look until `ended` is set."""
+        while not ended.is_set():
+            self.look()
+            ended.wait(self.pause_s())
+
+    def look(self) -> None:
+        """One look, and a boot where one is needed. Errors are shown, each once."""
+        try:
+            if reason := self._reason():
+                self._show(f"{reason}: starting what the pointer names")
+                self._agent.call("boot", {"owner": "watch"}, self._show)
+            self._failures, self._last_error = 0, ""
+        except SlipwayError as err:
+            self._failures += 1
+            if str(err) != self._last_error:
+                self._show(str(err))
+            self._last_error = str(err)
+        self._touched = self._changed()
+
+    def pause_s(self) -> float:
+        """Seconds until the next look: doubled with each failure in a row."""
+        return float(min(EVERY_S * 2**self._failures, LONGEST_S))
+
+    def _reason(self) -> str:
+        """Why a boot is needed now; empty when it is not."""
+        status = self._agent.call("status", {}, self._show)
+        if status["lock"] is not None:
+            return ""  # a command is at work; it leaves the target in order or an open journal
+        if status["interrupted"]:
+            return f"{status['interrupted']['action']} of {status['interrupted']['release']} was interrupted"
+        if status["current"] is None:
+            return ""
+        name = status["current"]["name"]
+        if status["endpoint"] is None:
+            recorded = (self._lock.parent / "releases" / name / ENDPOINT).exists()
+            again = self._failures > 0 and self._touched == self._changed()
+            return f"the engine of {name} is gone" if recorded or again else ""
+        return "the proxy is gone" if status["switching"].get("running") is False else ""
+
+    def _changed(self) -> float:
+        """When a command last took or gave back the lock."""
+        try:
+            return self._lock.stat().st_mtime
+        except OSError:
+            return 0.0
