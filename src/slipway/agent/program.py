@@ -3,6 +3,7 @@
     slipway-target --root ROOT session          a session over standard input and output
     slipway-target --root ROOT forced           what SSH_ORIGINAL_COMMAND asks for, if it is allowed
     slipway-target --root ROOT call VERB        one verb: its document as JSON on standard input, its result as JSON
+    slipway-target --root ROOT watch            until SIGTERM: starts again what died or was rebooted (agent/watch.py)
     slipway-target --root ROOT set-up | undo    of this login as a target; `set-up` reads its document as JSON
     slipway-target watch-log MAX_BYTES EVERY_S  bounds a log (agent/rotation.py)
 
@@ -12,7 +13,9 @@ Errors go to standard error in words, and with their exit code.
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,9 +23,10 @@ from typing import Any
 from slipway.agent import forced_command, set_up
 from slipway.agent.agent import Agent
 from slipway.agent.session import serve_standard_streams
+from slipway.agent.watch import Watch
 from slipway.errors import ConfigError, SlipwayError
 
-USAGE = "slipway-target --root ROOT session | forced | call VERB | set-up | undo"
+USAGE = "slipway-target --root ROOT session | forced | call VERB | watch | set-up | undo"
 
 
 def main(arguments: list[str]) -> int:
@@ -42,6 +46,7 @@ def _run(arguments: list[str]) -> int:
         ("session", 0): lambda: _session(root),
         ("forced", 0): lambda: forced_command.run(root, lambda: _session(root)),
         ("call", 1): lambda: _call(root, rest[0]),
+        ("watch", 0): lambda: _watch(root),
         ("set-up", 0): lambda: _print(set_up.set_up(root, _document(), _show)),
         ("undo", 0): lambda: _print(set_up.undo(root, _show)),
     }
@@ -52,6 +57,15 @@ def _run(arguments: list[str]) -> int:
 
 def _session(root: Path) -> int:
     return serve_standard_streams(Agent(root))
+
+
+def _watch(root: Path) -> int:
+    ended = threading.Event()
+    for kind in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(kind, lambda *_: ended.set())
+    agent = Agent(root)
+    Watch(agent, agent.paths.lock, _show).run(ended)
+    return 0
 
 
 def _call(root: Path, verb: str) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -62,3 +64,20 @@ def test_a_document_that_is_none_is_refused(program: Path, tmp_path: Path, text:
     done = _run(program, "--root", str(tmp_path), "call", "probe", text=text)
     assert done.returncode == 2
     assert done.stderr.startswith("standard input: ")
+
+
+def test_the_watch_ends_with_sigterm(program: Path, tmp_path: Path) -> None:
+    argv = [sys.executable, "-I", "-S", str(program), "--root", str(tmp_path), "watch"]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as watch:
+        # SIGTERM is handled from the moment that the kernel says so, not from the start on
+        while not _catches(watch.pid, signal.SIGTERM):
+            assert watch.poll() is None
+            time.sleep(0.01)
+        watch.terminate()
+    assert watch.returncode == 0
+
+
+def _catches(pid: int, kind: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    mask = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(mask, 16) >> (kind - 1) & 1)
