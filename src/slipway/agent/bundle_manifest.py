@@ -28,7 +28,7 @@ MOST_LAYERS = 120  # of an image that is mounted; overlayfs and docker end at 12
 ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 _WORD = re.compile(r"[a-z][a-z0-9-]{0,63}")
-_NEXT = "fetch the bundle again, or pack it again with `slipway pack`"
+_NEXT = "fetch the bundle again, or promote its release again"
 
 
 @dataclass(frozen=True)

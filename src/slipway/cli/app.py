@@ -23,6 +23,7 @@ from slipway.cli import (
     tables,
     target_command,
     training_commands,
+    verify_command,
 )
 from slipway.system.redact import mask
 
@@ -77,6 +78,7 @@ COMMANDS = (
     (release_commands.rollback, "`slipway rollback`"),
     (release_commands.stop, "`slipway stop`"),
     (target_command.target, "`slipway target set-up spark --fingerprint SHA256:...`, undone with `--undo`"),
+    (verify_command.verify, "`slipway verify .slipway/bundles --key .slipway/signing/key.pub`"),
     (serve_command.serve, "`slipway serve models/llama-8b --context 4096 --slots 4`"),
     (machine_commands.gc, "`slipway gc` shows, `slipway gc --yes` removes"),
     (machine_commands.doctor, "`slipway doctor --json`"),

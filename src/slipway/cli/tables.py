@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +67,11 @@ def show_rows(title: str, rows: Sequence[tuple[str, str]]) -> None:
     for row in rows:
         table.add_row(*map(escape, row))
     _print_titled(console(), title, table)
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """`weights 82, tokenizer 3`: what there is of each kind."""
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
 def show_config(config: Config) -> None:

@@ -10,14 +10,17 @@ A layer is what changes together: a file of weights, the tokenizer, the plan of 
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from slipway.agent.layer_tar import ROOT, Member
+from slipway.agent.records import Fields, read_json
 from slipway.deployment.layer_cuts import Content, Span, cut, size_of
 from slipway.engines.bundle import MODEL, SERVE, model_of, read_plan
 from slipway.engines.warm_cache import FILES
@@ -25,12 +28,19 @@ from slipway.engines.warm_cache import FOLDER as CACHES
 from slipway.errors import BundleError
 from slipway.store.artifacts import Engine
 
-ENGINE = "engine/"
+ENGINE, FILES_DOCUMENT = "engine/", "files.json"
 LARGE = 1 << 20  # bytes of a file of the engine that gets a layer of its own
 _TOKENIZER = re.compile(
     r"(tokenizer|vocab|merges|special_tokens|added_tokens|chat_template|spiece|sentencepiece|tekken)"
 )
-_PARTS = {"card": "card", "verdict": "decision", "decision": "decision", "evaluation": "evaluation", "sbom": "sbom"}
+_PARTS = {
+    "card": "card",
+    "verdict": "decision",
+    "decision": "decision",
+    "evaluation": "evaluation",
+    "sbom": "sbom",
+    "files": "files",
+}
 
 
 @dataclass(frozen=True)
@@ -109,6 +119,34 @@ def document_part(name: str, text: str) -> Part:
 def document_parts(documents: Mapping[str, str]) -> list[Part]:
     """The layers of documents: name in the release -> text."""
     return [document_part(name, documents[name]) for name in sorted(documents)]
+
+
+def files_part(members: Iterable[Mapping[str, Any]]) -> Part:
+    """The layer of `files.json`: size, mode and mtime of every other file, which signatures of models leave out."""
+    files = {
+        row["name"].removeprefix(ROOT): [row["size"], f"{row['mode']:04o}", row["mtime_ns"]]
+        for row in sorted(members, key=lambda row: row["name"])
+    }
+    return document_part(FILES_DOCUMENT, json.dumps({"files": files}, indent=0) + "\n")
+
+
+def check_files_document(tree: Path, statuses: Mapping[str, os.stat_result]) -> None:
+    """Raise BundleError unless `files.json` of a tree lists these files with their sizes, modes and, where it has one,
+    mtimes. Its own bytes are the signature's to vouch for."""
+    document = read_json(tree / FILES_DOCUMENT, "list of the release's files", "fetch the release again")
+    rows = Fields(document, f"list {tree / FILES_DOCUMENT}", "fetch the release again").document("files")
+    for name, status in sorted(statuses.items()):
+        if name == FILES_DOCUMENT:
+            continue
+        mode = f"{stat.S_IMODE(status.st_mode):04o}"
+        row = rows.get(name)
+        if not isinstance(row, list) or len(row) != 3:
+            raise BundleError(f"file {tree / name}", "not listed", f"a row of {FILES_DOCUMENT}", "remove it")
+        for what, now, then in (("size", status.st_size, row[0]), ("mode", mode, row[1])):
+            if now != then:
+                raise BundleError(f"file {tree / name}", f"{what} {now}", str(then), "fetch the release again")
+        if row[2] and status.st_mtime_ns != row[2]:
+            raise BundleError(f"file {tree / name}", f"mtime {status.st_mtime_ns} ns", str(row[2]), "unpack it again")
 
 
 def _new(name: str, content: Content) -> File:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from slipway.agent.bundle_manifest import ARCHITECTURES, Bundle
 from slipway.agent.signature import OMS, OMS_TYPE, PAYLOAD_TYPE
-from slipway.deployment.bundle_files import document_parts, engine_parts
+from slipway.deployment.bundle_files import FILES_DOCUMENT, document_parts, engine_parts, files_part
 from slipway.deployment.oci_layout import FILES_SIGNATURE, SIGNATURES, OciLayout
 from slipway.deployment.signing import Signer
 from slipway.engines.bundle import read_plan
@@ -20,7 +20,14 @@ from slipway.errors import BundleError
 from slipway.store.artifacts import Engine
 
 BUNDLES = "bundles"
-RESERVED = (OMS, "release.json", "seal.json", "engine")  # the release's own names on a target
+RESERVED = (
+    OMS,
+    FILES_DOCUMENT,
+    "release.json",
+    "bundle.json",
+    "seal.json",
+    "engine",
+)  # the release's own names on a target
 
 
 @dataclass(frozen=True)
@@ -68,6 +75,7 @@ def pack(
     for text in notes:
         note(text)
     layers = [layout.add_layer(part) for part in [*parts, *document_parts(documents)]]
+    layers.append(layout.add_layer(files_part(row for layer in layers for row in layer.members)))
     annotations = {"dev.slipway.model": model, "dev.slipway.engine": engine.digest}
     bundle, size = layout.add_manifest(layers, architecture, annotations)
     layout.name(name, bundle.digest, size, {}, architecture)

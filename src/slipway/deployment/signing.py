@@ -64,7 +64,7 @@ class Signer:
         model, for a person. Raises ResourceError when Sigstore cannot be reached."""
         from model_signing import signing
 
-        config = signing.Config().set_hashing_config(_KnownDigests(name, digests))
+        config = signing.Config().set_hashing_config(KnownDigests(name, digests))
         try:
             with temporary_folder("slipway-sign") as folder:
                 self._configured(config).sign(folder, folder / OMS)
@@ -77,8 +77,9 @@ class Signer:
         if self.config.signer == "sigstore":
             return config.use_sigstore_signer(use_ambient_credentials=True)
         if self.config.certificate:
+            chain = self.config.chain or (self.config.certificate,)  # the library cannot read a chain of none
             return config.use_certificate_signer(
-                private_key=self.key, signing_certificate=self.config.certificate, certificate_chain=self.config.chain
+                private_key=self.key, signing_certificate=self.config.certificate, certificate_chain=chain
             )
         return config.use_elliptic_key_signer(private_key=self.key)
 
@@ -105,11 +106,16 @@ def trust_of(config: TrustConfig, own: Signer | None) -> Trust:
     return Trust(config.policy, tuple(dict.fromkeys(keys)), tuple(_pem(file, "roots") for file in config.roots))
 
 
-class _KnownDigests:
-    """What `model_signing.signing.Config.sign` asks of its hashing: the manifest of a tree, here from known digests."""
+class KnownDigests:
+    """What `model_signing` asks of its hashing while it signs and verifies: the manifest of a tree, here from known
+    digests."""
 
     def __init__(self, name: str, digests: Mapping[str, str]) -> None:
+        """`name`: of the model, for a person; `digests`: sha256 (hex) of each file by its path."""
         self._name, self._digests = name, digests
+
+    def add_ignored_paths(self, *, model_path: Path, paths: object) -> None:
+        """The signature's own file is not among the digests."""
 
     def hash(self, model_path: Path, *, files_to_hash: object = None) -> Any:  # noqa: ARG002 (as the library calls it)
         """The manifest of the files, `model.sig` left out."""

@@ -37,6 +37,7 @@ ORDER = [
     "rollback",
     "stop",
     "target",
+    "verify",
     "serve",
     "gc",
     "doctor",
