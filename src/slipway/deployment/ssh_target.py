@@ -19,7 +19,7 @@ NOTE_EVERY_S = 5.0  # between two lines about a copy
 MARGIN = 0.02  # of what is copied: a file system's own books
 
 
-class SshTarget:
+class SshSession:
     """An open conversation with a target; `open_target` makes one."""
 
     def __init__(self, connection: SshConnection, session: AgentSession) -> None:
@@ -30,8 +30,9 @@ class SshTarget:
         return self._session.call(verb, document, note)
 
     def copy(self, blobs: Path, sizes: Mapping[str, int], note: Note = lambda _: None) -> int:
-        """Send blobs into the target's `incoming/`, going on where an earlier copy ended; the bytes that are there
-        then. Raises ResourceError before the first byte when the target has no room for them, and for a lost link."""
+        """Send blobs (digest -> bytes, files of the folder `blobs` by that name) into the target's `incoming/`, going
+        on where an earlier copy ended; the bytes that are there then. Raises ResourceError before the first byte when
+        the target has no room for them, and for a lost link."""
         total = sum(sizes.values())
         self._check_room(total, max(sizes.values(), default=0))
         if not sizes:
@@ -59,8 +60,9 @@ class SshTarget:
         note(f"copied {len(sizes)} blobs to {params.host}: {copied}")
         return copied.done
 
-    def reach(self, port: int) -> AbstractContextManager[int]:
-        """A tunnel. Raises ResourceError for a port that the set-up does not allow."""
+    def tunnel(self, port: int) -> AbstractContextManager[int]:
+        """A port of this machine's loopback that leads to `port` of the target's, for the time of the block. Raises
+        ResourceError for a port that the set-up does not allow."""
         return self._connection.tunnel(port)
 
     def _check_room(self, total: int, largest: int) -> None:
@@ -83,7 +85,7 @@ class SshTarget:
 
 
 @contextmanager
-def open_target(params: SshConfig) -> Iterator[SshTarget]:
+def open_target(params: SshConfig) -> Iterator[SshSession]:
     """Log in and open a session for the time of the block.
 
     Raises ConfigError for keys, a login that is no target, and an agent of another version; ResourceError for a
@@ -98,4 +100,4 @@ def open_target(params: SshConfig) -> Iterator[SshTarget]:
             return connection.error(phase)
 
         with open_session(connection.argv(SESSION), params.host, ended) as session:
-            yield SshTarget(connection, session)
+            yield SshSession(connection, session)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from slipway.config.ssh import SshConfig
-from slipway.deployment.ssh_target import SshTarget, open_target
+from slipway.deployment.ssh_target import SshSession, open_target
 from slipway.errors import ConfigError, ResourceError
 from slipway.system import rsync
 
@@ -46,8 +46,8 @@ def to_folder(tmp_path: Path) -> Path:
     return program
 
 
-def _target(program: Path, free: int) -> SshTarget:
-    return SshTarget(Connection(program), Session(free))  # type: ignore[arg-type]
+def _target(program: Path, free: int) -> SshSession:
+    return SshSession(Connection(program), Session(free))  # type: ignore[arg-type]
 
 
 def test_blobs_go_into_incoming(to_folder: Path, tmp_path: Path) -> None:

@@ -1,0 +1,97 @@
+"""An engine brought to a target that does not see this store: packed, signed, what is missing copied, taken in.
+
+Every blob is known by its digest, so a copy that was cut goes on, a second release moves only what changed, and bytes
+that changed on the way are noticed by the agent, which throws them away: they are sent once more, and only once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from slipway.config.deploy import DeployConfig
+from slipway.deployment.bundle_release import BUNDLES, PackedRelease, architecture_of, pack
+from slipway.deployment.oci_layout import OciLayout
+from slipway.deployment.signing import signer_for
+from slipway.errors import BundleError, ConfigError
+from slipway.store.artifacts import Engine
+
+BLOBS = "blobs/sha256"
+MOST_SKEW_S = 60.0  # between two clocks before it is said: records of a target carry its own time
+Document = dict[str, Any]
+Note = Callable[[str], None]
+
+
+class Receiver(Protocol):
+    """The far side of a delivery."""
+
+    def call(self, verb: str, document: Document, note: Note = ...) -> Document:
+        """The result of a verb of the agent."""
+
+    def copy(self, blobs: Path, sizes: Mapping[str, int], note: Note = ...) -> int:
+        """Bring blobs of a folder into `incoming/`; the bytes that are there then."""
+
+
+def deliver(engine: Engine, params: DeployConfig, receiver: Receiver, now: float, note: Note) -> Document:
+    """Bring an engine to the target; the digests by which `stage` finds it there. `now`: seconds since 1970.
+
+    Raises ConfigError, before anything is packed, for an engine of another architecture; BundleError for bytes that
+    arrive damaged twice, and where the target trusts another signer; what packing and `Receiver.copy` raise.
+    """
+    architecture = architecture_of(engine)
+    check_probe(receiver.call("probe", {}), architecture, params.target, now, note)
+    store = engine.path.parents[1]
+    layout = OciLayout(store / BUNDLES)
+    packed = pack(
+        engine,
+        {},
+        signer_for(params.signing, store),
+        layout,
+        name=engine.digest[:12],
+        model=params.target,
+        architecture=architecture,
+        keep=params.keep_releases,
+        note=note,
+    )
+    named = {
+        "manifest": packed.bundle.digest,
+        "signature": packed.signature,
+        "files_signature": packed.files_signature,
+    }
+    _send(packed, receiver, note)
+    try:
+        receiver.call("receive", named, note)
+    except BundleError as err:
+        lost = receiver.call("missing", {"digests": list(packed.blobs)})["missing"]
+        if not lost:  # all bytes are as they were: something else is wrong with the bundle
+            raise
+        note(f"{err.thing}: {err.value}; sent once more")
+        _send(packed, receiver, note)
+        receiver.call("receive", named, note)
+    return named
+
+
+def check_probe(probe: Mapping[str, Any], architecture: str, target: str, now: float, note: Note) -> None:
+    """Say how far the target's clock is off when that is more than a minute. Raises ConfigError for an engine of
+    another architecture than the target's."""
+    if probe["architecture"] != architecture:
+        raise ConfigError(
+            f"engine for target {target}",
+            f"made for {architecture}",
+            f"one for {probe['architecture']}, the architecture of the target",
+            "run the stage `engine` for that machine (layers.serving), or promote to another target",
+        )
+    skew = float(probe["time"]) - now
+    if abs(skew) > MOST_SKEW_S:
+        note(f"the clock of {target} is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}: its records say so too")
+
+
+def _send(packed: PackedRelease, receiver: Receiver, note: Note) -> None:
+    """Copy what the target lacks."""
+    lacking = receiver.call("missing", {"digests": list(packed.blobs)})["missing"]
+    sizes = {digest: packed.blobs[digest] for digest in lacking}
+    total, share = sum(packed.blobs.values()), sum(sizes.values())
+    note(f"{len(sizes)} of {len(packed.blobs)} blobs to send, {share / 1e9:.2f} of {total / 1e9:.2f} GB")
+    if sizes:
+        receiver.copy(packed.layout / BLOBS, sizes, note)
