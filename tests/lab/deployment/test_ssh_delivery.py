@@ -33,8 +33,8 @@ def _deliver(engine: Engine, target: SshSession, **more: Any) -> dict[str, Any]:
 
 
 def _there(machine: Machine, folder: str) -> dict[str, int]:
-    found = machine.home / "targets/lab" / folder
-    return {p.name: p.stat().st_size for p in sorted(found.iterdir())} if found.is_dir() else {}
+    at = machine.home / "targets/lab" / folder
+    return {p.name: p.stat().st_size for p in sorted(at.iterdir())} if at.is_dir() else {}
 
 
 def test_a_bundle_arrives_and_only_signatures_go_over_a_second_time(ssh_lab: SshLab, engine: Engine) -> None:
