@@ -64,8 +64,9 @@ class HAProxy:
         if not live:
             self._start()
         elif self._admin.info().get("description") != f"slipway-{settings_digest(self._settings)}":
-            self._note("the proxy's settings changed: it is reloaded, clients' idle connections are closed")
-            self._process.reload()
+            gentle = self._process.reload()
+            effect = "clients' idle connections were closed" if gentle else "requests in it were ended"
+            self._note(f"the proxy's settings changed: it was put in place anew, {effect}")
         else:
             self._tell(live, states)
         self._require_agreement(states)

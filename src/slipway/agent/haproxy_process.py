@@ -50,7 +50,12 @@ class HAProxyProcess:
         self._command = command
 
     def require(self) -> None:
-        """ResourceError unless HAProxy is installed, in a version that has what the config file uses."""
+        """ResourceError unless HAProxy is installed, in a version that has what the config file uses.
+
+        A container is not asked: its image is chosen by digest, and asking might pull it.
+        """
+        if self._in_container:
+            return
         output = self._run(["-v"], "be asked for its version")
         match = re.search(r"version (\d+)\.(\d+)", output)
         if match is None or (int(match[1]), int(match[2])) < OLDEST:
@@ -64,20 +69,21 @@ class HAProxyProcess:
     def start(self) -> None:
         """Start it; returns when it listens. Raises ResourceError with what it said otherwise."""
         (self._folder / SOCKET).unlink(missing_ok=True)  # of a process that was killed
-        self._run(self._arguments(), "start")
+        self._run(self._arguments(), "start", detached=True)
 
-    def reload(self) -> None:
+    def reload(self) -> bool:
         """Put a new process in its place, which takes the listening sockets over; the old one ends with its requests.
 
         Clients' idle connections are closed by it, so a POST on its way may be lost: for changed settings only. A
-        container has no pid that the other could signal: there it is ended and started.
+        container has no pid that the other could signal: there it is ended and started, and this returns False.
         """
         running = [str(pid) for pid in self.pids()]
         if self._in_container or not running:
             self.stop()
             self.start()
-        else:
-            self._run([*self._arguments(), "-x", SOCKET, "-sf", *running], "reload")
+            return False
+        self._run([*self._arguments(), "-x", SOCKET, "-sf", *running], "reload")
+        return True
 
     def pids(self) -> list[int]:
         """Processes that run with this folder's config file, starting and ending ones included."""
@@ -108,12 +114,15 @@ class HAProxyProcess:
         after = arguments[arguments.index("-C") + 1 :]
         return after[:1] == (str(self._folder),) and CONFIG in after
 
-    def _run(self, arguments: list[str], purpose: str) -> str:
-        """Its output. Raises ResourceError when there is no HAProxy, or it fails."""
+    def _run(self, arguments: list[str], purpose: str, *, detached: bool = False) -> str:
+        """Its output. `detached`: a container goes on by itself. Raises ResourceError when there is no HAProxy, or it
+        fails."""
         command = find_haproxy(self._command)
         if command is None:
             raise ResourceError("HAProxy", f"no program {self._command[0]}", "HAProxy on the target", INSTALL)
         argv = [part.replace("{folder}", str(self._folder)) for part in command] + arguments
+        if detached and self._in_container:
+            argv.insert(argv.index("run") + 1, "--detach")
         try:
             done = subprocess.run(
                 argv,

@@ -63,6 +63,10 @@ class ProxyConfig(Section):
                 f"deploy.proxy.host={self.host} is not loopback: set deploy.proxy.key_file, keys one a line"
             )
         container = self.command[0].rpartition("/")[2] in ("docker", "podman")
+        if container and self.command[1:2] != ("run",):
+            raise ValueError(
+                "deploy.proxy.command runs a container: give `run` after docker or podman, without --detach"
+            )
         if container and not any(_BY_DIGEST.fullmatch(part) for part in self.command):
             raise ValueError("deploy.proxy.command runs a container: name its image by digest (NAME@sha256:...)")
         return self

@@ -36,6 +36,11 @@ def test_a_container_is_named_by_digest(engine: str, image: str) -> None:
     assert ProxyConfig(command=(engine, "run", IMAGE, "haproxy")).command[2] == IMAGE
 
 
+def test_a_container_is_run() -> None:
+    with pytest.raises(ValidationError, match="give `run` after docker or podman"):
+        ProxyConfig(command=("docker", "exec", IMAGE, "haproxy"))
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
