@@ -233,6 +233,17 @@ def test_a_partial_config_and_overrides_are_the_same_run(world: World, second: O
     assert again.reused() == dict.fromkeys(STAGES, True)
 
 
+def test_an_engine_that_auto_chooses_is_the_one_of_that_name(world: World, second: Outcome) -> None:
+    chosen = world.go(**{"engine.kind": "auto"})
+    assert chosen.state.is_completed(), chosen.state.message
+    assert set(chosen.reused().values()) == {True}, "llama.cpp is what serves on this machine"
+    with get_client(sync_client=True) as client:
+        of_run = LogFilterFlowRunId(any_=[chosen.state.state_details.flow_run_id])
+        logs = [log.message for log in client.read_logs(LogFilter(flow_run_id=of_run), limit=200)]
+    assert "engine.kind=auto: llama.cpp" in logs
+    assert any(log.startswith("vllm refused: no GPU") for log in logs)
+
+
 def test_unknown_keys_in_parameters_end_the_run_at_its_first_line(world: World) -> None:
     for parameters in ({"config": {"train": {"epoch": 2}}}, {"overrides": ["train.epoch=2"]}):
         state = finetune_and_ship(**parameters, return_state=True)
