@@ -14,12 +14,13 @@ from slipway.agent.bundle_manifest import ARCHITECTURES, Bundle
 from slipway.agent.signature import OMS, OMS_TYPE, PAYLOAD_TYPE
 from slipway.deployment.bundle_files import FILES_DOCUMENT, document_parts, engine_parts, files_part
 from slipway.deployment.oci_layout import FILES_SIGNATURE, SIGNATURES, OciLayout
+from slipway.deployment.sbom import sbom
 from slipway.deployment.signing import Signer
 from slipway.engines.bundle import read_plan
 from slipway.errors import BundleError
 from slipway.store.artifacts import Engine
 
-BUNDLES = "bundles"
+BUNDLES, SBOM = "bundles", "sbom.json"
 RESERVED = (
     OMS,
     FILES_DOCUMENT,
@@ -64,11 +65,12 @@ def pack(
 ) -> PackedRelease:
     """Put a release into the layout under `name` and sign it.
 
-    `documents`: files of the release by name (card, report, decision, SBOM); `model`: the registered name;
-    `architecture`: `amd64` or `arm64`, of the machine that serves; `keep`: releases of the layout that stay, this one
-    included. Equal releases have equal manifests; only their signatures differ. Raises what `engine_parts` and the
+    `documents`: files of the release by name (card, report, decision; `sbom.json` in place of ours); `model`: the
+    registered name; `architecture`: `amd64` or `arm64`, of the machine that serves; `keep`: releases of the layout that
+    stay, this one included. Equal releases have equal manifests; only their signatures differ. Raises what `engine_parts` and the
     signer raise, BundleError for a document with a name of the release's own, ResourceError for a full disk.
     """
+    documents = {SBOM: sbom(engine, model), **documents}
     for reserved in sorted({*RESERVED} & documents.keys()):
         raise BundleError(f"document {reserved}", "a name of the release's own", "another name", "rename it")
     parts, notes = engine_parts(engine)
