@@ -37,23 +37,23 @@ def serving_runtime(release: KubernetesRelease, params: KubernetesConfig) -> Man
 
 
 def inference_service(
-    serving: KubernetesRelease, params: KubernetesConfig, candidate: KubernetesRelease | None = None, percent: int = 0
+    params: KubernetesConfig, serving: Manifest, candidate: Manifest | None = None, percent: int = 0
 ) -> Manifest:
-    """The service that clients use: the serving release, and a candidate with its share of the requests.
+    """The service that clients use: the serving release, and a candidate with its share of the requests; both as
+    `predictor` renders them.
 
     Raises ConfigError for a share outside 1 to 99: a route of weight 0 drops connections when it gets weight.
     """
-    spec: Manifest = {"predictor": predictor(serving, params)}
+    spec: Manifest = {"predictor": serving}
     if candidate is not None:
         if not 1 <= percent <= 99:
             raise ConfigError("share of the candidate", percent, "1 to 99 percent", "give deploy.kubernetes.canary")
-        entry = predictor(candidate, params)
-        del entry["maxReplicas"]  # a canary is not scaled
+        entry = {key: value for key, value in candidate.items() if key != "maxReplicas"}  # a canary is not scaled
         spec["canary"] = [{"predictor": entry, "trafficPercent": percent}]
     return {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
-        "metadata": {**metadata(params, params.name, serving.name), "annotations": STANDARD},
+        "metadata": {**metadata(params, params.name, serving["name"].removeprefix("r")), "annotations": STANDARD},
         "spec": spec,
     }
 

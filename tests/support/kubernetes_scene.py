@@ -1,0 +1,49 @@
+"""A cluster, a target on it, and releases whose engines answer with their own names."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from slipway.config.kubernetes import KubernetesConfig
+from slipway.deployment.kubernetes_api import KubernetesAPI, Reply
+from slipway.deployment.kubernetes_pod import KubernetesRelease
+from slipway.deployment.kubernetes_target import Ask, KubernetesTarget
+from slipway.engines.driver import Limits
+from tests.support import kubernetes_engine
+from tests.support.kubernetes_releases import kubernetes_params, kubernetes_release, serve_plan
+from tests.support.kubernetes_server import Cluster
+
+ONE, TWO, THREE = "0001-00000000", "0002-11111111", "0003-22222222"
+
+
+def release(name: str, mode: str = "serve") -> KubernetesRelease:
+    """A release whose engine answers with its own name."""
+    argv = [sys.executable, "-SE", kubernetes_engine.__file__, "{port}", name, mode]
+    plan = serve_plan(kind="llama.cpp", argv=argv, environment={}, limits=Limits(context=128, slots=1))
+    return kubernetes_release(name, plan=plan, start_s=1.0)
+
+
+class Scene:
+    """A cluster and its target."""
+
+    def __init__(self, cluster: Cluster, config: Path) -> None:
+        self.cluster, self.config = cluster, config
+        self.notes: list[str] = []
+
+    def params(self, **more: Any) -> KubernetesConfig:
+        canary = {"percent": [], "step_s": 0}
+        values = {"kubeconfig": str(self.config), "start_timeout_s": 20, "lease_s": 10, "canary": canary, **more}
+        return kubernetes_params(**values)
+
+    def target(self, owner: str = "me", **more: Any) -> KubernetesTarget:
+        params = self.params(**more)
+        return KubernetesTarget(KubernetesAPI(params), params, owner, self.notes.append, poll_s=0.05)
+
+    def ask(self, name: str = "chat") -> Reply:
+        return KubernetesAPI(self.params()).ask(name, 8000, "/v1/x", {"a": 1})
+
+
+def fine(_: Ask) -> None:
+    """A check that asks nothing."""
