@@ -35,6 +35,7 @@ from slipway.agent.listeners import Listener, listeners
 from slipway.errors import ResourceError
 
 START_LIMIT_S = 10.0
+RETRY_S = 3.0  # HAProxy tries once a second for a request that waits
 Note = Callable[[str], None]
 
 
@@ -99,6 +100,8 @@ class HAProxy:
                     "nobody there: requests that wait for an engine are sent to it",
                     "stop that process, or switch beside (two engines in memory)",
                 )
+        if self._admin.answers():  # who waited for the last engine is let in before: nobody waits through two swaps
+            wait_until(lambda: self._admin.waiting() == 0, RETRY_S)
         self.apply(Routing(champion, held=True))
 
     def drain(self, upstream: Upstream, limit_s: float | None = None) -> Drained:

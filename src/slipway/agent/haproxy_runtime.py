@@ -75,6 +75,12 @@ class AdminSocket:
             if (name := f"{row['be_name']}/{row['srv_name']}") in counts
         }
 
+    def waiting(self) -> int:
+        """Requests that wait for an engine: those in backend `held` and in no engine of it."""
+        rows = {row["svname"]: row for row in _table(self.command("show stat held 6 -1"), ",")}  # 2 backends, 4 servers
+        counts = {name: int(row["scur"] or 0) for name, row in rows.items()}
+        return counts.get("BACKEND", 0) - counts.get("a", 0) - counts.get("b", 0)
+
     def ready(self, server: str) -> None:
         """New requests go to `server`."""
         self._change(f"set server {_checked(server)} state ready")

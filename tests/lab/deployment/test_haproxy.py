@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import http.client
 import json
 import os
@@ -143,16 +142,10 @@ def test_the_hold_is_bounded_and_the_old_engine_comes_back(tmp_path: Path) -> No
         answers: list[tuple[int, dict[str, str], str]] = []
         waiting = threading.Thread(target=lambda: answers.append(ask(site)))
         waiting.start()
-        assert wait_until(lambda: site_waits(site) > 0, 10)
+        assert wait_until(lambda: AdminSocket(folder(site)).waiting() == 1, 10)
         site.proxy.apply(Routing(site.serving))  # the new one failed: the old one again
         waiting.join()
         assert engine_of(answers[0]) == "0001"
-
-
-def site_waits(site: SwitchSite) -> int:
-    """Requests that wait in the backend `held` (type 2 of `show stat`)."""
-    rows = csv.DictReader(AdminSocket(folder(site)).command("show stat -1 2 -1").removeprefix("# ").splitlines())
-    return next(int(row["scur"]) for row in rows if row["pxname"] == "held")
 
 
 def test_without_an_engine_the_error_is_at_once(site: SwitchSite) -> None:

@@ -74,6 +74,11 @@ def test_servers_are_read_with_address_weight_readiness_and_sessions(answering: 
     }
 
 
+def test_who_waits_is_in_the_backend_and_in_no_server(answering: Ask) -> None:
+    stat = "# pxname,svname,scur\nheld,wait,1\nheld,a,2\nheld,b,0\nheld,BACKEND,8\n"
+    assert answering({"show stat held 6 -1": stat}).waiting() == 6
+
+
 def test_info_is_read_by_name(answering: Ask) -> None:
     admin = answering({"show info": INFO})
     assert admin.info() == {"Name": "HAProxy", "Pid": "17649", "description": "slipway-0123456789abcdef"}
