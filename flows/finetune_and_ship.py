@@ -59,7 +59,7 @@ def finetune_and_ship(
         if champion := rival(candidate, config.deploy):
             quality["champion"] = evaluate(run, champion, data, None, of="champion", speed=True)
         if best := best_release(run, candidate):
-            quality["best"] = evaluate(run, best.release.engine, data, None, of="best", speed=False)
+            quality["best"] = evaluate(run, best, data, None, of="best", speed=False)
 
         verdict = gate(
             run,
@@ -70,7 +70,6 @@ def finetune_and_ship(
             quantized,
             candidate,
             quality.get("best"),
-            best.departure if best else 1,
         )
         documents = report(run, candidate, verdict, adapter, quality)
         promote(run, candidate, verdict, data, documents, config.deploy)

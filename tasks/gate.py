@@ -21,11 +21,10 @@ def gate(
     quantized: Quantized,
     engine: Engine,
     best: Evaluation | None = None,
-    departure: int = 1,
 ) -> State[Verdict]:
     """The verdict on the candidate, against the merged model, and the base, the champion and the best release of the
-    line where there is one; `departure`: which release since that one the candidate would be."""
+    line where there is one."""
     sides = {"candidate": candidate, "merged": merged, "base": base, "champion": champion}
     # left out where there is none: the keys of before there was one stay
     inputs = {**sides, **({"best": best} if best else {}), "quantized": quantized, "engine": engine}
-    return run.make(StageCall("gate", inputs, params_of(run.config, departure if best else 1)))
+    return run.make(StageCall("gate", inputs, params_of(run.config)))

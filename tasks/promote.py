@@ -14,7 +14,6 @@ from slipway.cli.progress import StageLine
 from slipway.config.deploy import DeployConfig
 from slipway.config.load import Config
 from slipway.deployment import promotion, state
-from slipway.deployment.best_release import BestRelease
 from slipway.deployment.candidate import Candidate, candidate_of, newest_candidate, read_verdict
 from slipway.deployment.promotion import Note
 from slipway.deployment.releases import Release
@@ -42,9 +41,10 @@ def rival(candidate: Engine, params: DeployConfig) -> Engine | None:
 
 
 @task(name="best release", task_run_name="best release", cache_policy=NO_CACHE)
-def best_release(run: Run, candidate: Engine) -> BestRelease | None:
+def best_release(run: Run, candidate: Engine) -> Engine | None:
     """The best release of the run's line, which the candidate is held to as well; None where the rival is it."""
-    return state.best_of_line(candidate, run.config.line, run.config.deploy)
+    best = state.best_of_line(candidate, run.config.line, run.config.deploy)
+    return best.engine if best else None
 
 
 @stage_task("promote", timeout_s=30 * MINUTE)

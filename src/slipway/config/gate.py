@@ -37,6 +37,12 @@ class GateConfig(Section):
         default_factory=list, description="Paired tests; skipped when the reference does not exist."
     )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="One-sided level of the paired tests.")
+    trials: Annotated[int, born(1)] = Field(
+        50,
+        ge=1,
+        description="Candidates that are held to one best release before one is shown to be better than it; each is "
+        "tested at (1 - confidence) / trials, so that none of them slips below the margin by chance.",
+    )
     tie: Annotated[Literal["keep", "promote"], born("promote")] = Field(
         "keep",
         description="What becomes of a candidate that is no better than the champion and brings neither new training "

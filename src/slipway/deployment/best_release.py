@@ -1,15 +1,17 @@
 """The best release of a line: what every candidate of the line is held to, beside the champion.
 
 Held to the champion alone, each release may lose a margin to the one before it, and a chain of them walks down. The
-best release is the one whose verdict recorded the best value of the line's primary metric when it was gated; candidate
-and best release are then evaluated again on today's test rows, in pairs. The record chooses, it proves nothing: test
-sets differ between releases. What somebody rolled back from is no reference. `deployment.promotion` keeps it on disk.
+best release is the oldest on disk that no later one was shown to be better than, by the paired test of the later one's
+own gate against it. The highest value on record would be the luckiest release: among fifty of equal worth it lies two
+standard errors above the truth, or hides a loss as large. A verdict that was not compared with the best release (made
+before there was one) counts by its recorded value. What somebody rolled back from is no reference.
+`deployment.promotion` keeps the best release on disk.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +27,11 @@ class Recorded:
     metric: str
     value: float
     lower_is_better: bool
-
-
-@dataclass(frozen=True)
-class BestRelease:
-    """`departure`: which release since the best one the next candidate of the line would be, 2 or more."""
-
-    release: Release
-    departure: int
+    better_than: Mapping[str, bool] = field(default_factory=dict)  # engine's digest -> whether that was shown
 
 
 def best_of_line(releases: Releases, line: str, *, without: str = "") -> Release | None:
-    """The best release of `line` on disk, the newest of equal ones; None where no verdict recorded a value.
+    """The best release of `line` on disk; None where no verdict recorded a value.
 
     `without`: digest of an engine that is passed over, the candidate's own. Only releases with the primary metric of
     the newest one are compared. Raises StateError for a record that is damaged.
@@ -45,20 +40,18 @@ def best_of_line(releases: Releases, line: str, *, without: str = "") -> Release
     if not recorded:
         return None
     metric = recorded[-1][1].metric
-    comparable = [(release, value) for release, value in recorded if value.metric == metric]
-    best, _ = max(comparable, key=lambda pair: (_goodness(pair[1]), pair[0].name))
+    best, best_record = next(pair for pair in recorded if pair[1].metric == metric)
+    for release, record in recorded:
+        if record.metric == metric and release.name > best.name and _better(record, best, best_record):
+            best, best_record = release, record
     return best
 
 
-def best_beside(releases: Releases, line: str, candidate: str, champion: str | None) -> BestRelease | None:
+def best_beside(releases: Releases, line: str, candidate: str, champion: str | None) -> Release | None:
     """The best release of `line` where that is another than the engine with digest `champion`, for a candidate whose
     engine has digest `candidate`. Raises StateError for a record that is damaged."""
     best = best_of_line(releases, line, without=candidate)
-    if best is None or best.digests["engine"] == champion:
-        return None
-    promoted = [name for name in releases.history.line() if engine_digits(name) != candidate[:8]]
-    since = len(promoted) - promoted.index(best.name) - 1 if best.name in promoted else 0
-    return BestRelease(best, max(2, since + 1))
+    return None if best is None or best.digests["engine"] == champion else best
 
 
 def recorded_quality(verdict: Mapping[str, Any]) -> Recorded | None:
@@ -66,7 +59,8 @@ def recorded_quality(verdict: Mapping[str, Any]) -> Recorded | None:
     where nothing was measured."""
     for entry in verdict.get("measured", [])[:1]:
         if entry["value"] is not None:
-            return Recorded(entry["name"], float(entry["value"]), entry["direction"] == "lower")
+            compared = {c["engine"]: bool(c["better"]) for c in verdict.get("compared", {}).values() if c["engine"]}
+            return Recorded(entry["name"], float(entry["value"]), entry["direction"] == "lower", compared)
     for rule in verdict.get("rules", []):
         if rule["rule"] == "floor" and rule.get("value") is not None:
             return Recorded(rule["metric"], float(rule["value"]), rule.get("direction") == "at most")
@@ -89,5 +83,9 @@ def _recorded(releases: Releases, line: str, without: str) -> Iterator[tuple[Rel
             yield release, value
 
 
-def _goodness(recorded: Recorded) -> float:
-    return -recorded.value if recorded.lower_is_better else recorded.value
+def _better(record: Recorded, best: Release, best_record: Recorded) -> bool:
+    shown = record.better_than.get(best.digests["engine"])
+    if shown is not None:
+        return shown
+    sign = -1 if record.lower_is_better else 1
+    return sign * record.value > sign * best_record.value

@@ -23,6 +23,7 @@ SECTION_OF = {
 }
 
 
+GATE_LOOKS = ("test_rows", "look", "first_look")
 ROLES = ("base", "merged", "candidate", "champion", "best")
 _AGAIN = "run the pipeline again: what is missing or damaged is made anew"
 
@@ -66,9 +67,9 @@ def candidate_of(verdict: Verdict, config: Config) -> Candidate:
 
 
 def _section(params: dict[str, Any]) -> dict[str, Any]:
-    """A config section of a stage's params: without the machine that the stage served on, and what the gate knew of the
-    target's history."""
-    return {name: value for name, value in params.items() if name not in ("serving", "serving_image", "departure")}
+    """A config section of a stage's params: without the machine that the stage served on, and which look at
+    the test rows the gate took."""
+    return {name: value for name, value in params.items() if name not in ("serving", "serving_image", *GATE_LOOKS)}
 
 
 def newest_candidate(config: Config) -> Candidate:

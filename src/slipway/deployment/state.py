@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from slipway.config.deploy import DeployConfig
-from slipway.deployment.best_release import BestRelease, best_beside
+from slipway.deployment.best_release import best_beside
 from slipway.deployment.releases import Release, Stopped
 from slipway.deployment.target import Target, target_for
 from slipway.store.artifacts import Engine
@@ -39,7 +39,7 @@ def rival(engine: Engine, params: DeployConfig) -> Release | None:
     return next((r for r in served if r.digests["engine"] != engine.digest), None)
 
 
-def best_of_line(engine: Engine, line: str, params: DeployConfig) -> BestRelease | None:
+def best_of_line(engine: Engine, line: str, params: DeployConfig) -> Release | None:
     """The best release of `line`, which candidate `engine` is held to beside its rival; None where the rival is it."""
     against = rival(engine, params)
     champion = against.digests["engine"] if against else None

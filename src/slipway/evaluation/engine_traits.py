@@ -31,6 +31,12 @@ def traits_of(evaluation: Evaluation) -> Traits:
     return Traits(_training_data(ancestors), _size(engine), speed_of(evaluation, engine))
 
 
+def engine_digest(evaluation: Evaluation) -> str | None:
+    """The digest of the engine that an evaluation asked; None where its manifest names none."""
+    reference = evaluation.manifest["provenance"].get("inputs", {}).get("engine")
+    return str(reference["digest"]) if reference else None
+
+
 def speed_of(evaluation: Evaluation, engine: Engine | None) -> Speed:
     """The speed runs of an evaluation, none where speed was not measured, and the spread of its engine's boots."""
     measured = (evaluation.path / "speed.json").is_file()
@@ -40,8 +46,8 @@ def speed_of(evaluation: Evaluation, engine: Engine | None) -> Speed:
 
 
 def _engine(ancestors: list[Ancestor], evaluation: Evaluation) -> Engine | None:
-    reference = evaluation.manifest["provenance"].get("inputs", {}).get("engine")
-    made = next((a for a in ancestors if reference and a.digest == reference["digest"]), None)
+    digest = engine_digest(evaluation)
+    made = next((a for a in ancestors if a.digest == digest), None)
     path = Path(made.uri) if made else None
     return load(Engine, path) if path and (path / MANIFEST).is_file() else None
 

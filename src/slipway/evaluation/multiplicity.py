@@ -7,7 +7,7 @@
     any one fails    "worse than the margin" in at least one of k paired rules. Each test may err, and so errors add up:
                      Holm's procedure over the k keeps the chance of any wrong `fail` at alpha.
     any one gains    "better than the champion" in at least one of k metrics: Holm, for the same reason.
-    departures       release after release held to the same best release: see `departure_alpha`.
+    trials           candidate after candidate held to the same best release: see `trial_alpha`.
 
 Holm (1979), Scand. J. Stat. 6:65-70; valid under any dependence, which rules on the same items have.
 """
@@ -36,16 +36,16 @@ def holm(p_values: Sequence[float], alpha: float) -> list[bool]:
     return rejected
 
 
-def departure_alpha(alpha: float, departure: int) -> float:
-    """One-sided level of the test against the best release of a line, for the `departure`-th release since it.
+def trial_alpha(alpha: float, trials: int) -> float:
+    """One-sided level of each test against the best release of a line, where that is no longer the champion.
 
-        alpha_s = alpha / (s (s - 1)),  s = 2, 3, ...;  their sum is alpha
+        alpha / trials
 
-    The first release after the best one is held to it as to its champion, at `alpha`. Each later one has the same best
-    release as reference again: with one candidate for each step, the chance that any of them, truly worse than the
-    best by the margin, passes is at most alpha, however long the chain. At the same level each time it would add up
-    until one does. Raises DataError for a departure below 1.
+    Then every candidate for the next release is held to the same best release on much the same items, week after week,
+    until one is shown to be better than it. At `alpha` each time, one that is worse by the margin would pass some day;
+    this way the chance that any of `trials` such candidates does is at most alpha (Bonferroni). Raises DataError for
+    fewer than one trial.
     """
-    if departure < 1:
-        raise DataError("releases since the best one", departure, "1 or more", "check the target's history")
-    return alpha if departure == 1 else alpha / (departure * (departure - 1))
+    if trials < 1:
+        raise DataError("trials against one best release", trials, "1 or more", "set gate.trials")
+    return alpha / trials

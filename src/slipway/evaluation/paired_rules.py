@@ -18,7 +18,7 @@ from slipway.errors import DataError
 from slipway.evaluation.clusters import effective_items, paired_mean
 from slipway.evaluation.gate_rules import Outcome, Rule, named, shown, too_few, unmeasured
 from slipway.evaluation.metric import PRIMARY, SHARE, Item, Metric, clusters_of, entries, finite, metric_of, values_of
-from slipway.evaluation.multiplicity import departure_alpha, holm
+from slipway.evaluation.multiplicity import holm
 from slipway.evaluation.statistics import items_to_decide, mcnemar_exact, non_inferiority_p, paired_difference
 
 PAIRED = "non_inferiority"
@@ -106,13 +106,13 @@ def difference(pairs: Pairs, confidence: float) -> PairedDifference:
 
 
 def non_inferiority_rule(
-    rule: NonInferiority, evaluated: Mapping[str, Evaluated], params: GateConfig, departure: int = 1
+    rule: NonInferiority, evaluated: Mapping[str, Evaluated], params: GateConfig, alpha: float | None = None
 ) -> Rule:
     """The paired test of one metric against one reference: passes when the whole interval is above -margin.
 
     Inconclusive when the metric was not measured on both sides, on too few items, or when both sides are all wrong or
-    all empty: then the difference says nothing of either. `departure`: how many releases since the best one this
-    candidate would be, which lowers the level of a test against it. Raises DataError when the items differ.
+    all empty: then the difference says nothing of either. `alpha`: one-sided level of this test where it is not
+    1 - `confidence` (`multiplicity.departure_alpha`, `looks.look_alpha`). Raises DataError when the items differ.
     """
     ours, theirs = evaluated["candidate"], evaluated[rule.against]
     name = _metric_of_both(rule.metric, ours.metrics, theirs.metrics)
@@ -123,7 +123,7 @@ def non_inferiority_rule(
     pairs = pair(ours.items, theirs.items, metric, rule.against)
     if not pairs.ours:
         return unmeasured(PAIRED, name, rule.against, -rule.margin, ours.metrics)
-    alpha = departure_alpha(1 - params.confidence, departure if rule.against == BEST else 1)
+    alpha = 1 - params.confidence if alpha is None else alpha
     d = difference(pairs, 1 - 2 * alpha)  # each end one-sided at 1 - alpha
     reason = (
         f"{name} differs from {rule.against} by {shown(d.value, metric.unit, signed=True)} "
@@ -196,7 +196,7 @@ def _judge(
     if d.low > -margin:
         return "pass", "", None
     needed = _items_needed(pairs, d, margin, 1 - alpha)
-    tail = f"about {needed} would" if needed else "it sits on the margin"
+    tail = f"about {needed} would, {needed - d.n} more" if needed else "it sits on the margin"
     return "inconclusive", f"{d.n} items cannot tell, {tail}", needed
 
 

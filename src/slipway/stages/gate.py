@@ -27,17 +27,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from slipway.config.base import born
-from slipway.config.gate import GateConfig
+from slipway.config.gate import GateConfig, NonInferiority
 from slipway.config.target import TargetConfig
 from slipway.errors import ConfigError
 from slipway.evaluation.agreement_rules import agreement_rules, skipped_agreement
 from slipway.evaluation.answer_rules import answer_rules, skipped_answer_rules
 from slipway.evaluation.capacity_rules import capacity_rules
 from slipway.evaluation.causes import likely_causes
-from slipway.evaluation.engine_traits import Traits, traits_of
+from slipway.evaluation.engine_traits import Traits, engine_digest, traits_of
 from slipway.evaluation.gain_rules import gain_rules
 from slipway.evaluation.gate_rules import Rule, bits_rules, floor_rules, overall
+from slipway.evaluation.looks import look_alpha
 from slipway.evaluation.metric import entries, read_items, read_metrics
+from slipway.evaluation.multiplicity import trial_alpha
 from slipway.evaluation.paired_rules import (
     BEST,
     Evaluated,
@@ -58,12 +60,16 @@ OUTPUT = Verdict
 
 
 class GateParams(GateConfig):
-    """What the stage needs: the config's section, the machine that serves, and how far the best release lies back."""
+    """What the stage needs: the config's section, the machine that serves, and how many looks there are."""
 
     serving: TargetConfig = Field(default_factory=TargetConfig, description="The machine that serves.")
-    departure: Annotated[int, born(1)] = Field(
-        1, ge=1, description="Which release since the best one of its line the candidate would be."
+    test_rows: Annotated[int | None, born(None)] = Field(
+        None,
+        ge=1,
+        description="Test rows that there are, where fewer were evaluated at the first look; null: one look.",
     )
+    look: Annotated[int, born(1)] = Field(1, ge=1, le=2, description="Which look at the test rows this is.")
+    first_look: Annotated[int, born(1)] = Field(1, ge=1, description="Test rows of the first look, for the second.")
 
     def key_document(self) -> dict[str, Any]:
         """The machine decides only what is measured against it."""
@@ -73,9 +79,9 @@ class GateParams(GateConfig):
         return document
 
 
-def params_of(config: Config, departure: int = 1) -> GateParams:
-    """This stage's params in a run; `departure`: which release since the best one the candidate would be."""
-    return GateParams(**config.gate.model_dump(), serving=config.serving, departure=departure)
+def params_of(config: Config) -> GateParams:
+    """This stage's params in a run."""
+    return GateParams(**config.gate.model_dump(), serving=config.serving)
 
 
 @dataclass(frozen=True)
@@ -123,6 +129,11 @@ def gate(
         "causes": likely_causes(evaluated["candidate"].items),
         "skipped": list(_skipped(compared, params)),
         "measured": _measured(evaluated["candidate"].metrics),
+        "compared": {
+            role: {"engine": engine_digest(side), "better": _shown_better(evaluated, role, params)}
+            for role, side in (("champion", champion), (BEST, best))
+            if side
+        },
         "finetuning_gain": _difference(evaluated, "base", params) if base else {},
         "quantization_cost": _difference(evaluated, "candidate", params),
         "confidence": params.confidence,
@@ -138,7 +149,7 @@ def _rules(sides: _Sides, params: GateParams) -> Iterator[Rule]:
     yield from floor_rules(metrics, params)
     for rule in params.non_inferiority:
         if rule.against in sides.evaluated:
-            yield non_inferiority_rule(rule, sides.evaluated, params, params.departure)
+            yield non_inferiority_rule(rule, sides.evaluated, params, _level(rule, metrics["n"], params))
     if sides.champion:
         against = paired_differences(
             sides.evaluated["candidate"], sides.evaluated["champion"], params.confidence, "champion"
@@ -151,6 +162,16 @@ def _rules(sides: _Sides, params: GateParams) -> Iterator[Rule]:
     yield from capacity_rules(sides.quantized, params.serving, params)
     yield from start_rules(sides.served, params)
     yield from agreement_rules(sides.served)
+
+
+def _level(rule: NonInferiority, items: int, params: GateParams) -> float:
+    """The one-sided level of a paired rule: less against a best release that is not the champion, and at each of two
+    looks at the test rows."""
+    alpha = trial_alpha(1 - params.confidence, params.trials if rule.against == BEST else 1)
+    if params.test_rows is None:
+        return alpha
+    share = min(1.0, (items if params.look == 1 else params.first_look) / params.test_rows)
+    return look_alpha(alpha, share, params.look)
 
 
 def _skipped(sides: _Sides, params: GateParams) -> Iterator[str]:
@@ -170,6 +191,15 @@ def _measured(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
         {"name": name, "value": entry["value"], "direction": entry["direction"], "n": entry["n"]}
         for name, entry in entries(metrics).items()
     ]
+
+
+def _shown_better(evaluated: Mapping[str, Evaluated], role: str, params: GateParams) -> bool:
+    """Whether the candidate's primary metric is better than this side's by the paired test: then it is the line's best
+    release, once it is promoted."""
+    differences = paired_differences(evaluated["candidate"], evaluated[role], params.confidence, role)
+    primary = next(iter(entries(evaluated["candidate"].metrics)), None)
+    d = differences.get(str(primary))
+    return d is not None and d["value"] > 0 and d["p"] / 2 < 1 - params.confidence
 
 
 def _difference(evaluated: dict[str, Evaluated], against: str, params: GateConfig) -> dict[str, dict[str, Any]]:

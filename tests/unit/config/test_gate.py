@@ -43,6 +43,7 @@ BOUNDS: list[Bound] = [
     ("confidence", 0.5, 0.51),
     ("confidence", 1, 0.99),
     ("max_bits_per_parameter", 0, 0.1),
+    ("trials", 0, 1),
     ("tie", "lose", "promote"),
     ("min_smaller", 0, 0.01),
     ("min_smaller", 1, 0.99),

@@ -13,12 +13,22 @@ from slipway.deployment.releases import Release, Releases
 from slipway.errors import StateError
 
 
-def measured(value: float | None, name: str = "json_exact", direction: str = "higher") -> dict[str, Any]:
-    return {"outcome": "pass", "rules": [], "measured": [{"name": name, "value": value, "direction": direction}]}
+def measured(
+    value: float | None, name: str = "json_exact", direction: str = "higher", than: dict[int, bool] | None = None
+) -> dict[str, Any]:
+    """A verdict that recorded this value. `than`: number of another release -> whether it was shown to be better."""
+    compared = {f"r{n}": {"engine": digest(n), "better": better} for n, better in (than or {}).items()}
+    entry = {"name": name, "value": value, "direction": direction}
+    return {"outcome": "pass", "rules": [], "measured": [entry], "compared": compared}
 
 
 def digest(number: int) -> str:
     return f"{number:08x}" * 8
+
+
+def chosen(releases: Releases, **more: str) -> int | None:
+    release = best_of_line(releases, "home", **more)
+    return int(release.name[:4]) if release else None
 
 
 def ship(releases: Releases, number: int, verdict: dict[str, Any] | None, line: str = "home") -> str:
@@ -40,50 +50,52 @@ def releases(tmp_path: Path) -> Releases:
     return Releases(tmp_path)
 
 
-def test_the_best_recorded_value_of_the_line_is_taken_and_the_newest_of_equal_ones(releases: Releases) -> None:
+def test_the_oldest_that_none_was_shown_to_be_better_than_is_taken(releases: Releases) -> None:
     assert best_of_line(releases, "home") is None
     ship(releases, 1, measured(0.83))
-    best = ship(releases, 2, measured(0.84))
-    ship(releases, 3, measured(0.80))
+    ship(releases, 2, measured(0.86, than={1: False}))  # higher, by chance as far as its gate can tell
+    ship(releases, 3, measured(0.80, than={2: False, 1: False}))
     ship(releases, 4, measured(0.99), line="another")
     ship(releases, 5, None)
     ship(releases, 6, measured(None))
-    chosen = best_of_line(releases, "home")
-    assert chosen is not None and chosen.name == best
-    newer = ship(releases, 7, measured(0.84))
-    chosen = best_of_line(releases, "home")
-    assert chosen is not None and chosen.name == newer
-    chosen = best_of_line(releases, "home", without=digest(7))
-    assert chosen is not None and chosen.name == best
+    assert chosen(releases) == 1
+    ship(releases, 7, measured(0.91, than={3: True, 1: True}))
+    ship(releases, 8, measured(0.90, than={7: False}))
+    assert chosen(releases) == 7
+    assert chosen(releases, without=digest(7)) == 8  # it was not compared with the first, and is higher
+    assert chosen(releases, without=digest(1)) == 7
+
+
+def test_a_verdict_of_before_counts_by_its_value(releases: Releases) -> None:
+    ship(releases, 1, measured(0.83))
+    ship(releases, 2, measured(0.82))
+    assert chosen(releases) == 1
+    ship(releases, 3, measured(0.84))
+    assert chosen(releases) == 3
 
 
 def test_lower_is_better_where_the_metric_says_so_and_metrics_are_not_mixed(releases: Releases) -> None:
     ship(releases, 1, measured(0.99, "chrf"))
-    best = ship(releases, 2, measured(1.2, "loss", "lower"))
-    ship(releases, 3, measured(1.4, "loss", "lower"))
-    chosen = best_of_line(releases, "home")
-    assert chosen is not None and chosen.name == best
+    ship(releases, 2, measured(1.4, "loss", "lower"))
+    ship(releases, 3, measured(1.2, "loss", "lower"))
+    ship(releases, 4, measured(1.3, "loss", "lower"))
+    assert chosen(releases) == 3
 
 
 def test_what_was_rolled_back_from_is_no_reference(releases: Releases) -> None:
     first = ship(releases, 1, measured(0.80))
     ship(releases, 2, measured(0.90))
     releases.history.record("rollback", first)
-    chosen = best_of_line(releases, "home")
-    assert chosen is not None and chosen.name == first
+    assert chosen(releases) == 1
 
 
-def test_departures_are_counted_from_the_best_release(releases: Releases) -> None:
+def test_a_champion_that_is_the_best_is_no_second_reference(releases: Releases) -> None:
     ship(releases, 1, measured(0.84))
-    assert best_beside(releases, "home", digest(9), digest(1)) is None  # the champion is it
-    ship(releases, 2, measured(0.82))
+    assert best_beside(releases, "home", digest(9), digest(1)) is None
+    assert best_beside(releases, "home", digest(1), None) is None  # the candidate itself
+    ship(releases, 2, measured(0.82, than={1: False}))
     beside = best_beside(releases, "home", digest(9), digest(2))
-    assert beside is not None and (beside.release.name[:4], beside.departure) == ("0001", 2)
-    ship(releases, 3, measured(0.83))
-    beside = best_beside(releases, "home", digest(9), digest(3))
-    assert beside is not None and beside.departure == 3
-    again = best_beside(releases, "home", digest(3), digest(2))  # the candidate serves already: judged as before it did
-    assert again is not None and again.departure == 2
+    assert beside is not None and beside.digests["engine"] == digest(1)
 
 
 def test_a_verdict_of_before_metrics_were_recorded_counts_by_its_first_floor() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from slipway.evaluation.engine_traits import traits_of
+from slipway.evaluation.engine_traits import engine_digest, traits_of
 from slipway.store.artifacts import Adapter, Checkpoint, Dataset, Engine, Evaluation, Quantized
 from slipway.store.store import Store
 from tests.support.record import put, speed
@@ -28,6 +28,7 @@ def test_training_data_bytes_and_speed_are_those_of_the_engine(tmp_path: Path) -
     measured, data, engine = evaluation(Store(tmp_path))
     traits = traits_of(measured)
     assert traits.data == data.digest
+    assert engine_digest(measured) == engine.digest
     assert traits.size == sum(p.stat().st_size for p in engine.path.iterdir() if p.name != "manifest.json")
     assert sorted(traits.speed.runs) == [1, 4] and traits.speed.spread == 0.04
 

@@ -1,14 +1,13 @@
-"""Families of tests: Holm against hand-made cases, and the levels of later and later departures."""
+"""Families of tests: Holm against hand-made cases, and the level that trials share."""
 
 from __future__ import annotations
 
-from itertools import pairwise
 from random import Random
 
 import pytest
 
 from slipway.errors import DataError
-from slipway.evaluation.multiplicity import departure_alpha, holm
+from slipway.evaluation.multiplicity import holm, trial_alpha
 
 
 @pytest.mark.parametrize(
@@ -39,11 +38,8 @@ def test_what_is_no_probability_is_refused(p: float) -> None:
         holm([0.2, p], 0.05)
 
 
-def test_levels_of_departures_add_up_to_one_more_alpha_however_many_there_are() -> None:
-    levels = [departure_alpha(0.05, s) for s in range(1, 2001)]
-    assert levels[0] == 0.05
-    assert levels[1] == pytest.approx(0.025)
-    assert all(later < earlier for earlier, later in pairwise(levels))
-    assert 0.0499 < sum(levels[1:]) < 0.05
+def test_trials_share_one_level() -> None:
+    assert trial_alpha(0.05, 1) == 0.05
+    assert 50 * trial_alpha(0.05, 50) == pytest.approx(0.05)
     with pytest.raises(DataError, match="1 or more"):
-        departure_alpha(0.05, 0)
+        trial_alpha(0.05, 0)

@@ -306,12 +306,12 @@ def test_a_candidate_that_the_champion_would_let_pass_is_held_to_the_best_releas
     doc = alone.read_json("verdict.json")
     assert doc["outcome"] == "pass"
     assert doc["skipped"] == ["json_exact against best: the champion is it"]
-    params = rules(non_inferiority=paired, departure=3)
+    params = rules(non_inferiority=paired, trials=10)
     held = judge(tmp_path / "b", params, champion="0" * 8 + "1" * 92, best="1" * 100, **sides).read_json("verdict.json")
     by_reference = {r["against"]: r for r in held["rules"]}
     assert held["outcome"] == by_reference["best"]["outcome"] == "inconclusive"
     assert by_reference["champion"]["outcome"] == "pass"
-    assert by_reference["best"]["alpha"] == pytest.approx(0.05 / 6)
+    assert by_reference["best"]["alpha"] == pytest.approx(0.05 / 10)
     assert by_reference["best"]["value"] == pytest.approx(-0.12)
 
 
@@ -332,8 +332,15 @@ def test_the_verdict_records_what_later_candidates_are_compared_by(tmp_path: Pat
     assert first == {"name": "json_exact", "value": 0.9, "direction": "higher", "n": 100}
 
 
+@pytest.mark.parametrize(("gained", "better"), [(9, True), (2, False)])
+def test_the_verdict_records_what_it_was_shown_to_be_better_than(tmp_path: Path, gained: int, better: bool) -> None:
+    sides = {"candidate": "1" * 100, "merged": "1" * 100, "base": "0" * 100}
+    verdict = judge(tmp_path, rules(floors=FLOORS), champion="0" * gained + "1" * (100 - gained), **sides)
+    assert verdict.read_json("verdict.json")["compared"] == {"champion": {"engine": None, "better": better}}
+
+
 def test_without_a_best_release_or_a_rule_on_the_machine_the_key_is_as_before() -> None:
     document = GateParams(serving=TargetConfig(name="elsewhere")).key_document()
     assert document == GateConfig().key_document()
-    assert GateParams(departure=2).key_document()["departure"] == 2
+    assert GateParams(look=2).key_document()["look"] == 2
     assert GateParams(users=3).key_document()["serving"]["name"] == "local"
