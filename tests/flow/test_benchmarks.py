@@ -13,6 +13,7 @@ from tests.oracles.modelopt_oracle import ROOT
 from tests.support.pico import pico_model
 
 SMALL = {
+    "gate_simulation": ["--pairs", "100", "--chains", "2"],
     "cpu_stream": ["--shape", "tiny", "--peer-shape", "tiny", "--pairs", "1", "--peer-pairs", "1", "--compile", "auto"],
     "gpu_stream": [
         "--shape",
@@ -133,6 +134,17 @@ def test_startup_has_whole_processes_and_what_they_import(results):
     assert "torch" in result["slowest_imports"]["import torch"]
     assert result["whole"].keys() == {"ours", "ours_1_workers"}
     assert result["whole"]["ours"]["quantized_tensors"] == 2 * 7 and result["whole"]["ours"]["process_cpu_s"] > 0
+
+
+def test_the_gate_promotes_and_rejects_within_its_levels(results):
+    """A sample of 100 pairs each: four standard errors above alpha and beta; and chains of 50 candidates."""
+    result = results["gate_simulation"]
+    for part in ("now", "planned", "two_looks"):
+        assert result[part]["false_promote"] <= 0.05 + 4 * 0.022
+    assert result["planned"]["false_reject"] <= 0.2 + 4 * 0.04
+    assert result["quarter"]["one_point"]["false_promote"] > 0.05
+    for chain in result["chains"]:
+        assert chain["best"]["loss_mean"] <= chain["margin"]
 
 
 def test_ceilings_are_found_and_nothing_is_left(tmp_path):
