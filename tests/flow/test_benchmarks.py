@@ -45,6 +45,7 @@ SMALL = {
         "calibration.length=32",
     ],
     "prepare": ["--rows", "400"],
+    "bundle": ["--layers", "4", "--mb", "1", "--changed", "1"],
     "streamed_reference": ["--shape", "tiny", "--rows", "6", "--tokens", "32"],
     "startup": [
         "--repeats",
@@ -123,6 +124,12 @@ def test_the_streamed_reference_agrees_with_the_model_held_whole(results):
     assert (result["rows"], result["ours"]["models"], result["whole"]["models"]) == (6, 2, 1)
     assert result["difference_nats_per_token"] < 1e-4 and result["ours"]["kl"] > 0
     assert all(result[part]["anonymous_peak_gb"] > 0 for part in ("ours", "whole"))
+
+
+def test_a_second_bundle_moves_only_what_changed(results):
+    result = results["bundle"]
+    assert 0 < result["second_moves_gb"] < result["weights_gb"] / 4
+    assert result["files"] == 7, "four layers, the embedding, the index, the config"
 
 
 def test_startup_has_whole_processes_and_what_they_import(results):

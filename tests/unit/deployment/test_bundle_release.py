@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -12,9 +13,14 @@ from slipway.agent.signature import Trust, check_signature, read_files_signature
 from slipway.agent.tree import verify_tree
 from slipway.deployment.bundle_release import PackedRelease, architecture_of, pack
 from slipway.deployment.oci_layout import OciLayout
+from slipway.engines.bundle_key import key_document
+from slipway.engines.machine_facts import MachineFacts
+from slipway.engines.warm_cache import fill, harvest
 from slipway.errors import BundleError
-from slipway.store.store import Store
-from tests.support.shippable import DOCUMENTS, LAYERS, checkpoint, gpu_engine, packed, signer
+from slipway.store.artifacts import Engine
+from slipway.store.references import reference_to
+from slipway.store.store import Store, load
+from tests.support.shippable import DOCUMENTS, LAYERS, PLAN, checkpoint, gpu_engine, packed, signer
 from tests.support.target import make_engine
 
 
@@ -108,3 +114,29 @@ def test_names_and_architecture(tmp_path: Path) -> None:
             model="m",
             architecture="arm64",
         )
+
+
+def test_report_4_caches_reach_the_target_with_their_mtimes(tmp_path: Path) -> None:
+    """flashinfer#4490: what the target's engine would take is as harvested, to the nanosecond; a copy without times is
+    no release."""
+    facts = MachineFacts(**dict.fromkeys(MachineFacts.model_fields, "known"))
+    key = key_document(PLAN, facts, "weights")
+    store, layers = Store(tmp_path / "store"), Layers(tmp_path / "target")
+    live = tmp_path / "live/triton"
+    live.mkdir(parents=True)
+    (live / "kernel.cubin").write_bytes(b"kernel")
+    os.utime(live / "kernel.cubin", ns=(7, 1_700_000_000_123_456_789))
+    model = checkpoint(store, "q")
+    with store.create(Engine, "e", {"inputs": {"checkpoint": reference_to(model, store.root)}}) as out:
+        (out / "serve.json").write_text(PLAN.model_dump_json())
+        harvest(tmp_path / "live", out, key)
+    engine = load(Engine, store.dir("engine", "e"))
+    layout = OciLayout(tmp_path / "bundles")
+    release = pack(engine, {}, signer(store), layout, name="r", model="m", architecture="arm64")
+    send(release, layers)
+    layers.link(layers.receive(release.bundle.digest, machine="aarch64"), tmp_path / "tree")
+    (tmp_path / "start").mkdir()
+    assert fill(tmp_path / "tree/engine", tmp_path / "start", key) == []
+    copied = shutil.copytree(tmp_path / "tree", tmp_path / "copied", copy_function=shutil.copyfile)
+    with pytest.raises(BundleError, match=r"mode|mtime"):
+        verify_tree(release.bundle, Path(copied))

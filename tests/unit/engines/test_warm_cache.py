@@ -178,3 +178,22 @@ def test_a_copy_is_another_file(tmp_path: Path) -> None:
     copy_file(tmp_path / "a", tmp_path / "below/b")
     assert not (tmp_path / "a").samefile(tmp_path / "below/b")
     assert (tmp_path / "below/b").stat().st_mtime_ns == (tmp_path / "a").stat().st_mtime_ns
+
+
+def test_report_1_tactics_of_another_gpu_are_a_miss_that_names_the_gpu(bundle: Path, start: Path) -> None:
+    """TensorRT-LLM#17664: they load and hit. Only the GPU that the bundle records is another."""
+    file = bundle / "caches/manifest.json"
+    file.write_text(file.read_text().replace('"gpu": "known"', '"gpu": "1 x NVIDIA GB10"'))
+    (miss,) = fill(bundle, start, KEY)
+    assert (miss.subject, miss.then, miss.now) == ("gpu", "1 x NVIDIA GB10", "known")
+    assert list(start.iterdir()) == []
+
+
+def test_report_4_a_bundle_copied_without_its_mtimes_is_detected_and_not_used(
+    bundle: Path, start: Path, tmp_path: Path
+) -> None:
+    """flashinfer#4490 and #3556: equal versions, objects judged by mtime."""
+    copied = Path(shutil.copytree(bundle, tmp_path / "copied", copy_function=shutil.copyfile))
+    subjects = [miss.subject for miss in fill(copied, start, KEY)]
+    assert subjects == ["tactics/rank0.json (mtime_ns)"]
+    assert list(start.iterdir()) == []

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from slipway.config.engine import EngineConfig
+from slipway.engines.bundle_key import key_document, misses
 from slipway.engines.driver import PLACEHOLDERS, ServePlan
+from slipway.engines.machine_facts import MachineFacts
 from slipway.engines.vllm.driver import CACHES, DRIVER
 from slipway.errors import ConfigError
 from tests.support.engine_models import DIGEST, image, labelled_model, modelopt, target
@@ -147,3 +149,20 @@ def test_an_image_without_a_contract_is_refused(models: dict[str, Path]) -> None
     row = image("vllm").model_copy(update={"contract": None})
     with pytest.raises(ConfigError, match="no contract"):
         DRIVER.plan(models["bf16"], EngineConfig(kind="vllm", image="vllm"), target("spark"), row)
+
+
+def test_report_2_every_rendered_flag_and_variable_is_in_the_key(models: dict[str, Path]) -> None:
+    """vllm#53366: a key that lacked a setting. Each word of the command and each variable is changed, and left out."""
+    plan = planned(models["nvfp4"], "dgx-h100", image="vllm")
+    facts = MachineFacts(**dict.fromkeys(MachineFacts.model_fields, "known"))
+
+    def missed(**changed: Any) -> bool:
+        return bool(misses(key_document(plan, facts, "w"), key_document(plan.model_copy(update=changed), facts, "w")))
+
+    assert not missed()
+    for index, word in enumerate(plan.argv):
+        assert missed(argv=[*plan.argv[:index], f"{word}x", *plan.argv[index + 1 :]]), word
+        assert missed(argv=[*plan.argv[:index], *plan.argv[index + 1 :]]), word
+    for name, value in plan.environment.items():
+        assert missed(environment={**plan.environment, name: f"{value}x"}), name
+        assert missed(environment={other: text for other, text in plan.environment.items() if other != name}), name
