@@ -67,8 +67,9 @@ def pack(
 
     `documents`: files of the release by name (card, report, decision; `sbom.json` in place of ours); `model`: the
     registered name; `architecture`: `amd64` or `arm64`, of the machine that serves; `keep`: releases of the layout that
-    stay, this one included. Equal releases have equal manifests; only their signatures differ. Raises what `engine_parts` and the
-    signer raise, BundleError for a document with a name of the release's own, ResourceError for a full disk.
+    stay, this one included. Equal releases have equal manifests; only their signatures differ. Raises what
+    `engine_parts` and the signer raise, BundleError for a document with a name of the release's own, ResourceError for
+    a full disk.
     """
     documents = {SBOM: sbom(engine, model), **documents}
     for reserved in sorted({*RESERVED} & documents.keys()):
