@@ -15,8 +15,8 @@ from slipway.config.deploy import DeployConfig
 from slipway.config.load import Config
 from slipway.deployment import promotion, state
 from slipway.deployment.candidate import Candidate, candidate_of, newest_candidate, read_verdict
-from slipway.deployment.promotion import Note
 from slipway.deployment.releases import Release
+from slipway.deployment.target import Note
 from slipway.evaluation.gate_rules import require_pass
 from slipway.store.artifacts import Dataset, Engine, Verdict
 from tasks import prefect_ui

@@ -21,7 +21,8 @@ from slipway.system.processor import cpu_digest
 
 # What llama-server does as far as a promotion sees it; the "model" is JSON that says how to behave.
 SERVER = f"""#!{sys.executable} -SE
-import json, os, socket, sys
+import json, os, socket, sys, time
+begun = time.monotonic()
 arg = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 model = json.load(open(arg["--model"]))
 if model.get("kill_parent"):
@@ -32,6 +33,8 @@ def answer(status, kind, body):
     head = f"HTTP/1.1 {{status}} -\\r\\nContent-Type: {{kind}}\\r\\nContent-Length: {{len(body)}}\\r\\n"
     return head + f"Connection: close\\r\\n\\r\\n{{body}}"
 chunk = json.dumps({{"choices": [{{"delta": {{"content": model["answer"]}}, "finish_reason": "stop"}}]}})
+def loading():
+    return model.get("loading") or time.monotonic() - begun < model.get("loads_s", 0)
 listener = socket.create_server((arg["--host"], int(arg["--port"])))
 while True:
     connection, _ = listener.accept()
@@ -39,7 +42,7 @@ while True:
         method, path, _ = request.readline().split()
         headers = dict(line.lower().split(b": ") for line in iter(request.readline, b"\\r\\n"))
         if method == b"GET":
-            sent = answer(503 if model.get("loading") else 200, "application/json", "{{}}")
+            sent = answer(503 if loading() else 200, "application/json", "{{}}")
         else:
             prompt = json.loads(request.read(int(headers[b"content-length"])))
             assert prompt["messages"][-1]["role"] == "user"

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from slipway.agent.lock import TargetLock
 from slipway.agent.paths import TargetPaths
+from slipway.agent.verbs import VERBS
 from slipway.errors import ConfigError
+
+if TYPE_CHECKING:
+    from slipway.agent.transaction import Transaction
 
 Document = dict[str, Any]
 Note = Callable[[str], None]
@@ -20,14 +24,13 @@ Verb = Callable[["Agent", Document, Note], Document]
 
 
 class Agent:
-    """What stands on a target."""
+    """What stands on a target. One transaction at a time is open in it, which holds the target's lock."""
 
     def __init__(self, root: Path, verbs: Mapping[str, Verb] | None = None) -> None:
         """`root`: the target's folder, made by the first change. `verbs`: default, all of `verbs.VERBS`."""
-        from slipway.agent.verbs import VERBS  # the verbs know the agent
-
         self.paths = TargetPaths(root)
         self.lock = TargetLock(self.paths.lock, f"target {self.paths.root}")
+        self.transaction: Transaction | None = None
         self._verbs = VERBS if verbs is None else verbs
 
     def call(self, verb: str, document: Document, note: Note = lambda _: None) -> Document:
@@ -38,5 +41,7 @@ class Agent:
         return self._verbs[verb](self, document, note)
 
     def close(self) -> None:
-        """Give the lock back."""
+        """End a transaction that is open: undone before its record, finished from there on; the lock is given back."""
+        if self.transaction is not None:
+            self.call("abort", {})
         self.lock.release()

@@ -75,9 +75,14 @@ def read_json_list(path: Path, what: str, next_step: str) -> list[dict[str, Any]
 
 def read_json_lines(path: Path, what: str, next_step: str) -> list[dict[str, Any]]:
     """The JSON objects in a file of one a line. Raises StateError naming the line that is none."""
-    text = read_text(path, what, next_step).removesuffix("\n")
+    return parse_json_lines(read_text(path, what, next_step), f"{what}: {path}", next_step)
+
+
+def parse_json_lines(text: str, thing: str, next_step: str) -> list[dict[str, Any]]:
+    """The JSON objects of a text of one a line. Raises StateError naming the line that is none."""
+    text = text.removesuffix("\n")
     lines = text.split("\n") if text else []  # splitlines would cut a text at U+2028
-    return [_object(line, f"{what}: {path}, line {number}", next_step) for number, line in enumerate(lines, 1)]
+    return [_object(line, f"{thing}, line {number}", next_step) for number, line in enumerate(lines, 1)]
 
 
 def _open_without_waiting(path: str, flags: int) -> int:

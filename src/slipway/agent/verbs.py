@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from slipway.agent import changes, serving
 from slipway.agent.bundle_release import missing, receive, verify
 from slipway.agent.probe import probe
 
@@ -21,9 +22,22 @@ def holder(agent: Agent, document: Document, note: Note) -> Document:  # noqa: A
 
 
 VERBS: Mapping[str, Verb] = {
+    "abort": changes.abort,
+    "begin": changes.begin,
+    "boot": serving.boot,
+    "commit": changes.commit,
+    "document": serving.document,
+    "gc": serving.gc,
     "holder": holder,
     "missing": missing,
     "probe": probe,
     "receive": receive,
+    "stage": changes.stage,
+    "start": changes.start,
+    "start_current": serving.start_current,
+    "status": serving.status,
+    "stop": serving.stop,
+    "switch": changes.switch,
     "verify": verify,
+    "versions": serving.versions,
 }

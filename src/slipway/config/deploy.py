@@ -24,7 +24,12 @@ class DeployConfig(Section):
     ports: tuple[Port, Port] = Field(
         (8091, 8099), description="First and last port to use, inclusive; a new engine takes a free one."
     )
-    start_timeout_s: float = Field(120, gt=0, description="Longest wait for a new engine's health, seconds.")
+    start_timeout_s: float | None = Field(
+        None,
+        gt=0,
+        description="Longest wait for a new engine's health, seconds; null: what its plan gives a cold start, or three "
+        "times its measured warm start where that is longer.",
+    )
     smoke_requests: int = Field(3, ge=1, description="Test rows asked of the new engine before the switch.")
     policy: Literal["own-line", "ask", "never"] = Field(
         "own-line",

@@ -10,14 +10,18 @@ before there was one) counts by its recorded value. What somebody rolled back fr
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from slipway.deployment.history import engine_digits
-from slipway.deployment.releases import Release, Releases
-from slipway.system.json_files import is_present, read_json
+from slipway.agent.history import engine_digits
+from slipway.deployment.releases import Release
+from slipway.deployment.target import TargetClient
+from slipway.errors import StateError
+from slipway.system.json_files import as_model
+
+VERDICT = "verdict.json"
 
 
 @dataclass(frozen=True)
@@ -30,13 +34,39 @@ class Recorded:
     better_than: Mapping[str, bool] = field(default_factory=dict)  # engine's digest -> whether that was shown
 
 
-def best_of_line(releases: Releases, line: str, *, without: str = "") -> Release | None:
+@dataclass(frozen=True)
+class Shelf:
+    """The releases on a target, oldest first, with their verdicts by name where they have one; `withdrawn`: the first
+    digits of the engines that were rolled back from."""
+
+    releases: tuple[Release, ...]
+    verdicts: Mapping[str, Mapping[str, Any]]
+    withdrawn: frozenset[str]
+
+
+def shelf_of(target: TargetClient) -> Shelf:
+    """What a target's agent says of its releases. Raises StateError for a record that is damaged."""
+    now = target.call("status", {})
+    releases = tuple(
+        as_model(Release, record, f"record of release {record['name']}", "promote its engine again")
+        for record in now["releases"]
+    )
+    verdicts = {}
+    for release in releases:
+        request = {"release": release.name, "document": VERDICT, "optional": True}
+        text = target.call("document", request)["text"]
+        if text is not None:
+            verdicts[release.name] = _parsed(text, release)
+    return Shelf(releases, verdicts, frozenset(now["withdrawn"]))
+
+
+def best_of_line(shelf: Shelf, line: str, *, without: str = "") -> Release | None:
     """The best release of `line` on disk; None where no verdict recorded a value.
 
     `without`: digest of an engine that is passed over, the candidate's own. Only releases with the primary metric of
-    the newest one are compared. Raises StateError for a record that is damaged.
+    the newest one are compared.
     """
-    recorded = list(_recorded(releases, line, without))
+    recorded = list(_recorded(shelf, line, without))
     if not recorded:
         return None
     metric = recorded[-1][1].metric
@@ -47,10 +77,10 @@ def best_of_line(releases: Releases, line: str, *, without: str = "") -> Release
     return best
 
 
-def best_beside(releases: Releases, line: str, candidate: str, champion: str | None) -> Release | None:
+def best_beside(shelf: Shelf, line: str, candidate: str, champion: str | None) -> Release | None:
     """The best release of `line` where that is another than the engine with digest `champion`, for a candidate whose
-    engine has digest `candidate`. Raises StateError for a record that is damaged."""
-    best = best_of_line(releases, line, without=candidate)
+    engine has digest `candidate`."""
+    best = best_of_line(shelf, line, without=candidate)
     return None if best is None or best.digests["engine"] == champion else best
 
 
@@ -67,20 +97,28 @@ def recorded_quality(verdict: Mapping[str, Any]) -> Recorded | None:
     return None
 
 
-def _recorded(releases: Releases, line: str, without: str) -> Iterator[tuple[Release, Recorded]]:
+def _recorded(shelf: Shelf, line: str, without: str) -> Iterator[tuple[Release, Recorded]]:
     """The releases of a line with their recorded values, oldest first."""
-    withdrawn = releases.history.withdrawn()
-    for name in releases.names():
-        release = releases.read(name)
-        file = Path(release.path) / "verdict.json"
-        if release.model != line or release.digests["engine"] == without or engine_digits(name) in withdrawn:
+    for release in shelf.releases:
+        withdrawn = engine_digits(release.name) in shelf.withdrawn
+        if release.model != line or release.digests["engine"] == without or withdrawn:
             continue
-        if not is_present(file):
-            continue
-        mend = f"put back a copy of it; or delete {file}: then this release is no reference for its line"
-        value = recorded_quality(read_json(file, f"verdict of release {name}", mend))
+        value = recorded_quality(shelf.verdicts.get(release.name, {}))
         if value is not None:
             yield release, value
+
+
+def _parsed(text: str, release: Release) -> dict[str, Any]:
+    """A verdict as a JSON object. Raises StateError for anything else."""
+    next_step = f"put back a copy of it; or delete {VERDICT} there: then this release is no reference for its line"
+    thing = f"verdict of release {release.name}: {release.path}/{VERDICT}"
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as err:
+        raise StateError(thing, f"{err}: {text[:200]}", "JSON", next_step) from err
+    if not isinstance(document, dict):
+        raise StateError(thing, text[:200], "a JSON object", next_step)
+    return document
 
 
 def _better(record: Recorded, best: Release, best_record: Recorded) -> bool:

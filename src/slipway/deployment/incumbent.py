@@ -12,7 +12,6 @@ from slipway.agent import holds
 from slipway.config.deploy import DeployConfig
 from slipway.deployment import state
 from slipway.deployment.policy import Asked, Incumbent, Request, Ruling, ruling
-from slipway.deployment.target import target_for
 from slipway.errors import ResourceError
 from slipway.store.artifacts import Engine, Verdict
 from slipway.store.lineage import lineage
@@ -20,11 +19,11 @@ from slipway.store.lineage import lineage
 
 def incumbent(params: DeployConfig) -> Incumbent | None:
     """The release that the pointer names, running or not, and who chose it; None before the first promotion."""
-    release = state.champion(params)
+    now = state.status(params)
+    release = now.release
     if release is None:
         return None
-    switches = target_for(params).releases.history.switches()
-    rolled_back = bool(switches) and switches[-1].action == "rollback"
+    rolled_back = now.last.get("action") == "rollback"
     chosen_by = "person" if rolled_back else release.asked.by if release.asked else None
     return Incumbent(release.name, release.model, release.digests["engine"], chosen_by)
 

@@ -1,30 +1,28 @@
-"""Promotion is a transaction: stage, start beside the champion, check, switch the pointer, record, stop the old one.
+"""Promotion is a transaction: stage, start beside the champion, check, switch, record, stop the old one; rollback is
+the same, backwards.
 
-Any failure before the record undoes what was done and leaves the champion serving, untouched. A crash at any point
-leaves the champion or the new release serving; the next operation first tidies what the crash left. Rollback is the
-same, backwards. Runs in the orchestrator's process: no torch.
+The agent of the target does it and keeps its journal (`agent/transaction.py`); what is asked of the new engine before
+the switch is asked from here. Any failure before the record undoes what was done and leaves the champion serving. Runs
+in the orchestrator's process: no torch.
 """
 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from slipway.config.deploy import DeployConfig
-from slipway.deployment.best_release import best_of_line
-from slipway.deployment.history import Action
+from slipway.deployment import smoke
+from slipway.deployment.best_release import best_of_line, shelf_of
 from slipway.deployment.policy import Asked
 from slipway.deployment.releases import Release
-from slipway.deployment.state import LOCK_TIMEOUT_S, tidy
-from slipway.deployment.target import Target, target_for
-from slipway.errors import DataError, GateError, ResourceError
+from slipway.deployment.state import LOCK_TIMEOUT_S, as_release
+from slipway.deployment.target import Document, Note, TargetClient, session, settings_of
+from slipway.errors import DataError, GateError
 from slipway.store.artifacts import Dataset, Engine, Verdict
 from slipway.store.lineage import digests, lineage
-
-Note = Callable[[str], None]
 
 
 def promote(
@@ -52,95 +50,92 @@ def promote(
     Raises GateError unless the verdict passed, DataError when it judged another engine, CheckpointError for damaged
     bytes, EngineError when the new engine does not start or answer, ResourceError for ports, disk or a busy target.
     """
-    target = target_for(params)
     judged = _passed(verdict, engine, approved=approved)
-    with target.releases.lock(f"promotion of {engine.digest[:12]}", lock_timeout_s), ExitStack() as undo:
-        tidy(target)
+    rows = smoke.smoke_rows(data, params.smoke_requests)
+    record = {
+        "model": model,
+        "digests": {**digests(engine, verdict), "dataset": data.digest},
+        "runs": dict(runs or {}),
+        "outcome": judged["outcome"],
+        "asked": asked.model_dump() if asked else None,
+    }
+    written = {**documents, "verdict.json": json.dumps(judged, indent=1) + "\n", smoke.DOCUMENT: rows}
+    with session(params) as target:
+        bytes_of = target.deliver(engine, note)
+        begun = target.call("begin", _request(params, lock_timeout_s, action="promote", engine=engine.digest), note)
         recheck()
-        live = target.releases.current()
-        if live and target.releases.read(live).digests["engine"] == engine.digest:
-            return _keep(target, live, note)
-        name = target.releases.next_name(engine.digest)
-        release = Release(
-            name=name,
-            path=str(target.releases.dir(name)),
-            model=model,
-            created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            digests={**digests(engine, verdict), "dataset": data.digest},
-            runs=dict(runs or {}),
-            outcome=judged["outcome"],
-            asked=asked,
-        )
-        written = {
-            **documents,
-            "verdict.json": json.dumps(judged, indent=1) + "\n",
-            "smoke.jsonl": _smoke_rows(data, params.smoke_requests),
-        }
-        undo.callback(target.releases.remove, name)
-        target.releases.stage(name, engine, {"release.json": release.model_dump_json(indent=1) + "\n", **written})
-        note(f"staged {name}")
-        released = _replace(target, "promote", live, name, undo, note)
-        best = best_of_line(target.releases, model)  # later candidates are held to it
-        for pruned in target.releases.prune(params.keep_releases, {best.name} if best else ()):
-            note(f"pruned {pruned}")
-        return released
+        if begun["new"] is None:
+            return _keep(target, begun["current"], note)
+        plan = target.start_plan(engine.path)
+        target.call("stage", {**bytes_of, "release": record, "start": plan, "documents": written}, note)
+        return _replace(target, begun["new"], rows, {}, note, line=model)
 
 
-def rollback(params: DeployConfig, *, note: Note = lambda _: None, lock_timeout_s: float = LOCK_TIMEOUT_S) -> Release:
-    """Serve the previous release again: started beside, checked, switched to; then the newer one is stopped. It stays
-    on disk.
+def rollback(
+    params: DeployConfig,
+    version: str | None = None,
+    *,
+    owner: str = "",
+    note: Note = lambda _: None,
+    lock_timeout_s: float = LOCK_TIMEOUT_S,
+) -> Release:
+    """Serve the previous release again, or `version` (a name, or its number) of those that can come back: started
+    beside, checked, switched to; then the newer one is stopped. It stays on disk.
 
-    Raises ResourceError when there is no previous release; else what `promote` raises.
+    Raises ResourceError when there is none to go back to; else what `promote` raises.
     """
-    target = target_for(params)
-    with target.releases.lock("rollback", lock_timeout_s), ExitStack() as undo:
-        tidy(target)
-        previous = target.releases.previous()
-        if previous is None:
-            raise ResourceError(
-                f"rollback of target {params.target}",
-                "no previous release",
-                "a release that served before",
-                "promote another engine instead",
-            )
-        target.releases.check(previous)
-        return _replace(target, "rollback", target.releases.current(), previous, undo, note)
+    with session(params) as target:
+        request = _request(params, lock_timeout_s, action="rollback", release=version)
+        begun = target.call("begin", {**request, **({"owner": owner} if owner else {})}, note)
+        name = begun["new"]
+        rows = target.call("document", {"release": name, "document": smoke.DOCUMENT})["text"]
+        return _replace(target, name, rows, target.start_plan(_bundle(begun["path"])), note)
 
 
-def _replace(target: Target, action: Action, old: str | None, new: str, undo: ExitStack, note: Note) -> Release:
-    """Start and check `new`, switch, record; from the record on there is no way back. Then stop `old`, also when a
-    signal interrupts just then."""
-    releases = target.releases
-    undo.callback(target.stop, new)
-    server = target.start(new)
-    note(f"started {new} at {server.url}")
-    smoke = target.smoke(new)
-    release = releases.read(new).model_copy(update={"smoke": smoke})
-    releases.write(new, "release.json", release.model_dump_json(indent=1) + "\n")
-    note(f"{len(smoke)} smoke requests answered, {sum(s['json'] for s in smoke)} with JSON")
-    undo.callback(releases.point, old)
-    releases.point(new)
-    note(f"switched to {new}")
-    releases.history.record(action, new)
-    undo.pop_all()
-    if old:
-        undo.callback(target.stop, old)
-    note(f"recorded {action} of {new}")
-    if old:
-        target.stop(old)
-        undo.pop_all()
-        note(f"stopped {old}")
-    return release
+def start(params: DeployConfig, *, note: Note = lambda _: None, lock_timeout_s: float = LOCK_TIMEOUT_S) -> Release:
+    """Start what the pointer names, when it does not run; `reused` when it runs already.
+
+    Raises ResourceError when nothing was promoted yet, CheckpointError for damaged bytes, EngineError when it does not
+    start.
+    """
+    with session(params) as target:
+        current = target.call("status", {})["current"]
+        plan = target.start_plan(_bundle(current["path"])) if current else {}
+        request = {"settings": settings_of(params), "wait_s": lock_timeout_s, "start": plan}
+        result = target.call("start_current", request, note)
+        return as_release(result["release"]).model_copy(update={"reused": not result["started"]})
 
 
-def _keep(target: Target, name: str, note: Note) -> Release:
+def _request(params: DeployConfig, wait_s: float, **more: Any) -> Document:
+    return {"settings": settings_of(params), "wait_s": wait_s, **more}
+
+
+def _bundle(release: str) -> Path | None:
+    """The bundle in the folder of a release, where that is on this machine."""
+    path = Path(release) / "engine"
+    return path if path.is_dir() else None
+
+
+def _replace(
+    target: TargetClient, name: str, rows: str, plan: Document, note: Note, *, line: str | None = None
+) -> Release:
+    """Start and check the new release, switch and record. The best release of `line` is not pruned: later candidates
+    are held to it."""
+    endpoint = target.call("start", {"start": plan}, note)
+    with target.reach(endpoint) as url:
+        answers = smoke.ask(rows, url, endpoint["model"], name)
+    note(f"{len(answers)} smoke requests answered, {sum(answer['json'] for answer in answers)} with JSON")
+    target.call("switch", {"smoke": answers}, note)
+    best = best_of_line(shelf_of(target), line) if line else None
+    return as_release(target.call("commit", {"spare": [best.name] if best else []}, note)["release"])
+
+
+def _keep(target: TargetClient, current: Document, note: Note) -> Release:
     """The same engine again: nothing to switch. Started when it does not run, as after a reboot."""
-    if not target.healthy(name):
-        target.stop(name)
-        server = target.start(name)
-        note(f"restarted {name} at {server.url}")
-    note(f"{name} serves this engine already")
-    return target.releases.read(name).model_copy(update={"reused": True})
+    plan = target.start_plan(_bundle(current["path"]))
+    release = as_release(target.call("start_current", {"start": plan}, note)["release"])
+    note(f"{release.name} serves this engine already")
+    return release.model_copy(update={"reused": True})
 
 
 def _passed(verdict: Verdict, engine: Engine, *, approved: bool) -> dict[str, Any]:
@@ -157,12 +152,3 @@ def _passed(verdict: Verdict, engine: Engine, *, approved: bool) -> dict[str, An
             "gate this engine",
         )
     return doc
-
-
-def _smoke_rows(data: Dataset, count: int) -> str:
-    """Test rows taken evenly, as JSONL."""
-    text = (data.path / "test.jsonl").read_text(encoding="utf-8")
-    lines = [line for line in text.split("\n") if line]  # splitlines would cut a row at U+2028
-    if not lines:
-        raise DataError(f"test split {data.uri}", "empty", "rows to ask the new engine", "prepare the data again")
-    return "".join(f"{line}\n" for line in lines[:: max(1, len(lines) // count)][:count])

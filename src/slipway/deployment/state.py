@@ -1,41 +1,74 @@
-"""What a target serves now, what a candidate has to beat, and what a crash left there."""
+"""What a target serves now, what a candidate has to beat, and its end."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from slipway.config.deploy import DeployConfig
-from slipway.deployment.best_release import best_beside
+from slipway.deployment.best_release import best_beside, shelf_of
 from slipway.deployment.releases import Release, Stopped
-from slipway.deployment.target import Target, target_for
+from slipway.deployment.target import session, settings_of
+from slipway.errors import SlipwayError
 from slipway.store.artifacts import Engine
+from slipway.system.json_files import as_model
 
 LOCK_TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True)
 class Status:
-    """What a target serves. `url` is None while no engine runs; `healthy` was asked just now."""
+    """What a target serves. `url` is None while no engine runs; `healthy` was asked just now; `records`: every release
+    on it, oldest first; `withdrawn`: first digits of the engines that were rolled back from; `last`: the last line of
+    its history; `document`: all that its agent said."""
 
     release: Release | None
     url: str | None
     healthy: bool
     previous: str | None
-    releases: list[str]
+    records: list[Release]
+    withdrawn: frozenset[str] = frozenset()
+    last: Mapping[str, Any] = field(default_factory=dict)
+    document: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def releases(self) -> list[str]:
+        """Names of the releases on it, oldest first."""
+        return [release.name for release in self.records]
+
+
+def status(params: DeployConfig) -> Status:
+    """What the target serves now. Raises StateError when a record of it cannot be read."""
+    with session(params) as target:
+        document = target.call("status", {})
+    return Status(
+        release=as_release(document["current"]) if document["current"] else None,
+        url=document["url"],
+        healthy=document["healthy"],
+        previous=document["previous"],
+        records=[as_release(record) for record in document["releases"]],
+        withdrawn=frozenset(document["withdrawn"]),
+        last=document["last"] or {},
+        document=document,
+    )
+
+
+def as_release(record: object) -> Release:
+    """A release out of its record. Raises StateError naming the field that does not fit."""
+    name = record.get("name", "?") if isinstance(record, dict) else "?"
+    return as_model(Release, record, f"record of release {name}", "promote its engine again")
 
 
 def champion(params: DeployConfig) -> Release | None:
     """The release that the pointer names, running or not; None before the first promotion."""
-    releases = target_for(params).releases
-    name = releases.current()
-    return releases.read(name) if name else None
+    return status(params).release
 
 
 def rival(engine: Engine, params: DeployConfig) -> Release | None:
     """The release that `engine` has to beat: the serving one, or, when that is this very engine, the one before it."""
-    releases = target_for(params).releases
-    served = [releases.read(name) for name in (releases.current(), releases.previous()) if name]
+    now = status(params)
+    served = [r for r in (now.release, next((r for r in now.records if r.name == now.previous), None)) if r]
     return next((r for r in served if r.digests["engine"] != engine.digest), None)
 
 
@@ -43,53 +76,28 @@ def best_of_line(engine: Engine, line: str, params: DeployConfig) -> Release | N
     """The best release of `line`, which candidate `engine` is held to beside its rival; None where the rival is it."""
     against = rival(engine, params)
     champion = against.digests["engine"] if against else None
-    return best_beside(target_for(params).releases, line, engine.digest, champion)
+    with session(params) as target:
+        return best_beside(shelf_of(target), line, engine.digest, champion)
 
 
 def was_withdrawn(params: DeployConfig, engine: Engine) -> bool:
     """Whether somebody rolled back from this very engine; only a promotion by hand brings it back."""
-    return engine.digest[:8] in target_for(params).releases.history.withdrawn()
-
-
-def status(params: DeployConfig) -> Status:
-    """What the target serves now. Raises StateError when a record of it cannot be read."""
-    target = target_for(params)
-    name = target.releases.current()
-    server = target.server(name) if name else None
-    return Status(
-        release=target.releases.read(name) if name else None,
-        url=server.url if server else None,
-        healthy=target.healthy(name) if name else False,
-        previous=target.releases.previous(),
-        releases=target.releases.names(),
-    )
+    return engine.digest[:8] in status(params).withdrawn
 
 
 def stop(
     params: DeployConfig, *, note: Callable[[Stopped], None] = lambda _: None, lock_timeout_s: float = LOCK_TIMEOUT_S
 ) -> list[Stopped]:
-    """End every engine of the target, the serving one and leftovers; the pointer stays. What was ended, each told to
-    `note` at once.
+    """End every engine of the target, the serving one and leftovers; the pointer stays. What was ended, each shown to
+    `note`.
 
     Engines end first: a record that cannot be read raises StateError only after them.
     """
-    target = target_for(params)
-    stopped: list[Stopped] = []
-    with target.releases.lock("stop", lock_timeout_s):
-        for name in sorted({*target.releases.names(), *target.running()}):
-            for engine in target.stop(name):
-                stopped.append(engine)
-                note(engine)
-        tidy(target)
+    with session(params) as target:
+        result = target.call("stop", {"settings": settings_of(params), "wait_s": lock_timeout_s})
+    stopped = [Stopped(**row) for row in result["stopped"]]
+    for engine in stopped:
+        note(engine)
+    if result["error"]:
+        raise SlipwayError.from_json(result["error"])
     return stopped
-
-
-def tidy(target: Target) -> None:
-    """Finish what a crash interrupted: one engine at most keeps running, the pointer's, and every release on disk has
-    served."""
-    releases = target.releases
-    releases.reconcile()
-    for name in releases.names():
-        if name != releases.current() or target.server(name) is None:
-            target.stop(name)
-    releases.sweep()

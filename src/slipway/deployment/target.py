@@ -1,43 +1,66 @@
 """What promotion asks of a machine that serves, and which machine `deploy.kind` names.
 
-Short, because every kind of target meets here: a new one is a module of this room and a row in `target_for`.
+Every kind of target has the same agent (ADR 44) and differs in how it is reached: a new one is a module of this room
+and a row in `target_for`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 from slipway.config.deploy import DeployConfig
 from slipway.deployment.local import LocalTarget
-from slipway.deployment.releases import Releases, Stopped
-from slipway.engines.server import Server
+from slipway.store.artifacts import Engine
+
+Document = dict[str, Any]
+Note = Callable[[str], None]
 
 
-class Target(Protocol):
-    """A machine that holds releases and serves one of them. Releases are given by name."""
+class TargetClient(Protocol):
+    """The agent of a target, wherever it stands."""
 
-    releases: Releases
+    def call(self, verb: str, document: Document, note: Note = ...) -> Document:
+        """The result of a verb of the agent. Raises what the agent raises, and ResourceError when it cannot be
+        reached."""
 
-    def start(self, name: str) -> Server:
-        """Serve a release beside whatever serves and wait for its health. Raises EngineError or ResourceError; then
-        nothing runs."""
+    def deliver(self, engine: Engine, note: Note) -> Document:
+        """Bring an engine's bytes to the target, outside of a transaction; the part of `stage`'s document that names
+        them."""
 
-    def server(self, name: str) -> Server | None:
-        """The process that serves a release; None when none does. Raises StateError when its record cannot be read."""
+    def start_plan(self, bundle: Path | None) -> Document:
+        """The start plan of a bundle, which lies here or, after a delivery, on the target; empty where the release has
+        its own."""
 
-    def healthy(self, name: str) -> bool:
-        """Whether the release's engine runs and answers."""
+    def reach(self, endpoint: Mapping[str, Any]) -> AbstractContextManager[str]:
+        """A URL of the API of an engine that answers at this endpoint on the target, for the time of the block."""
 
-    def smoke(self, name: str) -> list[dict[str, Any]]:
-        """The answers to the release's own smoke prompts, one row each. Raises EngineError for an empty one."""
-
-    def running(self) -> list[str]:
-        """Names of the releases out of which an engine runs, also those whose directory somebody deleted."""
-
-    def stop(self, name: str) -> list[Stopped]:
-        """End every engine process of a release, whatever its record says; the ones that were ended."""
+    def close(self) -> None:
+        """End what is open: undone before its record, finished from there on."""
 
 
-def target_for(params: DeployConfig) -> Target:
+def target_for(params: DeployConfig) -> TargetClient:
     """The target that `deploy.kind` names."""
     return {"local": LocalTarget}[params.kind](params)
+
+
+@contextmanager
+def session(params: DeployConfig) -> Iterator[TargetClient]:
+    """The target for the time of the block; a transaction that it leaves open is ended with it."""
+    target = target_for(params)
+    try:
+        yield target
+    finally:
+        target.close()
+
+
+def settings_of(params: DeployConfig) -> Document:
+    """The settings that a target's agent keeps, out of the config."""
+    return {
+        "host": params.host,
+        "ports": list(params.ports),
+        "start_timeout_s": params.start_timeout_s,
+        "keep_releases": params.keep_releases,
+    }

@@ -25,7 +25,6 @@ from slipway.pipeline.workspace import Workspace
 from slipway.store.artifacts import Checkpoint, Quantized
 
 EngineKind = Literal["llama.cpp", "vllm", "trtllm", "trtllm-engine"]
-PLACEHOLDERS = ("bundle", "model", "cache", "host", "port", "threads")
 
 
 class CacheSpec(Section):

@@ -6,17 +6,16 @@ folder of its own and its config files anew: nothing of the bundle is ever writt
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from slipway.engines.driver import PLACEHOLDERS, ServePlan
+from slipway.agent.start_plan import CACHE, CONFIG, fill, usable_cores
+from slipway.engines.driver import ServePlan
 from slipway.runners.base import Mount
 from slipway.system.files import write_atomic
 
-CACHE, CONFIG = "cache", "config"
 INSIDE = "/slipway"  # where a container sees the folders
 
 FillCache = Callable[[ServePlan, Path, Path], None]
@@ -68,13 +67,9 @@ class Rendering:
             fill_cache(self.plan, self.bundle, self._folders()[CACHE])
 
     def _fill(self, text: str) -> str:
-        for name in self.plan.files:
-            text = text.replace(f"{{bundle}}/{name}", f"{self._seen(CONFIG)}/{name}")
         values = {name: self._seen(name) for name in ("bundle", "model", CACHE)}
         values |= {"host": self.host, "port": str(self.port), "threads": str(usable_cores())}
-        for name in PLACEHOLDERS:
-            text = text.replace(f"{{{name}}}", values[name])
-        return text
+        return fill(text, values, self.plan.files, self._seen(CONFIG))
 
     def _seen(self, name: str) -> str:
         return f"{INSIDE}/{name}" if self.in_container else str(self._folders()[name])
@@ -89,8 +84,3 @@ class Rendering:
 
     def _mounts(self) -> tuple[Mount, ...]:
         return tuple(Mount(path, f"{INSIDE}/{name}", read_only=name != CACHE) for name, path in self._folders().items())
-
-
-def usable_cores() -> int:
-    """Cores that this process may use: affinity and cgroup cpusets count, hyperthreads do too."""
-    return len(os.sched_getaffinity(0))

@@ -21,13 +21,14 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from slipway.agent.start_plan import CACHE
 from slipway.config.image import ImageConfig
 from slipway.config.target import LocalRunConfig, TargetConfig
 from slipway.engines.bundle import model_of, read_plan
 from slipway.engines.driver import ServePlan
 from slipway.engines.endpoint import Endpoint, failed
 from slipway.engines.load_guard import LoadGuard
-from slipway.engines.rendering import CACHE, FillCache, Rendering
+from slipway.engines.rendering import FillCache, Rendering
 from slipway.errors import ConfigError, EngineError
 from slipway.runners.base import Address, Job, Runner, cancel_patiently, read_job_file, stopped_by_sigterm
 from slipway.runners.choose import is_here, runner_for

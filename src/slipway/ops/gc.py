@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slipway.agent.paths import TargetPaths
+from slipway.agent.releases import Releases
 from slipway.config.load import Config
 from slipway.deployment.candidate import line_of
-from slipway.deployment.releases import Releases
 from slipway.errors import ConfigError, StateError
 from slipway.ops.training_jobs import PREFIX, training_jobs
 from slipway.pipeline.stage import STAGE_FILE
@@ -135,11 +136,11 @@ def _released(config: Config, root: Path) -> Iterator[tuple[list[str], str]]:
     """What each release of each target was made of, the serving one first."""
     folders = {Path(config.deploy.root).expanduser().resolve(), *(p.resolve() for p in (root / TARGETS).glob("*"))}
     for folder in sorted(folders):
-        releases = Releases(folder)
+        releases = Releases(TargetPaths(folder))
         current = releases.current()
         for name in sorted(releases.names(), key=lambda name: name != current):
             role = "serves" if name == current else "can be rolled back to"
-            yield list(releases.read(name).digests.values()), f"release {name} of {folder.name} {role}"
+            yield list(releases.read(name)["digests"].values()), f"release {name} of {folder.name} {role}"
 
 
 def _last_run(root: Path) -> list[str]:

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from slipway.config.load import Config
-from slipway.deployment.state import status
-from slipway.deployment.target import target_for
+from slipway.deployment.state import Status, status
 from slipway.ops.credentials import read_credentials
 from slipway.ops.gc import Item, freeable, plan
 from slipway.ops.services import Services
@@ -27,10 +26,11 @@ def overview(config: Config) -> dict[str, Any]:
     jobs, unfollowed = training_jobs(config)
     stages = stage_processes(root)
     items = plan(config, {job.name for job in jobs})
+    now = status(config.deploy)
     return {
         "services": _services(),
         "target": config.deploy.target,
-        "releases": _releases(config),
+        "releases": _releases(now),
         "store": str(root),
         "freeable": freeable(items),
         "artifacts": _artifacts(root),
@@ -38,7 +38,7 @@ def overview(config: Config) -> dict[str, Any]:
         "runs": _runs(root),
         "stages": [stage.to_json() for stage in stages],
         "leftovers": [
-            *_lost_engines(config),
+            *_left_on_target(now),
             *_unfollowed_stages(stages),
             *unfollowed,
             *_unfinished_work(root, {*(stage.name for stage in stages), *(job.name for job in jobs)}, items),
@@ -64,25 +64,22 @@ def login_pages() -> list[dict[str, str]]:
     ]
 
 
-def _releases(config: Config) -> list[dict[str, Any]]:
-    now, target = status(config.deploy), target_for(config.deploy)
+def _releases(now: Status) -> list[dict[str, Any]]:
     rows = []
-    for name in now.releases:
-        release = target.releases.read(name)
-        serving = now.release is not None and name == now.release.name
+    for release in now.records:
+        serving = now.release is not None and release.name == now.release.name
         state = (
             ("serving" if now.healthy else "not answering")
             if serving
-            else ("previous" if name == now.previous else "kept")
+            else ("previous" if release.name == now.previous else "kept")
         )
-        url = now.url if serving else None
         rows.append(
             {
-                "name": name,
+                "name": release.name,
                 "engine": release.digests.get("engine", ""),
                 "created": release.created,
                 "state": state,
-                "url": url,
+                "url": now.url if serving else None,
             }
         )
     return rows
@@ -97,14 +94,20 @@ def _artifacts(root: Path) -> dict[str, dict[str, int]]:
     return counts
 
 
-def _lost_engines(config: Config) -> list[dict[str, str]]:
-    """Engine processes of this target that the pointer does not name, also of releases whose directory is gone:
-    deleted, or moved with the whole target while they served."""
-    target = target_for(config.deploy)
-    names, current = target.releases.names(), target.releases.current()
-    lost = [f"engine of release {n}" for n in names if n != current and target.server(n)]
-    lost += [f"engine of release {n}, whose directory is gone" for n in target.running() if n not in names]
-    return [{"what": what, "advice": "`slipway stop` ends it"} for what in lost]
+def _left_on_target(now: Status) -> list[dict[str, str]]:
+    """Engines of this target that the pointer does not name, also of releases whose directory is gone (deleted, or
+    moved with the whole target while they served); and a transaction whose agent died."""
+    rows = [
+        {
+            "what": f"engine of release {lost['release']}" + (", whose directory is gone" if lost["gone"] else ""),
+            "advice": "`slipway stop` ends it",
+        }
+        for lost in now.document["lost"]
+    ]
+    if cut := now.document["interrupted"]:
+        what = f"{cut['action']} of {cut['release']} by {cut['by']} was interrupted"
+        rows.append({"what": what, "advice": "the next command on the target ends it: `slipway start`"})
+    return rows
 
 
 def _runs(root: Path) -> list[dict[str, Any]]:

@@ -11,12 +11,12 @@ from contextlib import suppress
 
 import psutil
 
+from slipway.agent.logins import without_logins
 from slipway.errors import StateError
 from slipway.runners.base import RECORD_OF, Address, Job, Outcome, State, next_step, read_job_file
 from slipway.system import openmp, processes
 from slipway.system.files import write_atomic
 from slipway.system.json_files import as_model
-from slipway.system.logins import without_logins
 from slipway.system.processes import ProcessIdentity
 
 JOB_FILE = "process.json"

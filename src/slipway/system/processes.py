@@ -13,12 +13,12 @@ import signal
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import Path
 
 import psutil
 from pydantic import BaseModel, ConfigDict
 
-PROC = Path("/proc")
+from slipway.agent.processes import boot_id, process_stat
+
 POLL_S = 0.02
 KILL_WAIT_S = 10.0
 WALL_CLOCK_TOLERANCE_S = 1.0
@@ -40,19 +40,19 @@ class ProcessIdentity(BaseModel):
 
 def identify(pid: int) -> ProcessIdentity:
     """The identity of the process that has this pid now. Raises ProcessLookupError when there is none."""
-    stat = _stat(pid)
+    stat = process_stat(pid)
     if stat is None:
         raise ProcessLookupError(pid)
-    return ProcessIdentity(pid=pid, started=stat[1], boot=_boot())
+    return ProcessIdentity(pid=pid, started=stat[1], boot=boot_id())
 
 
 def is_same(process: ProcessIdentity) -> bool:
     """Whether the pid still belongs to this process, running or a zombie that nobody has asked about."""
-    stat = _stat(process.pid)
+    stat = process_stat(process.pid)
     if stat is None:
         return False
     if process.started is not None:
-        return (process.started, process.boot) == (stat[1], _boot())
+        return (process.started, process.boot) == (stat[1], boot_id())
     try:
         created = psutil.Process(process.pid).create_time()
     except psutil.Error:
@@ -62,13 +62,13 @@ def is_same(process: ProcessIdentity) -> bool:
 
 def is_alive(process: ProcessIdentity) -> bool:
     """Whether it still runs. A zombie has ended: whoever started it may never ask."""
-    stat = _stat(process.pid)
+    stat = process_stat(process.pid)
     return stat is not None and stat[0] not in "ZX" and is_same(process)
 
 
 def age_s(process: ProcessIdentity) -> float | None:
     """Seconds since it started, time asleep included; None for another boot's process or a record without start."""
-    if process.started is None or process.boot != _boot():
+    if process.started is None or process.boot != boot_id():
         return None
     return time.clock_gettime(time.CLOCK_BOOTTIME) - process.started / os.sysconf("SC_CLK_TCK")
 
@@ -112,7 +112,7 @@ def send_group(process: ProcessIdentity, sig: signal.Signals) -> None:
     While a group has members the kernel gives its number to no new process: a pid that is another process now means
     that the group is gone.
     """
-    leader_ended = process.started is not None and process.boot == _boot() and _stat(process.pid) is None
+    leader_ended = process.started is not None and process.boot == boot_id() and process_stat(process.pid) is None
     if leader_ended or is_same(process):
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, sig)
@@ -144,20 +144,3 @@ def _has_ended(process: ProcessIdentity) -> bool:
         with suppress(ChildProcessError):
             os.waitpid(process.pid, os.WNOHANG)
     return not is_alive(process)
-
-
-def _stat(pid: int) -> tuple[str, int] | None:
-    """State letter and start in clock ticks since boot; None when there is no such process."""
-    try:
-        text = (PROC / str(pid) / "stat").read_text(errors="replace", encoding="utf-8")
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    fields = text.rpartition(")")[2].split()  # the name before it may hold blanks and brackets
-    return fields[0], int(fields[19])
-
-
-def _boot() -> str:
-    try:
-        return (PROC / "sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
-    except OSError:  # some sandboxes hide it; the start alone must do there
-        return ""

@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from slipway.agent import ports
 from slipway.config.load import load_config
 from slipway.config.quantize import CalibrationConfig, QuantizeConfig
 from slipway.config.store import StoreConfig
@@ -34,7 +35,6 @@ from slipway.stages.evaluate import PARTIAL, EvaluateParams, evaluate
 from slipway.stages.quantize import quantize
 from slipway.store.artifacts import Adapter, Artifact, Checkpoint, Dataset, Engine, Quantized
 from slipway.store.store import Store, load
-from slipway.system import ports
 from slipway.system.files import sha256_file
 from slipway.system.progress import Progress
 from slipway.weights.checkpoint import materialize, write_virtual

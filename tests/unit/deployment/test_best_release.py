@@ -8,8 +8,12 @@ from typing import Any
 
 import pytest
 
-from slipway.deployment.best_release import best_beside, best_of_line, recorded_quality
-from slipway.deployment.releases import Release, Releases
+from slipway.agent.paths import TargetPaths
+from slipway.agent.releases import Releases
+from slipway.config.deploy import DeployConfig
+from slipway.deployment.best_release import Shelf, best_beside, best_of_line, recorded_quality, shelf_of
+from slipway.deployment.local import LocalTarget
+from slipway.deployment.releases import Release
 from slipway.errors import StateError
 
 
@@ -27,7 +31,7 @@ def digest(number: int) -> str:
 
 
 def chosen(releases: Releases, **more: str) -> int | None:
-    release = best_of_line(releases, "home", **more)
+    release = best_of_line(shelf(releases), "home", **more)
     return int(release.name[:4]) if release else None
 
 
@@ -47,11 +51,15 @@ def ship(releases: Releases, number: int, verdict: dict[str, Any] | None, line: 
 
 @pytest.fixture
 def releases(tmp_path: Path) -> Releases:
-    return Releases(tmp_path)
+    return Releases(TargetPaths(tmp_path))
+
+
+def shelf(releases: Releases) -> Shelf:
+    return shelf_of(LocalTarget(DeployConfig(root=str(releases.paths.root))))
 
 
 def test_the_oldest_that_none_was_shown_to_be_better_than_is_taken(releases: Releases) -> None:
-    assert best_of_line(releases, "home") is None
+    assert best_of_line(shelf(releases), "home") is None
     ship(releases, 1, measured(0.83))
     ship(releases, 2, measured(0.86, than={1: False}))  # higher, by chance as far as its gate can tell
     ship(releases, 3, measured(0.80, than={2: False, 1: False}))
@@ -91,10 +99,10 @@ def test_what_was_rolled_back_from_is_no_reference(releases: Releases) -> None:
 
 def test_a_champion_that_is_the_best_is_no_second_reference(releases: Releases) -> None:
     ship(releases, 1, measured(0.84))
-    assert best_beside(releases, "home", digest(9), digest(1)) is None
-    assert best_beside(releases, "home", digest(1), None) is None  # the candidate itself
+    assert best_beside(shelf(releases), "home", digest(9), digest(1)) is None
+    assert best_beside(shelf(releases), "home", digest(1), None) is None  # the candidate itself
     ship(releases, 2, measured(0.82, than={1: False}))
-    beside = best_beside(releases, "home", digest(9), digest(2))
+    beside = best_beside(shelf(releases), "home", digest(9), digest(2))
     assert beside is not None and beside.digests["engine"] == digest(1)
 
 
@@ -118,4 +126,4 @@ def test_a_damaged_verdict_is_one_error_that_names_it(releases: Releases) -> Non
     name = ship(releases, 1, None)
     (releases.dir(name) / "verdict.json").write_text("{")
     with pytest.raises(StateError, match=f"verdict of release {name}"):
-        best_of_line(releases, "home")
+        best_of_line(shelf(releases), "home")

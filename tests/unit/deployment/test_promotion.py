@@ -17,13 +17,15 @@ import pytest
 
 from flows.stopping import Stopped as Interrupted
 from flows.stopping import stopped_by_signals
+from slipway.agent import releases
+from slipway.agent.agent import Agent
 from slipway.agent.holds import hold, unhold
+from slipway.agent.paths import TargetPaths
+from slipway.agent.releases import Releases
 from slipway.config.deploy import DeployConfig
-from slipway.deployment import releases
-from slipway.deployment.local import LocalTarget
 from slipway.deployment.policy import Asked
 from slipway.deployment.promotion import promote, rollback
-from slipway.deployment.releases import Release, Releases, Stopped
+from slipway.deployment.releases import Release, Stopped
 from slipway.deployment.state import champion, status, stop, was_withdrawn
 from slipway.errors import CheckpointError, DataError, EngineError, GateError, ResourceError
 from slipway.store.artifacts import Dataset
@@ -59,7 +61,7 @@ def test_the_first_promotion_serves_and_is_written_down(ship: Ship, params: Depl
     assert (release.digests["dataset"], release.runs, release.outcome) == (data.digest, {"mlflow": "r1"}, "pass")
     assert [(s["id"], s["json"]) for s in release.smoke] == [("t0", True), ("t3", True)]
     assert (path / "card.md").read_text() == "# Card\n"
-    assert [switch.action for switch in Releases(root).history.switches()] == ["promote"]
+    assert [switch.action for switch in Releases(TargetPaths(root)).history.switches()] == ["promote"]
     assert release.engine.digest == release.digests["engine"]
 
 
@@ -77,7 +79,7 @@ def test_the_same_engine_again_changes_nothing(ship: Ship, params: DeployConfig)
     first = ship()
     again = ship()
     assert again == first.model_copy(update={"reused": True})
-    assert Releases(Path(params.root)).names() == [first.name]
+    assert status(params).releases == [first.name]
     serves(params, first)
 
 
@@ -129,7 +131,7 @@ def test_a_damaged_previous_release_is_not_rolled_back_to(ship: Ship, params: De
 
 def test_old_releases_are_pruned_but_never_the_serving_or_the_previous(ship: Ship, params: DeployConfig) -> None:
     names = [ship(v=v).name for v in range(5)]
-    assert Releases(Path(params.root)).names() == names[-3:]
+    assert status(params).releases == names[-3:]
     rollback(params)
     rollback(params)
     fifth = ship(v=9)
@@ -260,12 +262,14 @@ def test_concurrent_promotions_take_turns(ship: Ship, params: DeployConfig) -> N
 def test_a_promotion_that_waited_too_long_names_the_one_at_work(
     store: Store, data: Dataset, params: DeployConfig
 ) -> None:
-    engine = make_engine(store, {"answer": "1"})
-    with (
-        Releases(Path(params.root)).lock("promotion of abc", 0),
-        pytest.raises(ResourceError, match=f"busy: promotion of abc by pid {os.getpid()}"),
-    ):
+    engine, agent = make_engine(store, {"answer": "1"}), Agent(Path(params.root))
+    agent.call("begin", {"action": "promote", "engine": "abc0" * 16, "owner": "ann@laptop"})
+    with pytest.raises(ResourceError, match=r"busy: promotion of abc0abc0abc0 by ann@laptop, for \d+ s"):
         promote(engine, make_verdict(store, engine), data, {}, params, model="m", lock_timeout_s=0.3)
+    agent.close()
+    assert (
+        promote(engine, make_verdict(store, engine), data, {}, params, model="m", lock_timeout_s=0.3).name[:4] == "0001"
+    )
 
 
 STEPS = ["staged", "started", "smoke", "switched", "recorded", "stopped"]
@@ -288,9 +292,10 @@ def test_a_promotion_killed_at_any_step_leaves_something_serving_and_the_next_on
     assert now.healthy
     assert now.release is not None
     assert (now.release.name == first.name) is not switched
+    recorded = STEPS.index(step) >= 4 if step in STEPS else False
     third = ship(v=3)
     serves(params, third)
-    assert status(params).previous == (now.release.name if switched else first.name)
+    assert status(params).previous == (now.release.name if recorded else first.name)
     assert not [n for n in on_disk(params) if n.startswith(".")]
 
 
@@ -307,7 +312,7 @@ def test_a_killed_rollback_is_finished_or_undone_by_the_next_operation(
     assert killed(lambda: rollback(params, note=die))
     third = ship(v=3)
     serves(params, third)
-    assert status(params).previous == (second.name if step == "started" else first.name)
+    assert status(params).previous == (first.name if step == "recorded" else second.name)
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -331,9 +336,8 @@ def test_a_promotion_interrupted_at_any_step_is_undone_before_the_record_and_fin
 
 def test_stop_ends_the_engine_and_keeps_the_release(ship: Ship, params: DeployConfig) -> None:
     first = ship()
-    serving = LocalTarget(params).server(first.name)
-    assert serving is not None
-    assert stop(params) == [Stopped(first.name, serving.pid, serving.url)]
+    serving = status(params).document["endpoint"]
+    assert stop(params) == [Stopped(first.name, serving["pid"], serving["url"])]
     assert stop(params) == []
     assert running(params) == []
     now = status(params)

@@ -11,9 +11,8 @@ import pytest
 
 from slipway.agent import records
 from slipway.config.deploy import DeployConfig
-from slipway.deployment.promotion import rollback
-from slipway.deployment.state import status, stop, tidy
-from slipway.deployment.target import target_for
+from slipway.deployment.promotion import rollback, start
+from slipway.deployment.state import status, stop
 from slipway.errors import StateError
 from tests.support.garbage import GARBAGE, Garbage
 from tests.support.target import Ship, running
@@ -53,7 +52,7 @@ def test_a_promotion_beside_a_damaged_record_changes_nothing(
     garbage.put(file)
     before = running(params)
     with pytest.raises(StateError, match=r"endpoint of release .*slipway stop"), garbage.around():
-        tidy(target_for(params))
+        start(params)
     assert running(params) == before
     assert stop(params)
     assert ship().reused  # the advice of the message works

@@ -1,18 +1,33 @@
-"""Which machine `deploy.kind` names."""
+"""Every kind of target that the config knows has a client, with the settings that its agent keeps."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import get_args
 
+import pytest
+
+from slipway.agent.settings import parse_settings
 from slipway.config.deploy import DeployConfig
 from slipway.deployment.local import LocalTarget
-from slipway.deployment.target import Target, target_for
+from slipway.deployment.target import session, settings_of, target_for
 
 
-def test_every_kind_of_the_config_has_a_target(params: DeployConfig) -> None:
-    kinds = get_args(DeployConfig.model_fields["kind"].annotation)
-    targets = [target_for(params.model_copy(update={"kind": kind})) for kind in kinds]
-    assert [type(target) for target in targets] == [LocalTarget]
-    methods = {name for name in vars(Target) if not name.startswith("_")}
-    assert methods == {"start", "server", "healthy", "smoke", "running", "stop"}
-    assert all(callable(getattr(target, name)) for target in targets for name in methods)
+def test_the_local_target_is_this_machine(tmp_path: Path) -> None:
+    assert isinstance(target_for(DeployConfig(root=str(tmp_path))), LocalTarget)
+    assert "local" in get_args(DeployConfig.model_fields["kind"].annotation)
+
+
+def test_the_agent_takes_the_settings_of_every_config(tmp_path: Path) -> None:
+    settings = parse_settings(settings_of(DeployConfig(root=str(tmp_path), keep_releases=5)), "settings")
+    assert (settings.host, settings.keep_releases, settings.start_timeout_s) == ("127.0.0.1", 5, None)
+
+
+def test_a_transaction_that_a_session_leaves_open_ends_with_it(tmp_path: Path) -> None:
+    params = DeployConfig(root=str(tmp_path / "target"))
+    with pytest.raises(KeyboardInterrupt), session(params) as target:
+        target.call("begin", {"action": "promote", "engine": "a" * 64})
+        raise KeyboardInterrupt
+    with session(params) as target:
+        assert target.call("status", {})["lock"] is None
+        assert target.call("status", {})["interrupted"] is None

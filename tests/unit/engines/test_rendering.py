@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from slipway.agent.start_plan import usable_cores
 from slipway.engines.driver import CacheSpec, Limits, ServePlan
-from slipway.engines.rendering import Rendering, usable_cores
+from slipway.engines.rendering import Rendering
 
 PLAN = ServePlan(
     kind="vllm",

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from slipway.agent.start_plan import PLACEHOLDERS
 from slipway.config.engine import EngineConfig
 from slipway.engines.bundle_key import key_document, misses
-from slipway.engines.driver import PLACEHOLDERS, ServePlan
+from slipway.engines.driver import ServePlan
 from slipway.engines.machine_facts import MachineFacts
 from slipway.engines.vllm.driver import CACHES, DRIVER
 from slipway.errors import ConfigError

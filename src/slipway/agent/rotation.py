@@ -19,6 +19,7 @@ from pathlib import Path
 
 MAX_BYTES = 10_000_000
 EVERY_S = 30.0
+WATCH = "watch-log"
 
 
 def watcher(log: Path, max_bytes: int = MAX_BYTES, every_s: float = EVERY_S) -> tuple[list[str], dict[str, str]]:
@@ -27,7 +28,9 @@ def watcher(log: Path, max_bytes: int = MAX_BYTES, every_s: float = EVERY_S) -> 
     It looks every `every_s` seconds. The path is in the environment: a command line that names a release looks like the
     release's engine.
     """
-    command = [sys.executable, "-I", "-S", os.fspath(Path(__file__).resolve()), str(max_bytes), str(every_s)]
+    here = Path(__file__).resolve()
+    program = [str(here)] if here.is_file() else [str(here.parents[2]), WATCH]  # or the zipapp that this module is in
+    command = [sys.executable, "-I", "-S", *program, str(max_bytes), str(every_s)]
     return command, {"SLIPWAY_LOG": os.fspath(log.resolve())}
 
 
@@ -48,5 +51,10 @@ def watch(log: Path, max_bytes: int, every_s: float, writer: int) -> None:
             rotate(log, max_bytes)
 
 
+def main(arguments: list[str]) -> None:
+    """What the command of `watcher` runs."""
+    watch(Path(os.environ["SLIPWAY_LOG"]), int(arguments[0]), float(arguments[1]), sys.stdin.fileno())
+
+
 if __name__ == "__main__":
-    watch(Path(os.environ["SLIPWAY_LOG"]), int(sys.argv[1]), float(sys.argv[2]), sys.stdin.fileno())
+    main(sys.argv[1:])

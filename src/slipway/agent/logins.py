@@ -1,6 +1,6 @@
 """Logins to Prefect and MLflow in the environment: of the flow alone, not of the stages and engines that it starts.
 
-Short because it is all that the rooms `runners` and `engines`, which both start such processes, share of it.
+Short because it is all that the rooms `runners` and `agent`, which both start such processes, share of it.
 """
 
 from __future__ import annotations

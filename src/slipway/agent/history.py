@@ -8,31 +8,33 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
+from slipway.agent.files import disk_full_is_named, write_atomic
+from slipway.agent.paths import NAME
+from slipway.agent.records import Fields, is_present, read_json_lines
 from slipway.errors import StateError
-from slipway.system.files import disk_full_is_named, write_atomic
-from slipway.system.json_files import as_model, is_present, read_json_lines
 
-NAME = r"\d{4,}-[0-9a-f]{8}"
-Action = Literal["promote", "rollback"]
+PROMOTE, ROLLBACK = "promote", "rollback"
 _MEND = (
     "put back a copy of it; or delete it: the serving release stays, the others are deleted at the next promotion as "
     "releases that never served"
 )
 
 
-class Switch(BaseModel):
-    """One line of the history: when (UTC), by what, to which release."""
-
-    model_config = ConfigDict(frozen=True)
+@dataclass(frozen=True)
+class Switch:
+    """One line of the history: when (UTC), by what (`promote` or `rollback`), to which release, in which transaction
+    and on whose word; the last two are empty in lines of earlier versions."""
 
     time: str
-    action: Action
-    release: str = Field(pattern=f"^{NAME}$")
+    action: str
+    release: str
+    transaction: str = ""
+    owner: str = ""
 
 
 class History:
@@ -48,14 +50,15 @@ class History:
         rows = read_json_lines(self._file, "history of the target", _MEND)
         if not rows:  # it is written with its first line, never before
             raise StateError(f"history of the target: {self._file}", "empty", "one line a switch", _MEND)
-        return [as_model(Switch, row, f"{self._file}, line {n}", _MEND) for n, row in enumerate(rows, 1)]
+        return [_switch(row, f"{self._file}, line {n}") for n, row in enumerate(rows, 1)]
 
-    def record(self, action: Action, release: str) -> None:
+    def record(self, action: str, release: str, transaction: str = "", owner: str = "") -> Switch:
         """Append a switch, whole line or none. Raises ResourceError when the disk is full."""
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        switches = [*self.switches(), Switch(time=now, action=action, release=release)]
+        switches = [*self.switches(), Switch(now, action, release, transaction, owner)]
         with disk_full_is_named(self._file):
-            write_atomic(self._file, "".join(json.dumps(switch.model_dump()) + "\n" for switch in switches))
+            write_atomic(self._file, "".join(json.dumps(asdict(switch)) + "\n" for switch in switches))
+        return switches[-1]
 
     def line(self) -> list[str]:
         """The releases that led to the serving one, oldest first: a rollback steps back and drops what it left."""
@@ -69,7 +72,7 @@ class History:
         line: list[str] = []
         withdrawn: set[str] = set()
         for number, switch in enumerate(self.switches(), 1):
-            if switch.action == "promote":
+            if switch.action == PROMOTE:
                 line.append(switch.release)
                 withdrawn.discard(engine_digits(switch.release))
                 continue
@@ -85,3 +88,14 @@ class History:
 def engine_digits(release: str) -> str:
     """The first 8 hex digits of the engine's digest, which end a release's name."""
     return release.rsplit("-", 1)[-1]
+
+
+def _switch(row: Mapping[str, Any], thing: str) -> Switch:
+    fields = Fields(row, thing, _MEND)
+    return Switch(
+        fields.text("time"),
+        fields.text("action", pattern=f"{PROMOTE}|{ROLLBACK}"),
+        fields.text("release", pattern=NAME),
+        fields.text("transaction", ""),
+        fields.text("owner", ""),
+    )

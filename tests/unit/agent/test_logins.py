@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from slipway.agent.logins import without_logins
 from slipway.ops.credentials import Credentials
-from slipway.system.logins import without_logins
 
 
 def test_the_logins_that_the_flow_is_given_are_taken_out_and_nothing_else() -> None:

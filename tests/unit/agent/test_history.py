@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from slipway.deployment.history import History, Switch, engine_digits
+from slipway.agent.history import History, Switch, engine_digits
 from slipway.errors import ResourceError, StateError
 
 FIRST, SECOND, THIRD = "0001-aaaaaaaa", "0002-bbbbbbbb", "0003-cccccccc"

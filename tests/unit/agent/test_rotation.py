@@ -4,7 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from slipway.system.rotation import rotate, watcher
+from slipway.agent.rotation import rotate, watcher
 
 
 def test_a_large_log_moves_to_its_copy_and_the_writer_goes_on(tmp_path: Path) -> None:

@@ -1,0 +1,73 @@
+"""How clients come from one engine to the next: what a transaction asks of whatever stands before the engines.
+
+Without a proxy (`Portless`) nothing stands there: clients follow `current/endpoint.json`, and the port changes with
+every switch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from slipway.agent.engines import Endpoint
+    from slipway.agent.paths import TargetPaths
+    from slipway.agent.settings import Settings
+
+
+class Switcher(Protocol):
+    """What stands before the engines. Every method may be called again after a crash: it makes true what it says."""
+
+    def describe(self) -> dict[str, Any]:
+        """For `status`: `kind`, `address` (null where the port changes), `note` for a person. Starts nothing."""
+
+    def configure(self, new: Endpoint) -> None:
+        """Write down, on the disk and checked, that requests go to `new`; those of now still go where they went."""
+
+    def switch(self, old: Endpoint | None, new: Endpoint) -> None:
+        """Send new requests to `new`; those that `old` answers go on."""
+
+    def drain(self, old: Endpoint | None) -> dict[str, Any]:
+        """Wait until `old` answers no request any more, bounded: `seconds`, and `cut`, the requests ended by the
+        bound."""
+
+    def hold(self, old: Endpoint | None) -> None:
+        """Let new requests wait and `old` answer its last, because memory holds one engine only."""
+
+    def restore(self, serving: Endpoint | None) -> None:
+        """Make file and running proxy agree with the pointer: requests go to `serving`, to nobody when it is None."""
+
+    def stop(self) -> None:
+        """End the proxy: nothing serves here any more."""
+
+
+class Portless:
+    """Nothing before the engines: the pointer is the switch."""
+
+    def describe(self) -> dict[str, Any]:
+        """That the port changes."""
+        note = "no proxy: the port changes with every switch; clients follow current/endpoint.json"
+        return {"kind": "portless", "address": None, "note": note}
+
+    def configure(self, new: Endpoint) -> None:
+        """Nothing to write."""
+
+    def switch(self, old: Endpoint | None, new: Endpoint) -> None:
+        """Nothing to tell: the pointer follows."""
+
+    def drain(self, old: Endpoint | None) -> dict[str, Any]:  # noqa: ARG002 (of the protocol)
+        """Nobody knows which requests `old` answers: it ends them itself when it is stopped."""
+        return {"seconds": 0.0, "cut": None}
+
+    def hold(self, old: Endpoint | None) -> None:
+        """Nothing can hold requests: they are refused until the new engine answers."""
+
+    def restore(self, serving: Endpoint | None) -> None:
+        """The pointer alone says who serves."""
+
+    def stop(self) -> None:
+        """Nothing runs."""
+
+
+def switcher_for(paths: TargetPaths, settings: Settings) -> Switcher:  # noqa: ARG001 (a proxy needs both)
+    """What stands before the engines of this target."""
+    return Portless()

@@ -1,0 +1,25 @@
+"""Without a proxy nothing stands before the engines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from slipway.agent.engines import Endpoint
+from slipway.agent.paths import TargetPaths
+from slipway.agent.settings import Settings
+from slipway.agent.switching import Portless, switcher_for
+
+
+def test_a_target_without_a_proxy_says_that_its_port_changes(tmp_path: Path) -> None:
+    switcher = switcher_for(TargetPaths(tmp_path), Settings())
+    assert isinstance(switcher, Portless)
+    assert switcher.describe()["address"] is None
+    assert "the port changes" in switcher.describe()["note"]
+    new = Endpoint("h", 1, "m", "log")
+    switcher.configure(new)
+    switcher.switch(None, new)
+    switcher.hold(new)
+    switcher.restore(new)
+    switcher.stop()
+    assert switcher.drain(new) == {"seconds": 0.0, "cut": None}
+    assert list(tmp_path.iterdir()) == []

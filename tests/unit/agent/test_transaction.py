@@ -1,0 +1,120 @@
+"""What a crash leaves and how the next session finds it: a real scripted engine, killed at one step of each kind.
+
+Every step of promote and rollback: `tests/flow/test_agent_killed.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from slipway.agent.agent import Agent
+from slipway.agent.engines import Engines
+from slipway.agent.transaction import parts_of, recover, tidy
+from slipway.errors import EngineError, StateError
+from slipway.store.store import Store
+from tests.support.agent import engine, promote, releases, rollback
+from tests.unit.agent.conftest import running
+
+
+def killed(agent: Agent, step: str, act: Callable[[Callable[[str], None]], object]) -> None:
+    """Run `act` in a process that ends by SIGKILL when it notes `step`."""
+
+    def die(text: str) -> None:
+        if text.startswith(step):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    if (pid := os.fork()) == 0:
+        try:
+            act(die)
+        finally:
+            os._exit(0)
+    assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+
+
+@pytest.mark.parametrize(("step", "serves"), [("started", 0), ("switched", 0), ("recorded", 1)])
+def test_before_its_record_it_is_undone_and_finished_from_there_on(
+    agent: Agent, store: Store, step: str, serves: int
+) -> None:
+    first, second = promote(agent, engine(store)), engine(store, 2)
+    killed(agent, step, lambda die: promote(Agent(agent.paths.root), second, die))
+    assert agent.call("status", {})["interrupted"]["action"] == "promote"
+    notes: list[str] = []
+    recover(parts_of(agent.paths), notes.append)
+    assert "was interrupted at" in notes[0]
+    on_disk = releases(agent)
+    name = [first["name"], f"0002-{second.digest[:8]}"][serves]
+    assert on_disk.current() == name
+    assert Engines(agent.paths).running() == [name]
+    assert len(running(agent.paths.root)) == 1
+    assert (first["name"] in on_disk.names(), len(on_disk.names())) == (True, 1 + serves)
+    assert agent.call("status", {})["interrupted"] is None
+    notes.clear()
+    tidy(parts_of(agent.paths), notes.append)
+    assert notes == []
+
+
+def test_after_a_reboot_in_the_middle_the_champion_starts_again(agent: Agent, store: Store) -> None:
+    first = promote(agent, engine(store))
+    killed(agent, "switched", lambda die: promote(Agent(agent.paths.root), engine(store, 2), die))
+    for pid in running(agent.paths.root):
+        os.kill(pid, signal.SIGKILL)
+    recover(parts_of(agent.paths), lambda _: None)
+    assert releases(agent).current() == first["name"]
+    assert Engines(agent.paths).healthy(first["name"])
+
+
+def test_held_the_old_engine_ends_first_and_comes_back_when_the_new_one_fails(agent: Agent, store: Store) -> None:
+    """Where memory holds one engine only."""
+    held = {"settings": {**_settings(agent), "way": "held"}}
+    counts: list[int] = []
+    first = promote(agent, engine(store), **held)
+    second = promote(agent, engine(store, 2), lambda _: counts.append(len(running(agent.paths.root))), **held)
+    assert max(counts) == 1
+    assert Engines(agent.paths).running() == [second["name"]]
+    with pytest.raises(EngineError):
+        promote(agent, engine(store, 3, die=True), **held)
+    assert Engines(agent.paths).running() == []
+    agent.close()
+    assert Engines(agent.paths).healthy(second["name"])
+    assert rollback(agent)["name"] == first["name"]
+
+
+def test_report_13_a_champion_that_does_not_start_any_more_keeps_nothing_stuck(agent: Agent, store: Store) -> None:
+    """nomad#10465: a deployment that could be neither finished nor undone."""
+    first = promote(agent, engine(store))
+    killed(agent, "started", lambda die: promote(Agent(agent.paths.root), engine(store, 2), die))
+    for pid in running(agent.paths.root):
+        os.kill(pid, signal.SIGKILL)
+    (Path(first["path"]) / "engine" / "server").unlink()
+    notes: list[str] = []
+    recover(parts_of(agent.paths), notes.append)
+    assert any("does not start again" in note for note in notes)
+    assert promote(agent, engine(store, 3))["name"][:4] == "0002"
+
+
+def test_a_damaged_record_of_the_serving_engine_ends_nothing(agent: Agent, store: Store) -> None:
+    name = promote(agent, engine(store))["name"]
+    (agent.paths.release(name) / "endpoint.json").write_text("{")
+    before = running(agent.paths.root)
+    with pytest.raises(StateError, match="endpoint of release"):
+        tidy(parts_of(agent.paths), lambda _: None)
+    assert running(agent.paths.root) == before
+
+
+def test_a_first_line_that_was_never_whole_began_nothing(agent: Agent, store: Store) -> None:
+    name = promote(agent, engine(store))["name"]
+    agent.paths.journal.write_text('{"id": "x", "act')
+    tidy(parts_of(agent.paths), lambda _: None)
+    assert not agent.paths.journal.exists()
+    assert releases(agent).current() == name
+
+
+def _settings(agent: Agent) -> dict[str, object]:
+    import json
+
+    return dict(json.loads((agent.paths.root / "target.json").read_text()))
