@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from slipway.agent.agent import Agent, Document, Note
 
 RECORD, SEAL, ENGINE = "bundle.json", "seal.json", "engine"
+# Written by the target itself: a bundle that held one would say how it is started, or that it was checked
+RESERVED = (OMS, RECORD, SEAL, "release.json", "start.json", "endpoint.json")
 _NEXT = "bring agent and orchestrator to one version"
 _AGAIN = "promote the release again"
 
@@ -75,21 +77,23 @@ def signed_by(root: Path, layers: Layers, manifest: str, signature: str) -> str:
 
 
 def stage(root: Path, document: Document, folder: Path) -> Bundle:
-    """Make the files of a received bundle in `folder`, a release that is not complete yet: hard links, every byte
-    checked, sealed. `document`: as of `receive`.
+    """Make the files of a received bundle in `folder`, a release that is not complete yet, by hard links; what they are
+    is for `verify_release` to check. `document`: as of `receive`.
 
-    Raises BundleError for what is damaged, or not signed as the target's trust wants it."""
+    Raises BundleError for a bundle that was not received, or not signed as the target's trust wants it."""
     fields = Fields(document, "bundle to stage", _NEXT)
     record = {name: fields.text(name, "") or None for name in ("manifest", "signature", "files_signature")}
     layers = Layers(root)
     bundle = layers.bundle(fields.text("manifest", pattern=HEX.pattern))
     signed_by(root, layers, bundle.digest, record["signature"] or "")
+    if taken := sorted({*RESERVED} & bundle.members().keys()):
+        raise BundleError(
+            f"file {taken[0]} of bundle {bundle.digest[:12]}", "the target's own name", "none of those", _AGAIN
+        )
     layers.link(bundle, folder)
     if record["files_signature"]:
         (folder / OMS).write_bytes(read_files_signature(record["files_signature"], layers.receive_blob))
     write_atomic(folder / RECORD, json.dumps(record) + "\n")
-    verify_tree(bundle, folder, _own(folder, bundle))
-    seal_release(folder, bundle)
     return bundle
 
 

@@ -33,8 +33,19 @@ class Receiver(Protocol):
         """Bring blobs of a folder into `incoming/`; the bytes that are there then."""
 
 
-def deliver(engine: Engine, params: DeployConfig, receiver: Receiver, now: float, note: Note) -> Document:
+def deliver(
+    engine: Engine,
+    params: DeployConfig,
+    receiver: Receiver,
+    now: float,
+    note: Note,
+    *,
+    documents: Mapping[str, str] | None = None,
+    model: str = "",
+) -> Document:
     """Bring an engine to the target; the digests by which `stage` finds it there. `now`: seconds since 1970.
+    `documents`: what the bundle carries and its signatures cover beside it (card, verdict, evaluation, decision);
+    `model`: the registered name.
 
     Raises ConfigError, before anything is packed, for an engine of another architecture; BundleError for bytes that
     arrive damaged twice, and where the target trusts another signer; what packing and `Receiver.copy` raise.
@@ -45,11 +56,11 @@ def deliver(engine: Engine, params: DeployConfig, receiver: Receiver, now: float
     layout = OciLayout(store / BUNDLES)
     packed = pack(
         engine,
-        {},
+        documents or {},
         signer_for(params.signing, store),
         layout,
         name=engine.digest[:12],
-        model=params.target,
+        model=model or params.target,
         architecture=architecture,
         keep=params.keep_releases,
         note=note,

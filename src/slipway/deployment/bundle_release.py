@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slipway.agent.bundle_manifest import ARCHITECTURES, Bundle
-from slipway.agent.signature import OMS, OMS_TYPE, PAYLOAD_TYPE
+from slipway.agent.bundle_release import ENGINE, RESERVED
+from slipway.agent.signature import OMS_TYPE, PAYLOAD_TYPE
 from slipway.deployment.bundle_files import FILES_DOCUMENT, document_parts, engine_parts, files_part
 from slipway.deployment.oci_layout import FILES_SIGNATURE, SIGNATURES, OciLayout
 from slipway.deployment.sbom import sbom
@@ -21,14 +22,6 @@ from slipway.errors import BundleError
 from slipway.store.artifacts import Engine
 
 BUNDLES, SBOM = "bundles", "sbom.json"
-RESERVED = (
-    OMS,
-    FILES_DOCUMENT,
-    "release.json",
-    "bundle.json",
-    "seal.json",
-    "engine",
-)  # the release's own names on a target
 
 
 @dataclass(frozen=True)
@@ -72,7 +65,7 @@ def pack(
     a full disk.
     """
     documents = {SBOM: sbom(engine, model), **documents}
-    for reserved in sorted({*RESERVED} & documents.keys()):
+    for reserved in sorted({*RESERVED, FILES_DOCUMENT, ENGINE} & documents.keys()):
         raise BundleError(f"document {reserved}", "a name of the release's own", "another name", "rename it")
     parts, notes = engine_parts(engine)
     for text in notes:

@@ -42,6 +42,7 @@ def staged(agent: Agent, request: dict[str, Any], name: str = NAME) -> Path:
     folder = agent.paths.release(name)
     folder.mkdir(parents=True)
     stage(agent.paths.root, request, folder)
+    verify_release(agent.paths.root, folder, full=True)
     return folder
 
 
@@ -150,3 +151,9 @@ def test_a_record_of_something_else(agent: Agent, tmp_path: Path) -> None:
         (folder / "bundle.json").write_text(text)
         with pytest.raises((StateError, BundleError)):
             verify_release(agent.paths.root, folder, full=True)
+
+
+@pytest.mark.parametrize("name", ["start.json", "seal.json", "release.json", "model.sig"])
+def test_a_bundle_says_nothing_in_the_targets_name(agent: Agent, tmp_path: Path, name: str) -> None:
+    with pytest.raises(BundleError, match="the target's own name"):
+        staged(agent, sent(agent, tmp_path, files={**FILES, name: b"{}"}))

@@ -48,7 +48,7 @@ class World:
         self.tree = folder / "tree"
         shutil.copytree(self.folder, self.tree)
         for own in ("bundle.json", "seal.json"):
-            (self.tree / own).unlink()
+            (self.tree / own).unlink(missing_ok=True)
         self.trust = Trust("enforce", (signer(self.store).public,))
 
     def blob(self, part: str) -> Path:
