@@ -1,6 +1,6 @@
 """The engine in a pod of the tests' Kubernetes: answers with its release, and does what its mode says.
 
-kubernetes_engine.py PORT RELEASE MODE        MODE: serve | die | silent | slow
+kubernetes_engine.py PORT RELEASE MODE        MODE: serve | die | silent | slow | key
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """The body is read and not looked at."""
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self._answer(200)
+        self._answer(401 if MODE == "key" else 200)
 
     def log_message(self, *words: object) -> None:
         """Nothing."""

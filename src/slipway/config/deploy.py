@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from slipway.config.base import Folder, Host, Port, Section
+from slipway.config.kubernetes import KubernetesConfig
 from slipway.config.proxy import ProxyConfig
 from slipway.config.ssh import SshConfig
 from slipway.config.trust import SigningConfig, TrustConfig
@@ -45,6 +46,7 @@ class DeployConfig(Section):
     trust: TrustConfig = Field(default_factory=TrustConfig, description="Whose releases the target takes.")
     proxy: ProxyConfig = Field(default_factory=ProxyConfig, description="The one address that clients use.")
     ssh: SshConfig | None = Field(None, description="How a target of kind `spark` is reached.")
+    kubernetes: KubernetesConfig | None = Field(None, description="A cluster's namespace, in place of a machine.")
 
     @model_validator(mode="after")
     def _first_before_last(self) -> Self:

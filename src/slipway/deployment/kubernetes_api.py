@@ -16,6 +16,7 @@ from slipway.config.kubernetes import KubernetesConfig
 from slipway.errors import ConfigError, ResourceError
 
 MANAGER = "slipway"
+ANSWER_S = 600  # of an engine
 TIMEOUT_S = 30  # the client takes no float: it would wait for ever
 Manifest = dict[str, Any]
 # kind -> path of its API group and version, plural
@@ -123,14 +124,20 @@ class KubernetesAPI:
 
     def ask(self, name: str, port: int, path: str, document: Manifest | None = None) -> Reply:
         """What a Service answers to a GET, or to a POST of a JSON document."""
-        return self._call("GET" if document is None else "POST", self.service_path(name, port, path), {}, document)
+        method = "GET" if document is None else "POST"
+        return self._call(method, self.service_path(name, port, path), {}, document, ANSWER_S)
 
     def _path(self, kind: str, name: str = "") -> str:
         group, plural = KINDS[kind]
         return f"{group}/namespaces/{self.namespace}/{plural}" + (f"/{name}" if name else "")
 
     def _call(
-        self, method: str, path: str, query: Mapping[str, str] | None = None, body: Manifest | None = None
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Manifest | None = None,
+        timeout_s: int = TIMEOUT_S,
     ) -> Reply:
         """Raises ResourceError when the server is not reached, or does not know or let us."""
         from kubernetes.client import ApiException
@@ -141,7 +148,7 @@ class KubernetesAPI:
             answer = self._client.call_api(
                 path, method, query_params=list((query or {}).items()), header_params=headers, body=body,
                 auth_settings=["BearerToken"], _preload_content=False, _return_http_data_only=True,
-                _request_timeout=TIMEOUT_S,
+                _request_timeout=timeout_s,
             )  # fmt: skip
         except ApiException as err:
             return self._allowed(Reply(int(err.status or 0), _bytes(err.body)), method, path)
@@ -152,7 +159,7 @@ class KubernetesAPI:
         return Reply(int(answer.status), _bytes(answer.data))
 
     def _allowed(self, reply: Reply, method: str, path: str) -> Reply:
-        if reply.status in (401, 403):
+        if reply.status in (401, 403) and reply.document().get("kind") == "Status":  # an engine's own has none
             message = str(reply.document().get("message", ""))[:500]
             next_step = "grant the role of infra/dgx/rbac.yaml in this namespace, or use another context"
             raise ResourceError(f"Kubernetes: {method} {path}", message or str(reply.status), "permission", next_step)
