@@ -63,7 +63,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     first, last = deploy.ports
     (conf / "base.yaml").write_text(
         f"store: {{root: {tmp_path}/store, cache: {tmp_path}/cache}}\n"
-        f"deploy: {{root: {deploy.root}, ports: [{first}, {last}]}}\n"
+        f"deploy: {{root: {deploy.root}, ports: [{first}, {last}], proxy: {{kind: none}}}}\n"
     )
     config = load_config(conf)
     store = Store(tmp_path / "store")

@@ -24,7 +24,7 @@ from slipway.agent.bundle_release import verify_release
 from slipway.agent.files import as_resource_error, disk_full_is_named, fsync_directory, fsync_tree, write_atomic
 from slipway.agent.history import PROMOTE, ROLLBACK, History
 from slipway.agent.paths import NAME, TargetPaths
-from slipway.agent.records import Fields, is_present, read_json
+from slipway.agent.records import Fields, is_present, read_json, read_text
 from slipway.errors import ConfigError, StateError
 
 TMP = ".tmp-"
@@ -115,7 +115,7 @@ class Releases:
                 tmp.mkdir(parents=True)
                 fill(tmp)
                 for document, text in documents.items():
-                    (tmp / document_name(document)).write_text(text, encoding="utf-8")
+                    _write_document(tmp / document_name(document), text)
                 fsync_tree(tmp)
                 tmp.rename(self.dir(name))
                 fsync_directory(self.paths.releases)
@@ -200,6 +200,17 @@ def _link(source: Path, to: Path) -> None:
         if err.errno not in (EXDEV, EPERM, EMLINK, ENOTSUP):
             raise
         shutil.copy2(source, to)
+
+
+def _write_document(file: Path, text: str) -> None:
+    """A new file. One that a bundle brought is a name of a layer's bytes and is never written to: it holds this very
+    text, or the request is refused."""
+    if is_present(file):
+        if read_text(file, "document of a bundle", "deliver the release again") != text:
+            expected = "the same text in bundle and request"
+            raise ConfigError(f"document {file.name} of a release", "two texts", expected, "deliver the release again")
+        return
+    file.write_text(text, encoding="utf-8")
 
 
 def document_name(name: str) -> str:

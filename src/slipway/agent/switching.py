@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from slipway.agent.haproxy_settings import proxy_settings
+from slipway.agent.haproxy_switcher import HAProxySwitcher
+
 if TYPE_CHECKING:
     from slipway.agent.engines import Endpoint
     from slipway.agent.paths import TargetPaths
@@ -30,8 +33,8 @@ class Switcher(Protocol):
         """Wait until `old` answers no request any more, bounded: `seconds`, and `cut`, the requests ended by the
         bound."""
 
-    def hold(self, old: Endpoint | None) -> None:
-        """Let new requests wait and `old` answer its last, because memory holds one engine only."""
+    def hold(self, old: Endpoint | None) -> dict[str, Any]:
+        """Let new requests wait and `old` answer its last, because memory holds one engine only; as `drain`."""
 
     def restore(self, serving: Endpoint | None) -> None:
         """Make file and running proxy agree with the pointer: requests go to `serving`, to nobody when it is None."""
@@ -58,8 +61,9 @@ class Portless:
         """Nobody knows which requests `old` answers: it ends them itself when it is stopped."""
         return {"seconds": 0.0, "cut": None}
 
-    def hold(self, old: Endpoint | None) -> None:
+    def hold(self, old: Endpoint | None) -> dict[str, Any]:  # noqa: ARG002 (of the protocol)
         """Nothing can hold requests: they are refused until the new engine answers."""
+        return {"seconds": 0.0, "cut": None}
 
     def restore(self, serving: Endpoint | None) -> None:
         """The pointer alone says who serves."""
@@ -68,6 +72,8 @@ class Portless:
         """Nothing runs."""
 
 
-def switcher_for(paths: TargetPaths, settings: Settings) -> Switcher:  # noqa: ARG001 (a proxy needs both)
-    """What stands before the engines of this target."""
-    return Portless()
+def switcher_for(paths: TargetPaths, settings: Settings) -> Switcher:
+    """What stands before the engines of this target: HAProxy where its settings want it, nothing elsewhere. Raises what
+    `proxy_settings` raises."""
+    proxy = proxy_settings(settings.proxy) if settings.proxy else None
+    return HAProxySwitcher(paths.proxy, proxy) if proxy else Portless()

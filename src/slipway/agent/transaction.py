@@ -18,7 +18,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import cached_property
 
 from slipway.agent.engines import Endpoint, Engines
 from slipway.agent.history import PROMOTE
@@ -32,24 +32,23 @@ from slipway.errors import EngineError, SlipwayError
 Note = Callable[[str], None]
 
 
-@dataclass(frozen=True)
 class Parts:
     """What a transaction moves: the parts of one target under its settings."""
 
-    paths: TargetPaths
-    settings: Settings
-    releases: Releases
-    engines: Engines
-    switcher: Switcher
-    journal: Journal
+    def __init__(self, paths: TargetPaths, settings: Settings) -> None:
+        self.paths, self.settings = paths, settings
+        self.releases, self.engines, self.journal = Releases(paths), Engines(paths), Journal(paths.journal)
+
+    @cached_property
+    def switcher(self) -> Switcher:
+        """What stands before the engines. Raises, when it is first needed, what `switcher_for` raises: a proxy that
+        cannot be keeps nobody from ending the engines."""
+        return switcher_for(self.paths, self.settings)
 
 
 def parts_of(paths: TargetPaths, settings: Settings | None = None) -> Parts:
     """The parts of a target. Raises StateError when its settings are damaged."""
-    settings = settings or read_settings(paths)
-    return Parts(
-        paths, settings, Releases(paths), Engines(paths), switcher_for(paths, settings), Journal(paths.journal)
-    )
+    return Parts(paths, settings or read_settings(paths))
 
 
 def died(release: str) -> EngineError:

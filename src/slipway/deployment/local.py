@@ -25,16 +25,21 @@ class LocalTarget:
         """The result of a verb. Raises what the agent raises."""
         return self.agent.call(verb, document, note)
 
-    def deliver(self, engine: Engine, note: Note) -> Document:  # noqa: ARG002 (the protocol's; nothing is copied)
+    def deliver(self, engine: Engine, documents: Mapping[str, str], model: str, note: Note) -> Document:  # noqa: ARG002
         """Nothing to bring: the release links the files of the store."""
         return {"engine": {"path": str(engine.path)}}
 
-    def start_plan(self, bundle: Path | None) -> Document:
-        """The start plan of a bundle of this machine, made anew for every start: an earlier version wrote none. Raises
-        as `start_document`."""
+    def start_plan(self, bundle: Path) -> Document:
+        """The start plan of a bundle of this machine. Raises as `start_document`."""
         from slipway.deployment.start_document import start_document  # pydantic models of engines: a look needs none
 
-        return start_document(bundle) if bundle else {}
+        return start_document(bundle)
+
+    def restart_plan(self, release: str) -> Document:
+        """Made anew for every start: an earlier version wrote none. Empty for a release that has no engine any more:
+        the agent says so."""
+        bundle = Path(release) / "engine"
+        return self.start_plan(bundle) if bundle.is_dir() else {}
 
     @contextmanager
     def reach(self, endpoint: Mapping[str, Any]) -> Iterator[str]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from slipway.config.deploy import DeployConfig
@@ -61,7 +60,7 @@ def promote(
     }
     written = {**documents, "verdict.json": json.dumps(judged, indent=1) + "\n", smoke.DOCUMENT: rows}
     with session(params) as target:
-        bytes_of = target.deliver(engine, note)
+        bytes_of = target.deliver(engine, written, model, note)
         begun = target.call("begin", _request(params, lock_timeout_s, action="promote", engine=engine.digest), note)
         recheck()
         if begun["new"] is None:
@@ -89,7 +88,7 @@ def rollback(
         begun = target.call("begin", {**request, **({"owner": owner} if owner else {})}, note)
         name = begun["new"]
         rows = target.call("document", {"release": name, "document": smoke.DOCUMENT})["text"]
-        return _replace(target, name, rows, target.start_plan(_bundle(begun["path"])), note)
+        return _replace(target, name, rows, target.restart_plan(begun["path"]), note)
 
 
 def start(params: DeployConfig, *, note: Note = lambda _: None, lock_timeout_s: float = LOCK_TIMEOUT_S) -> Release:
@@ -100,7 +99,7 @@ def start(params: DeployConfig, *, note: Note = lambda _: None, lock_timeout_s: 
     """
     with session(params) as target:
         current = target.call("status", {})["current"]
-        plan = target.start_plan(_bundle(current["path"])) if current else {}
+        plan = target.restart_plan(current["path"]) if current else {}
         request = {"settings": settings_of(params), "wait_s": lock_timeout_s, "start": plan}
         result = target.call("start_current", request, note)
         return as_release(result["release"]).model_copy(update={"reused": not result["started"]})
@@ -108,12 +107,6 @@ def start(params: DeployConfig, *, note: Note = lambda _: None, lock_timeout_s: 
 
 def _request(params: DeployConfig, wait_s: float, **more: Any) -> Document:
     return {"settings": settings_of(params), "wait_s": wait_s, **more}
-
-
-def _bundle(release: str) -> Path | None:
-    """The bundle in the folder of a release, where that is on this machine."""
-    path = Path(release) / "engine"
-    return path if path.is_dir() else None
 
 
 def _replace(
@@ -132,7 +125,7 @@ def _replace(
 
 def _keep(target: TargetClient, current: Document, note: Note) -> Release:
     """The same engine again: nothing to switch. Started when it does not run, as after a reboot."""
-    plan = target.start_plan(_bundle(current["path"]))
+    plan = target.restart_plan(current["path"])
     release = as_release(target.call("start_current", {"start": plan}, note)["release"])
     note(f"{release.name} serves this engine already")
     return release.model_copy(update={"reused": True})

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from slipway.config.deploy import DeployConfig
 from slipway.deployment.local import LocalTarget
+from slipway.deployment.spark import SparkTarget
 from slipway.store.artifacts import Engine
 
 Document = dict[str, Any]
@@ -26,13 +27,16 @@ class TargetClient(Protocol):
         """The result of a verb of the agent. Raises what the agent raises, and ResourceError when it cannot be
         reached."""
 
-    def deliver(self, engine: Engine, note: Note) -> Document:
-        """Bring an engine's bytes to the target, outside of a transaction; the part of `stage`'s document that names
-        them."""
+    def deliver(self, engine: Engine, documents: Mapping[str, str], model: str, note: Note) -> Document:
+        """Bring an engine's bytes to the target, outside of a transaction, with the documents of the release where a
+        bundle carries them; the part of `stage`'s document that names them."""
 
-    def start_plan(self, bundle: Path | None) -> Document:
-        """The start plan of a bundle, which lies here or, after a delivery, on the target; empty where the release has
-        its own."""
+    def start_plan(self, bundle: Path) -> Document:
+        """The start plan of a bundle of this store for that target."""
+
+    def restart_plan(self, release: str) -> Document:
+        """The start plan of a release that is on the target, by its folder there; empty where the release's own
+        counts."""
 
     def reach(self, endpoint: Mapping[str, Any]) -> AbstractContextManager[str]:
         """A URL of the API of an engine that answers at this endpoint on the target, for the time of the block."""
@@ -43,7 +47,8 @@ class TargetClient(Protocol):
 
 def target_for(params: DeployConfig) -> TargetClient:
     """The target that `deploy.kind` names."""
-    return {"local": LocalTarget}[params.kind](params)
+    kinds: dict[str, Callable[[DeployConfig], TargetClient]] = {"local": LocalTarget, "spark": SparkTarget}
+    return kinds[params.kind](params)
 
 
 @contextmanager
@@ -63,4 +68,5 @@ def settings_of(params: DeployConfig) -> Document:
         "ports": list(params.ports),
         "start_timeout_s": params.start_timeout_s,
         "keep_releases": params.keep_releases,
+        "proxy": params.proxy.model_dump(mode="json"),
     }

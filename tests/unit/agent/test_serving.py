@@ -103,6 +103,17 @@ def test_stop_ends_every_engine_and_says_which_record_it_could_not_read(agent: A
     assert agent.call("status", {})["current"]["name"] == release["name"]
 
 
+def test_a_proxy_that_cannot_be_keeps_nobody_from_ending_the_engines(agent: Agent, store: Store) -> None:
+    promote(agent, engine(store))
+    file = agent.paths.root / "target.json"
+    proxy = {"kind": "haproxy", "port": 1, "host": "0.0.0.0"}  # beyond loopback, without a key
+    file.write_text(json.dumps({**json.loads(file.read_text()), "proxy": proxy}))
+    result = agent.call("stop", {})
+    assert len(result["stopped"]) == 1
+    assert "deploy.proxy" in result["error"]["thing"] or "HAProxy" in result["error"]["thing"]
+    assert running(agent.paths.root) == []
+
+
 def test_stop_in_the_middle_of_a_promotion_starts_nothing(agent: Agent, store: Store) -> None:
     first, made = promote(agent, engine(store)), engine(store, 2)
     dying = Agent(agent.paths.root)

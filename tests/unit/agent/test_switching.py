@@ -18,7 +18,7 @@ def test_a_target_without_a_proxy_says_that_its_port_changes(tmp_path: Path) -> 
     new = Endpoint("h", 1, "m", "log")
     switcher.configure(new)
     switcher.switch(None, new)
-    switcher.hold(new)
+    assert switcher.hold(new)["cut"] is None
     switcher.restore(new)
     switcher.stop()
     assert switcher.drain(new) == {"seconds": 0.0, "cut": None}

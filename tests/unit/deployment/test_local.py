@@ -13,9 +13,9 @@ from tests.support.target import make_engine
 def test_an_engine_is_linked_from_the_store_and_reached_at_its_own_address(tmp_path: Path, store: Store) -> None:
     target, notes = LocalTarget(DeployConfig(root=str(tmp_path / "target"))), list[str]()
     engine = make_engine(store, {"answer": "x"})
-    assert target.deliver(engine, notes.append) == {"engine": {"path": str(engine.path)}}
+    assert target.deliver(engine, {}, "m", notes.append) == {"engine": {"path": str(engine.path)}}
     assert target.start_plan(engine.path)["plan"]["argv"]
-    assert target.start_plan(None) == {}
+    assert target.restart_plan(str(tmp_path / "gone")) == {}
     with target.reach({"url": "http://127.0.0.1:1/v1"}) as url:
         assert url == "http://127.0.0.1:1/v1"
     assert target.call("status", {})["current"] is None

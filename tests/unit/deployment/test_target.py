@@ -15,7 +15,13 @@ from slipway.deployment.target import session, settings_of, target_for
 
 def test_the_local_target_is_this_machine(tmp_path: Path) -> None:
     assert isinstance(target_for(DeployConfig(root=str(tmp_path))), LocalTarget)
-    assert "local" in get_args(DeployConfig.model_fields["kind"].annotation)
+
+
+def test_every_kind_of_the_config_has_a_client() -> None:
+    ssh = {"host": "spark", "user": "me"}
+    for kind in get_args(DeployConfig.model_fields["kind"].annotation):
+        client = target_for(DeployConfig.model_validate({"kind": kind, **({"ssh": ssh} if kind == "spark" else {})}))
+        client.close()  # nothing was asked: nobody logged in
 
 
 def test_the_agent_takes_the_settings_of_every_config(tmp_path: Path) -> None:
