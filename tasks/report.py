@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from prefect.states import Completed, State
 
+from slipway.report.gate_cells import rule_figures
 from slipway.report.model_card import model_card
 from slipway.report.record import RunRecord
 from slipway.report.ui_rows import gate_rows, headline_figures, quality_rows
@@ -33,7 +34,9 @@ def report(
     run.summary.gate = record.judged
     documents = {"card.md": card, "report.html": document.page}
     run.tracker.report(
-        {**documents, "report.md": document.linked}, document.plots, headline_figures(run.summary.quality)
+        {**documents, "report.md": document.linked},
+        document.plots,
+        {**headline_figures(run.summary.quality), **rule_figures(record.judged)},
     )
     prefect_ui.table("quality", quality_rows(run.summary.quality), "Quality as served, with intervals; speed")
     prefect_ui.table("gate", gate_rows(record.judged), f"Gate: {record.judged['outcome']}")

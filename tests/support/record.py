@@ -68,6 +68,8 @@ RULES = [
         "high": 0.89,
         "outcome": "pass",
         "reason": "json_exact 0.840 (point estimate) is at least the floor 0.800",
+        "unit": "share",
+        "direction": "at least",
     },
     {
         "rule": "non_inferiority",
@@ -78,7 +80,11 @@ RULES = [
         "low": -0.09,
         "high": 0.02,
         "outcome": "inconclusive",
-        "reason": "200 items cannot tell, about 310 would",
+        "reason": "200 items cannot tell, about 310 would, 110 more",
+        "unit": "share",
+        "direction": "at least",
+        "alpha": 0.05,
+        "p": 0.07,
     },
 ]
 

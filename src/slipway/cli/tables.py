@@ -253,10 +253,14 @@ def quality_table(quality: dict[str, Any]) -> Table:
 
 
 def gate_table(verdict: dict[str, Any]) -> Table:
-    """One row a rule: what it compared, how it came out, why."""
-    table = make_table("gate", "outcome", "because")
+    """One row a rule: its value with interval, the threshold, how it came out, why."""
+    from slipway.report.gate_cells import COLUMNS, rule_cells
+
+    table = make_table("gate", *COLUMNS[1:])
     for rule in verdict["rules"]:
-        table.add_row(f"{rule['rule']} {rule['metric']}", OUTCOMES[rule["outcome"]], escape(rule["reason"]))
+        cells = rule_cells(rule)
+        marked = {name: OUTCOMES[text] if name == "outcome" else escape(text) for name, text in cells.items()}
+        table.add_row(*marked.values())
     return table
 
 

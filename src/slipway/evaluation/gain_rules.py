@@ -43,7 +43,7 @@ def gain_rules(
         reason = f"a tie that brings nothing ({lacking}): the champion stays; gate.tie=promote lets it pass"
     yield Rule(
         "gain",
-        "gains",
+        "gain",
         "champion",
         float(len(gains)),
         1.0,

@@ -123,12 +123,13 @@ def non_inferiority_rule(
     pairs = pair(ours.items, theirs.items, metric, rule.against)
     if not pairs.ours:
         return unmeasured(PAIRED, name, rule.against, -rule.margin, ours.metrics)
+    level = "" if alpha is None or alpha == 1 - params.confidence else f" at a level of {alpha:.3g}"
     alpha = 1 - params.confidence if alpha is None else alpha
     d = difference(pairs, 1 - 2 * alpha)  # each end one-sided at 1 - alpha
     reason = (
         f"{name} differs from {rule.against} by {shown(d.value, metric.unit, signed=True)} "
         f"({shown(d.low, metric.unit, signed=True)} to {shown(d.high, metric.unit, signed=True)}), margin "
-        f"{shown(rule.margin, metric.unit)}"
+        f"{shown(rule.margin, metric.unit)}{level}"
     )
     outcome, why, needed = _judge(pairs, d, rule.margin, params, alpha)
     return Rule(

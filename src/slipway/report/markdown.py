@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from slipway.evaluation.metric import SHARE
+from slipway.report.gate_cells import COLUMNS, rule_cells
 from slipway.report.record import RunRecord
 
 SPEED_COLUMNS = (
@@ -129,9 +130,8 @@ def start_name(boots: Sequence[Mapping[str, Any]], at: int) -> str:
 
 
 def rule_table(record: RunRecord) -> str:
-    """Every rule of the gate with its outcome and reason, as a Markdown table."""
-    rows = [(r["rule"], r["metric"], r["against"], r["outcome"], r["reason"]) for r in record.judged["rules"]]
-    return table(("rule", "metric", "against", "outcome", "because"), rows)
+    """Every rule of the gate with value, interval, threshold, outcome and reason, as a Markdown table."""
+    return table(COLUMNS, [tuple(rule_cells(rule).values()) for rule in record.judged["rules"]])
 
 
 def digest_table(record: RunRecord) -> str:

@@ -77,6 +77,25 @@ def _bars(ax: Axes, measured: Mapping[str, Mapping[str, Any]], title: str) -> No
     ax.set(ylim=(0, 105) if unit == SHARE else None, ylabel=label, title=title)
 
 
+def rule_intervals(rules: Sequence[Mapping[str, Any]]) -> Figure:
+    """The gate's paired rules on shares: difference and interval in percentage points, one line a rule, and a mark at
+    the margin below which the whole interval fails."""
+    figure, (axes,) = panels(1)
+    for at, rule in enumerate(rules):
+        color = {"pass": GREEN, "fail": ORANGE}.get(rule["outcome"], GREY)
+        if rule["value"] is not None:
+            ends = [100 * rule[end] if rule[end] is not None else 100 * rule["value"] for end in ("low", "high")]
+            axes.plot(ends, [at, at], color=color, linewidth=2)
+            axes.plot(100 * rule["value"], at, marker="o", color=color)
+        axes.plot(100 * rule["expected"], at, marker="|", markersize=16, color=INK, linestyle="none")
+    axes.axvline(0, color=GREY, linewidth=0.8, linestyle=":")
+    axes.set_yticks(range(len(rules)), [f"{rule['metric']}\nagainst {rule['against']}" for rule in rules])
+    axes.set(xlabel="percentage points, candidate - reference; |: margin", title="Paired rules of the gate")
+    axes.invert_yaxis()
+    axes.margins(y=0.3)
+    return figure
+
+
 def speed_lines(speeds: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     """Time to first token (p50, whisker to p95) and throughput over concurrency. `speeds`: model -> runs."""
     figure, (latency, throughput) = panels(2)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
+from slipway.evaluation.metric import SHARE
+from slipway.evaluation.paired_rules import PAIRED
 from slipway.report import markdown, plots
 from slipway.report.latency_plots import latency_distributions
 from slipway.report.page import html_page
@@ -43,6 +45,8 @@ def _figures(record: RunRecord) -> dict[str, Figure]:
         "quality": plots.quality_bars(documents, titles, record.config.gate.floors),
         "loss": plots.loss_curve(record.training(), record.adapter.summary.get("val_loss")),
     }
+    if intervals := [rule for rule in record.judged["rules"] if rule["rule"] == PAIRED and rule.get("unit") == SHARE]:
+        figures["gate"] = plots.rule_intervals(intervals)
     if speeds:
         figures["speed"] = plots.speed_lines(speeds)
     if latency := latency_distributions(speeds):
@@ -66,7 +70,7 @@ def _text(record: RunRecord, images: Mapping[str, str]) -> str:
     starts = markdown.start_table(record)
     parts = [
         f"# {_title(record)}",
-        markdown.rule_table(record),
+        f"{markdown.rule_table(record)}\n\n{image('gate')}",
         f"Skipped: {'; '.join(judged['skipped'])}." if judged["skipped"] else "",
         f"## Quality\n\n{markdown.quality_table(record)}\n\n{markdown.effect_table(record)}\n\n{image('quality')}",
         f"## Training\n\n{image('loss')}{markdown.pairs(record.adapter.summary)}",

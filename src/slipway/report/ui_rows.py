@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from slipway.report.gate_cells import rule_cells
 from slipway.report.markdown import cell, columns
 
 
@@ -27,8 +28,8 @@ def quality_rows(quality: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def gate_rows(verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One row a rule of the gate: what it compared, how it came out and why."""
-    return [{k: rule[k] for k in ("rule", "metric", "against", "outcome", "reason")} for rule in verdict["rules"]]
+    """One row a rule of the gate: value, interval, threshold, how it came out and why."""
+    return [dict(rule_cells(rule)) for rule in verdict["rules"]]
 
 
 def headline_figures(quality: Mapping[str, Any]) -> dict[str, float]:

@@ -11,7 +11,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from slipway.report import plots
-from tests.support.record import quality, speed
+from tests.support.record import RULES, quality, speed
+
+PAIRED = {**RULES[1], "outcome": "pass", "reason": "above"}
+FAILED = {**RULES[1], "outcome": "fail", "low": None, "high": -0.1, "value": -0.2}
 
 MADE: dict[str, Callable[[], Figure]] = {
     "loss": lambda: plots.loss_curve([{"step": i, "loss": 3.0 / i} for i in range(1, 60)], 0.4),
@@ -49,3 +52,14 @@ def test_a_percentile_that_was_not_printed_has_no_whisker() -> None:
     del runs[0]["ttft_ms"]["p95"]
     runs[1]["ttft_ms"]["p95"] = None
     assert plots.png(plots.speed_lines({"candidate": runs}))
+
+
+def test_paired_rules_are_drawn_by_their_outcome_with_their_margin() -> None:
+    figure = plots.rule_intervals([PAIRED, FAILED, {**RULES[1], "value": None}])
+    (axes,) = figure.axes
+    colors = [line.get_color() for line in axes.lines]
+    assert (colors.count(plots.GREEN), colors.count(plots.ORANGE), colors.count(plots.INK)) == (2, 2, 3)
+    margins = [line.get_xdata() for line in axes.lines if line.get_color() == plots.INK]
+    assert [float(x) for (x,) in margins] == [-8.0, -8.0, -8.0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["json_exact\nagainst merged"] * 3
+    assert plots.png(figure) and plots.svg(figure).startswith("<svg")

@@ -30,10 +30,11 @@ def test_a_row_a_served_model_with_speed_at_the_highest_concurrency() -> None:
 def test_a_row_a_rule() -> None:
     floor, non_inferiority = gate_rows({"rules": RULES})
     assert floor == {
-        "rule": "floor",
-        "metric": "json_exact",
-        "against": "floor",
+        "rule": "floor json_exact",
+        "value": "84.0 %",
+        "interval": "79.0 to 89.0",
+        "threshold": ">= 80.0 %",
         "outcome": "pass",
-        "reason": "json_exact 0.840 (point estimate) is at least the floor 0.800",
+        "because": "json_exact 0.840 (point estimate) is at least the floor 0.800",
     }
     assert non_inferiority["outcome"] == "inconclusive"
