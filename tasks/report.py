@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from prefect.states import Completed, State
 
-from slipway.report.gate_cells import rule_figures
 from slipway.report.model_card import model_card
 from slipway.report.record import RunRecord
 from slipway.report.ui_rows import gate_rows, headline_figures, quality_rows
@@ -33,11 +32,8 @@ def report(
     run.summary.quality = {n: {"metrics": m, "speed": record.speeds().get(n, [])} for n, m in record.metrics().items()}
     run.summary.gate = record.judged
     documents = {"card.md": card, "report.html": document.page}
-    run.tracker.report(
-        {**documents, "report.md": document.linked},
-        document.plots,
-        {**headline_figures(run.summary.quality), **rule_figures(record.judged)},
-    )
+    figures = headline_figures(run.summary.quality, record.judged)
+    run.tracker.report({**documents, "report.md": document.linked}, document.plots, figures)
     prefect_ui.table("quality", quality_rows(run.summary.quality), "Quality as served, with intervals; speed")
     prefect_ui.table("gate", gate_rows(record.judged), f"Gate: {record.judged['outcome']}")
     prefect_ui.markdown("run-report", document.inline, "What this run did")

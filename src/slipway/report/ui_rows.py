@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from slipway.report.gate_cells import rule_cells
+from slipway.report.gate_cells import rule_cells, rule_figures
 from slipway.report.markdown import cell, columns
 
 
@@ -32,11 +32,13 @@ def gate_rows(verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [dict(rule_cells(rule)) for rule in verdict["rules"]]
 
 
-def headline_figures(quality: Mapping[str, Any]) -> dict[str, float]:
-    """`<model>.<metric>` of everything measured, shares from 0 to 1: what a table of runs in MLflow compares."""
-    return {
+def headline_figures(quality: Mapping[str, Any], verdict: Mapping[str, Any]) -> dict[str, float]:
+    """`<model>.<metric>` of everything measured, shares from 0 to 1, and `gate.<rule>.<metric>.<against>` of every
+    rule: what a table of runs in MLflow compares."""
+    measured = {
         f"{name}.{entry['name']}": entry["value"]
         for name, served in quality.items()
         for entry in served["metrics"]["metrics"]
         if entry["value"] is not None
     }
+    return {**measured, **rule_figures(verdict)}

@@ -19,7 +19,8 @@ def test_a_row_a_served_model_with_speed_at_the_highest_concurrency() -> None:
         "label accuracy": "92.0 % (87.0 to 97.0)",
     }
     assert (candidate["at"], candidate["tokens/s"], candidate["TTFT p50, ms"]) == (4, 102.0, 160.0)
-    assert headline_figures(served) == {
+    assert headline_figures(served, {"rules": RULES[:1]}) == {
+        "gate.floor.json_exact.floor": 0.84,
         "merged.json_exact": 0.85,
         "merged.label_accuracy": 0.92,
         "candidate.json_exact": 0.84,
