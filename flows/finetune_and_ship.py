@@ -12,6 +12,7 @@ from prefect.states import Completed, State
 from flows.command import attempt, form_of_conf, parser
 from slipway.config.form import ConfigForm, OverridesForm
 from slipway.config.load import load_config
+from tasks.decide import answered, decide
 from tasks.engine import engine
 from tasks.evaluate import evaluate
 from tasks.fetch import fetch
@@ -71,8 +72,12 @@ def finetune_and_ship(
             candidate,
             quality.get("best"),
         )
-        documents = report(run, candidate, verdict, adapter, quality)
-        promote(run, candidate, verdict, data, documents, config.deploy)
+        decided = decide(run, candidate, verdict)
+        documents = report(run, candidate, verdict, adapter, quality, decided)
+        decided = answered(run, decided, config.deploy)
+        promote(run, candidate, verdict, data, documents, decided, config.deploy)
+    if run.summary.kept:
+        return Completed(name="Kept", message=run.summary.kept)
     if run.summary.all_reused():
         return Completed(name="Cached", message="every stage was reused and this engine serves already")
     endpoint = run.summary.endpoint

@@ -13,6 +13,7 @@ from prefect import flow
 
 from flows.command import attempt, parser
 from slipway.config.load import load_config
+from tasks.decide import answered, decide
 from tasks.parameters import resolved
 from tasks.pipeline import pipeline, shipped_name
 from tasks.promote import judged_candidate, promote, rollback
@@ -20,13 +21,16 @@ from tasks.report import report
 
 
 @flow(name="promote")
-def promote_candidate(config: Any, verdict: str | None = None) -> None:
-    """Promote the candidate of this verdict directory, or of the newest one."""
-    config = resolved(config)
+def promote_candidate(config: Any, verdict: str | None = None, approve: str = "") -> None:
+    """Promote the candidate of this verdict directory, or of the newest one. `approve`: why an inconclusive gate is
+    accepted."""
+    config = resolved(config, route=False)
     candidate = judged_candidate(config, verdict)
     with pipeline(candidate.config, f"promote {shipped_name(candidate.config)}") as run:
-        documents = report(run, candidate.engine, candidate.verdict, candidate.adapter, candidate.quality)
-        promote(run, candidate.engine, candidate.verdict, candidate.data, documents, config.deploy, by_hand=True)
+        decided = decide(run, candidate.engine, candidate.verdict, by_hand=True, approve=approve)
+        documents = report(run, candidate.engine, candidate.verdict, candidate.adapter, candidate.quality, decided)
+        decided = answered(run, decided, run.config.deploy)
+        promote(run, candidate.engine, candidate.verdict, candidate.data, documents, decided, run.config.deploy)
 
 
 @flow(name="rollback")
@@ -42,6 +46,8 @@ if __name__ == "__main__":
     arguments.add_argument("action", choices=["promote", "rollback"])
     arguments.add_argument("verdict", nargs="?", help="verdict directory; default: the newest of the config's line")
     arguments.add_argument("--set", action="append", default=[], dest="overrides", help="key=value or layers=NAME")
+    arguments.add_argument("--approve", default="", metavar="REASON", help="accept an inconclusive gate, and why")
     given = arguments.parse_args()
-    chosen = roll_back if given.action == "rollback" else functools.partial(promote_candidate, verdict=given.verdict)
+    promotion = functools.partial(promote_candidate, verdict=given.verdict, approve=given.approve)
+    chosen = roll_back if given.action == "rollback" else promotion
     sys.exit(attempt(lambda: load_config(given.conf, given.overrides), chosen, as_json=given.json))

@@ -7,6 +7,7 @@ from typing import Any
 
 from slipway.config.form import run_config
 from slipway.config.load import Config
+from slipway.deployment.routing import routed
 from slipway.system.redact import mask_logs, masked_errors
 from tasks.provenance import ROOT
 
@@ -16,9 +17,11 @@ mask_logs()  # whoever runs a flow, a terminal or a Prefect worker: no log recor
 
 
 @masked_errors()
-def resolved(config: Any, overrides: Sequence[str] = ()) -> Config:
-    """A flow's first line: a partial config over `conf/`, then `overrides`; a whole `Config` stays itself.
+def resolved(config: Any, overrides: Sequence[str] = (), *, route: bool = True) -> Config:
+    """A flow's first line: a partial config over `conf/`, then `overrides`; a whole `Config` stays itself. `target:
+    auto` becomes a target, unless `route` leaves that to `judged_candidate`, which knows how long the training took.
 
     Raises ConfigError, without secrets in its text.
     """
-    return run_config(CONF, config, overrides)
+    whole = run_config(CONF, config, overrides)
+    return routed(whole, CONF) if route else whole

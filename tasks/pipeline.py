@@ -16,6 +16,7 @@ from rich.console import Console
 from slipway.cli.progress import Bars
 from slipway.config.load import Config
 from slipway.config.store import StoreConfig
+from slipway.deployment.routing import route_lines
 from slipway.engines.choose import resolved
 from slipway.ops.preflight import refuse_early
 from slipway.pipeline.runs import Runs
@@ -30,6 +31,7 @@ from tasks.provenance import command_line
 from tasks.run import Run
 from tasks.run_log import name_errors_in_one_line
 from tasks.takeover import take_over
+from tasks.tracking.registry import catch_up
 from tasks.tracking.run import pipeline_run
 
 _SUMMARY: ContextVar[dict[str, Any] | None] = ContextVar("summary", default=None)
@@ -61,7 +63,9 @@ def pipeline(config: Config, name: str) -> Iterator[Run]:
         if notice := key_format_notice(Path(config.store.root)):
             bars.console.print(notice, highlight=False, markup=False, soft_wrap=True)
             get_run_logger().warning(notice)
-        for line in choice.lines() if choice else ():
+        for alias in catch_up(config):
+            get_run_logger().info("alias of %s: set to what serves there since %s", alias.target, alias.since)
+        for line in (*route_lines(config.deploy.routed), *(choice.lines() if choice else ())):
             bars.console.print(line, highlight=False, markup=False, soft_wrap=True)
             get_run_logger().info(line)
         run = Run(config, Store(Path(config.store.root)), LocalRunner(), tracker, bars)

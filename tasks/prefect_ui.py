@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from prefect.runtime import flow_run
 from prefect.utilities.urls import url_for
 
 from slipway.cli.progress import describe
+from slipway.deployment.policy import Asked
 from slipway.system.redact import mask, mask_tree
 from slipway.system.throttle import Throttle
 
@@ -68,6 +70,12 @@ def link(name: str, url: str, text: str) -> None:
         create_link_artifact(link=mask(url), link_text=text, key=key(name))
 
 
+def links(urls: Mapping[str, str], **texts: str) -> None:
+    """A link artifact for each name, with its text; `urls` has the name's address."""
+    for name, text in texts.items():
+        link(name, urls[name], text)
+
+
 def flow_run_id() -> str:
     """The id of the current flow run, empty without one."""
     return str(flow_run.id or "")
@@ -78,6 +86,22 @@ def name_flow_run(name: str) -> None:
     if flow_run.id:
         with get_client(sync_client=True) as client:
             client.set_flow_run_name(UUID(flow_run.id), name)
+
+
+def requester(user: str) -> Asked:
+    """Who asked for the current flow run: a schedule, an automation's event, else a person, by `user` when they started
+    it in this process."""
+    if not flow_run.id:
+        return Asked(user=user)
+    with get_client(sync_client=True) as client:
+        record = client.read_flow_run(UUID(flow_run.id))
+    creator = record.created_by
+    name = str(creator.display_value or "") if creator else ""
+    if record.auto_scheduled or (creator and creator.type == "SCHEDULE"):
+        return Asked(by="schedule", user=name, flow_run=flow_run.id)
+    if creator and creator.type == "AUTOMATION":
+        return Asked(by="event", user=name, flow_run=flow_run.id)
+    return Asked(by="person", user=name if record.deployment_id else user, flow_run=flow_run.id)
 
 
 def flow_run_url() -> str:

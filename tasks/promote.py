@@ -4,6 +4,7 @@ which one a verdict is about."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from prefect import get_run_logger, task
@@ -15,21 +16,31 @@ from slipway.config.deploy import DeployConfig
 from slipway.config.load import Config
 from slipway.deployment import promotion, state
 from slipway.deployment.candidate import Candidate, candidate_of, newest_candidate, read_verdict
+from slipway.deployment.decision import FILE as DECISION
+from slipway.deployment.decision import Decision
+from slipway.deployment.explanation import markdown, outcome
+from slipway.deployment.incumbent import require_unchanged
 from slipway.deployment.releases import Release
+from slipway.deployment.routing import routed
 from slipway.deployment.target import Note
+from slipway.errors import GateError, ResourceError
 from slipway.evaluation.gate_rules import require_pass
 from slipway.store.artifacts import Dataset, Engine, Verdict
 from tasks import prefect_ui
+from tasks.parameters import CONF
 from tasks.run import Run, StageRow
 from tasks.stage_task import MINUTE, stage_task
 from tasks.tracking import registry
+
+UNHOLD = "`slipway unhold`, or wait for whoever holds it"
 
 
 @task(name="judged candidate", task_run_name="judged candidate", cache_policy=NO_CACHE)
 def judged_candidate(config: Config, verdict: str | None) -> Candidate:
     """What the verdict in this directory, or the store's newest, is about. Raises SlipwayError when there is none or an
-    ancestor is gone."""
-    return candidate_of(read_verdict(Path(verdict)), config) if verdict else newest_candidate(config)
+    ancestor is gone. Its config names a target, also where `deploy.target` was auto."""
+    candidate = candidate_of(read_verdict(Path(verdict)), config) if verdict else newest_candidate(config)
+    return replace(candidate, config=routed(candidate.config, CONF, candidate.adapter.summary))
 
 
 @task(name="rival", task_run_name="rival", cache_policy=NO_CACHE)
@@ -54,30 +65,73 @@ def promote(
     verdict: Verdict,
     data: Dataset,
     documents: Mapping[str, str],
+    decided: Decision,
     params: DeployConfig,
-    *,
-    by_hand: bool = False,
 ) -> State[Release]:
-    """Make the engine the serving release. Raises GateError, naming the rules, unless the verdict passed; the champion
-    keeps serving.
+    """Make the engine the serving release where the decision says so; else the state `Kept` says why not.
 
-    An engine that somebody rolled back from is held unless `by_hand`: a schedule must not undo a person's rollback.
+    Raises GateError for a failed gate, and for an inconclusive one that nobody approved; ResourceError when somebody
+    asked by hand for what a hold forbids. The champion keeps serving.
     """
     with run.tracker.stage("promote", {"engine": engine}, params), run.bars.stage("promote") as line:
-        require_pass(verdict)
-        champion = None if by_hand else state.champion(params)
-        if champion and state.was_withdrawn(params, engine):
-            serves = "keeps serving" if state.status(params).healthy else "is the champion and does not run"
-            why = f"held: this engine was rolled back; {champion.name} {serves}; `slipway promote` brings it back"
-            _announce(run, line, "promote", champion.model_copy(update={"reused": True}), why)
-            return Completed(name="Held", message=why, data=champion)
+        publish_decision(run, decided)
+        require_decided(decided, verdict)
+        if not decided.promotes:
+            return _keep(run, line, decided)
         release = promotion.promote(
-            engine, verdict, data, documents, params, model=run.config.line, runs=run.ids(), note=_note(run, line)
+            engine,
+            verdict,
+            data,
+            {**documents, DECISION: decided.text()},
+            params,
+            model=run.config.line,
+            runs=run.ids(),
+            asked=decided.asked,
+            approved=decided.approval is not None,
+            recheck=lambda: require_unchanged(decided, engine, verdict, params),
+            note=_note(run, line),
         )
-        registry.set_champion(run.config, engine.digest)
+        registry.follow_pointer(run.config, engine.digest)
         why = f"{release.name} serves this engine already" if release.reused else f"{release.name} serves"
         _announce(run, line, "promote", release, why)
     return Completed(name="Cached" if release.reused else "Completed", message=why, data=release)
+
+
+def publish_decision(run: Run, decided: Decision) -> None:
+    """The decision as a table in the Prefect UI, as a file and tags of the run and of the model's version in MLflow."""
+    prefect_ui.markdown("decision", markdown(decided), f"{outcome(decided)}: {decided.ruling.reason}")
+    run.tracker.text(DECISION, decided.text())
+    registry.record_decision(run.tracker, decided)
+
+
+def require_decided(decided: Decision, verdict: Verdict) -> None:
+    """Raise where nothing was promoted and somebody waits for it: the gate's errors, and a hold against a person."""
+    if decided.gate.outcome == "inconclusive" and decided.ruling.action == "ask" and decided.approval is None:
+        next_step = f"`slipway promote {verdict.path} --approve REASON` if a person accepts it; or add test items"
+        raise GateError("gate", f"inconclusive: {_open_rules(decided)}", "every rule to pass", next_step)
+    if decided.gate.outcome == "fail":
+        require_pass(verdict)
+    if decided.asked.by_hand and decided.ruling.action == "keep":
+        raise ResourceError(f"target {decided.target}", decided.ruling.reason, "a target that nobody holds", UNHOLD)
+
+
+def _open_rules(decided: Decision) -> str:
+    return "; ".join(str(rule["reason"]) for rule in decided.gate.rules if rule.get("outcome") != "pass")
+
+
+def _keep(run: Run, line: StageLine, decided: Decision) -> State[Release]:
+    """What serves stays, and everybody is told why: terminal, state, summary."""
+    champion = state.champion(run.config.deploy)
+    name = champion.name if champion else "nothing"
+    serves = "serves" if state.status(run.config.deploy).healthy else "is the champion and does not run"
+    reason = decided.approval.reason if decided.approval else decided.ruling.reason
+    why = f"{outcome(decided)}: {reason}; {name} {serves}"
+    if decided.ruling.action == "ask" and decided.approval is None:
+        why += "; `slipway promote` is a person's word for it"
+    run.summary.kept = why
+    if champion:
+        _announce(run, line, "promote", champion.model_copy(update={"reused": True}), why)
+    return Completed(name="Kept", message=why, data=champion)
 
 
 @stage_task("rollback", timeout_s=30 * MINUTE)
@@ -86,7 +140,7 @@ def rollback(run: Run, params: DeployConfig) -> State[Release]:
     release."""
     with run.bars.stage("rollback") as line:
         release = promotion.rollback(params, note=_note(run, line))
-        registry.set_champion(run.config, release.digests["engine"])
+        registry.follow_pointer(run.config, release.digests["engine"])
         why = f"{release.name} serves again"
         _announce(run, line, "rollback", release, why)
     return Completed(message=why, data=release)

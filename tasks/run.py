@@ -42,6 +42,8 @@ class Summary:
     stages: list[StageRow] = field(default_factory=list)
     quality: dict[str, Any] = field(default_factory=dict)
     gate: dict[str, Any] = field(default_factory=dict)
+    decision: dict[str, Any] = field(default_factory=dict)
+    kept: str = ""  # why what serves was kept, where it was
     endpoint: str = ""
     links: dict[str, str] = field(default_factory=dict)
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from slipway.config.load import Config
+from slipway.deployment.decision import Decision
+from slipway.deployment.explanation import outcome
+from slipway.deployment.pending_alias import PendingAlias, pending_aliases, settle, write_down
+from slipway.errors import ResourceError
+from slipway.ops.alias_mirror import alias_of
 from slipway.store.artifacts import Artifact, Engine, Verdict
 from slipway.system.redact import mask
 from tasks.health import require_tracking
 from tasks.provenance import ROOT
-from tasks.tracking.client import Client, library
+from tasks.tracking.client import Client, failures_named, library
 from tasks.tracking.payload import description as describe
 from tasks.tracking.payload import numbers
 
@@ -71,17 +75,47 @@ def version_of(client: Client, name: str, digest: str) -> str:
     return str(versions[0].version) if versions else ""
 
 
-def set_champion(config: Config, engine_digest: str) -> str:
-    """Point the target's alias at the version of this engine; return the version, empty when MLflow knows none."""
+def set_champion(config: Config, engine_digest: str, target: str = "", line: str = "") -> str:
+    """Point the alias of the target (default: the config's) at the version of this engine; return the version, empty
+    when MLflow knows none."""
     require_tracking(config.tracking)
     client = library().MlflowClient(config.tracking.uri.get_secret_value())
-    version = version_of(client, config.line, engine_digest)
+    name = line or config.line
+    version = version_of(client, name, engine_digest)
     if version:
-        client.set_registered_model_alias(config.line, alias(config), version)
+        client.set_registered_model_alias(name, alias_of(ROOT, target or config.deploy.target), version)
     return version
 
 
-def alias(config: Config) -> str:
-    """The champion alias of the config's target, after mlflow/aliases.yaml."""
-    policy = yaml.safe_load((ROOT / "mlflow" / "aliases.yaml").read_text(encoding="utf-8"))
-    return str(policy["champion"]).format(target=config.deploy.target)
+def follow_pointer(config: Config, engine_digest: str) -> str:
+    """`set_champion` after a switch, which stands whatever MLflow says: when it is away, the alias is written down as
+    pending. The version; empty when there is none or it is pending."""
+    store = Path(config.store.root)
+    try:
+        with failures_named(config.tracking.uri.link()):
+            version = set_champion(config, engine_digest)
+    except ResourceError:
+        write_down(store, config.deploy.target, config.line, engine_digest)
+        return ""
+    settle(store, config.deploy.target, engine_digest)
+    return version
+
+
+def catch_up(config: Config) -> list[PendingAlias]:
+    """Set what earlier switches left pending in this store; what was set."""
+    pending = pending_aliases(Path(config.store.root))
+    for row in pending:
+        set_champion(config, row.engine, row.target, row.line)
+        settle(Path(config.store.root), row.target, row.engine)
+    return pending
+
+
+def record_decision(tracker: Tracker, decided: Decision) -> None:
+    """Tags of the engine's version: the decision's digest, what came of it, and who approved."""
+    name, client = tracker.config.line, tracker.client
+    version = version_of(client, name, decided.engine)
+    approver = decided.approval.by if decided.approval else ""
+    tags = {"decision": decided.digest, "decision_outcome": outcome(decided), "decision_run": tracker.parent}
+    for key, value in {**tags, **({"approver": approver} if approver else {})}.items():
+        if version:
+            client.set_model_version_tag(name, version, key, mask(value))

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import yaml
+from prefect.exceptions import Pause
 from pydantic import BaseModel
 
 from slipway.config.load import Config
@@ -202,7 +203,8 @@ def _tracked(config: Config, experiment: str, run_id: str) -> Iterator[Tracker]:
 
 @contextmanager
 def _parent(experiment: str, name: str, run_id: str) -> Iterator[str]:
-    """MLflow's active run for the time of the block; FINISHED, FAILED, or KILLED when it was interrupted."""
+    """MLflow's active run for the time of the block; FINISHED, also when it was suspended to ask a person, FAILED, or
+    KILLED when it was interrupted."""
     mlflow = library()
     tags = {RUN_TAG: run_id}
     parent = mlflow.start_run(experiment_id=experiment, run_name=name, log_system_metrics=True, tags=tags)
@@ -210,9 +212,16 @@ def _parent(experiment: str, name: str, run_id: str) -> Iterator[str]:
         yield parent.info.run_id
     except BaseException as err:
         with last_words():
-            mlflow.end_run("FAILED" if isinstance(err, Exception) else "KILLED")
+            mlflow.end_run(_status(err))
         raise
     mlflow.end_run("FINISHED")
+
+
+def _status(err: BaseException) -> str:
+    """MLflow's word for how a run ended that this left."""
+    if isinstance(err, Pause):
+        return "FINISHED"
+    return "FAILED" if isinstance(err, Exception) else "KILLED"
 
 
 def existing_experiment(client: Client, name: str) -> str:
@@ -245,7 +254,7 @@ def _ended(client: Client, run_id: str) -> Iterator[None]:
             yield
         except BaseException as err:
             with last_words():
-                client.set_terminated(run_id, "FAILED" if isinstance(err, Exception) else "KILLED")
+                client.set_terminated(run_id, _status(err))
             raise
         client.set_terminated(run_id, "FINISHED")
 
@@ -254,6 +263,9 @@ def _ended(client: Client, run_id: str) -> Iterator[None]:
 def _error_kept(client: Client, run_id: str) -> Iterator[None]:
     try:
         yield
+    except Pause:
+        client.set_tag(run_id, "slipway.suspended", "a person is asked; the resumed flow run has a run of its own")
+        raise
     except BaseException as err:
         with last_words():
             client.set_tag(run_id, "slipway.error", mask(f"{type(err).__name__}: {err}")[:5000])

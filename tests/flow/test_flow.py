@@ -146,7 +146,7 @@ def test_the_first_run_makes_every_stage_and_serves(world: World, first: Outcome
 
 def test_prefect_shows_one_task_run_a_stage(first: Outcome) -> None:
     assert first.name == SHIPPED
-    assert set(first.tasks) == {*STAGES, "reference plan", "rival", "best release", "report"}
+    assert set(first.tasks) == {*STAGES, "reference plan", "rival", "best release", "decide", "report"}
     assert {s.name for s in first.tasks.values()} == {"Completed"}
     assert "made in" in (first.tasks["train"].message or "")
 
@@ -197,6 +197,7 @@ def test_the_second_run_reuses_everything_and_says_why(world: World, first: Outc
         **dict.fromkeys(STAGES, "Cached"),
         "reference plan": "Completed",
         "rival": "Completed",
+        "decide": "Completed",
         "best release": "Completed",
         "report": "Completed",
     }

@@ -7,13 +7,18 @@ One hold for each release (null: the whole target) and user; the same again give
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from slipway.agent.agent import Agent, Document, Note
 
 from slipway.errors import DataError, ResourceError, StateError
 
@@ -48,14 +53,15 @@ def hold(root: Path, document: Mapping[str, Any]) -> dict[str, Any]:
     """
     subject = _subject(root, document)
     texts = {key: _text(document, key) for key in ("by", "reason")}
-    rows = holds(root)
-    same = next((row for row in rows if (row["release"], row["by"]) == (subject, texts["by"])), None)
-    if same:
-        same["reason"] = texts["reason"]
-    else:
-        since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        rows.append({"release": subject, "by": texts["by"], "since": since, "reason": texts["reason"]})
-    _write(root, rows)
+    with _alone(root):
+        rows = holds(root)
+        same = next((row for row in rows if (row["release"], row["by"]) == (subject, texts["by"])), None)
+        if same:
+            same["reason"] = texts["reason"]
+        else:
+            since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            rows.append({"release": subject, "by": texts["by"], "since": since, "reason": texts["reason"]})
+        _write(root, rows)
     return {"holds": rows}
 
 
@@ -63,12 +69,28 @@ def unhold(root: Path, document: Mapping[str, Any]) -> dict[str, Any]:
     """Verb `unhold`: `{"release": name or null}` -> `{"removed": [...], "holds": [...]}`: every hold on it, whoever
     made it. A release that is gone may be named: its hold goes too."""
     subject = document.get("release")
-    rows = holds(root)
-    removed = [row for row in rows if row["release"] == subject]
-    rest = [row for row in rows if row["release"] != subject]
-    if removed:
-        _write(root, rest)
+    with _alone(root):
+        rows = holds(root)
+        removed = [row for row in rows if row["release"] == subject]
+        rest = [row for row in rows if row["release"] != subject]
+        if removed:
+            _write(root, rest)
     return {"removed": removed, "holds": rest}
+
+
+def hold_verb(agent: Agent, document: Document, note: Note) -> Document:  # noqa: ARG001 (every verb has this shape)
+    """`hold` for the agent's table of verbs."""
+    return hold(agent.paths.root, document)
+
+
+def unhold_verb(agent: Agent, document: Document, note: Note) -> Document:  # noqa: ARG001
+    """`unhold` for the agent's table of verbs."""
+    return unhold(agent.paths.root, document)
+
+
+def holds_verb(agent: Agent, document: Document, note: Note) -> Document:  # noqa: ARG001
+    """`holds`: `{"holds": [...]}`, as they are."""
+    return {"holds": holds(agent.paths.root)}
 
 
 def sentences(rows: list[dict[str, Any]]) -> list[str]:
@@ -87,6 +109,16 @@ def require_free(root: Path) -> None:
         raise ResourceError(
             f"target {root}", f"held {'; '.join(held)}", "a target that nobody holds", "`slipway unhold`"
         )
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """One change of the record at a time. Not the target's lock: a hold may be set while a promotion works, and counts
+    from the next one on."""
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / f".{FILE}.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _is_hold(row: Any) -> bool:
@@ -122,7 +154,6 @@ def _text(document: Mapping[str, Any], key: str) -> str:
 
 def _write(root: Path, rows: list[dict[str, Any]]) -> None:
     """Replace the record in one rename, on the disk before it counts."""
-    root.mkdir(parents=True, exist_ok=True)
     fresh = root / f".{FILE}.{os.getpid()}"
     with fresh.open("w", encoding="utf-8") as file:
         file.write(json.dumps(rows, indent=1) + "\n")

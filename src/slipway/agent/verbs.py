@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from slipway.agent import changes, serving
 from slipway.agent.bundle_release import missing, receive, verify
+from slipway.agent.holds import hold_verb, holds_verb, unhold_verb
 from slipway.agent.probe import probe
 
 if TYPE_CHECKING:
@@ -28,7 +29,9 @@ VERBS: Mapping[str, Verb] = {
     "commit": changes.commit,
     "document": serving.document,
     "gc": serving.gc,
+    "hold": hold_verb,
     "holder": holder,
+    "holds": holds_verb,
     "missing": missing,
     "probe": probe,
     "receive": receive,
@@ -38,6 +41,7 @@ VERBS: Mapping[str, Verb] = {
     "status": serving.status,
     "stop": serving.stop,
     "switch": changes.switch,
+    "unhold": unhold_verb,
     "verify": verify,
     "versions": serving.versions,
 }

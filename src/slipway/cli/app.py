@@ -12,6 +12,7 @@ from slipway import __version__, errors
 from slipway.cli import (
     capacity_command,
     data_commands,
+    decision_commands,
     engine_commands,
     machine_commands,
     model_commands,
@@ -75,6 +76,9 @@ COMMANDS = (
     (speed_commands.bench, "`slipway bench http://127.0.0.1:8081 --concurrency 1,8,64 --requests 300`"),
     (speed_commands.compare, "`slipway compare before.json after.json`"),
     (release_commands.promote, "`slipway promote` or `slipway promote .slipway/verdict/3f9c...`"),
+    (decision_commands.explain, "`slipway explain`, `slipway explain 3` or `slipway explain local`"),
+    (decision_commands.hold, "`slipway hold local --reason 'trade fair until Friday'`"),
+    (decision_commands.unhold, "`slipway unhold local`"),
     (release_commands.rollback, "`slipway rollback`"),
     (release_commands.stop, "`slipway stop`"),
     (target_command.target, "`slipway target set-up spark --fingerprint SHA256:...`, undone with `--undo`"),

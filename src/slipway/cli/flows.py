@@ -25,12 +25,14 @@ def run_flow(conf: Path, overrides: Sequence[str], as_json: bool) -> NoReturn:
     _become("finetune_and_ship", ["--conf", str(conf), *_json(as_json), *overrides])
 
 
-def run_promotion(action: str, conf: Path, overrides: Sequence[str], verdict: Path | None, as_json: bool) -> NoReturn:
-    """Become the flow promote or rollback, with its record in Prefect and MLflow. Raises ConfigError outside the
-    project's root.
+def run_promotion(
+    action: str, conf: Path, overrides: Sequence[str], verdict: Path | None, as_json: bool, *, approve: str = ""
+) -> NoReturn:
+    """Become the flow promote or rollback, with its record in Prefect and MLflow; `approve`: why a person accepts an
+    inconclusive gate. Raises ConfigError outside the project's root.
     """
     settings = [part for word in overrides for part in ("--set", word)]
-    judged = [str(verdict)] if verdict else []
+    judged = [*(["--approve", approve] if approve else []), *([str(verdict)] if verdict else [])]
     _become("promote", [action, "--conf", str(conf), *settings, *_json(as_json), *judged])
 
 

@@ -18,6 +18,9 @@ def status(
     login: Annotated[
         bool, typer.Option("--login", help="Show address, user and password of the Prefect and MLflow pages, no more.")
     ] = False,
+    mend: Annotated[
+        bool, typer.Option("--mend", help="Set MLflow's champion alias to what serves, where they differ.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """What serves, which releases are kept, what the store holds, which training runs where, and anything left over."""
@@ -30,7 +33,7 @@ def status(
     from slipway.config.load import load_config
     from slipway.ops.status import overview
 
-    document = overview(load_config(conf, overrides or []))
+    document = overview(load_config(conf, overrides or []), mend=mend)
     tables.show_json(document) if as_json else tables.show_status(document)
 
 

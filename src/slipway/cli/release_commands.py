@@ -18,6 +18,12 @@ def promote(
             help="Verdict artifact; default: the newest of the config's data and model.", show_default=False
         ),
     ] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", help="A row of conf/deploy; default: the config's.", show_default=False)
+    ] = None,
+    approve: Annotated[
+        str, typer.Option("--approve", metavar="REASON", help="Accept an inconclusive gate, and why.")
+    ] = "",
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Config override, `key=value` or `layers=NAME`.", show_default=False),
@@ -28,7 +34,8 @@ def promote(
     """Promote the candidate of a passed verdict to the target; the champion keeps serving if anything fails."""
     from slipway.cli.flows import run_promotion
 
-    run_promotion("promote", conf, settings or [], verdict, as_json)
+    chosen = [f"layers.deploy=deploy/{to}"] if to else []
+    run_promotion("promote", conf, [*chosen, *(settings or [])], verdict, as_json, approve=approve)
 
 
 def rollback(overrides: Overrides = None, conf: Conf = Path("conf"), as_json: AsJson = False) -> None:

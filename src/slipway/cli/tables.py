@@ -74,6 +74,16 @@ def counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
+def show_columns(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Rows of text under a title; nothing where there are none."""
+    if not rows:
+        return
+    table = make_table(*columns)
+    for row in rows:
+        table.add_row(*(OUTCOMES.get(cell, escape(cell)) for cell in row))
+    _print_titled(console(), title, table)
+
+
 def show_config(config: Config) -> None:
     """Every key of a config, its value and what it means."""
     table = make_table("key", "value", "what it is")
@@ -145,6 +155,7 @@ def show_status(status: dict[str, Any]) -> None:
         _print_titled(out, f"target {status['target']}", releases)
     else:
         out.print(f"target {status['target']}: no release yet; `slipway run` makes one", highlight=False)
+    _show_holds(status, out)
     store = make_table("artifacts", "count", "size")
     for kind, row in status["artifacts"].items():
         store.add_row(kind, str(row["count"]), human_bytes(row["bytes"]))
@@ -165,6 +176,15 @@ def show_status(status: dict[str, Any]) -> None:
     _show_work(status, out)
     for leftover in status["leftovers"]:
         out.print(f"[yellow]left over[/] {escape(leftover['what'])}: {escape(leftover['advice'])}", highlight=False)
+
+
+def _show_holds(status: dict[str, Any], out: Console) -> None:
+    """Who holds the target or a release of it, and where MLflow's alias names something else than serves."""
+    for hold in status["holds"]:
+        what, since = hold["release"] or f"target {status['target']}", f"by {hold['by']} since {hold['since']}"
+        out.print(f"[yellow]held[/] {escape(what)} {escape(since)}: {escape(hold['reason'])}", highlight=False)
+    if status["mirror"]["sentence"]:
+        out.print(f"[yellow]alias[/] {escape(status['mirror']['sentence'])}", highlight=False)
 
 
 def show_gc(items: Sequence[Item], *, removed: bool) -> None:
@@ -213,6 +233,8 @@ def show_run(summary: dict[str, Any], out: Console) -> None:
         out.print(quality_table(summary["quality"]), "")
     if summary["gate"]:
         out.print(gate_table(summary["gate"]), "")
+    if summary.get("kept"):
+        out.print(f"[yellow]kept[/] {escape(summary['kept'])}; `slipway explain` says more", highlight=False)
     for name, url in summary["links"].items():
         if url:
             out.print(f"{name:<10}{url}", highlight=False, soft_wrap=True)

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from slipway.config.base import Folder, Host, Port, Section
 from slipway.config.kubernetes import KubernetesConfig
 from slipway.config.proxy import ProxyConfig
+from slipway.config.routing import Route, RoutingConfig
 from slipway.config.ssh import SshConfig
 from slipway.config.trust import SigningConfig, TrustConfig
 
@@ -16,7 +17,7 @@ from slipway.config.trust import SigningConfig, TrustConfig
 class DeployConfig(Section):
     """Where a passed candidate goes."""
 
-    target: str = Field("local", description="A row of conf/deploy/.")
+    target: str = Field("local", description="A row of conf/deploy/; `auto`: a Spark or a DGX, by `routing`.")
     kind: Literal["local", "spark"] = Field(
         "local", description="Transport: `local` runs the engine on this machine, `spark` on one behind ssh."
     )
@@ -41,6 +42,8 @@ class DeployConfig(Section):
         7 * 24 * 3600, gt=0, description="How long a question to a person stays open, seconds; then it counts as no."
     )
     keep_releases: int = Field(3, ge=2, description="Releases kept on the target, the serving one included.")
+    routing: RoutingConfig = Field(default_factory=RoutingConfig, description="What `target: auto` chooses by.")
+    routed: Route | None = Field(None, description="What `target: auto` chose; written by it, not by a person.")
 
     signing: SigningConfig = Field(default_factory=SigningConfig, description="Who signs releases.")
     trust: TrustConfig = Field(default_factory=TrustConfig, description="Whose releases the target takes.")

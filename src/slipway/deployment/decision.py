@@ -7,17 +7,18 @@ tomorrow wrongly; such a record is refused.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from slipway.deployment.policy import Action, Asked, Incumbent, Ruling
+from slipway.errors import StateError
 from slipway.store.artifacts import Verdict
 from slipway.system.files import sha256_bytes
-from slipway.system.json_files import read_model
+from slipway.system.json_files import as_model
 
 FILE = "decision.json"
 
@@ -90,6 +91,10 @@ class Decision(_Part):
             self.ruling.action == "ask" and self.approval is not None and self.approval.approved
         )
 
+    def document(self) -> dict[str, Any]:
+        """The record as plain values."""
+        return self.model_dump(mode="json", by_alias=True)
+
     def text(self) -> str:
         """The record as JSON text."""
         return self.model_dump_json(by_alias=True, indent=1) + "\n"
@@ -135,14 +140,15 @@ def decision(
     )
 
 
-def read_decision(release: Path) -> Decision | None:
-    """The decision of the release in a directory; None for a release of before there were any. Raises StateError for a
-    record that cannot be read."""
-    file = release / FILE
-    if not file.exists():
-        return None
+def parse_decision(text: str, thing: str) -> Decision:
+    """The decision in a text. Raises StateError, naming `thing` and the first field, for a record that is not
+    understood."""
     mend = "put back a copy of it; the release serves without it"
-    return read_model(Decision, file, f"decision of release {release.name}", mend)
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as err:
+        raise StateError(thing, f"{type(err).__name__}: {text[:200]!r}", "a JSON object", mend) from err
+    return as_model(Decision, document, thing, mend)
 
 
 def now() -> str:

@@ -85,6 +85,19 @@ def markdown(decision: Decision) -> str:
     return "\n".join(parts) + "\n"
 
 
+def question(decision: Decision) -> str:
+    """What a person is asked, for a narrow page: the reason, the rules in the words that hold their figures, and what
+    else was looked at."""
+    rows = [(f"{row[0]} against {row[1]}".removesuffix(" against "), row[5], row[6]) for row in rule_rows(decision)]
+    rules = _table(("rule", "outcome", "because"), rows)
+    return f"### {decision.ruling.reason}\n\n{rules}\n\n{summary_table(decision)}\n"
+
+
+def summary_table(decision: Decision) -> str:
+    """What was decided, by which rule and on whose word, as a Markdown table for the run's report."""
+    return _table(("what", "value"), [row for row in pairs(decision) if not row[0].startswith("digest of")])
+
+
 def number(value: object) -> str:
     """A figure with four significant digits; `-` where nothing was measured."""
     return f"{value:.4g}" if isinstance(value, int | float) else "-"

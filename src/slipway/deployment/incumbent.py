@@ -6,20 +6,20 @@ The pointer is the truth. A rollback is a person's choice, whoever had asked for
 from __future__ import annotations
 
 import getpass
-from pathlib import Path
 
-from slipway.agent import holds
+from slipway.agent.holds import sentences
 from slipway.config.deploy import DeployConfig
-from slipway.deployment import state
-from slipway.deployment.policy import Asked, Incumbent, Request, Ruling, ruling
+from slipway.deployment.decision import Decision, decision
+from slipway.deployment.holding import holds
+from slipway.deployment.policy import Asked, Incumbent, Request, ruling
+from slipway.deployment.state import Status, status
 from slipway.errors import ResourceError
 from slipway.store.artifacts import Engine, Verdict
-from slipway.store.lineage import lineage
+from slipway.store.lineage import digests, lineage
 
 
-def incumbent(params: DeployConfig) -> Incumbent | None:
+def incumbent(now: Status) -> Incumbent | None:
     """The release that the pointer names, running or not, and who chose it; None before the first promotion."""
-    now = state.status(params)
     release = now.release
     if release is None:
         return None
@@ -28,40 +28,52 @@ def incumbent(params: DeployConfig) -> Incumbent | None:
     return Incumbent(release.name, release.model, release.digests["engine"], chosen_by)
 
 
-def standing_holds(params: DeployConfig) -> list[str]:
-    """A sentence for each hold on the whole target. Raises StateError when their record cannot be read."""
-    return holds.sentences(holds.holds(Path(params.root).expanduser()))
-
-
-def request(
-    engine: Engine, verdict: Verdict, line: str, asked: Asked, params: DeployConfig, *, by_hand: bool
-) -> Request:
-    """What a candidate asks for, with what its verdict says of it."""
+def request(engine: Engine, verdict: Verdict, line: str, asked: Asked, now: Status) -> Request:
+    """What a candidate asks for, with what its verdict and the target's history say of it."""
     others = {one.digest for one in lineage(verdict) if one.kind == Engine.kind} - {engine.digest}
     return Request(
         engine=engine.digest,
         line=line,
         outcome=str(verdict.read_json("verdict.json")["outcome"]),
         by=asked.by,
-        by_hand=by_hand,
+        by_hand=asked.by_hand,
         compared_with=frozenset(others),
-        withdrawn=state.was_withdrawn(params, engine),
+        withdrawn=engine.digest[:8] in now.withdrawn,
     )
 
 
-def rule_on(wanted: Request, params: DeployConfig) -> tuple[Ruling, Incumbent | None]:
-    """The ruling on a candidate by what serves and holds just now, and what serves."""
-    serving = incumbent(params)
-    return ruling(wanted, serving, params.policy, standing_holds(params)), serving
+def decide(
+    engine: Engine,
+    verdict: Verdict,
+    line: str,
+    asked: Asked,
+    params: DeployConfig,
+) -> Decision:
+    """The record of the ruling on a candidate, by what serves and holds just now; nobody has approved anything yet."""
+    now, held = status(params), sentences(holds(params))
+    serving = incumbent(now)
+    ruled = ruling(request(engine, verdict, line, asked, now), serving, params.policy, held)
+    return decision(
+        ruled,
+        serving,
+        verdict,
+        digests(engine, verdict),
+        target=params.target,
+        line=line,
+        policy=params.policy,
+        asked=asked,
+        holds=held,
+        routing=params.routed.model_dump(mode="json") if params.routed else None,
+    )
 
 
-def require_unchanged(ruled: Ruling, serving: Incumbent | None, wanted: Request, params: DeployConfig) -> None:
+def require_unchanged(decided: Decision, engine: Engine, verdict: Verdict, params: DeployConfig) -> None:
     """Raise ResourceError when, with the target locked, another release serves than was decided about, or another
     ruling is due."""
-    now, serves = rule_on(wanted, params)
-    if serves != serving or now != ruled:
-        value = f"{serves.release if serves else 'nothing'} serves now: {now.reason}"
-        expected = f"{serving.release if serving else 'nothing'}, as when it was decided"
+    now = decide(engine, verdict, decided.line, decided.asked, params)
+    if (now.champion, now.ruling) != (decided.champion, decided.ruling):
+        value = f"{now.champion.release if now.champion else 'nothing'} serves now: {now.ruling.reason}"
+        expected = f"{decided.champion.release if decided.champion else 'nothing'}: {decided.ruling.reason}"
         raise ResourceError(f"target {params.target}", value, expected, "run again: it is decided anew")
 
 

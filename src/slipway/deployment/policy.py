@@ -25,13 +25,15 @@ Action = Literal["replace", "ask", "keep"]
 
 
 class Asked(BaseModel):
-    """Who asked for a promotion: kind of requester, user name, id of the flow run (empty where there was none)."""
+    """Who asked for a promotion: kind of requester, user name, id of the flow run (empty where there was none), and
+    whether by `slipway promote`, which is a person's word for this very candidate."""
 
     model_config = ConfigDict(frozen=True)
 
     by: Requester = "person"
     user: str = Field("", max_length=200)
     flow_run: str = Field("", max_length=200)
+    by_hand: bool = False
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import Any
 from slipway.config.deploy import DeployConfig
 from slipway.deployment import smoke
 from slipway.deployment.best_release import best_of_line, shelf_of
+from slipway.deployment.decision import FILE as DECISION
 from slipway.deployment.policy import Asked
 from slipway.deployment.releases import Release
 from slipway.deployment.state import LOCK_TIMEOUT_S, as_release
@@ -22,6 +23,7 @@ from slipway.deployment.target import Document, Note, TargetClient, session, set
 from slipway.errors import DataError, GateError
 from slipway.store.artifacts import Dataset, Engine, Verdict
 from slipway.store.lineage import digests, lineage
+from slipway.system.files import sha256_bytes
 
 
 def promote(
@@ -53,7 +55,7 @@ def promote(
     rows = smoke.smoke_rows(data, params.smoke_requests)
     record = {
         "model": model,
-        "digests": {**digests(engine, verdict), "dataset": data.digest},
+        "digests": {**digests(engine, verdict), "dataset": data.digest, **_digest_of_decision(documents)},
         "runs": dict(runs or {}),
         "outcome": judged["outcome"],
         "asked": asked.model_dump() if asked else None,
@@ -103,6 +105,11 @@ def start(params: DeployConfig, *, note: Note = lambda _: None, lock_timeout_s: 
         request = {"settings": settings_of(params), "wait_s": lock_timeout_s, "start": plan}
         result = target.call("start_current", request, note)
         return as_release(result["release"]).model_copy(update={"reused": not result["started"]})
+
+
+def _digest_of_decision(documents: Mapping[str, str]) -> dict[str, str]:
+    """What binds the decision to the release that it is about."""
+    return {"decision": sha256_bytes(documents[DECISION].encode())} if DECISION in documents else {}
 
 
 def _request(params: DeployConfig, wait_s: float, **more: Any) -> Document:

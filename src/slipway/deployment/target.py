@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from slipway.config.deploy import DeployConfig
 from slipway.deployment.local import LocalTarget
 from slipway.deployment.spark import SparkTarget
+from slipway.errors import ConfigError
 from slipway.store.artifacts import Engine
 
 Document = dict[str, Any]
@@ -46,7 +47,9 @@ class TargetClient(Protocol):
 
 
 def target_for(params: DeployConfig) -> TargetClient:
-    """The target that `deploy.kind` names."""
+    """The target that `deploy.kind` names. Raises ConfigError for `auto`, which a run and a promotion make a target."""
+    if params.target == "auto":
+        raise ConfigError("deploy.target", "auto", "a target by its name", "name one: only runs and `promote` choose")
     kinds: dict[str, Callable[[DeployConfig], TargetClient]] = {"local": LocalTarget, "spark": SparkTarget}
     return kinds[params.kind](params)
 

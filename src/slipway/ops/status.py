@@ -1,4 +1,5 @@
-"""What `slipway status` knows: services, the target's releases, the store, and anything left over. Reads only."""
+"""What `slipway status` knows: services, the target's releases and holds, the store, and anything left over. Reads
+only, but for an alias that an earlier switch left pending."""
 
 from __future__ import annotations
 
@@ -7,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from slipway.config.load import Config
+from slipway.deployment.holding import holds
 from slipway.deployment.state import Status, status
+from slipway.ops.alias_mirror import seen
 from slipway.ops.credentials import read_credentials
 from slipway.ops.gc import Item, freeable, plan
 from slipway.ops.services import Services
@@ -18,8 +21,9 @@ from slipway.pipeline.stage import STAGE_FILE
 from slipway.system.http import is_healthy
 
 
-def overview(config: Config) -> dict[str, Any]:
-    """A plain document: `services`, `target`, `releases`, `store`, `freeable` (what `slipway gc` would remove),
+def overview(config: Config, *, mend: bool = False) -> dict[str, Any]:
+    """A plain document: `services`, `target`, `releases`, `holds`, `mirror` (MLflow's alias beside the pointer, set to
+    it with `mend`), `store`, `freeable` (what `slipway gc` would remove),
     `artifacts` (count and bytes per kind), `training` (jobs that run), `runs` (of flows), `stages` (processes that
     run), `leftovers`. Raises StateError for a record that cannot be read."""
     root = Path(config.store.root)
@@ -31,6 +35,8 @@ def overview(config: Config) -> dict[str, Any]:
         "services": _services(),
         "target": config.deploy.target,
         "releases": _releases(now),
+        "holds": holds(config.deploy),
+        "mirror": seen(config, mend=mend).to_json(),
         "store": str(root),
         "freeable": freeable(items),
         "artifacts": _artifacts(root),

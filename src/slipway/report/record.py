@@ -18,7 +18,8 @@ from slipway.store.lineage import Ancestor, lineage
 @dataclass(frozen=True)
 class RunRecord:
     """`quality`: `base`, `merged`, `candidate`, and `champion` and `best` when there is one. `run`: names and links of
-    this run (git commit, flow run, tracking run), shown as they are."""
+    this run (git commit, flow run, tracking run), shown as they are; `decision`: Markdown of what was decided, empty
+    before."""
 
     config: Config
     engine: Engine
@@ -26,6 +27,7 @@ class RunRecord:
     adapter: Adapter
     quality: Mapping[str, Evaluation]
     run: Mapping[str, str]
+    decision: str = ""
 
     @cached_property
     def ancestors(self) -> list[Ancestor]:

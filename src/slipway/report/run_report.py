@@ -77,6 +77,7 @@ def _text(record: RunRecord, images: Mapping[str, str]) -> str:
         f"## Speed as served\n\n{image('speed')}{image('latency')}{markdown.speed_table(record)}",
         f"## Memory as served\n\n{image('memory')}" if record.memory() else "",
         f"## Starts\n\n{image('starts')}{starts}" if starts else "",
+        f"## Decision\n\n{record.decision}" if record.decision else "",
         f"## Artifacts\n\n{markdown.digest_table(record)}",
         markdown.table(("run", ""), record.run.items()),
     ]

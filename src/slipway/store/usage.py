@@ -23,8 +23,9 @@ from slipway.system.locks import FOREVER, shared
 KINDS = frozenset(cls.kind for cls in Artifact.__subclasses__())
 USE_LOCK = "in-use.lock"  # shared by whoever works with the store, exclusive for who cleans it up
 WORK, RUNS, SERVICES, TARGETS = "work", "runs", "services", "targets"
+_RECORDS = ("last-run.json", "pending-aliases.json", "key-format.json")
 _OTHERS = frozenset(
-    {RUNS, SERVICES, TARGETS, "dvc-remote", "tune", "last-run.json", "key-format.json", USE_LOCK}
+    {RUNS, SERVICES, TARGETS, "dvc-remote", "tune", *_RECORDS, USE_LOCK}
     | {"bundles", "bundles.lock", "signing"}  # releases packed for other machines, and their signer's key
 )
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from slipway.agent.agent import Agent
 from slipway.agent.holds import FILE, held_releases, hold, holds, require_free, sentences, unhold
 from slipway.errors import DataError, ResourceError, StateError
 
@@ -80,4 +81,11 @@ def test_a_damaged_record_is_named(tmp_path: Path, text: str) -> None:
 def test_the_record_is_replaced_whole(tmp_path: Path) -> None:
     hold(tmp_path, {"by": "ann", "reason": "é"})
     assert json.loads((tmp_path / FILE).read_text())[0]["reason"] == "é"
-    assert [p.name for p in tmp_path.iterdir()] == [FILE]
+    assert {p.name for p in tmp_path.iterdir()} == {FILE, f".{FILE}.lock"}
+
+
+def test_verbs_of_the_agent(tmp_path: Path) -> None:
+    agent = Agent(tmp_path)
+    made = agent.call("hold", {"by": "ann", "reason": "fair"})
+    assert agent.call("holds", {}) == made
+    assert agent.call("unhold", {})["removed"] == made["holds"]

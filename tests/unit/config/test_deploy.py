@@ -44,6 +44,11 @@ BOUNDS: list[Bound] = [
     ("proxy.command", [], ["haproxy"]),
     ("policy", "always", "ask"),
     ("answer_within_s", 0, 0.1),
+    ("routing.model_b", 0, 0.1),
+    ("routing.few_users", 0, 1),
+    ("routing.many_users", 0, 10),
+    ("routing.full_training_b", 0, 0.1),
+    ("routing.training_hours", 0, 0.1),
     ("signing.signer", "pgp", "sigstore"),
     ("trust.policy", "maybe", "enforce"),
 ]

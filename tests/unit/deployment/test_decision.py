@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from slipway.deployment.decision import FILE, Approval, Decision, decision, now, read_decision
+from slipway.deployment.decision import Approval, Decision, decision, now, parse_decision
 from slipway.deployment.policy import Asked, Incumbent, Ruling
 from slipway.errors import StateError
 from slipway.store.store import Store
@@ -33,14 +33,13 @@ def approval(*, approved: bool) -> Approval:
 
 def test_a_record_reads_back_and_its_digest_is_of_its_bytes(tmp_path: Path) -> None:
     made = decided(Store(tmp_path / "store"), Ruling("ask", "inconclusive", "a person decides"))
-    (tmp_path / FILE).write_text(made.text())
-    assert read_decision(tmp_path) == made
-    assert sha256_bytes((tmp_path / FILE).read_bytes()) == made.digest
+    assert parse_decision(made.text(), "it") == made
+    assert sha256_bytes(made.text().encode()) == made.digest
     document = json.loads(made.text())
     assert document["schema"] == 1
     assert document["champion"]["release"] == "0001-aaaaaaaa"
     assert document["inputs"]["engine"] == document["engine"]
-    assert document["asked"] == {"by": "schedule", "user": "ann", "flow_run": ""}
+    assert document["asked"] == {"by": "schedule", "user": "ann", "flow_run": "", "by_hand": False}
 
 
 def test_what_asks_promotes_only_once_a_person_approved(tmp_path: Path) -> None:
@@ -53,21 +52,20 @@ def test_what_asks_promotes_only_once_a_person_approved(tmp_path: Path) -> None:
     assert decided(Store(tmp_path), Ruling("replace", "own line", "beat it")).promotes
 
 
-def test_a_release_of_before_has_none(tmp_path: Path) -> None:
-    assert read_decision(tmp_path) is None
-
-
 @pytest.mark.parametrize("change", [{"schema": 2}, {"ruling": None}, {"engine": 7}, {"asked": {"by": "robot"}}])
 def test_a_record_that_is_not_understood_is_refused_by_name(tmp_path: Path, change: dict[str, Any]) -> None:
     document = json.loads(decided(Store(tmp_path / "store"), Ruling("replace", "first", "nothing serves")).text())
-    (tmp_path / FILE).write_text(json.dumps({**document, **change}))
-    with pytest.raises(StateError, match=next(iter(change))):
-        read_decision(tmp_path)
+    with pytest.raises(StateError, match=rf"release 7.*{next(iter(change))}"):
+        parse_decision(json.dumps({**document, **change}), "decision of release 7")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "7", "{", "[" * 5000])
+def test_what_is_no_record_is_refused_by_name(text: str) -> None:
+    with pytest.raises(StateError, match="decision of release 7"):
+        parse_decision(text, "decision of release 7")
 
 
 def test_what_a_later_version_adds_is_passed_on(tmp_path: Path) -> None:
     document = json.loads(decided(Store(tmp_path / "store"), Ruling("replace", "first", "nothing serves")).text())
-    (tmp_path / FILE).write_text(json.dumps({**document, "weather": "fair"}))
-    read = read_decision(tmp_path)
-    assert read is not None
+    read = parse_decision(json.dumps({**document, "weather": "fair"}), "it")
     assert json.loads(read.text())["weather"] == "fair"

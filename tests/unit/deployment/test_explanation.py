@@ -10,6 +10,7 @@ from slipway.deployment.explanation import (
     number,
     outcome,
     pairs,
+    question,
     route_rows,
     rule_rows,
 )
@@ -75,6 +76,13 @@ def test_markdown_holds_no_mark_that_somebody_typed() -> None:
     text = markdown(DECISION.model_copy(update={"approval": YES}))
     assert "a \\| b &lt;img>" in text
     assert "| non_inferiority exact | champion |" in text
+
+
+def test_a_question_opens_with_its_reason_and_the_rules() -> None:
+    lines = question(DECISION).splitlines()
+    assert lines[0] == "### a person decides"
+    assert "| non_inferiority exact against champion | inconclusive | 412 more items would settle it |" in lines
+    assert not [line for line in lines if "digest of" in line]
 
 
 def test_figures_that_are_absent_are_dashes() -> None:

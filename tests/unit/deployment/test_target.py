@@ -11,10 +11,16 @@ from slipway.agent.settings import parse_settings
 from slipway.config.deploy import DeployConfig
 from slipway.deployment.local import LocalTarget
 from slipway.deployment.target import session, settings_of, target_for
+from slipway.errors import ConfigError
 
 
 def test_the_local_target_is_this_machine(tmp_path: Path) -> None:
     assert isinstance(target_for(DeployConfig(root=str(tmp_path))), LocalTarget)
+
+
+def test_a_target_that_is_still_to_be_chosen_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match=r"deploy\.target: auto"):
+        target_for(DeployConfig(target="auto"))
 
 
 def test_every_kind_of_the_config_has_a_client() -> None:

@@ -1,0 +1,62 @@
+"""`slipway explain`: the decision about a release, about what a target serves, or of the last run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from slipway.config.load import Config, load_config
+from slipway.deployment.decision import FILE, Decision, parse_decision
+from slipway.deployment.state import status
+from slipway.deployment.target import session
+from slipway.errors import ConfigError, StateError
+from slipway.system.json_files import as_model, is_present, read_json
+
+_NUMBER = re.compile(r"(\d+)(-[0-9a-f]{8})?")
+
+
+def explained(name: str | None, conf: Path, overrides: list[str]) -> Decision:
+    """The decision that `name` is about: a release of the config's target (`3`, `0003`, `0003-3fa9c1d2`), a row of
+    conf/deploy (what it serves now); without one the last run's, else what the config's target serves.
+
+    Raises ConfigError for a name that is neither, StateError where there is no decision or its record is damaged.
+    """
+    if name is None:
+        config = load_config(conf, overrides)
+        return _of_last_run(Path(config.store.root)) or _of_release(config, None)
+    if match := _NUMBER.fullmatch(name):
+        return _of_release(load_config(conf, overrides), f"{int(match[1]):04d}{match[2] or ''}")
+    rows = sorted(file.stem for file in (conf / "deploy").glob("*.yaml"))
+    if name not in rows:
+        expected = f"a release as `slipway status` lists them, or a target: {', '.join(rows)}"
+        raise ConfigError("argument of explain", name[:200], expected, "name one of them")
+    return _of_release(load_config(conf, [*overrides, f"layers.deploy=deploy/{name}"]), None)
+
+
+def _of_release(config: Config, wanted: str | None) -> Decision:
+    """The decision of a release by name or number; None: of the one that serves."""
+    now, target = status(config.deploy), config.deploy.target
+    current = now.release.name if now.release else None
+    matches = (name for name in now.releases if name == wanted or name.split("-")[0] == wanted)
+    chosen = current if wanted is None else next(matches, None)
+    if chosen is None:
+        value, expected = wanted or "nothing serves", f"one of {', '.join(now.releases) or '(none)'}"
+        raise StateError(f"release of target {target}", value, expected, "`slipway status` lists them")
+    with session(config.deploy) as agent:
+        text = agent.call("document", {"release": chosen, "document": FILE, "optional": True})["text"]
+    if text is None:
+        raise StateError(
+            f"release {chosen} of target {target}",
+            "holds no decision",
+            "a release of this version of Slipway",
+            "it was made before decisions were recorded; its folder's verdict.json has the gate",
+        )
+    return parse_decision(text, f"decision of release {chosen} of target {target}")
+
+
+def _of_last_run(store: Path) -> Decision | None:
+    file = store / "last-run.json"
+    document: dict[str, Any] = read_json(file, "the last run", "run again") if is_present(file) else {}
+    record = document.get("decision")
+    return as_model(Decision, record, f"decision of the last run: {file}", "run again") if record else None
