@@ -124,7 +124,8 @@ class HAProxy:
 
     def status(self) -> dict[str, Any]:
         """For a person and for `status`: `running`, `address`, `pids`, `serving` (addresses that get requests),
-        `held`, `others` (foreign processes on its address), `sessions`."""
+        `held`, `mirrored` (requests go through a mirror that answers), `others` (foreign processes on its address),
+        `sessions`."""
         live = self._live()
         ready = [slot for slot in SLOTS if live and live[f"engine/{slot}"].state.ready]
         return {
@@ -133,6 +134,7 @@ class HAProxy:
             "pids": self._process.pids(),
             "serving": [list(_address(live, slot)) for slot in ready],
             "held": bool(live) and live["held/wait"].state.ready,
+            "mirrored": bool(live) and live["mirror/tee"].state.ready and live["mirror/tee"].up,
             "others": [str(other) for other in self._others()],
             "sessions": sum(server.sessions for server in live.values()),
         }
@@ -211,13 +213,14 @@ class HAProxy:
 
         def empty() -> bool:
             nonlocal looks
-            looks = 0 if _sessions(self._live(), slot) or self._finishing() else looks + 1
+            live = self._live()
+            looks = 0 if _sessions(live, slot) or _mirrored(live) or self._finishing() else looks + 1
             return looks >= 2
 
         if wait_until(empty, limit_s):
             return Drained(time.monotonic() - started, 0)
         cut = _sessions(self._live(), slot)
-        for backend in ("engine", "held"):
+        for backend in ("engine", "held", "mirror"):
             self._admin.cut(f"{backend}/{slot}")
         return Drained(time.monotonic() - started, cut)
 
@@ -233,7 +236,13 @@ def _address(live: Mapping[str, LiveServer], slot: str) -> tuple[str, int]:
 
 
 def _sessions(live: Mapping[str, LiveServer], slot: str) -> int:
-    return sum(live[name].sessions for name in (f"engine/{slot}", f"held/{slot}") if name in live)
+    return sum(live[name].sessions for name in (f"engine/{slot}", f"held/{slot}", f"mirror/{slot}") if name in live)
+
+
+def _mirrored(live: Mapping[str, LiveServer]) -> int:
+    """Requests that a mirror still passes which gets no new ones: an engine answers them, nobody can see which."""
+    server = live.get("mirror/tee")
+    return server.sessions if server and not server.state.ready else 0
 
 
 def _in_use(live: Mapping[str, LiveServer]) -> set[str]:

@@ -2,6 +2,7 @@
 
     frontend `endpoint` --> backend `engine`: servers a, b          as a rule
                         --> backend `held`:   servers wait, a, b    while `held/wait` is up
+                        --> backend `mirror`: server tee; a, b      while `mirror/tee` is up
 
 Two slots, `a` and `b`, hold the engine that serves and the one beside it. A switch is: the new one `ready`, then the
 old one `drain`; the process stays, so no connection is closed.
@@ -13,6 +14,11 @@ waits until an engine is ready, whichever that is, for at most `hold_limit_s`; t
 
 `option http-server-close`: a connection to an engine carries one request. With kept ones an engine that closes idle
 connections (uvicorn after 5 s) meets the next POST on its way: 8 of 384 were lost at an idle limit of 0.25 s, none so.
+`mirror` is there while a canary runs or prompts are captured: requests go through the mirror (`agent/mirror.py`), which
+asks the champion. It is looked at twice a second and marked down at the first connection that it refuses; then the
+champion, a `backup` there, gets the request and those that follow. Its check is a request: one that
+hangs accepts too. What is in a mirror when it dies is lost with it, but for requests whose answer had not begun.
+
 One thread: a server's count of sessions is exact then, and one thread passes more tokens than any engine makes.
 `noreuseport`: two proxies on one port would answer in turn; so the second does not start.
 """
@@ -24,11 +30,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import ceil
 
+from slipway.agent.http_messages import HEALTH
+
 SOCKET = "admin.sock"
 SLOTS = ("a", "b")
 REFUSING = ("127.0.0.1", 1)  # tcpmux, which nobody runs; TCP, for only an asynchronous refusal makes HAProxy wait 1 s
 FULL_WEIGHT = 100
 TRIES = 3
+_MIRROR = " check inter 500ms fall 1 rise 2 observe layer4 error-limit 1 on-error mark-down"
 
 
 @dataclass(frozen=True)
@@ -71,13 +80,15 @@ class Upstream:
 class Routing:
     """Who gets requests. `champion` None: nobody serves. `share`: percent of requests that `candidate` gets, 0 to 100.
 
-    `held`: requests wait; `champion` and `candidate` get none.
+    `held`: requests wait; `champion` and `candidate` get none. `mirror`: (IP address, port) of the mirror that the
+    champion's requests go through; the candidate gets none by HAProxy then.
     """
 
     champion: Upstream | None = None
     candidate: Upstream | None = None
     share: int = 0
     held: bool = False
+    mirror: tuple[str, int] | None = None
 
     @property
     def upstreams(self) -> tuple[Upstream, ...]:
@@ -113,14 +124,18 @@ def place(routing: Routing, occupied: Mapping[str, tuple[str, int]], in_use: Ite
 
 def server_states(routing: Routing, slots: Mapping[str, Upstream]) -> dict[str, ServerState]:
     """`backend/server` -> its state, for every server of the file."""
-    states = {"held/wait": ServerState(*REFUSING, 1, routing.held)}
+    passing = routing.mirror is not None and not routing.held
+    states = {
+        "held/wait": ServerState(*REFUSING, 1, routing.held),
+        "mirror/tee": ServerState(*(routing.mirror or REFUSING), 1, passing),
+    }
     for slot in SLOTS:
         upstream = slots.get(slot)
         host, port = upstream.address if upstream else REFUSING
         share = routing.share if upstream is not None and upstream == routing.candidate else 100 - routing.share
         ready = upstream is not None and share > 0 and not routing.held
-        for backend in ("engine", "held"):
-            # `held` knows the engines that are ready too: what waits there leaves to them when the hold ends
+        for backend in ("engine", "held", "mirror"):
+            # `held` and `mirror` know the engines that are ready too: what waits there leaves to them when that ends
             weight = share if upstream is not None and share else FULL_WEIGHT
             states[f"{backend}/{slot}"] = ServerState(host, port, weight, ready, upstream.release if upstream else "")
     return states
@@ -143,6 +158,7 @@ def _text(settings: ProxySettings, digest: str, states: Mapping[str, ServerState
     backends = [
         _backend("engine", TRIES, "no engine is ready", settings, states),
         _backend("held", ceil(settings.hold_limit_s), "the engine is being replaced", settings, states),
+        _backend("mirror", TRIES, "no engine is ready", settings, states),
     ]
     return _fixed(settings, digest) + "".join(backends)
 
@@ -174,6 +190,7 @@ defaults
 frontend endpoint
     bind {_socket_address(settings.host, settings.port)}{tls}
 {_key_rules(settings.key_digests)}    use_backend held if {{ srv_is_up(held/wait) }}
+    use_backend mirror if {{ srv_is_up(mirror/tee) }}
     default_backend engine
 """
 
@@ -198,8 +215,10 @@ def _backend(name: str, tries: int, reason: str, settings: ProxySettings, states
         f"backend {name}",
         "    balance roundrobin",
         "    option redispatch 1",
-        "    retry-on conn-failure",
+        # an answer that the mirror had not begun is asked of the champion again: to write it twice harms nobody
+        f"    retry-on conn-failure{' empty-response' if name == 'mirror' else ''}",
         f"    retries {tries}",
+        *(["    timeout check 1s", f"    option httpchk GET {HEALTH}"] if name == "mirror" else []),
         f"    http-error status 503 content-type application/json string {error} "
         f"hdr Retry-After {settings.retry_after_s}",
     ]
@@ -207,7 +226,8 @@ def _backend(name: str, tries: int, reason: str, settings: ProxySettings, states
         backend, server = full_name.split("/")
         if backend == name:
             address = _socket_address(state.host, state.port)
-            disabled = "" if state.ready else " disabled"
+            role = _MIRROR if full_name == "mirror/tee" else " backup" if name == "mirror" else ""
+            disabled = role + ("" if state.ready else " disabled")
             release = f"  # {state.release}" if state.release else ""
             lines.append(f"    server {server} {address} weight {state.weight}{disabled}{release}")
     return "\n".join(lines) + "\n"

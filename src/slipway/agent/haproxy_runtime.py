@@ -17,15 +17,17 @@ from slipway.agent.haproxy_config import SOCKET, ServerState
 from slipway.errors import ResourceError
 
 TIMEOUT_S = 10.0
-SERVER = re.compile(r"(engine|held)/(a|b|wait)")
+SERVER = re.compile(r"(engine|held|mirror)/(a|b|wait|tee)")
 
 
 @dataclass(frozen=True)
 class LiveServer:
-    """A server as HAProxy has it: its state, and how many requests it answers now."""
+    """A server as HAProxy has it: its state, how many requests it answers now, and whether its check passes, if it has
+    one."""
 
     state: ServerState
     sessions: int
+    up: bool = True
 
 
 class AdminSocket:
@@ -70,7 +72,7 @@ class AdminSocket:
         # type 4: servers; -1: every proxy and server
         counts = {f"{row['pxname']}/{row['svname']}": row for row in _table(self.command("show stat -1 4 -1"), ",")}
         return {
-            name: LiveServer(_state(row), int(counts[name]["scur"] or 0))
+            name: LiveServer(_state(row), int(counts[name]["scur"] or 0), int(row["srv_op_state"]) != 0)
             for row in states
             if (name := f"{row['be_name']}/{row['srv_name']}") in counts
         }

@@ -14,6 +14,7 @@ from typing import Any
 
 PIECE = 65536
 MOST_HEAD = 65536
+HEALTH = "/slipway-mirror"  # which the mirror answers itself
 MIRRORED = ("/v1/chat/completions", "/v1/completions")
 
 

@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from slipway.agent.http_messages import (
+    HEALTH,
     MOST_HEAD,
     PIECE,
     Answered,
@@ -109,7 +110,7 @@ class Mirror:
         return [self.pairs.popleft() for _ in range(min(most, len(self.pairs)))]
 
     async def settle(self, seconds: float) -> None:
-        """Wait until every client has its answer, at most so long; then end the copies. Listen no more before."""
+        """Wait until every client has its answer, at most so long; then end the copies."""
         deadline = time.monotonic() + seconds
         while self._answering and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
@@ -120,7 +121,9 @@ class Mirror:
         self._answering += 1
         try:
             head = await read_head(reader)
-            if head is not None:
+            if head is not None and head.start.startswith(f"GET {HEALTH} "):
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            elif head is not None:
                 self.counts.requests += 1
                 await self._pass(head, reader, writer)
         except (BadMessageError, OSError):
@@ -216,7 +219,7 @@ class Mirror:
             answer, reason = await asyncio.wait_for(self._ask(head, body), self._timeout_s), ""
         except (OSError, asyncio.TimeoutError) as err:  # noqa: UP041
             answer, reason = Answered(0), f"{type(err).__name__}: {err}".rstrip(": ")
-        if answer.status != 200 or not answer.finish:
+        if answer.status != 200 or (champion["finish"] and not answer.finish):
             reason = reason or (f"HTTP {answer.status}" if answer.status != 200 else "the answer was cut off")
             self.counts.candidate_failed += 1
             self.counts.candidate_reason = reason[:200]

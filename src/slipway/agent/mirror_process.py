@@ -4,7 +4,8 @@
     <folder>/mirror.sock   its admin socket, mode 0600: one JSON request a connection, one JSON answer
     <folder>/mirror.log    its stderr
 
-Run as `python -m slipway.agent.mirror_process FOLDER`. SIGTERM: it listens no more, answers what it has, ends.
+Run as `python -m slipway.agent.mirror_process FOLDER`. SIGTERM: it answers
+what it has, then ends; it listens until then, for its check is a request too.
 """
 
 from __future__ import annotations
@@ -191,8 +192,8 @@ async def serve(folder: Path, config: MirrorConfig) -> None:
     await asyncio.start_unix_server(admin, SOCKET)
     os.umask(0o077)
     await stopping.wait()
-    server.close()
     await mirror.settle(config.drain_s)
+    server.close()
 
 
 def main() -> None:

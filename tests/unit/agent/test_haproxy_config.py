@@ -28,12 +28,22 @@ def ready(routing: Routing, occupied: dict[str, tuple[str, int]] | None = None) 
 
 
 def test_one_engine_serves() -> None:
-    assert ready(Routing(OLD)) == {"engine/a": OLD.address, "held/a": OLD.address}
+    assert ready(Routing(OLD)) == dict.fromkeys(("engine/a", "held/a", "mirror/a"), OLD.address)
     assert ready(Routing()) == {}
 
 
 def test_while_requests_wait_no_engine_gets_one() -> None:
     assert ready(Routing(OLD, NEW, 10, held=True)) == {"held/wait": REFUSING}
+
+
+def test_a_mirror_gets_the_requests_and_the_champion_stands_behind_it() -> None:
+    mirror = ("127.0.0.1", 9000)
+    assert ready(Routing(OLD, mirror=mirror)).items() >= {"mirror/tee": mirror, "mirror/a": OLD.address}.items()
+    assert "mirror/tee" not in ready(Routing(OLD, mirror=mirror, held=True))
+    lines = config_text(SETTINGS, server_states(Routing(OLD, mirror=mirror), {"a": OLD})).splitlines()
+    servers = [line.split() for line in lines[lines.index("backend mirror") :] if line.strip().startswith("server ")]
+    assert {name: "backup" in words for _, name, *words in servers} == {"tee": False, "a": True, "b": True}
+    assert "    use_backend mirror if { srv_is_up(mirror/tee) }" in lines
 
 
 @pytest.mark.parametrize(("share", "weights"), [(1, (99, 1)), (50, (50, 50)), (99, (1, 99))])
@@ -73,6 +83,10 @@ def test_the_file_names_release_address_and_state_of_each_server() -> None:
         "server wait 127.0.0.1:1 weight 1 disabled",
         "server a 127.0.0.1:8091 weight 100  # 0001-aaaaaaaa",
         "server b 127.0.0.1:1 weight 100 disabled",
+        "server tee 127.0.0.1:1 weight 1 check inter 500ms fall 1 rise 2 observe layer4 error-limit 1 "
+        "on-error mark-down disabled",
+        "server a 127.0.0.1:8091 weight 100 backup  # 0001-aaaaaaaa",
+        "server b 127.0.0.1:1 weight 100 backup disabled",
     ]
 
 

@@ -69,8 +69,8 @@ def test_servers_are_read_with_address_weight_readiness_and_sessions(answering: 
     assert admin.servers() == {
         "engine/a": LiveServer(ServerState("127.0.0.1", 18091, 90, True), 3),
         "engine/b": LiveServer(ServerState("127.0.0.1", 18092, 10, True), 0),
-        "held/wait": LiveServer(ServerState("127.0.0.1", 1, 1, False), 0),
-        "held/a": LiveServer(ServerState("127.0.0.1", 18091, 100, False), 1),
+        "held/wait": LiveServer(ServerState("127.0.0.1", 1, 1, False), 0, up=False),
+        "held/a": LiveServer(ServerState("127.0.0.1", 18091, 100, False), 1, up=False),
     }
 
 
