@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from slipway import errors
 from slipway.cli import tables
 from slipway.cli.options import AsJson, Conf, Overrides
+from slipway.cli.serving_commands import Words, configured, named
+
+if TYPE_CHECKING:
+    from slipway.config.load import Config
 
 
 def status(
@@ -38,19 +42,22 @@ def status(
 
 
 def gc(
-    overrides: Overrides = None,
+    words: Words = None,
     conf: Conf = Path("conf"),
     yes: Annotated[bool, typer.Option("--yes", help="Remove; without it nothing is touched.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """What the store no longer needs, with its bytes and why; `--yes` removes it.
+    """What the store no longer needs, with its bytes and why; with TARGET, old releases there; `--yes` removes it.
 
     What serves, its rollbacks, the newest run and all they were made from stay, and so does what Slipway did not write.
+    On a target the champion, the previous release and what a hold names stay, and `deploy.keep_releases` of the newest.
     """
-    from slipway.config.load import load_config
     from slipway.ops.gc import collect, freeable, plan
 
-    config = load_config(conf, overrides or [])
+    config, _ = configured(words, conf)
+    if named(words):
+        _gc_target(config, yes, as_json)
+        return
     items = plan(config)
     if yes:
         gone = collect(config)
@@ -59,6 +66,18 @@ def gc(
         tables.show_json({"removed": yes, **freeable(items), "items": [item.to_json() for item in items]})
     else:
         tables.show_gc(items, removed=yes)
+
+
+def _gc_target(config: Config, yes: bool, as_json: bool) -> None:
+    from slipway.deployment.state import collect_releases
+
+    names = collect_releases(config.deploy, dry_run=not yes)
+    if as_json:
+        tables.show_json({"target": config.deploy.target, "removed": yes, "releases": names})
+        return
+    verb = "removed" if yes else "would remove"
+    hint = "" if yes or not names else "; `slipway gc TARGET --yes` removes them"
+    typer.echo(f"{verb} {', '.join(names) or 'no release'} of target {config.deploy.target}{hint}")
 
 
 def doctor(

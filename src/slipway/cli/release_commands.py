@@ -1,4 +1,7 @@
-"""Commands on the target: promote, roll back, stop."""
+"""The command that promotes; it runs the flow, with its record in Prefect and MLflow.
+
+Short because what needs no service is in `serving_commands.py`.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,7 @@ from typing import Annotated
 
 import typer
 
-from slipway.cli import tables
-from slipway.cli.options import AsJson, Conf, Overrides
+from slipway.cli.options import AsJson, Conf
 
 
 def promote(
@@ -36,29 +38,3 @@ def promote(
 
     chosen = [f"layers.deploy=deploy/{to}"] if to else []
     run_promotion("promote", conf, [*chosen, *(settings or [])], verdict, as_json, approve=approve)
-
-
-def rollback(overrides: Overrides = None, conf: Conf = Path("conf"), as_json: AsJson = False) -> None:
-    """Bring the previous release back: started beside the champion, checked, then switched."""
-    from slipway.cli.flows import run_promotion
-
-    run_promotion("rollback", conf, overrides or [], None, as_json)
-
-
-def stop(overrides: Overrides = None, conf: Conf = Path("conf"), as_json: AsJson = False) -> None:
-    """Stop the target's engine, and stages that no run follows. Releases stay: `slipway promote` or `rollback` starts
-    one again.
-    """
-    from slipway.config.load import load_config
-    from slipway.ops.stop import stop as stop_all
-
-    config = load_config(conf, overrides or [])
-    report = stop_all(config)
-    if as_json:
-        tables.show_json(report.to_json())
-    else:
-        tables.show_stopped(report, config.deploy.target)
-    if report.error and not as_json:
-        raise report.error
-    if report.error:
-        raise typer.Exit(report.error.exit_code)

@@ -101,3 +101,18 @@ def stop(
     if result["error"]:
         raise SlipwayError.from_json(result["error"])
     return stopped
+
+
+def versions(params: DeployConfig) -> list[dict[str, Any]]:
+    """The releases on a target, newest first, as the agent's verb `versions` gives them; takes no lock. Raises
+    StateError for a record that cannot be read."""
+    with session(params) as target:
+        return list(target.call("versions", {})["versions"])
+
+
+def collect_releases(params: DeployConfig, *, dry_run: bool) -> list[str]:
+    """Delete old releases of a target; names of the deleted, or with `dry_run` of those that would be. What serves, the
+    previous one and what a hold names stay."""
+    with session(params) as target:
+        request = {"settings": settings_of(params), "keep": params.keep_releases, "dry_run": dry_run}
+        return list(target.call("gc", request)["pruned"])

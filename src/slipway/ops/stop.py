@@ -35,6 +35,16 @@ class StopReport:
         }
 
 
+def stop_target(config: Config) -> StopReport:
+    """End the target's engines alone."""
+    report = StopReport()
+    try:
+        state.stop(config.deploy, note=report.engines.append)
+    except SlipwayError as err:
+        report.error = err
+    return report
+
+
 def stop(config: Config) -> StopReport:
     """End the target's engines and the stage processes that no flow follows. A run that works goes on and is named.
 

@@ -38,6 +38,7 @@ ORDER = [
     "hold",
     "unhold",
     "rollback",
+    "start",
     "stop",
     "target",
     "verify",

@@ -1,4 +1,4 @@
-"""`slipway run`, `promote` and `rollback` become the flow's process, with its arguments and what it needs to know."""
+"""`slipway run` and `promote` become the flow's process, with its arguments and what it needs to know."""
 
 from __future__ import annotations
 
@@ -68,7 +68,6 @@ def test_run_hands_over_and_its_exit_code_is_the_flows(project: Path) -> None:
     [
         (["promote", "v/1", "--json"], ["promote", "--conf", "conf", "--json", "v/1"]),
         (["promote"], ["promote", "--conf", "conf"]),
-        (["rollback"], ["rollback", "--conf", "conf"]),
     ],
 )
 def test_promotions_hand_over_their_arguments(project: Path, words: list[str], argv: list[str]) -> None:
@@ -80,16 +79,16 @@ def test_promotions_hand_over_their_arguments(project: Path, words: list[str], a
 def test_the_flow_gets_the_credentials_of_this_machines_server_alone(project: Path) -> None:
     pair = ensure_credentials(project)
     environment = {"SLIPWAY_SERVICES": str(project), "SLIPWAY_PREFECT_PORT": str(any_port())}
-    _, out, _ = run(project, "rollback", **environment)
+    _, out, _ = run(project, "promote", **environment)
     assert json.loads(out)["PREFECT_API_AUTH_STRING"] == pair.pair
-    _, out, _ = run(project, "rollback", **environment, PREFECT_API_URL="http://elsewhere/api")
+    _, out, _ = run(project, "promote", **environment, PREFECT_API_URL="http://elsewhere/api")
     assert json.loads(out)["PREFECT_API_AUTH_STRING"] is None
-    _, out, _ = run(project, "rollback", **environment, PREFECT_API_AUTH_STRING="my:own")
+    _, out, _ = run(project, "promote", **environment, PREFECT_API_AUTH_STRING="my:own")
     assert json.loads(out)["PREFECT_API_AUTH_STRING"] == "my:own"
 
 
 def test_outside_of_the_project_nothing_is_started(tmp_path: Path) -> None:
-    process, out, err = run(tmp_path, "rollback")
+    process, out, err = run(tmp_path, "promote")
     assert (process.returncode, out) == (2, "")
     assert f"working directory: {tmp_path}" in err and "holds flows/promote.py" in err
 
