@@ -138,6 +138,23 @@ def switch(agent: Agent, document: Document, note: Note) -> Document:  # noqa: A
     return {"drained": opened.switch()}
 
 
+def share(agent: Agent, document: Document, note: Note) -> Document:  # noqa: ARG001
+    """Between `start` and `switch`: `{"percent": 10}` of the new requests go to the new engine, the others to the old
+    one; 0 takes them back -> `{"percent": 10}`. Raises ResourceError without a proxy, and when either does not run."""
+    opened = _open(agent)
+    percent = Fields(document, "request share", _ASK).integer("percent")
+    if not 0 <= percent <= 100:
+        raise ConfigError("request share", f"percent: {percent}", "0 to 100", _ASK)
+    endpoints = [
+        opened.parts.engines.endpoint(name) if name else None for name in (opened.intent.old, opened.intent.new)
+    ]
+    serving, candidate = endpoints
+    if serving is None or candidate is None:
+        raise ResourceError("share of the requests", "one engine runs", "two", "`start` first, beside one that serves")
+    opened.parts.switcher.share(serving, candidate, percent)
+    return {"percent": percent}
+
+
 def commit(agent: Agent, document: Document, note: Note) -> Document:
     """Record the switch, end the old engine, prune; gives the lock back -> `{"release": record, "pruned": names}`.
 

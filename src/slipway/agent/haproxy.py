@@ -113,6 +113,13 @@ class HAProxy:
         slots = [slot for slot in SLOTS if _address(self._live(), slot) == upstream.address]
         return self._drain_slot(slots[0], limit) if slots else Drained(0, 0)
 
+    def drain_others(self, upstream: Upstream) -> None:
+        """`drain`, for every engine but this one."""
+        live = self._live()
+        for slot in SLOTS:
+            if _sessions(live, slot) and _address(live, slot) != upstream.address:
+                self._drain_slot(slot, self._settings.drain_limit_s)
+
     def sessions(self) -> dict[tuple[str, int], int]:
         """(host, port) of an engine -> requests that it answers now. Empty when HAProxy does not run."""
         live = self._live()

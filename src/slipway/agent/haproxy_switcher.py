@@ -75,11 +75,17 @@ class HAProxySwitcher:
         self.proxy.hold(upstream_of(old) if old else None)
         return self.drain(old)
 
+    def share(self, serving: Listening, candidate: Listening, percent: int) -> None:
+        """`percent` of the new requests to `candidate`; what it cannot take (it died) goes to `serving`."""
+        self.proxy.apply(Routing(upstream_of(serving), upstream_of(candidate), percent))
+
     def restore(self, serving: Listening | None) -> None:
-        """File and process as the pointer says. Without an engine that serves nothing is started, and a proxy that
-        runs answers 503."""
+        """File and process as the pointer says; another engine that had requests gives its last answers first, bounded.
+        Without an engine that serves nothing is started, and a proxy that runs answers 503."""
         if serving is not None:
-            self.proxy.apply(Routing(upstream_of(serving)))
+            upstream = upstream_of(serving)
+            self.proxy.apply(Routing(upstream))
+            self.proxy.drain_others(upstream)
         elif self.proxy.status()["running"]:
             self.proxy.apply(Routing())
 

@@ -15,6 +15,7 @@ from slipway.errors import ResourceError, SlipwayError
 
 if TYPE_CHECKING:
     from slipway.agent.agent import Agent, Document, Note
+    from slipway.agent.engines import Endpoint
 
 
 def status(agent: Agent, document: Document, note: Note) -> Document:  # noqa: ARG001 (every verb has this shape)
@@ -36,7 +37,7 @@ def status(agent: Agent, document: Document, note: Note) -> Document:  # noqa: A
     return {
         "current": records[name] if name else None,
         "endpoint": endpoint.to_json() if endpoint else None,
-        "url": parts.switcher.describe()["address"] or (endpoint.url if endpoint else None),
+        "url": _url(parts, endpoint),
         "healthy": parts.engines.healthy(name) if name else False,
         "previous": parts.releases.previous(),
         "releases": list(records.values()),
@@ -154,5 +155,9 @@ def _started(parts: Parts, name: str, document: Document, note: Note) -> Documen
         note(f"restarted {name} at {parts.engines.start(name, parts.settings).url}")
     endpoint = parts.engines.endpoint(name)
     parts.switcher.restore(endpoint)
-    url = parts.switcher.describe()["address"] or (endpoint.url if endpoint else None)
-    return {"release": parts.releases.read(name), "url": url, "started": started}
+    return {"release": parts.releases.read(name), "url": _url(parts, endpoint), "started": started}
+
+
+def _url(parts: Parts, endpoint: Endpoint | None) -> str | None:
+    """Where clients reach the API; None while no engine runs."""
+    return (parts.switcher.describe()["address"] or endpoint.url) if endpoint else None

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from slipway.agent.haproxy_process import CONFIG, HAProxyProcess
 from slipway.agent.haproxy_settings import proxy_settings
 from slipway.agent.haproxy_switcher import HAProxySwitcher
+from slipway.errors import ResourceError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from slipway.agent.engines import Endpoint
     from slipway.agent.paths import TargetPaths
     from slipway.agent.settings import Settings
@@ -34,7 +38,10 @@ class Switcher(Protocol):
         bound."""
 
     def hold(self, old: Endpoint | None) -> dict[str, Any]:
-        """Let new requests wait and `old` answer its last, because memory holds one engine only; as `drain`."""
+        """Let new requests wait and `old` answer its last, because memory holds one engine only; what `drain` gives."""
+
+    def share(self, serving: Endpoint, candidate: Endpoint, percent: int) -> None:
+        """Send this part of the new requests, 0 to 100, to `candidate`. `restore` takes it back."""
 
     def restore(self, serving: Endpoint | None) -> None:
         """Make file and running proxy agree with the pointer: requests go to `serving`, to nobody when it is None."""
@@ -44,7 +51,11 @@ class Switcher(Protocol):
 
 
 class Portless:
-    """Nothing before the engines: the pointer is the switch."""
+    """Nothing before the engines: the pointer is the switch. A proxy that stood there before is ended with the next
+    change: it would lead to an engine that is gone."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
 
     def describe(self) -> dict[str, Any]:
         """That the port changes."""
@@ -54,26 +65,35 @@ class Portless:
     def configure(self, new: Endpoint) -> None:
         """Nothing to write."""
 
-    def switch(self, old: Endpoint | None, new: Endpoint) -> None:
+    def switch(self, old: Endpoint | None, new: Endpoint) -> None:  # noqa: ARG002
         """Nothing to tell: the pointer follows."""
+        self.stop()
 
     def drain(self, old: Endpoint | None) -> dict[str, Any]:  # noqa: ARG002 (of the protocol)
         """Nobody knows which requests `old` answers: it ends them itself when it is stopped."""
         return {"seconds": 0.0, "cut": None}
 
-    def hold(self, old: Endpoint | None) -> dict[str, Any]:  # noqa: ARG002 (of the protocol)
+    def hold(self, old: Endpoint | None) -> dict[str, Any]:
         """Nothing can hold requests: they are refused until the new engine answers."""
-        return {"seconds": 0.0, "cut": None}
+        return self.drain(old)
 
-    def restore(self, serving: Endpoint | None) -> None:
+    def share(self, serving: Endpoint, candidate: Endpoint, percent: int) -> None:  # noqa: ARG002
+        """Raises ResourceError: clients of a port get all of their answers from it."""
+        next_step = "install HAProxy on the target (`apt-get install haproxy`), or compare by the mirror"
+        raise ResourceError("share of the requests", f"{percent}%", "a proxy that divides them", next_step)
+
+    def restore(self, serving: Endpoint | None) -> None:  # noqa: ARG002
         """The pointer alone says who serves."""
+        self.stop()
 
     def stop(self) -> None:
-        """Nothing runs."""
+        """End a proxy of before."""
+        if (self._folder / CONFIG).exists():
+            HAProxyProcess(self._folder, ("haproxy",)).stop()
+            (self._folder / CONFIG).unlink()
 
 
 def switcher_for(paths: TargetPaths, settings: Settings) -> Switcher:
-    """What stands before the engines of this target: HAProxy where its settings want it, nothing elsewhere. Raises what
-    `proxy_settings` raises."""
-    proxy = proxy_settings(settings.proxy) if settings.proxy else None
-    return HAProxySwitcher(paths.proxy, proxy) if proxy else Portless()
+    """What stands before the engines of this target: HAProxy, or nothing. Raises as `proxy_settings`."""
+    proxy = proxy_settings(settings.proxy)
+    return HAProxySwitcher(paths.proxy, proxy) if proxy else Portless(paths.proxy)

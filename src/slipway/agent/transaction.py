@@ -61,6 +61,7 @@ class Transaction:
 
     def __init__(self, parts: Parts, intent: Intent, note: Note) -> None:
         self.parts, self.intent, self.note = parts, intent, note
+        self._held: dict[str, object] = {}
 
     @classmethod
     def begin(cls, parts: Parts, action: str, new: str, owner: str, note: Note) -> Transaction:
@@ -77,7 +78,7 @@ class Transaction:
         parts, intent = self.parts, self.intent
         if parts.settings.way == "held" and intent.old is not None:
             with parts.journal.step("held"):
-                parts.switcher.hold(parts.engines.endpoint(intent.old))
+                self._held = parts.switcher.hold(parts.engines.endpoint(intent.old))
                 parts.engines.stop(intent.old, parts.settings.stop_grace_s)
             self.note(f"held: {intent.old} ended, requests wait for {intent.new}")
         with parts.journal.step("started"):
@@ -97,7 +98,7 @@ class Transaction:
         with parts.journal.step("switched"):
             parts.switcher.switch(old, new)
         with parts.journal.step("drained"):
-            drained = parts.switcher.drain(old)
+            drained = self._held or parts.switcher.drain(old)
         with parts.journal.step("pointed"):
             parts.releases.point(intent.new)
         self.note(f"switched to {intent.new}")
@@ -145,6 +146,7 @@ class Transaction:
             self.parts.switcher.restore(self.parts.engines.start(name, self.parts.settings))
             self.note(f"{name} serves again")
         except SlipwayError as err:
+            self.parts.switcher.restore(None)  # requests that wait for it have their answer: nobody serves
             self.note(f"{name} does not start again: {err}")
 
     def settle(self, *, restart: bool = True) -> None:
@@ -183,3 +185,5 @@ def tidy(parts: Parts, note: Note, *, restart: bool = True) -> None:
         if name != current or serving is None:
             parts.engines.stop(name, parts.settings.stop_grace_s)
     parts.releases.sweep()
+    if restart and serving is not None:
+        parts.switcher.restore(serving)  # whatever was killed, edited or set anew since

@@ -35,6 +35,7 @@ VERBS: Mapping[str, Verb] = {
     "missing": missing,
     "probe": probe,
     "receive": receive,
+    "share": changes.share,
     "stage": changes.stage,
     "start": changes.start,
     "start_current": serving.start_current,

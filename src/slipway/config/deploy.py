@@ -41,6 +41,11 @@ class DeployConfig(Section):
     answer_within_s: float = Field(
         7 * 24 * 3600, gt=0, description="How long a question to a person stays open, seconds; then it counts as no."
     )
+    way: Literal["beside", "held"] = Field(
+        "beside",
+        description="`beside`: the new engine starts beside the old one; `held`: memory holds one engine only, "
+        "requests wait in the proxy, at most deploy.proxy.hold_limit_s.",
+    )
     keep_releases: int = Field(3, ge=2, description="Releases kept on the target, the serving one included.")
     routing: RoutingConfig = Field(default_factory=RoutingConfig, description="What `target: auto` chooses by.")
     routed: Route | None = Field(None, description="What `target: auto` chose; written by it, not by a person.")

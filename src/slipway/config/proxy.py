@@ -58,6 +58,9 @@ class ProxyConfig(Section):
 
     @model_validator(mode="after")
     def _is_safe(self) -> Self:
+        for name, file in (("key_file", self.key_file), ("tls_file", self.tls_file)):
+            if file and not file.startswith(("/", "~/")):  # read at a boot too, in no folder of a project
+                raise ValueError(f"deploy.proxy.{name}={file} is not a whole path: begin it with / or ~/")
         if not self.key_file and not ipaddress.ip_address(self.host).is_loopback:
             raise ValueError(
                 f"deploy.proxy.host={self.host} is not loopback: set deploy.proxy.key_file, keys one a line"

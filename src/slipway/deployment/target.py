@@ -71,5 +71,6 @@ def settings_of(params: DeployConfig) -> Document:
         "ports": list(params.ports),
         "start_timeout_s": params.start_timeout_s,
         "keep_releases": params.keep_releases,
+        "way": params.way,
         "proxy": params.proxy.model_dump(mode="json"),
     }

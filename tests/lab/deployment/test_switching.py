@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.switch_agent import switch_agent
 from tests.support.switch_load import SwitchLoad
 from tests.support.switch_site import SwitchSite
 
@@ -29,6 +30,27 @@ def test_four_switches_fail_nobody(haproxy: None, tmp_path: Path, way: str) -> N
     assert [(name, set(counts)) for name, counts in steps] == [(name, {name}) for name in NAMES]
     assert report["requests"]["stream"] >= 20 * len(NAMES) - 20
     assert set(report["engines"]) == set(NAMES)
+
+
+@pytest.mark.parametrize("way", ["beside", "held"])
+def test_four_transactions_of_the_agent_fail_nobody(haproxy: None, tmp_path: Path, way: str) -> None:
+    """The same through the verbs of a target: the journal, the pointer and the proxy together."""
+    with switch_agent(tmp_path / way, way=way) as target:
+        target.promote("v1")
+        with SwitchLoad("127.0.0.1", target.port, events=15) as load:
+            load.wait_for(30)
+            for action, version in (("promote", "v2"), ("promote", "v3"), ("rollback", "v2"), ("promote", "v4")):
+                getattr(target, action)(version)
+                load.wait_for(30)
+        report, steps = load.report(target.pointer), load.per_step(target.pointer)
+        status = target.agent.call("status", {})
+    assert report["failed"] == {}
+    assert report["strays"] == []
+    assert [name for name, _ in steps] == ["v1", "v2", "v3", "v2", "v4"]
+    assert [set(counts) for _, counts in steps] == [{name} for name, _ in steps]
+    assert status["url"] == f"http://127.0.0.1:{target.port}/v1"
+    assert status["switching"]["kind"] == "haproxy"
+    assert status["interrupted"] is None
 
 
 def test_the_same_clients_see_a_naive_restart(haproxy: None, tmp_path: Path) -> None:

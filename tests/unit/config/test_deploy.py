@@ -27,6 +27,7 @@ BOUNDS: list[Bound] = [
     ("start_timeout_s", 0, 0.1),
     ("smoke_requests", 0, 1),
     ("keep_releases", 1, 2),
+    ("way", "aside", "held"),
     ("proxy.kind", "nginx", "haproxy"),
     ("proxy.host", "localhost", "::1"),
     ("proxy.port", 0, 1),

@@ -22,6 +22,13 @@ def test_beyond_loopback_a_key_is_needed(host: str) -> None:
     assert ProxyConfig(host=host, key_file="/etc/slipway/keys").host == host
 
 
+@pytest.mark.parametrize("name", ["key_file", "tls_file"])
+def test_files_have_whole_paths(name: str) -> None:
+    with pytest.raises(ValidationError, match=f"deploy.proxy.{name}=keys is not a whole path"):
+        ProxyConfig.model_validate({name: "keys"})
+    assert ProxyConfig.model_validate({name: "~/keys"})
+
+
 @pytest.mark.parametrize("host", ["localhost", "127.0.0", "127.0.0.1:80", ""])
 def test_the_host_is_an_address(host: str) -> None:
     with pytest.raises(ValidationError, match="host"):
