@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -70,15 +71,18 @@ class Server(ThreadingHTTPServer):
 
 
 def main() -> None:
-    """Serve until killed. `--load-s`: not healthy, and not listening, for so long."""
+    """Serve until killed. `--load-s`: not healthy, and not listening, for so long; `--die`: ends after that."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--name", required=True)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--load-s", type=float, default=0)
+    parser.add_argument("--die", action="store_true")
     args, _ = parser.parse_known_args()
     Handler.name = args.name
     time.sleep(args.load_s)
+    if args.die:
+        sys.exit("out of memory")
     Server((args.host, args.port), Handler).serve_forever()
 
 

@@ -32,14 +32,18 @@ class SwitchAgent:
         proxy = {"kind": "haproxy", "host": "127.0.0.1", "port": self.port, "drain_limit_s": 60, "hold_limit_s": 60}
         self.settings = {"ports": [first, first + 9], "start_timeout_s": 60, "way": way, "proxy": proxy}
 
-    def promote(self, version: str) -> dict[str, Any]:
-        """A whole transaction; the release's record."""
+    def promote(self, version: str, *options: str) -> dict[str, Any]:
+        """A whole transaction; the release's record. `options` are the engine's."""
+        self.begin(version, *options)
+        return self._switch(version)
+
+    def begin(self, version: str, *options: str) -> None:
+        """A transaction up to its staged release."""
         engine = self._engine(version)
         self.agent.call("begin", {"action": "promote", "engine": engine.digest, "settings": self.settings})
         record = {"model": "m", "digests": {"engine": engine.digest}, "runs": {}, "outcome": "pass"}
-        stage = {"engine": {"path": str(engine.path)}, "release": record, "start": self._start(version)}
+        stage = {"engine": {"path": str(engine.path)}, "release": record, "start": self._start(version, *options)}
         self.agent.call("stage", stage)
-        return self._switch(version)
 
     def rollback(self, version: str) -> dict[str, Any]:
         """To the previous release, which is of this version; its record."""
@@ -66,9 +70,9 @@ class SwitchAgent:
                 (out / "version.json").write_text(json.dumps({"version": version}))
         return load(Engine, self._store.dir("engine", key))
 
-    def _start(self, version: str) -> dict[str, Any]:
+    def _start(self, version: str, *options: str) -> dict[str, Any]:
         argv = ["{bundle}/serve", "--name", version, "--host", "{host}", "--port", "{port}"]
-        return {"plan": {"argv": [*argv, "--load-s", str(self._load_s)], "alias": "m", "start_s": 60}}
+        return {"plan": {"argv": [*argv, "--load-s", str(self._load_s), *options], "alias": "m", "start_s": 60}}
 
 
 @contextmanager

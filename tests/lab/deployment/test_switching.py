@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from slipway.errors import EngineError
 from tests.support.switch_agent import switch_agent
 from tests.support.switch_load import SwitchLoad
 from tests.support.switch_site import SwitchSite
@@ -51,6 +52,44 @@ def test_four_transactions_of_the_agent_fail_nobody(haproxy: None, tmp_path: Pat
     assert status["url"] == f"http://127.0.0.1:{target.port}/v1"
     assert status["switching"]["kind"] == "haproxy"
     assert status["interrupted"] is None
+
+
+@pytest.mark.parametrize("way", ["beside", "held"])
+def test_an_engine_that_does_not_start_fails_nobody(haproxy: None, tmp_path: Path, way: str) -> None:
+    """Held, the old engine comes back and answers those that waited."""
+    with switch_agent(tmp_path / way, way=way, load_s=0.5) as target:
+        target.promote("v1")
+        with SwitchLoad("127.0.0.1", target.port, events=10) as load:
+            load.wait_for(30)
+            with pytest.raises(EngineError, match="out of memory"):
+                target.promote("v2", "--die")
+            target.agent.call("abort", {})
+            load.wait_for(60)
+        assert load.report(target.pointer)["failed"] == {}
+        assert set(load.report(target.pointer)["engines"]) == {"v1"}
+        status = target.agent.call("status", {})
+    assert status["healthy"]
+    assert not status["switching"]["held"]
+
+
+def test_a_candidate_gets_its_share_and_gives_it_back(haproxy: None, tmp_path: Path) -> None:
+    with switch_agent(tmp_path / "share") as target:
+        target.promote("v1")
+        target.pointer.set("v1", "v2")
+        with SwitchLoad("127.0.0.1", target.port, streams=4, events=5) as load:
+            target.begin("v2")
+            target.agent.call("start", {})
+            load.wait_for(30)
+            assert set(load.report(target.pointer)["engines"]) == {"v1"}
+            assert target.agent.call("share", {"percent": 50}) == {"percent": 50}
+            load.wait_for(60)
+            assert set(load.report(target.pointer)["engines"]) == {"v1", "v2"}
+            target.agent.call("abort", {})
+            target.pointer.set("v1")
+            load.wait_for(60)
+        report = load.report(target.pointer)
+    assert report["failed"] == {}
+    assert report["strays"] == []
 
 
 def test_the_same_clients_see_a_naive_restart(haproxy: None, tmp_path: Path) -> None:
