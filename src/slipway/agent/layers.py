@@ -112,7 +112,9 @@ class Layers:
         """Remove layers and blobs that none of these manifests (hex; of bundles and of their signatures) names; their
         digests. Raises BundleError, and removes nothing, when one of them cannot be read: then nothing can be called
         unneeded."""
-        keep = {name for manifest in manifests for name in (manifest, *_named(self.receive_blob(manifest), manifest))}
+        keep = {
+            name for manifest in manifests for name in (manifest, *named_digests(self.receive_blob(manifest), manifest))
+        }
         self.sweep()
         rooms = [room for room in (self.layers, self.blobs) if room.is_dir()]
         present = sorted(path for room in rooms for path in room.iterdir() if HEX.fullmatch(path.name))
@@ -151,8 +153,9 @@ class Layers:
         _flush(self.layers)
 
 
-def _named(manifest: bytes, digest: str) -> set[str]:
-    """Digests of config and layers that a manifest names."""
+def named_digests(manifest: bytes, digest: str) -> set[str]:
+    """Digests (hex) of config and layers that the manifest of this digest names. Raises BundleError for a document of
+    something else."""
     document = json_object(manifest, f"manifest {digest[:12]}")
     try:
         return {str(row["digest"]).partition(":")[2] for row in (document["config"], *document["layers"])}

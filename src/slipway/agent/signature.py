@@ -13,7 +13,6 @@ hands cannot make itself trusted. The agent has no crypto library; without `open
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 import re
@@ -76,7 +75,7 @@ def fingerprint(pem: str) -> str:
     match = re.search(r"-----BEGIN ([A-Z ]+)-----\s+([A-Za-z0-9+/=\s]+)-----END \1-----", pem)
     try:
         return hashlib.sha256(base64.b64decode("".join(match[2].split()), validate=True)).hexdigest()  # type: ignore[index]
-    except (TypeError, binascii.Error):
+    except (TypeError, ValueError):  # binascii's is a ValueError
         raise BundleError("key or certificate", f"{pem[:60]!r}", "a PEM text", "export it again as PEM") from None
 
 
@@ -109,7 +108,7 @@ def read_signatures(digest: str, read_blob: Callable[[str], bytes]) -> list[Sign
     for row in _attached(digest, PAYLOAD_TYPE, read_blob):
         try:
             der = base64.b64decode(row.annotations.get(SIGNATURE, ""), validate=True)
-        except binascii.Error:
+        except ValueError:  # binascii's is one
             der = b""
         texts = (row.annotations.get(CERTIFICATE, ""), row.annotations.get(CHAIN, ""))
         signatures.append(Signature(read_blob(row.digest), der, *texts))

@@ -29,6 +29,7 @@ from slipway.agent.bundle_manifest import (
     parse_bundle,
 )
 from slipway.agent.layer_tar import ROOT, layer_size
+from slipway.agent.layers import HEX, named_digests
 from slipway.deployment.bundle_files import File, Part
 from slipway.deployment.layer_bytes import changed, layer_digest, source_identities, write_bytes, write_layer
 from slipway.errors import BundleError
@@ -151,6 +152,8 @@ class OciLayout:
 
     def read_blob(self, digest: str) -> bytes:
         """A small blob, checked. Raises BundleError when it is missing or damaged."""
+        if not HEX.fullmatch(digest):
+            raise BundleError(f"blob {digest!r:.100} of {self.path}", "no digest", "64 hex digits", "pack again")
         file = self.blobs / digest
         try:
             data = file.read_bytes()
@@ -188,10 +191,8 @@ class OciLayout:
         return freed
 
     def named(self, digest: str) -> set[str]:
-        """A manifest and all blobs that it names."""
-        document = json.loads(self.read_blob(digest))
-        rows = [document["config"], *document["layers"]]
-        return {digest, *(str(row["digest"]).removeprefix("sha256:") for row in rows)}
+        """A manifest and all blobs that it names. Raises BundleError as `read_blob` does, and for no manifest."""
+        return {digest, *named_digests(self.read_blob(digest), digest)}
 
     def _write_index(self, rows: list[dict[str, Any]]) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
