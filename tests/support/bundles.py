@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import platform
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from slipway.agent.agent import Agent
 from slipway.agent.bundle_manifest import (
+    ARCHITECTURES,
     CONFIG_TYPE,
     LAYER_TYPE,
     MANIFEST_TYPE,
@@ -20,9 +23,12 @@ from slipway.agent.bundle_manifest import (
     Bundle,
     parse_bundle,
 )
+from slipway.agent.bundle_release import stage, verify_release
 from slipway.agent.layer_tar import ROOT, TAIL, Member, head_of, padding
-from slipway.agent.signature import PAYLOAD_TYPE, SIGNATURE
+from slipway.agent.signature import PAYLOAD_TYPE, SIGNATURE, payload_of
 
+HERE = ARCHITECTURES.get(platform.machine(), platform.machine())
+NAME = "0001-0123abcd"
 FILES = {
     "engine/serve.json": b'{"kind": "llama.cpp"}\n',
     "engine/server": b"#!/bin/sh\n",
@@ -111,3 +117,23 @@ def attached(folder: Path, payload: bytes, der: bytes) -> str:
     for blob in (manifest, config, payload):
         (folder / hashlib.sha256(blob).hexdigest()).write_bytes(blob)
     return hashlib.sha256(manifest).hexdigest()
+
+
+def sent(agent: Agent, key: Path | None = None, files: Mapping[str, bytes] = FILES) -> dict[str, Any]:
+    """A bundle in the agent's `incoming/`, signed where a key is given; what `receive` is asked."""
+    bundle = incoming(agent.paths.incoming, files, HERE)
+    request: dict[str, Any] = {"manifest": bundle.digest}
+    if key:
+        payload = payload_of(bundle.digest)
+        request["signature"] = attached(agent.paths.incoming, payload, signed_with(key, payload))
+    return request
+
+
+def staged(agent: Agent, request: dict[str, Any], name: str = NAME) -> Path:
+    """The release's folder that a bundle was received, linked and checked for."""
+    agent.call("receive", request)
+    folder = agent.paths.release(name)
+    folder.mkdir(parents=True)
+    stage(agent.paths.root, request, folder)
+    verify_release(agent.paths.root, folder, full=True)
+    return folder

@@ -11,62 +11,23 @@ the target's own: its record, its log, its endpoint.
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+from slipway.agent.artifact import MANIFEST, listed_files, require_intact
 from slipway.agent.bundle_manifest import Bundle
-from slipway.agent.files import write_atomic
+from slipway.agent.files import remove, write_atomic
 from slipway.agent.layers import HEX, Layers
-from slipway.agent.records import Fields, is_present, read_json
+from slipway.agent.records import Fields, is_present, read_json, read_value
 from slipway.agent.signature import OMS, check_signature, read_files_signature, read_signatures, read_trust
-from slipway.agent.tree import check_seal, make_seal, read_seal, verify_tree, write_seal
+from slipway.agent.tree import check_seal, make_seal, read_seal, scan, verify_tree, write_seal
 from slipway.errors import BundleError
 
-if TYPE_CHECKING:
-    from slipway.agent.agent import Agent, Document, Note
-
-RECORD, SEAL, ENGINE = "bundle.json", "seal.json", "engine"
+RECORD, SEAL, ENGINE, RECEIVED = "bundle.json", "seal.json", "engine", "received"
 # Written by the target itself: a bundle that held one would say how it is started, or that it was checked
 RESERVED = (OMS, RECORD, SEAL, "release.json", "start.json", "endpoint.json")
 _NEXT = "bring agent and orchestrator to one version"
 _AGAIN = "promote the release again"
-
-
-def missing(agent: Agent, document: Document, note: Note) -> Document:  # noqa: ARG001 (every verb has this shape)
-    """The verb `missing`: `{"digests": [hex...]}` -> `{"missing": [hex...]}`, those that must be sent."""
-    digests = Fields(document, "verb missing", _NEXT).texts("digests")
-    return {"missing": Layers(agent.paths.root).missing(digests)}
-
-
-def receive(agent: Agent, document: Document, note: Note) -> Document:
-    """The verb `receive`: take in a bundle that was sent, by digest; its signature is looked at before its layers.
-
-    `{"manifest", "signature", "files_signature"}` (hex; the last two may be absent) -> `{"bundle", "signed", "bytes"}`.
-    Raises BundleError for what is damaged, for another architecture, and where the target's trust says `enforce`, for
-    a bundle that nobody trusted signed."""
-    fields = Fields(document, "verb receive", _NEXT)
-    manifest, signature = fields.text("manifest", pattern=HEX.pattern), fields.text("signature", "")
-    layers = Layers(agent.paths.root)
-    signed = signed_by(agent.paths.root, layers, manifest, signature)
-    note(signed)
-    if files_signature := fields.text("files_signature", ""):
-        read_files_signature(files_signature, layers.receive_blob)
-    bundle = layers.receive(manifest)
-    return {"bundle": manifest, "signed": signed, "bytes": sum(layer.size for layer in bundle.layers)}
-
-
-def verify(agent: Agent, document: Document, note: Note) -> Document:
-    """The verb `verify`: `{"release": name, "full": true}` -> `{"release", "files", "signed", "seconds"}`.
-
-    `full`: every byte; else against the seal, and in full where there is none. Raises BundleError for what differs."""
-    fields = Fields(document, "verb verify", _NEXT)
-    name, full = fields.text("release"), fields.flag("full", True)
-    folder, begin = agent.paths.release(name), time.monotonic()
-    signed = verify_release(agent.paths.root, folder, full=full)
-    note(f"{name}: {signed}")
-    files = len(read_seal(folder / SEAL) or {})
-    return {"release": name, "files": files, "signed": signed, "seconds": round(time.monotonic() - begin, 3)}
 
 
 def signed_by(root: Path, layers: Layers, manifest: str, signature: str) -> str:
@@ -76,7 +37,7 @@ def signed_by(root: Path, layers: Layers, manifest: str, signature: str) -> str:
     return check_signature(manifest, signatures, trust)
 
 
-def stage(root: Path, document: Document, folder: Path) -> Bundle:
+def stage(root: Path, document: dict[str, Any], folder: Path) -> Bundle:
     """Make the files of a received bundle in `folder`, a release that is not complete yet, by hard links; what they are
     is for `verify_release` to check. `document`: as of `receive`.
 
@@ -94,28 +55,50 @@ def stage(root: Path, document: Document, folder: Path) -> Bundle:
     if record["files_signature"]:
         (folder / OMS).write_bytes(read_files_signature(record["files_signature"], layers.receive_blob))
     write_atomic(folder / RECORD, json.dumps(record) + "\n")
+    remove(root / RECEIVED / bundle.digest)  # the release names its layers from here on
     return bundle
 
 
 def verify_release(root: Path, folder: Path, *, full: bool) -> str:
-    """Check a release before a start, against its seal or in full; who signed it, for a person. A full check renews the
-    seal. Raises BundleError for what differs, StateError for a record that cannot be read."""
-    layers, signed, bundle = Layers(root), "no bundle: made of this machine's store", None
+    """Check a release before a start; who signed it, for a person. Against its seal where it has one and not `full`: a
+    seal that does not fit, as after a backup was put back, leads to the full check, which makes a new one.
+
+    Raises BundleError, for a release of this machine's store also CheckpointError, for what differs; StateError for a
+    record that cannot be read."""
+    layers, signed, bundle = Layers(root), "not a bundle: an artifact of this machine's store", None
     if is_present(folder / RECORD):
         fields = Fields(read_json(folder / RECORD, "bundle of a release", _AGAIN), f"bundle of {folder.name}", _AGAIN)
         bundle = layers.bundle(fields.text("manifest", pattern=HEX.pattern))
         signed = signed_by(root, layers, bundle.digest, fields.text("signature", ""))
-    seal = read_seal(folder / SEAL)
-    if seal is not None and not full:
-        check_seal(seal, folder, _own(folder, bundle))
-    elif bundle is not None:
+    if not full and _is_as_sealed(folder, bundle):
+        return signed
+    if bundle is not None:
         verify_tree(bundle, folder, _own(folder, bundle))
-        seal_release(folder, bundle)
-    elif full:
-        raise BundleError(f"release {folder.name}", "no bundle", "a signed bundle's manifest", "compare its artifact")
     else:
-        seal_release(folder)
+        _verify_artifact(folder)
+    seal_release(folder, bundle)
     return signed
+
+
+def _is_as_sealed(folder: Path, bundle: Bundle | None) -> bool:
+    seal = read_seal(folder / SEAL)
+    try:
+        if seal is not None:
+            check_seal(seal, folder, _own(folder, bundle))
+    except BundleError:
+        return False
+    return seal is not None
+
+
+def _verify_artifact(folder: Path) -> None:
+    """A release of this machine's store: its engine against its own manifest, and nothing beside its files."""
+    record = read_json(folder / "release.json", f"record of release {folder.name}", _AGAIN)
+    digests = Fields(record, f"record of release {folder.name}", _AGAIN).text_map("digests")
+    require_intact(folder / ENGINE, digests.get("engine", ""), f"engine {folder.name}")
+    listed = {MANIFEST, *(row["path"] for row in listed_files(folder / ENGINE))}
+    for name in scan(folder / ENGINE):
+        if name not in listed:
+            raise BundleError(f"file {folder / ENGINE / name}", "added", "files of the artifact only", "remove it")
 
 
 def seal_release(folder: Path, bundle: Bundle | None = None) -> None:
@@ -124,13 +107,30 @@ def seal_release(folder: Path, bundle: Bundle | None = None) -> None:
     write_seal(folder / SEAL, make_seal(folder, _own(folder, bundle)))
 
 
-def collect(root: Path, releases: Path) -> list[str]:
-    """Remove layers and blobs that no release names any more; their digests. Raises BundleError or StateError, and
-    removes nothing, when a release's record cannot be read."""
+def keep_received(root: Path, document: dict[str, Any]) -> None:
+    """Note that a bundle was received and is not staged yet: until then no release names its layers. `document`: as of
+    `stage`."""
+    folder = root / RECEIVED
+    folder.mkdir(parents=True, exist_ok=True)
+    digests = [document.get(name) for name in ("manifest", "signature", "files_signature")]
+    write_atomic(folder / str(document["manifest"]), json.dumps([digest for digest in digests if digest]) + "\n")
+
+
+def collect(root: Path, releases: Path, *, unstaged: bool = False) -> list[str]:
+    """Remove layers and blobs that no release names any more; their digests. `unstaged`: those that were received for a
+    release that was never made go too, with what `incoming` holds.
+
+    Raises BundleError or StateError, and removes nothing, when a release's record cannot be read."""
     manifests = set[str]()
+    waiting = [file for file in (root / RECEIVED).glob("*") if HEX.fullmatch(file.name)]
+    for file in waiting if not unstaged else ():
+        manifests |= {str(digest) for digest in read_value(file, "received bundle", _AGAIN)}
     for file in releases.glob(f"*/{RECORD}"):
         manifests |= {str(value) for value in read_json(file, "bundle of a release", _AGAIN).values() if value}
-    return Layers(root).gc(manifests)
+    gone = Layers(root).gc(manifests)
+    for file in (*waiting, *(root / "incoming").glob("*")) if unstaged else ():
+        remove(file)
+    return gone
 
 
 def _own(folder: Path, bundle: Bundle | None) -> frozenset[str]:

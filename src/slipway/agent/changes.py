@@ -24,7 +24,7 @@ from slipway.agent.settings import write_settings
 from slipway.agent.start_plan import FILE as START
 from slipway.agent.start_plan import parse_start
 from slipway.agent.transaction import Parts, Transaction, parts_of, tidy
-from slipway.errors import ConfigError, ResourceError
+from slipway.errors import ConfigError, ResourceError, SlipwayError
 
 if TYPE_CHECKING:
     from slipway.agent.agent import Agent, Document, Note
@@ -169,6 +169,7 @@ def commit(agent: Agent, document: Document, note: Note) -> Document:
         pruned = parts.releases.prune(parts.settings.keep_releases, frozenset(spared))
         for name in pruned:
             note(f"pruned {name}")
+        _collect(agent, note)
     release = parts.releases.read(opened.intent.new)
     agent.lock.release()
     return {"release": release, "pruned": pruned}
@@ -184,6 +185,17 @@ def abort(agent: Agent, document: Document, note: Note) -> Document:  # noqa: AR
     finally:
         agent.lock.release()
     return {}
+
+
+def _collect(agent: Agent, note: Note) -> None:
+    """Remove layers that no release names any more. The switch is done: what cannot be read now is `gc`'s to say."""
+    try:
+        gone = bundle_release.collect(agent.paths.root, agent.paths.releases)
+    except SlipwayError as err:
+        note(f"layers stay: {err}")
+        return
+    if gone:
+        note(f"removed {len(gone)} layers and documents of older bundles")
 
 
 def keep_start(parts: Parts, name: str, document: Document) -> None:

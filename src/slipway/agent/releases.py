@@ -18,8 +18,7 @@ from errno import EMLINK, ENOTSUP, EPERM, EXDEV
 from pathlib import Path
 from typing import Any
 
-from slipway.agent.artifact import MANIFEST, listed_files, require_intact
-from slipway.agent.bundle_release import RECORD as BUNDLE
+from slipway.agent.artifact import MANIFEST, listed_files
 from slipway.agent.bundle_release import verify_release
 from slipway.agent.files import as_resource_error, disk_full_is_named, fsync_directory, fsync_tree, write_atomic
 from slipway.agent.history import PROMOTE, ROLLBACK, History
@@ -122,13 +121,10 @@ class Releases:
             finally:
                 shutil.rmtree(tmp, ignore_errors=True)
 
-    def check(self, name: str) -> None:
-        """CheckpointError unless the engine of this release is what was released: byte for byte, or, for a release of a
-        bundle, by its seal. Raises BundleError for a bundle that differs."""
-        if is_present(self.dir(name) / BUNDLE):
-            verify_release(self.paths.root, self.dir(name), full=False)
-            return
-        require_intact(self.dir(name) / "engine", self.read(name)["digests"]["engine"], f"engine {name}")
+    def check(self, name: str) -> str:
+        """Who signed the release, for a person. Raises CheckpointError or BundleError unless it is what was released:
+        byte for byte the first time, and whenever it is not as it was sealed then."""
+        return verify_release(self.paths.root, self.dir(name), full=False)
 
     def write(self, name: str, document: str, content: Mapping[str, Any]) -> None:
         """Write a document of a release as JSON, whole or not at all. Raises ResourceError when the disk is full."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from slipway.agent.bundle_release import collect
 from slipway.agent.changes import changing, keep_start
 from slipway.agent.holds import held_releases, holds
 from slipway.agent.paths import NAME
@@ -137,13 +138,17 @@ def stop(agent: Agent, document: Document, note: Note) -> Document:
 
 def gc(agent: Agent, document: Document, note: Note) -> Document:
     """Delete old releases: all but the newest `keep`, never the serving one, the previous one or one that a hold names
-    -> `{"pruned": names}`; with `dry_run` true nothing is deleted, and `pruned` is what would be."""
+    -> `{"pruned": names, "collected": digests}`, the latter of layers that no release names any more, arrived but never
+    staged ones included; with `dry_run` true nothing is deleted, and `pruned` is what would be."""
     fields = Fields(document, "request gc", "give keep as a whole number")
     with changing(agent, document, "gc") as parts:
         tidy(parts, note)
         keep = max(2, fields.integer("keep", parts.settings.keep_releases))
         held = frozenset(held_releases(agent.paths.root))
-        return {"pruned": parts.releases.prune(keep, held, dry_run=fields.flag("dry_run", False))}
+        dry_run = fields.flag("dry_run", False)
+        pruned = parts.releases.prune(keep, held, dry_run=dry_run)
+        paths = agent.paths
+        return {"pruned": pruned, "collected": [] if dry_run else collect(paths.root, paths.releases, unstaged=True)}
 
 
 def _started(parts: Parts, name: str, document: Document, note: Note) -> Document:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from slipway.agent import changes, serving
-from slipway.agent.bundle_release import missing, receive, verify
+from slipway.agent.bundle_verbs import missing, receive, verify
 from slipway.agent.holds import hold_verb, holds_verb, unhold_verb
 from slipway.agent.probe import probe
 
