@@ -152,7 +152,7 @@ def show_status(status: dict[str, Any]) -> None:
     for row in status["releases"]:
         releases.add_row(row["name"], row["engine"][:12], row["created"], row["state"], row.get("url") or "")
     if status["releases"]:
-        _print_titled(out, f"target {status['target']}", releases)
+        _print_titled(out, f"target {status['target']}: {status['clients']}", releases)
     else:
         out.print(f"target {status['target']}: no release yet; `slipway run` makes one", highlight=False)
     _show_holds(status, out)

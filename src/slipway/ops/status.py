@@ -34,6 +34,7 @@ def overview(config: Config, *, mend: bool = False) -> dict[str, Any]:
     return {
         "services": _services(),
         "target": config.deploy.target,
+        "clients": _clients(now),
         "releases": _releases(now),
         "holds": holds(config.deploy),
         "mirror": seen(config, mend=mend).to_json(),
@@ -68,6 +69,14 @@ def login_pages() -> list[dict[str, str]]:
         {"name": row["name"], "url": row["url"], "user": credentials.user, "password": credentials.password}
         for row in _services()
     ]
+
+
+def _clients(now: Status) -> str:
+    """How clients reach the target: one address, or a port that changes; and what is wrong with it."""
+    switching = now.document["switching"]
+    if switching["address"] is None:
+        return str(switching["note"])
+    return f"clients use {switching['address']}" + (f"; {switching['note']}" if switching["note"] else "")
 
 
 def _releases(now: Status) -> list[dict[str, Any]]:

@@ -9,8 +9,9 @@ import pytest
 
 from slipway.cli.tables import show_status
 from slipway.config.load import Config
+from slipway.deployment.state import Status
 from slipway.ops.gc import collect
-from slipway.ops.status import overview
+from slipway.ops.status import _clients, overview
 from slipway.system.locks import locked
 from tests.support.nemo import pico_params
 
@@ -95,3 +96,19 @@ def test_an_engine_whose_release_was_moved_away_is_named(config, tmp_path):
         "advice": "`slipway stop` ends it",
     }
     assert overview(config)["leftovers"] == []
+
+
+@pytest.mark.parametrize(
+    ("switching", "sentence"),
+    [
+        ({"address": None, "note": "no proxy: the port changes"}, "no proxy: the port changes"),
+        ({"address": "http://127.0.0.1:8090/v1", "note": ""}, "clients use http://127.0.0.1:8090/v1"),
+        (
+            {"address": "http://h:1/v1", "note": "HAProxy does not run"},
+            "clients use http://h:1/v1; HAProxy does not run",
+        ),
+    ],
+)
+def test_how_clients_reach_the_target_is_said(switching, sentence):
+    now = Status(None, None, False, None, [], document={"switching": switching})
+    assert _clients(now) == sentence
