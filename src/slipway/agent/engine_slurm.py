@@ -39,7 +39,8 @@ _MEND = "correct deploy.slurm"
 class SlurmSettings:
     """How service jobs are submitted. `time_limit`: of one job, `[D-]HH:MM:SS`; `successor_s`: seconds before it at
     which another job of the same release is started; `queue_s`: longest wait for a node; `container`: Pyxis, where the
-    plan names an image; `extra`: more sbatch options."""
+    plan names an image; `gpus`: of one job; `unhealthy_s`: seconds without an answer after which a job is requeued;
+    `extra`: more sbatch options."""
 
     partition: str = ""
     account: str = ""
@@ -49,6 +50,7 @@ class SlurmSettings:
     queue_s: float = 3600.0
     unhealthy_s: float = 180.0
     container: bool = True
+    gpus: int = 0
     ports: tuple[int, int] = PORTS
     extra: tuple[str, ...] = ()
 
@@ -61,7 +63,6 @@ def slurm_settings(document: Mapping[str, Any]) -> SlurmSettings | None:
     if unknown := sorted(set(document) - set(SlurmSettings.__dataclass_fields__)):
         raise ConfigError("deploy.slurm", f"key {unknown[0]}", ", ".join(SlurmSettings.__dataclass_fields__), _MEND)
     fields = Fields(document, "deploy.slurm", _MEND)
-    first, last = document.get("ports") or PORTS
     settings = SlurmSettings(
         partition=fields.text("partition", ""),
         account=fields.text("account", ""),
@@ -71,7 +72,8 @@ def slurm_settings(document: Mapping[str, Any]) -> SlurmSettings | None:
         queue_s=fields.number("queue_s", SlurmSettings.queue_s),
         unhealthy_s=fields.number("unhealthy_s", SlurmSettings.unhealthy_s),
         container=fields.flag("container", True),
-        ports=(int(first), int(last)),
+        gpus=fields.integer("gpus", 0),
+        ports=_ports(document.get("ports", PORTS)),
         extra=fields.texts("extra", ()),
     )
     limit_s = slurm_commands.seconds(settings.time_limit) or 0.0
@@ -109,7 +111,7 @@ class SlurmService:
 
     def submit(self, release: Path, start: Mapping[str, Any]) -> int:
         """Submit a job that serves the release in this folder; its id. `start`: `argv`, `environment` with `{host}`,
-        `{port}` left in, `stop_s`, `gpus`, and `image` with `mounts` (host:container[:ro] each) for Pyxis.
+        `{port}`, `{threads}`, `{cache}` left in, `stop_s`, and `image` with `mounts` (host:container[:ro]) for Pyxis.
 
         Raises ResourceError when Slurm refuses it or the disk is full, SilentError when nobody answers.
         """
@@ -121,7 +123,7 @@ class SlurmService:
             write_atomic(folder / PROGRAM, program)
             document = {"argv": self._argv(start), "environment": start["environment"], "stop_s": start["stop_s"]}
             write_atomic(folder / JOB, json.dumps({**document, "ports": self._settings.ports}, indent=1))
-            write_atomic(folder / SCRIPT, self._script(release, start))
+            write_atomic(folder / SCRIPT, self._script(release))
         return int(slurm_commands.call("sbatch", "--parsable", str(folder / SCRIPT)).strip().split(";")[0])
 
     def registration(self, release: Path, job: int) -> Registration | None:
@@ -144,10 +146,12 @@ class SlurmService:
     def cancel(self, release: Path, but: int | None = None) -> list[int]:
         """End every job of a release except `but`; the ids of those that waited or ran. A process that Slurm cannot
         reach any more ends itself when it sees that its job is over. Raises SilentError."""
-        jobs = [job for job in slurm_commands.named(self.job_name(release.name)) if job != but]
-        for job in jobs:
-            self.cancel_job(release, job)
-        return jobs
+        name = self.job_name(release.name)
+        alive = slurm_commands.named(name, alive=True)
+        for job in slurm_commands.named(name):
+            if job != but:
+                self.cancel_job(release, job)
+        return [job for job in alive if job != but]
 
     def cancel_job(self, release: Path, job: int) -> None:
         """End one job of a release, as `cancel`."""
@@ -185,7 +189,7 @@ class SlurmService:
             *start["argv"],
         ]
 
-    def _script(self, release: Path, start: Mapping[str, Any]) -> str:
+    def _script(self, release: Path) -> str:
         settings, folder = self._settings, release / FOLDER
         options = {
             "job-name": self.job_name(release.name),
@@ -197,7 +201,8 @@ class SlurmService:
             "open-mode": "append",
             "output": release / "engine.log",
             "chdir": folder,
-            "gpus-per-node": start.get("gpus") or "",
+            "export": "NONE",  # the submitter's logins are nobody's business on a node
+            "gpus-per-node": settings.gpus or "",
             "partition": settings.partition,
             "account": settings.account,
             "qos": settings.qos,
@@ -205,6 +210,7 @@ class SlurmService:
         lines = [f"#SBATCH --{name}={shlex.quote(str(value))}" for name, value in options.items() if value != ""]
         lines += ["#SBATCH --requeue", *(f"#SBATCH {option}" for option in settings.extra)]
         tools = [f'PATH="$PATH:"{shlex.quote(str(Path(tool).parent))}' for tool in [shutil.which("scontrol")] if tool]
+        tools.append("export SLURM_EXPORT_ENV=ALL")  # what the program has, a step in a container has
         run = f"exec python3 {shlex.quote(str(folder / PROGRAM))} {shlex.quote(str(folder))}"
         return "\n".join(["#!/bin/bash", *lines, *tools, run]) + "\n"
 
@@ -219,3 +225,10 @@ def enroot_name(image: str) -> str:
     if not slash or not set(registry) & set(".:"):
         return f"{repository}:{digest}"
     return f"{registry}#{path}:{digest}"
+
+
+def _ports(value: object) -> tuple[int, int]:
+    """First and last port. Raises ConfigError for anything else."""
+    if not (isinstance(value, (list, tuple)) and len(value) == 2 and all(isinstance(port, int) for port in value)):
+        raise ConfigError("deploy.slurm.ports", str(value)[:100], "first and last TCP port", _MEND)
+    return int(value[0]), int(value[1])

@@ -32,7 +32,7 @@ _MEND = "`slipway stop` ends the engine, whatever the file says, and removes it;
 @dataclass(frozen=True)
 class Endpoint:
     """A running engine: where it answers under which model name, where it logs, and which process or container it is
-    (`pid` 0: a container; `started` -1: a record of an earlier version)."""
+    (`pid` 0: a container or a job; `started` -1: a record of an earlier version). `job` and `restart`: of Slurm."""
 
     host: str
     port: int
@@ -44,6 +44,8 @@ class Endpoint:
     boot: str = ""
     container: str = ""
     runtime: str = ""
+    job: int = 0
+    restart: int = 0
 
     @property
     def url(self) -> str:
@@ -58,6 +60,7 @@ class Endpoint:
     def to_json(self) -> dict[str, Any]:
         """As `endpoint.json` holds it and clients read it."""
         which = ("container", "runtime") if self.container else ("pid", "started", "boot")
+        which = ("job", "restart") if self.job else which
         document = {name: value for name, value in asdict(self).items() if name in (*which, *_COMMON)}
         return {"url": self.url, **document}
 
@@ -185,7 +188,8 @@ class Engines:
         if not is_present(file):
             return None
         document = read_json(file, what, _MEND)
-        if "pid" not in document and "container" not in document and isinstance(document.get("port"), int):
+        known = {"pid", "container", "restart"} & document.keys()
+        if not known and isinstance(document.get("port"), int):
             return None
         fields = Fields(document, f"{what}: {file}", _MEND)
         endpoint = Endpoint(
@@ -195,6 +199,8 @@ class Engines:
         if "container" in document:
             runtime = fields.text("runtime", pattern="|".join(RUNTIMES))
             return replace(endpoint, container=fields.text("container"), runtime=runtime)
+        if "restart" in document:
+            return replace(endpoint, job=fields.integer("job"), restart=fields.integer("restart"))
         started = fields.integer("started", -1)
         if started < 0:
             fields.number("create_time")

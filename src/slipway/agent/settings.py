@@ -22,9 +22,9 @@ _MEND = "delete it: the next promotion writes it again"
 class Settings:
     """`host` and `ports` (first and last): where engines listen. `start_timeout_s`: longest wait for an engine's
     health, null: the plan's own, or three times its measured warm start where that is longer. `keep_releases`: on disk,
-    the serving one included. `runtime`: which
-    program runs engines in containers; empty: engines are processes. `proxy`: of the proxy before the engines; empty:
-    none. `way`: `beside`, or `held` where memory holds one engine only."""
+    the serving one included. `runtime`: which program runs engines in containers; empty: engines are processes.
+    `proxy`: of the proxy before the engines; empty: none. `way`: `beside`, or `held` where memory holds one engine
+    only. `slurm`: engines are service jobs (`engine_slurm.py`); empty: of this machine."""
 
     host: str = "127.0.0.1"
     ports: tuple[int, int] = (FIRST_PORT, LAST_PORT)
@@ -34,6 +34,7 @@ class Settings:
     runtime: str = ""
     way: str = "beside"
     proxy: Mapping[str, Any] = field(default_factory=dict)
+    slurm: Mapping[str, Any] = field(default_factory=dict)
 
 
 def parse_settings(document: Mapping[str, Any], thing: str) -> Settings:
@@ -55,6 +56,7 @@ def parse_settings(document: Mapping[str, Any], thing: str) -> Settings:
         runtime=fields.text("runtime", Settings.runtime, pattern="|".join(("", *RUNTIMES))),
         way=fields.text("way", Settings.way, pattern="beside|held"),
         proxy=fields.document("proxy", {}),
+        slurm=fields.document("slurm", {}),
     )
 
 

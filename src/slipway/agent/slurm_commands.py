@@ -17,6 +17,7 @@ ENDED = (
     "COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "DEADLINE", "PREEMPTED", "NODE_FAIL", "BOOT_FAIL", "OUT_OF_MEMORY",
     "LAUNCH_FAILED", "REVOKED",
 )  # fmt: skip
+ALIVE = "PENDING,CONFIGURING,RUNNING,SUSPENDED"
 UNREACHABLE = (
     "Unable to contact slurm controller",
     "Socket timed out",
@@ -30,8 +31,13 @@ UNREACHABLE = (
 )
 
 
-class SilentError(Exception):
+class SilentError(ResourceError):
     """The controller did not answer: nothing is known, which is another thing than that nothing runs."""
+
+    @classmethod
+    def of(cls, message: str) -> SilentError:
+        """With what the command printed last."""
+        return cls("Slurm controller", message, "an answer", "ask `scontrol ping`; run again when it answers")
 
 
 @dataclass(frozen=True)
@@ -67,10 +73,10 @@ def call(*argv: str) -> str:
             "Slurm", f"no `{argv[0]}` here", "Slurm's client commands", "run the target's agent on a login node"
         ) from None
     except subprocess.TimeoutExpired:
-        raise SilentError(f"{argv[0]} did not answer in {TIMEOUT_S:.0f} s") from None
+        raise SilentError.of(f"{argv[0]} did not answer in {TIMEOUT_S:.0f} s") from None
     message = done.stderr.strip()
     if any(text in message for text in UNREACHABLE):
-        raise SilentError(message.splitlines()[-1])
+        raise SilentError.of(message.splitlines()[-1])
     if done.returncode:
         next_step = f"try it by hand: {' '.join(argv)}; `sinfo` shows the cluster"
         raise ResourceError(f"`{argv[0]}`", message or f"exit code {done.returncode}", "success", next_step)
@@ -81,6 +87,8 @@ def service_job(job: int) -> ServiceJob | None:
     """What the controller says of a job; null for one that it forgot. Raises SilentError."""
     try:
         text = call("scontrol", "--oneliner", "show", "job", str(job))
+    except SilentError:
+        raise
     except ResourceError as err:
         if "Invalid job id" in str(err.value):
             return None
@@ -108,14 +116,16 @@ def node_address(node: str) -> str:
         raise ResourceError(f"node {node}", f"{name}: {err.strerror}", "a name with an address", next_step) from err
 
 
-def named(name: str) -> list[int]:
-    """Ids of the jobs of this name that wait or run, oldest first. Raises SilentError."""
-    return sorted(int(word) for word in call("squeue", "--noheader", f"--name={name}", "--format=%A").split())
+def named(name: str, *, alive: bool = False) -> list[int]:
+    """Ids of the jobs of this name that wait or run, oldest first; unless `alive`, also of those on their way out,
+    which come back when they are requeued. Raises SilentError."""
+    states = [f"--states={ALIVE}"] if alive else []
+    return sorted(int(word) for word in call("squeue", "--noheader", f"--name={name}", *states, "--format=%A").split())
 
 
 def names() -> list[str]:
-    """Names of this user's jobs that wait or run. Raises SilentError."""
-    return call("squeue", "--me", "--noheader", "--format=%j").split()
+    """Names of this user's jobs that wait or run; not of those that are on their way out. Raises SilentError."""
+    return call("squeue", "--me", "--noheader", f"--states={ALIVE}", "--format=%j").split()
 
 
 def seconds(clock: str) -> float | None:

@@ -70,37 +70,51 @@ def decide(attempts: Sequence[Attempt], pointed: Registration | None, settings: 
     return Decision("wait", f"{len(attempts)} jobs, nothing to change")
 
 
+def is_lost(attempts: Sequence[Attempt], pointed: Registration | None) -> bool:
+    """Whether the attempt that the proxy points at is over and nobody else answers yet. An engine that only is slow to
+    answer keeps its requests."""
+    counted = [one.registration for one in attempts if one.registration]
+    return pointed is not None and pointed not in counted and not any(one.answers for one in attempts)
+
+
 @dataclass(frozen=True)
 class Hands:
     """What a follower does things with: `answers` asks an engine's health, `point` makes the proxy send new requests
-    there and waits until the engine before has none, `submit` starts another job of the release."""
+    there and waits until the engine before has none, `submit` starts another job of the release, `hold` lets requests
+    wait while nobody answers."""
 
     answers: Callable[[Registration], bool]
     point: Callable[[Registration], None]
     submit: Callable[[], int]
+    hold: Callable[[], object] = lambda: None
 
 
 class Follower:
-    """Follows the jobs of the serving release. Holds in memory only since when an engine has been silent."""
+    """Follows the jobs of the serving release."""
 
     def __init__(
         self,
         service: SlurmService,
         settings: SlurmSettings,
         hands: Hands,
+        answered: dict[str, float],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`answered`: token -> when its engine last answered by `clock`; written here, kept by the caller."""
         self._service, self._settings, self._hands, self._clock = service, settings, hands, clock
-        self._answered: dict[str, float] = {}  # token -> when its engine last answered
+        self._answered = answered
 
     def step(self, release: Path, pointed: Registration | None) -> Decision:
         """Look, decide, and do one thing for the release in this folder; `pointed`: where the proxy points. Raises what
         `Hands` and the commands raise; a silent controller is a decision to wait."""
         try:
-            decision = decide(self.attempts(release), pointed, self._settings)
+            attempts = self.attempts(release)
+            decision = decide(attempts, pointed, self._settings)
+            if is_lost(attempts, pointed):
+                self._hands.hold()
             self._carry_out(decision, release)
         except SilentError as err:
-            return Decision("wait", f"Slurm does not answer: {err}")
+            return Decision("wait", str(err))
         return decision
 
     def attempts(self, release: Path) -> list[Attempt]:

@@ -3,7 +3,7 @@
 One file because it is copied into the release's folder on the shared filesystem and runs where nothing else of this
 package is; standard library only, for the same reason.
 
-    FOLDER/job.json                  argv and environment with {host} and {port}, ports, seconds to stop in
+    FOLDER/job.json                  argv and environment with {host}, {port}, {threads}, {cache}; ports, stop_s
     FOLDER/registered/JOB.RESTART    {"job", "restart", "node", "host", "port", "pid"}: where this attempt answers
     FOLDER/over/JOB                  this job's time is over, whether Slurm can still reach its node or not
 
@@ -24,6 +24,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -56,16 +57,25 @@ def serve(folder: Path, document: dict[str, Any], attempt: tuple[int, int, int],
     """Run the engine until it ends or has to; the exit code of `main`. `attempt`: job, restart, port; `signals`: those
     that came, in order."""
     job, restart, port = attempt
-    engine = start(document, port)
+    with tempfile.TemporaryDirectory(prefix="slipway-", ignore_cleanup_errors=True) as cache:  # on the node's own disk
+        engine = start(document, port, cache)
+        return watch(engine, folder, document["stop_s"], (job, restart), signals)
+
+
+def watch(
+    engine: subprocess.Popen[bytes], folder: Path, stop_s: float, attempt: tuple[int, int], signals: list[int]
+) -> int:
+    """See that the engine ends when it has to; the exit code of `main`."""
+    job, restart = attempt
     while engine.poll() is None:
         if is_fenced(folder, job, restart):
             end(engine, 0.0)
             return FENCED
         if (folder / OVER / str(job)).exists() or signal.SIGTERM in signals:
-            end(engine, document["stop_s"])
+            end(engine, stop_s)
             return 0
         if signal.SIGUSR1 in signals:  # the time limit is near and nobody started a successor
-            end(engine, document["stop_s"])
+            end(engine, stop_s)
             requeue(job)
             return 0
         time.sleep(TICK_S)
@@ -118,11 +128,15 @@ def is_fenced(folder: Path, job: int, restart: int) -> bool:
         return False
 
 
-def start(document: dict[str, Any], port: int) -> subprocess.Popen[bytes]:
-    """The engine in a process group of its own, with this node's port in its command and environment."""
+def start(document: dict[str, Any], port: int, cache: str) -> subprocess.Popen[bytes]:
+    """The engine in a process group of its own, with this node's values in its command and environment."""
+    values = {"host": "0.0.0.0", "port": str(port), "cache": cache}  # noqa: S104 (a node of a cluster)
+    values["threads"] = str(len(os.sched_getaffinity(0)))
 
     def filled(text: str) -> str:
-        return text.replace("{host}", "0.0.0.0").replace("{port}", str(port))  # noqa: S104 (a node of a cluster)
+        for name, value in values.items():
+            text = text.replace(f"{{{name}}}", value)
+        return text
 
     environment = {name: filled(value) for name, value in document["environment"].items()}
     argv = [filled(word) for word in document["argv"]]

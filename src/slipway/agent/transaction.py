@@ -26,6 +26,7 @@ from slipway.agent.journal import Intent, Journal
 from slipway.agent.paths import TargetPaths
 from slipway.agent.releases import Releases
 from slipway.agent.settings import Settings, read_settings
+from slipway.agent.slurm_engines import engines_for
 from slipway.agent.switching import Switcher, switcher_for
 from slipway.errors import EngineError, SlipwayError
 
@@ -37,7 +38,8 @@ class Parts:
 
     def __init__(self, paths: TargetPaths, settings: Settings) -> None:
         self.paths, self.settings = paths, settings
-        self.releases, self.engines, self.journal = Releases(paths), Engines(paths), Journal(paths.journal)
+        self.releases, self.journal = Releases(paths), Journal(paths.journal)
+        self.engines: Engines = engines_for(paths, settings)
 
     @cached_property
     def switcher(self) -> Switcher:

@@ -12,6 +12,7 @@ from slipway.agent import changes, serving
 from slipway.agent.bundle_verbs import missing, receive, verify
 from slipway.agent.holds import hold_verb, holds_verb, unhold_verb
 from slipway.agent.probe import probe
+from slipway.agent.slurm_engines import follow
 
 if TYPE_CHECKING:
     from slipway.agent.agent import Agent, Document, Note, Verb
@@ -28,6 +29,7 @@ VERBS: Mapping[str, Verb] = {
     "boot": serving.boot,
     "commit": changes.commit,
     "document": serving.document,
+    "follow": follow,
     "gc": serving.gc,
     "hold": hold_verb,
     "holder": holder,

@@ -5,7 +5,8 @@ reboot does not. So what a person stopped stays stopped, and what was interrupte
 finished, by the verb `boot` in each case. A start that fails is tried again, after twice the time each time, up to five
 minutes, until somebody else changes the target.
 
-A slow engine is never ended from here: only a process that is gone counts as gone.
+A slow engine is never ended from here: only a process that is gone counts as gone. Where engines are jobs of Slurm the
+verb `follow` does what there is to do: Slurm starts them again itself.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from slipway.agent.paths import TargetPaths
+from slipway.agent.settings import read_settings
 from slipway.errors import SlipwayError
 
 EVERY_S, LONGEST_S = 5.0, 300.0
@@ -70,6 +73,9 @@ class Watch:
         if status["interrupted"]:
             return f"{status['interrupted']['action']} of {status['interrupted']['release']} was interrupted"
         if status["current"] is None:
+            return ""
+        if read_settings(TargetPaths(self._lock.parent)).slurm:  # jobs move by themselves: they are followed
+            self._agent.call("follow", {"owner": "watch"}, self._show)
             return ""
         name = status["current"]["name"]
         if status["endpoint"] is None:

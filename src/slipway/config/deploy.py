@@ -10,6 +10,7 @@ from slipway.config.base import Folder, Host, Port, Section
 from slipway.config.kubernetes import KubernetesConfig
 from slipway.config.proxy import ProxyConfig
 from slipway.config.routing import Route, RoutingConfig
+from slipway.config.slurm_service import SlurmServiceConfig
 from slipway.config.ssh import SshConfig
 from slipway.config.trust import SigningConfig, TrustConfig
 
@@ -18,8 +19,10 @@ class DeployConfig(Section):
     """Where a passed candidate goes."""
 
     target: str = Field("local", description="A row of conf/deploy/; `auto`: a Spark or a DGX, by `routing`.")
-    kind: Literal["local", "spark"] = Field(
-        "local", description="Transport: `local` runs the engine on this machine, `spark` on one behind ssh."
+    kind: Literal["local", "spark", "slurm", "kubernetes"] = Field(
+        "local",
+        description="`local` runs the engine on this machine, `spark` on one behind ssh, `slurm` as service jobs that "
+        "are submitted from here, `kubernetes` as pods of a cluster.",
     )
     root: Folder = Field(".slipway/targets/local", description="Folder of releases, pointer and logs.")
     host: Host = Field("127.0.0.1", description="Address the engine listens on.")
@@ -54,7 +57,8 @@ class DeployConfig(Section):
     trust: TrustConfig = Field(default_factory=TrustConfig, description="Whose releases the target takes.")
     proxy: ProxyConfig = Field(default_factory=ProxyConfig, description="The one address that clients use.")
     ssh: SshConfig | None = Field(None, description="How a target of kind `spark` is reached.")
-    kubernetes: KubernetesConfig | None = Field(None, description="A cluster's namespace, in place of a machine.")
+    slurm: SlurmServiceConfig | None = Field(None, description="How service jobs of kind `slurm` are submitted.")
+    kubernetes: KubernetesConfig | None = Field(None, description="The cluster of kind `kubernetes`.")
 
     @model_validator(mode="after")
     def _first_before_last(self) -> Self:
@@ -62,6 +66,7 @@ class DeployConfig(Section):
             raise ValueError(f"deploy.ports={list(self.ports)} starts after it ends; give the lower port first")
         if self.proxy.kind != "none" and self.ports[0] <= self.proxy.port <= self.ports[1]:
             raise ValueError(f"deploy.proxy.port={self.proxy.port} is one of the engines' ports {list(self.ports)}")
-        if (self.kind == "spark") != (self.ssh is not None):
-            raise ValueError("deploy.ssh goes with deploy.kind=spark: give both, or neither")
+        for kind, section in (("spark", "ssh"), ("slurm", "slurm"), ("kubernetes", "kubernetes")):
+            if (self.kind == kind) != (getattr(self, section) is not None):
+                raise ValueError(f"deploy.{section} goes with deploy.kind={kind}: give both, or neither")
         return self

@@ -50,7 +50,14 @@ def target_for(params: DeployConfig) -> TargetClient:
     """The target that `deploy.kind` names. Raises ConfigError for `auto`, which a run and a promotion make a target."""
     if params.target == "auto":
         raise ConfigError("deploy.target", "auto", "a target by its name", "name one: only runs and `promote` choose")
-    kinds: dict[str, Callable[[DeployConfig], TargetClient]] = {"local": LocalTarget, "spark": SparkTarget}
+    kinds: dict[str, Callable[[DeployConfig], TargetClient]] = {
+        "local": LocalTarget,
+        "spark": SparkTarget,
+        "slurm": LocalTarget,  # its agent stands where jobs are submitted
+    }
+    if params.kind not in kinds:
+        next_step = "`slipway promote --to TARGET` and `slipway rollback TARGET` do; other commands know machines only"
+        raise ConfigError(f"deploy.kind of {params.target}", params.kind, f"one of {', '.join(kinds)}", next_step)
     return kinds[params.kind](params)
 
 
@@ -73,4 +80,5 @@ def settings_of(params: DeployConfig) -> Document:
         "keep_releases": params.keep_releases,
         "way": params.way,
         "proxy": params.proxy.model_dump(mode="json"),
+        **({"slurm": params.slurm.model_dump(mode="json", exclude_none=True)} if params.slurm else {}),
     }

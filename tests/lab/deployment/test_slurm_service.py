@@ -14,9 +14,13 @@ from typing import Any
 
 import pytest
 
+from slipway.agent.agent import Agent
 from slipway.agent.engine_slurm import Registration, SlurmService, SlurmSettings
 from slipway.agent.slurm_follow import Decision, Follower, Hands
+from slipway.errors import EngineError
+from slipway.store.store import Store
 from tests.lab.slurm_lab import SlurmLab, wait_for
+from tests.support.agent import engine, promote, rollback
 
 ENGINE = """
 import http.server, os, sys, time
@@ -70,7 +74,7 @@ class ServiceTarget:
             self.pointed = to
 
         hands = Hands(lambda to: ask(to.host, to.port) is not None, point, lambda: self.submit(name))
-        follower = Follower(self.service, self.settings, hands)
+        follower = Follower(self.service, self.settings, hands, {})
 
         def step() -> bool:
             decision = follower.step(self.release(name), self.pointed)
@@ -176,3 +180,80 @@ def test_another_release_starts_beside_and_the_first_goes_when_it_is_left(
     target.service.cancel(target.release(NAME))
     wait_for(lambda: ask(old.host, old.port) is None)
     assert ask(candidate.host, candidate.port) == f"{candidate.token} {NEXT}"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def agent(slurm_lab: SlurmLab, tmp_path: Path) -> Iterator[Agent]:
+    """A target's agent, as on a login host; its root is on what the nodes share."""
+    own = Agent(tmp_path / "agent")
+    own.call("stop", {"settings": {**SETTINGS, "start_timeout_s": 60}})
+    yield own
+    own.close()
+    Agent(own.paths.root).call("stop", {})
+
+
+SETTINGS = {"slurm": {"time_limit": "01:00:00", "successor_s": 60, "queue_s": 120}}
+
+
+def follow_until(agent: Agent, what: Callable[[], Any]) -> list[str]:
+    """What a unit's watch does, until something is true; what it did."""
+    done: list[str] = []
+
+    def step() -> bool:
+        done.append(agent.call("follow", {})["did"])
+        return bool(what())
+
+    wait_for(step)
+    return [did for did in done if did != "wait"]
+
+
+def test_the_agents_transaction_promotes_and_rolls_back_service_jobs(agent: Agent, store: Store) -> None:
+    """Journal, lock, pointer and history are those of every other target."""
+    first = promote(agent, engine(store))
+    state = agent.call("status", {})
+    assert (state["current"]["name"], state["healthy"]) == (first["name"], True)
+    job = state["endpoint"]["job"]
+    second = promote(agent, engine(store, 2))
+    state = agent.call("status", {})
+    assert state["current"]["name"] == second["name"]
+    assert state["endpoint"]["job"] > job
+    assert state["lost"] == []  # the first one's job was cancelled
+    assert rollback(agent)["name"] == first["name"]
+    assert agent.call("status", {})["healthy"]
+    assert [row["release"] for row in agent.call("stop", {})["stopped"]] == [first["name"]]
+    assert agent.call("follow", {}) == {"did": "wait", "why": "no job serves here"}  # what was stopped stays stopped
+    assert agent.call("boot", {})["started"]
+
+
+def test_a_candidate_that_dies_on_its_node_leaves_the_champion(agent: Agent, store: Store) -> None:
+    first = promote(agent, engine(store))
+    with pytest.raises(EngineError, match="unknown tensor type"):
+        promote(agent, engine(store, 2, die=True))
+    agent.call("abort", {})
+    state = agent.call("status", {})
+    assert (state["current"]["name"], state["healthy"], state["interrupted"]) == (first["name"], True, None)
+
+
+def test_the_target_follows_a_node_that_is_lost(slurm_lab: SlurmLab, agent: Agent, store: Store) -> None:
+    promote(agent, engine(store))
+    before = agent.call("status", {})["endpoint"]
+    node = slurm_lab.ask("squeue", "--noheader", f"--job={before['job']}", "--format=%N")
+    slurm_lab.part(node, "kill")
+    try:
+        done = follow_until(agent, lambda: agent.call("status", {})["healthy"] and _restart(agent) == 1)
+    finally:
+        slurm_lab.part(node, "start")
+    assert done[-1] == "point"
+    state = agent.call("status", {})
+    assert (state["endpoint"]["job"], state["healthy"]) == (before["job"], True)
+    assert state["endpoint"]["port"] != before["port"]
+
+
+def _restart(agent: Agent) -> int:
+    endpoint = agent.call("status", {})["endpoint"]
+    return int(endpoint["restart"]) if endpoint else -1

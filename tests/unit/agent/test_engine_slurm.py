@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from slipway.agent.engine_slurm import SlurmService, SlurmSettings, enroot_name, slurm_settings
+from slipway.agent.slurm_commands import ALIVE
 from slipway.agent.slurm_node import register
 from slipway.errors import ConfigError, StateError
 from tests.support.slurm_commands import SlurmCommands
@@ -39,7 +40,7 @@ def service(release: Path, **more: Any) -> SlurmService:
 
 def test_a_job_is_submitted_with_all_that_its_node_needs(slurm: SlurmCommands, release: Path) -> None:
     slurm.answer("sbatch", "41;cluster\n")
-    job = service(release, partition="batch", extra=("--exclusive",)).submit(release, {**START, "gpus": 2})
+    job = service(release, partition="batch", gpus=2, extra=("--exclusive",)).submit(release, START)
     assert job == 41
     script = (release / "slurm/job.sbatch").read_text()
     for option in ("--requeue", "--partition=batch", "--exclusive", "--gpus-per-node=2", "--signal=B:USR1@60"):
@@ -93,6 +94,7 @@ def test_a_registration_that_cannot_be_read_is_named(slurm: SlurmCommands, relea
 def test_cancelling_leaves_a_mark_for_a_process_that_slurm_cannot_reach(slurm: SlurmCommands, release: Path) -> None:
     own = service(release)
     slurm.answer("squeue", "41\n42\n", f"--noheader --name={own.job_name(release.name)} --format=%A")
+    slurm.answer("squeue", "41\n42\n", f"--noheader --name={own.job_name(release.name)} --states={ALIVE} --format=%A")
     assert own.cancel(release, but=42) == [41]
     assert [path.name for path in (release / "slurm/over").iterdir()] == ["41"]
     assert slurm.calls[-1] == "scancel 41"
@@ -101,7 +103,7 @@ def test_cancelling_leaves_a_mark_for_a_process_that_slurm_cannot_reach(slurm: S
 def test_jobs_of_another_target_are_not_ours(slurm: SlurmCommands, release: Path) -> None:
     own, other = service(release), SlurmService(release, SlurmSettings())
     jobs = [own.job_name("0001-00000000"), other.job_name("0002-00000000"), own.job_name("nonsense"), "x"]
-    slurm.answer("squeue", "\n".join(jobs), "--me --noheader --format=%j")
+    slurm.answer("squeue", "\n".join(jobs), f"--me --noheader --states={ALIVE} --format=%j")
     assert own.releases_that_run() == {"0001-00000000"}
 
 

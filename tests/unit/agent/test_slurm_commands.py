@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from slipway.agent.slurm_commands import SilentError, named, names, node_address, seconds, service_job
+from slipway.agent.slurm_commands import ALIVE, SilentError, named, names, node_address, seconds, service_job
 from slipway.errors import ResourceError
 from tests.support.slurm_commands import SlurmCommands
 
@@ -62,7 +62,7 @@ def test_a_nodes_address_is_an_ip_address(slurm: SlurmCommands) -> None:
 
 def test_jobs_by_name(slurm: SlurmCommands) -> None:
     slurm.answer("squeue", "12\n7\n", "--noheader --name=a --format=%A")
-    slurm.answer("squeue", "a\nb\n", "--me --noheader --format=%j")
+    slurm.answer("squeue", "a\nb\n", f"--me --noheader --states={ALIVE} --format=%j")
     assert named("a") == [7, 12]
     assert names() == ["a", "b"]
 

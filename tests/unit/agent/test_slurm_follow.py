@@ -89,8 +89,9 @@ class Scene:
             lambda _: self.healthy,
             lambda to: self.done.append(f"point {to.token}"),
             self.submit,
+            lambda: self.done.append("hold"),
         )
-        self.follower = Follower(self.service, SETTINGS, hands, lambda: self.now)
+        self.follower = Follower(self.service, SETTINGS, hands, {}, lambda: self.now)
 
     def submit(self) -> int:
         self.done.append("submit")
@@ -114,9 +115,10 @@ def test_a_follower_points_at_the_attempt_of_the_controller_only(scene: Scene) -
     scene.registers(7, 0)
     scene.slurm.job(7, restarts=1)  # requeued; the old process is registered and healthy still
     assert scene.follower.step(scene.release, registration(7, 0)).what == "wait"
+    assert scene.done == ["hold"]  # requests wait for the attempt that is coming
     scene.registers(7, 1)
     assert scene.follower.step(scene.release, registration(7, 0)).what == "point"
-    assert scene.done == ["point 7.1"]
+    assert scene.done == ["hold", "point 7.1"]
 
 
 def test_a_follower_requeues_what_answered_once_and_then_stood_still(scene: Scene) -> None:
@@ -136,12 +138,12 @@ def test_jobs_that_ended_are_replaced(scene: Scene) -> None:
     scene.jobs(7)
     scene.slurm.job(7, "NODE_FAIL", node="")
     assert scene.follower.step(scene.release, registration(7)).what == "submit"
-    assert scene.done == ["submit"]
+    assert scene.done == ["hold", "submit"]
 
 
 def test_a_silent_controller_changes_nothing(scene: Scene) -> None:
     scene.slurm.fail("squeue", "slurm_load_jobs error: Unable to contact slurm controller (connect failure)")
     decision = scene.follower.step(scene.release, registration(7))
     assert decision.what == "wait"
-    assert "Slurm does not answer" in decision.why
+    assert "Slurm controller" in decision.why
     assert scene.done == []

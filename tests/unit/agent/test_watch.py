@@ -144,3 +144,19 @@ def test_it_ends_when_it_is_told_to(target: Target) -> None:
     ended.set()
     thread.join(10)
     assert not thread.is_alive()
+
+
+def test_jobs_of_slurm_are_followed_and_never_booted(tmp_path: Path) -> None:
+    """Slurm starts them again itself: a boot would cancel what it has requeued."""
+    target = Target(tmp_path)
+    (tmp_path / "target.json").write_text('{"slurm": {"gpus": 8}}')
+    target.status["endpoint"] = None  # the attempt that it names does not count any more
+    calls: list[str] = []
+
+    class Jobs:
+        def call(self, verb: str, document: dict[str, Any], note: Callable[[str], None]) -> dict[str, Any]:
+            calls.append(verb)
+            return target.status if verb == "status" else {"did": "wait", "why": ""}
+
+    Watch(Jobs(), target.lock, lambda _: None).look()
+    assert calls == ["status", "follow"]
