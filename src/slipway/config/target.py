@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import re
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from slipway.config.base import Section, born, check_authority
@@ -33,6 +34,13 @@ def _check_engine(address: str) -> str:
     return address
 
 
+def _check_staging(path: str | None) -> str | None:
+    """An absolute path that needs no quoting in a shell, two folders deep at least: what is below it is ours."""
+    if path is not None and not re.fullmatch(r"(?:/[A-Za-z0-9_][A-Za-z0-9._-]*){2,20}", path):
+        raise PydanticCustomError("staging", "an absolute path of letters, digits, `.`, `_` and `-`, below some folder")
+    return path
+
+
 class DockerConfig(Section):
     """Training in a container of a docker engine, which has the store and the model under the same paths as here."""
 
@@ -42,6 +50,23 @@ class DockerConfig(Section):
     )
     image: str = Field("nemo-automodel", description="Key of conf/images.yaml.")
     gpus: bool = Field(True, description="Ask the engine for the target's GPUs.")
+    staging: Annotated[str | None, AfterValidator(_check_staging), born(None)] = Field(
+        None,
+        description="Folder of the engine's machine that what a job reads is copied to and what it writes is fetched "
+        "from, over ssh; null: both machines have the same paths.",
+    )
+
+    @model_validator(mode="after")
+    def _staged_over_ssh(self) -> Self:
+        if self.staging and self.host and not self.host.startswith("ssh://"):
+            raise ValueError(
+                f"target.runner.staging goes over ssh; target.runner.host={self.host} is reached otherwise"
+            )
+        return self
+
+    def key_document(self) -> dict[str, Any]:
+        """Without the staging folder: where a job's files lie decides nothing that is made."""
+        return {name: value for name, value in super().key_document().items() if name != "staging"}
 
 
 class SlurmConfig(Section):

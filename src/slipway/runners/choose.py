@@ -32,7 +32,13 @@ def runner_for(target: TargetConfig, image: ImageConfig | None) -> Runner:
                 "a row of conf/images.yaml",
                 "add it, and pin it with `slipway pin`",
             )
-        return DockerRunner(params, target, image)
+        runner = DockerRunner(params, target, image)
+        if params.staging is None:
+            return runner
+        from slipway.runners.staging import StagedRunner, StagingArea
+
+        address = params.host or os.environ.get("DOCKER_HOST") or ""
+        return StagedRunner(runner, StagingArea(address, params.staging))
     from slipway.runners.slurm import SlurmRunner
 
     return SlurmRunner(params, target, image)

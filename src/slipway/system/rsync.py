@@ -63,11 +63,19 @@ def send(
 
 
 def synchronize(
-    source: str, destination: str, shell: Sequence[str], *, on_progress: OnProgress = lambda _: None
+    source: str,
+    destination: str,
+    shell: Sequence[str],
+    options: Sequence[str] = (),
+    *,
+    on_progress: OnProgress = lambda _: None,
 ) -> Progress:
     """Make the folder `destination` hold what the folder `source` holds, one of them `user@host:path`, by size and
-    time; nothing is deleted. Symlinks are not copied. Raises ResourceError as `send`."""
-    argv = [*_rsync(shell, None), "--recursive", "--times", "--executability", "--mkpath"]
+    time. `options`: more of rsync's, as `--links`; without it symlinks stay behind, without `--delete` nothing is
+    removed. Raises ResourceError as `send`."""
+    # times to the nanosecond: a file rewritten within the same second, as long as before, is another
+    as_they_are = ["--recursive", "--times", "--modify-window=-1", "--executability", "--mkpath"]
+    argv = [*_rsync(shell, None), *as_they_are, *options]
     return _run([*argv, "--", f"{source}/", f"{destination}/"], destination, 0, on_progress)
 
 

@@ -69,3 +69,16 @@ def test_two_sparks_are_one_target_that_usable_memory_is_known_of():
     for row in (pair, spark):
         usable = (row.gpu_memory_gb - row.reserve_gb) * 1e9
         assert usable <= 101 * 2**30, "the least of 101 to 106 GiB that kits were seen to give"
+
+
+@pytest.mark.parametrize("path", ["relative", "/", "/one", "/a/../b", "/a b/c", "/a/$HOME", "/a/b/", "/a/-b"])
+def test_a_staging_folder_is_one_of_its_own_and_needs_no_quoting(path):
+    with pytest.raises(ValidationError, match="staging"):
+        DockerConfig(kind="docker", staging=path)
+
+
+def test_staging_goes_over_ssh_and_is_in_no_key():
+    with pytest.raises(ValidationError, match="goes over ssh"):
+        DockerConfig(kind="docker", host="unix:///var/run/docker.sock", staging="/home/me/slipway")
+    staged = DockerConfig(kind="docker", host="ssh://me@spark", staging="/home/me/slipway")
+    assert staged.key_document() == DockerConfig(kind="docker", host="ssh://me@spark").key_document()
