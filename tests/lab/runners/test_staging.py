@@ -1,4 +1,4 @@
-"""The trainer's container on a machine behind ssh that gets copies: nothing of the job's folders is mounted as it is."""
+"""The trainer's container on a machine behind ssh that gets copies: none of the job's own folders is mounted."""
 
 from __future__ import annotations
 
