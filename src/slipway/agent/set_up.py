@@ -1,6 +1,7 @@
 """The first-time set-up of a target, on the target: what it changes, printed, and taken back by its own record.
 
-    <root>/                  0700; `slipway-target` (this file), `set-up.json` (what was made, for the undoing)
+    <root>/                  0700; `slipway-target` (this file), `set-up.json` (what was made, for the undoing),
+                             `trust.json` (whose bundles it takes)
     ~/.ssh/authorized_keys   one line: the orchestrator's key, good for `forced` and for tunnels to the engines' ports
     systemd                  the units given, `~/.config/systemd/user` or, for root, `/etc/systemd/system`
 
@@ -24,6 +25,7 @@ from typing import Any
 
 from slipway.agent.files import write_atomic
 from slipway.agent.records import Fields, is_present, read_json
+from slipway.agent.signature import POLICIES, TRUST, Trust, fingerprint, read_trust, write_trust
 from slipway.errors import ConfigError, ResourceError, StateError
 
 FILE, RECORD = "slipway-target", "set-up.json"
@@ -82,7 +84,8 @@ def mark(name: str) -> str:
 
 def set_up(root: Path, document: Mapping[str, Any], show: Show) -> dict[str, Any]:
     """Make this login a target. `document`: `name`, `key` (public), `ports`, `units` (name -> text, `{root}` and
-    `{python}` in it replaced). `show` gets each change; the result says root, home and which units run.
+    `{python}` in it replaced), `trust` (`policy`, `keys`, `roots`; left out: as it was). `show` gets each change; the
+    result says root, home and which units run.
 
     Raises ConfigError for values that do not fit, ResourceError for what the system refuses. A failure leaves what was
     done so far with its record: run it again, or undo it.
@@ -99,6 +102,7 @@ def set_up(root: Path, document: Mapping[str, Any], show: Show) -> dict[str, Any
     record = _record(at) or {"name": name, "made": [str(path) for path in _absent(at)], "units": [], "linger": False}
     try:
         _make_root(at, record, show)
+        _trust(at, fields.document("trust", {}), show)
         _authorize(at, line, name, show)
         _write_units(at, units, record, show)
     except OSError as err:
@@ -180,6 +184,20 @@ def _make_root(at: Places, record: dict[str, Any], show: Show) -> None:
         fresh.replace(file)
         if before != file.read_bytes():
             show(f"{'replaced' if before else 'wrote'} {file}")
+
+
+def _trust(at: Places, document: Mapping[str, Any], show: Show) -> None:
+    """Whose bundles this target takes. Only a set-up writes it: no session of an orchestrator does."""
+    if not document:
+        return
+    fields = Fields(document, "trust of the set-up", _NEXT)
+    trust = Trust(
+        fields.text("policy", pattern="|".join(POLICIES)), fields.texts("keys", ()), fields.texts("roots", ())
+    )
+    if trust != read_trust(at.root) or not is_present(at.root / TRUST):
+        write_trust(at.root, trust)
+        signers = ", ".join(fingerprint(pem)[:16] for pem in (*trust.keys, *trust.roots))
+        show(f"wrote {at.root / TRUST}: {trust.policy}, signers {signers or 'none'}")
 
 
 def _authorize(at: Places, line: str, name: str, show: Show) -> None:

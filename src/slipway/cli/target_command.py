@@ -48,7 +48,8 @@ def target(
     from slipway.deployment.set_up import set_up_target, undo_target
 
     assert action is Action.set_up
-    params = load_config(conf, [f"layers.deploy=deploy/{name}", *(settings or [])]).deploy
+    config = load_config(conf, [f"layers.deploy=deploy/{name}", *(settings or [])])
+    params = config.deploy
     changes: list[str] = []
 
     def show(line: str) -> None:
@@ -59,6 +60,6 @@ def target(
     if undo:
         undo_target(params, show, identity=identity)
     else:
-        set_up_target(params, show, identity=identity, fingerprint=fingerprint)
+        set_up_target(params, show, Path(config.store.root), identity=identity, fingerprint=fingerprint)
     if as_json:
         tables.show_json({"target": params.target, "undone": undo, "changes": changes})

@@ -10,21 +10,31 @@ from slipway.agent.units import units
 from slipway.config.deploy import DeployConfig
 from slipway.config.ssh import SshConfig
 from slipway.deployment import ssh_set_up
+from slipway.deployment.signing import signer_for, trust_of
 from slipway.deployment.ssh_set_up import Show
 from slipway.errors import ConfigError
 
 
 def set_up_target(
-    params: DeployConfig, show: Show, *, identity: Path | None = None, fingerprint: str | None = None
+    params: DeployConfig,
+    show: Show,
+    store: Path,
+    *,
+    identity: Path | None = None,
+    fingerprint: str | None = None,
 ) -> dict[str, Any]:
-    """Make the machine of `params.ssh` the target `params.target`; the probe of it. Arguments and errors as of
-    `ssh_set_up.set_up`; ConfigError for a target that is not behind ssh."""
+    """Make the machine of `params.ssh` the target `params.target`, which trusts the signer of the store at `store` and
+    whom `params.trust` names; the probe of it. Arguments and errors as of `ssh_set_up.set_up`; ConfigError for a target
+    that is not behind ssh."""
     ssh, name = _behind_ssh(params), _name(params)
     ports = [
         *range(params.ports[0], params.ports[1] + 1),
         *([params.proxy.port] if params.proxy.kind != "none" else []),
     ]
-    return ssh_set_up.set_up(ssh, name, ports, units(name), show, identity=identity, fingerprint=fingerprint)
+    trust = vars(trust_of(params.trust, signer_for(params.signing, store)))
+    return ssh_set_up.set_up(
+        ssh, name, ports, units(name), show, identity=identity, fingerprint=fingerprint, trust=trust
+    )
 
 
 def undo_target(params: DeployConfig, show: Show, *, identity: Path | None = None) -> None:

@@ -39,17 +39,19 @@ def set_up(
     *,
     identity: Path | None = None,
     fingerprint: str | None = None,
+    trust: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Make `params.user` on `params.host` the target `name`; each change goes to `show`. What is done already is left.
 
     `ports`: of the target's loopback that tunnels may lead to. `units`: systemd units to write there, name -> text.
     `identity`: a private key of the person's for the login with a shell; default: as their ssh is configured.
-    `fingerprint`: of the host key, compared by the person. Returns the probe through the new key. Raises ConfigError
+    `fingerprint`: of the host key, compared by the person. `trust`: whose bundles it takes, `policy`, `keys`, `roots`;
+    default: as it was. Returns the probe through the new key. Raises ConfigError
     for a host key that nobody compared and for what the target refuses; ResourceError for what a machine lacks.
     """
     pin(params, fingerprint, show)
     key = public_key(params, show)
-    document = {"name": name, "key": key, "ports": ports, "units": dict(units)}
+    document = {"name": name, "key": key, "ports": ports, "units": dict(units), "trust": dict(trust or {})}
     with _person(params, identity) as connection:
         _run_there(connection, "set-up", document, show)
     with open_target(params) as target:

@@ -15,7 +15,9 @@ import pytest
 
 from slipway.agent import set_up as module
 from slipway.agent.set_up import RECORD, places, set_up, undo
+from slipway.agent.signature import Trust, read_trust
 from slipway.errors import ConfigError, ResourceError, StateError
+from tests.support.bundles import key_pair
 
 ROOT = Path(".slipway-target/spark")
 
@@ -145,3 +147,19 @@ def test_a_record_that_names_other_places_removes_nothing(home: Path, key: str) 
     with pytest.raises(StateError, match=r"/etc.*by hand"):
         undo(ROOT, print)
     shutil.rmtree(home / ROOT)
+
+
+def test_whose_bundles_are_taken_is_written_by_the_set_up(home: Path, key: str, tmp_path: Path) -> None:
+    _, public = key_pair(tmp_path / "signer")
+    trust = {"policy": "enforce", "keys": [public]}
+    changes: list[str] = []
+    set_up(ROOT, _document(key, trust=trust), changes.append)
+    assert read_trust(home / ROOT) == Trust("enforce", (public,))
+    assert any("trust.json: enforce, signers" in change for change in changes)
+    changes.clear()
+    set_up(ROOT, _document(key, trust=trust), changes.append)
+    set_up(ROOT, _document(key), changes.append)
+    assert changes == []
+    assert read_trust(home / ROOT).policy == "enforce"
+    with pytest.raises(StateError, match="policy: sometimes"):
+        set_up(ROOT, _document(key, trust={"policy": "sometimes"}), changes.append)
