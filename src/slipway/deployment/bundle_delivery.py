@@ -7,6 +7,7 @@ that changed on the way are noticed by the agent, which throws them away: they a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -54,7 +55,8 @@ def deliver(
     check_probe(receiver.call("probe", {}), architecture, params.target, now, note)
     store = engine.path.parents[1]
     layout = OciLayout(store / BUNDLES)
-    packed = pack(
+    packing = partial(
+        pack,
         engine,
         documents or {},
         signer_for(params.signing, store),
@@ -65,6 +67,10 @@ def deliver(
         keep=params.keep_releases,
         note=note,
     )
+    packed = packing()
+    if damaged := layout.discard_damaged(_lacking(packed, receiver)):
+        note(f"{len(damaged)} blobs of {layout.path} were damaged and are packed again")
+        packed = packing()
     named = {
         "manifest": packed.bundle.digest,
         "signature": packed.signature,
@@ -74,8 +80,7 @@ def deliver(
     try:
         receiver.call("receive", named, note)
     except BundleError as err:
-        lost = receiver.call("missing", {"digests": list(packed.blobs)})["missing"]
-        if not lost:  # all bytes are as they were: something else is wrong with the bundle
+        if not _lacking(packed, receiver):  # all bytes are as they were: something else is wrong with the bundle
             raise
         note(f"{err.thing}: {err.value}; sent once more")
         _send(packed, receiver, note)
@@ -98,10 +103,14 @@ def check_probe(probe: Mapping[str, Any], architecture: str, target: str, now: f
         note(f"the clock of {target} is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}: its records say so too")
 
 
+def _lacking(packed: PackedRelease, receiver: Receiver) -> list[str]:
+    """Digests of the release's blobs that the target has not."""
+    return list(receiver.call("missing", {"digests": list(packed.blobs)})["missing"])
+
+
 def _send(packed: PackedRelease, receiver: Receiver, note: Note) -> None:
     """Copy what the target lacks."""
-    lacking = receiver.call("missing", {"digests": list(packed.blobs)})["missing"]
-    sizes = {digest: packed.blobs[digest] for digest in lacking}
+    sizes = {digest: packed.blobs[digest] for digest in _lacking(packed, receiver)}
     total, share = sum(packed.blobs.values()), sum(sizes.values())
     note(f"{len(sizes)} of {len(packed.blobs)} blobs to send, {share / 1e9:.2f} of {total / 1e9:.2f} GB")
     if sizes:

@@ -33,7 +33,7 @@ from slipway.agent.layers import HEX, named_digests
 from slipway.deployment.bundle_files import File, Part
 from slipway.deployment.layer_bytes import changed, layer_digest, source_identities, write_bytes, write_layer
 from slipway.errors import BundleError
-from slipway.system.files import canonical, disk_full_is_named, fsync_directory, sha256_bytes, write_atomic
+from slipway.system.files import canonical, disk_full_is_named, fsync_directory, sha256_bytes, sha256_file, write_atomic
 from slipway.system.json_files import is_present, read_json
 from slipway.system.locks import FOREVER, locked
 
@@ -70,7 +70,8 @@ class OciLayout:
         before = source_identities(files)
         digest, digests = layer_digest(files)
         size = layer_size(file.member for file in files)
-        written = not (self.blobs / digest).is_file()
+        blob = self.blobs / digest
+        written = not (blob.is_file() and blob.stat().st_size == size)
         if written:
             self._write(digest, lambda target: _write_unchanged(files, before, target))
         descriptor = _descriptor(LAYER_TYPE, digest, size, {ROLE: part.role, PART: part.name})
@@ -79,7 +80,8 @@ class OciLayout:
     def add_blob(self, data: bytes) -> str:
         """Put a small blob in; its sha256."""
         digest = sha256_bytes(data)
-        if not (self.blobs / digest).is_file():
+        blob = self.blobs / digest
+        if not blob.is_file() or blob.read_bytes() != data:
             self._write(digest, lambda target: write_bytes(target, data))
         return digest
 
@@ -164,6 +166,14 @@ class OciLayout:
                 f"blob {file}", f"digest {sha256_bytes(data)[:12]}", "the bytes of its name", "pack again"
             )
         return data
+
+    def discard_damaged(self, digests: Iterable[str]) -> list[str]:
+        """Read these blobs (hex) and remove those whose bytes are not those of their names: packing makes them anew."""
+        present = [digest for digest in digests if (self.blobs / digest).is_file()]
+        damaged = [digest for digest in present if sha256_file(self.blobs / digest) != digest]
+        for digest in damaged:
+            (self.blobs / digest).unlink()
+        return damaged
 
     def bundle(self, digest: str) -> Bundle:
         """The bundle of a manifest digest (hex). Raises BundleError as `read_blob` and `parse_bundle` do."""

@@ -94,3 +94,17 @@ def test_a_clock_that_is_off_is_said(time: float, words: str) -> None:
     notes: list[str] = []
     check_probe({"architecture": "arm64", "time": time}, "arm64", "spark", NOW, notes.append)
     assert words in notes[0]
+
+
+def test_what_was_damaged_in_the_layout_is_packed_again_before_it_is_sent(tmp_path: Path) -> None:
+    """Every blob that is to be copied is read first: equal size and another byte, cut, and a document."""
+    engine, notes = make_engine(Store(tmp_path / "store"), {"answer": "{}"}), list[str]()
+    named = deliver(engine, target_params("x"), Receiver(tmp_path / "first"), NOW, notes.append)
+    blobs = sorted((tmp_path / "store/bundles/blobs/sha256").iterdir(), key=lambda file: file.stat().st_size)
+    blobs[-1].write_bytes(b"\1" + blobs[-1].read_bytes()[1:])
+    blobs[-2].write_bytes(blobs[-2].read_bytes()[:-1])
+    (tmp_path / "store/bundles/blobs/sha256" / named["manifest"]).write_bytes(b"{}")
+    receiver = Receiver(tmp_path / "second")
+    assert deliver(engine, target_params("x"), receiver, NOW, notes.append)["manifest"] == named["manifest"]
+    assert len(receiver.sent) == len(set(receiver.sent)), "nothing twice"
+    assert any("were damaged and are packed again" in note for note in notes)
