@@ -5,6 +5,9 @@ reboot does not. So what a person stopped stays stopped, and what was interrupte
 finished, by the verb `boot` in each case. A start that fails is tried again, after twice the time each time, up to five
 minutes, until somebody else changes the target.
 
+Once a week every byte of the serving release is read (the verb `verify`): starts in between trust its seal. One that
+differs is said, loses its seal, and is refused by its next start; what serves goes on.
+
 A slow engine is never ended from here: only a process that is gone counts as gone. Where engines are jobs of Slurm the
 verb `follow` does what there is to do: Slurm starts them again itself.
 """
@@ -12,15 +15,18 @@ verb `follow` does what there is to do: Slurm starts them again itself.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from slipway.agent.bundle_release import SEAL
 from slipway.agent.paths import TargetPaths
 from slipway.agent.settings import read_settings
 from slipway.errors import SlipwayError
 
 EVERY_S, LONGEST_S = 5.0, 300.0
+CHECK_EVERY_S = 7 * 86400.0  # between two readings of every byte: 42 GB take some 20 s
 ENDPOINT = "endpoint.json"
 Show = Callable[[str], None]
 
@@ -50,9 +56,12 @@ class Watch:
     def look(self) -> None:
         """One look, and a boot where one is needed. Errors are shown, each once."""
         try:
-            if reason := self._reason():
+            status = self._agent.call("status", {}, self._show)
+            if reason := self._reason(status):
                 self._show(f"{reason}: starting what the pointer names")
                 self._agent.call("boot", {"owner": "watch"}, self._show)
+            elif self._is_check_due(status):
+                self._agent.call("verify", {"release": status["current"]["name"], "owner": "watch"}, self._show)
             self._failures, self._last_error = 0, ""
         except SlipwayError as err:
             self._failures += 1
@@ -65,9 +74,18 @@ class Watch:
         """Seconds until the next look: doubled with each failure in a row."""
         return float(min(EVERY_S * 2**self._failures, LONGEST_S))
 
-    def _reason(self) -> str:
+    def _is_check_due(self, status: dict[str, Any]) -> bool:
+        """Whether nobody changes the target and its serving release was last read in full a week ago."""
+        if status["lock"] is not None or status["current"] is None:
+            return False
+        try:
+            sealed = (self._lock.parent / "releases" / status["current"]["name"] / SEAL).stat().st_mtime
+        except OSError:
+            return False  # without a seal its next start reads all of it
+        return bool(time.time() - sealed > CHECK_EVERY_S)
+
+    def _reason(self, status: dict[str, Any]) -> str:
         """Why a boot is needed now; empty when it is not."""
-        status = self._agent.call("status", {}, self._show)
         if status["lock"] is not None:
             return ""  # a command is at work; it leaves the target in order or an open journal
         if status["interrupted"]:

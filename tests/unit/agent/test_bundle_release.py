@@ -58,6 +58,7 @@ def test_a_release_of_this_machines_store_is_sealed_too(agent: Agent, tmp_path: 
     (folder / "engine/serve.json").write_text("[]")
     with pytest.raises(CheckpointError, match=r"serve\.json"):
         verify_release(agent.paths.root, folder, full=False)
+    assert not (folder / "seal.json").exists()
 
 
 def test_a_release_put_back_from_a_backup_is_read_and_sealed_anew(agent: Agent, tmp_path: Path) -> None:

@@ -33,12 +33,15 @@ class Target:
             "endpoint": {"port": 8091},
             "switching": {"kind": "haproxy", "running": True},
         }
-        self.boots = 0
+        self.boots, self.verified = 0, list[dict[str, Any]]()
         self.fault: EngineError | None = None
 
     def call(self, verb: str, document: dict[str, Any], note: Callable[[str], None]) -> dict[str, Any]:
         if verb == "status":
             return self.status
+        if verb == "verify":
+            self.verified.append(document)
+            return {}
         assert (verb, document) == ("boot", {"owner": "watch"})
         self.boots += 1
         if self.fault:
@@ -160,3 +163,17 @@ def test_jobs_of_slurm_are_followed_and_never_booted(tmp_path: Path) -> None:
 
     Watch(Jobs(), target.lock, lambda _: None).look()
     assert calls == ["status", "follow"]
+
+
+@pytest.mark.parametrize(("days", "checks"), [(6, 0), (8, 1)])
+def test_a_release_is_read_in_full_once_a_week(target: Target, days: float, checks: int) -> None:
+    seal = target.recorded.with_name("seal.json")
+    watch(target).look()
+    seal.write_text("{}")
+    os.utime(seal, (0, time.time() - days * 86400))
+    watch(target).look()
+    assert target.verified == [{"release": NAME, "owner": "watch"}] * checks
+    target.status["lock"] = {"owner": "somebody"}
+    watch(target).look()
+    assert len(target.verified) == checks, "not while somebody changes the target"
+    assert target.boots == 0
