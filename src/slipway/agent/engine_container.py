@@ -18,6 +18,7 @@ from slipway.errors import ConfigError, EngineError, ResourceError
 
 INSIDE = "/slipway"  # where a container sees the folders
 COMMAND_S = 120.0
+NVIDIA = Path("/dev/nvidiactl")  # there where NVIDIA's driver is loaded
 LOG_BYTES, LOG_FILES = "10m", "2"
 ROOT_LABEL, RELEASE_LABEL = "slipway.root", "slipway.release"
 
@@ -46,7 +47,7 @@ class Runtime:
         variables = {variable: f"{{cache}}/{path}" for path, variable in plan.caches} | dict(plan.environment)
         options = ["--detach", "--name", f"slipway-{release}", "--network", "host", "--restart", "no"]
         options += ["--label", f"{ROOT_LABEL}={self.root}", "--label", f"{RELEASE_LABEL}={release}"]
-        options += ["--log-opt", f"max-size={LOG_BYTES}", *self._of_program(plan)]
+        options += ["--log-opt", f"max-size={LOG_BYTES}", *self._of_program()]
         for name, source in mounts.items():
             options += ["--volume", f"{source}:{INSIDE}/{name}{'' if name == CACHE else ':ro'}"]
         for name, value in variables.items():
@@ -95,12 +96,13 @@ class Runtime:
         if done is not None:
             log.write_text(done.stdout + done.stderr, encoding="utf-8", errors="replace")
 
-    def _of_program(self, plan: StartPlan) -> list[str]:
+    def _of_program(self) -> list[str]:
         """Options that docker and podman spell in two ways."""
         options = [] if self.program == "podman" else ["--log-opt", f"max-file={LOG_FILES}"]
-        if plan.gpus:
+        if NVIDIA.exists():  # every GPU; their processes talk through shared memory, of which a container has 64 MB
+            options += ["--ipc", "host"]
             options += ["--device", "nvidia.com/gpu=all"] if self.program == "podman" else ["--gpus", "all"]
-        return options + (["--shm-size", f"{plan.shm_gb:g}g"] if plan.shm_gb else [])
+        return options
 
     def _look(self, *arguments: str) -> subprocess.CompletedProcess[str] | None:
         """A question whose answer without the program is no."""

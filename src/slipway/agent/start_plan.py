@@ -1,7 +1,6 @@
 """How a release's engine is started: `start.json`, the bundle's serve plan and where its model lies.
 
-    {"plan": {...serve.json of the bundle...}, "model": "/path of the checkpoint" | null, "warm_start_s": 8.1 | null,
-     "container": {"gpus": 1, "shm_gb": 16}}
+    {"plan": {...serve.json of the bundle...}, "model": "/path of the checkpoint" | null, "warm_start_s": 8.1 | null}
 
 In `argv`, `files` and `environment` placeholders stand for what is known at a start alone: `{bundle}`, `{model}`,
 `{cache}`, `{host}`, `{port}`, `{threads}` (`engines/driver.py` derives them). `{bundle}/NAME` of a config file stands
@@ -30,8 +29,7 @@ _MEND = "promote the engine again: that writes it"
 class StartPlan:
     """One engine's start, with placeholders. `caches`: (path below the cache folder, environment variable) each.
     Seconds: `start_s` a cold start may take, `stop_s` from SIGTERM to SIGKILL, `warm_start_s` as measured, 0 unknown.
-    `image`: a container image by digest; empty: a process of the machine. `gpus` and
-    `shm_gb` (GB of shared memory, 0: the runtime's default) are a container's."""
+    `image`: a container image by digest; empty: a process of the machine."""
 
     argv: tuple[str, ...]
     environment: Mapping[str, str]
@@ -44,8 +42,6 @@ class StartPlan:
     stop_s: float
     warm_start_s: float
     model: str
-    gpus: int = 0
-    shm_gb: float = 0.0
 
     def limit_s(self, asked_s: float | None) -> float:
         """Seconds until the engine must be healthy: the target's own limit where it has one, else the plan's for a cold
@@ -58,7 +54,6 @@ def parse_start(document: Mapping[str, Any], thing: str) -> StartPlan:
     fields = Fields(document, thing, _MEND)
     plan = Fields(fields.document("plan"), thing, _MEND)
     caches = [Fields(row, f"{thing}, caches", _MEND) for row in plan.objects("caches", ())]
-    container = Fields(fields.document("container", {}), f"{thing}, container", _MEND)
     argv = plan.texts("argv")
     if not argv:
         raise StateError(thing, "argv: empty", "a command", _MEND)
@@ -74,8 +69,6 @@ def parse_start(document: Mapping[str, Any], thing: str) -> StartPlan:
         stop_s=plan.number("stop_s", 10.0),
         warm_start_s=fields.number("warm_start_s", 0.0),
         model=fields.text("model", ""),
-        gpus=container.integer("gpus", 0),
-        shm_gb=container.number("shm_gb", 0.0),
     )
 
 

@@ -35,6 +35,9 @@ class DeployConfig(Section):
         description="Longest wait for a new engine's health, seconds; null: what its plan gives a cold start, or three "
         "times its measured warm start where that is longer.",
     )
+    runtime: Literal["none", "docker", "podman"] = Field(
+        "none", description="What runs engines that are containers on the target; `none`: they are processes."
+    )
     smoke_requests: int = Field(3, ge=1, description="Test rows asked of the new engine before the switch.")
     policy: Literal["own-line", "ask", "never"] = Field(
         "own-line",

@@ -78,6 +78,7 @@ def settings_of(params: DeployConfig) -> Document:
         "ports": list(params.ports),
         "start_timeout_s": params.start_timeout_s,
         "keep_releases": params.keep_releases,
+        "runtime": "" if params.runtime == "none" else params.runtime,
         "way": params.way,
         "proxy": params.proxy.model_dump(mode="json"),
         **({"slurm": params.slurm.model_dump(mode="json", exclude_none=True)} if params.slurm else {}),

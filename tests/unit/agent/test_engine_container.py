@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from slipway.agent import engine_container
 from slipway.agent.engine_container import Runtime
 from slipway.agent.start_plan import StartPlan, parse_start
 from slipway.errors import ConfigError, EngineError, ResourceError
@@ -52,7 +53,7 @@ def runtime(tmp_path: Path) -> Runtime:
 
 
 def plan(**more: object) -> StartPlan:
-    return parse_start({"plan": {**PLAN, **more}, "container": {"gpus": 1, "shm_gb": 16}}, "start")
+    return parse_start({"plan": {**PLAN, **more}}, "start")
 
 
 def calls(tmp_path: Path) -> list[list[str]]:
@@ -60,8 +61,9 @@ def calls(tmp_path: Path) -> list[list[str]]:
 
 
 def test_a_container_is_started_by_digest_labelled_and_never_restarted_by_itself(
-    runtime: Runtime, tmp_path: Path
+    runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(engine_container, "NVIDIA", tmp_path)  # a machine with GPUs
     bundle = tmp_path / "releases" / "0001-aaaaaaaa" / "engine"
     bundle.mkdir(parents=True)
     assert runtime.run(plan(), bundle, "127.0.0.1", 8091, bundle.parent / "start") == "c1"
@@ -72,7 +74,7 @@ def test_a_container_is_started_by_digest_labelled_and_never_restarted_by_itself
     assert f"--volume {bundle}:/slipway/bundle:ro" in text
     assert f"--volume {bundle.parent / 'start' / 'cache'}:/slipway/cache " in text
     assert "--env TRITON=/slipway/cache/triton" in text
-    assert "--shm-size 16g" in text
+    assert "--ipc host --gpus all" in text
     assert run[run.index(PLAN["image"]) :] == [PLAN["image"], "serve", "/slipway/model", "--port", "8091"]
     assert runtime.is_running("c1")
     assert runtime.of_release("0001-aaaaaaaa") == ["c1"]

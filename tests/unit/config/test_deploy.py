@@ -28,6 +28,7 @@ BOUNDS: list[Bound] = [
     ("smoke_requests", 0, 1),
     ("keep_releases", 1, 2),
     ("way", "aside", "held"),
+    ("runtime", "lxc", "podman"),
     ("proxy.kind", "nginx", "haproxy"),
     ("proxy.host", "localhost", "::1"),
     ("proxy.port", 0, 1),
