@@ -16,7 +16,7 @@ from tasks.decide import answered, decide
 from tasks.engine import engine
 from tasks.evaluate import evaluate
 from tasks.fetch import fetch
-from tasks.gate import gate
+from tasks.gate import gate, wants_more_items
 from tasks.merge import merge
 from tasks.parameters import CONF, resolved
 from tasks.pipeline import pipeline, shipped_name
@@ -49,29 +49,28 @@ def finetune_and_ship(
         quantized = quantize(run, merged, data)
 
         plan = reference_plan(run, base, data)
-        streamed = reference(run, merged, quantized, data, plan) if plan.streamed else None
         candidate = engine(run, quantized, of="candidate")
-        quality = {}
-        if plan.served:
-            quality["base"] = evaluate(run, engine(run, base, of="base"), data, None, of="base", speed=False)
-        unquantized = engine(run, merged, of="merged") if plan.served else None
-        quality["merged"] = evaluate(run, unquantized, data, streamed, of="merged", speed=True)
-        quality["candidate"] = evaluate(run, candidate, data, streamed, of="candidate", speed=True)
-        if champion := rival(candidate, config.deploy):
-            quality["champion"] = evaluate(run, champion, data, None, of="champion", speed=True)
-        if best := best_release(run, candidate):
-            quality["best"] = evaluate(run, best, data, None, of="best", speed=False)
 
-        verdict = gate(
-            run,
-            quality["candidate"],
-            quality["merged"],
-            quality.get("base"),
-            quality.get("champion"),
-            quantized,
-            candidate,
-            quality.get("best"),
-        )
+        def judged(look: int) -> tuple[dict[str, Any], Any]:
+            """Every side evaluated, and the verdict on them. The first look is at evaluate.max_items test rows, the
+            second at all."""
+            on = run if look == 1 else run.on_all_items()
+            streamed = reference(on, merged, quantized, data, plan) if plan.streamed else None
+            quality = {}
+            if plan.served:
+                quality["base"] = evaluate(on, engine(run, base, of="base"), data, None, of="base", speed=False)
+            unquantized = engine(run, merged, of="merged") if plan.served else None
+            quality["merged"] = evaluate(on, unquantized, data, streamed, of="merged", speed=True)
+            quality["candidate"] = evaluate(on, candidate, data, streamed, of="candidate", speed=True)
+            if champion := rival(candidate, config.deploy):
+                quality["champion"] = evaluate(on, champion, data, None, of="champion", speed=True)
+            if best := best_release(run, candidate):
+                quality["best"] = evaluate(on, best, data, None, of="best", speed=False)
+            return quality, gate(run, quality, quantized, candidate, data, look)
+
+        quality, verdict = judged(look=1)
+        if wants_more_items(verdict):
+            quality, verdict = judged(look=2)
         decided = decide(run, candidate, verdict)
         documents = report(run, candidate, verdict, adapter, quality, decided)
         decided = answered(run, decided, config.deploy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,13 @@ class Run:
     def ids(self) -> dict[str, str]:
         """Where to read about this run, for the release's record."""
         return {"mlflow_run": self.tracker.parent, "prefect_flow_run": str(flow_run.id or "")}
+
+    def on_all_items(self) -> Run:
+        """This run, with every test row evaluated."""
+        whole = copy.copy(self)
+        evaluate = self.config.evaluate.model_copy(update={"max_items": None})
+        whole.config = self.config.model_copy(update={"evaluate": evaluate})
+        return whole
 
     def make(self, call: StageCall) -> State[Any]:
         """Have the artifact of one stage; the state is named `Cached` when it was reused, with the reason as

@@ -225,6 +225,19 @@ def test_a_merge_that_is_streamed_is_compared_with_what_ships(world: World, seco
     assert streamed.mlflow.data.metrics["candidate.log_likelihood"] < 0
 
 
+def test_an_inconclusive_first_look_is_followed_by_one_at_all_test_rows(world: World, second: Outcome) -> None:
+    """A margin that no few items decide: the verdict is the second look's, on every test row."""
+    rule = "[{against: merged, metric: log_likelihood, margin: 1e-9}]"
+    looked = world.go(**{"evaluate.reference": "streamed", "gate.non_inferiority": rule})
+    stages = [row["stage"] for row in looked.summary["stages"]]
+    assert stages.count("gate") == stages.count("evaluate candidate") == stages.count("reference") == 2
+    data = world.config().store.root
+    rows = {len(file.read_text().splitlines()) for file in Path(data).glob("dataset/*/test.jsonl")}
+    assert {served["metrics"]["n"] for served in looked.summary["quality"].values()} == rows
+    (paired,) = [rule for rule in looked.summary["gate"]["rules"] if rule["rule"] == "non_inferiority"]
+    assert paired["items"] in rows and paired["alpha"] < 0.05
+
+
 def test_a_partial_config_and_overrides_are_the_same_run(world: World, second: Outcome) -> None:
     """As parameters of a deployment come: half as a nested document, half as words; `conf/` gives the rest. The keys of
     all stages cover their whole sections, so reuse means equal configs."""

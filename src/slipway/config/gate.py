@@ -57,6 +57,11 @@ class GateConfig(Section):
     min_items: Annotated[int, born(1)] = Field(
         20, ge=1, description="Fewest test items that a rule decides on; with fewer it is inconclusive."
     )
+    more_items: Annotated[bool, born(False)] = Field(
+        True,
+        description="Whether all test rows are evaluated where a paired rule is inconclusive on evaluate.max_items of "
+        "them; both looks together keep the level.",
+    )
     max_verbosity: Annotated[float | None, born(None)] = Field(
         1.5, gt=1, description="Most answer tokens of the candidate, as a multiple of the unquantized merge's."
     )

@@ -64,6 +64,11 @@ def require_pass(verdict: Verdict) -> None:
     )
 
 
+def wants_more_items(verdict: Verdict) -> bool:
+    """Whether a first look at the test rows left a paired rule open that the other rows may settle."""
+    return int(verdict.read_json("verdict.json").get("untested", 0)) > 0
+
+
 def named(name: str, metrics: Mapping[str, Any]) -> str:
     """The metric that a rule means: `primary` is the evaluation's first."""
     return str(metrics["metrics"][0]["name"]) if name == PRIMARY and metrics["metrics"] else name

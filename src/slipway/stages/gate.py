@@ -20,7 +20,7 @@ and lost to quantization (merged - candidate, positive is a loss) are figures, n
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,6 +42,7 @@ from slipway.evaluation.metric import entries, read_items, read_metrics
 from slipway.evaluation.multiplicity import trial_alpha
 from slipway.evaluation.paired_rules import (
     BEST,
+    PAIRED,
     Evaluated,
     non_inferiority_rule,
     paired_differences,
@@ -64,12 +65,10 @@ class GateParams(GateConfig):
 
     serving: TargetConfig = Field(default_factory=TargetConfig, description="The machine that serves.")
     test_rows: Annotated[int | None, born(None)] = Field(
-        None,
-        ge=1,
-        description="Test rows that there are, where fewer were evaluated at the first look; null: one look.",
+        None, ge=1, description="Test rows that there are, where the first look is at fewer; null: there is one look."
     )
+    first_look: Annotated[int | None, born(None)] = Field(None, ge=1, description="Test rows of the first look.")
     look: Annotated[int, born(1)] = Field(1, ge=1, le=2, description="Which look at the test rows this is.")
-    first_look: Annotated[int, born(1)] = Field(1, ge=1, description="Test rows of the first look, for the second.")
 
     def key_document(self) -> dict[str, Any]:
         """The machine decides only what is measured against it."""
@@ -79,9 +78,13 @@ class GateParams(GateConfig):
         return document
 
 
-def params_of(config: Config) -> GateParams:
-    """This stage's params in a run."""
-    return GateParams(**config.gate.model_dump(), serving=config.serving)
+def params_of(config: Config, rows: int | None = None, look: int = 1) -> GateParams:
+    """This stage's params in a run. `rows`: rows of the test split, where they may be looked at twice: first
+    `evaluate.max_items` of them, then all."""
+    most, looks = config.evaluate.max_items, {}
+    if config.gate.more_items and rows is not None and most is not None and most < rows:
+        looks = {"test_rows": rows, "first_look": most, "look": look}
+    return GateParams(**config.gate.model_dump(), serving=config.serving, **looks)
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,7 @@ def gate(
     doc = {
         "outcome": overall([r.outcome for r in rules]),
         "rules": [asdict(r) for r in rules],
+        "untested": _untested(rules, params),
         "causes": likely_causes(evaluated["candidate"].items),
         "skipped": list(_skipped(compared, params)),
         "measured": _measured(evaluated["candidate"].metrics),
@@ -138,6 +142,8 @@ def gate(
         "quantization_cost": _difference(evaluated, "candidate", params),
         "confidence": params.confidence,
     }
+    if doc["untested"]:
+        space.progress.note(f"inconclusive on {params.first_look} test rows: {doc['untested']} more are evaluated next")
     write_atomic(space.out / "verdict.json", json.dumps(doc, indent=1) + "\n")
     write_atomic(space.out / "summary.json", json.dumps(_summary(doc), indent=1) + "\n")
     space.progress.note(f"gate: {doc['outcome']}, {len(rules)} rules")
@@ -149,7 +155,7 @@ def _rules(sides: _Sides, params: GateParams) -> Iterator[Rule]:
     yield from floor_rules(metrics, params)
     for rule in params.non_inferiority:
         if rule.against in sides.evaluated:
-            yield non_inferiority_rule(rule, sides.evaluated, params, _level(rule, metrics["n"], params))
+            yield non_inferiority_rule(rule, sides.evaluated, params, _level(rule, params))
     if sides.champion:
         against = paired_differences(
             sides.evaluated["candidate"], sides.evaluated["champion"], params.confidence, "champion"
@@ -164,14 +170,22 @@ def _rules(sides: _Sides, params: GateParams) -> Iterator[Rule]:
     yield from agreement_rules(sides.served)
 
 
-def _level(rule: NonInferiority, items: int, params: GateParams) -> float:
+def _level(rule: NonInferiority, params: GateParams) -> float:
     """The one-sided level of a paired rule: less against a best release that is not the champion, and at each of two
     looks at the test rows."""
     alpha = trial_alpha(1 - params.confidence, params.trials if rule.against == BEST else 1)
-    if params.test_rows is None:
+    if params.test_rows is None or params.first_look is None:
         return alpha
-    share = min(1.0, (items if params.look == 1 else params.first_look) / params.test_rows)
-    return look_alpha(alpha, share, params.look)
+    return look_alpha(alpha, params.first_look / params.test_rows, params.look)
+
+
+def _untested(rules: Sequence[Rule], params: GateParams) -> int:
+    """Test rows that may settle what a paired rule left open; 0 where none does, or nothing is left."""
+    outcomes = {rule.outcome for rule in rules}
+    undecided = any(rule.rule == PAIRED and rule.items_needed for rule in rules)
+    if params.test_rows is None or params.first_look is None or params.look != 1:
+        return 0
+    return params.test_rows - params.first_look if undecided and "fail" not in outcomes else 0
 
 
 def _skipped(sides: _Sides, params: GateParams) -> Iterator[str]:

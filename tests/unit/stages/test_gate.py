@@ -6,15 +6,17 @@ import pytest
 import yaml
 
 from slipway.config.gate import GateConfig
+from slipway.config.load import parse
 from slipway.config.target import TargetConfig
 from slipway.errors import ConfigError, DataError, GateError
-from slipway.evaluation.gate_rules import require_pass
+from slipway.evaluation.gate_rules import require_pass, wants_more_items
+from slipway.evaluation.looks import look_alpha
 from slipway.evaluation.metric import Metric, aggregate, read_items
 from slipway.evaluation.statistics import paired_difference
 from slipway.evaluation.streamed_metrics import add_streamed, unanswered
 from slipway.pipeline.stage import stage_spec
 from slipway.pipeline.workspace import Workspace
-from slipway.stages.gate import GateParams, gate
+from slipway.stages.gate import GateParams, gate, params_of
 from slipway.store.artifacts import Engine, Evaluation, Quantized, ReferenceScores, Verdict
 from slipway.store.store import Store, load
 from slipway.system.progress import Progress
@@ -344,3 +346,46 @@ def test_without_a_best_release_or_a_rule_on_the_machine_the_key_is_as_before() 
     assert document == GateConfig().key_document()
     assert GateParams(look=2).key_document()["look"] == 2
     assert GateParams(users=3).key_document()["serving"]["name"] == "local"
+
+
+def test_a_first_look_is_stricter_and_asks_for_the_other_rows_where_it_decides_nothing(tmp_path: Path) -> None:
+    sides = {"candidate": "0" * 2 + "1" * 58, "merged": "1" * 60, "base": "0" * 60}
+    paired = [against("merged", 0.1)]
+    looks = {"test_rows": 120, "first_look": 60}
+    first = judge(tmp_path / "a", rules(non_inferiority=paired, **looks), **sides).read_json("verdict.json")
+    assert first["rules"][0]["alpha"] == pytest.approx(look_alpha(0.05, 0.5, 1))
+    assert (first["outcome"], first["untested"]) == ("inconclusive", 60)
+    once = judge(tmp_path / "b", rules(non_inferiority=paired), **sides)
+    assert once.read_json("verdict.json")["outcome"] == "pass"
+    assert not wants_more_items(once)
+    second = rules(non_inferiority=paired, **looks, look=2)
+    whole = judge(tmp_path / "c", second, **{side: right * 2 for side, right in sides.items()})
+    doc = whole.read_json("verdict.json")
+    assert doc["rules"][0]["alpha"] == pytest.approx(look_alpha(0.05, 0.5, 2))
+    assert doc["outcome"] == "pass" and not wants_more_items(whole)
+
+
+def test_rows_that_cannot_change_the_outcome_are_not_asked_for(tmp_path: Path) -> None:
+    """A missed floor fails, however the paired rule would come out."""
+    params = rules(floors={"json_exact": 0.99}, non_inferiority=[against("merged", 0.1)], test_rows=120, first_look=60)
+    verdict = judge(tmp_path, params, candidate="0" * 2 + "1" * 58, merged="1" * 60, base="0" * 60)
+    assert verdict.summary["outcome"] == "fail" and not wants_more_items(verdict)
+
+
+@pytest.mark.parametrize(
+    ("most", "more_items", "rows", "first_look"),
+    [
+        (60, True, 120, 60),
+        (60, False, 120, None),
+        (None, True, 120, None),
+        (120, True, 120, None),
+        (60, True, None, None),
+    ],
+)
+def test_there_are_two_looks_only_where_rows_are_left_out_at_first(
+    most: int | None, more_items: bool, rows: int | None, first_look: int | None
+) -> None:
+    config = parse({"evaluate": {"max_items": most}, "gate": {"more_items": more_items}}, "a test")
+    params = params_of(config, rows, look=2)
+    assert params.first_look == first_look
+    assert params.look == (2 if first_look else 1)
