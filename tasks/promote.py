@@ -24,7 +24,7 @@ from slipway.deployment.releases import Release
 from slipway.deployment.routing import routed
 from slipway.deployment.target import Note
 from slipway.errors import GateError, ResourceError
-from slipway.evaluation.gate_rules import require_pass
+from slipway.evaluation.gate_rules import require_pass, tie_reason
 from slipway.store.artifacts import Dataset, Engine, Verdict
 from tasks import prefect_ui
 from tasks.parameters import CONF
@@ -105,11 +105,12 @@ def publish_decision(run: Run, decided: Decision) -> None:
 
 
 def require_decided(decided: Decision, verdict: Verdict) -> None:
-    """Raise where nothing was promoted and somebody waits for it: the gate's errors, and a hold against a person."""
+    """Raise where nothing was promoted and somebody waits for it: the gate's errors, and a hold against a person. A
+    run whose candidate ties with the champion has done its work: it ends well, and the champion stays."""
     if decided.gate.outcome == "inconclusive" and decided.ruling.action == "ask" and decided.approval is None:
         next_step = f"`slipway promote {verdict.path} --approve REASON` if a person accepts it; or add test items"
         raise GateError("gate", f"inconclusive: {_open_rules(decided)}", "every rule to pass", next_step)
-    if decided.gate.outcome == "fail":
+    if decided.gate.outcome == "fail" and (decided.asked.by_hand or not tie_reason(decided.gate.rules)):
         require_pass(verdict)
     if decided.asked.by_hand and decided.ruling.action == "keep":
         raise ResourceError(f"target {decided.target}", decided.ruling.reason, "a target that nobody holds", UNHOLD)
@@ -124,7 +125,7 @@ def _keep(run: Run, line: StageLine, decided: Decision) -> State[Release]:
     champion = state.champion(run.config.deploy)
     name = champion.name if champion else "nothing"
     serves = "serves" if state.status(run.config.deploy).healthy else "is the champion and does not run"
-    reason = decided.approval.reason if decided.approval else decided.ruling.reason
+    reason = decided.approval.reason if decided.approval else tie_reason(decided.gate.rules) or decided.ruling.reason
     why = f"{outcome(decided)}: {reason}; {name} {serves}"
     if decided.ruling.action == "ask" and decided.approval is None:
         why += "; `slipway promote` is a person's word for it"

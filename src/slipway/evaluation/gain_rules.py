@@ -16,7 +16,7 @@ from typing import Any
 
 from slipway.config.gate import GateConfig
 from slipway.evaluation.engine_traits import Traits
-from slipway.evaluation.gate_rules import Rule, shown
+from slipway.evaluation.gate_rules import GAIN, Rule, shown
 from slipway.evaluation.multiplicity import holm
 from slipway.evaluation.speed_rules import ratios
 
@@ -42,8 +42,8 @@ def gain_rules(
         lacking = ", ".join(_lacking(candidate, champion))
         reason = f"a tie that brings nothing ({lacking}): the champion stays; gate.tie=promote lets it pass"
     yield Rule(
-        "gain",
-        "gain",
+        GAIN,
+        GAIN,
         "champion",
         float(len(gains)),
         1.0,

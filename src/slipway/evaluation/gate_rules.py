@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from slipway.evaluation.metric import PRIMARY, SHARE, entries
 from slipway.store.artifacts import Quantized, Verdict
 
 Outcome = Literal["pass", "fail", "inconclusive"]
+GAIN = "gain"  # the rule on what a candidate brings
 Direction = Literal["at least", "at most"]
 
 
@@ -62,6 +63,13 @@ def require_pass(verdict: Verdict) -> None:
         "every rule to pass",
         "nothing was promoted: " + (causes or "mend the model, the test set or the gate's rules"),
     )
+
+
+def tie_reason(rules: Sequence[Mapping[str, Any]]) -> str:
+    """Why the champion stays, where all that speaks against the candidate is that it brings nothing; else empty.
+    `rules`: those of a `verdict.json`."""
+    failed = [rule for rule in rules if rule["outcome"] == "fail"]
+    return str(failed[0]["reason"]) if [rule["rule"] for rule in failed] == [GAIN] else ""
 
 
 def wants_more_items(verdict: Verdict) -> bool:

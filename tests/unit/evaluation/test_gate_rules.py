@@ -10,7 +10,7 @@ import pytest
 
 from slipway.config.gate import GateConfig
 from slipway.errors import DataError, GateError
-from slipway.evaluation.gate_rules import bits_rules, floor_rules, overall, require_pass
+from slipway.evaluation.gate_rules import bits_rules, floor_rules, overall, require_pass, tie_reason
 from slipway.evaluation.metric import Metric, aggregate
 from slipway.store.artifacts import Quantized, Verdict
 from slipway.store.store import Store, load
@@ -105,3 +105,18 @@ def test_only_a_passed_verdict_lets_a_promotion_go_on(tmp_path: Path) -> None:
     explained = artifact(tmp_path / "c", Verdict, verdict_json={"outcome": "fail", "rules": rules, "causes": ["cut"]})
     with pytest.raises(GateError, match="nothing was promoted: cut"):
         require_pass(explained)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "reason"),
+    [
+        ({"gain": "fail", "floor": "pass"}, "because of gain"),
+        ({"gain": "fail", "non_inferiority": "inconclusive"}, "because of gain"),
+        ({"gain": "fail", "floor": "fail"}, ""),
+        ({"gain": "pass", "floor": "fail"}, ""),
+        ({"floor": "pass"}, ""),
+    ],
+)
+def test_a_tie_is_all_that_speaks_against_a_candidate_or_is_not_said(outcomes: dict[str, str], reason: str) -> None:
+    rules = [{"rule": name, "outcome": outcome, "reason": f"because of {name}"} for name, outcome in outcomes.items()]
+    assert tie_reason(rules) == reason
