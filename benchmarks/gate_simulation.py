@@ -67,7 +67,7 @@ class Task:
         """The same kind of templates, as many as make `items` items or a little more."""
         sizes: list[int] = []
         while sum(sizes) < items:
-            sizes.append(self.sizes[len(sizes) % len(self.sizes)])
+            sizes.append(self.sizes[37 * len(sizes) % len(self.sizes)])  # in another order than they stand in
         return Task(tuple(sizes), self.right, self.differ)
 
 
@@ -141,6 +141,15 @@ def planned_items(task: Task, margin: float, design_effect: float) -> int:
     the design effect of the templates."""
     z = NORMAL.inv_cdf(1 - ALPHA) + NORMAL.inv_cdf(1 - BETA)
     return math.ceil(design_effect * z * z * task.differ / margin**2)
+
+
+def planned_for_two_looks(task: Task, planned: Task) -> Task:
+    """As many templates as the stricter level of a second look needs for the same power, the first look being at the
+    items of `task`."""
+    share = task.items / planned.items
+    z, z_power = (NORMAL.inv_cdf(1 - level) for level in (look_alpha(ALPHA, share, 2), BETA))
+    factor = ((z + z_power) / (NORMAL.inv_cdf(1 - ALPHA) + z_power)) ** 2
+    return planned.grown(math.ceil(factor * planned.items))
 
 
 def pairs(task: Task, margin: float, count: int, seed: int, *, look: int | None = None) -> dict[str, Any]:
@@ -245,7 +254,7 @@ def simulated(task: Task, margin: float, count: int, chain_count: int, seed: int
     say(
         f"{task.items} items: {now['false_promote']} promoted wrongly, {now['false_reject']} of equal ones not promoted"
     )
-    planned = task.grown(planned_items(task, margin, now["design_effect"]))
+    planned = task.grown(max(task.items + 1, planned_items(task, margin, now["design_effect"])))
     return {
         "alpha": ALPHA,
         "beta": BETA,
@@ -254,7 +263,7 @@ def simulated(task: Task, margin: float, count: int, chain_count: int, seed: int
         "quarter": pairs(small, margin, count, seed + 3),
         "fourfold": pairs(large, margin / 2, count, seed + 4),
         "planned": pairs(planned, margin, count, seed + 1),
-        "two_looks": pairs(planned, margin, count, seed + 2, look=min(task.items, planned.items)),
+        "two_looks": pairs(planned_for_two_looks(task, planned), margin, count, seed + 2, look=task.items),
         "chains": [chains(task, margin, step, chain_count, seed) for step in (0.01, 0.02, 0.034)]
         if chain_count
         else [],
