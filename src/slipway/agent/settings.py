@@ -21,7 +21,7 @@ _MEND = "delete it: the next promotion writes it again"
 @dataclass(frozen=True)
 class Settings:
     """`host` and `ports` (first and last): where engines listen. `start_timeout_s`: longest wait for an engine's
-    health, null: the plan's own, or three times its measured warm start where that is longer. `keep_releases`: on disk,
+    health, null: the plan's own, or three times its longest measured start if that is longer. `keep_releases`: on disk,
     the serving one included. `runtime`: which program runs engines in containers; empty: engines are processes.
     `proxy`: of the proxy before the engines; empty: none. `way`: `beside`, or `held` where memory holds one engine
     only. `slurm`: engines are service jobs (`engine_slurm.py`); empty: of this machine."""

@@ -1,6 +1,6 @@
 """How a release's engine is started: `start.json`, the bundle's serve plan and where its model lies.
 
-    {"plan": {...serve.json of the bundle...}, "model": "/path of the checkpoint" | null, "warm_start_s": 8.1 | null}
+    {"plan": {...serve.json of the bundle...}, "model": "/path of the checkpoint" | null, "measured_start_s": 8.1}
 
 In `argv`, `files` and `environment` placeholders stand for what is known at a start alone: `{bundle}`, `{model}`,
 `{cache}`, `{host}`, `{port}`, `{threads}` (`engines/driver.py` derives them). `{bundle}/NAME` of a config file stands
@@ -21,14 +21,15 @@ from slipway.errors import StateError
 FILE = "start.json"
 PLACEHOLDERS = ("bundle", "model", "cache", "host", "port", "threads")
 CACHE, CONFIG = "cache", "config"
-WARM_MARGIN = 3.0  # a start may take so many times what it took when it was measured
+MEASURED_MARGIN = 3.0  # a start may take so many times what it took when it was measured
 _MEND = "promote the engine again: that writes it"
 
 
 @dataclass(frozen=True)
 class StartPlan:
     """One engine's start, with placeholders. `caches`: (path below the cache folder, environment variable) each.
-    Seconds: `start_s` a cold start may take, `stop_s` from SIGTERM to SIGKILL, `warm_start_s` as measured, 0 unknown.
+    Seconds: `start_s` a cold start may take, `stop_s` from SIGTERM to SIGKILL, `measured_start_s` the longest that was
+    measured, 0 unknown.
     `image`: a container image by digest; empty: a process of the machine."""
 
     argv: tuple[str, ...]
@@ -40,13 +41,13 @@ class StartPlan:
     image: str
     start_s: float
     stop_s: float
-    warm_start_s: float
+    measured_start_s: float
     model: str
 
     def limit_s(self, asked_s: float | None) -> float:
         """Seconds until the engine must be healthy: the target's own limit where it has one, else the plan's for a cold
-        start, or the measured warm start with its margin where that is longer."""
-        return asked_s if asked_s is not None else max(self.start_s, WARM_MARGIN * self.warm_start_s)
+        start, or the longest measured start with its margin where that is longer."""
+        return asked_s if asked_s is not None else max(self.start_s, MEASURED_MARGIN * self.measured_start_s)
 
 
 def parse_start(document: Mapping[str, Any], thing: str) -> StartPlan:
@@ -67,7 +68,7 @@ def parse_start(document: Mapping[str, Any], thing: str) -> StartPlan:
         image=plan.text("image", ""),
         start_s=plan.number("start_s", 120.0),
         stop_s=plan.number("stop_s", 10.0),
-        warm_start_s=fields.number("warm_start_s", 0.0),
+        measured_start_s=fields.number("measured_start_s", 0.0),
         model=fields.text("model", ""),
     )
 

@@ -33,7 +33,7 @@ class DeployConfig(Section):
         None,
         gt=0,
         description="Longest wait for a new engine's health, seconds; null: what its plan gives a cold start, or three "
-        "times its measured warm start where that is longer.",
+        "times the longest start that was measured, where that is longer.",
     )
     runtime: Literal["none", "docker", "podman"] = Field(
         "none", description="What runs engines that are containers on the target; `none`: they are processes."

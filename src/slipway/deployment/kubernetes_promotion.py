@@ -27,15 +27,13 @@ from slipway.deployment.kubernetes_tunnel import LOOPBACK, tunnel
 from slipway.deployment.oci_layout import OciLayout
 from slipway.deployment.registry_push import push
 from slipway.deployment.signing import signer_for
-from slipway.engines.boots import Boot
+from slipway.deployment.start_document import measured_start
 from slipway.engines.bundle import MODEL, read_plan
 from slipway.engines.warm_cache import read_manifest
 from slipway.errors import ConfigError, EngineError, StateError
 from slipway.evaluation.recorded_answers import PROBE, parse_rows
 from slipway.store.artifacts import Engine
-from slipway.system.json_files import as_model, is_present, read_json_list
 
-BOOTS = "boots.json"
 Note = Callable[[str], None]
 
 
@@ -141,16 +139,6 @@ def source_row(engine: Engine, serving: TargetConfig) -> TargetConfig:
     except ValidationError as err:
         message = str(err.errors()[0]["msg"])
         raise StateError(f"manifest of {engine.path}, serving", message, "a row of conf/targets", "run again") from err
-
-
-def measured_start(bundle: Path) -> float | None:
-    """The longest start that was measured when the bundle was made, seconds; null for one that measured none."""
-    file = bundle / BOOTS
-    if not is_present(file):
-        return None
-    rows = read_json_list(file, "measured starts", "run the stage engine again")
-    boots = [as_model(Boot, row, f"measured starts: {file}", "run the stage engine again") for row in rows]
-    return max((boot.ready_s for boot in boots), default=None)
 
 
 def next_name(names: list[str], digest: str) -> str:

@@ -23,7 +23,7 @@ def test_a_plan_is_read_with_what_a_bundle_may_leave_out(tmp_path: Path) -> None
 
 
 def test_a_start_may_take_what_the_plan_says_or_three_measured_starts_unless_the_target_says_less() -> None:
-    cold, slow = (parse_start({"plan": PLAN, "warm_start_s": s}, "start") for s in (8.0, 160.0))
+    cold, slow = (parse_start({"plan": PLAN, "measured_start_s": s}, "start") for s in (8.0, 160.0))
     assert (cold.limit_s(None), slow.limit_s(None), slow.limit_s(5)) == (60, 480, 5)
 
 

@@ -17,7 +17,6 @@ from slipway.deployment.bundle_release import PackedRelease
 from slipway.deployment.kubernetes_promotion import (
     Shipment,
     check,
-    measured_start,
     next_name,
     promote,
     require_kubernetes,
@@ -25,6 +24,7 @@ from slipway.deployment.kubernetes_promotion import (
     source_row,
 )
 from slipway.deployment.oci_layout import OciLayout
+from slipway.deployment.start_document import measured_start
 from slipway.errors import ConfigError, EngineError, StateError
 from slipway.store.artifacts import Engine
 from slipway.store.store import Store

@@ -9,7 +9,7 @@ import pytest
 
 from slipway.agent.start_plan import parse_start
 from slipway.deployment.start_document import start_document
-from slipway.errors import EngineError
+from slipway.errors import EngineError, StateError
 from slipway.store.artifacts import Checkpoint, Engine
 from slipway.store.references import reference_to
 from slipway.store.store import Store, load
@@ -46,3 +46,17 @@ def test_a_bundle_for_another_cpu_is_refused_here_and_not_elsewhere(tmp_path: Pa
     with pytest.raises(EngineError, match="compiled for CPU another"):
         start_document(folder)
     assert parse_start(start_document(folder, here=False), "start").argv
+
+
+def test_the_longest_measured_start_bounds_the_next_one(tmp_path: Path) -> None:
+    folder = bundle(tmp_path / "b")
+    assert "measured_start_s" not in start_document(folder)
+    boots = [
+        {"start": start, "ready_s": seconds, "steps": {}, "first_answer_s": 1, "tokens_per_s": 1}
+        for start, seconds in (("cold", 480.0), ("warm", 60.0))
+    ]
+    (folder / "boots.json").write_text(json.dumps(boots))
+    assert parse_start(start_document(folder), "start").limit_s(None) == 1440
+    (folder / "boots.json").write_text("{}")
+    with pytest.raises(StateError, match=r"boots\.json"):
+        start_document(folder)
