@@ -54,8 +54,10 @@ test: $(VENV)/test.stamp lint  ## lint, then the unit, flow and lab rooms
 	$(BIN)/python -m slipway build-engine
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/lab tests/flow tests/unit
 
-soak: $(VENV)/test.stamp  ## llama-server under 3,000 requests: none fails, memory stays flat; SOAK=n asks for others
+soak: $(VENV)/test.stamp  ## 3,000 requests to llama-server (SOAK=n), 40 promotions and rollbacks under load: none fails
 	SLIPWAY_SOAK_REQUESTS=$(SOAK) $(BIN)/python -m pytest tests/lab/engines/test_load.py
+	infra/lab/apt-install haproxy
+	$(BIN)/python -m benchmarks.switching --work $${TMPDIR:-/tmp}/slipway-switching
 
 clean:  ## remove the environment; artifacts in .slipway stay
 	rm -rf $(VENV)

@@ -1,4 +1,5 @@
-"""A series of switches behind HAProxy under load: what fails, what is cut, who answers, how long requests wait.
+"""A series of promotions and rollbacks behind HAProxy under load, by the verbs of a target's agent: what fails, what is
+cut, who answers, how long requests wait. Exit 1 when anything fails, or the control sees nothing fail.
 
 `python -m benchmarks.switching --work DIR`, some 8 minutes on two cores; `--switches 4` for less.
 
@@ -16,14 +17,15 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks.measure import Figures, emit, say
-from tests.support.switch_load import SwitchLoad
+from tests.support.switch_agent import switch_agent
+from tests.support.switch_load import Pointer, SwitchLoad
 from tests.support.switch_site import SwitchSite
 
 WAYS = ("beside", "held", "naive")
@@ -38,44 +40,51 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
-    emit("switching", {way: series(way, args.work, min(args.switches, 5) if way == "naive" else args.switches)
-                       for way in args.ways})  # fmt: skip
+    counts = {way: min(args.switches, 5) if way == "naive" else args.switches for way in args.ways}
+    results = {way: series(way, args.work, count) for way, count in counts.items()}
+    emit("switching", results)
+    faults = {way: result["failed_in_all"] + result["strays"] for way, result in results.items()}
+    sys.exit(any(faults[way] for way in faults if way != "naive") or faults.get("naive") == 0)
 
 
 def series(way: str, work: Path, switches: int) -> Figures:
     """One series of switches: figures of its load, and seconds of a whole switch, draining included."""
-    seconds = []
-    names = releases()
-    with SwitchSite(Path(tempfile.mkdtemp(dir=work)) / "proxy") as site:
-        site.serve(next(names))
-        with SwitchLoad(site.settings.host, site.settings.port, events=30) as load:
+    folder = Path(tempfile.mkdtemp(dir=work))
+    if way == "naive":
+        with SwitchSite(folder / "proxy") as site:
+            site.serve("0001")
+            return measured(way, switches, site.settings.port, site.pointer, lambda _, name: site.naive(name))
+    with switch_agent(folder, way=way, load_s=LOAD_S if way == "held" else 0) as target:
+        target.promote("0001")
+        return measured(way, switches, target.port, target.pointer, lambda action, name: getattr(target, action)(name))
+
+
+def measured(way: str, switches: int, port: int, pointer: Pointer, change: Callable[[str, str], object]) -> Figures:
+    """The load's figures while `change` is called with an action and a version, `switches` times."""
+    seconds, steps = [], releases()
+    with SwitchLoad("127.0.0.1", port, events=30) as load:
+        load.wait_for(30)
+        for number in range(switches):
+            (action, name), started = next(steps), time.monotonic()
+            change(action, name)
+            seconds.append(time.monotonic() - started)
             load.wait_for(30)
-            for number in range(switches):
-                name, started = next(names), time.monotonic()
-                if way == "held":
-                    site.held(name, LOAD_S)
-                else:
-                    getattr(site, way)(name)
-                seconds.append(time.monotonic() - started)
-                load.wait_for(30)
-                say(f"{way}: switch {number + 1} to {name} in {seconds[-1]:.1f} s")
-        report = load.report(site.pointer)
-    per_step = [f"{name}: {dict(counts)}" for name, counts in load.per_step(site.pointer)]
+            say(f"{way}: {number + 1}, {action} {name} in {seconds[-1]:.1f} s")
+    report = load.report(pointer)
+    per_step = [f"{name}: {dict(counts)}" for name, counts in load.per_step(pointer)]
     total = {"switches": switches, "failed_in_all": sum(report["failed"].values()), "strays": len(report["strays"])}
     times = {"switch_s_median": round(statistics.median(seconds), 2), "switch_s_longest": round(max(seconds), 2)}
-    engines: Counter[str] = Counter(report["engines"])
-    return {**report, **total, **times, "engines": len(engines), "per_step": per_step}
+    return {**report, **total, **times, "engines": len(report["engines"]), "per_step": per_step}
 
 
-def releases() -> Iterator[str]:
-    """Names of releases: 0001, three promotions, back to the one before, three promotions ..."""
+def releases() -> Iterator[tuple[str, str]]:
+    """After 0001: three promotions, back to the one before, three promotions ..."""
     newest = 1
-    yield "0001"
     while True:
         for _ in range(3):
             newest += 1
-            yield f"{newest:04d}"
-        yield f"{newest - 1:04d}"
+            yield "promote", f"{newest:04d}"
+        yield "rollback", f"{newest - 1:04d}"
 
 
 if __name__ == "__main__":

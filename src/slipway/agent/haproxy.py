@@ -62,9 +62,9 @@ class HAProxy:
         with another process, or when the disk is full.
         """
         live, states = self.prepare(routing)
-        if not live:
+        if not self._admin.answers():
             self._start()
-        elif self._admin.info().get("description") != f"slipway-{settings_digest(self._settings)}":
+        elif not live or self._admin.info().get("description") != f"slipway-{settings_digest(self._settings)}":
             gentle = self._process.reload()
             effect = "clients' idle connections were closed" if gentle else "requests in it were ended"
             self._note(f"the proxy's settings changed: it was put in place anew, {effect}")
@@ -147,8 +147,9 @@ class HAProxy:
         }
 
     def _live(self) -> dict[str, LiveServer]:
-        """What the running process does; empty when there is none."""
-        return self._admin.servers() if self._admin.answers() else {}
+        """What the running process does; empty when there is none, or when its file is another version's."""
+        servers = self._admin.servers() if self._admin.answers() else {}
+        return servers if set(servers) == set(server_states(Routing(), {})) else {}
 
     def _write(self, states: Mapping[str, ServerState]) -> None:
         """The config file, checked by HAProxy before it has its name."""
@@ -226,9 +227,12 @@ class HAProxy:
 
         if wait_until(empty, limit_s):
             return Drained(time.monotonic() - started, 0)
-        cut = _sessions(self._live(), slot)
+        live = self._live()
+        cut = _sessions(live, slot) + _mirrored(live)
         for backend in ("engine", "held", "mirror"):
             self._admin.cut(f"{backend}/{slot}")
+        if _mirrored(live):
+            self._admin.cut("mirror/tee")
         return Drained(time.monotonic() - started, cut)
 
     def _finishing(self) -> bool:

@@ -133,7 +133,7 @@ class HAProxyProcess:
                 timeout=COMMAND_LIMIT_S,
                 check=False,
             )
-        except (OSError, subprocess.TimeoutExpired) as err:
+        except (OSError, ValueError, subprocess.TimeoutExpired) as err:  # ValueError: a zero byte in an argument
             raise ResourceError("HAProxy", str(err), f"to {purpose}", INSTALL) from err
         output = done.stdout.decode(errors="replace").strip()
         if done.returncode != 0:

@@ -45,16 +45,20 @@ def proxy_settings(document: Mapping[str, Any]) -> ProxySettings | None:
     digests = key_digests(Path(key_file).expanduser()) if key_file else ()
     if not digests and not _address(host).is_loopback:
         raise ConfigError("deploy.proxy.host", host, "loopback, or a deploy.proxy.key_file", NEXT)
+    port, retry_s = fields.integer("port"), fields.integer("retry_after_s", ProxySettings.retry_after_s)
+    for name, value, most in (("port", port, 65535), ("retry_after_s", retry_s, 86400)):
+        if not 1 <= value <= most:
+            raise ConfigError(f"deploy.proxy.{name}", value, f"1 to {most}", NEXT)
     tls = _private(Path(tls_file).expanduser(), "deploy.proxy.tls_file") if tls_file else None
     return ProxySettings(
         host=host,
-        port=fields.integer("port"),
+        port=port,
         key_digests=digests,
         tls_file=str(tls or ""),
         tls_digest=sha256_file(tls) if tls else "",
         drain_limit_s=fields.number("drain_limit_s", ProxySettings.drain_limit_s),
         hold_limit_s=fields.number("hold_limit_s", ProxySettings.hold_limit_s),
-        retry_after_s=fields.integer("retry_after_s", ProxySettings.retry_after_s),
+        retry_after_s=retry_s,
         answer_limit_s=fields.number("answer_limit_s", ProxySettings.answer_limit_s),
         max_connections=fields.integer("max_connections", ProxySettings.max_connections),
         command=command,
@@ -80,11 +84,15 @@ def key_digests(file: Path) -> tuple[str, ...]:
 
 
 def _private(file: Path, name: str) -> Path:
-    """The file's whole path; ConfigError when it cannot be read or others than its owner may."""
+    """The file's whole path; ConfigError when it cannot be read, others than its owner may, or its name would not be
+    one word on one line of a config file."""
     try:
         mode = file.stat().st_mode
-    except OSError as err:
-        raise ConfigError(name, f"{file}: {err.strerror}", "a file of this machine", NEXT) from err
+    except (OSError, ValueError) as err:
+        reason = getattr(err, "strerror", None) or str(err)
+        raise ConfigError(name, f"{file}: {reason}", "a file of this machine", NEXT) from err
+    if not str(file.resolve()).isprintable():
+        raise ConfigError(name, repr(str(file)), "a path of printable characters", "rename it")
     if not stat.S_ISREG(mode) or mode & 0o077:
         value = f"{file}, mode {stat.S_IMODE(mode):04o}"
         raise ConfigError(name, value, "a file that only its owner may read", f"`chmod 600 {file}`")

@@ -265,6 +265,17 @@ def test_one_whose_socket_was_removed_is_replaced(site: SwitchSite) -> None:
     assert site.proxy.status()["pids"] != before
 
 
+def test_a_process_with_another_versions_file_is_put_in_place_anew(site: SwitchSite) -> None:
+    text = (folder(site) / "haproxy.cfg").read_text()
+    (folder(site) / "haproxy.cfg").write_text(text.replace(" server b ", " server c "))
+    HAProxyProcess(folder(site), ("haproxy",)).reload()
+    assert site.serving is not None
+    site.proxy.apply(Routing(site.serving))
+    assert engine_of(ask(site)) == "0001"
+    assert site.proxy.status()["serving"] == [["127.0.0.1", site.serving.port]]
+    assert wait_until(lambda: len(site.proxy.status()["pids"]) == 1, 10)
+
+
 def test_what_haproxy_refuses_is_named_and_the_old_file_stays(site: SwitchSite) -> None:
     before = (folder(site) / "haproxy.cfg").read_text()
     changed = HAProxy(folder(site), replace(site.settings, tls_file="/nowhere.pem"))

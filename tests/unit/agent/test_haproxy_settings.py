@@ -58,6 +58,12 @@ def test_a_file_that_others_may_read_or_that_is_absent_is_refused(tmp_path: Path
         proxy_settings({**HERE, name: str(file)})
 
 
+def test_a_path_that_would_break_the_config_file_is_refused(tmp_path: Path) -> None:
+    file = private(tmp_path / "pem\n    bind :80", "x")
+    with pytest.raises(ConfigError, match="printable"):
+        proxy_settings({**HERE, "tls_file": file})
+
+
 def test_a_new_certificate_changes_the_digest(tmp_path: Path) -> None:
     file = private(tmp_path / "pem", "one")
     first = proxy_settings({**HERE, "tls_file": file})
@@ -79,6 +85,10 @@ def test_a_new_certificate_changes_the_digest(tmp_path: Path) -> None:
         ({"port": "8090"}, StateError),
         ({"command": "haproxy"}, StateError),
         ({"drain_limit_s": -1}, StateError),
+        ({"port": 0}, ConfigError),
+        ({"port": 65536}, ConfigError),
+        ({"retry_after_s": -5}, ConfigError),
+        ({"tls_file": "/a\0b"}, ConfigError),
     ],
 )
 def test_what_is_not_understood_is_refused_by_name(document: dict[str, Any], error: type[SlipwayError]) -> None:
