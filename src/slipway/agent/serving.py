@@ -137,14 +137,14 @@ def stop(agent: Agent, document: Document, note: Note) -> Document:
 
 
 def gc(agent: Agent, document: Document, note: Note) -> Document:
-    """Delete old releases: all but the newest `keep`, never the serving one, the previous one or one that a hold names
-    -> `{"pruned": names, "collected": digests}`, the latter of layers that no release names any more, arrived but never
-    staged ones included; with `dry_run` true nothing is deleted, and `pruned` is what would be."""
+    """Delete old releases: all but the newest `keep`, never the serving one, the previous one, those in `spare` or one
+    that a hold names -> `{"pruned": names, "collected": digests}`, the latter of layers that no release names any more,
+    arrived but never staged ones included; with `dry_run` true nothing is deleted, and `pruned` is what would be."""
     fields = Fields(document, "request gc", "give keep as a whole number")
     with changing(agent, document, "gc") as parts:
         tidy(parts, note)
         keep = max(2, fields.integer("keep", parts.settings.keep_releases))
-        held = frozenset(held_releases(agent.paths.root))
+        held = frozenset({*held_releases(agent.paths.root), *fields.texts("spare", ())})
         dry_run = fields.flag("dry_run", False)
         pruned = parts.releases.prune(keep, held, dry_run=dry_run)
         paths = agent.paths

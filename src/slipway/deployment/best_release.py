@@ -5,7 +5,7 @@ best release is the oldest on disk that no later one was shown to be better than
 own gate against it. The highest value on record would be the luckiest release: among fifty of equal worth it lies two
 standard errors above the truth, or hides a loss as large. A verdict that was not compared with the best release (made
 before there was one) counts by its recorded value. What somebody rolled back from is no reference.
-`deployment.promotion` keeps the best release on disk.
+Promotions and `slipway gc` keep the best release of every line on disk.
 """
 
 from __future__ import annotations
@@ -75,6 +75,12 @@ def best_of_line(shelf: Shelf, line: str, *, without: str = "") -> Release | Non
         if record.metric == metric and release.name > best.name and _better(record, best, best_record):
             best, best_record = release, record
     return best
+
+
+def best_names(shelf: Shelf) -> list[str]:
+    """Names of the best release of every line on a target: they are not pruned, later candidates are held to them."""
+    best = [best_of_line(shelf, line) for line in sorted({release.model for release in shelf.releases})]
+    return [release.name for release in best if release is not None]
 
 
 def best_beside(shelf: Shelf, line: str, candidate: str, champion: str | None) -> Release | None:

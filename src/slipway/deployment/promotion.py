@@ -14,7 +14,7 @@ from typing import Any
 
 from slipway.config.deploy import DeployConfig
 from slipway.deployment import smoke
-from slipway.deployment.best_release import best_of_line, shelf_of
+from slipway.deployment.best_release import best_names, shelf_of
 from slipway.deployment.decision import FILE as DECISION
 from slipway.deployment.policy import Asked
 from slipway.deployment.releases import Release
@@ -69,7 +69,7 @@ def promote(
             return _keep(target, begun["current"], note)
         plan = target.start_plan(engine.path)
         target.call("stage", {**bytes_of, "release": record, "start": plan, "documents": written}, note)
-        return _replace(target, begun["new"], rows, {}, note, line=model)
+        return _replace(target, begun["new"], rows, {}, note, prunes=True)
 
 
 def rollback(
@@ -117,17 +117,17 @@ def _request(params: DeployConfig, wait_s: float, **more: Any) -> Document:
 
 
 def _replace(
-    target: TargetClient, name: str, rows: str, plan: Document, note: Note, *, line: str | None = None
+    target: TargetClient, name: str, rows: str, plan: Document, note: Note, *, prunes: bool = False
 ) -> Release:
-    """Start and check the new release, switch and record. The best release of `line` is not pruned: later candidates
-    are held to it."""
+    """Start and check the new release, switch and record. `prunes`: old releases go, but the best ones, to which later
+    candidates are held; they are looked up before anything starts, a damaged record may refuse it."""
+    spare = best_names(shelf_of(target)) if prunes else []
     endpoint = target.call("start", {"start": plan}, note)
     with target.reach(endpoint) as url:
         answers = smoke.ask(rows, url, endpoint["model"], name)
     note(f"{len(answers)} smoke requests answered, {sum(answer['json'] for answer in answers)} with JSON")
     target.call("switch", {"smoke": answers}, note)
-    best = best_of_line(shelf_of(target), line) if line else None
-    return as_release(target.call("commit", {"spare": [best.name] if best else []}, note)["release"])
+    return as_release(target.call("commit", {"spare": spare}, note)["release"])
 
 
 def _keep(target: TargetClient, current: Document, note: Note) -> Release:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from slipway.config.deploy import DeployConfig
-from slipway.deployment.best_release import best_beside, shelf_of
+from slipway.deployment.best_release import best_beside, best_names, shelf_of
 from slipway.deployment.releases import Release, Stopped
 from slipway.deployment.target import session, settings_of
 from slipway.errors import SlipwayError
@@ -112,7 +112,8 @@ def versions(params: DeployConfig) -> list[dict[str, Any]]:
 
 def collect_releases(params: DeployConfig, *, dry_run: bool) -> list[str]:
     """Delete old releases of a target; names of the deleted, or with `dry_run` of those that would be. What serves, the
-    previous one and what a hold names stay."""
+    previous one, the best of each line and what a hold names stay."""
     with session(params) as target:
-        request = {"settings": settings_of(params), "keep": params.keep_releases, "dry_run": dry_run}
+        spare = best_names(shelf_of(target))
+        request = {"settings": settings_of(params), "keep": params.keep_releases, "dry_run": dry_run, "spare": spare}
         return list(target.call("gc", request)["pruned"])

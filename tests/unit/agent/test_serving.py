@@ -129,6 +129,7 @@ def test_stop_in_the_middle_of_a_promotion_starts_nothing(agent: Agent, store: S
 def test_gc_says_first_and_deletes_then(agent: Agent, store: Store) -> None:
     names = [promote(agent, engine(store, v))["name"] for v in (1, 2, 3)]
     assert agent.call("gc", {"keep": 2, "dry_run": True}) == {"pruned": names[:1], "collected": []}
+    assert agent.call("gc", {"keep": 2, "dry_run": True, "spare": names[:1]}) == {"pruned": [], "collected": []}
     assert agent.call("gc", {"keep": 2}) == {"pruned": names[:1], "collected": []}
     assert agent.call("gc", {"keep": 0}) == {"pruned": [], "collected": []}
 

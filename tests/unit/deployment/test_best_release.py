@@ -11,7 +11,7 @@ import pytest
 from slipway.agent.paths import TargetPaths
 from slipway.agent.releases import Releases
 from slipway.config.deploy import DeployConfig
-from slipway.deployment.best_release import Shelf, best_beside, best_of_line, recorded_quality, shelf_of
+from slipway.deployment.best_release import Shelf, best_beside, best_names, best_of_line, recorded_quality, shelf_of
 from slipway.deployment.local import LocalTarget
 from slipway.deployment.releases import Release
 from slipway.errors import StateError
@@ -80,6 +80,14 @@ def test_a_verdict_of_before_counts_by_its_value(releases: Releases) -> None:
     assert chosen(releases) == 1
     ship(releases, 3, measured(0.84))
     assert chosen(releases) == 3
+
+
+def test_the_best_release_of_every_line_is_named_for_those_who_prune(releases: Releases) -> None:
+    first = ship(releases, 1, measured(0.83))
+    another = ship(releases, 2, measured(0.5), line="another")
+    ship(releases, 3, measured(0.84, than={1: False}))
+    ship(releases, 4, None, line="unmeasured")
+    assert best_names(shelf(releases)) == [another, first]
 
 
 def test_lower_is_better_where_the_metric_says_so_and_metrics_are_not_mixed(releases: Releases) -> None:
