@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from slipway.store.artifacts import MANIFEST, Adapter, Artifact, Dataset, Engine
 from slipway.store.lineage import lineage
 from slipway.store.references import resolve
 from slipway.store.store import A, load, verify
+from slipway.system.json_files import is_present, read_value
 
 SECTION_OF = {
     "fetch": "model",
@@ -24,6 +26,7 @@ SECTION_OF = {
 
 
 GATE_LOOKS = ("test_rows", "look", "first_look")
+EVALUATION = "evaluation.json"
 ROLES = ("base", "merged", "candidate", "champion", "best")
 _AGAIN = "run the pipeline again: what is missing or damaged is made anew"
 
@@ -111,6 +114,25 @@ def line_of(artifact: Verdict | Adapter, config: Config) -> str:
         raise StateError(f"{artifact.kind} {artifact.path}", f"what {missing[0]} made is gone", "its lineage", _AGAIN)
     sections = {"model": params["fetch"], "data": params["prepare"].get("config") or config.data.model_dump()}
     return parse(sections, f"params that {artifact.kind} {artifact.path} leads to").line
+
+
+def evaluation_document(verdict: Verdict) -> dict[str, str]:
+    """`evaluation.json` and its text, a document for the release: digest, metrics and speed of the evaluation that a
+    verdict judged. No rows: they hold prompts. Figures that are gone from the store are null.
+
+    Raises StateError for a damaged file, and for a verdict that names no candidate."""
+    inputs = _inputs(verdict)
+    if "candidate" not in inputs:
+        raise StateError(f"manifest of {verdict.path}", "names no candidate", "the inputs of its stage", _AGAIN)
+    folder = resolve(inputs["candidate"], verdict.path)
+    figures = {
+        name: read_value(folder / f"{name}.json", f"{name} of evaluation {folder.name}", _AGAIN)
+        if is_present(folder / f"{name}.json")
+        else None
+        for name in ("metrics", "speed")
+    }
+    document = {"digest": inputs["candidate"]["digest"], **figures}
+    return {EVALUATION: json.dumps(document, indent=1, sort_keys=True) + "\n"}
 
 
 def read_verdict(path: Path) -> Verdict:

@@ -15,6 +15,7 @@ from typing import Any
 from slipway.config.deploy import DeployConfig
 from slipway.deployment import smoke
 from slipway.deployment.best_release import best_names, shelf_of
+from slipway.deployment.candidate import evaluation_document
 from slipway.deployment.decision import FILE as DECISION
 from slipway.deployment.policy import Asked
 from slipway.deployment.releases import Release
@@ -60,7 +61,8 @@ def promote(
         "outcome": judged["outcome"],
         "asked": asked.model_dump() if asked else None,
     }
-    written = {**documents, "verdict.json": json.dumps(judged, indent=1) + "\n", smoke.DOCUMENT: rows}
+    written = {**evaluation_document(verdict), **documents, smoke.DOCUMENT: rows}
+    written["verdict.json"] = json.dumps(judged, indent=1) + "\n"
     with session(params) as target:
         bytes_of = target.deliver(engine, written, model, note)
         begun = target.call("begin", _request(params, lock_timeout_s, action="promote", engine=engine.digest), note)

@@ -12,12 +12,14 @@ from slipway.agent import records
 from slipway.config.data import DataConfig
 from slipway.config.load import Config
 from slipway.config.store import StoreConfig
-from slipway.deployment.candidate import candidate_of, line_of, newest_candidate, read_verdict
+from slipway.deployment.candidate import candidate_of, evaluation_document, line_of, newest_candidate, read_verdict
 from slipway.errors import ConfigError, StateError
 from slipway.report.record import RunRecord
 from slipway.store.artifacts import MANIFEST
+from slipway.store.store import Store
 from tests.support.garbage import GARBAGE, Garbage
 from tests.support.record import record
+from tests.support.target import make_engine, make_verdict
 
 
 @pytest.fixture
@@ -126,3 +128,18 @@ def test_the_line_of_a_verdict_without_its_data_is_refused_by_name(run: RunRecor
     shutil.rmtree(run.verdict.path.parents[1] / "dataset/data")
     with pytest.raises(StateError, match=r"verdict .*/v: what prepare made is gone"):
         line_of(run.verdict, Config())
+
+
+def test_a_release_carries_the_figures_of_its_evaluation_and_no_rows(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    verdict = make_verdict(store, make_engine(store, {"answer": "x"}))
+    (evaluation,) = (tmp_path / "evaluation").iterdir()
+    empty = json.loads(evaluation_document(verdict)["evaluation.json"])
+    assert (empty["metrics"], empty["speed"]) == (None, None)
+    (evaluation / "metrics.json").write_text('{"exact": 0.83}')
+    document = json.loads(evaluation_document(verdict)["evaluation.json"])
+    assert document == {**empty, "metrics": {"exact": 0.83}}
+    assert document["digest"] == json.loads((evaluation / "manifest.json").read_text())["digest"]
+    (evaluation / "speed.json").write_text("{")
+    with pytest.raises(StateError, match="speed of evaluation"):
+        evaluation_document(verdict)
