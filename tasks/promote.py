@@ -18,6 +18,7 @@ from slipway.deployment import promotion, state
 from slipway.deployment.candidate import Candidate, candidate_of, newest_candidate, read_verdict
 from slipway.deployment.decision import FILE as DECISION
 from slipway.deployment.decision import Decision
+from slipway.deployment.engine_row import require_row
 from slipway.deployment.explanation import markdown, outcome
 from slipway.deployment.incumbent import require_unchanged
 from slipway.deployment.releases import Release
@@ -78,6 +79,7 @@ def promote(
         require_decided(decided, verdict)
         if not decided.promotes:
             return _keep(run, line, decided)
+        require_row(engine, run.config.serving, params)
         release = promotion.promote(
             engine,
             verdict,

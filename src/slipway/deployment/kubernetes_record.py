@@ -22,6 +22,8 @@ from slipway.deployment.kubernetes_pod import Manifest
 from slipway.errors import ResourceError, StateError
 
 PART = "slipway.part"  # label
+RECORD = "release.json"
+MOST_TEXT = 100_000  # characters; a ConfigMap holds 1 MiB in all
 MOST_SWITCHES = 1000  # a ConfigMap holds 1 MiB
 
 
@@ -93,6 +95,25 @@ class KubernetesRecord:
         document = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": own, "immutable": True}
         self._api.apply({**document, "data": {"rendered": json.dumps(asdict(rendered))}})
 
+    def describe(self, name: str, record: Mapping[str, Any], texts: Mapping[str, str]) -> None:
+        """Keep a release's record (JSON values) and texts for people and later commands, in place of those of before.
+        Texts of more than `MOST_TEXT` characters stay in the bundle alone."""
+        own = metadata(self._params, f"{object_name(self._params, name)}-record", name)
+        kept = {key: text for key, text in texts.items() if len(text.encode()) <= MOST_TEXT}
+        data = {**kept, RECORD: json.dumps(record)}
+        self._api.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": own, "data": data})
+
+    def texts(self, name: str) -> dict[str, str]:
+        """The texts of a release that are kept here, by name; empty when none are."""
+        document = self._api.get("ConfigMap", f"{object_name(self._params, name)}-record") or {}
+        data: dict[str, str] = document.get("data") or {}
+        return {key: text for key, text in data.items() if key != RECORD}
+
+    def description(self, name: str) -> dict[str, Any]:
+        """The record of a release. Raises StateError when it is not there or damaged."""
+        document = self._api.get("ConfigMap", f"{object_name(self._params, name)}-record") or {}
+        return _object((document.get("data") or {}).get(RECORD, ""), f"record of release {name}")
+
     def release(self, name: str) -> Rendered:
         """A release that was kept. Raises StateError when it is not there any more, or damaged."""
         thing = f"release {name} on {self._params.name}"
@@ -113,7 +134,8 @@ class KubernetesRecord:
 
     def forget(self, name: str) -> None:
         """Delete what was kept of a release."""
-        self._api.delete("ConfigMap", f"{object_name(self._params, name)}-manifests")
+        for kind in ("record", "manifests"):
+            self._api.delete("ConfigMap", f"{object_name(self._params, name)}-{kind}")
 
     def _read(self) -> Manifest:
         own = {"name": self._name, "labels": {"app.kubernetes.io/instance": self._params.name}}
@@ -133,6 +155,12 @@ class KubernetesRecord:
             raise ResourceError(
                 f"record of target {self._params.name}", f"{err} changed meanwhile", "one orchestrator", next_step
             ) from err
+
+
+def next_name(names: list[str], digest: str) -> str:
+    """The number after every number ever used on the target, and 8 digits of the engine's digest."""
+    used = [int(name.partition("-")[0]) for name in names]
+    return f"{max(used, default=0) + 1:04d}-{digest[:8]}"
 
 
 def _object(text: str, thing: str) -> dict[str, Any]:

@@ -54,11 +54,15 @@ def target_for(params: DeployConfig) -> TargetClient:
         "local": LocalTarget,
         "spark": SparkTarget,
         "slurm": LocalTarget,  # its agent stands where jobs are submitted
+        "kubernetes": _kubernetes,
     }
-    if params.kind not in kinds:
-        next_step = "`slipway promote --to TARGET` and `slipway rollback TARGET` do; other commands know machines only"
-        raise ConfigError(f"deploy.kind of {params.target}", params.kind, f"one of {', '.join(kinds)}", next_step)
     return kinds[params.kind](params)
+
+
+def _kubernetes(params: DeployConfig) -> TargetClient:
+    from slipway.deployment.kubernetes_client import KubernetesClient  # packing, signing, the client: others need none
+
+    return KubernetesClient(params)
 
 
 @contextmanager

@@ -116,8 +116,8 @@ def test_an_orchestrator_that_is_gone_at_a_step_is_undone_by_the_next(scene: Sce
             raise Gone
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Gone):
-        patch.setattr(doomed, "_note", stop_at)
-        patch.setattr(doomed, "_undo", lambda journal: None)
+        patch.setattr(doomed, "note", stop_at)
+        patch.setattr(doomed, "undo", lambda journal: None)
         doomed.promote(release(TWO), fine)
     journal = scene.target().status().journal
     assert journal is not None
@@ -133,9 +133,9 @@ def test_what_was_recorded_is_finished_by_the_next(scene: Scene) -> None:
     scene.target().promote(release(ONE), fine)
     doomed = scene.target("doomed")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(doomed, "_retire", lambda journal: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(doomed, "retire", lambda journal: (_ for _ in ()).throw(KeyboardInterrupt))
         doomed.promote(release(TWO), fine)
-    with scene.target("next")._changing("look", 5):
+    with scene.target("next").changing("look", 5):
         pass
     assert f"finishing promote of {TWO}, which serves already" in scene.notes
     assert scene.target().status().serving == TWO
@@ -157,7 +157,7 @@ def test_a_canary_is_weighed_from_1_and_its_death_takes_it_back(scene: Scene) ->
                 assert pod.process is not None
                 pod.process.kill()
 
-    target._note = kill_pods
+    target.note = kill_pods
     with pytest.raises(EngineError, match="died with exit code -9"):
         target.promote(release(THREE), fine)
     route = scene.cluster.objects["HTTPRoute", "chat"]

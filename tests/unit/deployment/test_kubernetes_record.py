@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from slipway.deployment.kubernetes_api import ChangedError, KubernetesAPI
-from slipway.deployment.kubernetes_record import Journal, KubernetesRecord
+from slipway.deployment.kubernetes_record import Journal, KubernetesRecord, next_name
 from slipway.deployment.kubernetes_target import render
 from slipway.errors import ResourceError, StateError
 from tests.support.kubernetes_releases import kubernetes_params, kubernetes_release
@@ -79,3 +79,8 @@ def test_who_lost_the_lock_does_not_write_over_the_next(
     monkeypatch.setattr(KubernetesAPI, "replace", changed)
     with pytest.raises(ResourceError, match="changed meanwhile"):
         record.write_journal(None)
+
+
+def test_names_count_on() -> None:
+    assert next_name([], "a" * 64) == "0001-aaaaaaaa"
+    assert next_name(["0002-00000000", "0010-11111111"], "f" * 64) == "0011-ffffffff"

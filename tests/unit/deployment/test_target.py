@@ -25,8 +25,8 @@ def test_a_target_that_is_still_to_be_chosen_is_refused_by_name() -> None:
 
 def test_every_kind_of_the_config_has_a_client() -> None:
     sections: dict[str, Any] = {"spark": {"ssh": {"host": "spark", "user": "me"}}, "slurm": {"slurm": {}}}
-    kinds = {*get_args(DeployConfig.model_fields["kind"].annotation)} - {"kubernetes"}  # it has no agent
-    for kind in sorted(kinds):
+    sections["kubernetes"] = {"kubernetes": {}}
+    for kind in get_args(DeployConfig.model_fields["kind"].annotation):
         client = target_for(DeployConfig.model_validate({"kind": kind, **sections.get(kind, {})}))
         client.close()  # nothing was asked: nobody logged in
 
@@ -44,9 +44,3 @@ def test_a_transaction_that_a_session_leaves_open_ends_with_it(tmp_path: Path) -
     with session(params) as target:
         assert target.call("status", {})["lock"] is None
         assert target.call("status", {})["interrupted"] is None
-
-
-def test_a_cluster_has_no_agent_and_says_what_to_do() -> None:
-    deploy = DeployConfig.model_validate({"kind": "kubernetes", "kubernetes": {}})
-    with pytest.raises(ConfigError, match="slipway promote --to TARGET"):
-        target_for(deploy)
