@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ import pytest
 
 from slipway.agent.agent import Agent
 from slipway.agent.journal import BEGINS, DONE, STEPS, Journal
+from slipway.deployment.agent_session import open_session
+from slipway.deployment.target_file import target_file
+from slipway.store.artifacts import Engine
 from slipway.store.store import Store
 from tests.support import agent as support
 
@@ -37,6 +41,11 @@ class Site:
     def promote(self, agent: Agent) -> None:
         """A promotion of an engine that was never there before."""
         support.promote(agent, support.engine(self._store, self._version))
+
+    def next_engine(self) -> Engine:
+        """An engine that was never there before."""
+        self._version += 1
+        return support.engine(self._store, self._version)
 
     def next_version(self) -> None:
         """What `promote` brings from now on."""
@@ -142,3 +151,29 @@ def _die_after(line: int, writer: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     Journal._append = append  # type: ignore[method-assign, assignment]
+
+
+@pytest.mark.parametrize("end", ["the link ends", "the agent is killed"])
+def test_the_one_file_of_a_target_undoes_what_its_session_left(site: Site, tmp_path: Path, end: str) -> None:
+    """`slipway-target session` as sshd starts it: a real process of the zip, Python without packages."""
+    file = tmp_path / "slipway-target"
+    file.write_bytes(target_file())
+    command = [sys.executable, "-I", "-S", str(file), "--root", str(site.agent.paths.root), "session"]
+    before = site.state()["current"]["name"]
+    made = site.next_engine()
+    with open_session(command, "the lab") as session:
+        session.call("begin", {"action": "promote", "engine": made.digest, "owner": "ann@laptop"})
+        session.call("stage", support.stage_document(made))
+        endpoint = session.call("start", {})
+        assert site.state()["lock"]["owner"] == "ann@laptop"
+        if end == "the agent is killed":
+            os.kill(session.agent["pid"], signal.SIGKILL)
+        else:
+            session.call("switch", {"smoke": []})
+            assert site.state()["current"]["name"] != before
+    with open_session(command, "the lab") as session:
+        assert session.call("start_current", {})["release"]["name"] == before
+    state = site.state()
+    assert (state["current"]["name"], state["healthy"], state["lost"]) == (before, True, [])
+    assert state["endpoint"]["pid"] != endpoint["pid"]
+    assert len(state["releases"]) == 2
