@@ -154,7 +154,7 @@ def show_status(status: dict[str, Any]) -> None:
     if status["releases"]:
         _print_titled(out, f"target {status['target']}: {status['clients']}", releases)
     else:
-        out.print(f"target {status['target']}: no release yet; `slipway run` makes one", highlight=False)
+        out.print(f"target {status['target']}: {status['clients']}", highlight=False)
     _show_holds(status, out)
     store = make_table("artifacts", "count", "size")
     for kind, row in status["artifacts"].items():

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from slipway.agent.lock import described
 from slipway.config.load import Config
 from slipway.deployment.holding import holds
 from slipway.deployment.state import Status, status
@@ -22,10 +23,10 @@ from slipway.system.http import is_healthy
 
 
 def overview(config: Config, *, mend: bool = False) -> dict[str, Any]:
-    """A plain document: `services`, `target`, `releases`, `holds`, `mirror` (MLflow's alias beside the pointer, set to
-    it with `mend`), `store`, `freeable` (what `slipway gc` would remove),
-    `artifacts` (count and bytes per kind), `training` (jobs that run), `runs` (of flows), `stages` (processes that
-    run), `leftovers`. Raises StateError for a record that cannot be read."""
+    """A plain document: `services`, `target`, `releases`, `busy` (who changes the target now, or empty), `holds`,
+    `mirror` (MLflow's alias beside the pointer, set to it with `mend`), `store`, `freeable` (what `slipway gc` would
+    remove), `artifacts` (count and bytes per kind), `training` (jobs that run), `runs` (of flows), `stages` (processes
+    that run), `leftovers`. Raises StateError for a record that cannot be read."""
     root = Path(config.store.root)
     jobs, unfollowed = training_jobs(config)
     stages = stage_processes(root)
@@ -36,6 +37,7 @@ def overview(config: Config, *, mend: bool = False) -> dict[str, Any]:
         "target": config.deploy.target,
         "clients": _clients(now),
         "releases": _releases(now),
+        "busy": described(now.document["lock"]) if now.document["lock"] is not None else "",
         "holds": holds(config.deploy),
         "mirror": seen(config, mend=mend).to_json(),
         "store": str(root),
@@ -72,7 +74,14 @@ def login_pages() -> list[dict[str, str]]:
 
 
 def _clients(now: Status) -> str:
-    """How clients reach the target: one address, or a port that changes; and what is wrong with it."""
+    """How clients reach the target: one address, or a port that changes; what is wrong with it; who changes it now."""
+    busy = f"; at work: {described(now.document['lock'])}" if now.document["lock"] is not None else ""
+    return f"{_address(now)}{busy}"
+
+
+def _address(now: Status) -> str:
+    if not now.records:
+        return "no release yet; `slipway run` makes one"
     switching = now.document["switching"]
     if switching["address"] is None:
         return str(switching["note"])
@@ -112,6 +121,8 @@ def _artifacts(root: Path) -> dict[str, dict[str, int]]:
 def _left_on_target(now: Status) -> list[dict[str, str]]:
     """Engines of this target that the pointer does not name, also of releases whose directory is gone (deleted, or
     moved with the whole target while they served); and a transaction whose agent died."""
+    if now.document["lock"] is not None:
+        return []  # what runs beside the champion is somebody's, at this moment
     rows = [
         {
             "what": f"engine of release {lost['release']}" + (", whose directory is gone" if lost["gone"] else ""),

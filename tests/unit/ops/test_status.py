@@ -3,12 +3,15 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
 
+from slipway.agent.agent import Agent
 from slipway.cli.tables import show_status
 from slipway.config.load import Config
+from slipway.deployment.releases import Release
 from slipway.deployment.state import Status
 from slipway.ops.gc import collect
 from slipway.ops.status import _clients, overview
@@ -110,5 +113,24 @@ def test_an_engine_whose_release_was_moved_away_is_named(config, tmp_path):
     ],
 )
 def test_how_clients_reach_the_target_is_said(switching, sentence):
-    now = Status(None, None, False, None, [], document={"switching": switching})
+    record = {"path": "/t", "model": "m", "created": "", "digests": {"engine": "e"}, "outcome": "pass"}
+    release = Release.model_validate({"name": "0001-aaaaaaaa", **record})
+    now = Status(None, None, False, None, [release], document={"switching": switching, "lock": None})
     assert _clients(now) == sentence
+
+
+def test_who_changes_the_target_is_shown_and_what_was_interrupted_is_left_over(config, capsys):
+    agent = Agent(Path(config.deploy.root))
+    agent.call("begin", {"action": "promote", "engine": "a" * 64, "owner": "ann@laptop"})
+    document = overview(config)
+    assert document["busy"].startswith("promotion of aaaaaaaaaaaa by ann@laptop, for ")
+    assert document["leftovers"] == []
+    show_status(document)
+    assert "at work: promotion of aaaaaaaaaaaa by ann@laptop" in capsys.readouterr().out
+    agent.lock.release()  # as the kernel does when its process dies
+    document = overview(config)
+    assert document["busy"] == ""
+    (row,) = document["leftovers"]
+    assert row["what"] == "promote of 0001-aaaaaaaa by ann@laptop was interrupted"
+    Agent(Path(config.deploy.root)).call("boot", {})
+    assert overview(config)["leftovers"] == []
