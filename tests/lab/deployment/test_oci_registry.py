@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from slipway.agent.signature import OMS, Trust, read_files_signature
-from slipway.deployment.bundle_release import PackedRelease
+from slipway.deployment.bundle_release import PackedRelease, pack
 from slipway.deployment.oci_layout import FILES_SIGNATURE, SIGNATURES, OciLayout, attached_ref
 from slipway.deployment.verification import verify
 from slipway.errors import BundleError
 from slipway.store.store import Store
 from slipway.system.ports import any_port
-from tests.support.shippable import packed, signer
+from tests.support.shippable import checkpoint, gpu_engine, packed, signer
 
 APT = Path(__file__).resolve().parents[3] / "infra/lab/apt-install"
 NAME = "0001-aaaaaaaa"
@@ -107,3 +107,22 @@ def test_tar_unpacks_the_files_that_were_signed(tmp_path: Path) -> None:
     (tree / "engine/serve.json").chmod(0o600)
     with pytest.raises(BundleError, match="mode 0600"):
         verify(tree, trust)
+
+
+def test_transformers_loads_the_model_of_a_bundle(tmp_path: Path) -> None:
+    """Weights cut by layers, their index and the small files beside them are a model as before."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    store = Store(tmp_path / "store")
+    model = checkpoint(store, "q")
+    engine = gpu_engine(store, "e", model)
+    layout = OciLayout(tmp_path / "layout")
+    release = pack(engine, {}, signer(store), layout, name=NAME, model="m", architecture="arm64")
+    for layer in release.bundle.layers:
+        subprocess.run(["tar", "-xpf", str(layout.blobs / layer.digest), "-C", str(tmp_path)], check=True)
+    unpacked = tmp_path / "models/engine/model"
+    before, after = (AutoModelForCausalLM.from_pretrained(folder).state_dict() for folder in (model.path, unpacked))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert AutoTokenizer.from_pretrained(unpacked)("turn on")["input_ids"]

@@ -52,18 +52,6 @@ def test_shards_cut_otherwise_give_the_same_files(tmp_path: Path) -> None:
     assert {p.name: p.read_bytes() for p in one.iterdir()} == {p.name: p.read_bytes() for p in three.iterdir()}
 
 
-def test_transformers_loads_the_files(tmp_path: Path) -> None:
-    from transformers import AutoModelForCausalLM
-
-    model = pico_model(tmp_path / "model", shards=2)
-    out = write(cut(model), tmp_path / "out")
-    for name in ("config.json", "generation_config.json"):
-        (out / name).write_bytes((model / name).read_bytes())
-    before, after = (AutoModelForCausalLM.from_pretrained(folder).state_dict() for folder in (model, out))
-    assert before.keys() == after.keys()
-    assert all(torch.equal(before[name], after[name]) for name in before)
-
-
 def save(folder: Path, tensors: dict[str, torch.Tensor]) -> Path:
     folder.mkdir()
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
