@@ -138,6 +138,11 @@ def _entry(position: list[tuple[str, float]]) -> dict[str, Any]:
     return {**likeliest[0], "top_logprobs": likeliest}
 
 
+def program() -> str:
+    """This module as the server of an engine bundle."""
+    return f"#!{sys.executable}\n" + Path(__file__).read_text()
+
+
 @contextmanager
 def faulty(fault: str = "sound", noise: float = 0.004) -> Iterator[str]:
     """An engine with this fault in this process, for the time of the block: its API's base URL."""

@@ -74,13 +74,13 @@ def make_data(store: Store) -> Dataset:
     return load(Dataset, store.dir("dataset", "d"))
 
 
-def make_engine(store: Store, model: dict[str, Any]) -> Engine:
-    """An engine bundle whose server reads `model`, an object that scripts its behaviour."""
+def make_engine(store: Store, model: dict[str, Any], program: str = SERVER) -> Engine:
+    """An engine bundle whose server, `program`, reads `model`, an object that scripts its behaviour."""
     text = json.dumps(model, sort_keys=True)
     key = f"e{abs(hash(text)):x}"
     with store.create(Engine, key, {"stage": "engine", "inputs": {}}) as out:
         (out / "model.gguf").write_text(text)
-        (out / "server").write_text(SERVER)
+        (out / "server").write_text(program)
         (out / "server").chmod(0o755)
         serve = FirstServe(
             model="model.gguf", server="server", context=256, slots=1, threads=1, build="b", cpu=cpu_digest()
@@ -89,8 +89,8 @@ def make_engine(store: Store, model: dict[str, Any]) -> Engine:
     return load(Engine, store.dir("engine", key))
 
 
-def make_verdict(store: Store, engine: Engine, outcome: str = "pass") -> Verdict:
-    """A verdict with this outcome on an evaluation of `engine`."""
+def make_verdict(store: Store, engine: Engine, outcome: str = "pass", recorded: str = "") -> Verdict:
+    """A verdict with this outcome on an evaluation of `engine`, which `recorded` answers, if any."""
 
     def inputs(**named: Any) -> dict[str, Any]:
         return {"inputs": {k: reference_to(a, store.root) for k, a in named.items()}}
@@ -98,6 +98,8 @@ def make_verdict(store: Store, engine: Engine, outcome: str = "pass") -> Verdict
     key = f"{engine.key}-{outcome}"
     with store.create(Evaluation, key, inputs(engine=engine)) as out:
         (out / "items.jsonl").write_text(engine.digest)
+        if recorded:
+            (out / "probe.jsonl").write_text(recorded)
     with store.create(Verdict, key, inputs(candidate=load(Evaluation, store.dir("evaluation", key)))) as out:
         (out / "verdict.json").write_text(json.dumps({"outcome": outcome, "rules": []}))
     return load(Verdict, store.dir("verdict", key))

@@ -77,6 +77,8 @@ def small_settings(folder: Path, tracking: str, port: int, **more: Any) -> dict[
         "evaluate.max_new_tokens": 8,
         "evaluate.concurrency": "[1]",
         "evaluate.speed_requests": 4,
+        "evaluate.probe_items": 2,
+        "evaluate.probe_tokens": 16,
         "gate.floors": "{json_exact: 0.0}",
         "gate.min_items": 1,
         "gate.max_verbosity": "null",
@@ -89,6 +91,7 @@ def small_settings(folder: Path, tracking: str, port: int, **more: Any) -> dict[
         "deploy.ports": f"[{port},{port + 9}]",
         "deploy.proxy.kind": "none",  # its port is one; worlds are many
         "deploy.smoke_requests": 1,
+        "deploy.probe.slowest": "null",
         "store.root": folder / "store",
         "tracking.uri": tracking,
         "tracking.experiment": "test",

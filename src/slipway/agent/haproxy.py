@@ -125,6 +125,12 @@ class HAProxy:
         live = self._live()
         return {_address(live, slot): _sessions(live, slot) for slot in SLOTS if live}
 
+    def figures(self) -> dict[tuple[str, int], dict[str, int]]:
+        """(host, port) of an engine -> `AdminSocket.figures` of it. Empty when HAProxy does not run."""
+        live = self._live()
+        figures = self._admin.figures() if live else {}
+        return {_address(live, slot): figures[f"engine/{slot}"] for slot in SLOTS if live}
+
     def stop(self) -> int:
         """End HAProxy, with the requests in it; how many processes that were."""
         return self._process.stop()

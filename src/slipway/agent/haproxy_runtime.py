@@ -83,6 +83,19 @@ class AdminSocket:
         counts = {name: int(row["scur"] or 0) for name, row in rows.items()}
         return counts.get("BACKEND", 0) - counts.get("a", 0) - counts.get("b", 0)
 
+    def figures(self) -> dict[str, dict[str, int]]:
+        """`backend/server` -> since HAProxy started: `requests`, `errors` (no connection, no whole answer, or status
+        5xx), `total_ms` (mean of the last 1,024 requests)."""
+        rows = _table(self.command("show stat -1 4 -1"), ",")
+        return {
+            f"{row['pxname']}/{row['svname']}": {
+                "requests": int(row.get("stot") or 0),
+                "errors": sum(int(row.get(name) or 0) for name in ("econ", "eresp", "hrsp_5xx")),
+                "total_ms": int(row.get("ttime") or 0),
+            }
+            for row in rows
+        }
+
     def ready(self, server: str) -> None:
         """New requests go to `server`."""
         self._change(f"set server {_checked(server)} state ready")

@@ -12,14 +12,19 @@ checks by then. The next command brings file and process to the pointer.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import json
 import socket
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
+from slipway.agent.captured import CapturedPrompts
 from slipway.agent.haproxy import Drained, HAProxy
 from slipway.agent.haproxy_config import ProxySettings, Routing, Upstream
-from slipway.errors import ConfigError
+from slipway.agent.mirror_process import MirrorConfig, MirrorProcess
+from slipway.errors import ConfigError, ResourceError
 
 
 class Listening(Protocol):
@@ -42,8 +47,9 @@ class HAProxySwitcher:
     """The proxy of one target; `folder` is its own, made when it is first needed."""
 
     def __init__(self, folder: Path, settings: ProxySettings) -> None:
-        self._settings = settings
+        self._settings, self._root = settings, folder.parent
         self.proxy = HAProxy(folder, settings)
+        self.tee = MirrorProcess(self._root / "mirror")
 
     def describe(self) -> dict[str, Any]:
         """`kind`, `address` (base URL of the API for clients), `note` for a person, and `HAProxy.status`'s own keys."""
@@ -52,9 +58,13 @@ class HAProxySwitcher:
         host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
         notes = [] if status["running"] else ["HAProxy does not run: `slipway start TARGET` starts it"]
         notes += ["requests wait for an engine"] if status["held"] else []
+        notes += ["capture is on and no mirror runs: nothing is stored"] if self._captures_nothing(status) else []
         notes += [f"the address is shared with {', '.join(status['others'])}"] if status["others"] else []
         address = f"{scheme}://{host}:{self._settings.port}/v1"
         return {**status, "kind": "haproxy", "address": address, "note": "; ".join(notes)}
+
+    def _captures_nothing(self, status: dict[str, Any]) -> bool:
+        return bool(status["running"]) and self._capture() is not None and not status["mirrored"]
 
     def configure(self, new: Listening) -> None:
         """Write and check the file in which `new` serves; the running process is told nothing. Raises as
@@ -62,8 +72,8 @@ class HAProxySwitcher:
         self.proxy.prepare(Routing(upstream_of(new)))
 
     def switch(self, old: Listening | None, new: Listening) -> None:  # noqa: ARG002 (of the protocol)
-        """New requests go to `new`. Raises as `HAProxy.apply`."""
-        self.proxy.apply(Routing(upstream_of(new)))
+        """New requests go to `new`, through a mirror where prompts are captured. Raises as `HAProxy.apply`."""
+        self._apply(upstream_of(new))
 
     def drain(self, old: Listening | None) -> dict[str, Any]:
         """Wait for the old engine's last answer: `seconds`, and `cut`, the requests ended at the limit."""
@@ -84,14 +94,49 @@ class HAProxySwitcher:
         Without an engine that serves nothing is started, and a proxy that runs answers 503."""
         if serving is not None:
             upstream = upstream_of(serving)
-            self.proxy.apply(Routing(upstream))
+            self._apply(upstream)
             self.proxy.drain_others(upstream)
         elif self.proxy.status()["running"]:
             self.proxy.apply(Routing())
 
+    def mirror(self, serving: Listening, candidate: Listening, timeout_s: float) -> None:
+        """Requests go to `serving` through a mirror that asks `candidate` the same, at most `timeout_s` an answer."""
+        upstream, other = upstream_of(serving), upstream_of(candidate)
+        config = MirrorConfig(upstream.address, other.address, self._capture(), timeout_s=timeout_s)
+        self.proxy.apply(Routing(upstream, mirror=self.tee.start(config)))
+
+    def figures(self, engine: Listening) -> dict[str, int]:
+        """`requests`, `errors`, `total_ms` of an engine since HAProxy started; zeros for one that it does not know."""
+        return self.proxy.figures().get(upstream_of(engine).address, {"requests": 0, "errors": 0, "total_ms": 0})
+
     def stop(self) -> None:
         """End the proxy, with what is in it."""
         self.proxy.stop()
+        self.tee.stop()
+
+    def _apply(self, upstream: Upstream) -> None:
+        """Route to this engine; a mirror is there afterwards only while prompts are captured. One that does not start
+        keeps no request from the engine: `describe` says that none is captured."""
+        folder, mirror = self._capture(), None
+        if folder is not None:
+            with contextlib.suppress(ResourceError):
+                mirror = self._capturing(MirrorConfig(upstream.address, capture=folder))
+        self.proxy.apply(Routing(upstream, mirror=mirror))
+        if mirror is None:
+            self.tee.dismiss()
+
+    def _capturing(self, config: MirrorConfig) -> tuple[str, int]:
+        """The mirror that captures: the one that runs already, or a new one, while the old one answers what it has."""
+        status = self.tee.status()
+        if status is not None and status["config"] == json.loads(json.dumps(asdict(config))):
+            return "127.0.0.1", int(status["port"])
+        self.tee.dismiss()
+        return self.tee.start(config)
+
+    def _capture(self) -> str | None:
+        """The folder of captured prompts; None while capture is off."""
+        folder = self._root / "capture"
+        return str(folder) if CapturedPrompts(folder).rule() is not None else None
 
 
 def upstream_of(engine: Listening) -> Upstream:

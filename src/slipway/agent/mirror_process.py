@@ -91,6 +91,13 @@ class MirrorProcess:
             raise ResourceError(f"mirror in {self._folder}", "does not run", "one that runs", _NEXT)
         return list(answer["pairs"])
 
+    def dismiss(self) -> None:
+        """Let it answer what it has and end by itself, at most `drain_s` seconds from now; nothing waits here."""
+        status = self.status()
+        if status is not None:
+            (self._folder / SOCKET).unlink(missing_ok=True)  # another may take its place meanwhile
+            _signal(int(status["pid"]), signal.SIGTERM)
+
     def stop(self, wait_s: float = 0.0) -> dict[str, Any] | None:
         """End it, after what it answers now and at most `wait_s` seconds; its last status, None when none ran."""
         status = self.status()

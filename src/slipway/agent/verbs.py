@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from slipway.agent import changes, serving
 from slipway.agent.bundle_verbs import missing, receive, verify
+from slipway.agent.canary import capture, mirror, pairs, shared
 from slipway.agent.holds import hold_verb, holds_verb, unhold_verb
 from slipway.agent.probe import probe
 from slipway.agent.slurm_engines import follow
@@ -27,6 +28,7 @@ VERBS: Mapping[str, Verb] = {
     "abort": changes.abort,
     "begin": changes.begin,
     "boot": serving.boot,
+    "capture": capture,
     "commit": changes.commit,
     "document": serving.document,
     "follow": follow,
@@ -34,10 +36,13 @@ VERBS: Mapping[str, Verb] = {
     "hold": hold_verb,
     "holder": holder,
     "holds": holds_verb,
+    "mirror": mirror,
     "missing": missing,
+    "pairs": pairs,
     "probe": probe,
     "receive": receive,
     "share": changes.share,
+    "shared": shared,
     "stage": changes.stage,
     "start": changes.start,
     "start_current": serving.start_current,

@@ -7,7 +7,10 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from slipway.config.base import Folder, Host, Port, Section
+from slipway.config.canary import CanaryConfig
+from slipway.config.capture import CaptureConfig
 from slipway.config.kubernetes import KubernetesConfig
+from slipway.config.probe import ProbeConfig
 from slipway.config.proxy import ProxyConfig
 from slipway.config.routing import Route, RoutingConfig
 from slipway.config.slurm_service import SlurmServiceConfig
@@ -58,6 +61,9 @@ class DeployConfig(Section):
 
     signing: SigningConfig = Field(default_factory=SigningConfig, description="Who signs releases.")
     trust: TrustConfig = Field(default_factory=TrustConfig, description="Whose releases the target takes.")
+    canary: CanaryConfig = Field(default_factory=CanaryConfig, description="Real traffic before the switch.")
+    capture: CaptureConfig = Field(default_factory=CaptureConfig, description="How much of captured prompts is kept.")
+    probe: ProbeConfig = Field(default_factory=ProbeConfig, description="How a candidate is asked before the switch.")
     proxy: ProxyConfig = Field(default_factory=ProxyConfig, description="The one address that clients use.")
     ssh: SshConfig | None = Field(None, description="How a target of kind `spark` is reached.")
     slurm: SlurmServiceConfig | None = Field(None, description="How service jobs of kind `slurm` are submitted.")

@@ -51,7 +51,7 @@ class ProbeReport:
         unequal = next(test for test in self.drift.tests if test.name == "unequal")
         agreement = self.agreement.get("outcome") or f"not checked, {self.agreement['refused']}"
         return (
-            f"{self.drift.rows - int(unequal.value)} of {self.drift.rows} recorded answers equal "
+            f"{self.drift.rows - int(unequal.value)} of {self.drift.rows} answers as evaluated "
             f"({self.drift.tokens} tokens compared); kernel agreement: {agreement}"
         )
 
@@ -84,7 +84,9 @@ def probe_candidate(
     answers = _answers(ProbabilityClient(url, model, timeout_s, key), rows, at_once)
     drift = judge_drift(rows, answers, rounding=rounding, slowest=slowest)
     _require(drift)
-    refused = {"refused": "no weights or no torch where the target is driven from; the recorded answers decided alone"}
+    refused = {
+        "refused": "no weights or no torch where the target is driven from; the evaluation's answers decided alone"
+    }
     report = ProbeReport(drift, agreement(url) if agreement else refused)
     note(report.sentence())
     return report

@@ -15,9 +15,11 @@ from typing import Any
 from slipway.config.deploy import DeployConfig
 from slipway.deployment import smoke
 from slipway.deployment.best_release import best_names, shelf_of
+from slipway.deployment.canary import Trial
 from slipway.deployment.candidate import evaluation_document
 from slipway.deployment.decision import FILE as DECISION
 from slipway.deployment.policy import Asked
+from slipway.deployment.release_probe import ReleaseProbe, asked_again, probe_of, probe_on
 from slipway.deployment.releases import Release
 from slipway.deployment.state import LOCK_TIMEOUT_S, as_release
 from slipway.deployment.target import Document, Note, TargetClient, session, settings_of
@@ -63,6 +65,9 @@ def promote(
     }
     written = {**evaluation_document(verdict), **documents, smoke.DOCUMENT: rows}
     written["verdict.json"] = json.dumps(judged, indent=1) + "\n"
+    probe = probe_of(verdict, engine)
+    record |= {"recorded": probe.record() if probe else None}
+    written |= probe.document() if probe else {}
     with session(params) as target:
         bytes_of = target.deliver(engine, written, model, note)
         begun = target.call("begin", _request(params, lock_timeout_s, action="promote", engine=engine.digest), note)
@@ -71,7 +76,8 @@ def promote(
             return _keep(target, begun["current"], note)
         plan = target.start_plan(engine.path)
         target.call("stage", {**bytes_of, "release": record, "start": plan, "documents": written}, note)
-        return _replace(target, begun["new"], rows, {}, note, prunes=True)
+        champion = begun["current"] is not None
+        return _replace(target, begun["new"], rows, {}, note, params, probe, prunes=True, canary=champion)
 
 
 def rollback(
@@ -92,7 +98,8 @@ def rollback(
         begun = target.call("begin", {**request, **({"owner": owner} if owner else {})}, note)
         name = begun["new"]
         rows = target.call("document", {"release": name, "document": smoke.DOCUMENT})["text"]
-        return _replace(target, name, rows, target.restart_plan(begun["path"]), note)
+        probe = probe_on(target, name)
+        return _replace(target, name, rows, target.restart_plan(begun["path"]), note, params, probe)
 
 
 def start(params: DeployConfig, *, note: Note = lambda _: None, lock_timeout_s: float = LOCK_TIMEOUT_S) -> Release:
@@ -119,16 +126,31 @@ def _request(params: DeployConfig, wait_s: float, **more: Any) -> Document:
 
 
 def _replace(
-    target: TargetClient, name: str, rows: str, plan: Document, note: Note, *, prunes: bool = False
+    target: TargetClient,
+    name: str,
+    rows: str,
+    plan: Document,
+    note: Note,
+    params: DeployConfig,
+    probe: ReleaseProbe | None,
+    *,
+    prunes: bool = False,
+    canary: bool = False,
 ) -> Release:
     """Start and check the new release, switch and record. `prunes`: old releases go, but the best ones, to which later
-    candidates are held; they are looked up before anything starts, a damaged record may refuse it."""
+    candidates are held; they are looked up before anything starts, a damaged record may refuse it. `canary`: there is a
+    champion to try it beside."""
     spare = best_names(shelf_of(target)) if prunes else []
+    trial = Trial(target, params.canary, note) if canary else None
+    if trial:
+        trial.before_start()
     endpoint = target.call("start", {"start": plan}, note)
     with target.reach(endpoint) as url:
         answers = smoke.ask(rows, url, endpoint["model"], name)
-    note(f"{len(answers)} smoke requests answered, {sum(answer['json'] for answer in answers)} with JSON")
-    target.call("switch", {"smoke": answers}, note)
+        note(f"{len(answers)} smoke requests answered, {sum(answer['json'] for answer in answers)} with JSON")
+        checks = {"probe": asked_again(probe, url, endpoint["model"], params.probe, note)}
+        checks |= trial.after_probe(url, endpoint["model"]) if trial else {}
+    target.call("switch", {"smoke": answers, "checks": checks}, note)
     return as_release(target.call("commit", {"spare": spare}, note)["release"])
 
 

@@ -22,7 +22,8 @@ class Release(BaseModel):
 
     `path` is its directory on the target, `model` its registered name, which is its line, `digests` one hex sha256 per
     kind of artifact, `runs` the ids of its tracking and flow runs, `outcome` the gate's, `asked` who wanted it (None in
-    releases of earlier versions). `reused`: the promotion found it serving already.
+    releases of earlier versions). `recorded`: rows and rounding of the probe, None where its evaluation recorded none;
+    `checks`: what was tested before the switch, by name. `reused`: the promotion found it serving already.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -36,6 +37,8 @@ class Release(BaseModel):
     outcome: str
     asked: Asked | None = None
     smoke: list[dict[str, Any]] = []
+    recorded: dict[str, Any] | None = None
+    checks: dict[str, Any] = {}
     reused: bool = False
 
     @field_validator("digests")
