@@ -3,39 +3,22 @@ answer is of the engine that the pointer names."""
 
 from __future__ import annotations
 
+import json
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 from slipway.errors import EngineError
 from tests.support.switch_agent import switch_agent
+from tests.support.switch_killed import promote_killed
 from tests.support.switch_load import SwitchLoad
 from tests.support.switch_site import SwitchSite
 
-NAMES = ("0001", "0002", "0003", "0002", "0004")  # promote, promote, roll back, promote (report 12)
-
 
 @pytest.mark.parametrize("way", ["beside", "held"])
-def test_four_switches_fail_nobody(haproxy: None, tmp_path: Path, way: str) -> None:
-    """Reports 10 and 12: a stream that ends without [DONE] counts as failed, a retired engine gets nothing."""
-    with SwitchSite(tmp_path / "proxy") as site:
-        site.serve(NAMES[0])
-        with SwitchLoad(site.settings.host, site.settings.port, events=15) as load:
-            load.wait_for(30)
-            for name in NAMES[1:]:
-                getattr(site, way)(name)
-                load.wait_for(30)
-        report, steps = load.report(site.pointer), load.per_step(site.pointer)
-    assert report["failed"] == {}
-    assert report["strays"] == []
-    assert [(name, set(counts)) for name, counts in steps] == [(name, {name}) for name in NAMES]
-    assert report["requests"]["stream"] >= 20 * len(NAMES) - 20
-    assert set(report["engines"]) == set(NAMES)
-
-
-@pytest.mark.parametrize("way", ["beside", "held"])
-def test_four_transactions_of_the_agent_fail_nobody(haproxy: None, tmp_path: Path, way: str) -> None:
-    """The same through the verbs of a target: the journal, the pointer and the proxy together."""
+def test_reports_10_and_12_four_transactions_fail_nobody(haproxy: None, tmp_path: Path, way: str) -> None:
+    """A stream that ends without [DONE] counts as failed; a retired engine that gets requests is a stray."""
     with switch_agent(tmp_path / way, way=way) as target:
         target.promote("v1")
         with SwitchLoad("127.0.0.1", target.port, events=15) as load:
@@ -70,6 +53,42 @@ def test_an_engine_that_does_not_start_fails_nobody(haproxy: None, tmp_path: Pat
         status = target.agent.call("status", {})
     assert status["healthy"]
     assert not status["switching"]["held"]
+
+
+KILLS = {
+    "beside": [("switched", "done"), ("drained", "begins"), ("recorded", "done")],
+    "held": [("held", "begins"), ("held", "done"), ("switched", "begins")],
+}
+
+
+@pytest.mark.parametrize("way", KILLS)
+def test_an_agent_killed_in_the_midst_fails_nobody(haproxy: None, tmp_path: Path, way: str) -> None:
+    """kill -9 while clients are there: they are served, or wait, until the next command undoes or finishes it."""
+    root = tmp_path / way
+    with switch_agent(root, way=way) as target:
+        serving, outcomes = "v0", []
+        target.promote(serving)
+        with SwitchLoad("127.0.0.1", target.port, streams=8, events=5) as load:
+            for number, (step, state) in enumerate(KILLS[way], 1):
+                target.pointer.set(serving, f"v{number}")
+                promote_killed(root, f"v{number}", step, state, target.settings)
+                assert target.agent.call("status", {})["interrupted"]
+                target.agent.call("start_current", {})
+                finished = answering(target.port) == f"v{number}"
+                serving = f"v{number}" if finished else serving
+                target.pointer.set(serving)
+                outcomes.append("finished" if finished else "undone")
+                load.wait_for(20)
+        report = load.report(target.pointer)
+    assert report["failed"] == {}
+    assert report["strays"] == []
+    assert outcomes == ["finished" if step == "recorded" else "undone" for step, _ in KILLS[way]]
+
+
+def answering(port: int) -> str:
+    """Who answers a client now."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=60) as response:
+        return str(json.load(response)["engine"])
 
 
 def test_a_candidate_gets_its_share_and_gives_it_back(haproxy: None, tmp_path: Path) -> None:
