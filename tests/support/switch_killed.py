@@ -1,6 +1,10 @@
-"""A promotion in a process of its own that ends by SIGKILL at a step: `python -m tests.support.switch_killed ROOT
-VERSION STEP begins|done SETTINGS`, with the beginning of the step on the disk and nothing of it done, or with the step done and
-that not on the disk."""
+"""A promotion in a process of its own that ends by SIGKILL at a step of the journal.
+
+    python -m tests.support.switch_killed ROOT VERSION STEP begins|done SETTINGS
+
+`begins`: the beginning of the step is on the disk and nothing of it is done; `done`: it is done and that is not on the
+disk.
+"""
 
 from __future__ import annotations
 
