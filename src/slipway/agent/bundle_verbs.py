@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from slipway.agent.bundle_release import SEAL, keep_received, signed_by, verify_release
 from slipway.agent.changes import changing
+from slipway.agent.files import disk_full_is_named
 from slipway.agent.layers import HEX, Layers
 from slipway.agent.records import Fields
 from slipway.agent.signature import read_files_signature
@@ -29,11 +30,11 @@ def receive(agent: Agent, document: Document, note: Note) -> Document:
 
     `{"manifest", "signature", "files_signature"}` (hex; the last two may be absent) -> `{"bundle", "signed", "bytes"}`.
     Raises BundleError for what is damaged, for another architecture, and where the target's trust says `enforce`, for
-    a bundle that nobody trusted signed."""
+    a bundle that nobody trusted signed; ResourceError for a full disk."""
     fields = Fields(document, "verb receive", _NEXT)
     manifest, signature = fields.text("manifest", pattern=HEX.pattern), fields.text("signature", "")
     layers = Layers(agent.paths.root)
-    with changing(agent, document, f"receipt of bundle {manifest[:12]}"):
+    with changing(agent, document, f"receipt of bundle {manifest[:12]}"), disk_full_is_named(agent.paths.root):
         signed = signed_by(agent.paths.root, layers, manifest, signature)
         note(signed)
         if files_signature := fields.text("files_signature", ""):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from slipway.agent import layers
 from slipway.agent.agent import Agent
 from slipway.agent.signature import Trust, write_trust
-from slipway.errors import BundleError, SlipwayError
+from slipway.errors import BundleError, ResourceError, SlipwayError
 from tests.support.bundles import FILES, NAME, key_pair, sent, staged
 
 
@@ -69,3 +71,16 @@ def test_who_is_not_trusted_is_refused_before_anything_is_unpacked(agent: Agent,
 def test_what_the_verbs_refuse(agent: Agent, verb: str, document: dict[str, Any]) -> None:
     with pytest.raises(SlipwayError):
         agent.call(verb, document)
+
+
+def test_a_full_disk_is_named_and_what_arrived_stays(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = sent(agent)
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "layers/x")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(layers, "_copy_range", full)
+        with pytest.raises(ResourceError, match="full while writing layers/x"):
+            agent.call("receive", request)
+    assert agent.call("receive", request)["bundle"] == request["manifest"]
