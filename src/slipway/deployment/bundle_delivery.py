@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from slipway.agent.changes import LOCK_WAIT_S
 from slipway.config.deploy import DeployConfig
 from slipway.deployment.bundle_release import BUNDLES, PackedRelease, architecture_of, pack
 from slipway.deployment.oci_layout import OciLayout
@@ -43,10 +44,11 @@ def deliver(
     *,
     documents: Mapping[str, str] | None = None,
     model: str = "",
+    wait_s: float = LOCK_WAIT_S,
 ) -> Document:
     """Bring an engine to the target; the digests by which `stage` finds it there. `now`: seconds since 1970.
     `documents`: what the bundle carries and its signatures cover beside it (card, verdict, evaluation, decision);
-    `model`: the registered name.
+    `model`: the registered name; `wait_s`: seconds to wait for another that changes the target.
 
     Raises ConfigError, before anything is packed, for an engine of another architecture; BundleError for bytes that
     arrive damaged twice, and where the target trusts another signer; what packing and `Receiver.copy` raise.
@@ -78,13 +80,13 @@ def deliver(
     }
     _send(packed, receiver, note)
     try:
-        receiver.call("receive", named, note)
+        receiver.call("receive", {**named, "wait_s": wait_s}, note)
     except BundleError as err:
         if not _lacking(packed, receiver):  # all bytes are as they were: something else is wrong with the bundle
             raise
         note(f"{err.thing}: {err.value}; sent once more")
         _send(packed, receiver, note)
-        receiver.call("receive", named, note)
+        receiver.call("receive", {**named, "wait_s": wait_s}, note)
     return named
 
 

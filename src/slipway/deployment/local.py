@@ -25,7 +25,14 @@ class LocalTarget:
         """The result of a verb. Raises what the agent raises."""
         return self.agent.call(verb, document, note)
 
-    def deliver(self, engine: Engine, documents: Mapping[str, str], model: str, note: Note) -> Document:  # noqa: ARG002
+    def deliver(
+        self,
+        engine: Engine,
+        documents: Mapping[str, str],  # noqa: ARG002 (of the protocol)
+        model: str,  # noqa: ARG002
+        note: Note,  # noqa: ARG002
+        wait_s: float = 0.0,  # noqa: ARG002
+    ) -> Document:
         """Nothing to bring: the release links the files of the store."""
         return {"engine": {"path": str(engine.path)}}
 

@@ -69,7 +69,7 @@ def promote(
     record |= {"recorded": probe.record() if probe else None}
     written |= probe.document() if probe else {}
     with session(params) as target:
-        bytes_of = target.deliver(engine, written, model, note)
+        bytes_of = target.deliver(engine, written, model, note, lock_timeout_s)
         begun = target.call("begin", _request(params, lock_timeout_s, action="promote", engine=engine.digest), note)
         recheck()
         if begun["new"] is None:

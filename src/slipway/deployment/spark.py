@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slipway.agent.changes import LOCK_WAIT_S
 from slipway.config.deploy import DeployConfig
 from slipway.errors import ConfigError
 from slipway.store.artifacts import Engine
@@ -30,11 +31,15 @@ class SparkTarget:
         a lost link, ConfigError for a login that is no target."""
         return self._there().call(verb, document, note)
 
-    def deliver(self, engine: Engine, documents: Mapping[str, str], model: str, note: Note) -> Document:
+    def deliver(
+        self, engine: Engine, documents: Mapping[str, str], model: str, note: Note, wait_s: float = LOCK_WAIT_S
+    ) -> Document:
         """Pack, sign and copy what the target lacks. Raises as `bundle_delivery.deliver`."""
         from slipway.deployment.bundle_delivery import deliver  # signing and packing: a look needs neither
 
-        return deliver(engine, self._params, self._there(), time.time(), note, documents=documents, model=model)
+        return deliver(
+            engine, self._params, self._there(), time.time(), note, documents=documents, model=model, wait_s=wait_s
+        )
 
     def start_plan(self, bundle: Path) -> Document:
         """The start plan of a bundle that carries its model. Raises as `start_document`."""

@@ -28,9 +28,12 @@ class TargetClient(Protocol):
         """The result of a verb of the agent. Raises what the agent raises, and ResourceError when it cannot be
         reached."""
 
-    def deliver(self, engine: Engine, documents: Mapping[str, str], model: str, note: Note) -> Document:
+    def deliver(
+        self, engine: Engine, documents: Mapping[str, str], model: str, note: Note, wait_s: float = ...
+    ) -> Document:
         """Bring an engine's bytes to the target, outside of a transaction, with the documents of the release where a
-        bundle carries them; the part of `stage`'s document that names them."""
+        bundle carries them; the part of `stage`'s document that names them. `wait_s`: seconds to wait for another
+        holder of the target."""
 
     def start_plan(self, bundle: Path) -> Document:
         """The start plan of a bundle of this store for that target."""
