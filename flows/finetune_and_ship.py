@@ -25,6 +25,7 @@ from tasks.promote import best_release, promote, rival
 from tasks.quantize import quantize
 from tasks.reference import reference, reference_plan
 from tasks.report import report
+from tasks.superseded import superseded
 from tasks.train import train
 
 FORM = form_of_conf(CONF, is_main=__name__ == "__main__")  # what the form in the Prefect UI shows
@@ -41,6 +42,8 @@ def finetune_and_ship(
         overrides: More of it as on the command line: train.epochs=2, layers.quantize=formats/fp8, layers=smoke.
     """
     config = resolved(config, overrides)
+    if reason := superseded():
+        return Completed(name="Superseded", message=reason)
     with pipeline(config, shipped_name(config)) as run:
         base = fetch(run)
         data = prepare(run, base)

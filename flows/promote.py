@@ -21,13 +21,13 @@ from tasks.report import report
 
 
 @flow(name="promote")
-def promote_candidate(config: Any, verdict: str | None = None, approve: str = "") -> None:
+def promote_candidate(config: Any = None, verdict: str | None = None, approve: str = "") -> None:
     """Promote the candidate of this verdict directory, or of the newest one. `approve`: why an inconclusive gate is
     accepted."""
     config = resolved(config, route=False)
     candidate = judged_candidate(config, verdict)
     with pipeline(candidate.config, f"promote {shipped_name(candidate.config)}") as run:
-        decided = decide(run, candidate.engine, candidate.verdict, by_hand=True, approve=approve)
+        decided = decide(run, candidate.engine, candidate.verdict, by_hand=True, named=bool(verdict), approve=approve)
         documents = report(run, candidate.engine, candidate.verdict, candidate.adapter, candidate.quality, decided)
         decided = answered(run, decided, run.config.deploy)
         promote(run, candidate.engine, candidate.verdict, candidate.data, documents, decided, run.config.deploy)

@@ -33,7 +33,13 @@ from tasks.run import Run, StageRow
 from tasks.stage_task import MINUTE, stage_task
 from tasks.tracking import registry
 
-UNHOLD = "`slipway unhold`, or wait for whoever holds it"
+WAYS = {  # what a person was refused by -> what would be taken, and what to do
+    "hold": ("a target that nobody holds", "`slipway unhold`, or wait for whoever holds it"),
+    "rolled back": (
+        "a verdict by its name",
+        "`slipway promote VERDICT`; `slipway start` starts what the pointer names",
+    ),
+}
 
 
 @task(name="judged candidate", task_run_name="judged candidate", cache_policy=NO_CACHE)
@@ -115,7 +121,8 @@ def require_decided(decided: Decision, verdict: Verdict) -> None:
     if decided.gate.outcome == "fail" and (decided.asked.by_hand or not tie_reason(decided.gate.rules)):
         require_pass(verdict)
     if decided.asked.by_hand and decided.ruling.action == "keep":
-        raise ResourceError(f"target {decided.target}", decided.ruling.reason, "a target that nobody holds", UNHOLD)
+        expected, next_step = WAYS.get(decided.ruling.rule, WAYS["hold"])
+        raise ResourceError(f"target {decided.target}", decided.ruling.reason, expected, next_step)
 
 
 def _open_rules(decided: Decision) -> str:

@@ -176,7 +176,7 @@ def test_mlflow_keeps_the_run_its_stages_and_where_they_came_from(world: World, 
     files = {f.path for f in world.client().list_artifacts(parent.info.run_id)}
     assert {"config.yaml", "command.txt", "report"} <= files
     reports = {f.path for f in world.client().list_artifacts(parent.info.run_id, "report")}
-    plots = {f"report/{name}.png" for name in ("quality", "loss", "speed", "memory", "starts")}
+    plots = {f"report/{name}.png" for name in ("quality", "loss", "speed", "latency", "memory", "starts")}
     assert {"report/card.md", "report/report.md", "report/report.html", *plots} == reports
 
 

@@ -98,8 +98,16 @@ class Browser:
         self.wait(f"{all_of}.length > {at}")
         self.run(f"{all_of}[{at}].focus()")
 
+    def choose(self, selector: str, value: str) -> None:
+        """Choose an entry of a `select`, as its list would: a headless browser opens no list to click in."""
+        self.focus(selector)
+        one = f"document.querySelector({json.dumps(selector)})"
+        self.wait(f"[...{one}.options].some((option) => option.value === {json.dumps(value)})")
+        self.run(f"{one}.value = {json.dumps(value)}")
+        self.run(f"['input', 'change'].forEach((kind) => {one}.dispatchEvent(new Event(kind, {{bubbles: true}})))")
+
     def type(self, text: str) -> None:
-        """Type into whatever has the focus; in a closed list a letter chooses the entry that begins with it."""
+        """Type into whatever has the focus."""
         for letter in text:
             self.call("Input.dispatchKeyEvent", type="keyDown", key=letter, text=letter)
             self.call("Input.dispatchKeyEvent", type="keyUp", key=letter)
@@ -130,7 +138,9 @@ def browser() -> Iterator[Browser]:
             stderr=subprocess.DEVNULL,
         )
         try:
-            with websockets.sync.client.connect(_page(Path(profile), process), proxy=None, max_size=None) as socket:
+            with websockets.sync.client.connect(
+                _page(Path(profile), process), proxy=None, max_size=None, ping_interval=None
+            ) as socket:
                 yield Browser(socket)
         finally:
             process.terminate()

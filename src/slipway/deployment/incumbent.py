@@ -37,6 +37,7 @@ def request(engine: Engine, verdict: Verdict, line: str, asked: Asked, now: Stat
         outcome=str(verdict.read_json("verdict.json")["outcome"]),
         by=asked.by,
         by_hand=asked.by_hand,
+        named=asked.named,
         compared_with=frozenset(others),
         withdrawn=engine.digest[:8] in now.withdrawn,
     )

@@ -25,8 +25,8 @@ Action = Literal["replace", "ask", "keep"]
 
 
 class Asked(BaseModel):
-    """Who asked for a promotion: kind of requester, user name, id of the flow run (empty where there was none), and
-    whether by `slipway promote`, which is a person's word for this very candidate."""
+    """Who asked for a promotion: kind of requester, user name, id of the flow run (empty where there was none), whether
+    by `slipway promote`, and whether that named the verdict instead of taking the newest."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -34,6 +34,7 @@ class Asked(BaseModel):
     user: str = Field("", max_length=200)
     flow_run: str = Field("", max_length=200)
     by_hand: bool = False
+    named: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Incumbent:
 
 @dataclass(frozen=True)
 class Request:
-    """A candidate at the door: engine digest, line, gate's outcome, who asks, and whether by `slipway promote`.
+    """A candidate at the door: engine digest, line, gate's outcome, who asks, whether by `slipway promote`, and whether
+    that named it.
 
     `compared_with`: digests of the engines that its gate compared it with. `withdrawn`: somebody rolled back from this
     very engine, and no promotion brought it back since.
@@ -59,6 +61,7 @@ class Request:
     outcome: str
     by: Requester
     by_hand: bool = False
+    named: bool = False
     compared_with: frozenset[str] = frozenset()
     withdrawn: bool = False
 
@@ -81,7 +84,7 @@ def ruling(request: Request, incumbent: Incumbent | None, policy: Policy, holds:
         return Ruling("keep", "hold", f"the target is held: {'; '.join(holds)}; `slipway unhold` frees it")
     if incumbent and incumbent.engine == request.engine:
         return Ruling("replace", "same engine", f"{incumbent.release} is this engine: nothing changes")
-    if not request.by_hand and (refusal := _refusal(request, incumbent, policy)):
+    if refusal := _refusal(request, incumbent, policy):
         return refusal
     if request.outcome != "pass":
         return Ruling("ask", "inconclusive", f"the gate is {request.outcome}: a person decides")
@@ -106,11 +109,12 @@ def _run_against(request: Request, incumbent: Incumbent, policy: Policy) -> Ruli
 
 
 def _refusal(request: Request, incumbent: Incumbent | None, policy: Policy) -> Ruling | None:
-    """What a run may not do by itself, whoever approves; `slipway promote` may."""
-    if request.withdrawn and incumbent:
-        why = f"this engine was rolled back; {incumbent.release} stays; `slipway promote` brings it back"
+    """What a run may not do by itself, whoever approves; `slipway promote` may, but bring back what was rolled back
+    only where it is named."""
+    if request.withdrawn and incumbent and not request.named:
+        why = f"this engine was rolled back; {incumbent.release} stays; `slipway promote VERDICT` brings it back"
         return Ruling("keep", "rolled back", why)
-    if incumbent is None:
+    if incumbent is None or request.by_hand:
         return None
     if policy == "never":
         return Ruling("keep", "policy never", "deploy.policy=never: only `slipway promote` replaces what serves")

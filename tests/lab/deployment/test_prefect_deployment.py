@@ -33,6 +33,7 @@ from slipway.ops.services import HOST, Services
 from slipway.ops.supervision import supervisor
 from slipway.system import processes
 from slipway.system.ports import any_port
+from tests.support.browser import browser
 from tests.support.stranger import as_nobody
 from tests.support.world import ROOT, small_settings
 
@@ -64,8 +65,30 @@ class Lab:
         (parent,) = [r for r in runs if "mlflow.parentRunId" not in r.data.tags]
         return dict(parent.data.params)
 
+    def login(self) -> str:
+        """The header that a browser of the owner sends."""
+        return read_credentials(self.services.data).authorization
+
+    def newest_run(self) -> str:
+        """Id of the flow run that was created last."""
+        return str(self.api("/flow_runs/filter", {"sort": "EXPECTED_START_TIME_DESC", "limit": 1})[0]["id"])
+
+    def state(self, run: str) -> dict[str, Any]:
+        """The state of a flow run, as the API has it."""
+        return dict(call(self.services, "GET", f"/flow_runs/{run}")["state"])
+
+    def wait_for_state(self, run: str, name: str) -> None:
+        """Wait until a flow run is in the state of this name; another final one raises."""
+        deadline = time.monotonic() + 900
+        while (state := self.state(run))["name"] != name:
+            ended = state["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+            log = (self.services.data / "worker.log").read_text()[-4000:]
+            assert not ended, f"{state['name']}: {state['message']}\n{log}"
+            assert time.monotonic() < deadline, f"{state['name']}, not {name}\n{log}"
+            time.sleep(0.5)
+
     def deployment(self) -> dict[str, Any]:
-        (deployment,) = self.api("/deployments/filter", {})
+        (deployment,) = self.api("/deployments/filter", {"deployments": {"name": {"any_": [DEPLOYMENT]}}})
         return dict(deployment)
 
 
@@ -302,6 +325,63 @@ def test_the_literal_command_runs_a_partial_config_over_conf_to_its_end(lab: Lab
     assert {"prefect.db", "mlflow.db", "worker.log", "last-run.json"} <= {p.name for p in files}
     for secret in (read_credentials(lab.services.data).password, "stored-for-ever"):
         assert [p for p in files if secret.encode() in p.read_bytes()] == []
+
+
+def test_an_inconclusive_gate_asks_a_person_whose_answer_in_the_browser_is_recorded(lab: Lab, tmp_path: Path) -> None:
+    """Nobody answers within the time: that is a no, and nothing serves. The run's retry finds every stage made and asks
+    again; a person reads the rules on its page, approves, and the run goes on from there."""
+    more = {"gate.min_items": 1000, "deploy.root": lab.folder / "asked", "deploy.answer_within_s": 100}
+    settings = small_settings(lab.folder, "${oc.env:LAB_TRACKING_URI}", any_port(), **more)
+    target = load_config(
+        Path("conf"), [f"{key}={value}" for key, value in settings.items() if "LAB_" not in str(value)]
+    )
+    created = lab.sh("prefect", "deployment", "run", DEPLOYMENT, "-p", f"overrides={json.dumps(words(settings))}")
+    assert created.returncode == 0, created.stdout + created.stderr
+    run = lab.newest_run()
+    try:
+        lab.wait_for_state(run, "Suspended")
+        assert status(target.deploy).release is None
+        lab.wait_for_state(run, "Failed")
+        assert "never resumed" in lab.state(run)["message"]
+        retry = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}}
+        assert lab.api(f"/flow_runs/{run}/set_state", retry)["status"] == "ACCEPT"
+        lab.wait_for_state(run, "Suspended")
+        with browser() as page:
+            page.call("Network.setExtraHTTPHeaders", headers={"Authorization": lab.login()})
+            page.open(f"{lab.services.prefect_url}/runs/flow-run/{run}")
+            page.click("Resume", "button")
+            page.wait_for_text("the gate is inconclusive: a person decides")
+            page.wait_for_text("fewer than gate.min_items=1000")
+            page.choose(".p-modal select", "approve")
+            for place, text in enumerate(("ann", "looked at the answers")):
+                page.focus(".p-modal textarea", place)
+                page.type(text)
+            page.screenshot(tmp_path / "question.png")
+            page.click("Submit", "button")
+            page.wait("!document.querySelector('.p-modal textarea')")
+        lab.wait_for_state(run, "Completed")
+        release = status(target.deploy).release
+        assert release is not None
+        assert (release.outcome, release.asked and release.asked.by) == ("inconclusive", "person")
+        recorded = json.loads((Path(release.path) / "decision.json").read_text())
+        assert recorded["ruling"]["rule"] == "inconclusive"
+        assert {key: recorded["approval"][key] for key in ("approved", "by", "reason", "given")} == {
+            "approved": True, "by": "ann", "reason": "looked at the answers", "given": "prefect",
+        }  # fmt: skip
+        client = MlflowClient(lab.shell["LAB_TRACKING_URI"])
+        version = client.get_model_version_by_alias(release.model, "local-champion")
+        assert (version.tags["approver"], version.tags["decision"]) == ("ann", release.digests["decision"])
+        (suspended,) = client.search_runs(
+            [client.get_experiment_by_name("test").experiment_id], "tags.`slipway.suspended` != ''", max_results=1
+        )
+        assert suspended.info.status == "FINISHED"
+    finally:
+        stop(target.deploy)
+
+
+def words(settings: dict[str, Any]) -> list[str]:
+    """Dotted keys as overrides."""
+    return [f"{key}={value}" for key, value in settings.items()]
 
 
 def test_a_name_that_is_not_deployed_says_what_to_do(lab: Lab) -> None:

@@ -39,7 +39,7 @@ def test_a_record_reads_back_and_its_digest_is_of_its_bytes(tmp_path: Path) -> N
     assert document["schema"] == 1
     assert document["champion"]["release"] == "0001-aaaaaaaa"
     assert document["inputs"]["engine"] == document["engine"]
-    assert document["asked"] == {"by": "schedule", "user": "ann", "flow_run": "", "by_hand": False}
+    assert document["asked"] == {"by": "schedule", "user": "ann", "flow_run": "", "by_hand": False, "named": False}
 
 
 def test_what_asks_promotes_only_once_a_person_approved(tmp_path: Path) -> None:

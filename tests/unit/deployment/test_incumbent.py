@@ -49,7 +49,8 @@ def test_a_rollback_is_a_person_s_choice_and_a_run_does_not_bring_back_what_it_l
     assert decide(*both[1], "home", Asked(by="schedule"), params).ruling.rule == "rolled back"
     stop(params)  # after a rollback and a stop a run does not bring it back either
     assert decide(*both[1], "home", Asked(by="person"), params).ruling.rule == "rolled back"
-    assert decide(*both[1], "home", Asked(by_hand=True), params).promotes
+    assert decide(*both[1], "home", Asked(by_hand=True), params).ruling.rule == "rolled back"
+    assert decide(*both[1], "home", Asked(by_hand=True, named=True), params).promotes
 
 
 def test_a_hold_refuses_and_a_hold_on_a_release_does_not(store: Store, data: Dataset, params: DeployConfig) -> None:
