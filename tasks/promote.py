@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from prefect import get_run_logger, task
@@ -18,11 +19,14 @@ from slipway.deployment import promotion, state
 from slipway.deployment.candidate import Candidate, candidate_of, newest_candidate, read_verdict
 from slipway.deployment.decision import FILE as DECISION
 from slipway.deployment.decision import Decision
+from slipway.deployment.decision_signature import FILE as SIGNATURE
+from slipway.deployment.decision_signature import signature_of
 from slipway.deployment.engine_row import require_row
 from slipway.deployment.explanation import markdown, outcome
 from slipway.deployment.incumbent import require_unchanged
 from slipway.deployment.releases import Release
 from slipway.deployment.routing import routed
+from slipway.deployment.signing import signer_for
 from slipway.deployment.target import Note
 from slipway.errors import GateError, ResourceError
 from slipway.evaluation.gate_rules import require_pass, tie_reason
@@ -90,7 +94,7 @@ def promote(
             engine,
             verdict,
             data,
-            {**documents, DECISION: decided.text()},
+            {**documents, DECISION: decided.text(), **_signed(run, decided)},
             params,
             model=run.config.line,
             runs=run.ids(),
@@ -103,6 +107,16 @@ def promote(
         why = f"{release.name} serves this engine already" if release.reused else f"{release.name} serves"
         _announce(run, line, "promote", release, why)
     return Completed(name="Cached" if release.reused else "Completed", message=why, data=release)
+
+
+def _signed(run: Run, decided: Decision) -> dict[str, str]:
+    """The decision's signature as a document of the release; none, and a warning, where the packages of signing are not
+    installed."""
+    if find_spec("model_signing") is None:
+        get_run_logger().warning("the decision is not signed: model-signing is not installed (extra `sign`)")
+        return {}
+    signer = signer_for(run.config.deploy.signing, Path(run.config.store.root))
+    return {SIGNATURE: signature_of(decided, signer)}
 
 
 def publish_decision(run: Run, decided: Decision) -> None:

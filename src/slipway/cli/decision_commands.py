@@ -35,11 +35,13 @@ def explain(
     from slipway.deployment.explanation import ROUTE_COLUMNS, RULE_COLUMNS, pairs, route_rows, rule_rows
     from slipway.ops.explain import explained
 
-    decision = explained(name, conf, settings or [])
+    explanation = explained(name, conf, settings or [])
+    decision = explanation.decision
     if as_json:
         tables.show_json(decision.document())
         return
-    tables.show_rows(f"decision about engine {decision.engine[:12]} for target {decision.target}", pairs(decision))
+    rows = [*pairs(decision), ("signature", explanation.signature)]
+    tables.show_rows(f"decision about engine {decision.engine[:12]} for target {decision.target}", rows)
     tables.show_columns("rules of the gate", RULE_COLUMNS, rule_rows(decision))
     tables.show_columns("why this target", ROUTE_COLUMNS, route_rows(decision))
 

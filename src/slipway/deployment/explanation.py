@@ -88,9 +88,11 @@ def markdown(decision: Decision) -> str:
 def question(decision: Decision) -> str:
     """What a person is asked, for a narrow page: the reason, the rules in the words that hold their figures, and what
     else was looked at."""
-    rows = [(f"{row[0]} against {row[1]}".removesuffix(" against "), row[5], row[6]) for row in rule_rows(decision)]
-    rules = _table(("rule", "outcome", "because"), rows)
-    return f"### {decision.ruling.reason}\n\n{rules}\n\n{summary_table(decision)}\n"
+    rules = [
+        _escaped(f"- **{row[5]}** {row[0]} against {row[1]}: {row[6]}" if row[5] else f"- {row[0]}")
+        for row in rule_rows(decision)
+    ]  # a list: its lines wrap, where a table of Prefect's page is cut off
+    return "\n".join([f"### {_escaped(decision.ruling.reason)}", "", *rules, "", summary_table(decision), ""])
 
 
 def summary_table(decision: Decision) -> str:

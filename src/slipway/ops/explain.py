@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slipway.config.load import Config, load_config
 from slipway.deployment.decision import FILE, Decision, parse_decision
+from slipway.deployment.decision_signature import FILE as SIGNATURE
+from slipway.deployment.decision_signature import signer_sentence, trust_here
 from slipway.deployment.state import status
 from slipway.deployment.target import session
 from slipway.errors import ConfigError, StateError
@@ -16,7 +19,15 @@ from slipway.system.json_files import as_model, is_present, read_json
 _NUMBER = re.compile(r"(\d+)(-[0-9a-f]{8})?")
 
 
-def explained(name: str | None, conf: Path, overrides: list[str]) -> Decision:
+@dataclass(frozen=True)
+class Explained:
+    """A decision, and who signed it, for a person."""
+
+    decision: Decision
+    signature: str
+
+
+def explained(name: str | None, conf: Path, overrides: list[str]) -> Explained:
     """The decision that `name` is about: a release of the config's target (`3`, `0003`, `0003-3fa9c1d2`), a row of
     conf/deploy (what it serves now); without one the last run's, else what the config's target serves.
 
@@ -24,7 +35,8 @@ def explained(name: str | None, conf: Path, overrides: list[str]) -> Decision:
     """
     if name is None:
         config = load_config(conf, overrides)
-        return _of_last_run(Path(config.store.root)) or _of_release(config, None)
+        last = _of_last_run(Path(config.store.root))
+        return Explained(last, "of the last run, as it stands in the store") if last else _of_release(config, None)
     if match := _NUMBER.fullmatch(name):
         return _of_release(load_config(conf, overrides), f"{int(match[1]):04d}{match[2] or ''}")
     rows = sorted(file.stem for file in (conf / "deploy").glob("*.yaml"))
@@ -34,7 +46,7 @@ def explained(name: str | None, conf: Path, overrides: list[str]) -> Decision:
     return _of_release(load_config(conf, [*overrides, f"layers.deploy=deploy/{name}"]), None)
 
 
-def _of_release(config: Config, wanted: str | None) -> Decision:
+def _of_release(config: Config, wanted: str | None) -> Explained:
     """The decision of a release by name or number; None: of the one that serves."""
     now, target = status(config.deploy), config.deploy.target
     current = now.release.name if now.release else None
@@ -44,7 +56,10 @@ def _of_release(config: Config, wanted: str | None) -> Decision:
         value, expected = wanted or "nothing serves", f"one of {', '.join(now.releases) or '(none)'}"
         raise StateError(f"release of target {target}", value, expected, "`slipway status` lists them")
     with session(config.deploy) as agent:
-        text = agent.call("document", {"release": chosen, "document": FILE, "optional": True})["text"]
+        text, signature = (
+            agent.call("document", {"release": chosen, "document": document, "optional": True})["text"]
+            for document in (FILE, SIGNATURE)
+        )
     if text is None:
         raise StateError(
             f"release {chosen} of target {target}",
@@ -52,7 +67,9 @@ def _of_release(config: Config, wanted: str | None) -> Decision:
             "a release of this version of Slipway",
             "it was made before decisions were recorded; its folder's verdict.json has the gate",
         )
-    return parse_decision(text, f"decision of release {chosen} of target {target}")
+    decision = parse_decision(text, f"decision of release {chosen} of target {target}")
+    trust = trust_here(config.deploy.trust, Path(config.store.root))
+    return Explained(decision, signer_sentence(text, signature, trust))
 
 
 def _of_last_run(store: Path) -> Decision | None:

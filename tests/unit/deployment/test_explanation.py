@@ -81,7 +81,7 @@ def test_markdown_holds_no_mark_that_somebody_typed() -> None:
 def test_a_question_opens_with_its_reason_and_the_rules() -> None:
     lines = question(DECISION).splitlines()
     assert lines[0] == "### a person decides"
-    assert "| non_inferiority exact against champion | inconclusive | 412 more items would settle it |" in lines
+    assert lines[2] == "- **inconclusive** non_inferiority exact against champion: 412 more items would settle it"
     assert not [line for line in lines if "digest of" in line]
 
 

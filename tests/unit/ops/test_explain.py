@@ -48,10 +48,12 @@ def ship(params: DeployConfig, store: Store, version: int, *, decided: bool = Tr
 def test_a_release_a_target_and_the_last_run(tmp_path: Path, params: DeployConfig, conf: Path) -> None:
     store = Store(tmp_path / "store")
     first, second = ship(params, store, 1), ship(params, store, 2)
-    assert explained("1", conf, []) == explained(f"0001-{first.engine[:8]}", conf, []) == first
-    assert explained("spark", conf, []) == explained(None, conf, []) == second
+    assert explained("1", conf, []) == explained(f"0001-{first.engine[:8]}", conf, [])
+    assert explained("1", conf, []).decision == first
+    assert explained("spark", conf, []).decision == explained(None, conf, []).decision == second
+    assert explained("spark", conf, []).signature == "not signed"
     (tmp_path / "store" / "last-run.json").write_text(json.dumps({"decision": first.document()}))
-    assert explained(None, conf, []) == first
+    assert explained(None, conf, []).decision == first
 
 
 def test_the_decision_s_digest_stands_in_the_release(tmp_path: Path, params: DeployConfig) -> None:
