@@ -98,8 +98,8 @@ class Site:
     def answer(self) -> int:
         """The version that answers at the one address of clients."""
         url = f"http://127.0.0.1:{self.params.proxy.port}/v1/chat/completions"
-        said = self.machine.run("python3", "-S", "-c", ASK, url).stdout
-        (version,) = re.findall(r'version\\": (\d+)', said)
+        answer = self.machine.run("python3", "-S", "-c", ASK, url).stdout
+        (version,) = re.findall(r'version\\": (\d+)', answer)
         return int(version)
 
     def engines(self) -> list[str]:

@@ -76,7 +76,7 @@ def test_a_training_reads_copies_and_its_checkpoints_come_back(
     while (ended := adopted.poll(job)) is None:
         assert time.monotonic() < deadline, "the training did not end"
         time.sleep(0.2)
-    assert ended.state is State.DONE, ended
+    assert ended.state is State.DONE, (ended, job.log.read_text()[-2000:])
     there = far / "jobs" / job.name
     fetched = tmp_path / "work" / "ckpt"
     assert sorted(p.name for p in fetched.iterdir()) == sorted(p.name for p in next(there.glob("*")).iterdir())
