@@ -23,9 +23,11 @@ from slipway.agent.signature import OMS, check_signature, read_files_signature, 
 from slipway.agent.tree import check_seal, make_seal, read_seal, scan, verify_tree, write_seal
 from slipway.errors import BundleError
 
+UNSIGNED = "not a bundle: an artifact of this machine's store"
 RECORD, SEAL, ENGINE, RECEIVED = "bundle.json", "seal.json", "engine", "received"
 # Written by the target itself: a bundle that held one would say how it is started, or that it was checked
-RESERVED = (OMS, RECORD, SEAL, "release.json", "start.json", "endpoint.json")
+RELEASE = "release.json"
+RESERVED = (OMS, RECORD, SEAL, RELEASE, "start.json", "endpoint.json")
 _NEXT = "bring agent and orchestrator to one version"
 _AGAIN = "promote the release again"
 
@@ -65,7 +67,7 @@ def verify_release(root: Path, folder: Path, *, full: bool) -> str:
 
     Raises BundleError, for a release of this machine's store also CheckpointError, for what differs; StateError for a
     record that cannot be read."""
-    layers, signed, bundle = Layers(root), "not a bundle: an artifact of this machine's store", None
+    layers, signed, bundle = Layers(root), UNSIGNED, None
     if is_present(folder / RECORD):
         fields = Fields(read_json(folder / RECORD, "bundle of a release", _AGAIN), f"bundle of {folder.name}", _AGAIN)
         bundle = layers.bundle(fields.text("manifest", pattern=HEX.pattern))
@@ -76,7 +78,7 @@ def verify_release(root: Path, folder: Path, *, full: bool) -> str:
     if bundle is not None:
         verify_tree(bundle, folder, _own(folder, bundle))
     else:
-        _verify_artifact(folder)
+        verify_artifact(folder)
     seal_release(folder, bundle)
     return signed
 
@@ -91,9 +93,10 @@ def _is_as_sealed(folder: Path, bundle: Bundle | None) -> bool:
     return seal is not None
 
 
-def _verify_artifact(folder: Path) -> None:
-    """A release of this machine's store: its engine against its own manifest, and nothing beside its files."""
-    record = read_json(folder / "release.json", f"record of release {folder.name}", _AGAIN)
+def verify_artifact(folder: Path) -> None:
+    """A release of this machine's store: its engine against its own manifest, and nothing beside its files. Raises
+    CheckpointError or BundleError for what differs, StateError for a record that cannot be read."""
+    record = read_json(folder / RELEASE, f"record of release {folder.name}", _AGAIN)
     digests = Fields(record, f"record of release {folder.name}", _AGAIN).text_map("digests")
     require_intact(folder / ENGINE, digests.get("engine", ""), f"engine {folder.name}")
     listed = {MANIFEST, *(row["path"] for row in listed_files(folder / ENGINE))}

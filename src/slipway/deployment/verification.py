@@ -4,6 +4,7 @@
 |---|---|---|
 | layout | `oci-layout` | every blob's digest, every layer's files, both signatures of every release |
 | release on a target | `bundle.json` | manifest and signature that the target holds, as before a start in full |
+| release of a store of this machine | `release.json` | its engine's own manifest; nobody signed it |
 | tree | `model.sig` | the signed digests; names, sizes, modes and mtimes of `files.json` |
 
 Nothing is written, and no store is needed.
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from slipway.agent.bundle_manifest import Bundle, Layer
-from slipway.agent.bundle_release import RECORD
+from slipway.agent.bundle_release import ENGINE, RECORD, RELEASE, UNSIGNED, verify_artifact
 from slipway.agent.layer_tar import chunks, members_of
 from slipway.agent.layers import Layers
 from slipway.agent.records import Fields, is_present, read_json
@@ -75,10 +76,12 @@ def verify(path: Path, trust: Trust) -> list[Verified]:
         return [_verify_release(path, trust)]
     if is_present(path / OMS):
         return [_verify_tree(path, trust)]
+    if is_present(path / RELEASE):
+        return [_verify_own(path, trust)]
     raise BundleError(
         f"path {path}",
         "no release" if path.is_dir() else "no folder",
-        f"a folder with {MARK} (a layout), {RECORD} (a release on a target) or {OMS} (its files)",
+        f"a folder with {MARK} (a layout), {RECORD} or {RELEASE} (a release on a target) or {OMS} (its files)",
         "name one of these",
     )
 
@@ -158,6 +161,18 @@ def _verify_release(folder: Path, trust: Trust) -> Verified:
     ours = {name.partition("/")[0] for name in bundle.members()}
     verify_tree(bundle, folder, [path.name for path in folder.iterdir() if path.name not in ours])
     return _verified("release", folder, folder.name, bundle, signed, begin)
+
+
+def _verify_own(folder: Path, trust: Trust) -> Verified:
+    """A release that this machine's store was linked into: it has digests and no signature."""
+    begin = time.monotonic()
+    signed = check_signature(folder.name, (), trust)
+    verify_artifact(folder)
+    statuses = scan(folder / ENGINE)
+    nbytes = sum(status.st_size for status in statuses.values())
+    seconds = round(time.monotonic() - begin, 3)
+    parts = {"engine": len(statuses)}
+    return Verified("release", folder, folder.name, "", "", len(statuses), nbytes, parts, [UNSIGNED, signed], seconds)
 
 
 def _verify_tree(tree: Path, trust: Trust) -> Verified:

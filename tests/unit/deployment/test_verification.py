@@ -17,10 +17,11 @@ from slipway.agent.signature import Trust
 from slipway.deployment.bundle_release import PackedRelease
 from slipway.deployment.oci_layout import OciLayout
 from slipway.deployment.verification import verify
-from slipway.errors import BundleError, SlipwayError
+from slipway.errors import BundleError, CheckpointError, SlipwayError
 from slipway.store.store import Store
 from tests.support.bundles import key_pair
 from tests.support.shippable import packed, signer
+from tests.support.target import make_engine
 
 NAME = "0001-aaaaaaaa"
 
@@ -184,6 +185,19 @@ def test_a_layer_of_another_release_under_a_valid_manifest(original: World, layo
     _, public = key_pair(layout.parent / "k")
     with pytest.raises(BundleError, match="somebody else"):
         verify(layout, Trust("enforce", (public,)))
+
+
+def test_a_release_of_this_machines_store(tmp_path: Path) -> None:
+    engine, folder = make_engine(Store(tmp_path / "store"), {"answer": "x"}), tmp_path / NAME
+    shutil.copytree(engine.path, folder / "engine")
+    (folder / "release.json").write_text(json.dumps({"digests": {"engine": engine.digest}}))
+    (own,) = verify(folder, Trust())
+    assert own.signed == ["not a bundle: an artifact of this machine's store", "warning: not signed"]
+    with pytest.raises(BundleError, match="not signed"):
+        verify(folder, Trust("enforce", (key_pair(tmp_path)[1],)))
+    (folder / "engine/model.gguf").write_text("another")
+    with pytest.raises(CheckpointError, match=r"model\.gguf"):
+        verify(folder, Trust())
 
 
 def test_what_is_no_release(tmp_path: Path) -> None:
