@@ -59,7 +59,14 @@ class KubernetesClient:
             raise ConfigError("verb of a cluster", verb, f"one of {', '.join(verbs)}", next_step)
         return verbs[verb](document, note)
 
-    def deliver(self, engine: Engine, documents: Mapping[str, str], model: str, note: Note) -> Document:
+    def deliver(
+        self,
+        engine: Engine,
+        documents: Mapping[str, str],
+        model: str,
+        note: Note,
+        wait_s: float = 0.0,  # noqa: ARG002 (of the protocol: a registry is held by nobody)
+    ) -> Document:
         """Pack, sign and push; what `stage` renders from. Raises ConfigError for a plan that no pod can run, before
         anything is packed; else as packing and `registry_push.push`."""
         plan, store = read_plan(engine.path, here=False), engine.path.parents[1]
