@@ -81,9 +81,10 @@ class HAProxySwitcher:
         return {"seconds": round(drained.seconds, 3), "cut": drained.cut}
 
     def hold(self, old: Listening | None) -> dict[str, Any]:
-        """Requests wait from now on, and the old engine has given its last answer when this returns; as `drain`."""
+        """Requests wait from now on, and the old engine has given its last answer when this returns: as `drain`, and
+        `limit_s`."""
         self.proxy.hold(upstream_of(old) if old else None)
-        return self.drain(old)
+        return {**self.drain(old), "limit_s": self._settings.hold_limit_s}
 
     def share(self, serving: Listening, candidate: Listening, percent: int) -> None:
         """`percent` of the new requests to `candidate`; what it cannot take (it died) goes to `serving`."""

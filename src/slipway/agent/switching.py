@@ -6,12 +6,12 @@ every switch.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from slipway.agent.haproxy_process import CONFIG, HAProxyProcess
 from slipway.agent.haproxy_settings import proxy_settings
 from slipway.agent.haproxy_switcher import HAProxySwitcher
-from slipway.errors import ResourceError
+from slipway.errors import ResourceError, SlipwayError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +38,8 @@ class Switcher(Protocol):
         bound."""
 
     def hold(self, old: Endpoint | None) -> dict[str, Any]:
-        """Let new requests wait and `old` answer its last, because memory holds one engine only; what `drain` gives."""
+        """Let new requests wait and `old` answer its last, because memory holds one engine only; what `drain` gives and
+        `limit_s`: how long a request waits at most, null where none can."""
 
     def share(self, serving: Endpoint, candidate: Endpoint, percent: int) -> None:
         """Send this part of the new requests, 0 to 100, to `candidate`. `restore` takes it back."""
@@ -75,7 +76,7 @@ class Portless:
 
     def hold(self, old: Endpoint | None) -> dict[str, Any]:
         """Nothing can hold requests: they are refused until the new engine answers."""
-        return self.drain(old)
+        return {**self.drain(old), "limit_s": None}
 
     def share(self, serving: Endpoint, candidate: Endpoint, percent: int) -> None:  # noqa: ARG002
         """Raises ResourceError: clients of a port get all of their answers from it."""
@@ -93,7 +94,32 @@ class Portless:
             (self._folder / CONFIG).unlink()
 
 
+class Unusable:
+    """A proxy whose settings do not hold on this machine (a key file that is gone): every change raises why, but the
+    target can be looked at and stopped."""
+
+    def __init__(self, folder: Path, error: SlipwayError) -> None:
+        self._folder, self._error = folder, error
+
+    def describe(self) -> dict[str, Any]:
+        """Why no proxy can be had."""
+        return {"kind": "haproxy", "address": None, "note": f"no change is possible: {self._error}"}
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise self._error
+
+    configure = switch = drain = hold = share = restore = _refuse
+
+    def stop(self) -> None:
+        """End a proxy that runs with settings of before."""
+        HAProxyProcess(self._folder, ("haproxy",)).stop()
+
+
 def switcher_for(paths: TargetPaths, settings: Settings) -> Switcher:
-    """What stands before the engines of this target: HAProxy, or nothing. Raises as `proxy_settings`."""
-    proxy = proxy_settings(settings.proxy)
+    """What stands before the engines of this target: HAProxy, or nothing. Settings that do not hold are an error of
+    what changes requests, not of what only looks or stops."""
+    try:
+        proxy = proxy_settings(settings.proxy)
+    except SlipwayError as err:
+        return Unusable(paths.proxy, err)
     return HAProxySwitcher(paths.proxy, proxy) if proxy else Portless(paths.proxy)

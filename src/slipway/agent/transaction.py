@@ -82,7 +82,9 @@ class Transaction:
             with parts.journal.step("held"):
                 self._held = parts.switcher.hold(parts.engines.endpoint(intent.old))
                 parts.engines.stop(intent.old, parts.settings.stop_grace_s)
-            self.note(f"held: {intent.old} ended, requests wait for {intent.new}")
+            limit_s = self._held.get("limit_s")
+            effect = f"wait, at most {limit_s:g} s each," if isinstance(limit_s, (int, float)) else "are refused"
+            self.note(f"held: {intent.old} ended, requests {effect} until {intent.new} has been started and checked")
         with parts.journal.step("started"):
             endpoint = parts.engines.start(intent.new, parts.settings)
         self.note(f"started {intent.new} at {endpoint.url}")
