@@ -36,12 +36,12 @@ def mirror(agent: Agent, document: Document, note: Note) -> Document:  # noqa: A
     switcher = with_proxy(opened.parts.switcher)
     serving = opened.parts.engines.endpoint(opened.intent.old) if opened.intent.old else None
     candidate = opened.parts.engines.endpoint(opened.intent.new)
-    if serving is None or candidate is None:
+    if serving is None or (candidate is None and fields.flag("on")):
         missing = "champion" if serving is None else "candidate"
         next_step = "where memory holds one engine only: deploy.canary.way=replay"
         raise ResourceError("mirror", f"no {missing} runs", "both, side by side", next_step)
     status = switcher.tee.status()
-    if fields.flag("on"):
+    if candidate is not None and fields.flag("on"):
         switcher.mirror(serving, candidate, fields.number("timeout_s", 600.0))
     else:
         switcher.restore(serving)

@@ -105,6 +105,7 @@ class HAProxySwitcher:
         upstream, other = upstream_of(serving), upstream_of(candidate)
         config = MirrorConfig(upstream.address, other.address, self._capture(), timeout_s=timeout_s)
         self.proxy.apply(Routing(upstream, mirror=self.tee.start(config)))
+        self.tee.end_replaced()
 
     def figures(self, engine: Listening) -> dict[str, int]:
         """`requests`, `errors`, `total_ms` of an engine since HAProxy started; zeros for one that it does not know."""
@@ -123,15 +124,13 @@ class HAProxySwitcher:
             with contextlib.suppress(ResourceError):
                 mirror = self._capturing(MirrorConfig(upstream.address, capture=folder))
         self.proxy.apply(Routing(upstream, mirror=mirror))
-        if mirror is None:
-            self.tee.dismiss()
+        (self.tee.end_replaced if mirror else self.tee.dismiss)()
 
     def _capturing(self, config: MirrorConfig) -> tuple[str, int]:
         """The mirror that captures: the one that runs already, or a new one, while the old one answers what it has."""
         status = self.tee.status()
         if status is not None and status["config"] == json.loads(json.dumps(asdict(config))):
             return "127.0.0.1", int(status["port"])
-        self.tee.dismiss()
         return self.tee.start(config)
 
     def _capture(self) -> str | None:

@@ -52,11 +52,12 @@ class MirrorProcess:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._replaced: list[int] = []
 
     def start(self, config: MirrorConfig) -> tuple[str, int]:
-        """Start it with this config, in the place of one that runs; where it listens. Raises ResourceError with the end
-        of its log when it does not come up."""
-        self.stop()
+        """Start it with this config; where it listens. One that ran answers what it gets until `end_replaced`. Raises
+        ResourceError with the end of its log when it does not come up."""
+        self._leave()
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         write_atomic(self._folder / CONFIG, json.dumps(asdict(config)))
         packages = str(Path(slipway.errors.__file__).parents[1])  # a folder, or the one file of `slipway-target`
@@ -91,15 +92,28 @@ class MirrorProcess:
             raise ResourceError(f"mirror in {self._folder}", "does not run", "one that runs", _NEXT)
         return list(answer["pairs"])
 
+    def end_replaced(self) -> None:
+        """Let those that were replaced answer what they have and end by themselves, at most `drain_s` seconds from now;
+        nothing waits here."""
+        for pid in self._replaced:
+            _signal(pid, signal.SIGTERM)
+        self._replaced.clear()
+
     def dismiss(self) -> None:
-        """Let it answer what it has and end by itself, at most `drain_s` seconds from now; nothing waits here."""
+        """As `end_replaced`, of the one that runs too."""
+        self._leave()
+        self.end_replaced()
+
+    def _leave(self) -> None:
+        """Give its place in the folder to another."""
         status = self.status()
         if status is not None:
-            (self._folder / SOCKET).unlink(missing_ok=True)  # another may take its place meanwhile
-            _signal(int(status["pid"]), signal.SIGTERM)
+            (self._folder / SOCKET).unlink(missing_ok=True)
+            self._replaced.append(int(status["pid"]))
 
     def stop(self, wait_s: float = 0.0) -> dict[str, Any] | None:
         """End it, after what it answers now and at most `wait_s` seconds; its last status, None when none ran."""
+        self.end_replaced()
         status = self.status()
         if status is None:
             return None

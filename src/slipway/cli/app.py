@@ -10,6 +10,7 @@ import typer
 
 from slipway import __version__, errors
 from slipway.cli import (
+    canary_commands,
     capacity_command,
     data_commands,
     decision_commands,
@@ -77,6 +78,11 @@ COMMANDS = (
     (speed_commands.bench, "`slipway bench http://127.0.0.1:8081 --concurrency 1,8,64 --requests 300`"),
     (speed_commands.compare, "`slipway compare before.json after.json`"),
     (release_commands.promote, "`slipway promote` or `slipway promote .slipway/verdict/3f9c...`"),
+    (
+        canary_commands.canary,
+        "`slipway canary spark --mirror --for 2h` or `slipway canary spark --weight 10`",
+    ),
+    (canary_commands.capture, "`slipway capture on spark`, `slipway capture show spark --most 5`"),
     (decision_commands.explain, "`slipway explain`, `slipway explain 3` or `slipway explain local`"),
     (decision_commands.hold, "`slipway hold local --reason 'trade fair until Friday'`"),
     (decision_commands.unhold, "`slipway unhold local`"),

@@ -174,15 +174,14 @@ def _weight(
     ends = time.monotonic() + params.for_s
     target.call("share", {"percent": params.share}, note)
     note(f"canary: {params.share}% of the requests go to the candidate, for {params.for_s:g} s")
-    try:
-        while (left := ends - time.monotonic()) > 0:
-            seen = target.call("shared", {})
-            if not seen["candidate_runs"]:
-                raise GateError("canary", "the candidate died", "an engine that lives", f"{_KEEPS}; read engine.log")
-            sleep(min(POLL_S, left))
-    finally:
-        target.call("share", {"percent": 0}, note)
-    seen = target.call("shared", {})
+    while True:  # an error ends the transaction, which takes the share back
+        seen = target.call("shared", {})
+        if not seen["candidate_runs"]:
+            raise GateError("canary", "the candidate died", "an engine that lives", f"{_KEEPS}; read engine.log")
+        if (left := ends - time.monotonic()) <= 0:
+            break
+        sleep(min(POLL_S, left))
+    target.call("share", {"percent": 0}, note)
     candidate, champion = seen["candidate"], seen["champion"]
     limit = most_again(champion["errors"], champion["requests"], candidate["requests"], params.alpha)
     if candidate["errors"] > limit:

@@ -34,6 +34,8 @@ ORDER = [
     "bench",
     "compare",
     "promote",
+    "canary",
+    "capture",
     "explain",
     "hold",
     "unhold",
