@@ -8,6 +8,8 @@ from __future__ import annotations
 import http.client
 import json
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from slipway.agent.engine_slurm import Registration, SlurmService, SlurmSettings
 from slipway.agent.slurm_follow import Decision, Follower, Hands
 from slipway.errors import EngineError
 from slipway.store.store import Store
+from slipway.system.ports import any_port
 from tests.lab.slurm_lab import SlurmLab, wait_for
 from tests.support.agent import engine, promote, rollback
 
@@ -257,3 +260,68 @@ def test_the_target_follows_a_node_that_is_lost(slurm_lab: SlurmLab, agent: Agen
 def _restart(agent: Agent) -> int:
     endpoint = agent.call("status", {})["endpoint"]
     return int(endpoint["restart"]) if endpoint else -1
+
+
+class Callers:
+    """Two clients that ask the proxy again and again: what each request ended with, and when it began."""
+
+    def __init__(self, port: int) -> None:
+        self._port, self._ended = port, threading.Event()
+        self.results: list[tuple[float, str]] = []
+        self._threads = [threading.Thread(target=self._ask) for _ in range(2)]
+
+    def __enter__(self) -> Callers:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self) -> None:
+        body = json.dumps({"messages": [{"role": "user", "content": "u"}]})
+        while not self._ended.is_set():
+            began = time.monotonic()
+            connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=120)
+            try:
+                connection.request("POST", "/v1/chat/completions", body)
+                answer = connection.getresponse()
+                whole = answer.read().endswith(b"data: [DONE]\n\n")
+                self.results.append((began, "ok" if answer.status == 200 and whole else f"status {answer.status}"))
+            except (OSError, http.client.HTTPException) as err:
+                self.results.append((began, type(err).__name__))
+            finally:
+                connection.close()
+            time.sleep(0.05)
+
+    def failed(self, since: float = 0.0) -> list[str]:
+        """Ends of the requests that began after `since` and failed."""
+        return [end for began, end in self.results if began >= since and end != "ok"]
+
+
+def test_clients_keep_one_address_through_a_promotion_and_a_requeue(
+    slurm_lab: SlurmLab, agent: Agent, store: Store
+) -> None:
+    """No request is lost by a promotion. A requeue loses what was in the engine; what comes after it waits and is
+    answered by the attempt that follows."""
+    port = any_port("127.0.0.1")
+    agent.call("stop", {"settings": {**SETTINGS, "start_timeout_s": 60, "proxy": {"kind": "haproxy", "port": port}}})
+    promote(agent, engine(store))
+    assert agent.call("status", {})["url"] == f"http://127.0.0.1:{port}/v1"
+    with Callers(port) as callers:
+        wait_for(lambda: len(callers.results) > 5)
+        promote(agent, engine(store, 2))
+        wait_for(lambda: len(callers.results) > 20)
+    assert callers.failed() == []
+    job = agent.call("status", {})["endpoint"]["job"]
+    with Callers(port) as callers:
+        slurm_lab.ask("scontrol", "requeue", str(job))
+        wait_for(lambda: agent.call("follow", {}) and agent.call("status", {})["switching"]["held"])
+        held = time.monotonic()
+        follow_until(agent, lambda: _restart(agent) == 1)
+        answered = len(callers.results)
+        wait_for(lambda: len(callers.results) > answered + 10)
+    assert callers.failed(since=held) == []
+    assert len([began for began, _ in callers.results if began >= held]) >= 10
