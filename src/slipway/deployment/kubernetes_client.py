@@ -174,10 +174,10 @@ class KubernetesClient:
             name, bundle["digest"], plan, bundle["arch"], model=model, start_s=bundle["start_s"],
             digests=record["digests"],
         )  # fmt: skip
-        opened.stage(render(release, self._kubernetes))
         record |= {"name": name, "path": self._path(name), "created": target.now(), "bundle": bundle["digest"]}
         record |= {"alias": plan.alias, "start_s": start_seconds(release)}
         target.record.describe(name, record, document["documents"])
+        opened.stage(render(release, self._kubernetes))  # last: what has manifests has a record
         return {"release": record}
 
     def _start(self, document: Document, note: Note) -> Document:  # noqa: ARG002

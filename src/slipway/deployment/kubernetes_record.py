@@ -134,7 +134,7 @@ class KubernetesRecord:
 
     def forget(self, name: str) -> None:
         """Delete what was kept of a release."""
-        for kind in ("record", "manifests"):
+        for kind in ("manifests", "record"):  # what has manifests has a record
             self._api.delete("ConfigMap", f"{object_name(self._params, name)}-{kind}")
 
     def _read(self) -> Manifest:

@@ -139,10 +139,13 @@ class KubernetesTarget:
                 retained.add(name)
         doomed = [name for name in names if name not in retained]
         for name in () if dry_run else doomed:
-            for document in self.record.release(name).objects:
-                self._api.delete(document["kind"], document["metadata"]["name"])
-            self.record.forget(name)
+            self._delete(self.record.release(name))
         return doomed
+
+    def _delete(self, release: Rendered) -> None:
+        for document in release.objects:
+            self._api.delete(document["kind"], document["metadata"]["name"])
+        self.record.forget(release.name)
 
     @contextmanager
     def changing(self, action: str, wait_s: float) -> Iterator[Callable[[], None]]:
@@ -176,7 +179,10 @@ class KubernetesTarget:
         """All requests to the champion, the candidate's pods gone, nothing open."""
         champion = self.record.release(journal.champion) if journal.champion else None
         if journal.release in self.record.releases():  # else it was never staged
-            self.rollout.undo(self.record.release(journal.release), champion)
+            candidate = self.record.release(journal.release)
+            self.rollout.undo(candidate, champion)
+            if journal.action == "promote":  # it never served: nothing of it stays
+                self._delete(candidate)
         self.record.write_journal(None)
 
     def retire(self, journal: Journal) -> None:

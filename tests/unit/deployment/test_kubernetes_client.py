@@ -106,6 +106,8 @@ def test_a_session_that_ends_before_the_record_leaves_the_champion(scene: Scene,
         "0001", True, None, None,
     )  # fmt: skip
     wait_until(lambda: len(scene.cluster.pods) == 1)
+    assert now.releases == [now.release.name]  # what never served leaves nothing
+    assert not [name for _, name in scene.cluster.objects if "0002-" in name]
 
 
 def test_the_same_engine_again_is_kept_and_started_where_it_was_stopped(scene: Scene, tmp_path: Path) -> None:
