@@ -15,6 +15,7 @@ import random
 import statistics
 from collections import Counter
 from math import sqrt
+from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import emit
@@ -36,6 +37,7 @@ SCENARIOS = {
 def main() -> None:
     """Run every scenario and print the line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, help="as of every benchmark; nothing is written")
     parser.add_argument("--runs", type=int, default=2000)
     parser.add_argument("--most", type=int, default=3000, help="pairs of a run")
     parser.add_argument("--seed", type=int, default=1)

@@ -45,6 +45,7 @@ SMALL = {
         "calibration.length=32",
     ],
     "prepare": ["--rows", "400"],
+    "canary": ["--runs", "4", "--most", "600"],
     "bundle": ["--layers", "4", "--mb", "1", "--changed", "1"],
     "streamed_reference": ["--shape", "tiny", "--rows", "6", "--tokens", "32"],
     "startup": [
@@ -152,6 +153,13 @@ def test_the_gate_promotes_and_rejects_within_its_levels(results):
     assert result["quarter"]["one_point"]["false_promote"] > 0.05
     for chain in result["chains"]:
         assert chain["best"]["loss_mean"] <= chain["margin"]
+
+
+def test_a_canary_looks_at_every_pair_and_a_test_of_one_look_beside_it(results):
+    scenarios = results["canary"]["scenarios"]
+    assert scenarios["better by 2 points, 4% differ"]["no_difference"] == 1.0
+    assert scenarios["worse by 4 points, 10% differ"]["no_difference"] == 0.0
+    assert all(0 <= one["peeking"] <= 1 and one["pairs"]["mean"] <= 600 for one in scenarios.values())
 
 
 def test_ceilings_are_found_and_nothing_is_left(tmp_path):
