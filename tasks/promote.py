@@ -69,7 +69,13 @@ def best_release(run: Run, candidate: Engine) -> Engine | None:
     return best.engine if best else None
 
 
-@stage_task("promote", timeout_s=30 * MINUTE)
+def canary_s(run: Run) -> float:
+    """Seconds that a promotion's canary may take; 0 without one."""
+    canary = run.config.deploy.canary
+    return 0.0 if canary.way == "none" else canary.for_s + canary.prompts * canary.answer_s * (canary.way == "replay")
+
+
+@stage_task("promote", timeout_s=30 * MINUTE, longer_s=canary_s)
 def promote(
     run: Run,
     engine: Engine,

@@ -27,11 +27,17 @@ def infrastructure_error(_task: Any, _task_run: Any, state: State[Any]) -> bool:
 
 
 def stage_task(
-    name: str, *, timeout_s: float, run_name: str | None = None, retries: int = 1
+    name: str,
+    *,
+    timeout_s: float,
+    run_name: str | None = None,
+    retries: int = 1,
+    longer_s: Callable[[Run], float] = lambda _: 0.0,
 ) -> Callable[[Callable[Concatenate[Run, P], State[A]]], Callable[Concatenate[Run, P], A]]:
     """A Prefect task whose caller gets the artifact, and whose state may be `Cached`.
 
     A task that returns a State hands that State to its caller; the wrapper opens it, and raises what the task raised.
+    `longer_s`: seconds that a run's config adds to the time limit.
     """
 
     def wrap(function: Callable[Concatenate[Run, P], State[A]]) -> Callable[Concatenate[Run, P], A]:
@@ -47,7 +53,9 @@ def stage_task(
 
         @functools.wraps(function)
         def call(run: Run, *args: P.args, **kwargs: P.kwargs) -> A:
-            return prefect_task(run, *args, **kwargs, return_state=True).result()  # type: ignore[no-any-return]
+            more = longer_s(run)
+            limited = prefect_task.with_options(timeout_seconds=timeout_s + more) if more else prefect_task
+            return limited(run, *args, **kwargs, return_state=True).result()  # type: ignore[no-any-return]
 
         return call
 
