@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import subprocess
 import sys
 import threading
 import time
@@ -25,6 +27,7 @@ from slipway.system.ports import any_port
 from tests.lab.slurm_lab import SlurmLab, wait_for
 from tests.support.agent import engine, promote, rollback
 
+RUNBOOK = Path(__file__).parents[3] / "infra/dgx/50-promotion"
 ENGINE = """
 import http.server, os, sys, time
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -325,3 +328,20 @@ def test_clients_keep_one_address_through_a_promotion_and_a_requeue(
         wait_for(lambda: len(callers.results) > answered + 10)
     assert callers.failed(since=held) == []
     assert len([began for began, _ in callers.results if began >= held]) >= 10
+
+
+def test_the_runbook_checks_the_cluster_and_writes_the_unit_and_undoes_it(
+    slurm_lab: SlurmLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SLIPWAY_SET", f"deploy.root={tmp_path}/target")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    unit = tmp_path / ".config/systemd/user/slipway-dgx-slurm.service"
+    done = subprocess.run([RUNBOOK, "dgx-slurm"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "ready: slipway promote --to dgx-slurm"
+    assert f"{tmp_path}/target/slipway-target --root {tmp_path}/target watch\n" in unit.read_text()
+    assert f'Environment="SLURM_CONF={slurm_lab.folder}/slurm.conf"' in unit.read_text()
+    done = subprocess.run([RUNBOOK, "dgx-slurm", "--undo"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert not unit.exists()
