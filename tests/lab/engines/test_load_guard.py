@@ -50,7 +50,7 @@ def job(name: str, folder: Path, code: str, *words: str) -> Job:
     return Job(name, (sys.executable, "-c", code, *words), folder / name, stop_s=10.0)
 
 
-def test_a_loader_of_2_gb_a_second_is_stopped_before_a_floor_4_gb_below_and_the_champion_lives(tmp_path, available):
+def test_report_7_a_loader_of_2_gb_a_second_is_stopped_4_gb_below_and_the_champion_lives(tmp_path, available):
     loader, champion = job("loader", tmp_path, LOADER, "6"), job("champion", tmp_path, CHAMPION)
     floor = available - 4 * GB
     params = GuardConfig(available_gb=floor / GB, free_gb=0, kernel_log=str(tmp_path / "kern.log"))
