@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from slipway.agent.captured import CapturedPrompts
 from slipway.agent.changes import changing, owner_here
-from slipway.agent.haproxy_switcher import HAProxySwitcher
 from slipway.agent.records import Fields
 from slipway.errors import ConfigError, ResourceError
 
 if TYPE_CHECKING:
     from slipway.agent.agent import Agent, Document, Note
+    from slipway.agent.haproxy_switcher import HAProxySwitcher
     from slipway.agent.switching import Switcher
 
 _ASK = "bring agent and orchestrator to one version: set the target up again"
@@ -100,6 +100,8 @@ def capture(agent: Agent, document: Document, note: Note) -> Document:
 
 def with_proxy(switcher: Switcher) -> HAProxySwitcher:
     """The switcher of a target that has a proxy. Raises ConfigError for one that has none."""
+    from slipway.agent.haproxy_switcher import HAProxySwitcher  # costs what a look at the target need not pay
+
     if isinstance(switcher, HAProxySwitcher):
         return switcher
     expected, next_step = "HAProxy before the engines", "install it; deploy.proxy.kind=haproxy"

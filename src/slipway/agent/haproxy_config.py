@@ -30,8 +30,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import ceil
 
-from slipway.agent.http_messages import HEALTH
-
 SOCKET = "admin.sock"
 SLOTS = ("a", "b")
 REFUSING = ("127.0.0.1", 1)  # tcpmux, which nobody runs; TCP, for only an asynchronous refusal makes HAProxy wait 1 s
@@ -210,6 +208,8 @@ if !health !key_known
 
 
 def _backend(name: str, tries: int, reason: str, settings: ProxySettings, states: Mapping[str, ServerState]) -> str:
+    from slipway.agent.http_messages import HEALTH  # which loads asyncio
+
     error = _error(reason, "server_error", "engine_not_ready")
     lines = [
         f"backend {name}",

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from slipway.agent.haproxy_process import CONFIG, HAProxyProcess
 from slipway.agent.haproxy_settings import proxy_settings
-from slipway.agent.haproxy_switcher import HAProxySwitcher
 from slipway.errors import ResourceError, SlipwayError
 
 if TYPE_CHECKING:
@@ -122,4 +121,8 @@ def switcher_for(paths: TargetPaths, settings: Settings) -> Switcher:
         proxy = proxy_settings(settings.proxy)
     except SlipwayError as err:
         return Unusable(paths.proxy, err)
-    return HAProxySwitcher(paths.proxy, proxy) if proxy else Portless(paths.proxy)
+    if proxy is None:
+        return Portless(paths.proxy)
+    from slipway.agent.haproxy_switcher import HAProxySwitcher  # with the mirror's asyncio: a look needs none of it
+
+    return HAProxySwitcher(paths.proxy, proxy)
