@@ -21,6 +21,7 @@ from flows.finetune_and_ship import finetune_and_ship
 from flows.promote import promote_candidate, roll_back
 from slipway.config.load import Config
 from slipway.deployment.candidate import candidate_of, read_verdict
+from slipway.deployment.holding import hold, unhold
 from slipway.deployment.state import status, stop
 from slipway.engines.chat_client import ChatClient
 from slipway.errors import ConfigError, GateError, ResourceError
@@ -335,6 +336,42 @@ def test_rollback_moves_the_alias_back_and_promotion_by_hand_forward(world: Worl
     assert forward.state.is_completed(), forward.state.message
     assert forward.name == f"promote {SHIPPED}"
     assert world.champion() == "2"
+
+
+def test_an_inconclusive_gate_needs_a_person_and_a_hold_refuses_everybody(world: World, changed: Outcome) -> None:
+    """A run from a terminal cannot wait for an answer: it names the command that gives one."""
+    params = world.config().deploy
+    before = status(params).release
+    asks = world.go(**{"gate.min_items": 1000})
+    with pytest.raises(GateError, match=r"slipway promote .* --approve REASON"):
+        asks.state.result()
+    assert status(params).release == before
+    hold(params, None, "ann", "trade fair")
+    try:
+        kept = world.go()
+        assert kept.state.name == "Kept"
+        assert "trade fair" in (kept.state.message or "")
+        assert "trade fair" in kept.summary["kept"]
+        assert kept.summary["decision"]["ruling"]["rule"] == "hold"
+        refused = promote_candidate(world.config(), return_state=True)
+        with pytest.raises(ResourceError, match=r"trade fair.*slipway unhold"):
+            refused.result()
+    finally:
+        unhold(params, None)
+    assert status(params).release == before
+    approved = promote_candidate(world.config(), str(verdict_of(world, "inconclusive")), "by hand", return_state=True)
+    assert approved.is_completed(), approved.message
+    release = status(params).release
+    assert release is not None
+    decision = json.loads((Path(release.path) / "decision.json").read_text())
+    assert (decision["approval"]["reason"], decision["asked"]["named"]) == ("by hand", True)
+    assert (Path(release.path) / "decision.sig.json").exists()
+
+
+def verdict_of(world: World, outcome: str) -> Path:
+    """The newest verdict with this outcome."""
+    files = sorted(world.folder.glob("store/verdict/*/verdict.json"), key=lambda file: file.lstat().st_mtime)
+    return next(file.parent for file in reversed(files) if json.loads(file.read_text())["outcome"] == outcome)
 
 
 def test_without_mlflow_nothing_starts(world: World, changed: Outcome) -> None:

@@ -67,7 +67,7 @@ def test_a_look_loads_no_library_that_works(name: str) -> None:
     modules = command(name)
     assert modules & (WORKS | {"markdown_it", "packaging"}) == set()
     assert {"pydantic", "omegaconf"} <= modules
-    assert len(modules) < 600
+    assert len(modules) < 640  # the agent of a target, which a look asks, is forty of them
 
 
 @pytest.mark.parametrize("name, words", [("quantize", ["--format", "nvfp4a16"]), ("merge", [])])

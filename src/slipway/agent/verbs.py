@@ -6,14 +6,11 @@ Short because a verb is one row here and a function beside what it is about.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from slipway.agent import changes, serving
-from slipway.agent.bundle_verbs import missing, receive, verify
-from slipway.agent.canary import capture, mirror, pairs, shared
 from slipway.agent.holds import hold_verb, holds_verb, unhold_verb
-from slipway.agent.probe import probe
-from slipway.agent.slurm_engines import follow
 
 if TYPE_CHECKING:
     from slipway.agent.agent import Agent, Document, Note, Verb
@@ -24,25 +21,37 @@ def holder(agent: Agent, document: Document, note: Note) -> Document:  # noqa: A
     return {"lock": agent.lock.holder()}
 
 
+def later(module: str, name: str) -> Verb:
+    """The function `name` of a module of this room as a verb; the module is loaded by the first call, because a look at
+    a target (`status`) needs none of these."""
+
+    def verb(agent: Agent, document: Document, note: Note) -> Document:
+        function: Verb = getattr(import_module(f"slipway.agent.{module}"), name)
+        return function(agent, document, note)
+
+    verb.__qualname__ = f"{module}.{name}"
+    return verb
+
+
 VERBS: Mapping[str, Verb] = {
     "abort": changes.abort,
     "begin": changes.begin,
     "boot": serving.boot,
-    "capture": capture,
+    "capture": later("canary", "capture"),
     "commit": changes.commit,
     "document": serving.document,
-    "follow": follow,
+    "follow": later("slurm_engines", "follow"),
     "gc": serving.gc,
     "hold": hold_verb,
     "holder": holder,
     "holds": holds_verb,
-    "mirror": mirror,
-    "missing": missing,
-    "pairs": pairs,
-    "probe": probe,
-    "receive": receive,
+    "mirror": later("canary", "mirror"),
+    "missing": later("bundle_verbs", "missing"),
+    "pairs": later("canary", "pairs"),
+    "probe": later("probe", "probe"),
+    "receive": later("bundle_verbs", "receive"),
     "share": changes.share,
-    "shared": shared,
+    "shared": later("canary", "shared"),
     "stage": changes.stage,
     "start": changes.start,
     "start_current": serving.start_current,
@@ -50,6 +59,6 @@ VERBS: Mapping[str, Verb] = {
     "stop": serving.stop,
     "switch": changes.switch,
     "unhold": unhold_verb,
-    "verify": verify,
+    "verify": later("bundle_verbs", "verify"),
     "versions": serving.versions,
 }

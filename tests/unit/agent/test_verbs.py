@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from importlib import import_module
 from pathlib import Path
 
 from slipway import agent as room
@@ -25,3 +26,11 @@ def test_the_room_is_python_3_10_as_targets_have_it() -> None:
     assert VERBS
     for file in files:
         ast.parse(file.read_text(), feature_version=(3, 10))
+
+
+def test_verbs_that_are_loaded_by_their_first_call_exist() -> None:
+    later = [verb.__qualname__.split(".") for verb in VERBS.values() if verb.__module__ == "slipway.agent.verbs"]
+    names = {name for _, name in (one for one in later if len(one) == 2)}
+    assert {"capture", "follow", "missing", "mirror", "pairs", "probe", "receive", "shared", "verify"} == names
+    for module, name in (one for one in later if len(one) == 2):
+        assert callable(getattr(import_module(f"slipway.agent.{module}"), name))
