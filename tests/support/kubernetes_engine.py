@@ -6,6 +6,7 @@ kubernetes_engine.py PORT RELEASE MODE        MODE: serve | die | silent | slow 
 from __future__ import annotations
 
 import http.server
+import json
 import os
 import sys
 import time
@@ -23,16 +24,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self._answer(200 if ready or self.path != "/health" else 503)
 
     def do_POST(self) -> None:
-        """The body is read and not looked at."""
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        """A chat answer as a stream where the request asks for one, else the release."""
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        if b'"stream": true' in body:
+            chunk = json.dumps({"choices": [{"delta": {"content": RELEASE}, "finish_reason": "stop"}]})
+            self._answer(200, f"data: {chunk}\n\ndata: [DONE]\n\n".encode(), "text/event-stream")
+            return
         self._answer(401 if MODE == "key" else 200)
 
     def log_message(self, *words: object) -> None:
         """Nothing."""
 
-    def _answer(self, status: int) -> None:
-        body = RELEASE.encode()
+    def _answer(self, status: int, body: bytes = b"", kind: str = "text/plain") -> None:
+        body = body or RELEASE.encode()
         self.send_response(status)
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)

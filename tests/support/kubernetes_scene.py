@@ -6,14 +6,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from slipway.config.deploy import DeployConfig
 from slipway.config.kubernetes import KubernetesConfig
 from slipway.deployment.kubernetes_api import KubernetesAPI, Reply
 from slipway.deployment.kubernetes_pod import KubernetesRelease
 from slipway.deployment.kubernetes_target import Ask, KubernetesTarget
 from slipway.engines.driver import Limits
+from slipway.store.artifacts import Engine
+from slipway.store.store import Store, load
 from tests.support import kubernetes_engine
 from tests.support.kubernetes_releases import kubernetes_params, kubernetes_release, serve_plan
 from tests.support.kubernetes_server import Cluster
+from tests.support.shippable import PLAN
 
 ONE, TWO, THREE = "0001-00000000", "0002-11111111", "0003-22222222"
 
@@ -47,3 +51,24 @@ class Scene:
 
 def fine(_: Ask) -> None:
     """A check that asks nothing."""
+
+
+def cluster_engine(tmp_path: Path, key: str, mode: str = "serve") -> Engine:
+    """An engine whose server answers with `key`."""
+    store = Store(tmp_path / "store")
+    if (folder := store.dir("engine", key)).exists():
+        return load(Engine, folder)
+    argv = [sys.executable, "-SE", kubernetes_engine.__file__, "{port}", key, mode]
+    limits = Limits(context=128, slots=1)
+    plan = PLAN.model_copy(update={"kind": "llama.cpp", "argv": argv, "limits": limits, "environment": {}})
+    provenance = {"stage": "engine", "inputs": {}, "params": {"serving": {"arch": "amd64"}}}
+    with store.create(Engine, key, provenance) as out:
+        (out / "serve.json").write_text(plan.model_dump_json())
+        (out / "boots.json").write_text("[]\n")
+    return load(Engine, store.dir("engine", key))
+
+
+def deploy(scene: Scene, **more: Any) -> DeployConfig:
+    """The config of a target on this cluster."""
+    cluster = scene.params(**more).model_dump(mode="json")
+    return DeployConfig.model_validate({"target": "k", "kind": "kubernetes", "kubernetes": cluster})

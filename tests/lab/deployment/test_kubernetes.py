@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from slipway.deployment import kubernetes_client, promotion, state
 from slipway.deployment.kubernetes_api import Reply
 from slipway.deployment.kubernetes_target import Ask
+from slipway.deployment.releases import Release
 from slipway.errors import ConfigError, EngineError
-from tests.support.kubernetes_scene import ONE, THREE, TWO, Scene, fine, release
+from slipway.store.store import Store
+from tests.support.kubernetes_scene import ONE, THREE, TWO, Scene, cluster_engine, deploy, fine, release
 from tests.support.kubernetes_server import kubernetes_server, wait_until
+from tests.support.target import make_data, make_verdict
 
 FLAVORS = ["deployment", "kserve"]
 
@@ -185,3 +189,28 @@ def test_old_releases_go_and_the_one_before_stays(scene: Scene) -> None:
     assert target.status().releases == [TWO, THREE]
     assert ("Deployment", f"chat-{ONE}") not in scene.cluster.objects
     assert target.rollback(None, fine) == TWO
+
+
+def test_promotion_and_rollback_are_those_of_every_target(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library's own functions, from verdict to smoke answers, on a cluster; the push alone is left out here."""
+    monkeypatch.setattr(kubernetes_client, "push", lambda packed, repository, note: packed.bundle.digest)
+    store = Store(tmp_path / "store")
+    data, params = make_data(store), deploy(scene)
+
+    def ship(key: str) -> Release:
+        made = cluster_engine(tmp_path, key)
+        return promotion.promote(made, make_verdict(store, made), data, {"card.md": "# Card\n"}, params, model="m")
+
+    first, second = ship("a"), ship("b")
+    assert [answer["answer"] for answer in second.smoke] == ["b"] * len(second.smoke)
+    again = ship("b")
+    assert (again.name, again.reused) == (second.name, True)
+    assert promotion.rollback(params).name == first.name
+    now = state.status(params)
+    assert now.release is not None
+    assert (now.release.name, now.healthy, now.previous) == (first.name, True, None)
+    assert state.was_withdrawn(params, cluster_engine(tmp_path, "b"))
+    assert [stopped.release for stopped in state.stop(params)] == [first.name]
+    assert promotion.start(params).name == first.name

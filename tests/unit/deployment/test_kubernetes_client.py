@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,11 @@ from slipway.config.deploy import DeployConfig
 from slipway.deployment import kubernetes_client
 from slipway.deployment.kubernetes_client import KubernetesClient
 from slipway.deployment.state import status, versions
-from slipway.engines.driver import Limits
 from slipway.errors import ConfigError, ResourceError, StateError
 from slipway.store.artifacts import Engine
-from slipway.store.store import Store, load
-from tests.support import kubernetes_engine
-from tests.support.kubernetes_scene import Scene
+from tests.support.kubernetes_scene import Scene, cluster_engine, deploy
 from tests.support.kubernetes_server import kubernetes_server, wait_until
-from tests.support.shippable import DOCUMENTS, PLAN
+from tests.support.shippable import DOCUMENTS
 
 
 @pytest.fixture
@@ -30,24 +26,6 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     monkeypatch.setattr(kubernetes_client, "push", lambda packed, repository, note: packed.bundle.digest)
     with kubernetes_server(tmp_path) as (cluster, config):
         yield Scene(cluster, config)
-
-
-def engine(tmp_path: Path, key: str, mode: str = "serve") -> Engine:
-    """An engine whose server answers with `key`."""
-    store = Store(tmp_path / "store")
-    argv = [sys.executable, "-SE", kubernetes_engine.__file__, "{port}", key, mode]
-    limits = Limits(context=128, slots=1)
-    plan = PLAN.model_copy(update={"kind": "llama.cpp", "argv": argv, "limits": limits, "environment": {}})
-    provenance = {"stage": "engine", "inputs": {}, "params": {"serving": {"arch": "amd64"}}}
-    with store.create(Engine, key, provenance) as out:
-        (out / "serve.json").write_text(plan.model_dump_json())
-        (out / "boots.json").write_text("[]\n")
-    return load(Engine, store.dir("engine", key))
-
-
-def deploy(scene: Scene, **more: Any) -> DeployConfig:
-    cluster = scene.params(**more).model_dump(mode="json")
-    return DeployConfig.model_validate({"target": "k", "kind": "kubernetes", "kubernetes": cluster})
 
 
 def promote(client: KubernetesClient, made: Engine, until: str = "commit") -> dict[str, Any]:
@@ -70,8 +48,8 @@ def test_the_verbs_of_a_promotion_and_of_a_rollback(scene: Scene, tmp_path: Path
     params = deploy(scene)
     client = KubernetesClient(params)
     assert status(params).release is None
-    first = promote(client, engine(tmp_path, "a"))["release"]
-    second = promote(client, engine(tmp_path, "b"))["release"]
+    first = promote(client, cluster_engine(tmp_path, "a"))["release"]
+    second = promote(client, cluster_engine(tmp_path, "b"))["release"]
     now = status(params)
     assert now.release is not None
     assert (now.release.name, now.healthy, now.previous) == (second["name"], True, first["name"])
@@ -97,8 +75,8 @@ def test_the_verbs_of_a_promotion_and_of_a_rollback(scene: Scene, tmp_path: Path
 
 def test_a_session_that_ends_before_the_record_leaves_the_champion(scene: Scene, tmp_path: Path) -> None:
     params, client = deploy(scene), KubernetesClient(deploy(scene))
-    promote(client, engine(tmp_path, "a"))
-    promote(client, engine(tmp_path, "b"), until="start")
+    promote(client, cluster_engine(tmp_path, "a"))
+    promote(client, cluster_engine(tmp_path, "b"), until="start")
     client.close()
     now = status(params)
     assert now.release is not None
@@ -111,7 +89,7 @@ def test_a_session_that_ends_before_the_record_leaves_the_champion(scene: Scene,
 
 
 def test_the_same_engine_again_is_kept_and_started_where_it_was_stopped(scene: Scene, tmp_path: Path) -> None:
-    client, made = KubernetesClient(deploy(scene)), engine(tmp_path, "a")
+    client, made = KubernetesClient(deploy(scene)), cluster_engine(tmp_path, "a")
     name = promote(client, made)["release"]["name"]
     assert [row["release"] for row in client.call("stop", {})["stopped"]] == [name]
     wait_until(lambda: not scene.cluster.pods)
