@@ -15,7 +15,7 @@ class RoutingConfig(Section):
     """What `deploy.target: auto` chooses between, and by which limits."""
 
     spark: str = Field("spark", description="Row of conf/deploy, and of conf/targets, that is the Spark.")
-    dgx: str = Field("dgx", description="Row of conf/deploy that is the datacenter DGX.")
+    dgx: str = Field("dgx-slurm", description="Row of conf/deploy that is the datacenter DGX.")
     model_b: float = Field(120, gt=0, description="Largest model for a Spark, billions of parameters.")
     few_users: int = Field(5, ge=1, description="Requests at once that a Spark serves without a question.")
     many_users: int = Field(10, ge=1, description="Requests at once above which it is a DGX's; between: by its memory.")

@@ -50,8 +50,8 @@ class Figures:
 
 
 def routed(config: Config, conf: Path, training: dict[str, Any] | None = None) -> Config:
-    """The config with `deploy` of the target that the rules choose; as it is where a target is named. `training`: the
-    summary of the adapter that was trained on `config.target`.
+    """The config with `deploy` of the target that the rules choose, and the `serving` that its row goes with; as it is
+    where a target is named. `training`: the summary of the adapter that was trained on `config.target`.
 
     Raises ConfigError when no rule can tell, or when conf/deploy has no row of the target's name.
     """
@@ -60,8 +60,10 @@ def routed(config: Config, conf: Path, training: dict[str, Any] | None = None) -
     limits = config.deploy.routing
     spark = load_config(conf, [f"layers.target=targets/{limits.spark}"]).target
     chosen = route(figures_of(config, spark, training), limits)
-    deploy = load_config(conf, [f"layers.deploy=deploy/{chosen.target}"]).deploy
-    return config.model_copy(update={"deploy": deploy.model_copy(update={"routed": chosen, "routing": limits})})
+    row = load_config(conf, [f"layers.deploy=deploy/{chosen.target}"])
+    deploy = row.deploy.model_copy(update={"routed": chosen, "routing": limits})
+    serving = config.serving if row.serving == load_config(conf).serving else row.serving
+    return config.model_copy(update={"deploy": deploy, "serving": serving})
 
 
 def route_lines(chosen: Route | None) -> list[str]:

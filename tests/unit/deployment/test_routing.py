@@ -53,7 +53,7 @@ def test_a_small_model_of_few_users_is_the_spark_s() -> None:
 )
 def test_each_rule_alone_asks_for_a_dgx(change: dict[str, float], rule: str) -> None:
     chosen = route(replace(SMALL, **change), LIMITS)
-    assert (chosen.target, chosen.decided_by) == ("dgx", rule)
+    assert (chosen.target, chosen.decided_by) == ("dgx-slurm", rule)
     assert [name for name, word in says(chosen).items() if word == "dgx"] == [rule]
 
 
@@ -96,21 +96,19 @@ def test_figures_of_a_config_say_where_they_are_from() -> None:
 
 @pytest.fixture
 def conf(tmp_path: Path) -> Path:
-    """The shipped config with rows for a Spark and a DGX."""
+    """A copy of the shipped config."""
     shutil.copytree(CONF, tmp_path / "conf")
-    for name in ("spark", "dgx", "auto"):
-        (tmp_path / "conf/deploy" / f"{name}.yaml").write_text(f"target: {name}\nroot: {tmp_path}/{name}\n")
     return tmp_path / "conf"
 
 
 def test_auto_becomes_the_row_that_was_chosen_with_its_reasons(conf: Path) -> None:
     config = routed(load_config(conf, ["layers.deploy=deploy/auto", "engine.slots=64"]), conf)
-    assert config.deploy.target == "dgx"
-    assert config.deploy.root.endswith("/dgx")
+    assert (config.deploy.target, config.deploy.kind) == ("dgx-slurm", "slurm")
+    assert config.serving.name == "dgx-h100"
     assert config.deploy.routed is not None
     assert config.deploy.routed.decided_by == "requests at once"
     few = routed(load_config(conf, ["layers.deploy=deploy/auto", "engine.slots=2"]), conf)
-    assert few.deploy.target == "spark"
+    assert (few.deploy.target, few.deploy.kind) == ("spark", "spark")
 
 
 def test_a_named_target_is_left_alone(conf: Path) -> None:
@@ -119,13 +117,13 @@ def test_a_named_target_is_left_alone(conf: Path) -> None:
 
 
 def test_a_target_without_a_row_is_named(conf: Path) -> None:
-    (conf / "deploy/dgx.yaml").unlink()
-    with pytest.raises(ConfigError, match="dgx"):
+    (conf / "deploy/dgx-slurm.yaml").unlink()
+    with pytest.raises(ConfigError, match="dgx-slurm"):
         routed(load_config(conf, ["layers.deploy=deploy/auto", "engine.slots=64"]), conf)
 
 
 def test_lines_name_the_target_and_every_rule() -> None:
     lines = route_lines(route(replace(SMALL, users=11), LIMITS))
-    assert lines[0] == "target dgx, decided by: requests at once"
+    assert lines[0] == "target dgx-slurm, decided by: requests at once"
     assert len(lines) == 7
     assert route_lines(None) == []
