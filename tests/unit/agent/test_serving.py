@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from slipway.agent.agent import Agent
-from slipway.errors import CheckpointError, ResourceError, StateError
+from slipway.errors import CheckpointError, ConfigError, ResourceError, StateError
 from slipway.store.store import Store
 from tests.support.agent import engine, promote, rollback, stage_document
 from tests.unit.agent.conftest import running
@@ -108,10 +108,12 @@ def test_a_proxy_that_cannot_be_keeps_nobody_from_ending_the_engines(agent: Agen
     file = agent.paths.root / "target.json"
     proxy = {"kind": "haproxy", "port": 1, "host": "0.0.0.0"}  # beyond loopback, without a key
     file.write_text(json.dumps({**json.loads(file.read_text()), "proxy": proxy}))
+    assert "deploy.proxy.host: 0.0.0.0" in agent.call("status", {})["switching"]["note"]
     result = agent.call("stop", {})
-    assert len(result["stopped"]) == 1
-    assert "deploy.proxy" in result["error"]["thing"] or "HAProxy" in result["error"]["thing"]
+    assert (len(result["stopped"]), result["error"]) == (1, None)
     assert running(agent.paths.root) == []
+    with pytest.raises(ConfigError, match=r"deploy\.proxy\.host"):
+        agent.call("start_current", {})
 
 
 def test_stop_in_the_middle_of_a_promotion_starts_nothing(agent: Agent, store: Store) -> None:
