@@ -24,7 +24,7 @@ def unhold(params: DeployConfig, release: str | None) -> tuple[list[Hold], list[
 
 def holds(params: DeployConfig) -> list[Hold]:
     """All holds of the target, oldest first: `release` (None: the whole target), `by`, `since`, `reason`."""
-    return _ask(params, "holds", {})["holds"]
+    return _ask(params, "status", {})["holds"]
 
 
 def _ask(params: DeployConfig, verb: str, document: dict[str, Any]) -> dict[str, list[Hold]]:

@@ -10,7 +10,6 @@ import getpass
 from slipway.agent.holds import sentences
 from slipway.config.deploy import DeployConfig
 from slipway.deployment.decision import Decision, decision
-from slipway.deployment.holding import holds
 from slipway.deployment.policy import Asked, Incumbent, Request, ruling
 from slipway.deployment.state import Status, status
 from slipway.errors import ResourceError
@@ -51,7 +50,8 @@ def decide(
     params: DeployConfig,
 ) -> Decision:
     """The record of the ruling on a candidate, by what serves and holds just now; nobody has approved anything yet."""
-    now, held = status(params), sentences(holds(params))
+    now = status(params)
+    held = sentences(now.document["holds"])
     serving = incumbent(now)
     ruled = ruling(request(engine, verdict, line, asked, now), serving, params.policy, held)
     return decision(

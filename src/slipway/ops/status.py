@@ -9,7 +9,6 @@ from typing import Any
 
 from slipway.agent.lock import described
 from slipway.config.load import Config
-from slipway.deployment.holding import holds
 from slipway.deployment.state import Status, status
 from slipway.ops.alias_mirror import seen
 from slipway.ops.credentials import read_credentials
@@ -38,7 +37,7 @@ def overview(config: Config, *, mend: bool = False) -> dict[str, Any]:
         "clients": _clients(now),
         "releases": _releases(now),
         "busy": described(now.document["lock"]) if now.document["lock"] is not None else "",
-        "holds": holds(config.deploy),
+        "holds": now.document["holds"],
         "mirror": seen(config, mend=mend).to_json(),
         "store": str(root),
         "freeable": freeable(items),
