@@ -38,7 +38,19 @@ SUMMARY: dict[str, Any] = {
         }
     },
     "gate": {
-        "rules": [{"rule": "floor", "metric": "json_exact", "outcome": "pass", "reason": "0.800 is at least 0.500"}]
+        "rules": [
+            {
+                "rule": "floor",
+                "metric": "json_exact",
+                "against": "floor",
+                "value": 0.8,
+                "expected": 0.5,
+                "low": 0.75,
+                "high": 0.85,
+                "outcome": "pass",
+                "reason": "0.800 is at least 0.500",
+            }
+        ]
     },
     "endpoint": "http://127.0.0.1:8091",
     "links": {"endpoint": "http://127.0.0.1:8091", "mlflow": ""},
