@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.measure import emit, say
+from benchmarks.measure import RunFailedError, emit, say
 from slipway.config.gate import GateConfig, NonInferiority
 from slipway.evaluation.clusters import effective_items
 from slipway.evaluation.comparison import read_side
@@ -40,6 +40,7 @@ from slipway.evaluation.looks import look_alpha
 from slipway.evaluation.metric import Metric, clusters_of, entries, values_of
 from slipway.evaluation.multiplicity import trial_alpha
 from slipway.evaluation.paired_rules import Evaluated, non_inferiority_rule, paired_differences
+from slipway.evaluation.statistics import paired_difference
 
 ALPHA, BETA = 0.05, 0.2
 METRIC = Metric("right", "right answers")
@@ -137,10 +138,18 @@ def shared_difficulty(right: float, differ: float) -> float:
 
 
 def planned_items(task: Task, margin: float, design_effect: float) -> int:
-    """Items at which an equal candidate passes with probability 1 - BETA: `statistics.items_to_decide` at d = 0, times
-    the design effect of the templates."""
-    z = NORMAL.inv_cdf(1 - ALPHA) + NORMAL.inv_cdf(1 - BETA)
-    return math.ceil(design_effect * z * z * task.differ / margin**2)
+    """Items at which an equal candidate passes with probability 1 - BETA: the fewest at which one whose difference
+    comes out z_beta standard errors too low still has its interval above the margin; times the design effect of the
+    templates."""
+    z = NORMAL.inv_cdf(1 - BETA)
+    for n in range(20, 100_000):
+        low = z * math.sqrt(task.differ * n)  # items lost more than gained
+        discordant = task.differ * n
+        if low < discordant:
+            bound = paired_difference((discordant - low) / 2, (discordant + low) / 2, n, 1 - 2 * ALPHA).low
+            if bound > -margin:
+                return math.ceil(design_effect * n)
+    raise RunFailedError(f"no number of items up to 100,000 decides a margin of {margin}")
 
 
 def planned_for_two_looks(task: Task, planned: Task) -> Task:

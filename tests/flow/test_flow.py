@@ -324,6 +324,18 @@ def test_a_failed_gate_promotes_nothing(world: World, changed: Outcome) -> None:
     assert world.champion() == "2"
 
 
+def test_a_tie_that_brings_nothing_ends_well_and_the_champion_stays(world: World, changed: Outcome) -> None:
+    """The same data, no smaller engine, nothing better beyond chance: a result, no error."""
+    before = status(world.config().deploy)
+    settings = {"quantize.exclude": "[lm_head,'*down_proj*']", "gate.tie": "keep", "gate.min_faster": 9}
+    tied = world.go(**settings)
+    assert tied.state.name == "Kept", tied.state.message
+    assert "a tie that brings nothing" in (tied.state.message or "")
+    assert {stage for stage, reused in tied.reused().items() if not reused} == {"gate"}
+    assert tied.summary["gate"]["outcome"] == "fail"
+    assert status(world.config().deploy).release == before.release
+
+
 def test_rollback_moves_the_alias_back_and_promotion_by_hand_forward(world: World, changed: Outcome) -> None:
     back = world.go(roll_back)
     assert back.state.is_completed(), back.state.message
