@@ -7,9 +7,10 @@ import sys
 
 import pytest
 
-from benchmarks import ceilings
+from benchmarks import ceilings, gate_simulation
 from benchmarks.gpu_stream import shares
 from tests.oracles.modelopt_oracle import ROOT
+from tests.support.evaluations import evaluation
 from tests.support.pico import pico_model
 
 SMALL = {
@@ -160,6 +161,17 @@ def test_a_canary_looks_at_every_pair_and_a_test_of_one_look_beside_it(results):
     assert scenarios["better by 2 points, 4% differ"]["no_difference"] == 1.0
     assert scenarios["worse by 4 points, 10% differ"]["no_difference"] == 0.0
     assert all(0 <= one["peeking"] <= 1 and one["pairs"]["mean"] <= 600 for one in scenarios.values())
+
+
+def test_the_gate_is_simulated_with_the_share_that_two_evaluations_differ_on(tmp_path):
+    candidate, champion = evaluation(tmp_path / "a", wrong=6), evaluation(tmp_path / "b", wrong=2)
+    task = gate_simulation.task_of(candidate, champion)
+    assert (task.items, len(task.sizes), task.right, task.differ) == (40, 40, 0.95, 0.1)
+    drawn = gate_simulation.Draws(task, 1)
+    test = drawn.test_set()
+    ours, theirs = ([drawn.answers(test, task.right) for _ in range(200)] for _ in range(2))
+    differing = sum(int((a != b).sum()) for a, b in zip(ours, theirs, strict=True)) / (200 * 40)
+    assert 0.03 < differing <= 0.1 + 0.03  # models of 95% differ on at most 2 x 5%
 
 
 def test_ceilings_are_found_and_nothing_is_left(tmp_path):
