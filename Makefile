@@ -56,6 +56,7 @@ test: $(VENV)/test.stamp lint  ## lint, then the unit, flow and lab rooms
 
 soak: $(VENV)/test.stamp  ## 3,000 requests to llama-server (SOAK=n), 40 promotions and rollbacks under load: none fails
 	SLIPWAY_SOAK_REQUESTS=$(SOAK) $(BIN)/python -m pytest tests/lab/engines/test_load.py
+	SLIPWAY_SOAK_KILLS=all $(BIN)/python -m pytest -s tests/lab/deployment/test_spark.py -k killed
 	infra/lab/apt-install haproxy
 	$(BIN)/python -m benchmarks.switching --work $${TMPDIR:-/tmp}/slipway-switching
 

@@ -227,6 +227,8 @@ def _check_regular(file: Path, digest: str, *, exactly: int | None = None, most:
     if not stat.S_ISREG(status.st_mode):
         raise BundleError(f"blob {digest[:12]}", f"{file}: no regular file", "a file", "remove it and send it again")
     if exactly is not None and status.st_size != exactly:
+        if status.st_size > exactly:
+            file.unlink()  # a transport that goes on after the last byte would never mend it
         raise BundleError(f"blob {digest[:12]}", f"{status.st_size} bytes", f"{exactly} bytes", _NEXT)
     if most is not None and status.st_size > most:
         raise BundleError(f"blob {digest[:12]}", f"{status.st_size} bytes", f"a document of at most {most}", _NEXT)

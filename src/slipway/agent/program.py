@@ -48,7 +48,7 @@ def _run(arguments: list[str]) -> int:
         ("call", 1): lambda: _call(root, rest[0]),
         ("watch", 0): lambda: _watch(root),
         ("set-up", 0): lambda: _print(set_up.set_up(root, _document(), _show)),
-        ("undo", 0): lambda: _print(set_up.undo(root, _show)),
+        ("undo", 0): lambda: _print(set_up.undo(root, _show, _stop)),
     }
     if (command, len(rest)) not in commands:
         raise _usage(arguments)
@@ -72,6 +72,14 @@ def _call(root: Path, verb: str) -> int:
     agent = Agent(root)
     try:
         return _print(agent.call(verb, _document(), _show))
+    finally:
+        agent.close()
+
+
+def _stop(root: Path) -> None:
+    agent = Agent(root)
+    try:
+        agent.call("stop", {}, _show)
     finally:
         agent.close()
 

@@ -111,8 +111,9 @@ def set_up(root: Path, document: Mapping[str, Any], show: Show) -> dict[str, Any
     return {"root": str(at.root), "home": str(at.home), "units": record["units"], "python": sys.executable}
 
 
-def undo(root: Path, show: Show) -> dict[str, Any]:
-    """Take back what `set_up` made on this login, releases and this file too. Engines must have been stopped.
+def undo(root: Path, show: Show, stop: Callable[[Path], object]) -> dict[str, Any]:
+    """Take back what `set_up` made on this login, releases and this file too. `stop` ends what runs out of the root,
+    once no unit starts it again.
 
     Raises ResourceError for what the system refuses; then run it again.
     """
@@ -131,6 +132,7 @@ def undo(root: Path, show: Show) -> dict[str, Any]:
         if record["linger"]:
             subprocess.run(["loginctl", "disable-linger"], check=False, capture_output=True)
             show("lingering of this login: off again")
+        stop(at.root)
         _unauthorize(at, str(record["name"]), show)
         shutil.rmtree(at.root)
         show(f"removed {at.root}")

@@ -22,6 +22,7 @@ from slipway.config.deploy import DeployConfig
 from slipway.deployment import agent_session
 from slipway.deployment.promotion import promote, rollback, start
 from slipway.deployment.releases import Release
+from slipway.deployment.ssh_set_up import undo
 from slipway.deployment.state import status, stop
 from slipway.deployment.target import session
 from slipway.errors import ResourceError, SlipwayError
@@ -60,20 +61,22 @@ request = urllib.request.Request(sys.argv[1], body, {"Content-Type": "applicatio
 print(urllib.request.urlopen(request, timeout=20).read().decode())
 """
 
+SERVER = support.SERVER.replace(f"#!{sys.executable} ", "#!/usr/bin/python3 ")  # the machine's own Python
+
 
 class Site:
     """A machine that is a target, the orchestrator's store, and versions to promote."""
 
     def __init__(self, lab: SshLab, machine: Machine, folder: Path) -> None:
-        self.machine, self.folder = machine, folder
+        self.lab, self.machine, self.folder = lab, machine, folder
         machine.power_off()
         (machine.folder / "session.env").write_text("PYTHONPATH=/root/site\n")
         machine.start()
         (machine.home / "site").mkdir()
         (machine.home / "site/sitecustomize.py").write_text(SITE)
-        ssh = lab.set_up(machine, units("lab"))
+        self.ssh = lab.set_up(machine, units("lab"))
         self.params = DeployConfig(
-            target="lab", kind="spark", ssh=ssh, ports=(8091, 8093), start_timeout_s=30, smoke_requests=2
+            target="lab", kind="spark", ssh=self.ssh, ports=(8091, 8093), start_timeout_s=30, smoke_requests=2
         )
         self._store = Store(folder / "store")
         self._data = support.make_data(self._store)
@@ -86,7 +89,7 @@ class Site:
 
     def promote(self, version: int, note: Callable[[str], None] = lambda _: None, wait_s: float = 30) -> Release:
         """Promote the engine that answers with its version."""
-        engine = support.make_engine(self._store, {"answer": json.dumps({"version": version})})
+        engine = support.make_engine(self._store, {"answer": json.dumps({"version": version})}, SERVER)
         verdict = support.make_verdict(self._store, engine)
 
         def noted(text: str) -> None:
@@ -120,8 +123,6 @@ class Site:
 
 @pytest.fixture
 def site(ssh_lab: SshLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    python = f"#!{sys.executable} "
-    monkeypatch.setattr(support, "SERVER", support.SERVER.replace(python, "#!/usr/bin/python3 "))
     monkeypatch.setattr(agent_session, "ALIVE_S", 0.5)
     yield Site(ssh_lab, ssh_lab.machines[0], tmp_path)
 
@@ -154,6 +155,10 @@ def test_releases_come_and_go_back_and_a_reboot_brings_back_what_served(site: Si
     watch.join()
     start(site.params)
     assert (site.answer(), site.engines()) == (3, [third.name])
+    undo(site.ssh, print, identity=site.lab.key)
+    assert (site.engines(), site.machine.pids("haproxy")) == ([], [])
+    assert sorted(path.name for path in site.machine.home.iterdir()) == [".ssh", "site"]
+    assert list(site.machine.units.iterdir()) == []
 
 
 @pytest.mark.parametrize(("phase", "serves"), [("started", 1), ("switched", 1), ("recorded", 2)])
