@@ -23,11 +23,11 @@ import torch
 from safetensors.torch import save_file
 
 from benchmarks.measure import Figures, emit
-from slipway.agent import layers as agent_layers
-from slipway.agent.layers import Layers
-from slipway.agent.tree import check_seal, make_seal, verify_tree
-from slipway.deployment.bundle_files import model_parts
-from slipway.deployment.oci_layout import OciLayout, PackedLayer
+from slipway.agent.bundle import layers as agent_layers
+from slipway.agent.bundle.layers import Layers
+from slipway.agent.bundle.tree import check_seal, make_seal, verify_tree
+from slipway.deployment.bundle.files import model_parts
+from slipway.deployment.bundle.oci_layout import OciLayout, PackedLayer
 
 SHARD = 5  # layers
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import emit
-from slipway.deployment.sequential_test import PairCounts, outcome_of
+from slipway.deployment.canary.sequential_test import PairCounts, outcome_of
 
 MARGIN, ALPHA = 0.02, 0.05
 # wins, losses: shares of all pairs

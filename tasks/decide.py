@@ -21,9 +21,9 @@ from prefect.runtime import deployment, flow_run
 from pydantic import Field
 
 from slipway.config.deploy import DeployConfig
-from slipway.deployment import incumbent
-from slipway.deployment.decision import Approval, Decision, now
-from slipway.deployment.explanation import markdown, outcome, question
+from slipway.deployment.decision import incumbent
+from slipway.deployment.decision.explanation import markdown, outcome, question
+from slipway.deployment.decision.record import Approval, Decision, now
 from slipway.store.artifacts import Engine, Verdict
 from slipway.system.redact import mask
 from tasks import prefect_ui

@@ -7,7 +7,7 @@ from typing import Any
 
 from slipway.config.form import run_config
 from slipway.config.load import Config
-from slipway.deployment.routing import routed
+from slipway.deployment.decision.routing import routed
 from slipway.system.redact import mask_logs, masked_errors
 from tasks.provenance import ROOT
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from slipway.cli.progress import Bars
 from slipway.config.load import Config
 from slipway.config.store import StoreConfig
-from slipway.deployment.routing import route_lines
+from slipway.deployment.decision.routing import route_lines
 from slipway.engines.choose import resolved
 from slipway.ops.preflight import refuse_early
 from slipway.pipeline.runs import Runs

@@ -19,7 +19,7 @@ from prefect.runtime import flow_run
 from prefect.utilities.urls import url_for
 
 from slipway.cli.progress import describe
-from slipway.deployment.policy import Asked
+from slipway.deployment.decision.policy import Asked
 from slipway.system.redact import mask, mask_tree
 from slipway.system.throttle import Throttle
 

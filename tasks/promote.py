@@ -16,17 +16,17 @@ from slipway.cli.progress import StageLine
 from slipway.config.deploy import DeployConfig
 from slipway.config.load import Config
 from slipway.deployment import promotion, state
+from slipway.deployment.bundle.signing import signer_for
 from slipway.deployment.candidate import Candidate, candidate_of, newest_candidate, read_verdict
-from slipway.deployment.decision import FILE as DECISION
-from slipway.deployment.decision import Decision
-from slipway.deployment.decision_signature import FILE as SIGNATURE
-from slipway.deployment.decision_signature import signature_of
+from slipway.deployment.decision.explanation import markdown, outcome
+from slipway.deployment.decision.incumbent import require_unchanged
+from slipway.deployment.decision.record import FILE as DECISION
+from slipway.deployment.decision.record import Decision
+from slipway.deployment.decision.routing import routed
+from slipway.deployment.decision.signature import FILE as SIGNATURE
+from slipway.deployment.decision.signature import signature_of
 from slipway.deployment.engine_row import require_row
-from slipway.deployment.explanation import markdown, outcome
-from slipway.deployment.incumbent import require_unchanged
 from slipway.deployment.releases import Release
-from slipway.deployment.routing import routed
-from slipway.deployment.signing import signer_for
 from slipway.deployment.target import Note
 from slipway.errors import GateError, ResourceError
 from slipway.evaluation.gate_rules import require_pass, tie_reason

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from prefect.states import Completed, State
 
-from slipway.deployment.decision import Decision
-from slipway.deployment.explanation import summary_table
+from slipway.deployment.decision.explanation import summary_table
+from slipway.deployment.decision.record import Decision
 from slipway.report.model_card import model_card
 from slipway.report.record import RunRecord
 from slipway.report.ui_rows import gate_rows, headline_figures, quality_rows

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slipway.config.load import Config
-from slipway.deployment.decision import Decision
-from slipway.deployment.explanation import outcome
+from slipway.deployment.decision.explanation import outcome
+from slipway.deployment.decision.record import Decision
 from slipway.deployment.pending_alias import PendingAlias, pending_aliases, settle, write_down
 from slipway.errors import ResourceError
 from slipway.ops.alias_mirror import alias_of

@@ -17,7 +17,7 @@ import pytest
 
 from slipway.agent.agent import Agent
 from slipway.agent.journal import BEGINS, DONE, STEPS, Journal
-from slipway.deployment.agent_session import open_session
+from slipway.deployment.ssh.agent_session import open_session
 from slipway.deployment.target_file import target_file
 from slipway.store.artifacts import Engine
 from slipway.store.store import Store

@@ -21,7 +21,7 @@ from flows.finetune_and_ship import finetune_and_ship
 from flows.promote import promote_candidate, roll_back
 from slipway.config.load import Config
 from slipway.deployment.candidate import candidate_of, read_verdict
-from slipway.deployment.holding import hold, unhold
+from slipway.deployment.decision.holding import hold, unhold
 from slipway.deployment.state import status, stop
 from slipway.engines.chat_client import ChatClient
 from slipway.errors import ConfigError, GateError, ResourceError

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from slipway.agent.haproxy_process import find_haproxy
+from slipway.agent.haproxy.process import find_haproxy
 
 INSTALL = Path(__file__).parents[2] / "infra" / "lab" / "apt-install"
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from slipway.config.ssh import SshConfig
-from slipway.deployment.ssh_set_up import set_up
+from slipway.deployment.ssh.set_up import set_up
 
 ROOT = Path(__file__).resolve().parents[2]
 INFRA = ROOT / "infra" / "lab" / "ssh"

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from slipway.agent.agent import Agent
-from slipway.agent.bundle_manifest import (
+from slipway.agent.bundle.layer_tar import ROOT, TAIL, Member, head_of, padding
+from slipway.agent.bundle.manifest import (
     ARCHITECTURES,
     CONFIG_TYPE,
     LAYER_TYPE,
@@ -23,9 +24,8 @@ from slipway.agent.bundle_manifest import (
     Bundle,
     parse_bundle,
 )
-from slipway.agent.bundle_release import stage, verify_release
-from slipway.agent.layer_tar import ROOT, TAIL, Member, head_of, padding
-from slipway.agent.signature import PAYLOAD_TYPE, SIGNATURE, payload_of
+from slipway.agent.bundle.release import stage, verify_release
+from slipway.agent.bundle.signature import PAYLOAD_TYPE, SIGNATURE, payload_of
 
 HERE = ARCHITECTURES.get(platform.machine(), platform.machine())
 NAME = "0001-0123abcd"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from slipway.config.kubernetes import KubernetesConfig
-from slipway.deployment.kubernetes_pod import KubernetesRelease
+from slipway.deployment.kubernetes.pod import KubernetesRelease
 from slipway.engines.driver import Limits, ServePlan
 
 IMAGE = "registry.example/vllm@sha256:" + "a" * 64

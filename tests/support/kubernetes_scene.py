@@ -8,9 +8,9 @@ from typing import Any
 
 from slipway.config.deploy import DeployConfig
 from slipway.config.kubernetes import KubernetesConfig
-from slipway.deployment.kubernetes_api import KubernetesAPI, Reply
-from slipway.deployment.kubernetes_pod import KubernetesRelease
-from slipway.deployment.kubernetes_target import Ask, KubernetesTarget
+from slipway.deployment.kubernetes.api import KubernetesAPI, Reply
+from slipway.deployment.kubernetes.pod import KubernetesRelease
+from slipway.deployment.kubernetes.target import Ask, KubernetesTarget
 from slipway.engines.driver import Limits
 from slipway.store.artifacts import Engine
 from slipway.store.store import Store, load

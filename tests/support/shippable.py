@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 from slipway.config.trust import SigningConfig
-from slipway.deployment.bundle_release import PackedRelease, pack
-from slipway.deployment.oci_layout import OciLayout
-from slipway.deployment.signing import Signer, signer_for
+from slipway.deployment.bundle.oci_layout import OciLayout
+from slipway.deployment.bundle.release import PackedRelease, pack
+from slipway.deployment.bundle.signing import Signer, signer_for
 from slipway.engines.driver import Limits, ServePlan
 from slipway.store.artifacts import Engine, Quantized
 from slipway.store.references import reference_to

@@ -9,8 +9,8 @@ import urllib.request
 from contextlib import suppress
 from pathlib import Path
 
-from slipway.agent.haproxy import HAProxy
-from slipway.agent.haproxy_config import ProxySettings, Routing, Upstream
+from slipway.agent.haproxy.address import HAProxy
+from slipway.agent.haproxy.config import ProxySettings, Routing, Upstream
 from slipway.system.ports import any_port
 from tests.support.switch_load import Pointer
 

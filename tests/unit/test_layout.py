@@ -21,8 +21,8 @@ LONGEST, SHORTEST = 300, 30
 REASONS = ("One file because", "Short because")
 # Modules whose test file is not tests/unit/<room>/test_<module>.py: the file that covers them, each for its reason
 TESTED_ELSEWHERE = {
-    "agent/haproxy.py": "tests/lab/deployment/test_haproxy.py",  # needs HAProxy
-    "agent/haproxy_process.py": "tests/lab/deployment/test_haproxy.py",  # needs HAProxy
+    "agent/haproxy/address.py": "tests/lab/deployment/test_haproxy.py",  # needs HAProxy
+    "agent/haproxy/process.py": "tests/lab/deployment/test_haproxy.py",  # needs HAProxy
     "ops/prefect_plugin.py": "tests/lab/deployment/test_prefect_deployment.py",  # needs Prefect's server and worker
     "ops/servers.py": "tests/lab/deployment/test_prefect_deployment.py",  # is the servers
     "training/tuning/probe_recipe.py": "tests/lab/training/test_tune.py",  # needs NeMo AutoModel

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slipway.agent import bundle_release
+from slipway.agent.bundle import release as bundle_release
 from slipway.agent.history import PROMOTE, ROLLBACK
 from slipway.agent.holds import held_releases
 from slipway.agent.paths import DIGEST

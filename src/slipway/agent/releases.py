@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from slipway.agent.artifact import MANIFEST, listed_files
-from slipway.agent.bundle_release import verify_release
+from slipway.agent.bundle.release import verify_release
 from slipway.agent.files import as_resource_error, disk_full_is_named, fsync_directory, fsync_tree, write_atomic
 from slipway.agent.history import PROMOTE, ROLLBACK, History
 from slipway.agent.paths import NAME, TargetPaths

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from slipway.agent.bundle_release import collect
+from slipway.agent.bundle.release import collect
 from slipway.agent.changes import changing, keep_start
 from slipway.agent.holds import held_releases, holds
 from slipway.agent.paths import NAME

@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slipway.agent.bundle.signature import POLICIES, TRUST, Trust, fingerprint, read_trust, write_trust
 from slipway.agent.files import write_atomic
 from slipway.agent.records import Fields, is_present, read_json
-from slipway.agent.signature import POLICIES, TRUST, Trust, fingerprint, read_trust, write_trust
 from slipway.errors import ConfigError, ResourceError, StateError
 
 FILE, RECORD = "slipway-target", "set-up.json"

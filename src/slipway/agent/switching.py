@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from slipway.agent.haproxy_process import CONFIG, HAProxyProcess
-from slipway.agent.haproxy_settings import proxy_settings
+from slipway.agent.haproxy.process import CONFIG, HAProxyProcess
+from slipway.agent.haproxy.settings import proxy_settings
 from slipway.errors import ResourceError, SlipwayError
 
 if TYPE_CHECKING:
@@ -123,6 +123,6 @@ def switcher_for(paths: TargetPaths, settings: Settings) -> Switcher:
         return Unusable(paths.proxy, err)
     if proxy is None:
         return Portless(paths.proxy)
-    from slipway.agent.haproxy_switcher import HAProxySwitcher  # with the mirror's asyncio: a look needs none of it
+    from slipway.agent.haproxy.switcher import HAProxySwitcher  # with the mirror's asyncio: a look needs none of it
 
     return HAProxySwitcher(paths.proxy, proxy)

@@ -26,7 +26,7 @@ from slipway.agent.journal import Intent, Journal
 from slipway.agent.paths import TargetPaths
 from slipway.agent.releases import Releases
 from slipway.agent.settings import Settings, read_settings
-from slipway.agent.slurm_engines import engines_for
+from slipway.agent.slurm.engines import engines_for
 from slipway.agent.switching import Switcher, switcher_for
 from slipway.errors import EngineError, SlipwayError
 

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from slipway.agent.bundle_release import SEAL
+from slipway.agent.bundle.release import SEAL
 from slipway.agent.paths import TargetPaths
 from slipway.agent.settings import read_settings
 from slipway.errors import SlipwayError

@@ -32,7 +32,7 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Print why a release serves, or why the last run replaced or kept what serves: rules, figures, whose word."""
-    from slipway.deployment.explanation import ROUTE_COLUMNS, RULE_COLUMNS, pairs, route_rows, rule_rows
+    from slipway.deployment.decision.explanation import ROUTE_COLUMNS, RULE_COLUMNS, pairs, route_rows, rule_rows
     from slipway.ops.explain import explained
 
     explanation = explained(name, conf, settings or [])
@@ -55,8 +55,8 @@ def hold(
     as_json: AsJson = False,
 ) -> None:
     """Hold a target: nobody replaces what serves there until `slipway unhold`. A held release is never deleted."""
-    from slipway.deployment.holding import hold as set_hold
-    from slipway.deployment.incumbent import this_user
+    from slipway.deployment.decision.holding import hold as set_hold
+    from slipway.deployment.decision.incumbent import this_user
 
     config = _config(target, conf, settings)
     _show(set_hold(config.deploy, release, this_user() or "unknown", reason), target, as_json)
@@ -70,7 +70,7 @@ def unhold(
     as_json: AsJson = False,
 ) -> None:
     """Take every hold off a target, or off one release of it."""
-    from slipway.deployment.holding import unhold as take_off
+    from slipway.deployment.decision.holding import unhold as take_off
 
     removed, rest = take_off(_config(target, conf, settings).deploy, release)
     if as_json:

@@ -34,8 +34,8 @@ def verify(
     Exit code 2 names the first file that was changed, added, removed, renamed or linked, and a signer nobody trusts.
     """
     from slipway.config.trust import TrustConfig
-    from slipway.deployment.signing import trust_of
-    from slipway.deployment.verification import verify as verify_release
+    from slipway.deployment.bundle.signing import trust_of
+    from slipway.deployment.bundle.verification import verify as verify_release
 
     files = {"signers": tuple(map(str, key or ())), "roots": tuple(map(str, root or ()))}
     chosen = policy or ("enforce" if key or root else "warn")

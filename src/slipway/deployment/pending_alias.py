@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from slipway.deployment.decision import now
+from slipway.deployment.decision.record import now
 from slipway.system.files import disk_full_is_named, write_atomic
 from slipway.system.json_files import as_model, is_present, read_json_list
 

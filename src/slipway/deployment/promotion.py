@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from slipway.config.deploy import DeployConfig
-from slipway.deployment import smoke
-from slipway.deployment.best_release import best_names, shelf_of
-from slipway.deployment.canary import Trial
+from slipway.deployment.canary import smoke
+from slipway.deployment.canary.release_probe import ReleaseProbe, asked_again, probe_of, probe_on
+from slipway.deployment.canary.run import Trial
 from slipway.deployment.candidate import evaluation_document
-from slipway.deployment.decision import FILE as DECISION
-from slipway.deployment.policy import Asked
-from slipway.deployment.release_probe import ReleaseProbe, asked_again, probe_of, probe_on
+from slipway.deployment.decision.best_release import best_names, shelf_of
+from slipway.deployment.decision.policy import Asked
+from slipway.deployment.decision.record import FILE as DECISION
 from slipway.deployment.releases import Release
 from slipway.deployment.state import LOCK_TIMEOUT_S, as_release
 from slipway.deployment.target import Document, Note, TargetClient, session, settings_of

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from slipway.agent.paths import NAME
-from slipway.deployment.policy import Asked
+from slipway.deployment.decision.policy import Asked
 from slipway.store.artifacts import Engine
 from slipway.store.store import load
 

@@ -9,9 +9,9 @@ from typing import Any
 from slipway.agent.units import units
 from slipway.config.deploy import DeployConfig
 from slipway.config.ssh import SshConfig
-from slipway.deployment import ssh_set_up
-from slipway.deployment.signing import signer_for, trust_of
-from slipway.deployment.ssh_set_up import Show
+from slipway.deployment.bundle.signing import signer_for, trust_of
+from slipway.deployment.ssh import set_up as ssh_set_up
+from slipway.deployment.ssh.set_up import Show
 from slipway.errors import ConfigError
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from slipway.config.deploy import DeployConfig
-from slipway.deployment.best_release import best_beside, best_names, shelf_of
+from slipway.deployment.decision.best_release import best_beside, best_names, shelf_of
 from slipway.deployment.releases import Release, Stopped
 from slipway.deployment.target import session, settings_of
 from slipway.errors import SlipwayError

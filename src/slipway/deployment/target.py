@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from slipway.config.deploy import DeployConfig
 from slipway.deployment.local import LocalTarget
-from slipway.deployment.spark import SparkTarget
+from slipway.deployment.ssh.spark import SparkTarget
 from slipway.errors import ConfigError
 from slipway.store.artifacts import Engine
 
@@ -63,7 +63,7 @@ def target_for(params: DeployConfig) -> TargetClient:
 
 
 def _kubernetes(params: DeployConfig) -> TargetClient:
-    from slipway.deployment.kubernetes_client import KubernetesClient  # packing, signing, the client: others need none
+    from slipway.deployment.kubernetes.client import KubernetesClient  # packing, signing, the client: others need none
 
     return KubernetesClient(params)
 

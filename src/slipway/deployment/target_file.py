@@ -36,7 +36,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip can hold
 def target_file() -> bytes:
     """The file, about 0.1 MB. Stored, not packed: what is read beside every engine is small enough."""
     package = Path(slipway.__file__).parent
-    modules = [package / "errors.py", *package.glob("agent/*.py")]
+    modules = [package / "errors.py", *package.glob("agent/**/*.py")]
     entries = {f"slipway/{module.relative_to(package)}": module.read_bytes() for module in modules}
     entries |= {"slipway/__init__.py": b"", "__main__.py": MAIN.encode()}
     buffer = io.BytesIO(SHEBANG)

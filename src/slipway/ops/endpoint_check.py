@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from slipway.agent.haproxy_process import HAProxyProcess, find_haproxy
-from slipway.agent.haproxy_settings import proxy_settings
-from slipway.agent.listeners import listeners
+from slipway.agent.haproxy.listeners import listeners
+from slipway.agent.haproxy.process import HAProxyProcess, find_haproxy
+from slipway.agent.haproxy.settings import proxy_settings
 from slipway.agent.paths import TargetPaths
 from slipway.config.deploy import DeployConfig
 from slipway.errors import SlipwayError

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from slipway.config.load import Config, load_config
-from slipway.deployment.decision import FILE, Decision, parse_decision
-from slipway.deployment.decision_signature import FILE as SIGNATURE
-from slipway.deployment.decision_signature import signer_sentence, trust_here
+from slipway.deployment.decision.record import FILE, Decision, parse_decision
+from slipway.deployment.decision.signature import FILE as SIGNATURE
+from slipway.deployment.decision.signature import signer_sentence, trust_here
 from slipway.deployment.state import status
 from slipway.deployment.target import session
 from slipway.errors import ConfigError, StateError

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from slipway.config.canary import CanaryConfig
-from slipway.deployment.canary import run_canary
+from slipway.deployment.canary.run import run_canary
 from slipway.deployment.local import LocalTarget
 from slipway.errors import GateError
 from tests.support.switch_agent import SwitchAgent, switch_agent

@@ -20,12 +20,12 @@ from typing import Any
 
 import pytest
 
-from slipway.agent.haproxy import HAProxy
-from slipway.agent.haproxy_config import REFUSING, Routing, Upstream
-from slipway.agent.haproxy_process import HAProxyProcess, find_haproxy, wait_until
-from slipway.agent.haproxy_runtime import AdminSocket
-from slipway.agent.haproxy_settings import proxy_settings
-from slipway.agent.listeners import listeners
+from slipway.agent.haproxy.address import HAProxy
+from slipway.agent.haproxy.config import REFUSING, Routing, Upstream
+from slipway.agent.haproxy.listeners import listeners
+from slipway.agent.haproxy.process import HAProxyProcess, find_haproxy, wait_until
+from slipway.agent.haproxy.runtime import AdminSocket
+from slipway.agent.haproxy.settings import proxy_settings
 from slipway.errors import ResourceError
 from tests.support.switch_site import SwitchSite
 
@@ -290,7 +290,7 @@ def test_a_hold_is_refused_where_somebody_listens_at_the_waiting_address(
     site: SwitchSite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert site.serving is not None
-    monkeypatch.setattr("slipway.agent.haproxy.REFUSING", site.serving.address)
+    monkeypatch.setattr("slipway.agent.haproxy.address.REFUSING", site.serving.address)
     with pytest.raises(ResourceError, match="requests that wait for an engine are sent to it"):
         site.proxy.hold(site.serving)
     assert engine_of(ask(site)) == "0001"

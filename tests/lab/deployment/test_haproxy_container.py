@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from slipway.agent.haproxy_process import find_haproxy
+from slipway.agent.haproxy.process import find_haproxy
 from slipway.config.proxy import ProxyConfig
 from tests.support.switch_site import SwitchSite
 

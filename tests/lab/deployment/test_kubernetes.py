@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from slipway.deployment import kubernetes_client, promotion, state
-from slipway.deployment.kubernetes_api import Reply
-from slipway.deployment.kubernetes_target import Ask
+from slipway.deployment import promotion, state
+from slipway.deployment.kubernetes import client as kubernetes_client
+from slipway.deployment.kubernetes.api import Reply
+from slipway.deployment.kubernetes.target import Ask
 from slipway.deployment.releases import Release
 from slipway.errors import ConfigError, EngineError
 from slipway.store.store import Store
@@ -95,7 +96,7 @@ def test_a_candidate_that_is_no_good_leaves_the_champion(
     bad = release(TWO, mode)
     with pytest.raises(EngineError, match=message), pytest.MonkeyPatch.context() as patch:
         if mode == "silent":
-            patch.setattr("slipway.deployment.kubernetes_target.start_seconds", lambda _: 0.5)
+            patch.setattr("slipway.deployment.kubernetes.target.start_seconds", lambda _: 0.5)
         impatient.promote(bad, check)
     status = impatient.status()
     assert (status.serving, status.healthy, status.journal) == (ONE, True, None)

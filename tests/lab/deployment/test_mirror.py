@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from slipway.agent.haproxy_config import Routing, Upstream
-from slipway.agent.mirror_process import MirrorConfig, MirrorProcess
+from slipway.agent.canary.mirror_process import MirrorConfig, MirrorProcess
+from slipway.agent.haproxy.config import Routing, Upstream
 from tests.support.switch_load import Answer, SwitchLoad
 from tests.support.switch_site import SwitchSite
 

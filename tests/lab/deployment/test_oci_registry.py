@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from slipway.agent.signature import OMS, Trust, read_files_signature
-from slipway.deployment.bundle_release import PackedRelease, pack
-from slipway.deployment.oci_layout import FILES_SIGNATURE, SIGNATURES, OciLayout, attached_ref
-from slipway.deployment.verification import verify
+from slipway.agent.bundle.signature import OMS, Trust, read_files_signature
+from slipway.deployment.bundle.oci_layout import FILES_SIGNATURE, SIGNATURES, OciLayout, attached_ref
+from slipway.deployment.bundle.release import PackedRelease, pack
+from slipway.deployment.bundle.verification import verify
 from slipway.errors import BundleError
 from slipway.store.store import Store
 from slipway.system.ports import any_port

@@ -14,7 +14,7 @@ import pytest
 from benchmarks.kernel_agreement import FAULTS, letters_model, llama_server, plant
 from slipway.config.engine import EngineConfig
 from slipway.config.store import StoreConfig
-from slipway.deployment.candidate_probe import probe_candidate
+from slipway.deployment.canary.candidate_probe import probe_candidate
 from slipway.engines.llamacpp.build import ensure_build
 from slipway.engines.llamacpp.convert import convert
 from slipway.engines.probability_client import ProbabilityClient

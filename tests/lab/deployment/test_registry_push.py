@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from slipway.deployment.registry_push import push
+from slipway.deployment.kubernetes.registry_push import push
 from slipway.errors import ResourceError
 from slipway.store.store import Store
 from tests.lab.deployment.test_oci_registry import registry

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 
 from slipway.agent.agent import Agent
-from slipway.agent.engine_slurm import Registration, SlurmService, SlurmSettings
-from slipway.agent.slurm_follow import Decision, Follower, Hands
+from slipway.agent.slurm.engine import Registration, SlurmService, SlurmSettings
+from slipway.agent.slurm.follow import Decision, Follower, Hands
 from slipway.errors import EngineError
 from slipway.store.store import Store
 from slipway.system.ports import any_port

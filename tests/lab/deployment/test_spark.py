@@ -19,10 +19,10 @@ import pytest
 
 from slipway.agent.units import units
 from slipway.config.deploy import DeployConfig
-from slipway.deployment import agent_session
 from slipway.deployment.promotion import promote, rollback, start
 from slipway.deployment.releases import Release
-from slipway.deployment.ssh_set_up import undo
+from slipway.deployment.ssh import agent_session
+from slipway.deployment.ssh.set_up import undo
 from slipway.deployment.state import status, stop
 from slipway.deployment.target import session
 from slipway.errors import ResourceError, SlipwayError

@@ -10,8 +10,8 @@ from urllib.request import urlopen
 
 import pytest
 
-from slipway.deployment.ssh_connection import open_connection
-from slipway.deployment.ssh_options import login
+from slipway.deployment.ssh.connection import open_connection
+from slipway.deployment.ssh.options import login
 from slipway.errors import ConfigError, ResourceError
 from slipway.system import rsync
 from slipway.system.ports import any_port

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from slipway.config.deploy import DeployConfig
-from slipway.deployment import bundle_delivery
-from slipway.deployment.bundle_delivery import deliver
-from slipway.deployment.ssh_target import SshSession, open_target
+from slipway.deployment.bundle import delivery as bundle_delivery
+from slipway.deployment.bundle.delivery import deliver
+from slipway.deployment.ssh.target import SshSession, open_target
 from slipway.errors import BundleError, ConfigError, ResourceError
 from slipway.store.artifacts import Engine
 from slipway.store.store import Store

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from slipway.config.ssh import SshConfig
-from slipway.deployment.ssh_connection import SshConnection, open_connection
-from slipway.deployment.ssh_keys import pin
-from slipway.deployment.ssh_options import login
-from slipway.deployment.ssh_set_up import set_up, undo
-from slipway.deployment.ssh_target import open_target
+from slipway.deployment.ssh.connection import SshConnection, open_connection
+from slipway.deployment.ssh.keys import pin
+from slipway.deployment.ssh.options import login
+from slipway.deployment.ssh.set_up import set_up, undo
+from slipway.deployment.ssh.target import open_target
 from slipway.errors import ConfigError, ResourceError
 from slipway.system import rsync
 from tests.lab.ssh_lab import PORTS, Machine, SshLab

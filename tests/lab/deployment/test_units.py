@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from slipway.agent.haproxy_process import wait_until
+from slipway.agent.haproxy.process import wait_until
 from slipway.agent.units import PYTHON, ROOT, units
 from slipway.deployment.target_file import target_file
 from tests.support.switch_agent import switch_agent

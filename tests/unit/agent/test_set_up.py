@@ -14,8 +14,8 @@ from types import SimpleNamespace
 import pytest
 
 from slipway.agent import set_up as module
+from slipway.agent.bundle.signature import Trust, read_trust
 from slipway.agent.set_up import RECORD, places, set_up, undo
-from slipway.agent.signature import Trust, read_trust
 from slipway.errors import ConfigError, ResourceError, StateError
 from tests.support.bundles import key_pair
 

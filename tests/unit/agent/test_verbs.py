@@ -21,7 +21,7 @@ def test_a_target_that_nobody_changes_has_no_holder(tmp_path: Path) -> None:
 
 def test_the_room_is_python_3_10_as_targets_have_it() -> None:
     """The grammar; what the standard library gained since is kept out by hand."""
-    files = list(Path(room.__path__[0]).glob("*.py"))
+    files = list(Path(room.__path__[0]).rglob("*.py"))
     assert len(files) > 5
     assert VERBS
     for file in files:
@@ -29,7 +29,7 @@ def test_the_room_is_python_3_10_as_targets_have_it() -> None:
 
 
 def test_verbs_that_are_loaded_by_their_first_call_exist() -> None:
-    later = [verb.__qualname__.split(".") for verb in VERBS.values() if verb.__module__ == "slipway.agent.verbs"]
+    later = [verb.__qualname__.rsplit(".", 1) for verb in VERBS.values() if verb.__module__ == "slipway.agent.verbs"]
     names = {name for _, name in (one for one in later if len(one) == 2)}
     assert {"capture", "follow", "missing", "mirror", "pairs", "probe", "receive", "shared", "verify"} == names
     for module, name in (one for one in later if len(one) == 2):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from slipway.agent.captured import CapturedPrompts
+from slipway.agent.canary.captured import CapturedPrompts
 from slipway.cli.app import app
 from slipway.cli.canary_commands import seconds_of, sentence
 from slipway.errors import ConfigError

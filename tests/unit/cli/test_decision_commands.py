@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from slipway.cli.app import app
 from slipway.errors import ConfigError, StateError
-from tests.unit.deployment.test_explanation import DECISION, YES
+from tests.unit.deployment.decision.test_explanation import DECISION, YES
 
 
 @pytest.fixture

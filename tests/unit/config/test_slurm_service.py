@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from slipway.agent.engine_slurm import slurm_settings
+from slipway.agent.slurm.engine import slurm_settings
 from slipway.config.deploy import DeployConfig
 from slipway.config.slurm_service import SlurmServiceConfig
 from slipway.deployment.target import settings_of

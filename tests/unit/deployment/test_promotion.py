@@ -23,7 +23,7 @@ from slipway.agent.holds import hold, unhold
 from slipway.agent.paths import TargetPaths
 from slipway.agent.releases import Releases
 from slipway.config.deploy import DeployConfig
-from slipway.deployment.policy import Asked
+from slipway.deployment.decision.policy import Asked
 from slipway.deployment.promotion import promote, rollback
 from slipway.deployment.releases import Release, Stopped
 from slipway.deployment.state import champion, status, stop, was_withdrawn

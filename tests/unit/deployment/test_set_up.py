@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from slipway.config.deploy import DeployConfig
-from slipway.deployment import ssh_set_up
 from slipway.deployment.set_up import set_up_target, undo_target
+from slipway.deployment.ssh import set_up as ssh_set_up
 from slipway.errors import ConfigError
 
 SPARK = DeployConfig(kind="spark", target="spark", ports=[8091, 8092], ssh={"host": "spark", "user": "me"})

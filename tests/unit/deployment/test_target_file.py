@@ -18,7 +18,7 @@ def test_it_holds_the_agent_and_the_errors_and_runs_by_itself() -> None:
     assert data.startswith(SHEBANG)
     names = zipfile.ZipFile(io.BytesIO(data)).namelist()
     assert {"__main__.py", "slipway/__init__.py", "slipway/errors.py", "slipway/agent/__init__.py"} <= set(names)
-    agent = {f"slipway/agent/{file.name}" for file in (ROOT / "src/slipway/agent").glob("*.py")}
+    agent = {str(file.relative_to(ROOT / "src")) for file in (ROOT / "src/slipway/agent").rglob("*.py")}
     assert set(names) == agent | {"__main__.py", "slipway/__init__.py", "slipway/errors.py"}
 
 

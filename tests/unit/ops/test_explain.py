@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from slipway.config.deploy import DeployConfig
-from slipway.deployment.decision import FILE, Decision
-from slipway.deployment.incumbent import decide
-from slipway.deployment.policy import Asked
+from slipway.deployment.decision.incumbent import decide
+from slipway.deployment.decision.policy import Asked
+from slipway.deployment.decision.record import FILE, Decision
 from slipway.deployment.promotion import promote
 from slipway.deployment.state import stop
 from slipway.errors import ConfigError, StateError

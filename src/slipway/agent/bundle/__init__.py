@@ -1,0 +1,1 @@
+"""Layers of bundles: received by digest, kept as files, checked, signed by whom."""

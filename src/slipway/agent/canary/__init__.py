@@ -1,0 +1,1 @@
+"""What stands beside the champion for a while: shares, the mirror, captured prompts."""

@@ -1,0 +1,1 @@
+"""The proxy that holds the address of clients."""

@@ -1,0 +1,1 @@
+"""An engine as a service job of Slurm, followed through requeues."""

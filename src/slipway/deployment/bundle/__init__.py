@@ -1,0 +1,1 @@
+"""A release as an OCI image layout: cut, signed, checked, carried."""

@@ -1,0 +1,1 @@
+"""A candidate asked before and beside the champion: probes, mirrored answers, the sequential test."""

@@ -1,0 +1,1 @@
+"""Who may replace what: policy, routing, the record of a decision and its explanation."""

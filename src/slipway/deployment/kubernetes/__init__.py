@@ -1,0 +1,1 @@
+"""A datacenter DGX behind Kubernetes: rendered, applied, switched, undone."""

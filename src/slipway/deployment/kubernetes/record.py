@@ -1,0 +1,182 @@
+"""What Slipway remembers of a Kubernetes target, in ConfigMaps of its namespace: any orchestrator can go on.
+
+    NAME-record     journal: the open transaction, absent when there is none; history: one switch a line, newest last
+    NAME-RELEASE-manifests   what was applied for a release, so that a rollback needs no store and no pipeline
+
+The pointer is not here: which release serves is what the cluster routes to. Written by version: whoever lost the lock
+without noticing cannot write over the next holder.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from slipway.config.kubernetes import KubernetesConfig
+from slipway.deployment.kubernetes.api import ChangedError, KubernetesAPI
+from slipway.deployment.kubernetes.manifests import RELEASE, metadata, object_name
+from slipway.deployment.kubernetes.pod import Manifest
+from slipway.errors import ResourceError, StateError
+
+PART = "slipway.part"  # label
+RECORD = "release.json"
+MOST_TEXT = 100_000  # characters; a ConfigMap holds 1 MiB in all
+MOST_SWITCHES = 1000  # a ConfigMap holds 1 MiB
+
+
+@dataclass(frozen=True)
+class Switch:
+    """One line of the history: when (UTC), `promote` or `rollback`, to which release, by whom."""
+
+    time: str
+    action: str
+    release: str
+    owner: str
+
+
+@dataclass(frozen=True)
+class Journal:
+    """The open transaction: what it does to which release, who served before, and how far it came."""
+
+    action: str
+    release: str
+    champion: str
+    step: str
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A release as it was applied: its name, its own objects at full size, and its predictor where KServe serves it;
+    `health`: the path that says ready, `port`: of its Service."""
+
+    name: str
+    objects: tuple[Manifest, ...]
+    predictor: Manifest
+    health: str
+    port: int
+
+
+class KubernetesRecord:
+    """Journal, history and releases of one target."""
+
+    def __init__(self, api: KubernetesAPI, params: KubernetesConfig) -> None:
+        self._api, self._params, self._name = api, params, f"{params.name}-record"
+
+    def journal(self) -> Journal | None:
+        """The transaction that is open. Raises StateError for a damaged one."""
+        text = self._data().get("journal", "")
+        return Journal(**_fields(text, "journal", Journal)) if text else None
+
+    def write_journal(self, journal: Journal | None) -> None:
+        """Note how far the transaction came; null ends it. Raises ResourceError when another orchestrator wrote."""
+        self._write({"journal": "" if journal is None else json.dumps(asdict(journal))})
+
+    def history(self) -> list[Switch]:
+        """Every switch, oldest first. Raises StateError naming the line that is none."""
+        lines = self._data().get("history", "").splitlines()
+        return [Switch(**_fields(line, f"history, line {n}", Switch)) for n, line in enumerate(lines, 1)]
+
+    def record(self, journal: Journal, owner: str) -> None:
+        """Add the switch to the history and mark the transaction as recorded, in one write."""
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        switches = [*self.history(), Switch(now, journal.action, journal.release, owner)][-MOST_SWITCHES:]
+        text = "".join(json.dumps(asdict(switch)) + "\n" for switch in switches)
+        recorded = json.dumps({**asdict(journal), "step": "recorded"})
+        self._write({"history": text, "journal": recorded})
+
+    def keep(self, rendered: Rendered) -> None:
+        """Keep what a release is made of; it is written once."""
+        name = f"{object_name(self._params, rendered.name)}-manifests"
+        own = metadata(self._params, name, rendered.name)
+        own["labels"] = {**own["labels"], PART: "manifests"}
+        document = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": own, "immutable": True}
+        self._api.apply({**document, "data": {"rendered": json.dumps(asdict(rendered))}})
+
+    def describe(self, name: str, record: Mapping[str, Any], texts: Mapping[str, str]) -> None:
+        """Keep a release's record (JSON values) and texts for people and later commands, in place of those of before.
+        Texts of more than `MOST_TEXT` characters stay in the bundle alone."""
+        own = metadata(self._params, f"{object_name(self._params, name)}-record", name)
+        kept = {key: text for key, text in texts.items() if len(text.encode()) <= MOST_TEXT}
+        data = {**kept, RECORD: json.dumps(record)}
+        self._api.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": own, "data": data})
+
+    def texts(self, name: str) -> dict[str, str]:
+        """The texts of a release that are kept here, by name; empty when none are."""
+        document = self._api.get("ConfigMap", f"{object_name(self._params, name)}-record") or {}
+        data: dict[str, str] = document.get("data") or {}
+        return {key: text for key, text in data.items() if key != RECORD}
+
+    def description(self, name: str) -> dict[str, Any]:
+        """The record of a release. Raises StateError when it is not there or damaged."""
+        document = self._api.get("ConfigMap", f"{object_name(self._params, name)}-record") or {}
+        return _object((document.get("data") or {}).get(RECORD, ""), f"record of release {name}")
+
+    def release(self, name: str) -> Rendered:
+        """A release that was kept. Raises StateError when it is not there any more, or damaged."""
+        thing = f"release {name} on {self._params.name}"
+        document = self._api.get("ConfigMap", f"{object_name(self._params, name)}-manifests")
+        if document is None:
+            known = ", ".join(self.releases()) or "none"
+            raise StateError(thing, "not kept", f"one of {known}", "promote it again")
+        values = _object(document.get("data", {}).get("rendered", ""), thing)
+        try:
+            return Rendered(**{**values, "objects": tuple(values["objects"])})
+        except (KeyError, TypeError) as err:
+            raise StateError(thing, str(err)[:200], "what Slipway wrote", "promote it again") from err
+
+    def releases(self) -> list[str]:
+        """Names of the releases that are kept, oldest first."""
+        labels = {"app.kubernetes.io/instance": self._params.name, PART: "manifests"}
+        return sorted(item["metadata"]["labels"][RELEASE] for item in self._api.list("ConfigMap", labels))
+
+    def forget(self, name: str) -> None:
+        """Delete what was kept of a release."""
+        for kind in ("manifests", "record"):  # what has manifests has a record
+            self._api.delete("ConfigMap", f"{object_name(self._params, name)}-{kind}")
+
+    def _read(self) -> Manifest:
+        own = {"name": self._name, "labels": {"app.kubernetes.io/instance": self._params.name}}
+        return self._api.get("ConfigMap", self._name) or {"apiVersion": "v1", "kind": "ConfigMap", "metadata": own}
+
+    def _data(self) -> dict[str, str]:
+        data: dict[str, str] = self._read().get("data") or {}
+        return data
+
+    def _write(self, data: Mapping[str, str]) -> None:
+        document = self._read()
+        merged = {key: text for key, text in {**(document.get("data") or {}), **data}.items() if text}
+        try:
+            self._api.replace({**document, "data": merged})
+        except ChangedError as err:
+            next_step = "`slipway status` shows who holds it; run again"
+            raise ResourceError(
+                f"record of target {self._params.name}", f"{err} changed meanwhile", "one orchestrator", next_step
+            ) from err
+
+
+def next_name(names: list[str], digest: str) -> str:
+    """The number after every number ever used on the target, and 8 digits of the engine's digest."""
+    used = [int(name.partition("-")[0]) for name in names]
+    return f"{max(used, default=0) + 1:04d}-{digest[:8]}"
+
+
+def _object(text: str, thing: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as err:
+        raise StateError(thing, str(err)[:200], "what Slipway wrote", "delete that key of the ConfigMap") from err
+    if not isinstance(value, dict):
+        raise StateError(thing, str(value)[:200], "a JSON object", "delete that key of the ConfigMap")
+    return value
+
+
+def _fields(text: str, thing: str, kind: type[Journal] | type[Switch]) -> dict[str, str]:
+    """A JSON object of exactly the texts that a dataclass has."""
+    value = _object(text, thing)
+    expected = {field.name for field in fields(kind)}
+    if set(value) != expected or not all(isinstance(one, str) for one in value.values()):
+        raise StateError(thing, text[:200], f"texts {', '.join(sorted(expected))}", "delete that line of the ConfigMap")
+    return value

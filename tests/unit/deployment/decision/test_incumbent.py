@@ -1,0 +1,87 @@
+"""What a decision looks at, on a real target."""
+
+from __future__ import annotations
+
+import pytest
+
+from slipway.config.deploy import DeployConfig
+from slipway.deployment.decision.holding import hold
+from slipway.deployment.decision.incumbent import decide, incumbent, require_unchanged, this_user
+from slipway.deployment.decision.policy import Asked
+from slipway.deployment.promotion import promote, rollback
+from slipway.deployment.state import status, stop
+from slipway.errors import ResourceError
+from slipway.store.artifacts import Dataset, Engine, Verdict
+from slipway.store.store import Store
+from tests.support.target import make_engine, make_verdict
+
+
+def judged(store: Store, **model: object) -> tuple[Engine, Verdict]:
+    engine = make_engine(store, {"answer": "x", **model})
+    return engine, make_verdict(store, engine)
+
+
+def test_the_weekly_schedule_does_not_replace_what_a_person_shipped(
+    store: Store, data: Dataset, params: DeployConfig
+) -> None:
+    engine, verdict = judged(store)
+    shipped = promote(engine, verdict, data, {}, params, model="home", asked=Asked(by="person", user="ann"))
+    serving = incumbent(status(params))
+    assert serving is not None
+    assert (serving.release, serving.chosen_by) == (shipped.name, "person")
+    candidate, its_verdict = judged(store, v=2)
+    weekly = decide(candidate, its_verdict, "home", Asked(by="schedule"), params)
+    assert (weekly.ruling.action, weekly.ruling.rule) == ("keep", "not compared")
+    assert decide(candidate, its_verdict, "other", Asked(by="schedule"), params).ruling.rule == "another line"
+    assert decide(candidate, its_verdict, "home", Asked(by_hand=True), params).promotes
+
+
+def test_a_rollback_is_a_person_s_choice_and_a_run_does_not_bring_back_what_it_left(
+    store: Store, data: Dataset, params: DeployConfig
+) -> None:
+    both = [judged(store, v=version) for version in (1, 2)]
+    for engine, verdict in both:
+        promote(engine, verdict, data, {}, params, model="home", asked=Asked(by="schedule"))
+    rollback(params)
+    serving = incumbent(status(params))
+    assert serving is not None
+    assert serving.chosen_by == "person"
+    assert decide(*both[1], "home", Asked(by="schedule"), params).ruling.rule == "rolled back"
+    stop(params)  # after a rollback and a stop a run does not bring it back either
+    assert decide(*both[1], "home", Asked(by="person"), params).ruling.rule == "rolled back"
+    assert decide(*both[1], "home", Asked(by_hand=True), params).ruling.rule == "rolled back"
+    assert decide(*both[1], "home", Asked(by_hand=True, named=True), params).promotes
+
+
+def test_a_hold_refuses_and_a_hold_on_a_release_does_not(store: Store, data: Dataset, params: DeployConfig) -> None:
+    release = promote(*judged(store), data, {}, params, model="home")
+    hold(params, release.name, "ann", "audit")
+    assert decide(*judged(store, v=2), "home", Asked(by_hand=True), params).promotes
+    hold(params, None, "ann", "fair")
+    decided = decide(*judged(store, v=2), "home", Asked(by_hand=True), params)
+    assert (decided.ruling.action, decided.ruling.rule) == ("keep", "hold")
+    assert "fair" in decided.ruling.holds[0]
+
+
+def test_another_champion_than_was_decided_about_is_named(store: Store, data: Dataset, params: DeployConfig) -> None:
+    candidate, verdict = judged(store)
+    decided = decide(candidate, verdict, "home", Asked(by_hand=True), params)
+    assert (decided.champion, decided.ruling.rule) == (None, "by hand")
+    assert decided.inputs["engine"] == candidate.digest
+    require_unchanged(decided, candidate, verdict, params)
+    other = promote(*judged(store, v=2), data, {}, params, model="home")
+    with pytest.raises(ResourceError, match=other.name):
+        require_unchanged(decided, candidate, verdict, params)
+
+
+def test_a_hold_since_the_decision_is_named(store: Store, params: DeployConfig) -> None:
+    candidate, verdict = judged(store)
+    decided = decide(candidate, verdict, "home", Asked(), params)
+    hold(params, None, "ann", "fair")
+    with pytest.raises(ResourceError, match="fair"):
+        require_unchanged(decided, candidate, verdict, params)
+
+
+def test_a_user_has_a_name_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "ann")
+    assert this_user() == "ann"
