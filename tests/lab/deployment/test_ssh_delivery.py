@@ -68,7 +68,9 @@ def test_a_cable_that_is_pulled_in_a_copy_costs_what_was_left_only(ssh_lab: SshL
     with open_target(slow.model_copy(update={"bandwidth_mb_s": None})) as target:
         _deliver(engine, target, note=sent.append)
         assert target.call("holder", {}) == {"lock": None}
-    assert _there(machine, "incoming") == {}
+    # of the delivery that was cut only its own signatures stay, until `gc`: the second one was signed anew
+    left = _there(machine, "incoming")
+    assert sum(left.values()) < 64 << 10, left
 
 
 def test_a_layer_that_was_tampered_with_on_the_target_is_not_taken_in(
