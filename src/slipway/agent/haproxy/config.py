@@ -16,8 +16,9 @@ waits until an engine is ready, whichever that is, for at most `hold_limit_s`; t
 connections (uvicorn after 5 s) may meet the next POST on its way: with `http-reuse never` 8 of 384 were lost at an idle
 limit of 0.25 s, none with this. `mirror` is there while a canary runs or prompts are captured: requests go through
 `agent/canary/mirror.py`, which asks the champion. It is looked at twice a second and marked down at the first
-connection that it refuses; then the champion, a `backup` there, gets the request and those that follow. Its check is a request: one that
-hangs accepts too. What is in a mirror when it dies is lost with it, but for requests whose answer had not begun.
+connection that it refuses; then the champion, a `backup` there, gets the request and those that follow. Its check is a
+request: one that hangs accepts too. What is in a mirror when it dies is lost with it, but for requests whose answer had
+not begun.
 
 One thread: a server's count of sessions is exact then, and one thread passes more tokens than any engine makes.
 `noreuseport`: two proxies on one port would answer in turn; so the second does not start.
