@@ -17,7 +17,7 @@ from slipway.config.deploy import DeployConfig
 from slipway.config.load import Config
 from slipway.deployment import promotion, state
 from slipway.deployment.bundle.signing import signer_for
-from slipway.deployment.candidate import Candidate, candidate_of, newest_candidate, read_verdict
+from slipway.deployment.candidate import Candidate, candidate_of, named_verdict, newest_candidate
 from slipway.deployment.decision.explanation import markdown, outcome
 from slipway.deployment.decision.incumbent import require_unchanged
 from slipway.deployment.decision.record import FILE as DECISION
@@ -48,9 +48,9 @@ WAYS = {  # what a person was refused by -> what would be taken, and what to do
 
 @task(name="judged candidate", task_run_name="judged candidate", cache_policy=NO_CACHE)
 def judged_candidate(config: Config, verdict: str | None) -> Candidate:
-    """What the verdict in this directory, or the store's newest, is about. Raises SlipwayError when there is none or an
-    ancestor is gone. Its config names a target, also where `deploy.target` was auto."""
-    candidate = candidate_of(read_verdict(Path(verdict)), config) if verdict else newest_candidate(config)
+    """What the verdict of this directory or digest, or the store's newest, is about. Raises SlipwayError when there is
+    none or an ancestor is gone. Its config names a target, also where `deploy.target` was auto."""
+    candidate = candidate_of(named_verdict(verdict, config), config) if verdict else newest_candidate(config)
     return replace(candidate, config=routed(candidate.config, CONF, candidate.adapter.summary))
 
 

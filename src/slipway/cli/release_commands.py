@@ -17,7 +17,8 @@ def promote(
     verdict: Annotated[
         Path | None,
         typer.Argument(
-            help="Verdict artifact; default: the newest of the config's data and model.", show_default=False
+            help="Verdict: a directory, or first digits of its digest; default: the newest of this line.",
+            show_default=False,
         ),
     ] = None,
     to: Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,22 @@ def evaluation_document(verdict: Verdict) -> dict[str, str]:
     }
     document = {"digest": inputs["candidate"]["digest"], **figures}
     return {EVALUATION: json.dumps(document, indent=1, sort_keys=True) + "\n"}
+
+
+def named_verdict(name: str, config: Config) -> Verdict:
+    """The intact verdict that a person names: a directory, or the first digits of its digest, as the gate's row of a
+    run shows them (6 at least).
+
+    Raises StateError when it is no directory and no verdict of the store, or several, begin so.
+    """
+    if Path(name).exists() or not re.fullmatch("[0-9a-f]{6,64}", name):
+        return read_verdict(Path(name))
+    folder = Path(config.store.root) / Verdict.kind
+    found = [v for v in (load(Verdict, m.parent) for m in folder.glob(f"*/{MANIFEST}")) if v.digest.startswith(name)]
+    if len(found) != 1:
+        several = ", ".join(v.digest[:12] for v in found[:5]) or "none"
+        raise StateError(f"verdict {name}", f"{several} in {folder}", "one that begins so", "give more of its digits")
+    return read_verdict(found[0].path)
 
 
 def read_verdict(path: Path) -> Verdict:

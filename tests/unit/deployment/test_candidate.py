@@ -12,7 +12,14 @@ from slipway.agent import records
 from slipway.config.data import DataConfig
 from slipway.config.load import Config
 from slipway.config.store import StoreConfig
-from slipway.deployment.candidate import candidate_of, evaluation_document, line_of, newest_candidate, read_verdict
+from slipway.deployment.candidate import (
+    candidate_of,
+    evaluation_document,
+    line_of,
+    named_verdict,
+    newest_candidate,
+    read_verdict,
+)
 from slipway.errors import ConfigError, StateError
 from slipway.report.record import RunRecord
 from slipway.store.artifacts import MANIFEST
@@ -38,6 +45,15 @@ def test_a_verdict_leads_to_what_it_judged(run: RunRecord) -> None:
     assert candidate.quality == run.quality
     config = Config(store=StoreConfig(root=str(run.verdict.path.parents[1])))
     assert newest_candidate(config).verdict == run.verdict
+
+
+def test_a_verdict_is_named_by_its_directory_or_the_digits_that_a_run_shows(run: RunRecord) -> None:
+    config = Config(store=StoreConfig(root=str(run.verdict.path.parents[1])))
+    for name in (str(run.verdict.path), run.verdict.digest[:12], run.verdict.digest):
+        assert named_verdict(name, config) == run.verdict
+    for name, message in (("abcdef012345", "none in"), ("no/such/place", "no/such/place")):
+        with pytest.raises(StateError, match=message):
+            named_verdict(name, config)
 
 
 def test_the_newest_verdict_of_another_line_is_not_promoted_unasked(run: RunRecord) -> None:
