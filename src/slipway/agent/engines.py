@@ -94,6 +94,10 @@ class Engines:
             raise
         return endpoint
 
+    def plan(self, name: str) -> StartPlan:
+        """How a release starts. Raises StateError as `read_start`."""
+        return read_start(self._paths.release(name))
+
     def endpoint(self, name: str) -> Endpoint | None:
         """The engine that serves this release; None when it does not run. Raises StateError when its record cannot be
         read."""

@@ -23,8 +23,9 @@ class Settings:
     """`host` and `ports` (first and last): where engines listen. `start_timeout_s`: longest wait for an engine's
     health, null: the plan's own, or three times its longest measured start if that is longer. `keep_releases`: on disk,
     the serving one included. `runtime`: which program runs engines in containers; empty: engines are processes.
-    `proxy`: of the proxy before the engines; empty: none. `way`: `beside`, or `held` where memory holds one engine
-    only. `slurm`: engines are service jobs (`engine_slurm.py`); empty: of this machine."""
+    `proxy`: of the proxy before the engines; empty: none. `way`: `beside`, `held` where memory holds one engine only,
+    `auto` by what is free less `reserve_gb`. `slurm`: engines are service jobs (`engine_slurm.py`); empty: of this
+    machine."""
 
     host: str = "127.0.0.1"
     ports: tuple[int, int] = (FIRST_PORT, LAST_PORT)
@@ -33,6 +34,7 @@ class Settings:
     keep_releases: int = 3
     runtime: str = ""
     way: str = "beside"
+    reserve_gb: float = 8.0
     proxy: Mapping[str, Any] = field(default_factory=dict)
     slurm: Mapping[str, Any] = field(default_factory=dict)
 
@@ -54,7 +56,8 @@ def parse_settings(document: Mapping[str, Any], thing: str) -> Settings:
         stop_grace_s=fields.number("stop_grace_s", Settings.stop_grace_s),
         keep_releases=max(2, fields.integer("keep_releases", Settings.keep_releases)),
         runtime=fields.text("runtime", Settings.runtime, pattern="|".join(("", *RUNTIMES))),
-        way=fields.text("way", Settings.way, pattern="beside|held"),
+        way=fields.text("way", Settings.way, pattern="beside|held|auto"),
+        reserve_gb=fields.number("reserve_gb", Settings.reserve_gb),
         proxy=fields.document("proxy", {}),
         slurm=fields.document("slurm", {}),
     )

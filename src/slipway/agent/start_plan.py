@@ -29,8 +29,8 @@ _MEND = "promote the engine again: that writes it"
 class StartPlan:
     """One engine's start, with placeholders. `caches`: (path below the cache folder, environment variable) each.
     Seconds: `start_s` a cold start may take, `stop_s` from SIGTERM to SIGKILL, `measured_start_s` the longest that was
-    measured, 0 unknown.
-    `image`: a container image by digest; empty: a process of the machine."""
+    measured, 0 unknown. `memory_bytes`: planned for weights, caches and the rest, 0 unknown. `image`: a container image
+    by digest; empty: a process of the machine."""
 
     argv: tuple[str, ...]
     environment: Mapping[str, str]
@@ -43,6 +43,7 @@ class StartPlan:
     stop_s: float
     measured_start_s: float
     model: str
+    memory_bytes: float = 0.0
 
     def limit_s(self, asked_s: float | None) -> float:
         """Seconds until the engine must be healthy: the target's own limit where it has one, else the plan's for a cold
@@ -70,6 +71,7 @@ def parse_start(document: Mapping[str, Any], thing: str) -> StartPlan:
         stop_s=plan.number("stop_s", 10.0),
         measured_start_s=fields.number("measured_start_s", 0.0),
         model=fields.text("model", ""),
+        memory_bytes=_sum(plan.document("memory", {})),
     )
 
 
@@ -95,6 +97,11 @@ def fill(text: str, values: Mapping[str, str], files: Iterable[str], config: str
 def usable_cores() -> int:
     """Cores that this process may use: affinity and cgroup cpusets count, hyperthreads do too."""
     return len(os.sched_getaffinity(0))
+
+
+def _sum(parts: Mapping[str, Any]) -> float:
+    """Of the numbers among these values."""
+    return float(sum(part for part in parts.values() if isinstance(part, (int, float)) and part > 0))
 
 
 def _inside(name: str, thing: str) -> str:

@@ -25,6 +25,7 @@ from slipway.agent.history import PROMOTE
 from slipway.agent.journal import Intent, Journal
 from slipway.agent.paths import TargetPaths
 from slipway.agent.releases import Releases
+from slipway.agent.room import BESIDE, HELD, choose_way, room
 from slipway.agent.settings import Settings, read_settings
 from slipway.agent.slurm.engines import engines_for
 from slipway.agent.switching import Switcher, switcher_for
@@ -78,7 +79,7 @@ class Transaction:
     def start(self) -> Endpoint:
         """Start the new engine, beside the old one or, held, after it. Raises as `Engines.start`."""
         parts, intent = self.parts, self.intent
-        if parts.settings.way == "held" and intent.old is not None:
+        if intent.old is not None and self._way() == HELD:
             with parts.journal.step("held"):
                 self._held = parts.switcher.hold(parts.engines.endpoint(intent.old))
                 parts.engines.stop(intent.old, parts.settings.stop_grace_s)
@@ -89,6 +90,17 @@ class Transaction:
             endpoint = parts.engines.start(intent.new, parts.settings)
         self.note(f"started {intent.new} at {endpoint.url}")
         return endpoint
+
+    def _way(self) -> str:
+        """How the new engine starts; `auto` asks what is free, and notes what decided."""
+        settings = self.parts.settings
+        if settings.way != "auto":
+            return settings.way
+        if settings.slurm:  # on whichever node has room
+            return BESIDE
+        way, why = choose_way(self.parts.engines.plan(self.intent.new), room(), settings.reserve_gb)
+        self.note(why)
+        return way
 
     def switch(self) -> dict[str, object]:
         """Send requests to the new engine, drain the old one, move the pointer; what draining cost."""

@@ -50,11 +50,12 @@ class DeployConfig(Section):
     answer_within_s: float = Field(
         7 * 24 * 3600, gt=0, description="How long a question to a person stays open, seconds; then it counts as no."
     )
-    way: Literal["beside", "held"] = Field(
+    way: Literal["beside", "held", "auto"] = Field(
         "beside",
         description="`beside`: the new engine starts beside the old one; `held`: memory holds one engine only, "
-        "requests wait in the proxy, at most deploy.proxy.hold_limit_s.",
+        "requests wait in the proxy, at most deploy.proxy.hold_limit_s; `auto`: by what is planned and what is free.",
     )
+    reserve_gb: float = Field(8.0, ge=0, description="Memory that way `auto` leaves free, GB.")
     keep_releases: int = Field(3, ge=2, description="Releases kept on the target, the serving one included.")
     routing: RoutingConfig = Field(default_factory=RoutingConfig, description="What `target: auto` chooses by.")
     routed: Route | None = Field(None, description="What `target: auto` chose; written by it, not by a person.")

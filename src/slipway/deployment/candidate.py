@@ -145,11 +145,11 @@ def named_verdict(name: str, config: Config) -> Verdict:
     if Path(name).exists() or not re.fullmatch("[0-9a-f]{6,64}", name):
         return read_verdict(Path(name))
     folder = Path(config.store.root) / Verdict.kind
-    found = [v for v in (load(Verdict, m.parent) for m in folder.glob(f"*/{MANIFEST}")) if v.digest.startswith(name)]
-    if len(found) != 1:
-        several = ", ".join(v.digest[:12] for v in found[:5]) or "none"
+    verdicts = [v for v in (load(Verdict, m.parent) for m in folder.glob(f"*/{MANIFEST}")) if v.digest.startswith(name)]
+    if len(verdicts) != 1:
+        several = ", ".join(v.digest[:12] for v in verdicts[:5]) or "none"
         raise StateError(f"verdict {name}", f"{several} in {folder}", "one that begins so", "give more of its digits")
-    return read_verdict(found[0].path)
+    return read_verdict(verdicts[0].path)
 
 
 def read_verdict(path: Path) -> Verdict:

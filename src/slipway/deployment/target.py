@@ -87,6 +87,7 @@ def settings_of(params: DeployConfig) -> Document:
         "keep_releases": params.keep_releases,
         "runtime": "" if params.runtime == "none" else params.runtime,
         "way": params.way,
+        "reserve_gb": params.reserve_gb,
         "proxy": params.proxy.model_dump(mode="json"),
         **({"slurm": params.slurm.model_dump(mode="json", exclude_none=True)} if params.slurm else {}),
     }

@@ -14,6 +14,8 @@ import pytest
 
 from slipway.agent.agent import Agent
 from slipway.agent.engines import Engines
+from slipway.agent.room import Room
+from slipway.agent.start_plan import parse_start
 from slipway.agent.transaction import parts_of, recover, tidy
 from slipway.errors import EngineError, StateError
 from slipway.store.store import Store
@@ -82,6 +84,18 @@ def test_held_the_old_engine_ends_first_and_comes_back_when_the_new_one_fails(ag
     agent.close()
     assert Engines(agent.paths).healthy(second["name"])
     assert rollback(agent)["name"] == first["name"]
+
+
+def test_auto_holds_where_a_second_engine_does_not_fit(agent: Agent, store: Store, monkeypatch) -> None:
+    monkeypatch.setattr("slipway.agent.transaction.room", lambda: Room(9 * 10**9, "memory"))
+    auto = {"settings": {**_settings(agent), "way": "auto", "reserve_gb": 1}}
+    notes: list[str] = []
+    promote(agent, engine(store), **auto)
+    for planned, way in ((8e9, "beside"), (8.1e9, "held")):
+        plan = parse_start({"plan": {"argv": ["serve"], "memory": {"weights": planned}}}, "start")
+        monkeypatch.setattr(Engines, "plan", lambda *_, plan=plan: plan)
+        promote(agent, engine(store, int(planned / 1e8)), notes.append, **auto)
+        assert [note for note in notes if note.startswith(f"{way}: ")]
 
 
 def test_report_13_a_champion_that_does_not_start_any_more_keeps_nothing_stuck(agent: Agent, store: Store) -> None:

@@ -1,0 +1,48 @@
+"""Whether a second engine fits beside the one that serves: what it is planned to take against what is free now.
+
+A GPU with memory of its own is asked by nvidia-smi, all GPUs together. One that shares the CPU's memory says `[N/A]`
+there: then, and without a GPU, MemAvailable counts, which page cache does not lessen. Both less a reserve.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import dataclass
+
+from slipway.agent.probe import ANSWER_S, memory
+from slipway.agent.start_plan import StartPlan
+
+BESIDE, HELD = "beside", "held"
+QUERY = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+
+
+@dataclass(frozen=True)
+class Room:
+    """Bytes that are free, and of what: `GPU memory` or `memory`. -1: nobody could say."""
+
+    free: int
+    kind: str
+
+
+def room() -> Room:
+    """What is free on this machine now."""
+    try:
+        done = subprocess.run(QUERY, stdin=subprocess.DEVNULL, capture_output=True, timeout=ANSWER_S, check=False)
+        lines = done.stdout.decode(errors="replace").split("\n") if done.returncode == 0 else []
+    except (OSError, subprocess.TimeoutExpired):
+        lines = []
+    free = [line.strip() for line in lines if line.strip()]
+    if free and all(re.fullmatch(r"\d+", line) for line in free):
+        return Room(sum(map(int, free)) * 1024 * 1024, "GPU memory")
+    return Room(memory()["available"], "memory")
+
+
+def choose_way(plan: StartPlan, now: Room, reserve_gb: float) -> tuple[str, str]:
+    """`beside` or `held`, and why in words. An engine whose plan names no memory starts beside, as does one on a
+    machine that does not say what is free."""
+    if plan.memory_bytes <= 0 or now.free < 0:
+        return BESIDE, "beside: no memory is planned for it" if now.free >= 0 else "beside: free memory is not known"
+    need, left = plan.memory_bytes / 1e9, now.free / 1e9 - reserve_gb
+    way = BESIDE if need <= left else HELD
+    return way, f"{way}: {need:.1f} GB planned, {left:.1f} GB of {now.kind} free above a reserve of {reserve_gb:g}"
