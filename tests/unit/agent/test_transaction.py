@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,6 +39,14 @@ def killed(agent: Agent, step: str, act: Callable[[Callable[[str], None]], objec
     assert os.waitpid(pid, 0)[1] == signal.SIGKILL
 
 
+def power_off(root: Path) -> None:
+    """Kill every engine, and see it gone: a signal is no more than a request."""
+    for pid in running(root):
+        os.kill(pid, signal.SIGKILL)
+    while running(root):
+        time.sleep(0.01)
+
+
 @pytest.mark.parametrize(("step", "serves"), [("started", 0), ("switched", 0), ("recorded", 1)])
 def test_before_its_record_it_is_undone_and_finished_from_there_on(
     agent: Agent, store: Store, step: str, serves: int
@@ -63,8 +72,7 @@ def test_before_its_record_it_is_undone_and_finished_from_there_on(
 def test_after_a_reboot_in_the_middle_the_champion_starts_again(agent: Agent, store: Store) -> None:
     first = promote(agent, engine(store))
     killed(agent, "switched", lambda die: promote(Agent(agent.paths.root), engine(store, 2), die))
-    for pid in running(agent.paths.root):
-        os.kill(pid, signal.SIGKILL)
+    power_off(agent.paths.root)
     recover(parts_of(agent.paths), lambda _: None)
     assert releases(agent).current() == first["name"]
     assert Engines(agent.paths).healthy(first["name"])
@@ -102,8 +110,7 @@ def test_report_13_a_champion_that_does_not_start_any_more_keeps_nothing_stuck(a
     """nomad#10465: a deployment that could be neither finished nor undone."""
     first = promote(agent, engine(store))
     killed(agent, "started", lambda die: promote(Agent(agent.paths.root), engine(store, 2), die))
-    for pid in running(agent.paths.root):
-        os.kill(pid, signal.SIGKILL)
+    power_off(agent.paths.root)
     (Path(first["path"]) / "engine" / "server").unlink()
     notes: list[str] = []
     recover(parts_of(agent.paths), notes.append)
