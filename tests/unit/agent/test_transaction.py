@@ -15,6 +15,7 @@ import pytest
 
 from slipway.agent.agent import Agent
 from slipway.agent.engines import Engines
+from slipway.agent.probe import memory
 from slipway.agent.room import Room
 from slipway.agent.start_plan import parse_start
 from slipway.agent.transaction import parts_of, recover, tidy
@@ -104,6 +105,21 @@ def test_auto_holds_where_a_second_engine_does_not_fit(agent: Agent, store: Stor
         monkeypatch.setattr(Engines, "plan", lambda *_, plan=plan: plan)
         promote(agent, engine(store, int(planned / 1e8)), notes.append, **auto)
         assert [note for note in notes if note.startswith(f"{way}: ")]
+
+
+def test_report_8_page_cache_is_room_for_a_second_engine(agent: Agent, store: Store, monkeypatch, tmp_path) -> None:
+    """vllm#48140: files that were read filled the memory, and the second start was refused by what was free."""
+    meminfo = tmp_path / "meminfo"  # a Spark after a model was copied
+    meminfo.write_text("MemTotal: 127610880 kB\nMemFree: 2097152 kB\nMemAvailable: 104857600 kB\nCached: 99000000 kB\n")
+    monkeypatch.setattr("slipway.agent.room.memory", lambda: memory(meminfo))
+    monkeypatch.setattr("slipway.agent.room.QUERY", ["/no/such/program"])
+    plan = parse_start({"plan": {"argv": ["serve"], "memory": {"weights": 50e9}}}, "start")
+    monkeypatch.setattr(Engines, "plan", lambda *_: plan)
+    auto = {"settings": {**_settings(agent), "way": "auto"}}
+    notes: list[str] = []
+    for version in (1, 2):
+        promote(agent, engine(store, version), notes.append, **auto)
+    assert [note for note in notes if note.startswith("beside: 50.0 GB planned, 99.4 GB of memory free")]
 
 
 def test_report_13_a_champion_that_does_not_start_any_more_keeps_nothing_stuck(agent: Agent, store: Store) -> None:
