@@ -44,6 +44,10 @@ class Runtime:
         values = {name: f"{INSIDE}/{name}" for name in mounts}
         values |= {"host": host, "port": str(port), "threads": str(usable_cores())}
         write_start_files(plan, folder, values, f"{INSIDE}/{CONFIG}")
+        if plan.caches:
+            from slipway.agent.warm_caches import fill_start  # a look at a target needs none of it
+
+            fill_start(bundle, folder, in_image=True)
         variables = {variable: f"{{cache}}/{path}" for path, variable in plan.caches} | dict(plan.environment)
         options = ["--detach", "--name", f"slipway-{release}", "--network", "host", "--restart", "no"]
         options += ["--label", f"{ROOT_LABEL}={self.root}", "--label", f"{RELEASE_LABEL}={release}"]

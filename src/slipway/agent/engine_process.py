@@ -74,6 +74,10 @@ def _rendered(plan: StartPlan, bundle: Path, host: str, port: int, folder: Path)
     values |= {"host": host, "port": str(port), "threads": str(usable_cores())}
     if plan.caches or plan.files:
         write_start_files(plan, folder, values, str(config))
+    if plan.caches:
+        from slipway.agent.warm_caches import fill_start  # a look at a target needs none of it
+
+        fill_start(bundle, folder, in_image=False)
     variables = {variable: f"{{cache}}/{path}" for path, variable in plan.caches} | dict(plan.environment)
     filled = {name: fill(text, values, plan.files, str(config)) for name, text in variables.items()}
     argv = [fill(argument, values, plan.files, str(config)) for argument in plan.argv]

@@ -89,6 +89,10 @@ class Transaction:
         with parts.journal.step("started"):
             endpoint = parts.engines.start(intent.new, parts.settings)
         self.note(f"started {intent.new} at {endpoint.url}")
+        from slipway.agent.warm_caches import start_note  # a look at a target needs none of it
+
+        if words := start_note(parts.paths.release(intent.new) / "start"):
+            self.note(f"{intent.new} {words}")
         return endpoint
 
     def _way(self) -> str:

@@ -17,11 +17,11 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
+from slipway.agent.machine_probe import cpu_digest, gpu_facts
 from slipway.config.base import Section
 from slipway.engines.driver import EngineKind, ServePlan
 from slipway.errors import EngineError
 from slipway.runners.base import Job, Runner
-from slipway.system.files import sha256_bytes
 
 UNKNOWN = "unknown"
 NONE = "none"
@@ -54,7 +54,7 @@ class MachineFacts(Section):
 def probe_argv(kind: EngineKind, python: str = "python3") -> tuple[str, ...]:
     """The command that prints a machine's facts: the text of `machine_probe.py` itself, so that nothing of this package
     has to be where it runs."""
-    program = resources.files("slipway.engines").joinpath("machine_probe.py").read_text(encoding="utf-8")
+    program = resources.files("slipway.agent").joinpath("machine_probe.py").read_text(encoding="utf-8")
     return (python, "-c", program, *PACKAGES[kind])
 
 
@@ -136,9 +136,9 @@ def _probe_line(line: str) -> dict[str, Any] | None:
 def _facts(kind: EngineKind, document: dict[str, Any]) -> MachineFacts:
     packages, versions = PACKAGES[kind], document["versions"]
     words = document["cpu_words"]
-    # the same digest as system/processor.py makes: an engine that is compiled for a CPU carries that one
-    cpu = sha256_bytes(f"{document['arch']} {' '.join(words)}".encode())[:12] if words else UNKNOWN
-    facts = {"architecture": document["arch"], "cpu": cpu, "python": document["python"], **_gpu_facts(document)}
+    cpu = cpu_digest(document["arch"], words) or UNKNOWN
+    gpus = gpu_facts(document["gpus"]) if "gpus" in document else {}
+    facts = {"architecture": document["arch"], "cpu": cpu, "python": document["python"], **gpus}
     if not packages:
         return MachineFacts(**facts, cuda=NONE, engine=NONE, torch=NONE, compilers=NONE)
     compilers = " ".join(f"{name}={versions.get(name, NONE)}" for name in packages[2:])
@@ -149,22 +149,3 @@ def _facts(kind: EngineKind, document: dict[str, Any]) -> MachineFacts:
         torch=versions.get("torch", UNKNOWN),
         compilers=compilers,
     )
-
-
-def _gpu_facts(document: dict[str, Any]) -> dict[str, str]:
-    """Unlike cards under one server stand beside each other, sorted: which is rank 0 is not the cache's business."""
-    if "gpus" not in document:
-        return {}
-    rows = document["gpus"]
-    if not rows:
-        return dict.fromkeys(("gpu", "capability", "gpu_memory", "driver"), NONE)
-
-    def joined(key: str, prefix: str = "") -> str:
-        return " + ".join(sorted({prefix + row[key] for row in rows}))
-
-    return {
-        "gpu": f"{len(rows)} x {joined('name')}",
-        "capability": joined("compute_cap", "sm_").replace(".", ""),
-        "gpu_memory": joined("memory.total"),
-        "driver": joined("driver_version"),
-    }

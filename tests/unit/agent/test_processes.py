@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import psutil
@@ -15,9 +16,12 @@ SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 
 
 def test_a_process_is_the_one_that_psutil_sees_and_ends_by_its_identity_alone() -> None:
-    with subprocess.Popen(SLEEP, start_new_session=True) as child:
+    child = subprocess.Popen(SLEEP, start_new_session=True)
+    try:
         mine = processes.identify(child.pid)
         seen = psutil.Process(child.pid)
+        while not seen.cmdline():  # the kernel lets us go on before the new program has its arguments
+            time.sleep(0.001)
         assert processes.command_line(child.pid)[0] == seen.exe()
         assert processes.command_line(child.pid)[1:4] == seen.cmdline()
         assert child.pid in {pid for pid, _ in processes.session_leaders()}
@@ -26,6 +30,9 @@ def test_a_process_is_the_one_that_psutil_sees_and_ends_by_its_identity_alone() 
         assert processes.is_alive(mine)
         assert processes.stop(mine, 10)
         assert not processes.is_alive(mine)
+    finally:
+        child.kill()
+        child.wait()
 
 
 def test_a_zombie_has_ended() -> None:

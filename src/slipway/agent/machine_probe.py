@@ -9,6 +9,7 @@ torch's CUDA from the text of its `version.py`, the GPU from nvidia-smi. What ca
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import importlib.util
 import json
@@ -70,6 +71,29 @@ def cpu_words() -> list[str]:
         name, _, value = line.partition(":")
         words |= set(value.split()) if name.strip() in deciding else set()
     return sorted(words)
+
+
+def cpu_digest(arch: str, words: list[str]) -> str | None:
+    """12 hex digits over what `cpu_words` gives, as an engine that is compiled for a CPU carries them
+    (`system/processor.py`); None without words."""
+    return hashlib.sha256(f"{arch} {' '.join(words)}".encode()).hexdigest()[:12] if words else None
+
+
+def gpu_facts(rows: list[dict[str, str]]) -> dict[str, str]:
+    """What the key of caches holds of GPUs: `gpu`, `capability`, `gpu_memory`, `driver`; `none` each without one.
+    Unlike cards under one server stand beside each other, sorted: which is rank 0 is not the cache's business."""
+    if not rows:
+        return dict.fromkeys(("gpu", "capability", "gpu_memory", "driver"), "none")
+
+    def joined(key: str, prefix: str = "") -> str:
+        return " + ".join(sorted({prefix + row[key] for row in rows}))
+
+    return {
+        "gpu": f"{len(rows)} x {joined('name')}",
+        "capability": joined("compute_cap", "sm_").replace(".", ""),
+        "gpu_memory": joined("memory.total"),
+        "driver": joined("driver_version"),
+    }
 
 
 def main(packages: list[str]) -> dict[str, object]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from slipway.engines import machine_probe
+from slipway.agent import machine_probe
 from slipway.engines.machine_facts import probe_argv
 from slipway.system.files import sha256_bytes
 from slipway.system.processor import cpu_digest
