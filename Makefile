@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 SET    ?=
 SOAK   ?= 3000
-WORKERS ?= 2  # test processes; many tests wait more than they compute
+WORKERS ?= 3  # test processes for two cores: many tests wait more than they compute
 
 .PHONY: help smoke ship test soak up down setup lint clean
 help:  ## list the targets

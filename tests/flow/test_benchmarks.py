@@ -14,7 +14,7 @@ from tests.support.evaluations import evaluation
 from tests.support.pico import pico_model
 
 SMALL = {
-    "gate_simulation": ["--pairs", "100", "--chains", "2"],
+    "gate_simulation": ["--pairs", "60", "--chains", "1"],
     "cpu_stream": ["--shape", "tiny", "--peer-shape", "tiny", "--pairs", "1", "--peer-pairs", "1", "--compile", "auto"],
     "gpu_stream": [
         "--shape",
@@ -149,8 +149,8 @@ def test_the_gate_promotes_and_rejects_within_its_levels(results):
     """A sample of 100 pairs each: four standard errors above alpha and beta; and chains of 50 candidates."""
     result = results["gate_simulation"]
     for part in ("now", "planned", "two_looks"):
-        assert result[part]["false_promote"] <= 0.05 + 4 * 0.022
-    assert result["planned"]["false_reject"] <= 0.2 + 4 * 0.04
+        assert result[part]["false_promote"] <= 0.05 + 4 * 0.028
+    assert result["planned"]["false_reject"] <= 0.2 + 4 * 0.052
     assert result["quarter"]["one_point"]["false_promote"] > 0.05
     for chain in result["chains"]:
         assert chain["best"]["loss_mean"] <= chain["margin"]

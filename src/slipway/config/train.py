@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from slipway.config.base import Section, born
-
-ATTENTION_PROJECTIONS = ["q_proj", "k_proj", "v_proj", "o_proj"]
-
-
-MLP_PROJECTIONS = ["gate_proj", "up_proj", "down_proj"]
-
 
 # What is safe differs where a GPU trains: these replace the field defaults that the small CPU run wants.
 NEMO_DEFAULTS: dict[str, Any] = {
@@ -46,6 +40,9 @@ _NEMO_ONLY = (
 
 class TrainConfig(Section):
     """Fine-tuning recipe, for both trainers. A key that only one reads says so, and is refused for the other."""
+
+    ATTENTION_PROJECTIONS: ClassVar = ("q_proj", "k_proj", "v_proj", "o_proj")
+    MLP_PROJECTIONS: ClassVar = ("gate_proj", "up_proj", "down_proj")
 
     backend: Literal["cpu", "nemo"] = Field(
         "cpu",

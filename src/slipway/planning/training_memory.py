@@ -29,7 +29,7 @@ from dataclasses import dataclass
 
 from slipway.config.model import ModelConfig
 from slipway.config.target import TargetConfig
-from slipway.config.train import ATTENTION_PROJECTIONS, MLP_PROJECTIONS, TrainConfig
+from slipway.config.train import TrainConfig
 from slipway.planning.parallelism import Parallelism, parallelism
 
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
@@ -99,9 +99,11 @@ def embedding_parameters(model: ModelConfig) -> int:
 def adapter_parameters(model: ModelConfig, params: TrainConfig) -> int:
     """Weights of the LoRA pairs: rank * (in + out) for each adapted matrix. Experts' matrices are not adapted."""
     h, (queries, values) = model.hidden, _widths(model)
-    sizes = dict(zip(ATTENTION_PROJECTIONS, (h + queries, h + values, h + values, queries + h), strict=True))
+    sizes = dict(
+        zip(TrainConfig.ATTENTION_PROJECTIONS, (h + queries, h + values, h + values, queries + h), strict=True)
+    )
     if not model.experts:
-        sizes |= dict.fromkeys(MLP_PROJECTIONS, h + model.intermediate)
+        sizes |= dict.fromkeys(TrainConfig.MLP_PROJECTIONS, h + model.intermediate)
     return model.layers * params.rank * sum(sizes.get(name, 0) for name in params.targets)
 
 

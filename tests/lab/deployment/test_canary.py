@@ -112,6 +112,8 @@ def test_capture_stays_on_through_a_switch_and_off_is_off(haproxy: None, tmp_pat
         assert ask(target.port, "mail jo@mail.example")["engine"] == "1"
         target.promote("2")
         assert ask(target.port, "after the switch")["engine"] == "2"
+        while len(target.agent.call("capture", {"do": "show", "most": 10})["prompts"]) < 2:
+            time.sleep(0.05)  # a prompt is written down behind its answer
         target.agent.call("capture", {"do": "off"})
         ask(target.port, "off")
         rows = target.agent.call("capture", {"do": "show", "most": 10})["prompts"]

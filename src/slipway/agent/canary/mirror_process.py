@@ -76,7 +76,7 @@ class MirrorProcess:
         while (status := self.status()) is None or status["pid"] != pid:
             if _has_ended(pid) or time.monotonic() > deadline:
                 _signal(pid, signal.SIGKILL)
-                end = (self._folder / LOG).read_text(errors="replace")[-1000:]
+                end = (self._folder / LOG).read_text(encoding="utf-8", errors="replace")[-1000:]
                 raise ResourceError("mirror", end or "it said nothing", "a process that answers", _NEXT)
             time.sleep(0.05)
         return "127.0.0.1", int(status["port"])

@@ -70,7 +70,7 @@ def _listening(port: int) -> dict[str, str]:
     inodes = {}
     for table in ("tcp", "tcp6"):
         with suppress(OSError):
-            for line in (PROC / "net" / table).read_text().splitlines()[1:]:
+            for line in (PROC / "net" / table).read_text(encoding="utf-8").splitlines()[1:]:
                 columns = line.split()
                 host, _, hex_port = columns[1].rpartition(":")
                 if columns[3] == LISTEN and int(hex_port, 16) == port:

@@ -12,7 +12,7 @@ from typing import Any
 
 from slipway.config.model import ModelConfig
 from slipway.config.target import TargetConfig
-from slipway.config.train import MLP_PROJECTIONS, TrainConfig
+from slipway.config.train import TrainConfig
 from slipway.errors import ConfigError
 from slipway.planning.parallelism import Parallelism, parallelism
 from slipway.planning.training_memory import capacity, memory_plan
@@ -165,7 +165,7 @@ def _experts(model: ModelConfig, params: TrainConfig, gpus: Parallelism) -> None
             "sdpa or eager: upstream's own code for mixtures has no such backend",
             "set train.attention=sdpa",
         )
-    mlp = [name for name in params.targets if name in MLP_PROJECTIONS]
+    mlp = [name for name in params.targets if name in TrainConfig.MLP_PROJECTIONS]
     if params.method == "lora" and mlp:
         raise ConfigError(
             "train.targets",
