@@ -1,4 +1,4 @@
-# Three commands matter: `make smoke` runs every stage in two minutes, `make ship` makes the model, `make test` proves it all.
+# Three commands matter: `make smoke` runs every stage in four minutes, `make ship` makes the model, `make test` proves it all.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -28,7 +28,7 @@ $(VENV)/test.stamp: $(VENV)/ship.stamp requirements-test.lock
 
 setup: $(VENV)/ship.stamp  ## install the locked packages into .venv
 
-smoke: setup  ## every stage for real on a few rows, in about two minutes, promoted to a target of its own
+smoke: setup  ## every stage for real on a few rows, in about four minutes, promoted to a target of its own
 	$(BIN)/python -m slipway doctor --quiet
 	PYTHON="$(CURDIR)/$(BIN)/python" infra/local/up
 	$(BIN)/python -m slipway run layers=smoke $(SET)

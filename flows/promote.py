@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from argparse import ArgumentParser
 from typing import Any
 
 from prefect import flow
@@ -41,13 +42,18 @@ def roll_back(config: Any) -> None:
         rollback(run, config.deploy)
 
 
-if __name__ == "__main__":
+def command_line() -> ArgumentParser:
+    """What `slipway promote` hands over."""
     arguments = parser((__doc__ or "").splitlines()[0])
     arguments.add_argument("action", choices=["promote", "rollback"])
-    arguments.add_argument("verdict", nargs="?", help="verdict directory; default: the newest of the config's line")
+    arguments.add_argument("verdict", nargs="?", help="verdict: directory or digits; default: the newest of the line")
     arguments.add_argument("--set", action="append", default=[], dest="overrides", help="key=value or layers=NAME")
     arguments.add_argument("--approve", default="", metavar="REASON", help="accept an inconclusive gate, and why")
-    given = arguments.parse_args()
+    return arguments
+
+
+if __name__ == "__main__":
+    given = command_line().parse_intermixed_args()  # options may stand between the two positionals
     promotion = functools.partial(promote_candidate, verdict=given.verdict, approve=given.approve)
     chosen = roll_back if given.action == "rollback" else promotion
     sys.exit(attempt(lambda: load_config(given.conf, given.overrides), chosen, as_json=given.json))

@@ -32,8 +32,9 @@ def run_promotion(
     inconclusive gate. Raises ConfigError outside the project's root.
     """
     settings = [part for word in overrides for part in ("--set", word)]
-    judged = [*(["--approve", approve] if approve else []), *([str(verdict)] if verdict else [])]
-    _become("promote", [action, "--conf", str(conf), *settings, *_json(as_json), *judged])
+    options = ["--conf", str(conf), *settings, *_json(as_json), *(["--approve", approve] if approve else [])]
+    # beside the action: argparse takes an optional positional with the first group of positionals or never
+    _become("promote", [action, *([str(verdict)] if verdict else []), *options])
 
 
 def _json(as_json: bool) -> list[str]:

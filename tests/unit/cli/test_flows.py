@@ -66,7 +66,7 @@ def test_run_hands_over_and_its_exit_code_is_the_flows(project: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "argv"),
     [
-        (["promote", "v/1", "--json"], ["promote", "--conf", "conf", "--json", "v/1"]),
+        (["promote", "v/1", "--json"], ["promote", "v/1", "--conf", "conf", "--json"]),
         (["promote"], ["promote", "--conf", "conf"]),
     ],
 )
