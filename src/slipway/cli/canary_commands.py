@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from slipway.cli import tables
-from slipway.cli.options import AsJson, Conf
+from slipway.cli.options import AsJson, Conf, VerdictName
 from slipway.errors import ConfigError
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -27,13 +27,7 @@ class Action(StrEnum):
 
 def canary(
     target: Annotated[str, typer.Argument(help="Row of conf/deploy/.")],
-    verdict: Annotated[
-        Path | None,
-        typer.Argument(
-            help="Verdict: a directory, or first digits of its digest; default: the newest of this line.",
-            show_default=False,
-        ),
-    ] = None,
+    verdict: VerdictName = None,
     mirror: Annotated[
         bool, typer.Option("--mirror", help="The candidate gets a copy of each request; answers are judged in pairs.")
     ] = False,

@@ -15,3 +15,10 @@ Overrides = Annotated[
 ]
 Conf = Annotated[Path, typer.Option(help="Folder with base.yaml and its layers.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+VerdictName = Annotated[
+    Path | None,
+    typer.Argument(
+        help="Verdict: a directory, or first digits of its digest; default: the newest of this line.",
+        show_default=False,
+    ),
+]

@@ -10,17 +10,11 @@ from typing import Annotated
 
 import typer
 
-from slipway.cli.options import AsJson, Conf
+from slipway.cli.options import AsJson, Conf, VerdictName
 
 
 def promote(
-    verdict: Annotated[
-        Path | None,
-        typer.Argument(
-            help="Verdict: a directory, or first digits of its digest; default: the newest of this line.",
-            show_default=False,
-        ),
-    ] = None,
+    verdict: VerdictName = None,
     to: Annotated[
         str | None, typer.Option("--to", help="A row of conf/deploy; default: the config's.", show_default=False)
     ] = None,

@@ -74,10 +74,13 @@ def _fixed(key: str, taken: Any, default: Any) -> Rule:
 
 
 def _head_dim(config: Config, _: int) -> tuple[str, str] | None:
-    hidden, heads, head = (config.get(k) for k in ("hidden_size", "num_attention_heads", "head_dim"))
-    if not all(isinstance(n, int) and n for n in (hidden, heads, head)) or head == hidden // heads:  # type: ignore[operator]
+    sizes = [config.get(key) for key in ("hidden_size", "num_attention_heads", "head_dim")]
+    numbers = [size for size in sizes if isinstance(size, int) and size > 0]
+    if len(numbers) < len(sizes):
         return None
-    return f"head_dim={head}", f"hidden_size / num_attention_heads = {hidden // heads} is taken"  # type: ignore[operator]
+    hidden, heads, head = numbers
+    taken = hidden // heads
+    return None if head == taken else (f"head_dim={head}", f"hidden_size / num_attention_heads = {taken} is taken")
 
 
 def _uses_window(config: Config) -> bool:
