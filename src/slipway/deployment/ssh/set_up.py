@@ -14,19 +14,23 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from slipway.config.ssh import SshConfig
 from slipway.deployment.ssh.connection import SshConnection, open_connection
 from slipway.deployment.ssh.keys import pin, public_key, unpin
-from slipway.deployment.ssh.options import personal_options
+from slipway.deployment.ssh.options import personal_options, session_refusal
 from slipway.deployment.ssh.target import open_target
 from slipway.deployment.target_file import target_file
 from slipway.errors import ConfigError, ResourceError
 
 LOGIN_S = 120.0  # a person types a password
-_UPLOAD = 'umask 077 && f=$(mktemp -t slipway-target.XXXXXX) && cat > "$f" && echo "$f"'
+_UPLOAD = (
+    'umask 077 && f=$(mktemp -t slipway-target.XXXXXX 2> /dev/null || mktemp "$HOME/.slipway-target.XXXXXX")'
+    ' && cat > "$f" && echo "$f"'
+)
 Show = Callable[[str], None]
 
 
@@ -77,21 +81,26 @@ def _run_there(connection: SshConnection, command: str, document: Mapping[str, A
     host = connection.params.host
     path = _upload(connection)
     words = f"python3 -I {path} --root {connection.params.root} {command}; code=$?; rm -f {path}; exit $code"
-    argv, lines = connection.argv(_shell(words)), deque[str]()
+    argv, lines, printed = connection.argv(_shell(words)), deque[str](), ""
     with subprocess.Popen(
         argv, text=True, errors="replace", stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as process:
         assert process.stdin and process.stderr
-        process.stdin.write(json.dumps(document))
-        process.stdin.close()
+        with suppress(BrokenPipeError):  # the far side ended before it read: its exit code and last line say why
+            process.stdin.write(json.dumps(document))
+        with suppress(BrokenPipeError):
+            process.stdin.close()
         for line in process.stderr:
             lines.append(line.rstrip("\n"))
+            printed += line
             if len(lines) > 1:  # the last one is kept: it may be the error
                 show(f"{host}: {lines.popleft()}")
     last = lines.pop() if lines else ""
     if process.returncode == 0:
         show(f"{host}: {last}" if last else f"{host}: nothing to change")
         return
+    if refused := session_refusal(connection.params, printed):
+        raise refused
     if process.returncode == 127:
         raise ResourceError(f"python3 on {host}", last, "Python 3.10 or later", "install python3 there")
     next_step = "mend it, then run it again: what was done is left alone"
@@ -101,14 +110,21 @@ def _run_there(connection: SshConnection, command: str, document: Mapping[str, A
 def _upload(connection: SshConnection) -> str:
     """Write the file to a temporary place on the target; its path there."""
     done = subprocess.run(connection.argv(_shell(_UPLOAD)), input=target_file(), capture_output=True, check=False)
-    path = done.stdout.decode(errors="replace").strip()
+    *printed, path = done.stdout.decode(errors="replace").strip().splitlines() or [""]
     if done.returncode == 0 and re.fullmatch(r"/[A-Za-z0-9._/-]+", path):
+        if printed:  # a copy's protocol would break on it
+            subprocess.run(connection.argv(_shell(f"rm -f {path}")), capture_output=True, check=False)
+            value, expected = f"prints {printed[0][:100]!r} before any command", "silence where nobody types"
+            next_step = "put that into `case $- in *i*) ...;; esac` of its profile (.bashrc, .zshenv, config.fish)"
+            raise ConfigError(f"login {connection.params.user} on {connection.params.host}", value, expected, next_step)
         return path
+    if refused := session_refusal(connection.params, done.stderr.decode(errors="replace")):
+        raise refused
     lines = done.stderr.decode(errors="replace").strip().splitlines()
     words = lines[-1] if lines else path[:200] or "no word of a reason"
     next_step = "mend it there"
     thing = f"upload to {connection.params.host}"
-    raise ResourceError(thing, words, "a login with a POSIX shell and room in /tmp", next_step)
+    raise ResourceError(thing, words, "a login that runs `sh`, and room in /tmp or its home", next_step)
 
 
 def _shell(words: str) -> str:

@@ -34,6 +34,16 @@ def test_lines_of_the_far_side_are_shown_and_the_upload_does_not_stay(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_far_side_that_ends_before_it_reads_is_named_by_what_it_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(ssh_set_up, "target_file", lambda: b"import sys; sys.stdin.close(); sys.exit('no room')")
+    document = {"name": "n" * (1 << 20)}  # more than a pipe holds: the write itself breaks
+    with pytest.raises(ConfigError, match="set-up on spark: no room"):
+        ssh_set_up._run_there(Shell(), "set-up", document, print)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("before", "program", "kind", "words"),
     [
@@ -41,7 +51,9 @@ def test_lines_of_the_far_side_are_shown_and_the_upload_does_not_stay(
         ("", "import sys; sys.exit(3)", ConfigError, "exit code 3"),
         ("python3() { echo 'python3: not found' >&2; return 127; }", "", ResourceError, "python3 on spark"),
         ("echo 'This account is not available.'; exit 1", "", ResourceError, "upload to spark: This account"),
-        ("echo welcome", "", ResourceError, "upload to spark: welcome"),
+        ("echo welcome", "", ConfigError, "login me on spark: prints 'welcome' before any command"),
+        ("echo 'Session open refused by peer' >&2; exit 255", "", ResourceError, "MaxSessions 1"),
+        ("", "import sys; sys.exit('Session open refused by peer\\nclosed')", ResourceError, "MaxSessions 1"),
     ],
 )
 def test_what_goes_wrong_there_is_one_error(
