@@ -1,0 +1,73 @@
+"""An index that was built: searched, verified, described."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slipway.config.load import Config
+from slipway.config.rag import RagConfig
+from slipway.errors import ConfigError
+from slipway.ops.retrieval import current_index, current_retriever
+from slipway.store.manifest import read_manifest
+from slipway.system.json_files import read_json
+
+if TYPE_CHECKING:
+    from slipway.rag.embedder import Embedder
+    from slipway.rag.index import Index
+    from slipway.rag.search import Result
+
+RETRIEVERS = ("bm25", "dense", "hybrid")
+
+
+def search(config: Config, question: str, retriever: str | None, count: int) -> list[Result]:
+    """The best chunks of the index that was built last; by the retriever that was chosen with it where none is named.
+    Raises StateError for a changed index or another embedder."""
+    from slipway.rag.search import Searcher, open_index
+
+    retriever = retriever or current_retriever(Path(config.store.root))
+    if retriever not in RETRIEVERS:
+        raise ConfigError("--retriever", retriever, f"one of {', '.join(RETRIEVERS)}", "choose one of them")
+    index = open_index(current_index(Path(config.store.root)))
+    embedder = None if retriever == "bm25" else _embedder(config.rag, config)
+    return Searcher(index, embedder).search(retriever, question, count, config.rag.depth)  # type: ignore[arg-type]
+
+
+def verified(path: Path, config: Config) -> dict[str, Any]:
+    """What an index is, after digests, probes and embedder were checked. Raises StateError for what differs."""
+    from slipway.rag.search import check_embedder, open_index
+
+    index = open_index(path)
+    if index.vectors is not None:
+        check_embedder(index, _embedder(config.rag, config))
+    checks = f"digests, {len(index.about['probes'])} probes"
+    return {**_described(path, index), "verified": f"{checks}, embedder" if index.vectors is not None else checks}
+
+
+def status(config: Config) -> dict[str, Any]:
+    """The index that was built last, as its files say; nothing is searched."""
+    path = current_index(Path(config.store.root))
+    about = read_json(path / "index.json", "index", "`slipway rag build`")
+    return {**_about(path, about), "path": str(path)}
+
+
+def _described(path: Path, index: Index) -> dict[str, Any]:
+    return {**_about(path, dict(index.about)), "documents": len(index.documents), "path": str(path)}
+
+
+def _about(path: Path, about: dict[str, Any]) -> dict[str, Any]:
+    embedder = about.get("embedder")
+    return {
+        "strategy": about["name"],
+        "chunks": about["rows"],
+        "embedder": f"{embedder['name']}, digest {embedder['digest'][:16]}" if embedder else "none: BM25 alone",
+        "dimension": embedder["dimension"] if embedder else 0,
+        "corpus": about["corpus"],
+        "digest": read_manifest(path)["digest"],
+    }
+
+
+def _embedder(params: RagConfig, config: Config) -> Embedder:
+    from slipway.rag.embedder import open_embedder
+
+    return open_embedder(params.embedder, Path(config.store.cache))

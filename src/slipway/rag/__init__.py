@@ -1,0 +1,1 @@
+"""Retrieval: documents cut into chunks, embedded, indexed, searched, and the arms compared."""

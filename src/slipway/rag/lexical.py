@@ -1,0 +1,76 @@
+"""BM25 over chunk texts (bm25s: Lucene's variant, k1 1.5, b 0.75): words in lower case without English stop words.
+
+The words are cut here, by one pattern, so that an index means the same with every version of the library.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from slipway.errors import StateError
+
+Ranked = list[tuple[int, float]]  # row and score, best first
+_WORD = re.compile(r"\w\w+")
+_STOP = frozenset(
+    # those of Lucene
+    ("a", "an", "and", "are", "as", "at", "be", "but", "by", "for", "if", "in", "into", "is", "it", "no", "not", "of",
+     "on", "or", "such", "that", "the", "their", "then", "there", "these", "they", "this", "to", "was", "will", "with")
+)  # fmt: skip
+
+
+def words(text: str) -> list[str]:
+    """Words of two characters or more, in lower case, without stop words."""
+    return [word for word in _WORD.findall(text.lower()) if word not in _STOP]
+
+
+class LexicalIndex:
+    """A BM25 index; rows are numbers of the texts that it was built of."""
+
+    def __init__(self, engine: Any, rows: int) -> None:
+        self._engine, self.rows = engine, rows
+
+    @classmethod
+    def build(cls, texts: Sequence[str]) -> LexicalIndex:
+        """Index these texts; at least one must hold a word."""
+        import bm25s
+
+        engine = bm25s.BM25(k1=1.5, b=0.75, method="lucene")
+        engine.index([words(text) for text in texts], show_progress=False)
+        return cls(engine, len(texts))
+
+    def save(self, folder: Path) -> None:
+        """Write the index into a folder."""
+        self._engine.save(str(folder), show_progress=False)
+
+    @classmethod
+    def open(cls, folder: Path, rows: int) -> LexicalIndex:
+        """The index in a folder. Raises StateError for one that cannot be read."""
+        import bm25s
+
+        try:
+            return cls(bm25s.BM25.load(str(folder), show_progress=False), rows)
+        except (OSError, ValueError, KeyError) as err:
+            raise StateError(f"BM25 index {folder}", err, "the files that were built", "`slipway rag build`") from err
+
+    def search(self, text: str, depth: int) -> Ranked:
+        """The best rows with a word of the text; scores above 0, ties by row."""
+        known = [word for word in words(text) if word in self._engine.vocab_dict]
+        if not known:
+            return []
+        scores = np.asarray(self._engine.get_scores(known))
+        return top(scores, depth, above=0.0)
+
+
+def top(scores: Any, depth: int, above: float | None = None) -> Ranked:
+    """The `depth` largest of an array of scores, [n], as row and score; equal ones by row."""
+    count = min(depth, len(scores))
+    candidates = np.argpartition(-scores, count - 1)[:count] if count < len(scores) else np.arange(len(scores))
+    limit = scores[candidates].min()
+    candidates = np.flatnonzero(scores >= limit)  # ties at the edge too, or which one is kept is chance
+    order = candidates[np.lexsort((candidates, -scores[candidates]))][:count]
+    return [(int(row), float(scores[row])) for row in order if above is None or scores[row] > above]

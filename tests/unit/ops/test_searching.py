@@ -1,0 +1,53 @@
+"""The index that was built last: searched, verified, described; refused when it or the embedder changed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from slipway.config.load import Config, parse
+from slipway.errors import ConfigError, StateError
+from slipway.ops.retrieval import CURRENT
+from slipway.ops.searching import search, status, verified
+from tests.support import faq
+from tests.support.pico_embedder import pico_embedder
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    params = pico_embedder(tmp_path / "model")
+    faq.built_index(tmp_path / "store/index/k", params, cache=tmp_path)
+    (tmp_path / "store" / CURRENT).write_text("k bm25\n")
+    store = {"root": str(tmp_path / "store"), "cache": str(tmp_path / "cache")}
+    return parse({"rag": {"embedder": params.model_dump(mode="json")}, "store": store}, "a test")
+
+
+def test_the_index_is_searched_by_each_retriever(config: Config) -> None:
+    assert search(config, "word1list", "bm25", 3)[0].document == "d1"
+    assert search(config, "word1list", None, 3)[0].ranks == {"bm25": 1}, "as chosen"
+    assert len(search(config, "word1list", "dense", 3)) == 3
+    assert search(config, "word1list", "hybrid", 1)[0].rank == 1
+    with pytest.raises(ConfigError, match="one of bm25, dense, hybrid"):
+        search(config, "x", "magic", 3)
+
+
+def test_status_and_verification_say_what_it_is(config: Config, tmp_path: Path) -> None:
+    path = tmp_path / "store/index/k"
+    assert status(config)["chunks"] == 32
+    document = verified(path, config)
+    assert document["verified"] == "digests, 32 probes, embedder"
+    assert document["embedder"].startswith("model, digest ")
+    pico_embedder(tmp_path / "model", seed=4)
+    with pytest.raises(StateError, match="embedder of index"):
+        verified(path, config)
+    with pytest.raises(StateError, match="embedder of index"):
+        search(config, "word1list", "dense", 3)
+    assert search(config, "word1list", "bm25", 1), "words need no embedder"
+
+
+def test_an_index_that_is_gone_is_said(config: Config, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "store/index/k")
+    with pytest.raises(StateError, match="is gone"):
+        status(config)

@@ -1,0 +1,33 @@
+"""Stage `search_eval`: an item for each question and retriever, refused for another embedder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from slipway.errors import StateError
+from slipway.stages.search_eval import params_of
+from tests.support.pico_embedder import pico_embedder
+from tests.support.rag_stages import chain
+
+
+def test_items_metrics_and_speed(tmp_path: Path) -> None:
+    made = chain(tmp_path).evaluated()
+    items = [json.loads(line) for line in (made.path / "items.jsonl").read_text().splitlines()]
+    assert len(items) == 3 * 32
+    metrics = made.read_json("metrics.json")
+    assert metrics["bm25"]["hit@1"] > 0.7, "each question holds a word of its own paragraph alone"
+    assert metrics["bm25"]["recall"] > metrics["dense"]["recall"], "random weights find nothing"
+    mean = sum(item["recall"] for item in items if item["retriever"] == "bm25") / 32
+    assert metrics["bm25"]["recall"] == pytest.approx(mean)
+    assert made.read_json("speed.json")["hybrid"]["searches"] == 20
+
+
+def test_another_embedder_of_the_same_dimension_ends_the_stage(tmp_path: Path) -> None:
+    one = chain(tmp_path)
+    index = one.index()
+    pico_embedder(tmp_path / "model", seed=9)
+    with pytest.raises(StateError, match="embedder of index"):
+        one.make("search_eval", params_of(one.config), index=index, corpus=one.corpus())
