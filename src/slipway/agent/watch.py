@@ -90,12 +90,12 @@ class Watch:
             return ""  # a command is at work; it leaves the target in order or an open journal
         if status["interrupted"]:
             return f"{status['interrupted']['action']} of {status['interrupted']['release']} was interrupted"
-        if status["current"] is None:
+        name = status.get("pointer") or (status["current"] or {}).get("name")
+        if name is None:
             return ""
         if read_settings(TargetPaths(self._lock.parent)).slurm:  # jobs move by themselves: they are followed
             self._agent.call("follow", {"owner": "watch"}, self._show)
             return ""
-        name = status["current"]["name"]
         if status["endpoint"] is None:
             recorded = (self._lock.parent / "releases" / name / ENDPOINT).exists()
             again = self._failures > 0 and self._touched == self._changed()
