@@ -1,0 +1,57 @@
+"""What a gate may name, before any work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from slipway.config.evaluate import EvaluateConfig
+from slipway.config.gate import GateConfig
+from slipway.errors import ConfigError
+from slipway.evaluation.gate_check import check_gate
+from slipway.pipeline.stage import STAGES, stage_spec
+from slipway.store.code_version import reached
+
+
+def test_no_stage_reaches_it_and_no_evaluation_the_rows_of_the_gate() -> None:
+    assert not [name for name in STAGES if "evaluation.gate_check" in reached(*stage_spec(name).code)]
+    assert [name for name in STAGES if "config.gate_rows" in reached(*stage_spec(name).code)] == ["gate"]
+
+
+@pytest.mark.parametrize(
+    ("gate", "evaluate", "words"),
+    [
+        ({"floors": {"exact_match": 0.5}}, {}, r"gate\.floors\.exact_match: no metric 'exact_match'.*primary, exact"),
+        ({"floors": {"chrff": 0.5}}, {}, "did you mean chrf"),
+        ({"floors": {"chrf": 0.5}}, {"metrics": ["exact"]}, "one of primary, exact, log_likelihood"),
+        (
+            {"non_inferiority": [{"against": "base", "metric": "bleu", "margin": 0.1}]},
+            {},
+            r"gate\.non_inferiority\.0\.metric: no metric 'bleu'",
+        ),
+    ],
+)
+def test_a_gate_on_what_is_not_measured_is_refused_before_any_work(gate: Any, evaluate: Any, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        check_gate(GateConfig(**gate), EvaluateConfig(**evaluate))
+
+
+def test_a_gate_may_name_what_is_asked_for_streamed_or_primary() -> None:
+    floors = {"rouge_l": 0.1, "primary": 0.1, "log_likelihood": -3.0, "kl_from_merge": 0.1}
+    check_gate(GateConfig(floors=floors), EvaluateConfig(metrics=["rouge_l"]))
+
+
+def test_a_gate_without_a_rule_for_a_first_release_is_refused_before_any_work() -> None:
+    off = {"max_verbosity": None, "max_cut_off": None, "max_repetition": None}
+    champion = [{"against": "champion", "metric": "primary", "margin": 0.1}]
+    for gate in (off, {**off, "non_inferiority": champion}):
+        with pytest.raises(ConfigError, match="no rule for a first release"):
+            check_gate(GateConfig.model_validate(gate), EvaluateConfig())
+    check_gate(GateConfig.model_validate({**off, "floors": {"primary": 0.5}}), EvaluateConfig())
+    of_agents = GateConfig(floors={"agent_success": 0.5})
+    check_gate(of_agents, EvaluateConfig(), ["agent_success"])
+    with pytest.raises(ConfigError, match="evaluates an agent"):
+        check_gate(of_agents, EvaluateConfig())
+    merged = [{**champion[0], "against": "merged"}]
+    check_gate(GateConfig.model_validate({**off, "non_inferiority": merged}), EvaluateConfig())
