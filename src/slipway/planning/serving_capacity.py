@@ -27,6 +27,7 @@ from typing import Any
 from slipway.config.model import ModelConfig
 from slipway.config.target import TargetConfig
 from slipway.errors import ConfigError
+from slipway.planning.fit import gpu_room
 from slipway.planning.kv_cache import LayerCache, cache_of, request_values, size_of, token_values
 from slipway.planning.serving_memory import (
     GPU_PROCESS_BYTES,
@@ -43,7 +44,6 @@ from slipway.planning.serving_memory import (
     parameters,
     stored_bytes,
 )
-from slipway.planning.training_memory import capacity as gpu_room
 from slipway.planning.training_memory import embedding_parameters
 
 BLOCK = 256  # contexts that are tried are multiples of it
@@ -131,6 +131,14 @@ def model_in(directory: Path, weights: str | None = None) -> ServedModel:
     tied = config.get("tie_word_embeddings", True)
     embedding = size_of(config, "vocab_size") * size_of(config, "hidden_size", "n_embd") * (1 if tied else 2)
     return ServedModel(directory.name, _bytes(parameters(directory), embedding, weights), config)
+
+
+def model_of(model: ModelConfig, weights: str) -> ServedModel:
+    """The model of a row of conf/models: from its directory where that is there, else as the row describes it."""
+    directory = Path(model.directory or "").expanduser()
+    if model.directory and (directory / "config.json").is_file() and any(directory.glob("*.safetensors")):
+        return model_in(directory, weights)
+    return model_of_row(model, weights)
 
 
 def model_of_row(model: ModelConfig, weights: str) -> ServedModel:

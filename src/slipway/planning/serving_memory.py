@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slipway.errors import CheckpointError
+from slipway.planning.fit import fit
 from slipway.planning.kv_cache import cache_of, request_values, size_of
 
 BF16_BYTES = 2.0
@@ -53,7 +55,7 @@ class ServingMemory:
 
     def fits(self, memory: float) -> bool:
         """Whether a machine with this many bytes serves the model and keeps its reserve."""
-        return self.total <= (1 - RESERVE) * memory
+        return fit(self.total, (1 - RESERVE) * memory).fits
 
 
 def serving_memory(directory: Path, *, slots: int, context: int, weight_bytes: float = BF16_BYTES) -> ServingMemory:
@@ -113,6 +115,30 @@ def tensor_bytes(directory: Path) -> dict[str, int]:
         for file in _shards(directory)
         for name, one in _header(file).items()
     }
+
+
+def float_scalars(directory: Path, suffix: str) -> dict[str, float]:
+    """Values of the fp32 tensors of one element whose names end in `suffix`. Raises CheckpointError as `parameters`
+    does."""
+    values = {}
+    for file in _shards(directory):
+        wanted = {
+            name: entry["data_offsets"][0]
+            for name, entry in _header(file).items()
+            if name.endswith(suffix) and entry["dtype"] == "F32" and math.prod(entry["shape"]) == 1
+        }
+        with file.open("rb") as f:
+            start = 8 + int.from_bytes(f.read(8), "little")
+            for name, offset in wanted.items():
+                f.seek(start + offset)
+                values[name] = _float(f.read(4), name, file)
+    return values
+
+
+def _float(raw: bytes, name: str, file: Path) -> float:
+    if len(raw) < 4:
+        raise CheckpointError(f"tensor {name} in {file}", "cut off", "4 bytes", "fetch or copy the file again")
+    return float(struct.unpack("<f", raw)[0])
 
 
 def _shards(directory: Path) -> list[Path]:

@@ -26,11 +26,15 @@ tensor parallelism does not cut, load imbalance between experts.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from slipway.config.model import ModelConfig
 from slipway.config.target import TargetConfig
 from slipway.config.train import TrainConfig
+from slipway.errors import CheckpointError
+from slipway.planning.fit import Fit, cannot_tell, fit, gpu_room
 from slipway.planning.parallelism import Parallelism, parallelism
+from slipway.planning.serving_memory import model_config, parameters
 
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 BF16_BYTES = 2
@@ -38,6 +42,13 @@ TRAINED_BYTES = 8
 LOGIT_BYTES = 12
 CHUNK_TOKENS = 512
 SHARD_BYTES = 5e9
+_GATED = (
+    "llama mistral mixtral qwen2 qwen2_moe qwen3 qwen3_moe gemma gemma2 gemma3_text phi3 olmo olmo2 olmo3 olmoe "
+    "smollm3 granite granitemoe glm glm4 exaone4 helium seed_oss stablelm cohere cohere2 ernie4_5 hunyuan_v1_dense"
+)
+GATED = frozenset(_GATED.split())
+COUNT_OFF = 0.03  # norms, biases and a shared expert's gate are not counted
+PROBE_IT = "probe it: `slipway tune`; or --assume llama (model.assume) to plan it as one"
 
 
 @dataclass(frozen=True)
@@ -79,9 +90,38 @@ def memory_plan(
     )
 
 
-def capacity(target: TargetConfig) -> float | None:
-    """Bytes of one GPU that training may take; None for a target without GPU memory."""
-    return None if target.gpu_memory_gb is None else (target.gpu_memory_gb - target.reserve_gb) * 1e9
+def training_fit(model: ModelConfig, params: TrainConfig, target: TargetConfig) -> Fit | None:
+    """Whether training fits one GPU of the target: the answer of plan, preflight, recipe and their errors. None for a
+    target without GPU memory; `cannot tell` for an architecture that the formulas do not describe."""
+    room = gpu_room(target)
+    if room is None:
+        return None
+    if why := unknown_architecture(model):
+        return cannot_tell(why, PROBE_IT)
+    return fit(memory_plan(model, params, target).peak, room)
+
+
+def unknown_architecture(model: ModelConfig) -> str:
+    """Why the formulas do not hold for the model in `model.directory`; empty where they do, where it is not there yet
+    and the row of conf/models is all there is, and where `model.assume` takes it upon itself.
+
+    They are for decoders of the Llama kind (`GATED`); whatever its name, one whose files hold another number of
+    parameters than the row says has other matrices.
+    """
+    directory = Path(model.directory or "").expanduser()
+    if model.assume or not model.directory or not (directory / "config.json").is_file():
+        return ""
+    kind = model_config(directory).get("model_type")
+    if kind not in GATED:
+        return f"model_type {kind!r} is none of {', '.join(sorted(GATED))}"
+    try:
+        held = parameters(directory)
+    except CheckpointError:  # a shard that is not there: `fetch` says so
+        return ""
+    counted = layer_parameters(model) * model.layers + embedding_parameters(model)
+    if abs(counted / max(1, held) - 1) > COUNT_OFF:
+        return f"{held:,} parameters in {directory}, {counted:,} by the formula"
+    return ""
 
 
 def layer_parameters(model: ModelConfig) -> int:

@@ -3,15 +3,17 @@
 
 import pytest
 
+from slipway.config.load import load_config
 from slipway.config.model import ModelConfig
 from slipway.config.target import TargetConfig
 from slipway.config.train import TrainConfig
+from slipway.planning.fit import gpu_room
 from slipway.planning.training_memory import (
     adapter_parameters,
-    capacity,
     embedding_parameters,
     layer_parameters,
     memory_plan,
+    training_fit,
 )
 from tests.support.shapes import LLAMA_8B, LLAMA_70B, MIXTURE
 
@@ -100,8 +102,8 @@ def test_losses_that_write_no_logits_save_them():
 def test_loading_counts_twice_where_cpu_and_gpu_share_memory():
     spark = TargetConfig(gpus=1, gpu_memory_gb=128, reserve_gb=20, unified_memory=True)
     plan = memory_plan(MIXTURE, nemo(method="lora", targets=["q_proj"]), spark)
-    assert plan.peak == plan.loading > capacity(spark), "a 30B in bf16 has wedged such a machine"
-    assert memory_plan(LLAMA_70B, nemo(method="qlora"), spark).peak < capacity(spark)
+    assert plan.peak == plan.loading > gpu_room(spark), "a 30B in bf16 has wedged such a machine"
+    assert memory_plan(LLAMA_70B, nemo(method="qlora"), spark).peak < gpu_room(spark)
 
 
 @pytest.mark.parametrize(
@@ -116,3 +118,18 @@ def test_loading_counts_twice_where_cpu_and_gpu_share_memory():
 def test_full_recomputation_keeps_layer_inputs_or_those_of_their_parts(keys, gpus, per_token):
     plan = memory_plan(LLAMA_70B, nemo(**keys), H100.model_copy(update={"gpus": gpus}))
     assert plan.kept == per_token * 8192 * 2048 * 80
+
+
+def test_an_architecture_outside_the_formulas_is_told_by_name_and_by_count(tmp_path):
+    model = load_config(overrides=["layers.model=models/llama-3.1-8b", f"model.directory={tmp_path}"]).model
+    spark = load_config(overrides=["layers.target=targets/spark"]).target
+    assert training_fit(model, nemo(), spark).fits, "nothing is there yet: the row is all there is"
+    (tmp_path / "config.json").write_text('{"model_type": "jamba"}')
+    unknown = training_fit(model, nemo(), spark)
+    assert not unknown.fits and "model_type 'jamba'" in unknown.unknown and "--assume" in unknown.way_out
+    assert training_fit(model.model_copy(update={"assume": "llama"}), nemo(), spark).fits
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    header = b'{"w": {"dtype": "BF16", "shape": [1000, 1000], "data_offsets": [0, 2000000]}}'
+    (tmp_path / "m.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    assert "1,000,000 parameters" in training_fit(model, nemo(), spark).unknown
+    assert training_fit(model, nemo(), load_config().target) is None

@@ -1,0 +1,35 @@
+"""The question before a run on a terminal: the plan is shown, a person says yes. Nobody is asked in CI or a pipe."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from slipway.cli import plan_tables
+
+DECLINED = 130  # as a person's Ctrl-C
+
+
+def is_person() -> bool:
+    """Whether somebody sits at a terminal: input and output are one, and no CI says that it is one (`CI`)."""
+    return sys.stdin.isatty() and sys.stdout.isatty() and not os.environ.get("CI")
+
+
+def confirm_run(conf: Path, overrides: Sequence[str]) -> None:
+    """Show what the run would do and ask; nothing is asked where it would do nothing. Raises ResourceError where the
+    preflight fails, Exit where the answer is no, and what `slipway plan` raises."""
+    from slipway.config.load import load_config
+    from slipway.ops.chain import plan as planned
+    from slipway.ops.preflight.finding import require_ready
+
+    config, chosen = planned.as_run(load_config(conf, overrides))
+    made = planned.plan(config, Path.cwd())
+    plan_tables.show_plan(made.to_json(), chosen)
+    require_ready(made.preflight)
+    if not made.nothing_to_do and not typer.confirm("Run it?"):
+        typer.echo("nothing was started; `slipway plan --out FILE` saves a plan, `slipway run --yes` does not ask")
+        raise typer.Exit(DECLINED)
