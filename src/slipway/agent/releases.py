@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from slipway.agent.artifact import MANIFEST, listed_files
-from slipway.agent.bundle.release import verify_release
 from slipway.agent.files import as_resource_error, disk_full_is_named, fsync_directory, fsync_tree, write_atomic
 from slipway.agent.history import PROMOTE, ROLLBACK, History
 from slipway.agent.paths import NAME, TargetPaths
@@ -52,6 +51,8 @@ class Releases:
         another's."""
         file, what = self.dir(name) / RECORD, f"record of release {name}"
         mend = f"put back a copy of it; or delete {self.dir(name)} and promote its engine again"
+        if Path(os.path.realpath(self.paths.pointer)).name == name:
+            mend = "put back a copy of it; or `slipway rollback TARGET` to a release before it"
         document = read_json(file, what, mend)
         fields = Fields(document, f"{what}: {file}", mend)
         for key in ("name", "model", "created", "outcome"):
@@ -62,6 +63,16 @@ class Releases:
         if document["name"] != name:
             raise StateError(f"{what}: {file}", f"about {document['name']}"[:200], f"about {name}", mend)
         return {**document, "path": str(self.dir(name))}
+
+    def records(self) -> tuple[dict[str, dict[str, Any]], dict[str, StateError]]:
+        """The records of the releases by name, oldest first; and, of those whose record is damaged, why it is."""
+        records, damaged = {}, {}
+        for name in self.names():
+            try:
+                records[name] = self.read(name)
+            except StateError as err:
+                damaged[name] = err
+        return records, damaged
 
     def current(self) -> str | None:
         """Name of the release that the pointer names, None when there is no pointer.
@@ -124,6 +135,8 @@ class Releases:
     def check(self, name: str) -> str:
         """Who signed the release, for a person. Raises CheckpointError or BundleError unless it is what was released:
         byte for byte the first time, and whenever it is not as it was sealed then."""
+        from slipway.agent.bundle.release import verify_release  # layers and signatures: a look needs none of it
+
         return verify_release(self.paths.root, self.dir(name), full=False)
 
     def write(self, name: str, document: str, content: Mapping[str, Any]) -> None:
@@ -150,10 +163,10 @@ class Releases:
         return next(iter(self.returnable()), None)
 
     def returnable(self) -> list[str]:
-        """Releases that a rollback can bring back: on disk, and served in the line that led to the serving one; the
-        last one first."""
-        on_disk = self.names()
-        return [name for name in reversed(self.history.line()[:-1]) if name in on_disk]
+        """Releases that a rollback can bring back: on disk, with a record that can be read, and served in the line that
+        led to the serving one; the last one first."""
+        records, _ = self.records()
+        return [name for name in reversed(self.history.line()[:-1]) if name in records]
 
     def reconcile(self) -> None:
         """Record a switch that a crash kept out of the history; the pointer is the truth."""
@@ -162,8 +175,10 @@ class Releases:
             self.history.record(ROLLBACK if current in line else PROMOTE, current)
 
     def prune(self, keep: int, held: frozenset[str] = frozenset(), *, dry_run: bool = False) -> list[str]:
-        """Delete all but the newest `keep` releases, never the serving or the previous one, nor one of `held`; names of
-        the deleted, or, with `dry_run`, of those that would be."""
+        """Delete all but the newest `keep` releases, never the serving or the previous one, nor one of `held`, nor one
+        whose record is damaged (a copy may be put back); names of the deleted, or, with `dry_run`, of those that would
+        be."""
+        held |= self.records()[1].keys()
         retained = {self.current(), self.previous()} - {None} | held
         for name in reversed(self.names()):
             if len(retained - held) < keep:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from slipway.cli.options import AsJson, Conf, VerdictName
+from slipway.cli.options import AsJson, Conf, Settings, VerdictName
 
 
 def promote(
@@ -21,10 +21,7 @@ def promote(
     approve: Annotated[
         str, typer.Option("--approve", metavar="REASON", help="Accept an inconclusive gate, and why.")
     ] = "",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Config override, `key=value` or `layers=NAME`.", show_default=False),
-    ] = None,
+    settings: Settings = None,
     conf: Conf = Path("conf"),
     as_json: AsJson = False,
 ) -> None:

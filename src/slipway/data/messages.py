@@ -20,6 +20,15 @@ from slipway.data.strict_json import depth_problem, shown
 
 Message = dict[str, Any]
 CALLS = "assistant's call"
+# White space, and what takes no room: soft hyphen, joiners and non-joiners, marks of direction, byte order mark
+_UNSEEN = (
+    "".join(
+        chr(code)
+        for begin, end in ((0, 0x21), (0x7F, 0xA1), (0xAD, 0xAE), (0x2000, 0x2010), (0x2028, 0x2030), (0x205F, 0x2065))
+        for code in range(begin, end)
+    )
+    + "\u1680\u3000\ufeff"
+)
 NEXT_ROLES: Mapping[str | None, frozenset[str]] = {
     None: frozenset({"system", "user"}),
     "system": frozenset({"user"}),
@@ -57,13 +66,14 @@ def _message_problem(message: Any, last: str | None) -> str | None:
     if not isinstance(role, str) or role not in KEYS:
         return f".role is {shown(role)}, expected system, user, assistant or tool"
     if role not in NEXT_ROLES[last]:
-        return f".role {role} cannot follow {last or 'the start'}"
+        way_out = " (join both, or delete one)" if role == last else ""
+        return f".role {role} cannot follow {last or 'the start'}{way_out}"
     if unknown := sorted(set(message) - KEYS[role]):
         return f" has the key {shown(unknown[0])}, which a message of role {role} cannot carry (remove it)"
     if not isinstance(content, str):
         return f".content is {shown(content)}, expected text"
-    if not content.strip() and role != "tool" and not message.get("tool_calls"):
-        return f".content is {shown(content)}, expected text"
+    if not content.strip(_UNSEEN) and role != "tool" and not message.get("tool_calls"):
+        return f".content is {shown(content)}, expected text (cut the row before it, or drop the row)"
     for key in ("name", "tool_call_id"):
         if key in message and not isinstance(message[key], str):
             return f".{key} is {shown(message[key])}, expected text"

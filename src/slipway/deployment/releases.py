@@ -13,7 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from slipway.agent.paths import NAME
 from slipway.deployment.decision.policy import Asked
-from slipway.store.artifacts import Engine
+from slipway.errors import StateError
+from slipway.store.artifacts import MANIFEST, Engine
+from slipway.store.manifest import read_manifest
 from slipway.store.store import load
 
 
@@ -48,10 +50,24 @@ class Release(BaseModel):
             raise ValueError("a digest of the engine is expected")
         return digests
 
-    @property
-    def engine(self) -> Engine:
-        """The released engine as an artifact of its own: it can be evaluated again after the store was pruned."""
-        return load(Engine, Path(self.path) / "engine")
+    def engine(self, store: Path) -> Engine:
+        """The released engine as an artifact: the release's own, which can be evaluated again after the store was
+        pruned; of a release on another machine the one in `store` that it was shipped from. An evaluation that is in
+        the store already needs its digest only.
+
+        Raises StateError when the release lies elsewhere and the store has no engine of its digest."""
+        here = Path(self.path) / "engine"
+        if (here / MANIFEST).is_file() and read_manifest(here)["digest"] == self.digests["engine"]:
+            return load(Engine, here)
+        for manifest in sorted((store / Engine.kind).glob(f"*/{MANIFEST}")):
+            if read_manifest(manifest.parent)["digest"] == self.digests["engine"]:
+                return load(Engine, manifest.parent)
+        raise StateError(
+            f"engine {self.digests['engine'][:12]} of release {self.name}",
+            f"on its target only, not in {store}",
+            "the store that it was shipped from: the candidate is compared with it",
+            "run with that store (store.root); or `slipway rollback` to a release of this one",
+        )
 
 
 @dataclass(frozen=True)

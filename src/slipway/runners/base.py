@@ -22,6 +22,8 @@ from slipway.system.json_files import is_present, read_json
 OnEvent = Callable[[dict[str, Any]], None]
 # A job has its model and data on disk: a look into the Hugging Face hub would only wait for a network that nodes lack.
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+_ENDED_BY = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)  # sent by people, schedulers and the kernel
+SERVING = "serving.json"  # the job of a server, in a folder of the work folder of the stage that serves
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,19 @@ class Outcome:
     reason: str = ""
     seconds: float = 0.0
     peak_rss: int = 0
+
+    @property
+    def from_outside(self) -> bool:
+        """Whether something other than the job ended it: a lost or preempted machine, or a signal that no fault of its
+        own sends. A cancelled job is none: somebody wanted its end."""
+        if self.state in (State.PREEMPTED, State.NODE_FAIL, State.LOST):
+            return True
+        return self.state is State.FAILED and self.code is not None and _signal(self.code) in _ENDED_BY
+
+
+def _signal(code: int) -> int:
+    """The signal behind an exit code, by Python's or by a shell's way to say it; 0 or less for none."""
+    return -code if code < 0 else code - 128
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,10 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 
 import psutil
 
@@ -24,19 +26,25 @@ KILL_WAIT_S = 10.0
 
 
 class LocalRunner:
-    """Processes of this machine. One that outlived its orchestrator is found again by `work/process.json`."""
+    """Processes of this machine. One that outlived its orchestrator is found again by `work/process.json`.
+
+    Threads may share it: one follows a job, another, a load guard, cancels it.
+    """
 
     def __init__(self) -> None:
         self._children: dict[
             str, tuple[ProcessIdentity, float]
         ] = {}  # job name -> its process, and when it was started here
         self._ended: dict[str, Outcome] = {}
+        self._cancelled: set[str] = set()  # names of jobs that were told to end
+        self._reaping = threading.Lock()  # a process is waited for once, and how it ended is written once
 
     def submit(self, job: Job) -> bool:
         """Start the process, or adopt the one that runs; True when adopted."""
         if alive(job):
             return True
         self._ended.pop(job.name, None)
+        self._cancelled.discard(job.name)
         with job.log.open("ab") as log:
             process = subprocess.Popen(
                 job.argv,
@@ -56,31 +64,34 @@ class LocalRunner:
 
     def poll(self, job: Job) -> Outcome | None:
         """None while it runs; an ended job's group is killed, so that no child outlives it."""
-        if job.name in self._ended:
-            return self._ended[job.name]
-        ended = self._reap(job) if job.name in self._children else self._adopted(job)
-        if ended:
-            self._signal(job, signal.SIGKILL)  # no orphan of the job outlives it
-            self._ended[job.name] = ended
-        return ended
+        with self._reaping:
+            if job.name in self._ended:
+                return self._ended[job.name]
+            ended = self._reap(job) if job.name in self._children else self._adopted(job)
+            if ended and job.name in self._cancelled:
+                ended = replace(ended, state=State.CANCELLED, reason="cancelled")
+            if ended:
+                self._signal(job, signal.SIGKILL)  # no orphan of the job outlives it
+                self._ended[job.name] = ended
+            return ended
 
     def cancel(self, job: Job) -> Outcome:
         """SIGTERM to the group, SIGKILL after `job.stop_s` seconds; how it ended."""
         if (ended := self.poll(job)) is not None:
             return ended
         members = self._members(job)
+        self._cancelled.add(job.name)
         self._signal(job, signal.SIGTERM)
         deadline = time.monotonic() + job.stop_s
         while (ended := self.poll(job)) is None and time.monotonic() < deadline:
             time.sleep(0.05)
-        self._signal(job, signal.SIGKILL)
         while (ended := self.poll(job)) is None:
+            self._signal(job, signal.SIGKILL)  # each time: a thread may have submitted the job again meanwhile
             time.sleep(0.05)
         for member in members:  # an attached job has no group of its own to be killed by
             processes.send(member, signal.SIGKILL)
         processes.wait_ended(members, KILL_WAIT_S)
-        self._ended[job.name] = Outcome(State.CANCELLED, ended.code, "cancelled", ended.seconds, ended.peak_rss)
-        return self._ended[job.name]
+        return ended
 
     def forget(self, job: Job) -> None:
         """Remove the job's file."""

@@ -59,14 +59,20 @@ class StagingArea:
         url = urlsplit(self.address)
         return f"{url.username}@{url.hostname}" if url.username else str(url.hostname)
 
+    def path(self, there: str) -> str:
+        """A path there, as rsync takes it: an IPv6 address needs brackets."""
+        user, at, host = self.login.rpartition("@")
+        return f"{user}{at}[{host}]:{there}" if ":" in host else f"{self.login}:{there}"
+
     def run(self, words: Sequence[str], text: str = "") -> subprocess.CompletedProcess[str]:
         """A command there; `text` on its standard input. Raises ResourceError when ssh cannot log in."""
         argv = [*self.shell, "--", self.login, shlex.join(words)]
         done = subprocess.run(argv, input=text, capture_output=True, text=True, check=False)
         if done.returncode == 255:
             last = (done.stderr.strip().splitlines() or ["ssh's exit code 255"])[-1]
-            next_step = f"try `ssh {self.login} true`"
-            raise ResourceError(f"staging at {self.address}", last, "ssh that logs in without a question", next_step)
+            port = urlsplit(self.address).port
+            next_step = f"try `ssh {f'-p {port} ' if port else ''}{self.login} true`"
+            raise ResourceError(f"login at {self.address}", last, "ssh that logs in without a question", next_step)
         return done
 
     def stage_input(self, source: Path) -> str:
@@ -101,10 +107,10 @@ class StagingArea:
     def fetch(self, there: str, source: Path, *, whole: bool) -> None:
         """Bring what a job wrote back: everything, and nothing else stays here; or, not `whole`, files at the top."""
         options = ["--links", "--delete"] if whole else ["--exclude=*/"]
-        rsync.synchronize(f"{self.login}:{there}", str(source), self.shell, options)
+        rsync.synchronize(self.path(there), str(source), self.shell, options)
 
     def _push(self, source: Path, there: str, *options: str) -> None:
-        rsync.synchronize(str(source.resolve()), f"{self.login}:{there}", self.shell, options)
+        rsync.synchronize(str(source.resolve()), self.path(there), self.shell, options)
 
     def _check(self, there: str, files: list[dict[str, str]], source: Path) -> None:
         """Raises ResourceError unless every file of an artifact has the digest that its manifest names."""

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
 from slipway.deployment.releases import Release
+from slipway.errors import StateError
+from slipway.store.artifacts import Engine
+from slipway.store.store import Store, load
 from tests.support.target import Ship
 
 RECORD = {
@@ -25,6 +30,19 @@ def test_a_record_that_does_not_fit_is_refused(change: dict[str, object]) -> Non
         Release.model_validate({**RECORD, **change})
 
 
-def test_a_released_engine_is_an_artifact_of_its_own(ship: Ship) -> None:
+def test_a_released_engine_is_an_artifact_of_its_own(ship: Ship, tmp_path: Path) -> None:
     release = ship()
-    assert release.engine.digest == release.digests["engine"]
+    assert release.engine(tmp_path / "pruned").digest == release.digests["engine"]
+
+
+def test_the_engine_of_a_release_on_another_machine_is_the_one_of_the_store(tmp_path: Path) -> None:
+    """A candidate is compared with the champion's evaluation, which its engine's digest finds; its bytes stay there."""
+    store = Store(tmp_path / "store")
+    with store.create(Engine, "k1", {}) as out:
+        (out / "serve.json").write_text("{}")
+    engine = load(Engine, store.dir("engine", "k1"))
+    release = Release.model_validate({**RECORD, "path": "/home/spark/releases/1", "digests": {"engine": engine.digest}})
+    assert release.engine(store.root) == engine
+    other = Release.model_validate({**RECORD, "path": "/home/spark/releases/2"})
+    with pytest.raises(StateError, match=r"engine aaaaaaaaaaaa of release .*: on its target only, not in .*store.root"):
+        other.engine(store.root)

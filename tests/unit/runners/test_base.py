@@ -71,3 +71,25 @@ def test_a_job_that_could_not_be_started_is_not_cancelled(tmp_path: Path) -> Non
     with pytest.raises(OSError, match="no such program"):
         follow(runner, job(tmp_path), lambda: None)
     assert runner.stops == []
+
+
+@pytest.mark.parametrize(
+    ("outcome", "outside"),
+    [
+        (Outcome(State.FAILED, -9), True),  # killed
+        (Outcome(State.FAILED, 137), True),  # the same, as a container's engine says it
+        (Outcome(State.FAILED, -15), True),
+        (Outcome(State.NODE_FAIL, None), True),
+        (Outcome(State.PREEMPTED, None), True),
+        (Outcome(State.LOST, None), True),
+        (Outcome(State.FAILED, -11), False),  # a fault of its own
+        (Outcome(State.FAILED, 1), False),
+        (Outcome(State.FAILED, None), False),
+        (Outcome(State.OUT_OF_MEMORY, 137), False),  # its limit stays what it is
+        (Outcome(State.TIMEOUT, None), False),
+        (Outcome(State.CANCELLED, -15), False),  # somebody wanted that
+        (Outcome(State.DONE, 0), False),
+    ],
+)
+def test_what_ends_a_job_from_outside(outcome: Outcome, outside: bool) -> None:
+    assert outcome.from_outside == outside

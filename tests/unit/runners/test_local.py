@@ -2,9 +2,12 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import psutil
 import pytest
@@ -13,6 +16,7 @@ from slipway.runners import local
 from slipway.runners.base import Job, State, follow
 from slipway.runners.local import LocalRunner
 from tests.support.clock import step_clock
+from tests.support.ended import has_ended
 
 SLEEP = (sys.executable, "-c", "import time; time.sleep(60)")
 
@@ -58,6 +62,39 @@ def test_a_cancelled_job_had_its_time_to_save(tmp_path):
     assert runner.poll(one).state is State.CANCELLED
 
 
+def test_a_job_that_two_threads_follow_ends_once_and_as_one_of_them_ended_it(tmp_path):
+    """A load guard cancels in a thread of its own what the main thread polls: both reaped, and one of them lost it."""
+    for turn in range(4):
+        (tmp_path / str(turn)).mkdir()
+        one, runner = Job(f"train-{turn}", SLEEP, tmp_path / str(turn), stop_s=0.0), LocalRunner()
+        runner.submit(one)
+        with ThreadPoolExecutor(4) as pool:
+            looks = [Event() for _ in range(3)]  # a follower that came after the end would start the job again
+            followed = [pool.submit(follow, runner, one, look.set, poll_s=0.002) for look in looks]
+            assert all(look.wait(120) for look in looks)
+            cancelled = pool.submit(runner.cancel, one).result(60)
+            outcomes = {cancelled, *(future.result(60) for future in followed), runner.poll(one)}
+        assert len(outcomes) == 1
+        assert cancelled.state is State.CANCELLED and cancelled.code in (-signal.SIGTERM, -signal.SIGKILL)
+
+
+def test_a_job_submitted_again_while_it_is_cancelled_does_not_outlive_the_cancelling(tmp_path):
+    class SubmittedAgain(LocalRunner):
+        again = True
+
+        def poll(self, job):
+            ended = super().poll(job)
+            if ended and self.again and ended.state is State.CANCELLED:
+                self.again = False
+                self.submit(job)
+                return None
+            return ended
+
+    one, runner = job(tmp_path, *SLEEP, stop_s=0.0), SubmittedAgain()
+    runner.submit(one)
+    assert runner.cancel(one).code == -signal.SIGKILL and not runner.again
+
+
 def test_what_ignores_sigterm_is_killed_with_its_children(tmp_path):
     code = (
         "import signal, subprocess, sys, time; signal.signal(15, signal.SIG_IGN); c = "
@@ -81,7 +118,7 @@ def test_an_interrupted_follower_leaves_nothing_running(tmp_path):
     one = job(tmp_path, *SLEEP)
     with pytest.raises(KeyboardInterrupt):
         follow(LocalRunner(), one, interrupt)
-    assert not psutil.pid_exists(json.loads((tmp_path / "process.json").read_text())["pid"])
+    assert has_ended(json.loads((tmp_path / "process.json").read_text())["pid"])
 
 
 ORPHAN = """
@@ -108,7 +145,7 @@ def test_a_job_whose_orchestrator_was_killed_is_adopted_not_started_twice(tmp_pa
         (tmp_path / "go").touch()
     ended = runner.cancel(one) if cancelled else end(runner, one)
     assert ended.state is (State.CANCELLED if cancelled else State.LOST) and ended.code is None
-    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    assert has_ended(pid)
 
 
 def test_a_pid_that_another_process_has_now_is_not_adopted(tmp_path):
@@ -153,4 +190,4 @@ def test_an_attached_job_stays_in_our_group_and_ends_with_its_children(tmp_path)
     assert runner.cancel(one).state is State.CANCELLED
     assert runner.address(one, 8000) is None
     for ended in (pid, child):
-        assert not psutil.pid_exists(ended) or psutil.Process(ended).status() == psutil.STATUS_ZOMBIE
+        assert has_ended(ended)

@@ -145,7 +145,7 @@ def test_an_artifact_that_is_damaged_here_or_on_the_way_starts_no_job(area: Stag
 
 def test_a_machine_that_is_off_is_named(area: StagingArea, job: Job, tmp_path: Path) -> None:
     (tmp_path / "off").touch()
-    with pytest.raises(ResourceError, match=r"staging at ssh://me@spark:2222: .*No route.*ssh me@spark true"):
+    with pytest.raises(ResourceError, match=r"login at ssh://me@spark:2222: .*No route.*ssh -p 2222 me@spark true"):
         StagedRunner(Runner(), area).submit(job)
 
 

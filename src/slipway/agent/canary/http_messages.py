@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from slipway.agent.reasoning_field import reasoning_of
+
 PIECE = 65536
 MOST_HEAD = 65536
 HEALTH = "/slipway-mirror"  # which the mirror answers itself
@@ -169,7 +171,7 @@ def _text(choice: dict[str, Any]) -> str:
     part = choice.get("delta") or choice.get("message") or choice
     if not isinstance(part, dict):
         return ""
-    pieces = [part.get("reasoning_content"), part.get("content"), part.get("text")]
+    pieces = [reasoning_of(part), part.get("content"), part.get("text")]
     for call in part.get("tool_calls") or ():
         function = call.get("function") if isinstance(call, dict) else None
         pieces += [function.get("name"), function.get("arguments")] if isinstance(function, dict) else []

@@ -6,6 +6,7 @@ recorded has none: then the smoke requests were all that was asked, which is not
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -57,12 +58,21 @@ def probe_on(target: TargetClient, release: str) -> ReleaseProbe | None:
     return ReleaseProbe(text, recorded.get("rounding"))
 
 
-def asked_again(probe: ReleaseProbe | None, url: str, model: str, params: ProbeConfig, note: Note) -> dict[str, Any]:
-    """Ask the engine at `url` what was recorded; the report as a document. Raises EngineError naming the test that
-    failed, StateError for a damaged record."""
+def asked_again(
+    probe: ReleaseProbe | None,
+    url: str,
+    model: str,
+    params: ProbeConfig,
+    note: Note,
+    agreement: Callable[[str], dict[str, Any]],
+) -> dict[str, Any]:
+    """Ask the engine at `url` what was recorded, then judge its kernels (`agreement`, by its URL); the report as a
+    document. Raises EngineError naming the test that failed, StateError for a damaged record."""
     if probe is None:
         note(NONE)
-        return {"refused": NONE}
+        verdict = agreement(url)
+        note(f"kernel agreement: {agreement_words(verdict)}")
+        return {"refused": NONE, "agreement": verdict}
     from slipway.deployment.canary.candidate_probe import probe_candidate
     from slipway.evaluation.recorded_answers import parse_rows
 
@@ -74,6 +84,28 @@ def asked_again(probe: ReleaseProbe | None, url: str, model: str, params: ProbeC
         timeout_s=params.timeout_s,
         slowest=params.slowest,
         at_once=params.at_once,
+        agreement=agreement,
         note=note,
     )
     return report.document()
+
+
+def check_pairs(checks: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What was asked of a release at its target before the switch, in words: what and outcome."""
+    probe = checks.get("probe")
+    if not isinstance(probe, Mapping):
+        return []
+    asked = probe.get("refused") or f"{probe.get('rows')} asked, {probe.get('tokens')} tokens compared: as evaluated"
+    agreement = probe.get("agreement")
+    rows = [("recorded answers at the target", str(asked))]
+    return rows + ([("kernel agreement at the target", agreement_words(agreement))] if agreement else [])
+
+
+def agreement_words(verdict: Mapping[str, Any]) -> str:
+    """A verdict of kernel agreement for a person: its figures, or why there is none."""
+    if "refused" in verdict:
+        return f"not checked, {verdict['refused']}"
+    return (
+        f"{verdict['outcome']}, off by {verdict['ratio']:.3g} times what rounding does (limit "
+        f"{verdict['ratio_limit']:.3g}), {verdict['tokens']} tokens of {verdict['answers']} answers"
+    )

@@ -17,8 +17,8 @@ from typing import Any
 
 from slipway.agent.history import engine_digits
 from slipway.deployment.releases import Release
-from slipway.deployment.target import TargetClient
-from slipway.errors import StateError
+from slipway.deployment.target import TargetClient, damaged_in, status_of
+from slipway.errors import SlipwayError, StateError
 from slipway.system.json_files import as_model
 
 VERDICT = "verdict.json"
@@ -37,27 +37,34 @@ class Recorded:
 @dataclass(frozen=True)
 class Shelf:
     """The releases on a target, oldest first, with their verdicts by name where they have one; `withdrawn`: the first
-    digits of the engines that were rolled back from."""
+    digits of the engines that were rolled back from; `damaged`: what each release says that is no reference because its
+    record or verdict cannot be read, by its name."""
 
     releases: tuple[Release, ...]
     verdicts: Mapping[str, Mapping[str, Any]]
     withdrawn: frozenset[str]
+    damaged: Mapping[str, str] = field(default_factory=dict)
 
 
 def shelf_of(target: TargetClient) -> Shelf:
-    """What a target's agent says of its releases. Raises StateError for a record that is damaged."""
-    now = target.call("status", {})
+    """What a target's agent says of its releases. Raises StateError for a damaged record that decides (`status_of`);
+    one of a release that does not serve makes this no reference for its line, and is in `damaged`."""
+    now = status_of(target)
     releases = tuple(
         as_model(Release, record, f"record of release {record['name']}", "promote its engine again")
         for record in now["releases"]
     )
     verdicts = {}
+    damaged = {row["release"]: str(SlipwayError.from_json(row["error"])) for row in damaged_in(now)}
     for release in releases:
         request = {"release": release.name, "document": VERDICT, "optional": True}
-        text = target.call("document", request)["text"]
-        if text is not None:
-            verdicts[release.name] = _parsed(text, release)
-    return Shelf(releases, verdicts, frozenset(now["withdrawn"]))
+        try:
+            text = target.call("document", request)["text"]
+            if text is not None:
+                verdicts[release.name] = _parsed(text, release)
+        except StateError as err:
+            damaged[release.name] = str(err)
+    return Shelf(releases, verdicts, frozenset(now["withdrawn"]), damaged)
 
 
 def best_of_line(shelf: Shelf, line: str, *, without: str = "") -> Release | None:
@@ -78,9 +85,15 @@ def best_of_line(shelf: Shelf, line: str, *, without: str = "") -> Release | Non
 
 
 def best_names(shelf: Shelf) -> list[str]:
-    """Names of the best release of every line on a target: they are not pruned, later candidates are held to them."""
+    """Names of the best release of every line on a target: they are not pruned, later candidates are held to them. So
+    are damaged ones: one of them may be the best when a copy of its record was put back."""
     best = [best_of_line(shelf, line) for line in sorted({release.model for release in shelf.releases})]
-    return [release.name for release in best if release is not None]
+    return [*(release.name for release in best if release is not None), *shelf.damaged]
+
+
+def no_references(shelf: Shelf) -> list[str]:
+    """A sentence for each release that no candidate is held to because it is damaged."""
+    return [f"{name} is no reference for its line: {why}" for name, why in shelf.damaged.items()]
 
 
 def best_beside(shelf: Shelf, line: str, candidate: str, champion: str | None) -> Release | None:

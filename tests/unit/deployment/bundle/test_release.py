@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from slipway.agent.bundle.layers import Layers
-from slipway.agent.bundle.signature import Trust, check_signature, read_files_signature, read_signatures
+from slipway.agent.bundle.signature import OMS, Trust, check_signature, read_files_signature, read_signatures
 from slipway.agent.bundle.tree import verify_tree
 from slipway.deployment.bundle.oci_layout import OciLayout
 from slipway.deployment.bundle.release import PackedRelease, architecture_of, pack
@@ -46,6 +49,43 @@ def test_a_release_reaches_a_target_whole(tmp_path: Path) -> None:
     assert read_files_signature(release.files_signature, layers.receive_blob).startswith(b"{")
     assert (tmp_path / "tree/card.md").read_text() == DOCUMENTS["card.md"]
     assert {one.role for one in bundle.layers} == {"engine", "cache", "document"}
+
+
+def test_others_read_what_arrived(tmp_path: Path) -> None:
+    """The reference program of OpenSSF model signing verifies the files, as docs/bundles.md has it; transformers loads
+    the checkpoint to the logits of the one that was packed."""
+    from transformers import AutoModelForCausalLM
+
+    store, layers, tree = Store(tmp_path / "store"), Layers(tmp_path / "target"), tmp_path / "models"
+    model = checkpoint(store, "q")
+    engine = gpu_engine(store, "e", model)
+    where = OciLayout(tmp_path / "bundles")
+    release = pack(engine, DOCUMENTS, signer(store), where, name="r", model="m", architecture="arm64")
+    send(release, layers)
+    layers.link(layers.receive(release.bundle.digest, machine="aarch64"), tree)
+    (tree / OMS).write_bytes(read_files_signature(release.files_signature, layers.receive_blob))
+    key = store.root / "signing/key.pub"
+    command = [sys.executable, "-m", "model_signing", "verify", "key", str(tree), "--signature", str(tree / OMS)]
+    command += ["--public_key", str(key), "--no-ignore-git-paths"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    rows = torch.arange(24).reshape(2, 12)
+    with torch.inference_mode():
+        packed_logits, arrived = (
+            AutoModelForCausalLM.from_pretrained(folder)(rows).logits for folder in (model.path, tree / "engine/model")
+        )
+    assert packed_logits.std() > 0
+    assert torch.equal(packed_logits, arrived)
+
+    weights = tree / "engine/model/model-layer-00001.safetensors"
+    flipped = bytearray(weights.read_bytes())
+    flipped[-1] ^= 1
+    weights.unlink()  # a hard link to the layer's file
+    weights.write_bytes(flipped)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert weights.name in done.stdout + done.stderr
 
 
 def test_a_second_release_moves_only_the_layers_that_an_adapter_changed(tmp_path: Path) -> None:

@@ -94,4 +94,5 @@ def test_report_9_a_slow_load_is_waited_for_and_not_started_again(
 def test_a_release_without_recorded_answers_says_so(promote_engine: Promote) -> None:
     notes: list[str] = []
     release = promote_engine("sound", notes, answers=False)
-    assert release.recorded is None and release.checks == {"probe": {"refused": NONE}} and NONE in notes
+    assert release.recorded is None and release.checks["probe"]["refused"] == NONE and NONE in notes
+    assert "names none" in release.checks["probe"]["agreement"]["refused"]  # this engine is made of no weights

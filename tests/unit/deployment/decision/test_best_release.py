@@ -16,6 +16,7 @@ from slipway.deployment.decision.best_release import (
     best_beside,
     best_names,
     best_of_line,
+    no_references,
     recorded_quality,
     shelf_of,
 )
@@ -137,8 +138,22 @@ def test_a_verdict_of_before_metrics_were_recorded_counts_by_its_first_floor() -
     assert recorded_quality({"rules": []}) is None and recorded_quality({}) is None
 
 
-def test_a_damaged_verdict_is_one_error_that_names_it(releases: Releases) -> None:
-    name = ship(releases, 1, None)
-    (releases.dir(name) / "verdict.json").write_text("{")
-    with pytest.raises(StateError, match=f"verdict of release {name}"):
-        best_of_line(shelf(releases), "home")
+@pytest.mark.parametrize("document", ["verdict.json", "release.json"])
+def test_a_damaged_release_is_no_reference_is_named_and_is_kept(releases: Releases, document: str) -> None:
+    best, other, last = (ship(releases, number, measured(value)) for number, value in enumerate((0.9, 0.8, 0.7), 1))
+    releases.point(last)
+    assert chosen(releases) == 1
+    (releases.dir(best) / document).write_text("{")
+    assert chosen(releases) == 2
+    (sentence,) = no_references(shelf(releases))
+    assert sentence.startswith(f"{best} is no reference for its line")
+    assert str(releases.dir(best) / document) in sentence
+    assert best_names(shelf(releases)) == [other, best]
+
+
+def test_without_the_record_of_what_serves_nothing_is_chosen(releases: Releases) -> None:
+    name = ship(releases, 1, measured(0.9))
+    releases.point(name)
+    (releases.dir(name) / "release.json").write_text("{")
+    with pytest.raises(StateError, match=f"record of release {name}"):
+        shelf(releases)
