@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from slipway.config.load import Config, parse
 from slipway.errors import StateError
 from slipway.store.artifacts import MANIFEST, Adapter, Artifact, Dataset, Engine, Evaluation, Verdict
 from slipway.store.lineage import lineage
+from slipway.store.manifest import read_manifest
 from slipway.store.references import resolve
 from slipway.store.store import A, load, verify
 from slipway.system.json_files import is_present, read_value
@@ -28,6 +31,7 @@ SECTION_OF = {
 
 GATE_LOOKS = ("test_rows", "look", "first_look")
 EVALUATION = "evaluation.json"
+DIGITS = "[0-9a-f]{6,64}"  # of a digest, as a person gives them
 ROLES = ("base", "merged", "candidate", "champion", "best")
 _AGAIN = "run the pipeline again: what is missing or damaged is made anew"
 
@@ -83,9 +87,7 @@ def newest_candidate(config: Config) -> Candidate:
     way to it cannot say its line; damaged bytes of another line's stand in nobody's way.
     """
     store = Path(config.store.root)
-    manifests = sorted(
-        (store / Verdict.kind).glob(f"*/{MANIFEST}"), key=lambda file: file.lstat().st_mtime, reverse=True
-    )
+    manifests = sorted((store / Verdict.kind).glob(f"*/{MANIFEST}"), key=_made, reverse=True)
     other_lines = []
     for manifest in manifests:
         line = line_of(load(Verdict, manifest.parent), config)
@@ -95,6 +97,17 @@ def newest_candidate(config: Config) -> Candidate:
     hint = f"; the newest is of {other_lines[0]}" if other_lines else ""
     next_step = "`slipway run` makes one; or name a verdict's directory"
     raise StateError("verdict", f"none of {config.line} in {store}{hint}", "a gated candidate of this line", next_step)
+
+
+def _made(manifest: Path) -> tuple[str, float]:
+    """When a verdict was made: as its manifest says, which a copied store keeps; else when the file was written."""
+    written = manifest.lstat().st_mtime
+    try:
+        created = read_manifest(manifest.parent)["provenance"].get("created")
+    except StateError:
+        created = None  # whoever comes to this one says what is wrong with it
+    stamp = created if isinstance(created, str) else time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(written))
+    return stamp, written
 
 
 def line_of(artifact: Verdict | Adapter, config: Config) -> str:
@@ -136,13 +149,39 @@ def evaluation_document(verdict: Verdict) -> dict[str, str]:
     return {EVALUATION: json.dumps(document, indent=1, sort_keys=True) + "\n"}
 
 
+def names_a_version(name: str) -> bool:
+    """Whether a person names a version of the registered model, by its number or an alias (`7`, `spark-champion`,
+    `@spark-champion`): no path that is there, and no digits of a digest, which are 6 at least."""
+    if Path(name).exists() or re.fullmatch(DIGITS, name):
+        return False
+    return re.fullmatch(r"@?[A-Za-z0-9][A-Za-z0-9_.-]*", name) is not None
+
+
+def verdict_on(engine: str, config: Config, named: str) -> Verdict:
+    """The intact verdict made last of those whose candidate is the engine with this digest; `named`: how a person named
+    it. Raises StateError when the store has none."""
+    folder = Path(config.store.root) / Verdict.kind
+    for manifest in sorted(folder.glob(f"*/{MANIFEST}"), key=_made, reverse=True):
+        candidate = _inputs(load(Verdict, manifest.parent)).get("candidate")
+        if candidate is None:
+            continue
+        with suppress(StateError):  # an evaluation that is gone or damaged: whoever names its verdict is told so
+            evaluation = load(Evaluation, resolve(candidate, manifest.parent))
+            if _inputs(evaluation).get("engine", {}).get("digest") == engine:
+                return read_verdict(manifest.parent)
+    next_step = "promote it where its store is, or run again: what is missing is made anew"
+    raise StateError(
+        named, f"no verdict on engine {engine[:12]} in {folder}", "the store that it was judged in", next_step
+    )
+
+
 def named_verdict(name: str, config: Config) -> Verdict:
     """The intact verdict that a person names: a directory, or the first digits of its digest, as the gate's row of a
     run shows them (6 at least).
 
     Raises StateError when it is no directory and no verdict of the store, or several, begin so.
     """
-    if Path(name).exists() or not re.fullmatch("[0-9a-f]{6,64}", name):
+    if Path(name).exists() or not re.fullmatch(DIGITS, name):
         return read_verdict(Path(name))
     folder = Path(config.store.root) / Verdict.kind
     verdicts = [v for v in (load(Verdict, m.parent) for m in folder.glob(f"*/{MANIFEST}")) if v.digest.startswith(name)]

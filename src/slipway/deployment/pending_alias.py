@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from slipway.deployment.decision.record import now
+from slipway.agent.records import utc_now
 from slipway.system.files import disk_full_is_named, write_atomic
 from slipway.system.json_files import as_model, is_present, read_json_list
 
@@ -38,7 +38,7 @@ def pending_aliases(store: Path) -> list[PendingAlias]:
 
 def write_down(store: Path, target: str, line: str, engine: str) -> PendingAlias:
     """Note that the alias of a target is to name this engine; the newest switch of a target replaces its older one."""
-    row = PendingAlias(target=target, line=line, engine=engine, since=now())
+    row = PendingAlias(target=target, line=line, engine=engine, since=utc_now())
     _write(store, [*(one for one in pending_aliases(store) if one.target != target), row])
     return row
 

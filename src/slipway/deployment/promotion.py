@@ -9,21 +9,23 @@ in the orchestrator's process: no torch.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from slipway.config.deploy import DeployConfig
 from slipway.deployment.canary import smoke
 from slipway.deployment.canary.release_probe import ReleaseProbe, asked_again, probe_of, probe_on
 from slipway.deployment.canary.run import Trial
+from slipway.deployment.canary.target_agreement import RETURNED, judge, require_possible
 from slipway.deployment.candidate import evaluation_document
-from slipway.deployment.decision.best_release import best_names, shelf_of
+from slipway.deployment.decision.best_release import best_names, no_references, shelf_of
 from slipway.deployment.decision.policy import Asked
 from slipway.deployment.decision.record import FILE as DECISION
 from slipway.deployment.releases import Release
 from slipway.deployment.state import LOCK_TIMEOUT_S, as_release
 from slipway.deployment.target import Document, Note, TargetClient, session, settings_of
-from slipway.errors import DataError, GateError
+from slipway.errors import DataError, EngineError, EngineLostError, GateError
 from slipway.store.artifacts import Dataset, Engine, Verdict
 from slipway.store.lineage import digests, lineage
 from slipway.system.files import sha256_bytes
@@ -55,6 +57,7 @@ def promote(
     bytes, EngineError when the new engine does not start or answer, ResourceError for ports, disk or a busy target.
     """
     judged = _passed(verdict, engine, approved=approved)
+    require_possible(engine, params)
     rows = smoke.smoke_rows(data, params.smoke_requests)
     record = {
         "model": model,
@@ -77,7 +80,9 @@ def promote(
         plan = target.start_plan(engine.path)
         target.call("stage", {**bytes_of, "release": record, "start": plan, "documents": written}, note)
         champion = begun["current"] is not None
-        return _replace(target, begun["new"], rows, {}, note, params, probe, prunes=True, canary=champion)
+        if not champion and params.canary.way != "none":
+            note("canary: nothing serves that the candidate could be compared with; it goes without one")
+        return _replace(target, begun["new"], rows, {}, note, params, probe, candidate=engine, canary=champion)
 
 
 def rollback(
@@ -134,24 +139,43 @@ def _replace(
     params: DeployConfig,
     probe: ReleaseProbe | None,
     *,
-    prunes: bool = False,
+    candidate: Engine | None = None,
     canary: bool = False,
 ) -> Release:
-    """Start and check the new release, switch and record. `prunes`: old releases go, but the best ones, to which later
-    candidates are held; they are looked up before anything starts, a damaged record may refuse it. `canary`: there is a
-    champion to try it beside."""
-    spare = best_names(shelf_of(target)) if prunes else []
+    """Start and check the new release, switch and record. `candidate`: what is promoted, None for a release that comes
+    back; with it old releases go, but the best ones, to which later candidates are held; they are looked up before
+    anything starts: a damaged record that decides refuses it. `canary`: there is a champion to try it beside."""
+    spare = []
+    if candidate:
+        shelf = shelf_of(target)
+        spare = best_names(shelf)
+        for sentence in no_references(shelf):
+            note(sentence)
     trial = Trial(target, params.canary, note) if canary else None
     if trial:
         trial.before_start()
     endpoint = target.call("start", {"start": plan}, note)
-    with target.reach(endpoint) as url:
+    with refused_for_good(), target.reach(endpoint) as url:
         answers = smoke.ask(rows, url, endpoint["model"], name)
         note(f"{len(answers)} smoke requests answered, {sum(answer['json'] for answer in answers)} with JSON")
-        checks = {"probe": asked_again(probe, url, endpoint["model"], params.probe, note)}
+
+        def agreement(url: str) -> dict[str, Any]:
+            return judge(candidate, url, params, note) if candidate else {"refused": RETURNED}
+
+        checks = {"probe": asked_again(probe, url, endpoint["model"], params.probe, note, agreement)}
         checks |= trial.after_probe(url, endpoint["model"]) if trial else {}
     target.call("switch", {"smoke": answers, "checks": checks}, note)
     return as_release(target.call("commit", {"spare": spare}, note)["release"])
+
+
+@contextmanager
+def refused_for_good() -> Iterator[None]:
+    """A candidate that stops answering while it is asked is refused: for an engine that serves another attempt may do,
+    for a candidate this is the verdict, and none is started twice."""
+    try:
+        yield
+    except EngineLostError as err:
+        raise EngineError(err.thing, err.value, err.expected, err.next_step) from err
 
 
 def _keep(target: TargetClient, current: Document, note: Note) -> Release:
@@ -167,7 +191,10 @@ def _passed(verdict: Verdict, engine: Engine, *, approved: bool) -> dict[str, An
     another engine."""
     doc: dict[str, Any] = verdict.read_json("verdict.json")
     if doc["outcome"] != "pass" and not (approved and doc["outcome"] == "inconclusive"):
-        raise GateError(f"verdict {verdict.digest[:12]}", doc["outcome"], "pass", "nothing was promoted: see its rules")
+        next_step = "nothing was promoted: see its rules"
+        if doc["outcome"] == "inconclusive":
+            next_step += f"; `slipway promote {verdict.path} --approve REASON` if a person accepts it"
+        raise GateError(f"verdict {verdict.digest[:12]}", doc["outcome"], "pass", next_step)
     if engine.digest not in {a.digest for a in lineage(verdict)}:
         raise DataError(
             f"verdict {verdict.digest[:12]}",

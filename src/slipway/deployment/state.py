@@ -9,7 +9,7 @@ from typing import Any
 from slipway.config.deploy import DeployConfig
 from slipway.deployment.decision.best_release import best_beside, best_names, shelf_of
 from slipway.deployment.releases import Release, Stopped
-from slipway.deployment.target import session, settings_of
+from slipway.deployment.target import Note, session, settings_of, status_of
 from slipway.errors import SlipwayError
 from slipway.store.artifacts import Engine
 from slipway.system.json_files import as_model
@@ -39,9 +39,10 @@ class Status:
 
 
 def status(params: DeployConfig) -> Status:
-    """What the target serves now. Raises StateError when a record of it cannot be read."""
+    """What the target serves now. Raises StateError when a record that decides cannot be read; a damaged record of a
+    release that does not serve is in `document["damaged"]` only."""
     with session(params) as target:
-        document = target.call("status", {})
+        document = status_of(target)
     return Status(
         release=as_release(document["current"]) if document["current"] else None,
         url=document["url"],
@@ -65,16 +66,19 @@ def champion(params: DeployConfig) -> Release | None:
     return status(params).release
 
 
-def rival(engine: Engine, params: DeployConfig) -> Release | None:
-    """The release that `engine` has to beat: the serving one, or, when that is this very engine, the one before it."""
+def rival(engine: Engine, line: str, params: DeployConfig) -> Release | None:
+    """The release that `engine` has to beat: the serving one, or, when that is this very engine, the one before it.
+
+    None where that is of another line: it was made for other data, and how it does on these rows says nothing."""
     now = status(params)
     served = [r for r in (now.release, next((r for r in now.records if r.name == now.previous), None)) if r]
-    return next((r for r in served if r.digests["engine"] != engine.digest), None)
+    against = next((r for r in served if r.digests["engine"] != engine.digest), None)
+    return against if against and against.model == line else None
 
 
 def best_of_line(engine: Engine, line: str, params: DeployConfig) -> Release | None:
     """The best release of `line`, which candidate `engine` is held to beside its rival; None where the rival is it."""
-    against = rival(engine, params)
+    against = rival(engine, line, params)
     champion = against.digests["engine"] if against else None
     with session(params) as target:
         return best_beside(shelf_of(target), line, engine.digest, champion)
@@ -104,16 +108,16 @@ def stop(
 
 
 def versions(params: DeployConfig) -> list[dict[str, Any]]:
-    """The releases on a target, newest first, as the agent's verb `versions` gives them; takes no lock. Raises
-    StateError for a record that cannot be read."""
+    """The releases on a target, newest first, as the agent's verb `versions` gives them, a damaged one named as such;
+    takes no lock. Raises StateError for a damaged history."""
     with session(params) as target:
         return list(target.call("versions", {})["versions"])
 
 
-def collect_releases(params: DeployConfig, *, dry_run: bool) -> list[str]:
+def collect_releases(params: DeployConfig, *, dry_run: bool, note: Note = lambda _: None) -> list[str]:
     """Delete old releases of a target; names of the deleted, or with `dry_run` of those that would be. What serves, the
-    previous one, the best of each line and what a hold names stay."""
+    previous one, the best of each line, damaged ones and what a hold names stay."""
     with session(params) as target:
         spare = best_names(shelf_of(target))
         request = {"settings": settings_of(params), "keep": params.keep_releases, "dry_run": dry_run, "spare": spare}
-        return list(target.call("gc", request)["pruned"])
+        return list(target.call("gc", request, note)["pruned"])

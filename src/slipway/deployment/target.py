@@ -13,8 +13,7 @@ from typing import Any, Protocol
 
 from slipway.config.deploy import DeployConfig
 from slipway.deployment.local import LocalTarget
-from slipway.deployment.ssh.spark import SparkTarget
-from slipway.errors import ConfigError
+from slipway.errors import ConfigError, SlipwayError
 from slipway.store.artifacts import Engine
 
 Document = dict[str, Any]
@@ -49,17 +48,39 @@ class TargetClient(Protocol):
         """End what is open: undone before its record, finished from there on."""
 
 
+def status_of(target: TargetClient) -> Document:
+    """What the agent's verb `status` says of a target, for a decision about it. Raises StateError when a record that
+    decides is damaged: the serving release's, history, journal or holds. A damaged record of another release is in
+    `damaged` only."""
+    document = target.call("status", {})
+    for row in damaged_in(document):
+        if row["decides"]:
+            raise SlipwayError.from_json(row["error"])
+    return document
+
+
+def damaged_in(status: Mapping[str, Any]) -> list[Document]:
+    """Rows of records that the agent passed over as damaged, in a document of its verb `status`."""
+    return list(status.get("damaged", ()))
+
+
 def target_for(params: DeployConfig) -> TargetClient:
     """The target that `deploy.kind` names. Raises ConfigError for `auto`, which a run and a promotion make a target."""
     if params.target == "auto":
         raise ConfigError("deploy.target", "auto", "a target by its name", "name one: only runs and `promote` choose")
     kinds: dict[str, Callable[[DeployConfig], TargetClient]] = {
         "local": LocalTarget,
-        "spark": SparkTarget,
+        "spark": _spark,
         "slurm": LocalTarget,  # its agent stands where jobs are submitted
         "kubernetes": _kubernetes,
     }
     return kinds[params.kind](params)
+
+
+def _spark(params: DeployConfig) -> TargetClient:
+    from slipway.deployment.ssh.spark import SparkTarget  # ssh, staging, bundles: a look at this machine needs none
+
+    return SparkTarget(params)
 
 
 def _kubernetes(params: DeployConfig) -> TargetClient:
@@ -70,10 +91,17 @@ def _kubernetes(params: DeployConfig) -> TargetClient:
 
 @contextmanager
 def session(params: DeployConfig) -> Iterator[TargetClient]:
-    """The target for the time of the block; a transaction that it leaves open is ended with it."""
+    """The target for the time of the block; a transaction that it leaves open is ended with it. Where an error ends the
+    block and the undo fails as well, the error says both."""
     target = target_for(params)
     try:
         yield target
+    except SlipwayError as err:
+        try:
+            target.close()
+        except SlipwayError as left:
+            raise type(err)(err.thing, err.value, err.expected, f"{err.next_step}. And {left}") from left
+        raise
     finally:
         target.close()
 

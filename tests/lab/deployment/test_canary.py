@@ -99,7 +99,7 @@ def ask(port: int, text: str) -> dict[str, Any]:
     body = json.dumps({"messages": [{"role": "user", "content": text}]}).encode()
     headers = {"Content-Type": "application/json"}
     request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/chat/completions", body, headers)
-    with urllib.request.urlopen(request, timeout=30) as response:
+    with urllib.request.urlopen(request, timeout=120) as response:
         answer: dict[str, Any] = json.loads(response.read())
     return answer
 

@@ -189,7 +189,7 @@ def test_a_drain_ends_at_its_limit_and_counts_what_it_cut(site: SwitchSite) -> N
     site.proxy.apply(Routing(new))
     assert site.proxy.drain(old, 0.3).cut == 3
     for thread in threads:
-        thread.join(20)
+        thread.join(120)
     assert len(answers) == 3
     assert not any("[DONE]" in answer for answer in answers)
     assert site.proxy.sessions()[old.address] == 0
@@ -248,7 +248,7 @@ def test_tls_by_config(tmp_path: Path) -> None:
     with SwitchSite(tmp_path / "proxy", **tls) as site:
         site.serve("0001")
         context = ssl.create_default_context(cafile=str(certificate))
-        connection = http.client.HTTPSConnection("127.0.0.1", site.settings.port, context=context, timeout=20)
+        connection = http.client.HTTPSConnection("127.0.0.1", site.settings.port, context=context, timeout=120)
         connection.request("POST", "/v1/chat/completions", "{}")
         response = connection.getresponse()
         assert engine_of((response.status, {}, response.read().decode())) == "0001"

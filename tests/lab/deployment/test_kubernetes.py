@@ -92,7 +92,7 @@ def test_a_candidate_that_is_no_good_leaves_the_champion(
     scene: Scene, flavor: str, mode: str, check: Callable[[Ask], None], message: str
 ) -> None:
     scene.target(flavor=flavor).promote(release(ONE), fine)
-    impatient = scene.target(flavor=flavor, start_timeout_s=1 if mode == "silent" else 20)
+    impatient = scene.target(flavor=flavor, start_timeout_s=1 if mode == "silent" else 60)
     bad = release(TWO, mode)
     with pytest.raises(EngineError, match=message), pytest.MonkeyPatch.context() as patch:
         if mode == "silent":

@@ -34,6 +34,7 @@ from slipway.ops.supervision import supervisor
 from slipway.system import processes
 from slipway.system.ports import any_port
 from tests.support.browser import browser
+from tests.support.files_in_use import contents
 from tests.support.stranger import as_nobody
 from tests.support.world import ROOT, small_settings
 
@@ -69,9 +70,10 @@ class Lab:
         """The header that a browser of the owner sends."""
         return read_credentials(self.services.data).authorization
 
-    def newest_run(self) -> str:
-        """Id of the flow run that was created last."""
-        return str(self.api("/flow_runs/filter", {"sort": "EXPECTED_START_TIME_DESC", "limit": 1})[0]["id"])
+    def runs_by_hand(self) -> list[str]:
+        """Ids of the flow runs that no schedule made, newest first."""
+        runs = self.api("/flow_runs/filter", {"sort": "EXPECTED_START_TIME_DESC"})
+        return [str(run["id"]) for run in runs if not run["auto_scheduled"]]
 
     def state(self, run: str) -> dict[str, Any]:
         """The state of a flow run, as the API has it."""
@@ -236,8 +238,9 @@ def test_the_form_is_the_whole_config_with_defaults(lab: Lab) -> None:
     schema = lab.deployment()["parameter_openapi_schema"]
     field = schema["properties"]["config"]
     sections = schema["definitions"][field["$ref"].rpartition("/")[2]]["properties"]
-    stages = {"model", "data", "train", "merge", "quantize", "engine", "evaluate", "gate", "deploy"}
-    assert set(sections) == stages | {"target", "serving", "images", "store", "tracking", "layers"}
+    stages = {"model", "data", "train", "merge", "quantize", "engine", "evaluate", "agent", "gate", "deploy", "rag"}
+    machines = {"target", "serving", "images", "remote", "store"}
+    assert set(sections) == stages | machines | {"tracking", "notify", "watch", "layers"}
     lr = schema["definitions"]["TrainConfig"]["properties"]["lr"]
     assert (lr["type"], lr["exclusiveMinimum"]) == ("number", 0)
     assert schema["definitions"]["TrainConfig"]["properties"]["method"]["enum"] == ["qlora", "lora", "sft"]
@@ -266,13 +269,14 @@ def test_retraining_is_scheduled_and_silent_runs_are_crashed(lab: Lab) -> None:
     assert (schedule["slug"], schedule["active"], schedule["schedule"]["cron"]) == ("weekly-retrain", True, "0 3 * * 1")
     assert lab.deployment()["global_concurrency_limit"]["limit"] == 1
     assert lab.deployment()["work_pool_name"] == POOL
-    (zombies,) = lab.api("/automations/filter", {})
-    assert zombies["enabled"]
-    assert zombies["actions"][0]["state"] == "CRASHED"
+    automations = {one["name"]: one for one in lab.api("/automations/filter", {})}
+    assert all(one["enabled"] for one in automations.values())
+    assert automations["slipway: crash runs that went silent"]["actions"][0]["state"] == "CRASHED"
+    assert automations["slipway: cancel runs that never end"]["actions"][0]["type"] == "cancel-flow-run"
 
 
 def test_the_server_refuses_a_literal_password_before_it_stores_it(lab: Lab) -> None:
-    before = lab.api("/flow_runs/count", {})
+    before = lab.runs_by_hand()
     for parameter in (
         'config={"tracking": {"uri": "http://ann:stored-for-ever@host"}}',
         'overrides=["tracking.uri=http://ann:stored-for-ever@host"]',
@@ -280,7 +284,7 @@ def test_the_server_refuses_a_literal_password_before_it_stores_it(lab: Lab) -> 
     ):
         answer = lab.sh("prefect", "deployment", "run", DEPLOYMENT, "-p", parameter)
         assert answer.returncode != 0, parameter
-    assert lab.api("/flow_runs/count", {}) == before
+    assert lab.runs_by_hand() == before
 
 
 def test_the_literal_command_runs_a_partial_config_over_conf_to_its_end(lab: Lab) -> None:
@@ -321,10 +325,10 @@ def test_the_literal_command_runs_a_partial_config_over_conf_to_its_end(lab: Lab
         assert status(target).healthy
     finally:
         stop(target)
-    files = [p for p in lab.folder.rglob("*") if p.is_file() and p.name != "credentials.json"]
-    assert {"prefect.db", "mlflow.db", "worker.log", "last-run.json"} <= {p.name for p in files}
+    files = {file: held for file, held in contents(lab.folder).items() if file.name != "credentials.json"}
+    assert {"prefect.db", "mlflow.db", "worker.log", "last-run.json"} <= {file.name for file in files}
     for secret in (read_credentials(lab.services.data).password, "stored-for-ever"):
-        assert [p for p in files if secret.encode() in p.read_bytes()] == []
+        assert [file for file, held in files.items() if secret.encode() in held] == []
 
 
 def test_an_inconclusive_gate_asks_a_person_whose_answer_in_the_browser_is_recorded(lab: Lab, tmp_path: Path) -> None:
@@ -337,7 +341,7 @@ def test_an_inconclusive_gate_asks_a_person_whose_answer_in_the_browser_is_recor
     )
     created = lab.sh("prefect", "deployment", "run", DEPLOYMENT, "-p", f"overrides={json.dumps(words(settings))}")
     assert created.returncode == 0, created.stdout + created.stderr
-    run = lab.newest_run()
+    run = lab.runs_by_hand()[0]
     try:
         lab.wait_for_state(run, "Suspended")
         assert status(target.deploy).release is None

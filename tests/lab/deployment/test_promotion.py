@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from slipway.pipeline.workspace import Workspace
 from slipway.stages.engine import EngineParams, engine
 from slipway.store.artifacts import Checkpoint, Dataset, Engine, Evaluation, Verdict
 from slipway.store.store import Store, load
+from slipway.system.ports import any_port
 from slipway.system.progress import Progress
 from tests.support.pico import pico_model
 from tests.support.record import put
@@ -48,9 +48,7 @@ def data(store: Store) -> Dataset:
 
 @pytest.fixture
 def params(tmp_path: Path) -> Iterator[DeployConfig]:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        first = min(s.getsockname()[1], 65000)
+    first = any_port()
     params = DeployConfig(
         root=str(tmp_path / "target"), ports=(first, first + 9), start_timeout_s=60, proxy=ProxyConfig(kind="none")
     )
@@ -106,8 +104,9 @@ def test_a_released_engine_is_an_artifact_of_its_own(
 ) -> None:
     """The champion can be evaluated again from its release, after the store is gone."""
     release = ship(store, engines[0], data, params)
-    assert release.engine.digest == engines[0].digest
-    assert Path(release.engine.uri).is_relative_to(Path(params.root).resolve())
+    released = release.engine(store.root)
+    assert released.digest == engines[0].digest
+    assert Path(released.uri).is_relative_to(Path(params.root).resolve())
 
 
 def test_an_engine_that_cannot_load_its_model_leaves_the_champion(

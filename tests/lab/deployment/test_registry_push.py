@@ -28,7 +28,7 @@ def test_the_registry_answers_by_the_digest_that_was_signed(registry: str, tmp_p
         f"http://{registry}/v2/team/chat/manifests/{digest}",
         headers={"Accept": "application/vnd.oci.image.manifest.v1+json"},
     )
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=120) as answer:
         manifest = json.loads(answer.read())
     assert len(manifest["layers"]) == len(release.bundle.layers)
 

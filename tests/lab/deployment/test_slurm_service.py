@@ -44,7 +44,7 @@ http.server.ThreadingHTTPServer(("0.0.0.0", int(sys.argv[1])), Handler).serve_fo
 
 def ask(host: str, port: int) -> str | None:
     """Who answers: `JOB.RESTART RELEASE`; None when nobody does."""
-    connection = http.client.HTTPConnection(host, port, timeout=5)
+    connection = http.client.HTTPConnection(host, port, timeout=120)
     try:
         connection.request("GET", "/health")
         return connection.getresponse().read().decode()

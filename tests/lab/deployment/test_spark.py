@@ -1,6 +1,7 @@
 """Promotion to a machine behind ssh: a real sshd, rsync and HAProxy; cables pulled, agents killed, a reboot.
 
-Engines are scripted servers. All lines of the journal are killed by `make soak` (SLIPWAY_SOAK_KILLS=all); here three.
+Engines are scripted servers. All lines of the journal are killed by `make soak` (SLIPWAY_SOAK_KILLS=all); here three of
+a promotion and one of a rollback.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ from tests.lab.ssh_lab import ROOT_THERE, Machine, SshLab
 from tests.support import target as support
 
 KILLED_AT = (2, 7, 16)  # staging has begun; the engine is started; the pointer has moved
-JOURNAL_LINES = 21
+JOURNAL_LINES = 23
+ROLLBACK_KILLED_AT = (14,)  # the pointer is about to move
+ROLLBACK_LINES = 21  # nothing is staged
 # In every Python of the machine: the n-th line of a journal on the disk ends the agent by SIGKILL when /root/kill-at
 # says n; silence is noticed twenty times as fast, so that a test of a pulled cable need not wait a minute.
 SITE = """
@@ -58,7 +61,7 @@ ASK = """
 import json, sys, urllib.request
 body = json.dumps({"model": "slipway", "stream": True, "messages": [{"role": "user", "content": "u"}]}).encode()
 request = urllib.request.Request(sys.argv[1], body, {"Content-Type": "application/json"})
-print(urllib.request.urlopen(request, timeout=20).read().decode())
+print(urllib.request.urlopen(request, timeout=120).read().decode())
 """
 
 SERVER = support.SERVER.replace(f"#!{sys.executable} ", "#!/usr/bin/python3 ")  # the machine's own Python
@@ -145,7 +148,7 @@ def test_releases_come_and_go_back_and_a_reboot_brings_back_what_served(site: Si
     command = re.findall(r"^ExecStart=(.*)$", unit.read_text(), re.MULTILINE)[0].split()
     watch = threading.Thread(target=lambda: site.machine.run("timeout", "40", *command, check=False))
     watch.start()
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 120
     while site.engines() != [third.name] or not status(site.params).healthy:
         assert time.monotonic() < deadline, "nothing came back after the reboot"
         time.sleep(0.5)
@@ -190,22 +193,47 @@ def test_a_second_orchestrator_is_told_who_is_at_work(site: Site) -> None:
 
 
 def test_an_agent_killed_in_a_promotion_is_resumed_or_undone_by_the_next_command(site: Site) -> None:
-    lines = range(1, JOURNAL_LINES + 1) if os.environ.get("SLIPWAY_SOAK_KILLS") == "all" else KILLED_AT
+    lines = killed_lines(KILLED_AT, JOURNAL_LINES)
     serving, counts = 1, {"undone": 0, "finished": 0}
     site.promote(1)
     for version, line in enumerate(lines, 2):
-        (site.machine.home / "kill-at").write_text(str(line))
-        with pytest.raises(SlipwayError):
-            site.promote(version)
-        assert not (site.machine.home / "kill-at").exists(), f"the journal had no line {line}"
-        assert site.answer() in (serving, version), "something serves right after the kill"
-        start(site.params)
-        now = site.answer()
-        assert now in (serving, version)
-        assert len(site.engines()) == 1, (line, site.engines())
-        assert not (site.root / "journal.jsonl").exists()
-        counts["finished" if now == version else "undone"] += 1
-        serving = now
-    assert sum(counts.values()) == len(lines)
+        serving = killed_and_gone_on(site, lambda version=version: site.promote(version), line, (serving, version))
+        counts["finished" if serving == version else "undone"] += 1
     assert counts["undone"] > 0
     sys.stdout.write(json.dumps({"killed": len(lines), **counts}) + "\n")
+
+
+def test_an_agent_killed_in_a_rollback_is_resumed_or_undone_by_the_next_command(site: Site) -> None:
+    lines = killed_lines(ROLLBACK_KILLED_AT, ROLLBACK_LINES)
+    counts = {"undone": 0, "finished": 0}
+    site.promote(1)
+    previous, serving = 1, 2
+    site.promote(2)
+    for line in lines:
+        now = killed_and_gone_on(site, lambda: rollback(site.params), line, (serving, previous))
+        counts["finished" if now == previous else "undone"] += 1
+        if now == previous:
+            previous, serving = now, serving + 1
+            site.promote(serving)
+    assert counts["undone"] > 0
+    sys.stdout.write(json.dumps({"rollbacks killed": len(lines), **counts}) + "\n")
+
+
+def killed_lines(few: tuple[int, ...], most: int) -> tuple[int, ...]:
+    """Lines of the journal at which the agent is killed: a few, or in the soak every one."""
+    return tuple(range(1, most + 1)) if os.environ.get("SLIPWAY_SOAK_KILLS") == "all" else few
+
+
+def killed_and_gone_on(site: Site, act: Callable[[], object], line: int, versions: tuple[int, int]) -> int:
+    """The version that serves after `act` was killed at this line of the journal and `slipway start` went on."""
+    (site.machine.home / "kill-at").write_text(str(line))
+    with pytest.raises(SlipwayError):
+        act()
+    assert not (site.machine.home / "kill-at").exists(), f"the journal had no line {line}"
+    assert site.answer() in versions, "something serves right after the kill"
+    start(site.params)
+    now = site.answer()
+    assert now in versions
+    assert len(site.engines()) == 1, (line, site.engines())
+    assert not (site.root / "journal.jsonl").exists()
+    return now

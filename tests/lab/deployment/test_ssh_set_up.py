@@ -119,7 +119,7 @@ def _check_forwards(connection: SshConnection, machine: Machine) -> None:
 
 
 def _banner(port: int) -> bytes:
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=120) as client:
         try:
             return client.recv(10)
         except ConnectionResetError:

@@ -91,7 +91,7 @@ def running(status: dict[str, Any]) -> list[int]:
 def answer(port: int) -> str:
     """Who answers clients; empty when nobody does."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=10) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=120) as response:
             return str(json.load(response)["engine"])
     except (OSError, http.client.HTTPException):
         return ""
@@ -112,4 +112,4 @@ def started(argv: list[str]) -> Iterator[subprocess.Popen[str]]:
             yield process
         finally:
             process.terminate()
-            assert process.wait(30) == 0
+            assert process.wait(120) == 0

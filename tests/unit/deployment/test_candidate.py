@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from slipway.deployment.candidate import (
     evaluation_document,
     line_of,
     named_verdict,
+    names_a_version,
     newest_candidate,
     read_verdict,
+    verdict_on,
 )
 from slipway.errors import ConfigError, StateError
 from slipway.report.record import RunRecord
@@ -54,6 +57,45 @@ def test_a_verdict_is_named_by_its_directory_or_the_digits_that_a_run_shows(run:
     for name, message in (("abcdef012345", "none in"), ("no/such/place", "no/such/place")):
         with pytest.raises(StateError, match=message):
             named_verdict(name, config)
+
+
+def test_the_last_verdict_on_an_engine_is_found_by_its_digest(run: RunRecord, tmp_path: Path) -> None:
+    """As a version of the registered model names it; a damaged verdict of another stands in nobody's way."""
+    root = run.verdict.path.parents[1]
+    config = Config(store=StoreConfig(root=str(root)))
+    assert verdict_on(run.engine.digest, config, "version 7") == run.verdict
+    again = root / "verdict" / "again"
+    shutil.copytree(run.verdict.path, again)
+    document = json.loads((again / MANIFEST).read_text())
+    document["provenance"]["created"] = "2999-01-01T00:00:00Z"
+    (again / MANIFEST).write_text(json.dumps(document))
+    assert verdict_on(run.engine.digest, config, "version 7").path == again
+    with pytest.raises(StateError, match=r"version 8: no verdict on engine bbbbbbbbbbbb in .*verdict"):
+        verdict_on("b" * 64, config, "version 8")
+
+
+def test_what_names_a_version_is_no_path_and_no_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "verdict").mkdir()
+    assert [
+        name
+        for name in ("7", "12345", "spark-champion", "@canary", "123456", "verdict", "no/such", "abcdef012345", "")
+        if names_a_version(name)
+    ] == ["7", "12345", "spark-champion", "@canary"]
+
+
+def test_the_newest_verdict_is_the_newest_in_a_copied_store_too(run: RunRecord) -> None:
+    """A copy writes its files in any order; what a manifest says of its making stays."""
+    root = run.verdict.path.parents[1]
+    for name, created in (("older", "2026-11-01T00:00:00Z"), ("newer", "2026-11-02T00:00:00Z")):
+        copy = root / "verdict" / name
+        shutil.copytree(run.verdict.path, copy)
+        document = json.loads((copy / MANIFEST).read_text())
+        document["provenance"]["created"] = created
+        (copy / MANIFEST).write_text(json.dumps(document))
+    shutil.rmtree(run.verdict.path)
+    os.utime(root / "verdict/newer" / MANIFEST, (1, 1))
+    assert newest_candidate(Config(store=StoreConfig(root=str(root)))).verdict.path.name == "newer"
 
 
 def test_the_newest_verdict_of_another_line_is_not_promoted_unasked(run: RunRecord) -> None:

@@ -27,7 +27,7 @@ from slipway.deployment.decision.policy import Asked
 from slipway.deployment.promotion import promote, rollback
 from slipway.deployment.releases import Release, Stopped
 from slipway.deployment.state import champion, status, stop, was_withdrawn
-from slipway.errors import CheckpointError, DataError, EngineError, GateError, ResourceError
+from slipway.errors import BundleError, CheckpointError, DataError, EngineError, GateError, ResourceError
 from slipway.store.artifacts import Dataset
 from slipway.store.store import Store
 from tests.support.target import Ship, make_engine, make_verdict, running
@@ -62,7 +62,7 @@ def test_the_first_promotion_serves_and_is_written_down(ship: Ship, params: Depl
     assert [(s["id"], s["json"]) for s in release.smoke] == [("t0", True), ("t3", True)]
     assert (path / "card.md").read_text() == "# Card\n"
     assert [switch.action for switch in Releases(TargetPaths(root)).history.switches()] == ["promote"]
-    assert release.engine.digest == release.digests["engine"]
+    assert release.engine(root).digest == release.digests["engine"]
 
 
 def test_the_next_release_replaces_the_first_on_another_port_without_a_gap(ship: Ship, params: DeployConfig) -> None:
@@ -106,9 +106,9 @@ def test_rollback_twice_steps_back_twice_then_says_there_is_no_more(ship: Ship, 
 
 
 def test_an_engine_that_was_rolled_back_from_is_known_until_it_is_promoted_again(
-    ship: Ship, params: DeployConfig
+    ship: Ship, params: DeployConfig, store: Store
 ) -> None:
-    first, second = ship().engine, ship(v=2).engine
+    first, second = (release.engine(store.root) for release in (ship(), ship(v=2)))
     assert not was_withdrawn(params, second)
     rollback(params)
     assert was_withdrawn(params, second) and not was_withdrawn(params, first)
@@ -124,7 +124,7 @@ def test_rollback_before_any_promotion_is_refused(params: DeployConfig) -> None:
 def test_a_damaged_previous_release_is_not_rolled_back_to(ship: Ship, params: DeployConfig) -> None:
     first, second = ship(), ship(v=2)
     flip_last_byte(Path(first.path) / "engine" / "model.gguf")
-    with pytest.raises(CheckpointError, match=r"model\.gguf has another sha256"):
+    with pytest.raises(BundleError, match=r"engine/model\.gguf.* other bytes"):
         rollback(params)
     serves(params, second)
 
@@ -157,15 +157,17 @@ def test_a_held_release_is_never_pruned(ship: Ship, params: DeployConfig) -> Non
         ({"die": True}, "unknown tensor type"),
         ({"loading": True}, "not healthy yet"),
         ({"answer": " "}, "empty answer to test row t0"),
+        ({"answer": "x", "die_asked": True}, "an answer within"),
     ],
 )
 def test_an_engine_that_fails_its_checks_leaves_the_champion_and_nothing_else(
     ship: Ship, params: DeployConfig, model: dict[str, Any], message: str
 ) -> None:
     first = ship()
-    impatient = params.model_copy(update={"start_timeout_s": 1.0 if "loading" in model else 10.0})
-    with pytest.raises(EngineError, match=message):
+    impatient = params.model_copy(update={"start_timeout_s": 1.0 if "loading" in model else 60.0})
+    with pytest.raises(EngineError, match=message) as caught:
         ship(config=impatient, **model)
+    assert not caught.value.transient, "a refused candidate is a verdict: no task starts it again"
     serves(params, first)
     assert on_disk(params) == [first.name]
 
@@ -396,7 +398,7 @@ def test_an_inconclusive_verdict_needs_a_person_and_a_failed_one_has_no_way(
 ) -> None:
     engine = make_engine(store, {"answer": "x"})
     undecided, failed = (make_verdict(store, engine, outcome) for outcome in ("inconclusive", "fail"))
-    with pytest.raises(GateError, match="inconclusive"):
+    with pytest.raises(GateError, match=r"inconclusive.*--approve REASON"):
         promote(engine, undecided, data, {}, params, model="m")
     with pytest.raises(GateError, match="fail"):
         promote(engine, failed, data, {}, params, model="m", approved=True)

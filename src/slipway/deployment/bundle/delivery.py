@@ -13,10 +13,14 @@ from typing import Any, Protocol
 
 from slipway.agent.changes import LOCK_WAIT_S
 from slipway.config.deploy import DeployConfig
+from slipway.config.target import TargetConfig
 from slipway.deployment.bundle.oci_layout import OciLayout
-from slipway.deployment.bundle.release import BUNDLES, PackedRelease, architecture_of, pack
+from slipway.deployment.bundle.release import BUNDLES, PackedRelease, architecture_of, pack, release_claim
 from slipway.deployment.bundle.signing import signer_for
-from slipway.errors import BundleError, ConfigError
+from slipway.deployment.bundle.target_fit import require_fit
+from slipway.deployment.engine_row import source_row
+from slipway.engines.bundle import read_plan
+from slipway.errors import BundleError, ConfigError, ResourceError
 from slipway.store.artifacts import Engine
 
 BLOBS = "blobs/sha256"
@@ -50,11 +54,17 @@ def deliver(
     `documents`: what the bundle carries and its signatures cover beside it (card, verdict, evaluation, decision);
     `model`: the registered name; `wait_s`: seconds to wait for another that changes the target.
 
-    Raises ConfigError, before anything is packed, for an engine of another architecture; BundleError for bytes that
+    Raises ConfigError, before anything is packed, for an engine of another architecture, GPU or image, ResourceError
+    for one that does not fit into the target's memory (`target_fit`); BundleError for bytes that
     arrive damaged twice, and where the target trusts another signer; what packing and `Receiver.copy` raise.
     """
     architecture = architecture_of(engine)
-    check_probe(receiver.call("probe", {}), architecture, params.target, now, note)
+    plan = read_plan(engine.path, here=False)
+    probe = receiver.call("probe", {"images": [plan.image] if plan.image else []})
+    check_probe(probe, architecture, params.target, now, note)
+    current = receiver.call("status", {})["current"]
+    if current is None or current["digests"]["engine"] != engine.digest:  # what serves already fits
+        require_fit(plan, source_row(engine, TargetConfig()), architecture, probe, params, note)
     store = engine.path.parents[1]
     layout = OciLayout(store / BUNDLES)
     packing = partial(
@@ -72,22 +82,31 @@ def deliver(
     packed = packing()
     if damaged := layout.discard_damaged(_lacking(packed, receiver)):
         note(f"{len(damaged)} blobs of {layout.path} were damaged and are packed again")
+        release_claim(engine, packed)
         packed = packing()
     named = {
         "manifest": packed.bundle.digest,
         "signature": packed.signature,
         "files_signature": packed.files_signature,
     }
+    try:
+        _receipt(packed, {**named, "wait_s": wait_s}, receiver, note)
+    finally:
+        release_claim(engine, packed)
+    return named
+
+
+def _receipt(packed: PackedRelease, request: dict[str, Any], receiver: Receiver, note: Note) -> None:
+    """Have the target take the release in, once more where bytes arrived damaged."""
     _send(packed, receiver, note)
     try:
-        receiver.call("receive", {**named, "wait_s": wait_s}, note)
+        receiver.call("receive", request, note)
     except BundleError as err:
         if not _lacking(packed, receiver):  # all bytes are as they were: something else is wrong with the bundle
             raise
         note(f"{err.thing}: {err.value}; sent once more")
         _send(packed, receiver, note)
-        receiver.call("receive", {**named, "wait_s": wait_s}, note)
-    return named
+        receiver.call("receive", request, note)
 
 
 def check_probe(probe: Mapping[str, Any], architecture: str, target: str, now: float, note: Note) -> None:
@@ -115,5 +134,19 @@ def _send(packed: PackedRelease, receiver: Receiver, note: Note) -> None:
     sizes = {digest: packed.blobs[digest] for digest in _lacking(packed, receiver)}
     total, share = sum(packed.blobs.values()), sum(sizes.values())
     note(f"{len(sizes)} of {len(packed.blobs)} blobs to send, {share / 1e9:.2f} of {total / 1e9:.2f} GB")
-    if sizes:
-        receiver.copy(packed.layout / BLOBS, sizes, note)
+    here = {digest: size for digest, size in sizes.items() if (packed.layout / BLOBS / digest).is_file()}
+    if here:
+        receiver.copy(packed.layout / BLOBS, here, note)
+    if packed.elsewhere and len(here) < len(sizes):
+        address, folder, _ = packed.elsewhere
+        collected = receiver.call("collect", {"folder": folder, "digests": sorted(sizes.keys() - here.keys())}, note)
+        if absent := collected["absent"]:
+            raise ResourceError(
+                f"{len(absent)} layers of the engine",
+                f"in {folder} of {address}, which the target's agent cannot read ({collected['why']})",
+                "a target on the machine that the stages ran on, and a login there that reads the folder",
+                "mend its permissions; or bring the engine here: `slipway run` without remote.host",
+            )
+        note(
+            f"{len(sizes) - len(here)} layers taken from {folder}, not over the link: {collected['bytes'] / 1e9:.2f} GB"
+        )

@@ -21,7 +21,7 @@ from typing import Any
 
 from slipway.agent.bundle.layer_tar import ROOT, Member
 from slipway.agent.records import Fields, read_json
-from slipway.deployment.bundle.layer_cuts import Content, Span, cut, size_of
+from slipway.deployment.bundle.layer_cuts import Content, Span, cut, size_of, uncut
 from slipway.engines.bundle import MODEL, SERVE, model_of, read_plan
 from slipway.engines.warm_cache import FILES
 from slipway.engines.warm_cache import FOLDER as CACHES
@@ -60,8 +60,9 @@ class Part:
     files: tuple[File, ...]
 
 
-def engine_parts(engine: Engine) -> tuple[list[Part], list[str]]:
-    """The layers of an engine, and notes on what is left out.
+def engine_parts(engine: Engine, *, whole: bool = False) -> tuple[list[Part], list[str]]:
+    """The layers of an engine, and notes on what is left out. `whole`: weights keep their files, as for a release that
+    links them.
 
     Raises EngineError for a bundle without a plan, CheckpointError for weights that cannot be read, BundleError for a
     link out of the engine and a path that no bundle may have."""
@@ -86,15 +87,16 @@ def engine_parts(engine: Engine) -> tuple[list[Part], list[str]]:
         parts.append(Part("cache", "caches", rows))
     if not any("{model}" in word for word in words):
         return parts, []
-    model, notes = model_parts(model_of(engine.path))
+    model, notes = model_parts(model_of(engine.path), whole=whole)
     return [*parts, *model], notes
 
 
-def model_parts(model: Path) -> tuple[list[Part], list[str]]:
-    """The layers of a model directory below `engine/model/`: weights, tokenizer, configs; notes on files left out."""
+def model_parts(model: Path, *, whole: bool = False) -> tuple[list[Part], list[str]]:
+    """The layers of a model directory below `engine/model/`: weights, tokenizer, configs; notes on files left out.
+    `whole`: as of `engine_parts`."""
     from slipway.weights.model_files import small_files
 
-    weights = cut(model)
+    weights = uncut(model) if whole else cut(model)
     folder = f"{ENGINE}{MODEL}/"
     parts = [Part("engine", "weights", (_new(folder + name, content),)) for name, content in weights.items()]
     names = [*(path.as_posix() for path in small_files(model)), "config.json", "hf_quant_config.json"]

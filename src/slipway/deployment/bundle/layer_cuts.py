@@ -77,6 +77,16 @@ def cut(model: Path) -> dict[str, Content]:
     return {**contents, INDEX: ((json.dumps(index, indent=1) + "\n").encode(),)}
 
 
+def uncut(model: Path) -> dict[str, Content]:
+    """Files of the model's weights as they are: name -> content. For a machine that has them, where a release is links.
+    Raises CheckpointError for a damaged index."""
+    from slipway.weights.checkpoint_files import shard_files, weights_file
+
+    file = weights_file(model)
+    shards = [model / name for name in shard_files(file)]
+    return {one.name: _whole(one) for one in dict.fromkeys([*shards, file])}
+
+
 def size_of(content: Content) -> int:
     """Bytes of a content."""
     return sum(len(part) if isinstance(part, bytes) else part.size for part in content)

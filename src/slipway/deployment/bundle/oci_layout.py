@@ -13,6 +13,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,7 @@ from slipway.agent.bundle.manifest import (
     Bundle,
     parse_bundle,
 )
+from slipway.deployment.bundle.claims import Claims
 from slipway.deployment.bundle.files import File, Part
 from slipway.deployment.bundle.layer_bytes import changed, layer_digest, source_identities, write_bytes, write_layer
 from slipway.errors import BundleError
@@ -57,11 +60,13 @@ class PackedLayer:
 
 
 class OciLayout:
-    """A layout folder; made at its first use. One process changes it at a time."""
+    """A layout folder; made at its first use. Several processes may pack into it: layers that one of them added stay
+    until its claim is released (`claims.py`)."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.blobs = path, path / BLOBS
-        self._lock = path.with_name(f"{path.name}.lock")
+        self.claim = uuid.uuid4().hex
+        self._lock, self._claims = path.with_name(f"{path.name}.lock"), Claims(path)
 
     def add_layer(self, part: Part) -> PackedLayer:
         """Put a layer in, unless it is there. Raises BundleError for a file that changes while it is read,
@@ -70,11 +75,12 @@ class OciLayout:
         before = source_identities(files)
         digest, digests = layer_digest(files)
         size = layer_size(file.member for file in files)
+        self._claim(digest)
         blob = self.blobs / digest
         written = not (blob.is_file() and blob.stat().st_size == size)
         if written:
             self._write(digest, lambda target: _write_unchanged(files, before, target))
-        descriptor = _descriptor(LAYER_TYPE, digest, size, {ROLE: part.role, PART: part.name})
+        descriptor = descriptor_of(LAYER_TYPE, digest, size, part)
         return PackedLayer(descriptor, [vars(file.member) for file in files], digests, written)
 
     def add_blob(self, data: bytes) -> str:
@@ -119,12 +125,13 @@ class OciLayout:
         return attached
 
     def name(self, ref: str, digest: str, size: int, annotations: Mapping[str, str], platform: str = "") -> None:
-        """Enter a manifest in the index under a name, in place of what had it."""
+        """Enter a manifest in the index under a name, in place of what had it; our claim ends."""
         row = _descriptor(MANIFEST_TYPE, digest, size, {**annotations, REF: ref})
         if platform:
             row["platform"] = {"architecture": platform, "os": "linux"}
         with locked(self._lock, FOREVER, f"entry of {ref}"):
             self._write_index([*(one for one in self.entries() if _ref(one) != ref), row])
+            self._claims.release(self.claim)
 
     def entries(self) -> list[dict[str, Any]]:
         """Rows of the index; none for a layout that is not there. Raises BundleError for an index of something else."""
@@ -194,10 +201,30 @@ class OciLayout:
             rows = [row for row in entries if _ref(row) in wanted]
             named = {name for row in rows for name in self.named(str(row["digest"]).removeprefix("sha256:"))}
             self._write_index(rows)
-            doomed = [file for file in self.blobs.iterdir() if file.name not in named]
-            freed = sum(file.stat().st_size for file in doomed)
-            for file in doomed:
-                file.unlink()
+            return self._sweep(named)
+
+    def sweep(self, wanted: Iterable[str]) -> int:
+        """Remove every blob but these (hex) and what is claimed; bytes that were freed. The index is not looked at."""
+        with locked(self._lock, FOREVER, f"removal from {self.path}"):
+            return self._sweep(set(wanted))
+
+    def release(self, claim: str) -> None:
+        """End a claim: its layers stay where the index or another claim names them. Raises as `Claims.release`."""
+        with locked(self._lock, FOREVER, f"claim on {self.path}"):
+            self._claims.release(claim)
+
+    def _claim(self, digest: str) -> None:
+        """Before one looks whether a layer is there: it is not taken away then."""
+        with locked(self._lock, FOREVER, f"claim on {self.path}"):
+            self._claims.add(self.claim, digest)
+
+    def _sweep(self, wanted: set[str]) -> int:
+        """As `sweep`, by who holds the lock. What is half-written has its digest in its name (`_write`)."""
+        wanted = wanted | self._claims.held()
+        doomed = [file for file in self.blobs.iterdir() if file.name.removeprefix(".").partition(".")[0] not in wanted]
+        freed = sum(file.stat().st_size for file in doomed)
+        for file in doomed:
+            file.unlink()
         return freed
 
     def named(self, digest: str) -> set[str]:
@@ -213,7 +240,7 @@ class OciLayout:
     def _write(self, digest: str, write: Callable[[BinaryIO], None]) -> None:
         """A blob, whole and on the disk under its name, or not there."""
         self.blobs.mkdir(parents=True, exist_ok=True)
-        partial = self.blobs / f".{digest}.{os.getpid()}"
+        partial = self.blobs / f".{digest}.{os.getpid()}.{threading.get_ident()}"
         try:
             with disk_full_is_named(self.blobs), partial.open("wb", buffering=0) as target:
                 write(cast("BinaryIO", target))
@@ -235,6 +262,11 @@ def _write_unchanged(files: list[File], before: Mapping[Path, tuple[int, int]], 
     for source, identity in source_identities(files).items():
         if identity != before[source]:
             raise changed(source)
+
+
+def descriptor_of(media_type: str, digest: str, size: int, part: Part) -> dict[str, Any]:
+    """The descriptor of a part's layer, as manifests hold it."""
+    return _descriptor(media_type, digest, size, {ROLE: part.role, PART: part.name})
 
 
 def _descriptor(

@@ -15,8 +15,11 @@ from __future__ import annotations
 import base64
 import os
 import stat
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from errno import ENOTSUP, EPERM, EXDEV
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +103,11 @@ def signer_for(config: SigningConfig, store_root: Path) -> Signer:
     return Signer(key, public, config)
 
 
+def installed_signer(config: SigningConfig, store_root: Path) -> Signer | None:
+    """`signer_for`; None where the packages of signing are not installed."""
+    return signer_for(config, store_root) if find_spec("model_signing") else None
+
+
 def trust_of(config: TrustConfig, own: Signer | None) -> Trust:
     """The trust of a target by config: its keys and roots, and this store's own signer. Raises ConfigError for a file
     that is no PEM."""
@@ -139,22 +147,31 @@ def _create(folder: Path) -> None:
     data = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    partial = folder / f".{KEY}.{os.getpid()}"
+    partial = folder / f".{KEY}.{os.getpid()}.{threading.get_ident()}"
     partial.unlink(missing_ok=True)
-    fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     try:
-        with open(fd, "wb") as file:  # noqa: PTH123 (a descriptor, not a path)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        _write_new(partial, data)
         try:
             os.link(partial, folder / KEY)  # never replaces: the first one wins
         except FileExistsError:
             return
+        except OSError as err:
+            if err.errno not in (EXDEV, EPERM, ENOTSUP):
+                raise
+            _write_new(folder / KEY, data)  # a file system without links
         (folder / PUBLIC).write_text(_public(key), encoding="ascii")
     finally:
         partial.unlink(missing_ok=True)
     fsync_directory(folder)
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    """A file that was not there, readable by its owner only, on the disk."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    with open(fd, "wb") as file:  # noqa: PTH123 (a descriptor, not a path)
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _load(file: Path) -> EllipticCurvePrivateKey:

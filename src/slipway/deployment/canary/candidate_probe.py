@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slipway.deployment.canary.release_probe import agreement_words
 from slipway.engines.probability_client import NoProbabilitiesError, ProbabilityClient, TokenAnswer
 from slipway.errors import EngineError
 from slipway.evaluation.answer_drift import Drift, judge_drift
@@ -49,10 +50,9 @@ class ProbeReport:
     def sentence(self) -> str:
         """For a person."""
         unequal = next(test for test in self.drift.tests if test.name == "unequal")
-        agreement = self.agreement.get("outcome") or f"not checked, {self.agreement['refused']}"
         return (
             f"{self.drift.rows - int(unequal.value)} of {self.drift.rows} answers as evaluated "
-            f"({self.drift.tokens} tokens compared); kernel agreement: {agreement}"
+            f"({self.drift.tokens} tokens compared); kernel agreement: {agreement_words(self.agreement)}"
         )
 
     def document(self) -> dict[str, Any]:

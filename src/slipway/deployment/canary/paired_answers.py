@@ -3,27 +3,26 @@
     failed    the candidate gave no whole answer where the champion did: lost, of failures
     equal     the same text: a tie
     judged    a judge read both in both orders: won or lost where both orders agree, else a tie
-    unjudged  texts differ and nobody judged them: counted, and no evidence
+    unjudged  texts differ and nobody judged them: lost, where the candidate is to be shown no worse, and won, where it
+              is to be shown worse; so they may leave a canary open, and never decide it
 
 Beside it stand figures that decide nothing: the share of equal answers and the mean F1 of their words.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from slipway.config.canary import CanaryConfig
 from slipway.config.evaluate import JudgeConfig
 from slipway.deployment.canary.sequential_test import Looked, PairCounts, look
-from slipway.errors import ConfigError, EngineError
+from slipway.errors import EngineError
 from slipway.evaluation import judge as judging
 from slipway.evaluation.metric_files import judge_prompt
 from slipway.evaluation.overlap_metrics import token_f1
 from slipway.evaluation.scorer import Example
-from slipway.system.redact import register
 
 Judge = Callable[[str, str, str], float | None]  # request, champion's answer, candidate's -> 1, 0, -1, or no verdict
 SHOWN = 200
@@ -79,8 +78,14 @@ class Tally:
 
     def looks(self, params: CanaryConfig) -> tuple[Looked, Looked]:
         """What failures and quality say now, each at half of alpha."""
-        failures = look(self.failures, margin=params.margin, alpha=params.alpha / 2)
-        return failures, look(self.quality, margin=params.margin, alpha=params.alpha / 2)
+        margin, alpha = params.margin, params.alpha / 2
+        counts, open_pairs = self.quality, self.unjudged
+        failures = look(self.failures, margin=margin, alpha=alpha)
+        quality = look(replace(counts, losses=counts.losses + open_pairs), margin=margin, alpha=alpha)
+        if open_pairs and quality.outcome in ("worse", "not_enough"):
+            at_best = look(replace(counts, wins=counts.wins + open_pairs), margin=margin, alpha=alpha)
+            quality = replace(quality, outcome="worse" if at_best.outcome == "worse" else "not_enough")
+        return failures, quality
 
     def figures(self) -> dict[str, Any]:
         """Counts and what decides nothing, as JSON values. No prompt is in it."""
@@ -99,20 +104,10 @@ def text_of(request: Mapping[str, Any]) -> str:
 
 def judge_of(config: JudgeConfig) -> Judge:
     """Asks the configured endpoint, both orders. Raises ConfigError when the variable of its key is not set."""
-    from slipway.engines.chat_client import ChatClient
-
-    key = os.environ.get(config.key_variable) if config.key_variable else None
-    if config.key_variable and not key:
-        value, next_step = f"{config.key_variable} is not set", "export it"
-        raise ConfigError("deploy.canary.judge.key_variable", value, "the judge's API key", next_step)
-    if key:
-        register(key)
-    prompt = judge_prompt(config.prompt)
-    client = ChatClient(config.url, config.model, config.timeout_s, key=key)
+    prompt, verdict_on = judge_prompt(config.prompt), judging.asker(config, "deploy.canary.judge")
 
     def ask(request: str, a: str, b: str) -> str | None:
-        text = judging.fill(prompt, request=request, a=a, b=b)
-        return judging.verdict(client.ask([{"role": "user", "content": text}], config.max_tokens).text)
+        return verdict_on(judging.fill(prompt, request=request, a=a, b=b))
 
     def judge(request: str, champion: str, candidate: str) -> float | None:
         second, first = ask(request, champion, candidate), ask(request, candidate, champion)

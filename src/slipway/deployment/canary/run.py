@@ -55,6 +55,8 @@ class Trial:
             return
         rows = self._target.call("capture", {"do": "show", "most": self._params.prompts})["prompts"]
         prompts = [row for row in rows if isinstance(row["request"].get("messages"), list)]
+        if left := len(rows) - len(prompts):
+            self._note(f"canary: {left} captured requests are no chat and are left out")
         if not prompts:
             next_step = "`slipway capture on TARGET` and wait for requests, or deploy.canary.way=none"
             raise GateError("canary", "no captured prompts", "some to ask both engines", next_step)
@@ -151,17 +153,24 @@ def _decided(tally: Tally, params: CanaryConfig, judge: Judge | None, note: Note
         value = f"{failures.counts.losses} of {failures.counts.pairs} answers failed: {tally.reason}"
         raise GateError("canary", value, "no more failures than the champion's", _KEEPS)
     if quality.outcome == "worse":
-        value = f"{quality.counts.losses} pairs lost, {quality.counts.wins} won, {quality.counts.ties} tied"
+        value = f"{tally.quality.losses} pairs lost, {tally.quality.wins} won, {tally.quality.ties} tied"
         raise GateError("canary", value, f"no worse than by {params.margin:g}; {tally.worst}", _KEEPS)
-    if judge is None and tally.unjudged and tally.compared:
-        report["outcome"] = "not_judged"
-        note(f"canary: {tally.unjudged} unequal answers were judged by nobody (deploy.canary.judge is null)")
-    elif quality.outcome == "not_enough":
-        more = f"about {quality.more} more would decide" if quality.more else "no number of such pairs would decide"
-        next_step = f"{_KEEPS}; let it run longer (deploy.canary.for_s), or promote without a canary"
-        raise GateError("canary", f"{quality.counts.pairs} pairs are not enough: {more}", "a decision", next_step)
+    if quality.outcome == "not_enough":
+        raise _inconclusive(tally, quality.more, judge)
     note(f"canary: {report['outcome']} after {tally.compared} pairs, {tally.equal} of them equal")
     return report
+
+
+def _inconclusive(tally: Tally, more: int | None, judge: Judge | None) -> GateError:
+    """A canary that was asked for and did not decide promotes nothing."""
+    value = f"inconclusive: {tally.compared} pairs are not enough"
+    value += f": about {more} more would decide" if more else ": no number of such pairs would decide"
+    if tally.unjudged:
+        value += f"; {tally.unjudged} unequal answers were judged by nobody"
+        value += f" ({tally.reason})" if tally.reason else ""
+    longer = "let it run longer (deploy.canary.for_s)"
+    next_step = "name a judge (deploy.canary.judge)" if tally.unjudged and judge is None else longer
+    return GateError("canary", value, "a decision", f"{_KEEPS}; {next_step}, or promote without a canary")
 
 
 def _weight(
@@ -188,6 +197,8 @@ def _weight(
         value = f"{candidate['errors']} of {candidate['requests']} requests failed"
         expected = f"at most {limit}: the champion failed in {champion['errors']} of {champion['requests']}"
         raise GateError("canary", value, expected, _KEEPS)
-    outcome = "lived" if candidate["requests"] else "no_requests"
-    note(f"canary: {outcome}, {candidate['requests']} requests by the candidate; this says nothing of quality")
-    return {"way": "weight", "outcome": outcome, "limit": limit, **seen}
+    if not candidate["requests"]:
+        next_step = f"{_KEEPS}; let it run longer (deploy.canary.for_s), or promote without a canary"
+        raise GateError("canary", "inconclusive: the candidate got no request", "some that it answers", next_step)
+    note(f"canary: lived, {candidate['requests']} requests by the candidate; this says nothing of quality")
+    return {"way": "weight", "outcome": "lived", "limit": limit, **seen}

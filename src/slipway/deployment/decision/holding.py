@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from slipway.config.deploy import DeployConfig
-from slipway.deployment.target import session
+from slipway.deployment.target import session, status_of
 
 Hold = dict[str, Any]
 
@@ -24,7 +24,8 @@ def unhold(params: DeployConfig, release: str | None) -> tuple[list[Hold], list[
 
 def holds(params: DeployConfig) -> list[Hold]:
     """All holds of the target, oldest first: `release` (None: the whole target), `by`, `since`, `reason`."""
-    return _ask(params, "status", {})["holds"]
+    with session(params) as target:
+        return list(status_of(target)["holds"])
 
 
 def _ask(params: DeployConfig, verb: str, document: dict[str, Any]) -> dict[str, list[Hold]]:

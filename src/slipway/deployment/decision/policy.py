@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Requester = Literal["person", "schedule", "event"]
 Policy = Literal["own-line", "ask", "never"]
 Action = Literal["replace", "ask", "keep"]
+REQUESTERS: dict[Requester, str] = {"person": "a person", "schedule": "a schedule", "event": "an event"}
 
 
 class Asked(BaseModel):
@@ -87,9 +88,10 @@ def ruling(request: Request, incumbent: Incumbent | None, policy: Policy, holds:
     if refusal := _refusal(request, incumbent, policy):
         return refusal
     if request.outcome != "pass":
-        return Ruling("ask", "inconclusive", f"the gate is {request.outcome}: a person decides")
+        why = f"the gate is {request.outcome}: a person decides{_not_compared(request, incumbent)}"
+        return Ruling("ask", "inconclusive", why)
     if request.by_hand:
-        return Ruling("replace", "by hand", "asked for by `slipway promote`")
+        return Ruling("replace", "by hand", f"asked for by `slipway promote`{_not_compared(request, incumbent)}")
     if incumbent is None:
         return Ruling("replace", "first", "nothing serves there yet")
     return _run_against(request, incumbent, policy)
@@ -100,12 +102,19 @@ def _run_against(request: Request, incumbent: Incumbent, policy: Policy) -> Ruli
     if policy == "ask":
         return Ruling("ask", "policy ask", "deploy.policy=ask: a person decides")
     if request.by == "person":
-        return Ruling("replace", "person", "a person's run")
+        return Ruling("replace", "person", f"a person's run{_not_compared(request, incumbent)}")
     if incumbent.chosen_by in (None, "person"):
         who = "a person chose" if incumbent.chosen_by else "no record says who chose"
-        why = f"{who} {incumbent.release}: a {request.by} asks before it replaces it"
+        why = f"{who} {incumbent.release}: {REQUESTERS[request.by]} asks before it replaces it"
         return Ruling("ask", "a person's choice", why)
     return Ruling("replace", "own line", f"{incumbent.release} is of the same line and was compared with")
+
+
+def _not_compared(request: Request, incumbent: Incumbent | None) -> str:
+    """What a person should know of a verdict that was made before, or for another target, than what serves now."""
+    if incumbent is None or incumbent.engine in request.compared_with:
+        return ""
+    return f"; its gate did not compare it with {incumbent.release}, which serves"
 
 
 def _refusal(request: Request, incumbent: Incumbent | None, policy: Policy) -> Ruling | None:
@@ -122,7 +131,7 @@ def _refusal(request: Request, incumbent: Incumbent | None, policy: Policy) -> R
         return None
     if incumbent.line != request.line:
         why = f"{incumbent.release} is of line {incumbent.line}, this candidate of {request.line}"
-        return Ruling("keep", "another line", f"{why}: a {request.by} replaces its own line only")
+        return Ruling("keep", "another line", f"{why}: {REQUESTERS[request.by]} replaces its own line only")
     if incumbent.engine not in request.compared_with:
         why = f"the gate did not compare the candidate with {incumbent.release}, which serves now"
         return Ruling("keep", "not compared", f"{why}: run again")

@@ -8,12 +8,12 @@ tomorrow wrongly; such a record is refused.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from slipway.agent.records import utc_now
 from slipway.deployment.decision.policy import Action, Asked, Incumbent, Ruling
 from slipway.errors import StateError
 from slipway.store.artifacts import Verdict
@@ -121,7 +121,7 @@ def decision(
     """The record of a ruling, before anybody approved. `inputs`: kind -> digest, of the engine too."""
     judged = verdict.read_json("verdict.json")
     return Decision(
-        time=now(),
+        time=utc_now(),
         target=target,
         line=line,
         engine=inputs["engine"],
@@ -149,8 +149,3 @@ def parse_decision(text: str, thing: str) -> Decision:
     except (ValueError, RecursionError) as err:
         raise StateError(thing, f"{type(err).__name__}: {text[:200]!r}", "a JSON object", mend) from err
     return as_model(Decision, document, thing, mend)
-
-
-def now() -> str:
-    """This second in UTC."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -15,18 +15,19 @@ can tell, nothing is chosen.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slipway.config.load import Config, load_config
+from slipway.config.deploy import DeployConfig
+from slipway.config.load import Config, load_config, parse
 from slipway.config.routing import Route, RouteRule, RoutingConfig
 from slipway.config.target import TargetConfig
 from slipway.errors import ConfigError, SlipwayError
-from slipway.planning.serving_capacity import Capacity, Wish, model_of_row, serving_capacity
-from slipway.planning.training_memory import capacity as room_of
-from slipway.planning.training_memory import memory_plan
+from slipway.planning.fit import fit, gpu_room
+from slipway.planning.serving_capacity import Capacity, Wish, model_of, serving_capacity
+from slipway.planning.training_memory import memory_plan, unknown_architecture
 
 AUTO = "auto"
 WEIGHTS = {"nvfp4": "nvfp4", "nvfp4a16": "nvfp4", "mxfp4": "mxfp4", "fp8": "fp8", "fp8-dynamic": "fp8"}
@@ -50,8 +51,9 @@ class Figures:
 
 
 def routed(config: Config, conf: Path, training: dict[str, Any] | None = None) -> Config:
-    """The config with `deploy` of the target that the rules choose, and the `serving` that its row goes with; as it is
-    where a target is named. `training`: the summary of the adapter that was trained on `config.target`.
+    """The config with `deploy` of the target that the rules choose, under the keys that were set beside `auto`, and the
+    `serving` that its row goes with; as it is where a target is named. `training`: the summary of the adapter that was
+    trained on `config.target`.
 
     Raises ConfigError when no rule can tell, or when conf/deploy has no row of the target's name.
     """
@@ -61,9 +63,33 @@ def routed(config: Config, conf: Path, training: dict[str, Any] | None = None) -
     spark = load_config(conf, [f"layers.target=targets/{limits.spark}"]).target
     chosen = route(figures_of(config, spark, training), limits)
     row = load_config(conf, [f"layers.deploy=deploy/{chosen.target}"])
-    deploy = row.deploy.model_copy(update={"routed": chosen, "routing": limits})
+    own = _changed(config.deploy.model_dump(mode="json"), DeployConfig(target=AUTO).model_dump(mode="json"))
+    document = _over(row.deploy.model_dump(mode="json"), {**own, "target": row.deploy.target, "routed": chosen})
+    deploy = parse({"deploy": document}, f"deploy/{chosen.target} with the keys that were set beside auto").deploy
     serving = config.serving if row.serving == load_config(conf).serving else row.serving
     return config.model_copy(update={"deploy": deploy, "serving": serving})
+
+
+def _changed(ours: Mapping[str, Any], plain: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a section that somebody set: what differs from the section as it is by itself, at any depth."""
+    changed = {}
+    for key, value in ours.items():
+        before = plain.get(key)
+        if isinstance(value, dict) and isinstance(before, dict):
+            if inner := _changed(value, before):
+                changed[key] = inner
+        elif value != before:
+            changed[key] = value
+    return changed
+
+
+def _over(row: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """A row with the keys that somebody set in the place of its own, at any depth."""
+    merged = dict(row)
+    for key, value in own.items():
+        below = merged.get(key)
+        merged[key] = _over(below, value) if isinstance(value, dict) and isinstance(below, dict) else value
+    return merged
 
 
 def route_lines(chosen: Route | None) -> list[str]:
@@ -105,7 +131,7 @@ def figures_of(config: Config, spark: TargetConfig, training: dict[str, Any] | N
         training_hours=hours,
         training_bytes=_training(config, spark, unknown) if on_spark else None,
         serving_bytes=plan.weights + plan.compute + plan.request * users if plan else None,
-        spark_bytes=room_of(spark),
+        spark_bytes=gpu_room(spark),
         trains_on_spark=on_spark,
         unknown=unknown,
     )
@@ -114,7 +140,7 @@ def figures_of(config: Config, spark: TargetConfig, training: dict[str, Any] | N
 def _serving(config: Config, spark: TargetConfig, unknown: dict[str, str]) -> Capacity | None:
     users = config.engine.workload.users or config.engine.slots
     try:
-        model = model_of_row(config.model, WEIGHTS.get(config.quantize.format, "bf16"))
+        model = model_of(config.model, WEIGHTS.get(config.quantize.format, "bf16"))
         return serving_capacity(model, Wish(users, config.engine.context), spark)
     except SlipwayError as err:
         unknown["spark_users"] = f"{err.thing}: {err.value}"
@@ -123,6 +149,9 @@ def _serving(config: Config, spark: TargetConfig, unknown: dict[str, str]) -> Ca
 
 def _training(config: Config, spark: TargetConfig, unknown: dict[str, str]) -> float | None:
     try:
+        if why := unknown_architecture(config.model):
+            unknown["training_bytes"] = why
+            return None
         return memory_plan(config.model, config.train, spark).peak
     except SlipwayError as err:
         unknown["training_bytes"] = f"{err.thing}: {err.value}"
@@ -185,4 +214,4 @@ def _contention(it: Figures) -> RouteRule:
         return _rule(name, why, room, None, PLAN)
     needed = it.training_bytes + it.serving_bytes
     value = f"{it.training_bytes / 1e9:.0f} + {it.serving_bytes / 1e9:.0f} GB"
-    return _rule(name, value, room, needed > it.spark_bytes, PLAN)
+    return _rule(name, value, room, not fit(needed, it.spark_bytes).fits, PLAN)

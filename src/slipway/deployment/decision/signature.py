@@ -13,6 +13,7 @@ from pathlib import Path
 from slipway.agent.bundle.signature import CERTIFICATE, CHAIN, SIGNATURE, Signature, Trust, check_signature
 from slipway.config.trust import TrustConfig
 from slipway.deployment.bundle.signing import FOLDER, PUBLIC, Signer, trust_of
+from slipway.deployment.decision.record import FILE as RECORD
 from slipway.deployment.decision.record import Decision
 from slipway.errors import StateError
 from slipway.system.files import sha256_bytes
@@ -25,6 +26,12 @@ def signature_of(decision: Decision, signer: Signer) -> str:
     """The document that stands beside a decision."""
     payload, annotations = signer.sign_digest(decision.digest, NAME)
     return json.dumps({"payload": payload.decode(), "annotations": annotations}, indent=1) + "\n"
+
+
+def documents_of(decision: Decision, signer: Signer | None) -> dict[str, str]:
+    """The files of a release that a decision is: its record, and its signature where there is a signer."""
+    signature = {FILE: signature_of(decision, signer)} if signer else {}
+    return {RECORD: decision.text(), **signature}
 
 
 def signer_sentence(decision: str, signature: str | None, trust: Trust) -> str:

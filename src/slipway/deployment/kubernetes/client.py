@@ -7,6 +7,7 @@ and the bytes of a champion's engine, which are in the registry.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.config.deploy import DeployConfig
 from slipway.deployment.bundle.oci_layout import OciLayout
-from slipway.deployment.bundle.release import BUNDLES, architecture_of, pack
+from slipway.deployment.bundle.release import BUNDLES, architecture_of, pack, require_here
 from slipway.deployment.bundle.signing import signer_for
 from slipway.deployment.kubernetes.api import KubernetesAPI
+from slipway.deployment.kubernetes.looks import status_document, versions_document
 from slipway.deployment.kubernetes.pod import KubernetesRelease, start_seconds
-from slipway.deployment.kubernetes.record import next_name
+from slipway.deployment.kubernetes.record import Rendered, next_name
 from slipway.deployment.kubernetes.registry_push import push
 from slipway.deployment.kubernetes.target import KubernetesTarget, KubernetesTransaction, render
 from slipway.deployment.kubernetes.tunnel import LOOPBACK, tunnel
@@ -30,6 +32,9 @@ from slipway.store.artifacts import Engine
 
 if TYPE_CHECKING:
     from slipway.deployment.target import Document, Note
+
+
+SILENT_S = 60.0  # that pods which were told to end may go on answering
 
 
 class KubernetesClient:
@@ -67,8 +72,11 @@ class KubernetesClient:
         note: Note,
         wait_s: float = 0.0,  # noqa: ARG002 (of the protocol: a registry is held by nobody)
     ) -> Document:
-        """Pack, sign and push; what `stage` renders from. Raises ConfigError for a plan that no pod can run, before
-        anything is packed; else as packing and `registry_push.push`."""
+        """Pack, sign and push; what `stage` renders from. Raises ConfigError, before anything is packed, for an engine
+        whose files lie on another machine, one that asks for a key, and a plan that no pod can run; else as packing and
+        `registry_push.push`."""
+        require_here(engine, self._params.target)
+        self._require_no_key()
         plan, store = read_plan(engine.path, here=False), engine.path.parents[1]
         arch = architecture_of(engine)
         render(KubernetesRelease("0000-00000000", "sha256:" + "0" * 64, plan, arch), self._kubernetes)
@@ -96,13 +104,17 @@ class KubernetesClient:
     def reach(self, endpoint: Mapping[str, Any]) -> Iterator[str]:
         """A local port that leads to a release's Service through the API server. Raises ConfigError where the engine
         asks for a key, which does not pass there."""
+        self._require_no_key()
+        with tunnel(self._reached(), str(endpoint["service"]), int(endpoint["port"])) as port:
+            yield f"http://{LOOPBACK}:{port}/v1"
+
+    def _require_no_key(self) -> None:
+        """A candidate is asked through the API server, which takes the header of a key for its own."""
         if self._kubernetes.api_key is not None:
             next_step = "leave deploy.kubernetes.api_key out and let a gateway check keys"
             raise ConfigError(
                 "deploy.kubernetes.api_key", "set", "an engine that can be asked before it serves", next_step
             )
-        with tunnel(self._reached(), str(endpoint["service"]), int(endpoint["port"])) as port:
-            yield f"http://{LOOPBACK}:{port}/v1"
 
     def close(self) -> None:
         """End what is open: undone before its record, finished from there on."""
@@ -119,29 +131,8 @@ class KubernetesClient:
         return KubernetesTarget(self._reached(), self._kubernetes, owner_here(), note)
 
     def _status(self, document: Document, note: Note) -> Document:  # noqa: ARG002
-        target = self._target()
-        now, line = target.status(), target.line()
-        records = {name: self._record(target, name) for name in now.releases}
-        served = {switch.release for switch in now.history}
-        kept = [name for name in line[:-1] if name in records]
-        service = f"http://{self._kubernetes.name}.{self._kubernetes.namespace}:{self._kubernetes.port}/v1"
-        last = now.history[-1] if now.history else None
-        return {
-            "current": records.get(now.serving or ""),
-            "endpoint": {"url": service} if now.serving else None,
-            "url": service if now.serving else None,
-            "healthy": now.healthy,
-            "previous": kept[-1] if kept else None,
-            "releases": list(records.values()),
-            "last": vars(last) if last else None,
-            "line": line,
-            "withdrawn": sorted({name.rpartition("-")[2] for name in served - set(line)}),
-            "lost": [],
-            "switching": {"kind": "kubernetes", "address": service, "note": "", "way": "beside"},
-            "interrupted": vars(now.journal) | {"by": "an orchestrator"} if now.journal and not now.lock else None,
-            "lock": now.lock,
-            "holds": [],
-        }
+        address = f"http://{self._kubernetes.name}.{self._kubernetes.namespace}:{self._kubernetes.port}/v1"
+        return status_document(self._target().status(), address)
 
     def _begin(self, document: Document, note: Note) -> Document:
         target = self._target(note)
@@ -150,15 +141,20 @@ class KubernetesClient:
         self._locked = True
         try:
             serving = target.rollout.serving()
-            current = self._record(target, serving) if serving else None
             digest = str(document.get("engine") or "")
+            # of a rollback null: it leaves a release whose record is damaged too
+            current = self._record(target, serving) if serving and digest else None
+            history = target.record.history()  # raises now, not after the switch
             if current and digest and current["digests"]["engine"] == digest:
                 return {"current": current, "new": None, "path": None}
-            used = [*target.status().releases, *(switch.release for switch in target.status().history)]
+            kept = target.record.releases()
+            used = [*kept, *(switch.release for switch in history)]
             name = next_name(used, digest) if digest else str(document.get("release") or target.previous())
-            if not digest and name not in target.status().releases:
-                known = ", ".join(target.status().releases)
+            if not digest and name not in kept:
+                known = ", ".join(kept)
                 raise ResourceError(f"rollback to {name}", "it cannot come back", f"one of {known}", "name one of them")
+            if not digest:
+                self._record(target, name)  # a damaged one is the reason, and says so
             self._opened = target.begin(action, name, self._still_held)
             return {"current": current, "new": name, "path": self._path(name)}
         except BaseException:
@@ -228,47 +224,37 @@ class KubernetesClient:
         return {"text": text}
 
     def _versions(self, document: Document, note: Note) -> Document:  # noqa: ARG002
-        status = self._status({}, lambda _: None)
-        switches = self._target().record.history()
-        current = status["current"]["name"] if status["current"] else None
-        rows = []
-        for record in reversed(status["releases"]):
-            name = record["name"]
-            state = "returnable" if name in status["line"] else "left"
-            state = {current: "serving", status["previous"]: "previous"}.get(name, state)
-            served = [switch.time for switch in switches if switch.release == name]
-            row = {key: record[key] for key in ("name", "created", "model")}
-            rows.append({**row, "engine": record["digests"]["engine"], "served": served, "state": state})
-        return {"versions": rows}
+        return versions_document(self._target().status())
 
     def _start_current(self, document: Document, note: Note) -> Document:
         target = self._target(note)
         with ExitStack() as own:
             if not self._locked:
-                own.enter_context(self._lock(target, "start", document))
+                own.enter_context(self._lock(target, "start", document, tolerant=True))
             name = target.rollout.serving()
             if name is None:
                 next_step = "`slipway promote` makes one"
                 raise ResourceError(f"target {self._params.target}", "nothing was promoted yet", "a release", next_step)
             release = target.record.release(name)
             started = not target.answers(release)
+            target.rollout.resume(release)  # also where a pod that was told to end still answers
             if started:
-                for one in release.objects:
-                    self._reached().apply(one)
-                record = self._record(target, name)
-                limit_s = self._kubernetes.start_timeout_s + float(record["start_s"])
+                record = target.record.descriptions([name])[0].get(name, {})
+                limit_s = self._kubernetes.start_timeout_s + float(record.get("start_s", 0.0))
                 target.await_ready(release, limit_s, self._still_held)
         return {"release": self._record(target, name), "url": self._status({}, note)["url"], "started": started}
 
     def _stop(self, document: Document, note: Note) -> Document:
         target = self._target(note)
         rows = []
-        with self._lock(target, "stop", document):
+        with self._lock(target, "stop", document, tolerant=True):
             for name in target.record.releases():
                 release = target.record.release(name)
-                if target.answers(release):
+                answered = target.answers(release)
+                target.rollout.stop(release)
+                if answered:
                     rows.append({"release": name, "pid": 0, "url": target.rollout.service_name(release)})
-                target.rollout.retire(release)
+                    _await_silence(target, release)
         return {"stopped": rows, "error": None}
 
     def _gc(self, document: Document, note: Note) -> Document:
@@ -278,8 +264,10 @@ class KubernetesClient:
             return {"pruned": target.prune(keep, dry_run=bool(document.get("dry_run")))}
 
     @contextmanager
-    def _lock(self, target: KubernetesTarget, action: str, document: Document) -> Iterator[None]:
-        with target.changing(action, float(document.get("wait_s", 300.0))):
+    def _lock(
+        self, target: KubernetesTarget, action: str, document: Document, *, tolerant: bool = False
+    ) -> Iterator[None]:
+        with target.changing(action, float(document.get("wait_s", 300.0)), tolerant=tolerant):
             yield
 
     def _release(self) -> None:
@@ -297,3 +285,11 @@ class KubernetesClient:
 
     def _record(self, target: KubernetesTarget, name: str) -> Document:
         return target.record.description(name)
+
+
+def _await_silence(target: KubernetesTarget, release: Rendered) -> None:
+    """Return when a release that was told to end answers no more, or after `SILENT_S` seconds: whoever starts it again
+    before would take its last answers for a server."""
+    deadline = time.monotonic() + SILENT_S
+    while target.answers(release) and time.monotonic() < deadline:
+        time.sleep(0.2)

@@ -16,6 +16,7 @@ from slipway.errors import ConfigError
 CONTAINER = "kserve-container"  # the one that KServe merges a model's fields into
 FORMAT = "slipway"
 STANDARD = {"serving.kserve.io/deploymentMode": "Standard"}
+STOPPED = {"serving.kserve.io/stop": "true"}  # KServe removes the pods and keeps the InferenceService
 
 
 def serving_runtime(release: KubernetesRelease, params: KubernetesConfig) -> Manifest:
@@ -37,10 +38,15 @@ def serving_runtime(release: KubernetesRelease, params: KubernetesConfig) -> Man
 
 
 def inference_service(
-    params: KubernetesConfig, serving: Manifest, candidate: Manifest | None = None, percent: int = 0
+    params: KubernetesConfig,
+    serving: Manifest,
+    candidate: Manifest | None = None,
+    percent: int = 0,
+    *,
+    stopped: bool = False,
 ) -> Manifest:
     """The service that clients use: the serving release, and a candidate with its share of the requests; both as
-    `predictor` renders them.
+    `predictor` renders them. `stopped`: without pods.
 
     Raises ConfigError for a share outside 1 to 99: a route of weight 0 drops connections when it gets weight.
     """
@@ -53,7 +59,10 @@ def inference_service(
     return {
         "apiVersion": "serving.kserve.io/v1beta1",
         "kind": "InferenceService",
-        "metadata": {**metadata(params, params.name, serving["name"].removeprefix("r")), "annotations": STANDARD},
+        "metadata": {
+            **metadata(params, params.name, serving["name"].removeprefix("r")),
+            "annotations": STANDARD | (STOPPED if stopped else {}),
+        },
         "spec": spec,
     }
 

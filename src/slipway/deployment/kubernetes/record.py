@@ -10,11 +10,11 @@ without noticing cannot write over the next holder.
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from slipway.agent.records import utc_now
 from slipway.config.kubernetes import KubernetesConfig
 from slipway.deployment.kubernetes.api import ChangedError, KubernetesAPI
 from slipway.deployment.kubernetes.manifests import RELEASE, metadata, object_name
@@ -81,7 +81,7 @@ class KubernetesRecord:
 
     def record(self, journal: Journal, owner: str) -> None:
         """Add the switch to the history and mark the transaction as recorded, in one write."""
-        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        now = utc_now()
         switches = [*self.history(), Switch(now, journal.action, journal.release, owner)][-MOST_SWITCHES:]
         text = "".join(json.dumps(asdict(switch)) + "\n" for switch in switches)
         recorded = json.dumps({**asdict(journal), "step": "recorded"})
@@ -112,7 +112,32 @@ class KubernetesRecord:
     def description(self, name: str) -> dict[str, Any]:
         """The record of a release. Raises StateError when it is not there or damaged."""
         document = self._api.get("ConfigMap", f"{object_name(self._params, name)}-record") or {}
-        return _object((document.get("data") or {}).get(RECORD, ""), f"record of release {name}")
+        record = _object((document.get("data") or {}).get(RECORD, ""), f"record of release {name}")
+        digests = record.get("digests")
+        if record.get("name") != name or not isinstance(digests, dict) or not isinstance(digests.get("engine"), str):
+            value = f"{record!r:.100}"
+            raise StateError(
+                f"record of release {name}",
+                value,
+                "its name and digests",
+                "promote its engine again; or `slipway rollback`",
+            )
+        return record
+
+    def is_damaged(self, name: str) -> bool:
+        """Whether the record of a release is there and cannot be read."""
+        there = self._api.get("ConfigMap", f"{object_name(self._params, name)}-record") is not None
+        return there and name in self.descriptions([name])[1]
+
+    def descriptions(self, names: Iterable[str]) -> tuple[dict[str, dict[str, Any]], dict[str, StateError]]:
+        """The records of releases by name; and, of those whose record is damaged, why it is."""
+        records, damaged = {}, {}
+        for name in names:
+            try:
+                records[name] = self.description(name)
+            except StateError as err:
+                damaged[name] = err
+        return records, damaged
 
     def release(self, name: str) -> Rendered:
         """A release that was kept. Raises StateError when it is not there any more, or damaged."""
@@ -155,6 +180,17 @@ class KubernetesRecord:
             raise ResourceError(
                 f"record of target {self._params.name}", f"{err} changed meanwhile", "one orchestrator", next_step
             ) from err
+
+
+def line_of(history: Iterable[Switch]) -> list[str]:
+    """The releases that led to the last switch's, oldest first."""
+    line: list[str] = []
+    for switch in history:
+        if switch.action == "rollback" and switch.release in line:
+            del line[line.index(switch.release) + 1 :]
+        else:
+            line.append(switch.release)
+    return line
 
 
 def next_name(names: list[str], digest: str) -> str:

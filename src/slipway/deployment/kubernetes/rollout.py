@@ -49,6 +49,12 @@ class Rollout(Protocol):
     def retire(self, release: Rendered) -> None:
         """Let go of the pods of a release that gets no requests."""
 
+    def stop(self, release: Rendered) -> None:
+        """End a release's pods, the serving one's too; which one serves stays on record."""
+
+    def resume(self, release: Rendered) -> None:
+        """Bring the pods of the serving release back."""
+
     def service_name(self, release: Rendered) -> str:
         """The Service at which this release alone answers."""
 
@@ -110,6 +116,15 @@ class DeploymentRollout:
                 smaller["spec"]["replicas"] = 0
                 self._api.apply(smaller)
 
+    def stop(self, release: Rendered) -> None:
+        """See `Rollout.stop`."""
+        self.retire(release)
+
+    def resume(self, release: Rendered) -> None:
+        """See `Rollout.resume`."""
+        for document in release.objects:
+            self._api.apply(document)
+
     def service_name(self, release: Rendered) -> str:
         """See `Rollout.service_name`."""
         return object_name(self._params, release.name)
@@ -164,6 +179,17 @@ class KServeRollout:
 
     def retire(self, release: Rendered) -> None:
         """See `Rollout.retire`: its pods went with its entry."""
+
+    def stop(self, release: Rendered) -> None:
+        """See `Rollout.stop`. Others have no pods: KServe's annotation takes those of the whole service."""
+        if self.serving() == release.name:
+            self._api.apply(inference_service(self._params, release.predictor, stopped=True))
+
+    def resume(self, release: Rendered) -> None:
+        """See `Rollout.resume`."""
+        for document in release.objects:
+            self._api.apply(document)
+        self._api.apply(inference_service(self._params, release.predictor))
 
     def service_name(self, release: Rendered) -> str:
         """See `Rollout.service_name`: as KServe names a predictor's Service."""

@@ -11,34 +11,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from slipway.agent.records import utc_now
 from slipway.config.kubernetes import KubernetesConfig
 from slipway.deployment.kubernetes.api import KubernetesAPI, Reply
 from slipway.deployment.kubernetes.kserve_manifests import predictor, serving_runtime
 from slipway.deployment.kubernetes.lease import TargetLease
+from slipway.deployment.kubernetes.looks import KubernetesStatus, look
 from slipway.deployment.kubernetes.manifests import config_map, release_objects
 from slipway.deployment.kubernetes.pod import KubernetesRelease, Manifest, start_seconds
-from slipway.deployment.kubernetes.record import Journal, KubernetesRecord, Rendered, Switch
+from slipway.deployment.kubernetes.record import Journal, KubernetesRecord, Rendered, line_of
 from slipway.deployment.kubernetes.rollout import require_hope, rollout_for
-from slipway.errors import ConfigError, EngineError
+from slipway.errors import ConfigError, EngineError, StateError
 
 POLL_S = 1.0
 Ask = Callable[[str, Manifest | None], Reply]
 Check = Callable[[Ask], None]
 Note = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class KubernetesStatus:
-    """What a target does now: the serving release, whether it answers, what can come back, who holds the lock."""
-
-    serving: str | None
-    healthy: bool
-    releases: list[str]
-    history: list[Switch]
-    lock: dict[str, str] | None
-    journal: Journal | None
 
 
 def render(release: KubernetesRelease, params: KubernetesConfig) -> Rendered:
@@ -72,11 +62,11 @@ class KubernetesTarget:
         return self._params.canary.percent
 
     def status(self) -> KubernetesStatus:
-        """Look; takes no lock."""
+        """Look; takes no lock. Raises StateError where nobody can ask what serves: what was applied for it is not kept
+        any more."""
         serving = self.rollout.serving()
         healthy = serving is not None and self.answers(self.record.release(serving))
-        releases, history = self.record.releases(), self.record.history()
-        return KubernetesStatus(serving, healthy, releases, history, self.lease.holder(), self.record.journal())
+        return look(self.record, self.lease, serving, healthy=healthy)
 
     def promote(self, release: KubernetesRelease, check: Check, wait_s: float = 300.0) -> None:
         """Start a release, check it, give it the requests step by step, let the one before go.
@@ -127,13 +117,15 @@ class KubernetesTarget:
 
     def now(self) -> str:
         """The time, UTC, as records hold it."""
-        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        return utc_now()
 
     def prune(self, keep: int, spare: Iterable[str] = (), *, dry_run: bool = False) -> list[str]:
         """Delete all but the newest `keep` releases, never the serving one, the one before or one of `spare`; names of
-        the deleted, with `dry_run` of those that would be."""
-        retained = {self.rollout.serving(), *self.line()[-2:], *spare}
+        the deleted, with `dry_run` of those that would be. A release whose record is damaged stays: it may be put
+        back."""
         names = self.record.releases()
+        damaged = [name for name in names if self.record.is_damaged(name)]
+        retained = {self.rollout.serving(), *self.line()[-2:], *spare, *damaged}
         for name in reversed(names):
             if len(retained) < keep:
                 retained.add(name)
@@ -148,11 +140,17 @@ class KubernetesTarget:
         self.record.forget(release.name)
 
     @contextmanager
-    def changing(self, action: str, wait_s: float) -> Iterator[Callable[[], None]]:
+    def changing(self, action: str, wait_s: float, *, tolerant: bool = False) -> Iterator[Callable[[], None]]:
         """Hold the target for the time of the block, after what was left was put in order; yields a check that raises
-        when the lock was lost."""
+        when the lock was lost. Raises StateError for a damaged journal; `tolerant`: that is noted, for what changes
+        neither pointer nor history."""
         with self.lease.held(self.owner, action, wait_s) as still_held:
-            self.recover()
+            try:
+                self.recover()
+            except StateError as err:
+                if not tolerant:
+                    raise
+                self.note(f"what was left stays as it is: {err}")
             yield still_held
 
     def await_ready(self, candidate: Rendered, limit_s: float, still_held: Callable[[], None]) -> None:
@@ -200,19 +198,14 @@ class KubernetesTarget:
         return self._api.ask(self.rollout.service_name(release), release.port, path, document)
 
     def line(self) -> list[str]:
-        """The releases that led to the serving one, oldest first; a rollback leaves those after it."""
-        line: list[str] = []
-        for switch in self.record.history():
-            if switch.action == "rollback" and switch.release in line:
-                del line[line.index(switch.release) + 1 :]
-            else:
-                line.append(switch.release)
-        return line
+        """The releases that led to the serving one, oldest first; a rollback leaves those after it. Raises StateError
+        for a damaged history."""
+        return line_of(self.record.history())
 
     def previous(self) -> str:
         """The release that a rollback goes to. Raises ConfigError where there is none."""
         kept = self.record.releases()
-        before = [name for name in self.line()[:-1] if name in kept]
+        before = [name for name in self.line()[:-1] if name in kept and not self.record.is_damaged(name)]
         if not before:
             thing, next_step = f"rollback on {self._params.name}", "promote another release"
             raise ConfigError(thing, "nothing before the serving release is kept", "a release that served", next_step)

@@ -19,8 +19,8 @@ from typing import IO
 
 from slipway.config.ssh import SshConfig
 from slipway.deployment.ssh import options as ssh_options
-from slipway.errors import ResourceError, SlipwayError
-from slipway.system.ports import any_port
+from slipway.errors import LinkLostError, ResourceError, SlipwayError
+from slipway.system.ports import PORT_TRIES, any_port, is_free
 
 POLL_S = 0.05
 CLOSE_S = 5.0
@@ -54,9 +54,9 @@ class SshConnection:
         message = self.messages()
         if self.is_open:
             next_step = "run again; if it ends again, look into the log of the target's sshd"
-            return ResourceError(f"{phase} on {self.params.host}", "the session ended", "an answer", next_step)
+            return LinkLostError(f"{phase} on {self.params.host}", "the session ended", "an answer", next_step)
         cause = ssh_options.login_error(self.params, message)
-        return ResourceError(
+        return LinkLostError(
             f"{phase} on {self.params.host}",
             f"link lost: {cause.value}",
             "a link that stays up",
@@ -74,9 +74,8 @@ class SshConnection:
 
         Raises ResourceError when the target refuses it: its set-up names the ports that it allows.
         """
-        here = any_port()
+        here = self._forwarded(port)
         forward = f"127.0.0.1:{here}:127.0.0.1:{port}"
-        self._control("forward", forward, port)
         try:
             yield here
         finally:
@@ -93,6 +92,19 @@ class SshConnection:
             self._master.wait()
         self._errors.close()
         shutil.rmtree(self._socket.parent, ignore_errors=True)
+
+    def _forwarded(self, port: int) -> int:
+        """A free port here that leads there from now on; one that another process takes first is left to it."""
+        for tries_left in reversed(range(PORT_TRIES)):
+            here = any_port()
+            try:
+                self._control("forward", f"127.0.0.1:{here}:127.0.0.1:{port}", port)
+            except ResourceError:
+                if tries_left and not is_free("127.0.0.1", here):
+                    continue
+                raise
+            return here
+        raise AssertionError("not reached")
 
     def _control(self, request: str, forward: str, port: int) -> None:
         argv = [*self.shell(), "-O", request, "-L", forward, "--", ssh_options.login(self.params)]

@@ -44,9 +44,9 @@ def pin(params: SshConfig, fingerprint: str | None, show: Show, own: Path = Path
     """
     pinned = Path(params.known_hosts).expanduser()
     if fingerprint is None:
-        if _known(params, pinned):
+        if known_keys(params, pinned):
             return
-        if keys := _known(params, own.expanduser()):
+        if keys := known_keys(params, own.expanduser()):
             _write(params, pinned, keys)
             show(f"pinned the host key of {host_name(params)} that {own} has, in {pinned}")
             return
@@ -84,8 +84,9 @@ def unpin(params: SshConfig, show: Show) -> None:
 
 
 def host_name(params: SshConfig) -> str:
-    """The host as known_hosts names it."""
-    return params.host if params.port == 22 else f"[{params.host}]:{params.port}"
+    """The host as known_hosts names it: ssh looks names up in lower case."""
+    host = params.host.lower()
+    return host if params.port == 22 else f"[{host}]:{params.port}"
 
 
 def key_fingerprint(key: str) -> str:
@@ -93,7 +94,7 @@ def key_fingerprint(key: str) -> str:
     return _run(["ssh-keygen", "-lf", "-"], "host key", text=f"{key}\n").split()[1]
 
 
-def _known(params: SshConfig, file: Path) -> list[str]:
+def known_keys(params: SshConfig, file: Path) -> list[str]:
     """Keys (type and base64) of the host in a known_hosts file, its hashed lines included; revoked ones are none."""
     if not file.is_file():
         return []

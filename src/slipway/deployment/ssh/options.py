@@ -21,8 +21,23 @@ _UNREACHABLE = re.compile(
 
 
 def login(params: SshConfig) -> str:
-    """`user@host`, as ssh and rsync take it."""
+    """`user@host`, as ssh takes it."""
     return f"{params.user}@{params.host}"
+
+
+def copy_address(params: SshConfig) -> str:
+    """`user@host`, as rsync takes it before a `:`: an IPv6 address in brackets."""
+    return f"{params.user}@[{params.host}]" if ":" in params.host else login(params)
+
+
+def session_refusal(params: SshConfig, message: str) -> ResourceError | None:
+    """The error of an sshd that takes one session in a connection at a time, out of ssh's words; None for others."""
+    if "open refused by peer" not in message:
+        return None
+    line = next(line for line in message.splitlines() if "open refused by peer" in line)
+    expected = "two sessions in one connection: the agent's and a copy's"
+    next_step = "set MaxSessions to 2 or more in its sshd_config"
+    return ResourceError(f"sshd of {params.host}", f"MaxSessions 1: {line.strip()}", expected, next_step)
 
 
 def options(params: SshConfig) -> list[str]:

@@ -11,8 +11,8 @@ from slipway.agent.forced_command import SESSION
 from slipway.config.ssh import SshConfig
 from slipway.deployment.ssh.agent_session import AgentSession, Document, Note, open_session
 from slipway.deployment.ssh.connection import SshConnection, open_connection
-from slipway.deployment.ssh.options import SET_UP, login
-from slipway.errors import ConfigError, ResourceError, SlipwayError
+from slipway.deployment.ssh.options import SET_UP, copy_address, session_refusal
+from slipway.errors import ConfigError, LinkLostError, ResourceError, SlipwayError
 from slipway.system import rsync
 
 NOTE_EVERY_S = 5.0  # between two lines about a copy
@@ -49,7 +49,7 @@ class SshSession:
             copied = rsync.send(
                 sorted(sizes),
                 blobs,
-                f"{login(params)}:incoming/",
+                f"{copy_address(params)}:incoming/",
                 self._connection.shell(),
                 total=total,
                 on_progress=show,
@@ -80,8 +80,10 @@ class SshSession:
     def _copy_error(self, err: ResourceError) -> ResourceError:
         if "No space left" in str(err.value):
             return err
+        if refused := session_refusal(self._connection.params, str(err.value)):
+            return refused
         thing = f"copy to {self._connection.params.host}"
-        return ResourceError(thing, err.value, "a link that stays up", "run again: it goes on from there")
+        return LinkLostError(thing, err.value, "a link that stays up", "run again: it goes on from there")
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,28 @@ def test_the_same_tensors_one_file_a_layer(shards: int, tmp_path: Path) -> None:
     assert set(index["weight_map"].values()) == {p.name for p in out.glob("*.safetensors")}
     assert all(name in load_file(out / file) for name, file in index["weight_map"].items())
     assert index["metadata"]["total_size"] == sum(tensor.nbytes for tensor in before.values())
+
+
+@pytest.mark.parametrize(("shards", "tied"), [(1, False), (3, True)])
+def test_transformers_loads_the_cut_files_to_equal_logits(shards: int, tied: bool, tmp_path: Path) -> None:
+    """No tensor is missing, none is made up, and what the network computes is the same to the last bit."""
+    from transformers import AutoModelForCausalLM
+
+    model = pico_model(tmp_path / "model", shards=shards, tied=tied)
+    out = write(cut(model), tmp_path / "out")
+    for file in model.glob("*.json"):
+        if not (out / file.name).exists():
+            shutil.copy(file, out)
+    assert not {p.name for p in out.glob("*.safetensors")} & {p.name for p in model.glob("*.safetensors")}
+    rows = torch.arange(24).reshape(2, 12)
+    logits = []
+    for folder in (model, out):
+        network, report = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+        assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+        with torch.inference_mode():
+            logits.append(network.eval()(rows).logits)
+    assert logits[0].std() > 0
+    assert torch.equal(*logits)
 
 
 def test_shards_cut_otherwise_give_the_same_files(tmp_path: Path) -> None:

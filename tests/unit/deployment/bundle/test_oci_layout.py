@@ -109,3 +109,18 @@ def test_damaged_layouts(tmp_path: Path) -> None:
         with pytest.raises(error):
             layout.refs()
     assert OciLayout(tmp_path / "none").refs() == []
+
+
+def test_another_clean_up_takes_no_layer_that_is_being_packed(tmp_path: Path) -> None:
+    """Nor one that was there before, of a release that goes meanwhile, nor one half-written."""
+    first, second = OciLayout(tmp_path / "l"), OciLayout(tmp_path / "l")
+    add(first, "old", x=b"1")
+    again, new = second.add_layer(part("x", b"1")), second.add_layer(part("y", b"2"))
+    half = first.blobs / f".{new.descriptor['digest'].removeprefix('sha256:')}.1.2"
+    half.write_bytes(b"half")
+    assert first.keep([]) > 0
+    left = {one.descriptor["digest"].removeprefix("sha256:") for one in (again, new)}
+    assert {file.name for file in first.blobs.iterdir()} == {*left, half.name}
+    second.release(second.claim)
+    assert first.keep([]) > 0
+    assert not list(first.blobs.iterdir())

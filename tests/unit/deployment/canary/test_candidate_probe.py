@@ -115,10 +115,10 @@ def test_agreement_is_judged_on_top_where_somebody_can() -> None:
 
     def agreement(url: str) -> dict[str, Any]:
         asked.append(url)
-        return {"outcome": "pass", "ratio": 1.1}
+        return {"outcome": "pass", "ratio": 1.1, "ratio_limit": 2.9, "tokens": 768, "answers": 4}
 
     report = probe("sound", recorded(), agreement=agreement, rounding=0.004)
-    assert asked and report.sentence().endswith("kernel agreement: pass")
+    assert asked and "kernel agreement: pass, off by 1.1 times what rounding does" in report.sentence()
     assert report.drift.noise_from.startswith("kernel agreement's rounding")
 
 

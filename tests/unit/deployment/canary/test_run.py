@@ -82,13 +82,26 @@ def test_a_candidate_that_fails_or_dies_is_refused() -> None:
         run(RecordedTarget([PAIR], alive=False))
 
 
-def test_unequal_answers_that_nobody_judges_are_said_so() -> None:
+@pytest.mark.parametrize("equal", [0, 600, 5000])
+def test_what_nobody_judged_promotes_nothing_however_many_answers_are_equal(equal: int) -> None:
     other = {**PAIR, "candidate": {"text": "b", "reason": ""}}
-    notes: list[str] = []
-    report = run_canary(
-        RecordedTarget([other] * 5), CanaryConfig(way="mirror", for_s=0.1), notes.append, sleep=lambda _: None
-    )
-    assert report["outcome"] == "not_judged" and any("judged by nobody" in note for note in notes)
+    target = RecordedTarget([other] * max(5, equal // 10), [PAIR] * equal)
+    with pytest.raises(GateError, match=r"inconclusive.*unequal answers were judged by nobody.*name a judge") as caught:
+        run(target, for_s=0.1)
+    assert caught.value.exit_code == 3
+
+
+def test_a_few_unjudged_answers_among_many_equal_ones_leave_it_open_no_longer_than_they_must() -> None:
+    other = {**PAIR, "candidate": {"text": "b", "reason": ""}}
+    report = run(RecordedTarget([other], *[[PAIR] * 64] * 40), for_s=60)
+    assert report["outcome"] == "no_difference" and report["unjudged"] == 1
+
+
+def test_a_share_without_a_request_says_nothing() -> None:
+    seen = {"requests": 0, "errors": 0, "total_ms": 0}
+    target = RecordedTarget(shared={"champion": seen, "candidate": seen, "candidate_runs": True})
+    with pytest.raises(GateError, match="inconclusive: the candidate got no request"):
+        run(target, way="weight", for_s=0.01)
 
 
 @pytest.mark.parametrize(("errors", "passes"), [(0, True), (30, False)])
@@ -113,8 +126,8 @@ def test_captured_prompts_are_asked_of_both_engines() -> None:
         )
         trial = Trial(target, CanaryConfig(way="replay"), lambda _: None)
         trial.before_start()
-        report = trial.after_probe(other, "m")["canary"]
-    assert (report["compared"], report["equal"], report["outcome"]) == (4, 0, "not_judged")
+        with pytest.raises(GateError, match=r"4 pairs are not enough.*4 unequal answers were judged by nobody"):
+            trial.after_probe(other, "m")
 
 
 def test_nothing_captured_is_an_error_before_the_candidate_starts() -> None:

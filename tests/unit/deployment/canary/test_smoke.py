@@ -10,7 +10,7 @@ import pytest
 from slipway.config.deploy import DeployConfig
 from slipway.deployment.canary.smoke import ask, smoke_rows
 from slipway.deployment.promotion import rollback
-from slipway.errors import DataError, StateError
+from slipway.errors import BundleError, DataError, StateError
 from slipway.store.artifacts import Dataset
 from slipway.store.store import Store, load
 from tests.support.target import Ship
@@ -37,7 +37,7 @@ def test_a_row_that_is_none_is_named_before_anything_is_asked(row: str) -> None:
 def test_a_release_whose_rows_were_damaged_does_not_come_back(ship: Ship, params: DeployConfig) -> None:
     first, second = ship(), ship(v=2)
     (Path(first.path) / "smoke.jsonl").write_text("[]\n")
-    with pytest.raises(StateError, match=r"smoke\.jsonl, line 1"):
+    with pytest.raises(BundleError, match=r"smoke\.jsonl: 3 bytes"):
         rollback(params)
     from slipway.deployment.state import status
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from slipway.agent.records import utc_now
 from slipway.deployment.decision.policy import Asked, Incumbent, Ruling
-from slipway.deployment.decision.record import Approval, Decision, decision, now, parse_decision
+from slipway.deployment.decision.record import Approval, Decision, decision, parse_decision
 from slipway.errors import StateError
 from slipway.store.store import Store
 from slipway.system.files import sha256_bytes
@@ -28,7 +29,7 @@ def decided(store: Store, ruled: Ruling, **changes: Any) -> Decision:
 
 
 def approval(*, approved: bool) -> Approval:
-    return Approval(approved=approved, by="bob", reason="looked at it", time=now(), given="prefect")
+    return Approval(approved=approved, by="bob", reason="looked at it", time=utc_now(), given="prefect")
 
 
 def test_a_record_reads_back_and_its_digest_is_of_its_bytes(tmp_path: Path) -> None:

@@ -111,6 +111,17 @@ def test_auto_becomes_the_row_that_was_chosen_with_its_reasons(conf: Path) -> No
     assert (few.deploy.target, few.deploy.kind) == ("spark", "spark")
 
 
+def test_what_was_set_beside_auto_holds_on_the_target_that_is_chosen(conf: Path) -> None:
+    """A canary or a policy that was asked for is not lost because the rules named the target."""
+    words = ["layers.deploy=deploy/auto", "engine.slots=64", "deploy.canary.way=weight", "deploy.policy=ask"]
+    config = routed(load_config(conf, [*words, "deploy.routing.many_users=20"]), conf)
+    row = load_config(conf, ["layers.deploy=deploy/dgx-slurm"]).deploy
+    assert (config.deploy.target, config.deploy.canary.way, config.deploy.policy) == ("dgx-slurm", "weight", "ask")
+    assert config.deploy.routing.many_users == 20 and config.deploy.canary.for_s == row.canary.for_s
+    assert (config.deploy.root, config.deploy.kind, config.deploy.proxy) == (row.root, row.kind, row.proxy)
+    assert config.deploy.routed is not None and config.deploy.routed.target == "dgx-slurm"
+
+
 def test_a_named_target_is_left_alone(conf: Path) -> None:
     config = load_config(conf)
     assert routed(config, conf) is config

@@ -8,7 +8,7 @@ import pytest
 
 from slipway.config.trust import SigningConfig, TrustConfig
 from slipway.deployment.bundle.signing import signer_for
-from slipway.deployment.decision.signature import signature_of, signer_sentence, trust_here
+from slipway.deployment.decision.signature import documents_of, signature_of, signer_sentence, trust_here
 from slipway.errors import StateError
 from tests.unit.deployment.decision.test_explanation import DECISION
 
@@ -19,6 +19,11 @@ def test_the_store_s_own_signer_is_named(tmp_path: Path) -> None:
     assert signer_sentence(DECISION.text(), signature, trust).startswith("signed by")
     changed = DECISION.text().replace("own-line", "never")
     assert signer_sentence(changed, signature, trust).startswith("warning")
+
+
+def test_a_release_without_a_signer_has_the_record_alone(tmp_path: Path) -> None:
+    assert documents_of(DECISION, None) == {"decision.json": DECISION.text()}
+    assert set(documents_of(DECISION, signer_for(SigningConfig(), tmp_path))) == {"decision.json", "decision.sig.json"}
 
 
 def test_another_signer_is_no_trusted_one(tmp_path: Path) -> None:

@@ -116,3 +116,27 @@ def test_what_a_cluster_does_not_know_is_refused_by_name(scene: Scene) -> None:
 def test_a_target_without_its_section_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"deploy\.kubernetes: absent"):
         KubernetesClient(DeployConfig())
+
+
+@pytest.mark.parametrize("flavor", ["deployment", "kserve"])
+def test_stop_ends_the_pods_and_start_brings_them_back(scene: Scene, tmp_path: Path, flavor: str) -> None:
+    params = deploy(scene, flavor=flavor)
+    client = KubernetesClient(params)
+    name = promote(client, cluster_engine(tmp_path, "a"))["release"]["name"]
+    assert scene.cluster.pods
+    (row,) = client.call("stop", {"wait_s": 5})["stopped"]
+    assert row["release"] == name
+    wait_until(lambda: not scene.cluster.pods)
+    assert (client.call("status", {})["pointer"], client.call("status", {})["healthy"]) == (name, False)
+    assert client.call("stop", {"wait_s": 5})["stopped"] == []
+    assert client.call("start_current", {"wait_s": 5})["started"]
+    assert client.call("status", {})["healthy"] and scene.cluster.pods
+
+
+@pytest.mark.parametrize("flavor", ["deployment", "kserve"])
+def test_a_key_is_refused_before_anything_is_packed(scene: Scene, tmp_path: Path, flavor: str) -> None:
+    made = cluster_engine(tmp_path, "a")
+    client = KubernetesClient(deploy(scene, flavor=flavor, api_key={"name": "keys", "key": "chat"}))
+    with pytest.raises(ConfigError, match=r"deploy\.kubernetes\.api_key.*let a gateway check keys"):
+        client.deliver(made, DOCUMENTS, "m", lambda _: None)
+    assert not (made.path.parents[1] / "bundles").exists()
