@@ -16,6 +16,7 @@ from slipway.engines.llamacpp.first_bundles import FirstServe, is_first
 from slipway.errors import EngineError
 from slipway.store.artifacts import Engine
 from slipway.store.manifest import MANIFEST, read_manifest
+from slipway.store.placed import placed
 from slipway.store.references import resolve
 from slipway.system.json_files import is_present
 from slipway.system.processor import cpu_digest
@@ -41,7 +42,7 @@ def read_plan(bundle: Path, *, here: bool = True) -> ServePlan:
         raise _malformed(file, str(err.errors()[0]["msg"])) from err
     except (ValueError, OSError, RecursionError) as err:
         raise _malformed(file, str(err)) from err
-    _check_files(bundle, plan)
+    _check_files(bundle, plan, here=here)
     if here and plan.cpu is not None and plan.cpu != cpu_digest():
         raise EngineError(
             f"engine {bundle}",
@@ -69,15 +70,22 @@ def model_of(bundle: Path) -> Path:
     return resolve(inputs["checkpoint"], bundle) if "checkpoint" in inputs else bundle
 
 
-def _check_files(bundle: Path, plan: ServePlan) -> None:
-    """Files that the command names in the bundle, config files aside, are there."""
+def _check_files(bundle: Path, plan: ServePlan, *, here: bool) -> None:
+    """Files that the command names in the bundle, config files aside, are there; of a bundle that is not served `here`
+    they may lie on another machine."""
     start = "{bundle}/"
     names = [argument.removeprefix(start) for argument in plan.argv if argument.startswith(start)]
     for name in names:
-        if name not in plan.files and not (bundle / name).exists():
-            raise EngineError(
-                f"engine {bundle}", f"{name} is missing", "a complete bundle", "`slipway run` makes it again"
-            )
+        if name in plan.files or (bundle / name).exists():
+            continue
+        there = placed(bundle)
+        if there is None or name not in there.files:
+            value, next_step = f"{name} is missing", "`slipway run` makes it again"
+        elif here:
+            value, next_step = f"{name} lies on {there.address} only", "promote it there (deploy.kind=spark)"
+        else:
+            continue
+        raise EngineError(f"engine {bundle}", value, "a complete bundle", next_step)
 
 
 def _malformed(file: Path, message: str) -> EngineError:

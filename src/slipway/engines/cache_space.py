@@ -79,7 +79,7 @@ def start_caches(root: Path) -> Iterator[StartCaches]:
             work = Path(str(read_json(file, "owner of caches", f"delete {file.parent}")["work"]))
         except (StateError, KeyError):
             continue
-        yield StartCaches(file.parent, work, _bytes(file.parent), file.stat().st_mtime_ns)
+        yield StartCaches(file.parent, work, folder_bytes(file.parent), file.stat().st_mtime_ns)
 
 
 def file_system(path: Path) -> str:
@@ -93,7 +93,7 @@ def file_system(path: Path) -> str:
     return max(mounts, key=lambda mount: len(mount.mountpoint)).fstype if mounts else ""
 
 
-def _bytes(folder: Path) -> int:
+def folder_bytes(folder: Path) -> int:
     """Bytes of all files below; one that goes meanwhile has none."""
     total = 0
     for directory, _, names in os.walk(folder):

@@ -19,7 +19,8 @@ from typing import Any, Self
 
 import httpx
 
-from slipway.errors import EngineError
+from slipway.agent.reasoning_field import reasoning_of
+from slipway.errors import EngineError, EngineLostError
 from slipway.system.retry import until_answered
 
 Message = dict[str, Any]
@@ -73,9 +74,11 @@ class ChatClient:
         *,
         fixed_length: bool = False,
         tools: Sequence[Mapping[str, Any]] = (),
+        schema: Mapping[str, Any] | None = None,
+        tool_choice: str | None = None,
     ) -> Answer:
         """Greedy answer to `messages`, which may be given `tools` to call. `fixed_length` goes on past the end token
-        (llama.cpp, vLLM, TensorRT-LLM: `ignore_eos`).
+        (llama.cpp, vLLM, TensorRT-LLM: `ignore_eos`). `schema`: JSON Schema that the answer has to follow.
 
         A transport failure is tried again up to `retries` times; then, or when the server refuses, EngineError.
         """
@@ -91,6 +94,13 @@ class ChatClient:
             body["ignore_eos"] = True
         if tools:
             body["tools"] = list(tools)
+        if tool_choice:
+            body["tool_choice"] = tool_choice
+        if schema is not None:
+            body["response_format"] = {
+                "type": "json_schema",
+                "json_schema": {"name": "answer", "strict": True, "schema": schema},
+            }
         retries = count()
         try:
             return until_answered(
@@ -100,7 +110,7 @@ class ChatClient:
                 pause_s=0.1,
             )
         except httpx.TransportError as err:
-            raise EngineError(
+            raise EngineLostError(
                 f"endpoint {self._url}",
                 f"{type(err).__name__}: {err}",
                 f"an answer within {self._retries + 1} attempts",
@@ -167,7 +177,7 @@ class _Pieces:
 
     def add(self, delta: Mapping[str, Any]) -> bool:
         """Append a delta; whether it held anything of the answer."""
-        content, reasoning, calls = (delta.get(key) for key in ("content", "reasoning_content", "tool_calls"))
+        content, reasoning, calls = delta.get("content"), reasoning_of(delta), delta.get("tool_calls")
         self.text += [content] if content else []
         self.reasoning += [reasoning] if reasoning else []
         for part in calls or ():

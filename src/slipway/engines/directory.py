@@ -2,6 +2,8 @@
 
 ROOT/<key>/bundle       serve.json last: its presence means complete; made once for a model, its settings and target
 ROOT/<key>/server-N     the folder of the N-th server of it at a time
+
+All of ROOT takes `engine.cache_gb` at most: what was served longest ago goes first, never what serves (`served`).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from pathlib import Path
 from slipway.config.engine import EngineConfig
 from slipway.config.image import ImageConfig
 from slipway.config.target import LocalRunConfig, TargetConfig
+from slipway.engines import served
 from slipway.engines.bundle import MODEL, SERVE, read_plan
 from slipway.engines.drivers import driver_for
 from slipway.engines.serving import Service
@@ -51,16 +54,26 @@ def service_for(path: Path, machinery: Machinery, progress: Progress) -> Iterato
     if machinery.port is not None and not local:
         raise ConfigError("--port", machinery.port, "none: the target's machine chooses one", "leave it out")
     with ExitStack() as held:
-        if (path / SERVE).is_file():
-            bundle, model = path, None
-            home = machinery.root / sha256_bytes(str(path.resolve()).encode())[:12]
-        else:
-            home = machinery.root / _key(path, machinery)
-            bundle = home / "bundle"
-            model = _made(path, bundle, machinery, progress)
+        is_bundle = (path / SERVE).is_file()
+        name = sha256_bytes(str(path.resolve()).encode())[:12] if is_bundle else _key(path, machinery)
+        home = machinery.root / name
+        with served.room(machinery.root):
+            work = _free_folder(home, held)
+            served.mark(home, path)
+        bundle = path if is_bundle else home / "bundle"
+        model = None if is_bundle else _made(path, bundle, machinery, progress)
         plan = read_plan(bundle, here=local)
-        work = _free_folder(home, held)
+        _make_room(machinery, home, progress)
         yield Service(bundle, plan, machinery.target, work, model, machinery.port)
+
+
+def _make_room(machinery: Machinery, home: Path, progress: Progress) -> None:
+    limit = machinery.params.cache_gb
+    with served.room(machinery.root):
+        gone = served.make_room(machinery.root, int(limit * 1e9), keep=home)
+    for one in gone:
+        what = f"{one.home.name} of {one.directory or 'an unknown directory'}"
+        progress.note(f"removed {what}, {one.nbytes / 1e9:.2f} GB: engine.cache_gb is {limit:g}")
 
 
 def _key(path: Path, machinery: Machinery) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from slipway.engines.driver import ServePlan
-from slipway.errors import EngineError, ResourceError
+from slipway.errors import EngineError, EngineLostError, ResourceError
 from slipway.runners.base import Job, Outcome, Runner, cancel_patiently
 from slipway.system import http
 from slipway.system.tunnel import Tunnel
@@ -54,7 +54,9 @@ class Endpoint:
     def check_alive(self) -> None:
         """Raises EngineError with the end of its log when the server has ended, ResourceError when its tunnel has."""
         if (outcome := self.ended()) is not None:
-            raise failed(self.job, f"died ({outcome.reason})", "a server that keeps running", self.log_from)
+            kind = EngineLostError if outcome.from_outside else EngineError
+            expected = "a server that keeps running"
+            raise failed(self.job, f"died ({outcome.reason})", expected, self.log_from, kind)
         if self.tunnel and not self.tunnel.is_open:
             raise ResourceError(
                 f"tunnel to {self.tunnel.host}", self.tunnel.message(), "an open link", "check the link, then run again"
@@ -75,9 +77,9 @@ class Endpoint:
             self.close()
 
 
-def failed(job: Job, state: str, expected: str, log_from: int) -> EngineError:
+def failed(job: Job, state: str, expected: str, log_from: int, kind: type[EngineError] = EngineError) -> EngineError:
     """The error of a server that is not as expected, with the last lines of this start's output."""
-    return EngineError(
+    return kind(
         f"engine server {job.name}",
         f"{state}. Last log lines:\n{log_tail(job, log_from)}",
         expected,

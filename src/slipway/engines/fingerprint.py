@@ -24,7 +24,8 @@ def engine_fingerprint(params: EngineConfig, serving: TargetConfig) -> dict[str,
     if params.kind == "llama.cpp":
         engine = f"{params.kind} {params.package} {params.version}"
         return {"arch": platform.machine(), "cpu": cpu_digest(), "engine": engine}
+    probed = {} if serving.usable_gb is None else {"usable_gb": f"{serving.usable_gb:g}"}  # GPUs are chosen by it
     if params.python is None or not isinstance(serving.runner, LocalRunConfig):
-        return {"engine": params.kind}
+        return {"engine": params.kind, **probed}
     # no other engine runs in a Python of its own (config/engine.py)
-    return {"engine": params.kind, **{f"machine_{k}": v for k, v in python_facts("vllm", params.python)}}
+    return {"engine": params.kind, **probed, **{f"machine_{k}": v for k, v in python_facts("vllm", params.python)}}

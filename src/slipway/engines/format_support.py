@@ -18,7 +18,6 @@ from slipway.errors import ConfigError
 
 # NVFP4 in vLLM's Marlin: block scales below 2^-6 of the largest become zero
 _MARLIN = "runs weight-only, in Marlin: activations stay bf16, and block scales below 2^-6 of the largest vanish"
-_REQUANTIZED = "FP8 scales that differ inside a fused layer (q/k/v, gate/up) are requantized to the largest"
 _OTHERS = ("gptq", "awq", "bitsandbytes")  # written by other makers, served as they are
 _BEYOND_HOPPER = "vLLM's documentation lists this format up to Hopper only; look at its answers"
 _MISREAD = "this vLLM may take weight-only MXFP4 for W4A4 here (vllm#56770); compare with the streamed reference"
@@ -42,7 +41,7 @@ _LAST = 129  # no GPU after Blackwell is known
 TABLE = (
     Row("vllm", ("plain",), ("bf16",), 80, _LAST, "bf16"),
     Row("vllm", ("plain",), ("fp16",), 70, _LAST, "fp16"),
-    Row("vllm", _ALL, ("fp8",), 89, _LAST, "W8A8 FP8", _REQUANTIZED),
+    Row("vllm", _ALL, ("fp8",), 89, _LAST, "W8A8 FP8"),
     Row("vllm", _ALL, ("fp8-dynamic",), 89, _LAST, "W8A8 FP8, a scale per token"),
     Row("vllm", _ALL, ("fp8", "fp8-dynamic"), 80, 88, "W8A16 FP8", "runs weight-only, in Marlin"),
     Row("vllm", ("fp8",), ("fp8-block",), 89, _LAST, "W8A8 FP8 in blocks"),

@@ -20,6 +20,7 @@ from slipway.config.target import TargetConfig
 from slipway.engines.driver import Limits
 from slipway.engines.model_facts import ModelFacts
 from slipway.errors import CheckpointError, ConfigError, ResourceError
+from slipway.planning.fit import fit, gpu_room, room_in_words
 from slipway.planning.kv_cache import LayerCache, request_values, token_values
 from slipway.planning.serving_memory import GPU_PROCESS_BYTES as PROCESS_BYTES
 from slipway.planning.serving_memory import KV_BLOCK as BLOCK
@@ -50,7 +51,7 @@ def plan_limits(facts: ModelFacts, params: EngineConfig, target: TargetConfig) -
     sizes = [params.tensor_parallel] if params.tensor_parallel else _tensor_parallel(facts, params, target)
     _check_parallel(sizes[0], facts, params, target)
     plans = [_plan(facts, params, size, kv_dtype) for size in sizes]
-    fitting = next((plan for plan in plans if plan.total <= budget(target)), None)
+    fitting = next((plan for plan in plans if fit(plan.total, budget(target)).fits), None)
     if fitting is None:
         raise _does_not_fit(plans[-1], params, target)
     return fitting
@@ -58,14 +59,15 @@ def plan_limits(facts: ModelFacts, params: EngineConfig, target: TargetConfig) -
 
 def budget(target: TargetConfig) -> float:
     """Bytes of one GPU that an engine may take. Raises ConfigError for a target without a GPU."""
-    if not target.gpus or not target.gpu_memory_gb:
+    room = gpu_room(target)
+    if not target.gpus or room is None:
         raise ConfigError(
             f"target {target.name}",
             "no GPU",
             "a GPU and its memory",
             "choose a row of conf/targets for `serving`, as layers.serving=targets/spark",
         )
-    return (target.gpu_memory_gb - target.reserve_gb) * 1e9
+    return room
 
 
 def step_tokens(params: EngineConfig) -> int:
@@ -173,6 +175,6 @@ def _does_not_fit(plan: GpuPlan, params: EngineConfig, target: TargetConfig) -> 
     return ResourceError(
         f"engine on {target.name}, GB of each of {plan.limits.tensor_parallel * plan.limits.pipeline_parallel} GPUs",
         f"{plan.total / 1e9:.1f} ({parts})",
-        f"at most {budget(target) / 1e9:.1f}, of which {target.reserve_gb:g} are kept free already",
+        f"at most {budget(target) / 1e9:.1f} ({room_in_words(target)})",
         step,
     )

@@ -129,12 +129,30 @@ def across_nodes(limits: Limits, target: TargetConfig) -> bool:
     return ranks > target.gpus
 
 
+# Option of a server -> what is set instead. A key on a command line is read by every user of the machine, and lies in
+# the bundle; an engine that asks for one, or for TLS, is asked by nobody here: both end at the proxy.
+_OF_THE_PROXY = {
+    "api-key": "deploy.proxy.key_file",
+    "hf-token": "HF_TOKEN where models are downloaded (stage fetch)",
+    "ssl-keyfile": "deploy.proxy.tls_file",
+    "ssl-certfile": "deploy.proxy.tls_file",
+    "ssl-ca-certs": "deploy.proxy.tls_file",
+    "ssl-cert-reqs": "deploy.proxy.tls_file",
+    "ssl-ciphers": "deploy.proxy.tls_file",
+    "enable-ssl-refresh": "deploy.proxy.tls_file",
+}
+
+
 def own_flags(params: EngineConfig, contract: Contract, decided: Mapping[str, str]) -> dict[str, Any]:
-    """`engine.flags` by their names in the contract. Raises ConfigError for an unknown one, and for one that a key of
-    the config decides (`decided`: option -> key): the plan would say another thing than the server does."""
+    """`engine.flags` by their names in the contract. Raises ConfigError for an unknown one, for one that a key of the
+    config decides (`decided`: option -> key): the plan would say another thing than the server does; and for keys and
+    TLS of the server, whose values are not shown."""
     flags: dict[str, Any] = {}
     decided = {contract.canonical(name): key for name, key in decided.items()}
     for name, value in params.flags.items():
+        if instead := _OF_THE_PROXY.get(name.lstrip("-").replace("_", "-")):
+            expected = "no secret on a command line, and a server that the proxy and the checks can ask"
+            raise ConfigError(f"engine.flags.{name}", "set", expected, f"leave it out; {instead}")
         canonical = contract.canonical(name)
         if canonical in decided:
             key = decided[canonical]

@@ -7,7 +7,6 @@ that could not be asked yesterday and today may have been updated in between.
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
@@ -17,21 +16,13 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from slipway.agent.machine_probe import cpu_digest, gpu_facts
+from slipway.agent.machine_probe import NONE, PACKAGES, UNKNOWN, cpu_digest, gpu_facts, package_facts, printed
 from slipway.config.base import Section
 from slipway.engines.driver import EngineKind, ServePlan
 from slipway.errors import EngineError
 from slipway.runners.base import Job, Runner
 
-UNKNOWN = "unknown"
-NONE = "none"
-# Packages whose compiled or tuned output an engine caches; the first is the engine's own
-PACKAGES: dict[EngineKind, tuple[str, ...]] = {
-    "llama.cpp": (),
-    "vllm": ("vllm", "torch", "triton", "flashinfer-python"),
-    "trtllm": ("tensorrt_llm", "torch", "triton", "flashinfer-python"),
-    "trtllm-engine": ("tensorrt_llm", "torch", "tensorrt"),
-}
+__all__ = ["NONE", "PACKAGES", "UNKNOWN"]
 PROBE_S = 300.0
 
 
@@ -61,7 +52,7 @@ def probe_argv(kind: EngineKind, python: str = "python3") -> tuple[str, ...]:
 def parse_probe(kind: EngineKind, output: str) -> MachineFacts:
     """Facts from what the probe printed, among whatever an image's entrypoint printed around it. Raises EngineError
     without a line of the probe."""
-    document = next((doc for line in reversed(output.splitlines()) if (doc := _probe_line(line))), None)
+    document: dict[str, Any] | None = printed(output)
     if document is None:
         tail = " | ".join(output.strip().splitlines()[-5:]) or "nothing"
         raise EngineError("probe of the machine", tail, "one JSON line", "see that the engine's image has python3")
@@ -124,28 +115,7 @@ def _python_of(plan: ServePlan) -> str:
     return str(beside) if program.is_absolute() and beside.exists() else sys.executable
 
 
-def _probe_line(line: str) -> dict[str, Any] | None:
-    try:
-        document = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    inner = document.get("machine_probe") if isinstance(document, dict) else None
-    return inner if isinstance(inner, dict) else None
-
-
 def _facts(kind: EngineKind, document: dict[str, Any]) -> MachineFacts:
-    packages, versions = PACKAGES[kind], document["versions"]
-    words = document["cpu_words"]
-    cpu = cpu_digest(document["arch"], words) or UNKNOWN
+    cpu = cpu_digest(document["arch"], document["cpu_words"]) or UNKNOWN
     gpus = gpu_facts(document["gpus"]) if "gpus" in document else {}
-    facts = {"architecture": document["arch"], "cpu": cpu, "python": document["python"], **gpus}
-    if not packages:
-        return MachineFacts(**facts, cuda=NONE, engine=NONE, torch=NONE, compilers=NONE)
-    compilers = " ".join(f"{name}={versions.get(name, NONE)}" for name in packages[2:])
-    return MachineFacts(
-        **facts,
-        cuda=document.get("torch_cuda") or UNKNOWN,
-        engine=versions.get(packages[0], UNKNOWN),
-        torch=versions.get("torch", UNKNOWN),
-        compilers=compilers,
-    )
+    return MachineFacts(architecture=document["arch"], cpu=cpu, **gpus, **package_facts(kind, document))

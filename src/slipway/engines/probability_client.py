@@ -16,8 +16,9 @@ from typing import Any
 import httpx
 from pydantic import BaseModel, ConfigDict
 
+from slipway.agent.reasoning_field import reasoning_of
 from slipway.engines.chat_client import Message, on_the_wire
-from slipway.errors import EngineError
+from slipway.errors import EngineError, EngineLostError
 from slipway.system.retry import until_answered
 
 ALTERNATIVES = 5  # tokens whose log-probabilities are kept at every position; vLLM gives 20 at most
@@ -95,7 +96,7 @@ class ProbabilityClient:
             )
         except httpx.TransportError as err:
             problem = f"{type(err).__name__}: {str(err)[:300]}"
-            raise EngineError(f"endpoint {self._url}", problem, "an answer", "read the engine's log") from err
+            raise EngineLostError(f"endpoint {self._url}", problem, "an answer", "read the engine's log") from err
         if response.status_code == httpx.codes.OK:
             return response
         problem = f"HTTP {response.status_code}: {response.text[:300]}"
@@ -108,7 +109,7 @@ def _answer(document: Mapping[str, Any], probabilities: bool, seconds: float) ->
     choice = document["choices"][0]
     message = choice["message"]
     calls = [f"{call['function']['name']}({call['function']['arguments']})" for call in message.get("tool_calls") or ()]
-    text = "".join([message.get("reasoning_content") or "", message.get("content") or "", *calls])
+    text = "".join([reasoning_of(message), message.get("content") or "", *calls])
     count = int((document.get("usage") or {}).get("completion_tokens") or 0)
     answer = TokenAnswer(text=text, finish=str(choice["finish_reason"]), count=count, seconds=round(seconds, 4))
     if not probabilities:

@@ -17,7 +17,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,14 +29,14 @@ from slipway.engines.driver import ServePlan
 from slipway.engines.endpoint import Endpoint, failed
 from slipway.engines.load_guard import LoadGuard
 from slipway.engines.rendering import FillCache, Rendering
-from slipway.errors import ConfigError, EngineError
-from slipway.runners.base import Address, Job, Runner, cancel_patiently, read_job_file, stopped_by_sigterm
+from slipway.errors import ConfigError, EngineError, PortTakenError
+from slipway.runners.base import SERVING, Address, Job, Runner, cancel_patiently, read_job_file, stopped_by_sigterm
 from slipway.runners.choose import is_here, runner_for
 from slipway.system import http, ports
 from slipway.system.files import canonical, remove, sha256_bytes, write_atomic
 from slipway.system.tunnel import Tunnel, open_tunnel
 
-RECORD, START = "serving.json", "start"
+RECORD, START = SERVING, "start"
 HEALTH_EVERY_S = {"local": 0.1, "docker": 0.5, "slurm": 1.0}
 CONTAINER_PORTS = range(20000, 32000)  # below the kernel's ephemeral range
 LOOPBACK, ANY = "127.0.0.1", "0.0.0.0"  # noqa: S104 (inside a container, or on a node of a cluster)
@@ -144,8 +144,15 @@ def serve(service: Service, look: Look = lambda: None) -> Endpoint:
     Raises ConfigError for a machine that cannot run the plan, ResourceError for one that cannot be reached or a port
     that is taken, EngineError with the end of the log when the server ends or is not healthy within `plan.start_s`
     seconds of its start. Then nothing is left running. On this machine the load guard of its row watches meanwhile:
-    ResourceError when it had to stop the server.
+    ResourceError when it had to stop the server. A free port that another process takes first is left to it.
     """
+    for _ in range(ports.PORT_TRIES - 1 if service.port is None else 0):
+        with suppress(PortTakenError):
+            return _serve(service, look)
+    return _serve(service, look)
+
+
+def _serve(service: Service, look: Look) -> Endpoint:
     service.work.mkdir(parents=True, exist_ok=True)
     runner = runner_for(service.machine, service.image())
     job, adopted = _adopted(service, runner) or (_new_job(service), False)

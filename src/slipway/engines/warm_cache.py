@@ -29,6 +29,7 @@ from slipway.system.json_files import is_present, read_model
 
 FOLDER, MANIFEST, FILES = "caches", "manifest.json", "files"
 MOST_MISSES = 20  # named one by one; the rest is counted
+READABLE = 0o444  # of what is harvested: a pod that is not root's reads what root's engine wrote with mode 600
 _FICLONE = 0x40049409  # ioctl of linux/fs.h: share the blocks of another file, copied when one of them is written
 NEXT = "the bundle has no caches and starts cold; see what the machine answers to nvidia-smi"
 # Left by a process that holds or held a lock: no part of what was compiled
@@ -177,6 +178,7 @@ def _harvested(path: Path, live: Path, target: Path) -> CachedFile:
     name = str(path.relative_to(live))
     before = path.stat()
     copy_file(path, target / name)
+    (target / name).chmod(stat.S_IMODE(before.st_mode) | READABLE)
     copy, after = (target / name).stat(), path.stat()
     entry = CachedFile(
         path=name,

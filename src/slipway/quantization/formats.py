@@ -182,7 +182,7 @@ class Mxfp4(_WithoutScalars):
 @dataclass(frozen=True)
 class Fp8:
     """One scale a tensor. ModelOpt shares it over gate and up of an expert, not over the projections of a dense
-    layer."""
+    layer: `fused` does both."""
 
     name: str = "fp8"
     activations: Literal["static"] = "static"
@@ -211,6 +211,10 @@ class Fp8:
     def decode(self, outputs: Mapping[Role, torch.Tensor], scale: torch.Tensor) -> torch.Tensor:
         """fp32 values of the weight."""
         return outputs["weight"].float() * scale
+
+    def fused(self) -> Fp8:
+        """The format with one scale for all projections that a runtime runs as one matmul."""
+        return replace(self, sharing="fused")
 
     def stacked(self) -> Fp8:
         """The format for stacked experts, which divides without the extra rounding."""
@@ -248,3 +252,5 @@ class Fp8Dynamic(_WithoutScalars):
 FORMATS: dict[str, Format] = {
     fmt.name: fmt for fmt in (Nvfp4("nvfp4", "static"), Nvfp4("nvfp4a16", "none"), Mxfp4(), Fp8(), Fp8Dynamic())
 }
+# Where a runtime that fuses projections reads FP8: with scales that differ it would round their weights once more
+SHARING_FORMATS: dict[str, Format] = {**FORMATS, "fp8": Fp8().fused()}

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
-from slipway.quantization.formats import Sharing
+if TYPE_CHECKING:  # a plan of an engine groups names without loading torch
+    from slipway.quantization.formats import Sharing
 
 _FUSED = (
     ("q_proj", "k_proj", "v_proj"),

@@ -3,11 +3,12 @@
     s = alpha / r,  or alpha / sqrt(r) with use_rslora, in fp64      (peft/tuners/lora/layer.py, update_layer)
 
 `rank_pattern` and `alpha_pattern` override r and alpha per module. Keys that change what a merge means and are not in
-`_HANDLED` are refused by name, those of a future PEFT too.
+`_HANDLED` are refused by name, those of a future PEFT too, and so are initialisations that are not in `_INITS`.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
@@ -22,7 +23,6 @@ CONFIG = "adapter_config.json"
 REFIT = "check that this adapter was trained on this base model"
 RETRAIN = "merge it with PEFT itself and use the result as model.directory, or train without it"
 _WITHOUT_EFFECT_ON_A_MERGE = {
-    "alora_invocation_string",
     "auto_mapping",
     "base_model_name_or_path",
     "corda_config",
@@ -43,6 +43,21 @@ _WITHOUT_EFFECT_ON_A_MERGE = {
 # Initialisations that subtract from the base weights. PEFT runs them again when it loads an adapter that was saved
 # without `path_initial_model_for_weight_conversion`; converted adapters say `true` here.
 _CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+_INITS = ("none", "true", "false", "gaussian", "eva", "orthogonal", "mica")  # those that leave it as it is
+_ACTIVATED = (
+    "off: an activated LoRA (aLoRA) changes only the tokens behind its invocation, and merged weights change all",
+    "serve the base with the adapter beside it, in an engine that knows aLoRA, or train without it",
+)
+# Keys that no merge can carry, PEFT's neither: what is expected, and the way out.
+_UNMERGEABLE = {
+    "alora_invocation_tokens": _ACTIVATED,
+    "alora_invocation_string": _ACTIVATED,
+    "invocation_string": _ACTIVATED,
+    "arrow_config": (
+        "off: Arrow chooses among several adapters for every token, and merged weights hold one",
+        "merge one of the adapters, or train one on all of the data",
+    ),
+}
 
 
 def _is_number(value: Any) -> bool:
@@ -151,6 +166,12 @@ class AdapterConfig(dict[str, Any]):
             return _selected(targets, module)
         return _selected(targets, module) and self._transforms(module)
 
+    def by_wildcard(self, module: str) -> bool:
+        """Whether nothing but a name with `*` puts the adapter on this module."""
+        targets = self.get("target_modules") or []
+        plain = targets if isinstance(targets, str) else [name for name in targets if "*" not in name]
+        return self.targets(module) and not _selected(plain, module)
+
     def _transforms(self, module: str) -> bool:
         layers, patterns = self.get("layers_to_transform"), self.get("layers_pattern") or r"[^.]*"
         if layers is None or layers == []:
@@ -166,7 +187,31 @@ class AdapterConfig(dict[str, Any]):
 def _selected(selector: str | list[str], module: str) -> bool:
     if isinstance(selector, str):
         return bool(re.fullmatch(selector, module))
-    return any(module == name or module.endswith(f".{name}") for name in selector)
+    return any(
+        bool(wildcard(name).fullmatch(module)) if "*" in name else module == name or module.endswith(f".{name}")
+        for name in selector
+    )
+
+
+@functools.lru_cache(maxsize=1000)
+def wildcard(pattern: str) -> re.Pattern[str]:
+    """A name with `*`, as NeMo Automodel reads it (0.7, components/_peft/module_matcher.py): for any text; `.*` after a
+    whole segment or a number for what is below it or nothing, so that `*.layers.1.*` is not `layers.10`.
+
+    A dot between them is any character, as there; text that is no regular expression matches nothing. PEFT knows no
+    wildcards.
+    """
+    parts = re.split(r"(\.?\*)", pattern)
+    expression = ""
+    for i, part in enumerate(parts):
+        before = parts[i - 1] if i else ""
+        whole = before.startswith(".") or (i == 1 and bool(before)) or re.search(r"\.\d+$", before) is not None
+        if i % 2 == 0:
+            expression += part
+        else:
+            expression += r"(\..*)?" if part == ".*" and whole else ".*"
+    expression = re.sub(r"(\.\*)+", ".*", expression)  # a row of them says no more, and takes for ever to fail
+    return re.compile(expression if _is_regex(expression) else "(?!)")
 
 
 def _by_pattern(patterns: Mapping[str, Any] | None, module: str, default: Any) -> Any:
@@ -204,6 +249,10 @@ def _refuse(file: Path, config: Mapping[str, Any]) -> None:
     if init.startswith(_CHANGES_THE_BASE):
         expected = "an initialisation that leaves the base as it is, or an adapter that PEFT converted when it saved"
         raise AdapterError(f"init_lora_weights of {file}", init, expected, RETRAIN)
+    if init not in _INITS:
+        expected = "one of " + ", ".join(_INITS[1:]) + ": whether another changes the base is not known"
+        raise AdapterError(f"init_lora_weights of {file}", init[:80], expected, RETRAIN)
     for key, value in config.items():
         if value and key not in _HANDLED.keys() | _WITHOUT_EFFECT_ON_A_MERGE:
-            raise AdapterError(f"{key} of {file}", value, "off: Slipway does not merge it", RETRAIN)
+            expected, step = _UNMERGEABLE.get(key, ("off: Slipway does not merge it", RETRAIN))
+            raise AdapterError(f"{key} of {file}", json.dumps(value)[:200], expected, step)

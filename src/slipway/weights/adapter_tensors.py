@@ -69,9 +69,19 @@ def open_tensors(directory: Path) -> AdapterTensors:
     try:
         if not file.exists() and not file.is_symlink() and (directory / PICKLED).exists():
             return _unpickled(directory / PICKLED)
+        if not file.exists() and not file.is_symlink():
+            raise _no_file(directory)
         return Shards.open_file(file)
     except CheckpointError as err:
         raise AdapterError(err.thing, err.value, err.expected, err.next_step) from err
+
+
+def _no_file(directory: Path) -> AdapterError:
+    others = sorted(f.name for f in directory.iterdir() if f.suffix in (".safetensors", ".bin", ".pt", ".pth"))
+    shown = ", ".join(others[:3]) + (" ..." if others[3:] else "")
+    step = f"join them into one {WEIGHTS}, as PEFT's save_pretrained writes it" if others else "copy the adapter again"
+    value = f"no {WEIGHTS} and no {PICKLED}" + (f", but {shown}, which PEFT does not read" if others else "")
+    return AdapterError(f"adapter {directory}", value, "one of the two", step)
 
 
 def _unpickled(file: Path) -> InMemory:

@@ -116,6 +116,11 @@ class Architecture:
             return "experts_out_first" if outputs_first else "experts_in_first"
         return role
 
+    def is_rearranged(self, name: str) -> bool:
+        """Whether transformers reorders the values of a checkpoint's tensor when it loads it."""
+        converter = self._located(name)[1]
+        return converter is not None and (converter.transposes or converter.opaque)
+
     def is_fp32(self, name: str) -> bool:
         """Whether the class keeps a tensor of that name in fp32 also when everything else is bf16."""
         path = self._renamed(name)[0]

@@ -8,7 +8,7 @@ as it stands needs no class.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from slipway.weights.architecture import Architecture
@@ -45,6 +45,24 @@ class BaseNames:
         if parameter in self._names:
             return [parameter]
         return sorted(self._stored.get(self._path(parameter), ()), key=_place)
+
+    def path(self, name: str) -> str:
+        """The path in the class of the module of a tensor, as somebody names it."""
+        return self._path(name)
+
+    @staticmethod
+    def experts(stored: Sequence[str]) -> int:
+        """Of how many experts these tensors are, as their names count them."""
+        return len({_place(name)[0] for name in stored})
+
+    def is_rearranged(self, name: str) -> bool:
+        """Whether the class has a stored weight in another order of its values: transposed, interleaved, permuted."""
+        return self._architecture is not None and self._architecture.is_rearranged(name)
+
+    def expert_parameters(self) -> list[str]:
+        """What the class calls its stacked experts, without the number of the layer: `experts.gate_up_proj`."""
+        stacked = (n for n in self._names if self.is_expert(n) or len(self.base.info(n).shape) == 3)
+        return sorted({".".join(self._path(name).split(".")[-2:]) for name in stacked})
 
     def inputs_first(self, name: str) -> bool | None:
         """Whether a weight is stored [.., in, out]; None where no class says so. A head that is not stored is none."""

@@ -11,8 +11,9 @@ an expert needs all of its codes, so each thread keeps the expert it read last.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 
@@ -129,12 +130,32 @@ class DequantizedSource:
         return parts[0], parts[1]
 
 
-class PackedExperts:
-    """A WeightSource in which experts that nothing is merged into stay as they are stored, codes and scales apart."""
+@runtime_checkable
+class MergedExperts(Protocol):
+    """A source that knows of stacked experts which of them are as the base has them."""
 
-    def __init__(self, source: WeightSource, packed: Mapping[str, Packed], shards: Shards) -> None:
+    def unchanged_experts(self, name: str) -> tuple[MergeRecipe, list[int]] | None:
+        """The base's recipe and those experts; None for a tensor that is not merged into by experts."""
+
+
+class PackedExperts:
+    """A WeightSource in which experts that nothing is merged into stay as they are stored, codes and scales apart.
+
+    `unchanged`: of weights that some of their experts are merged into, the others by their numbers.
+    """
+
+    def __init__(
+        self,
+        source: WeightSource,
+        packed: Mapping[str, Packed],
+        shards: Shards,
+        unchanged: Mapping[str, tuple[Packed, Sequence[int]]] | None = None,
+    ) -> None:
         self._source, self._shards, self._packed = source, shards, dict(packed)
         self._parts = {part for entry in packed.values() for part in (entry.codes, entry.scales)}
+        self._unchanged = {
+            part: experts for entry, experts in (unchanged or {}).values() for part in (entry.codes, entry.scales)
+        }
 
     @property
     def packed(self) -> Mapping[str, Packed]:
@@ -166,6 +187,14 @@ class PackedExperts:
         """dtype and shape on disk of a tensor that is read as it lies there, else None."""
         return self._at(name).as_stored(name)
 
+    def with_stored(self, part: str, value: torch.Tensor) -> torch.Tensor:
+        """Codes or scales [experts, ...] made for the tensor `part`, those of unchanged experts as they are stored."""
+        for expert in self._unchanged.get(part, ()):
+            stored = torch.empty(value.shape[1:], dtype=value.dtype)
+            self._shards.fetch(part, stored, expert * stored.nbytes)
+            value[expert] = stored
+        return value
+
     def _at(self, name: str) -> WeightSource:
         return self._shards if name in self._parts else self._source
 
@@ -173,13 +202,20 @@ class PackedExperts:
 def with_packed_experts(source: WeightSource) -> WeightSource:
     """The source with experts that lie in MXFP4, and that no adapter changes, as they are stored."""
     kept: dict[str, Packed] = {}
+    unchanged: dict[str, tuple[Packed, Sequence[int]]] = {}
     shards: Shards | None = None
     for name in [name for name in source.names() if len(source.info(name).shape) == 3]:
-        recipe = source.recipe(name)
+        merged = source.unchanged_experts(name) if isinstance(source, MergedExperts) else None
+        recipe, experts = merged or (source.recipe(name), [])
         stored = recipe.stored
-        if isinstance(stored, DequantizedSource) and not recipe.updates and stored.packed[recipe.name].kind == "mxfp4":
-            kept[name], shards = stored.packed[recipe.name], stored.shards
-    return PackedExperts(source, kept, shards) if shards else source
+        if not isinstance(stored, DequantizedSource) or recipe.updates or stored.packed[recipe.name].kind != "mxfp4":
+            continue
+        entry, shards = stored.packed[recipe.name], stored.shards
+        if merged:
+            unchanged[name] = entry, experts
+        else:
+            kept[name] = entry
+    return PackedExperts(source, kept, shards, unchanged) if shards else source
 
 
 def mxfp4_expert(codes: torch.Tensor, exponents: torch.Tensor) -> torch.Tensor:

@@ -24,11 +24,14 @@ import torch
 
 from slipway.errors import AdapterError, CheckpointError
 from slipway.weights.adapter_config import CONFIG, REFIT, RETRAIN, AdapterConfig
-from slipway.weights.adapter_targets import require_complete
+from slipway.weights.adapter_targets import require_complete, require_mergeable
 from slipway.weights.adapter_tensors import Part, Role, is_as_peft_saves, open_tensors, parts
 from slipway.weights.base_names import BaseNames
+from slipway.weights.pair_checks import require_bias_of_pair, require_matrix, require_named
+from slipway.weights.saved_experts import saved_rows
 from slipway.weights.updates import BiasSum, Dora, Product, Replacement, Stacked, TokenRows, Update
 
+_NO_BIAS = "train with lora_bias=false, or serve the base with the adapter beside it"
 _SIDES: dict[Role, Role] = {"A": "B", "B": "A", "embedding_A": "embedding_B", "embedding_B": "embedding_A"}
 
 
@@ -80,6 +83,7 @@ class _Match:
         self._updates: dict[str, Update] = {}
 
     def updates(self) -> dict[str, Update]:
+        require_mergeable(self._adapter.directory, self._config, self._base)
         for part, name in self._parts.items():
             if part.role == "whole":
                 self._whole(part, name)
@@ -116,9 +120,25 @@ class _Match:
         bias = tensor.endswith(".bias") and config.get("bias", "none") != "none"
         if not (part.depth or resized or bias or config.saves(tensor)):
             raise _error(name, "neither lora_A, lora_B nor in modules_to_save", "a LoRA pair of a Linear", RETRAIN)
+        if self._base.tensor(tensor) is None and (stored := self._base.stacked(tensor)):
+            self._saved_experts(name, stored)
+            return
         target = self._target(tensor, name)
         self._check_shape(name, target, self._shape(name), resized=resized)
         self._put(target, Replacement(name))
+
+    def _saved_experts(self, name: str, stored: list[str]) -> None:
+        """A parameter of all experts, saved whole, that the base stores under another name or expert by expert."""
+        shape, theirs = self._shape(name), self._base_shape(stored[0])
+        if self._base.is_rearranged(stored[0]):
+            value = f"saved whole, and transformers rearranges {stored[0]} when it loads it"
+            raise _error(name, value, "experts that are stored in the order of the class", RETRAIN)
+        if len(stored) == 1:
+            self._check_shape(name, stored[0], shape)
+            self._put(stored[0], Replacement(name))
+            return
+        for target, update in saved_rows(name, shape, stored, self._base.experts(stored), theirs).items():
+            self._put(target, update)
 
     def _tokens(self, part: Part, name: str) -> None:
         indices = self._config.get("trainable_token_indices")
@@ -138,6 +158,7 @@ class _Match:
 
     def _pair(self, part: Part, a: str) -> None:
         b = self._parts[Part(part.module, _SIDES[part.role], part.depth)]
+        require_matrix(self._adapter.tensors, self._base, part, (a, b))
         if stacked := self._stacked(part):
             self._experts(stacked[0], a, b, stacked[1])
             return
@@ -148,6 +169,7 @@ class _Match:
             self._matrix(part, a, b, target)
 
     def _matrix(self, part: Part, a: str, b: str, target: str) -> None:
+        require_named(self._config, self._base, part.module, a)
         embedding = part.role == "embedding_A"
         turned = not embedding and self._is_turned(target)
         rank = self._config.rank(part.module)
@@ -172,10 +194,10 @@ class _Match:
         self._put(target, self._dora(product, magnitude, target) if magnitude else product)
 
     def _dora(self, product: Product, magnitude: str, target: str) -> Dora:
-        outputs = self._shape(product.b)[0]
-        if product.embedding or product.replacement or self._shape(magnitude) not in ((outputs,), (outputs, 1)):
+        outputs = self._shape(product.b)[0]  # of an embedding its features
+        if self._shape(magnitude) not in ((outputs,), (outputs, 1)):
             value = f"DoRA of {target}, {list(self._shape(magnitude))}"
-            raise _error(magnitude, value, f"the magnitudes of {outputs} outputs of a Linear", RETRAIN)
+            raise _error(magnitude, value, f"the magnitudes of {outputs} outputs", REFIT)
         return Dora(product, magnitude)
 
     def _stacked(self, part: Part) -> tuple[str, list[str]] | None:
@@ -197,8 +219,8 @@ class _Match:
         shapes = [self._base_shape(name) for name in stored]
         rank, shape_a, shape_b = self._config.rank(parameter), self._shape(a), self._shape(b)
         single = len(stored) == 1 and len(shapes[0]) == 3
-        experts = shapes[0][0] if single else shape_a[0] // rank if len(shape_a) == 2 else 0
-        if len(shape_a) != 2 or shape_a[0] != rank * experts or shape_b != (shape_b[0], rank * experts) or not experts:
+        experts = shapes[0][0] if single else self._base.experts(stored)
+        if len(shape_a) != 2 or shape_a[0] != rank * experts or shape_b != (shape_b[0], rank * experts):
             value = f"{list(shape_a)} with lora_B {list(shape_b)}"
             raise _error(a, value, f"rank {rank} by {CONFIG} for every expert of {stored[0]}", REFIT)
         scaling, delta = self._config.scaling(parameter), (shape_b[0], shape_a[1])
@@ -220,12 +242,11 @@ class _Match:
             self._put(name, Product(parameter, a, b, scaling, experts=experts, expert=expert, rows=rows))
 
     def _bias(self, part: Part, name: str) -> None:
+        require_bias_of_pair(self._config, Part(part.module, "B", part.depth) in self._parts, name)
         target = self._base.tensor(f"{part.module}.bias")
         if target is None or self._shape(name) != self._base_shape(target):
             value = f"a bias {list(self._shape(name))} for {part.module}, which has no such bias in the base"
-            raise _error(name, value, "a bias of the base to add it to", RETRAIN)
-        if Part(part.module, "B", part.depth) not in self._parts:
-            raise _error(name, "has no lora_B beside it", "a pair of lora_A and lora_B", REFIT)
+            raise _error(name, value, "a bias of the base to add it to: PEFT does not merge it either", _NO_BIAS)
         self._put(target, BiasSum(name, self._config.scaling(part.module)))
 
     def _is_turned(self, target: str) -> bool:
@@ -238,6 +259,9 @@ class _Match:
         target = self._base.tensor(tensor)
         if target is None and self._base.tied_embedding(tensor):
             return next(head for _, head, _ in self._base.vocabulary())
+        if target is None and tensor.startswith("base_model.model."):
+            step = "merge the inner adapter first, and train or save the outer one on that"
+            raise _error(name, "an adapter around a model that has an adapter itself", "one adapter on a base", step)
         if target is None:
             raise _error(name, f"lands on {tensor}, which the base does not have", "a base tensor", REFIT)
         return target

@@ -2,12 +2,14 @@
 
 Layers: PEFT itself merges sampled modules in fp32. Rounded to bf16 its weights are ours but for few elements, which are
 one bf16 step away: PEFT's fp32 sum has an error, ours is exact before it is rounded (`slipway.weights.rounded_merge`).
-Logits: PEFT runs base + unmerged adapter in fp32; the merged bf16 weights must give nearly the same logits.
+Logits: PEFT runs base + unmerged adapter in fp32; the merged bf16 weights must give nearly the same logits. Where
+routers choose experts, those of base + adapter are given to the merge (`routing`), and its logits are held with them;
+a router's own choice may differ near a tie, for few tokens, which are counted and shown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from slipway.weights.dequantized import quantized_base
 from slipway.weights.lora import LoraAdapter
 from slipway.weights.merged import MergedSource
 from slipway.weights.model_config import with_floats
+from slipway.weights.routing import Routing
 from slipway.weights.shards import LowRank, TensorSource
 from slipway.weights.updates import Product, Update
 
@@ -33,6 +36,7 @@ _SEED = 17
 # sqrt(r) 2^-16 |update| / |weight| falls on another side. Measured: 2e-6 to 2e-4 for ranks 8 to 192 and updates of 0.04
 # to 20 times the weights.
 _MAX_SHARE, _ALWAYS = 1e-3, 8  # of a tensor's elements; this many are too few to be a share
+_MOST_ROUTER_ERROR = 0.25  # of the spread of a router's scores; rounding moves them by some 0.01
 
 
 def sample(names: Sequence[str], count: int) -> list[str]:
@@ -143,7 +147,12 @@ def why_no_logits(base: TensorSource, *, base_is_virtual: bool) -> str | None:
 @torch.inference_mode()
 def prove_logits(base_dir: Path, adapter_dir: Path, merged: MergedSource, tokens: int) -> dict[str, float]:
     """Differences between the logits of the merge and of base + adapter, both run in fp32, on `tokens` fixed random
-    tokens."""
+    tokens.
+
+    Of a model with routers also `routed_mean_abs`, with the experts that base + adapter chose; `router_error`, the
+    largest difference of a router's scores over their spread; `rerouted_tokens`, for which a router of the merge
+    chooses other experts by itself, and `rerouted_mean_abs` of those.
+    """
     config = AutoConfig.from_pretrained(base_dir)
     loader = _class_of(config)
     ids = torch.randint(
@@ -153,12 +162,49 @@ def prove_logits(base_dir: Path, adapter_dir: Path, merged: MergedSource, tokens
     rows = merged.vocabulary_rows
     if rows is not None:
         model.resize_token_embeddings(rows, mean_resizing=False)
-    expected = PeftModel.from_pretrained(model, adapter_dir).eval()(ids).logits[0]
-    del model
+    adapted = PeftModel.from_pretrained(model, adapter_dir).eval()
+    with Routing(tokens) as routing:
+        expected = adapted(ids).logits[0]
+    del model, adapted
     changed = type(config).from_dict(with_floats(merged.config())) if merged.config() else config
     state = {name: merged.read(name) for name in merged.names()}
-    actual = loader.from_pretrained(None, config=changed, state_dict=state, dtype=torch.float32).eval()(ids).logits[0]
-    return compare(expected, actual)
+    model = loader.from_pretrained(None, config=changed, state_dict=state, dtype=torch.float32).eval()
+    if not routing.choices:
+        return compare(expected, model(ids).logits[0])
+    with Routing(tokens, routing) as replay:
+        held = model(ids).logits[0]
+    rerouted = torch.stack(replay.changed).any(0)
+    actual = model(ids).logits[0] if rerouted.any() else held
+    figures = {
+        "routed_mean_abs": float((expected - held).abs().mean()),
+        "router_error": max(replay.errors),
+        "rerouted_tokens": float(rerouted.sum()),
+    }
+    if rerouted.any():
+        figures["rerouted_mean_abs"] = float((expected - actual)[rerouted].abs().mean())
+    return compare(expected, actual) | figures
+
+
+def require_equal_logits(figures: Mapping[str, float], limit: float) -> None:
+    """Raise CheckpointError where the mean absolute difference of the logits, with equal experts where routers choose
+    some, is over `limit`, and where the scores of a router differ by more than rounding."""
+    error = figures.get("routed_mean_abs", figures["mean_abs"])
+    if not error <= limit:  # NaN fails too
+        equal = ", with the experts that these choose" if "routed_mean_abs" in figures else ""
+        raise CheckpointError(
+            f"merge proof: mean absolute logit difference to base + adapter{equal}",
+            f"{error:.4f}",
+            f"at most {limit}",
+            "look at the adapter: a very large one does not fit in bf16 (merge.max_logit_error)",
+        )
+    error = figures.get("router_error", 0.0)
+    if not error <= _MOST_ROUTER_ERROR:
+        raise CheckpointError(
+            "merge proof: scores of a router",
+            f"{error:.3f} of their spread away from base + adapter",
+            f"at most {_MOST_ROUTER_ERROR}",
+            "look at the adapter: it may change a router by what does not fit in bf16",
+        )
 
 
 def _class_of(config: Any) -> Any:

@@ -11,6 +11,7 @@ from slipway.weights.base_names import BaseNames
 from slipway.weights.lora import LoraAdapter
 from slipway.weights.rounded_merge import merge
 from slipway.weights.shards import MergeRecipe, TensorInfo, WeightSource, natural, require_finite
+from slipway.weights.updates import Stacked
 from slipway.weights.vocabulary import replaced, settle
 
 
@@ -74,6 +75,13 @@ class MergedSource:
     def as_stored(self, name: str) -> TensorInfo | None:
         """dtype and shape on disk of a tensor that the adapter leaves alone, else None."""
         return None if name in self.updates else self._base.as_stored(self._below(name))
+
+    def unchanged_experts(self, name: str) -> tuple[MergeRecipe, list[int]] | None:
+        """The base's recipe of stacked experts that an adapter changes, and the experts that it leaves as they are."""
+        update = self.updates.get(name)
+        if not isinstance(update, Stacked):
+            return None
+        return self._base.recipe(self._below(name)), update.unchanged(self._tensors)
 
     def read(self, name: str) -> torch.Tensor:
         """The merged tensor in bf16; others than floats as stored. Raises CheckpointError when it is not finite."""

@@ -5,13 +5,15 @@
     Replacement   another tensor
     TokenRows     other rows at some tokens
     BiasSum       b + s * bias of lora_B
-    Dora          m / |W + s * B @ A| * (W + s * B @ A), norms over the inputs, in fp64 and rounded once
+    Dora          m / |W + s * B @ A| * (W + s * B @ A), in fp64 and rounded once; norms over the inputs of an output,
+                  of an embedding [V, H] over the tokens of a feature
 
 The products of a Product and a Stacked are merged by the convention of `rounded_merge`, whoever reads them.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -128,9 +130,16 @@ class Stacked:
 
         return MergeRecipe(RowBlocks(TensorInfo(torch.bfloat16, shape), shape[1], expert), below.name, ())
 
+    def unchanged(self, tensors: AdapterTensors) -> list[int]:
+        """The experts whose product is zero: those that no token of the training reached."""
+        rank = tensors.info(self.a).shape[0] // self.experts
+        a = tensors.read(self.a).reshape(self.experts, rank, -1).flatten(1).any(1)
+        b = tensors.read(self.b).reshape(-1, rank, self.experts).flatten(0, 1).any(0)
+        return [i for i in range(self.experts) if self.scaling == 0 or not bool(a[i] and b[i])]
+
     def changes(self, tensors: AdapterTensors) -> bool:
-        """Whether no factor is zero."""
-        return self.scaling != 0 and bool(tensors.read(self.a).any()) and bool(tensors.read(self.b).any())
+        """Whether the product of an expert is not zero."""
+        return len(self.unchanged(tensors)) < self.experts
 
 
 @dataclass(frozen=True)
@@ -210,7 +219,8 @@ class BiasSum:
 
 @dataclass(frozen=True)
 class Dora:
-    """A product and the length `magnitude` [O] that every output's weights get (peft/tuners/lora/variants.py)."""
+    """A product and the length `magnitude` that every output's weights get, [O]; every feature's of an embedding, [H]
+    (peft/tuners/lora/variants.py)."""
 
     product: Product
     magnitude: str
@@ -221,25 +231,58 @@ class Dora:
         return (*self.product.parts, self.magnitude)
 
     def recipe(self, below: MergeRecipe, tensors: AdapterTensors) -> MergeRecipe:
-        """The scaled weight, computed when it is read: by rows, or at once where an output is a column."""
+        """The scaled weight, computed block by block when it is read. Lengths of columns take a pass of their own."""
+        if self.product.replacement:
+            below = MergeRecipe(tensors, self.product.replacement, ())
         update, length = self.product.product(tensors), tensors.read(self.magnitude).double().reshape(-1)
-        by_rows = not self.product.turned
+        by_rows = not (self.product.turned or self.product.embedding)
+        shape, a = below.info.shape, update.a.double()
+        step = _rows_of_block(shape)
+
+        def moved(begin: int, end: int) -> torch.Tensor:
+            delta = (update.b[begin:end].double() @ a) * update.scaling
+            return merged_rows(below, begin, end).double() + delta
+
+        columns = _Once(lambda: _column_norms(moved, shape[0], step))
 
         def block(begin: int, end: int) -> torch.Tensor:
-            delta = (update.b[begin:end].double() @ update.a.double()) * update.scaling
-            moved = merged_rows(below, begin, end).double() + delta
-            scale = length[begin:end, None] if by_rows else length[None]
-            norms: torch.Tensor = torch.linalg.vector_norm(moved, dim=1 if by_rows else 0, keepdim=True)
-            return (scale / norms * moved).to(torch.bfloat16)
+            weight = moved(begin, end)
+            if by_rows:
+                scale: torch.Tensor = length[begin:end, None] / torch.linalg.vector_norm(weight, dim=1, keepdim=True)
+            else:
+                scale = length / columns()
+            return (scale * weight).to(torch.bfloat16)
 
-        return MergeRecipe(_in_blocks(below.info.shape, block, whole=not by_rows), below.name, ())
+        return MergeRecipe(_in_blocks(shape, block), below.name, ())
 
     def changes(self, tensors: AdapterTensors) -> bool:  # noqa: ARG002
         """A magnitude counts as a change: it sets lengths."""
         return True
 
 
-def _in_blocks(shape: Sequence[int], block: Callable[[int, int], torch.Tensor], *, whole: bool = False) -> RowBlocks:
-    rows = max(1, _BLOCK // max(shape[-1], 1))
-    total = max(1, TensorInfo(torch.bfloat16, tuple(shape)).numel // max(shape[-1], 1))
-    return RowBlocks(TensorInfo(torch.bfloat16, tuple(shape)), total if whole else rows, block)
+class _Once:
+    """A tensor that the first thread to ask for it computes."""
+
+    def __init__(self, make: Callable[[], torch.Tensor]) -> None:
+        self._make, self._lock = make, threading.Lock()
+        self._value: torch.Tensor | None = None
+
+    def __call__(self) -> torch.Tensor:
+        with self._lock:
+            if self._value is None:
+                self._value = self._make()
+            return self._value
+
+
+def _column_norms(rows: Callable[[int, int], torch.Tensor], count: int, step: int) -> torch.Tensor:
+    """Norms [columns] in fp64 of `count` rows, summed `step` rows at a time in their order."""
+    squares = [rows(begin, min(begin + step, count)).square().sum(0) for begin in range(0, count, step)]
+    return torch.stack(squares).sum(0).sqrt()
+
+
+def _rows_of_block(shape: Sequence[int]) -> int:
+    return max(1, _BLOCK // max(shape[-1], 1))
+
+
+def _in_blocks(shape: Sequence[int], block: Callable[[int, int], torch.Tensor]) -> RowBlocks:
+    return RowBlocks(TensorInfo(torch.bfloat16, tuple(shape)), _rows_of_block(shape), block)

@@ -8,7 +8,7 @@ alike:
 |---|---|
 | the embedding or the head in modules_to_save, or both and different | not tied |
 | both and equal, as PEFT saves them with ensure_weight_tying, or of a resized vocabulary | tied |
-| a pair on one of them, or pairs that differ | not tied |
+| a pair on one of them, pairs that differ, or DoRA: an embedding's lengths are not a head's | not tied |
 | pairs on both that are each other's transposes (ensure_weight_tying) | tied, the product added once |
 | trained tokens of the embedding: PEFT ties them | tied |
 
@@ -28,7 +28,7 @@ from slipway.errors import AdapterError
 from slipway.weights.adapter_config import REFIT, RETRAIN
 from slipway.weights.adapter_tensors import AdapterTensors
 from slipway.weights.base_names import BaseNames
-from slipway.weights.updates import Product, Replacement, TokenRows, Update
+from slipway.weights.updates import Dora, Product, Replacement, TokenRows, Update
 
 _CHUNK = 1 << 24  # bytes of two tensors that are compared at a time
 
@@ -115,6 +115,8 @@ def replaced(update: Update | None) -> str | None:
     """The adapter's tensor that stands for the base's own, if an update has one."""
     if isinstance(update, Replacement):
         return update.name
+    if isinstance(update, Dora):
+        update = update.product
     return update.replacement if isinstance(update, Product) else None
 
 

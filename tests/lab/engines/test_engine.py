@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from benchmarks.kernel_agreement import llama_server
 from slipway.agent import ports
 from slipway.config.load import load_config
 from slipway.config.quantize import CalibrationConfig, QuantizeConfig
@@ -27,6 +28,7 @@ from slipway.config.target import TargetConfig
 from slipway.engines.bundle import read_plan
 from slipway.engines.chat_client import ChatClient
 from slipway.engines.llamacpp.build import build_id, find_tools
+from slipway.engines.llamacpp.reasoning import reasoning_options
 from slipway.engines.serving import Service, serve, service_of, serving
 from slipway.errors import CheckpointError, EngineError, ResourceError
 from slipway.pipeline.workspace import Workspace
@@ -38,6 +40,7 @@ from slipway.store.store import Store, load
 from slipway.system.files import sha256_file
 from slipway.system.progress import Progress
 from slipway.weights.checkpoint import materialize, write_virtual
+from tests.support import chat_tokenizers
 from tests.support.pico import pico_adapter, pico_model
 
 CACHE = Path(StoreConfig().cache).expanduser()
@@ -138,6 +141,20 @@ def test_the_engine_reads_and_says_what_transformers_does(base: Checkpoint, serv
         answer = client.ask([{"role": "user", "content": SAID}], 4, fixed_length=True)
     assert (answer.prompt_tokens, answer.completion_tokens, answer.finish) == (len(prompt), 4, "length")
     assert served.summary["bytes"] == (served.path / "model.gguf").stat().st_size
+
+
+@pytest.mark.parametrize("name", ["QWEN3_ON", "QWEN3_OFF", "QWEN3_THINKING", "CHATML"])
+def test_the_engine_asks_with_the_prompt_that_was_learnt_with(served: Engine, tmp_path: Path, name: str) -> None:
+    """llama-server decides by itself whether a model reasons; a bundle's options say what the template says."""
+    tokenizer = chat_tokenizers.tokenizer_of(chat_tokenizers.FAMILIES["qwen3"])
+    tokenizer.chat_template = getattr(chat_tokenizers, name)
+    tokenizer.save_pretrained(str(tmp_path))
+    asked = [{"role": "user", "content": SAID}]
+    (tmp_path / "model.gguf").symlink_to(served.path / "model.gguf")
+    options = ["--chat-template-file", str(tmp_path / "chat_template.jinja"), *reasoning_options(tmp_path)]
+    with llama_server(served.path / "llama-server", tmp_path / "model.gguf", options) as url:
+        answer = httpx.post(f"{url.removesuffix('/v1')}/apply-template", json={"messages": asked}, timeout=60)
+    assert answer.json()["prompt"] == tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
 
 
 def test_equal_weights_give_equal_bytes(store: Store, base: Checkpoint, served: Engine) -> None:

@@ -58,8 +58,8 @@ def test_an_engine_that_is_wrong_does_not_leave_the_stage(tmp_path: Path, monkey
 
     convert = driver.convert
 
-    def converting_another(build_: object, _model: Path, gguf: Path, outtype: str) -> None:
-        convert(build_, letters_model(tmp_path / "another", 8), gguf, outtype)  # type: ignore[arg-type]
+    def converting_another(build_: object, _model: Path, *more: object) -> None:
+        convert(build_, letters_model(tmp_path / "another", 8), *more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(driver, "convert", converting_another)
     with pytest.raises(EngineError, match="kernel agreement: ratio"):

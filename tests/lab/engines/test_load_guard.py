@@ -1,6 +1,6 @@
 """The load guard on this machine's own memory: a real process takes 2 GB/s, and is stopped before the floor.
 
-It needs 10 GB available, of which it takes at most four.
+It needs 10 GB available, of which it takes four: more, where other tests give memory back meanwhile.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def job(name: str, folder: Path, code: str, *words: str) -> Job:
 
 
 def test_report_7_a_loader_of_2_gb_a_second_is_stopped_4_gb_below_and_the_champion_lives(tmp_path, available):
-    loader, champion = job("loader", tmp_path, LOADER, "6"), job("champion", tmp_path, CHAMPION)
+    loader, champion = job("loader", tmp_path, LOADER, "8"), job("champion", tmp_path, CHAMPION)
     floor = available - 4 * GB
     params = GuardConfig(available_gb=floor / GB, free_gb=0, kernel_log=str(tmp_path / "kern.log"))
     (tmp_path / "kern.log").touch()
@@ -67,7 +67,7 @@ def test_report_7_a_loader_of_2_gb_a_second_is_stopped_4_gb_below_and_the_champi
         ended = runner.poll(loader)
         assert ended is not None and ended.state is State.CANCELLED
         taken = int(loader.log.read_text().split()[-1]) / 10
-        assert 0.5 < taken < 4.0, "it had begun, and did not take all that was above the floor"
+        assert 0.5 < taken < 8.0, "it had begun, and did not take all that it wanted"
         assert guard.lowest >= floor, f"{(floor - guard.lowest) / GB:.2f} GB below the floor"
         with pytest.raises(ResourceError, match="memory of the machine while loader loads"):
             guard.check()

@@ -153,7 +153,7 @@ def test_vllm_starts_cold_then_warm_and_answers_with_the_models_weights(engines,
     with served(argv, cache, tmp_path / "cold.log") as cold:
         first = cold.answer("turn on the light")
         cold.process.send_signal(signal.SIGTERM)
-        assert cold.process.wait(30) == 0
+        assert cold.process.wait(120) == 0
     with served(argv, cache, tmp_path / "warm.log") as warm:
         assert warm.answer("turn on the light") == first
     assert "Compiling a graph for compile range" in cold.text() and "Directly load" not in cold.text()

@@ -1,10 +1,15 @@
 """The same on the real model: SmolLM2-135M fetched, quantized, and compared with nvidia-modelopt's export tensor by
-tensor."""
+tensor. Its first layers alone unless SLIPWAY_SOAK_FORMATS=all, with which `make soak` asks for every layer and format.
+"""
 
+import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from slipway.config.model import ModelConfig
@@ -20,9 +25,12 @@ from tests.oracles.input_amax import input_amaxes
 from tests.oracles.modelopt_oracle import Job, differences, export
 from tests.support.write_whole import write_whole
 
+WHOLE = os.environ.get("SLIPWAY_SOAK_FORMATS") == "all"
+LAYERS = 5  # of thirty
+
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
+def fetched(tmp_path_factory):
     out = tmp_path_factory.mktemp("smollm2")
     cache = Path(StoreConfig().cache).expanduser()
     fetch(ModelConfig(), Workspace(out, tmp_path_factory.mktemp("work"), cache, Progress()))
@@ -30,8 +38,27 @@ def model(tmp_path_factory):
     return load(Checkpoint, out)
 
 
-def test_the_fetched_model_speaks(model):
-    tokenizer, network = AutoTokenizer.from_pretrained(model.path), AutoModelForCausalLM.from_pretrained(model.path)
+@pytest.fixture(scope="module")
+def model(fetched, tmp_path_factory):
+    """The published weights of the embedding and of the first layers."""
+    if WHOLE:
+        return fetched
+    out = tmp_path_factory.mktemp("first-layers")
+    for file in fetched.path.iterdir():
+        if file.name != "manifest.json" and file.suffix != ".safetensors":
+            shutil.copyfile(file, out / file.name)
+    config = json.loads((out / "config.json").read_text())
+    (out / "config.json").write_text(json.dumps({**config, "num_hidden_layers": LAYERS}))
+    (weights,) = (load_file(file) for file in fetched.path.glob("*.safetensors"))
+    left_out = tuple(f"model.layers.{layer}." for layer in range(LAYERS, config["num_hidden_layers"]))
+    kept = {name: tensor for name, tensor in weights.items() if not name.startswith(left_out)}
+    save_file(kept, out / "model.safetensors", metadata={"format": "pt"})
+    seal(out, "checkpoint", "first-layers", {})
+    return load(Checkpoint, out)
+
+
+def test_the_fetched_model_speaks(fetched):
+    tokenizer, network = AutoTokenizer.from_pretrained(fetched.path), AutoModelForCausalLM.from_pretrained(fetched.path)
     assert tokenizer.tokenize("in 2026") == ["in", "Ġ", "2", "0", "2", "6"]
     chat = [{"role": "user", "content": "What is the capital of France?"}]
     ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
@@ -47,7 +74,9 @@ def test_equal_to_modelopt_bit_for_bit(tmp_path, model):
         for text in ("The capital of France is Paris.", "for i in range(10):\n    print(i)")
     )
     inputs, kv = input_amaxes(model.path, tokens)
-    static, formats = ("nvfp4", "fp8"), ("nvfp4", "nvfp4a16", "fp8", "fp8-dynamic")
+    # every format on a pico model is in tests/flow; the weights of the other two are those of these
+    static = ("nvfp4", "fp8")
+    formats = (*static, "nvfp4a16", "fp8-dynamic") if WHOLE else static
     theirs = {fmt: tmp_path / f"theirs-{fmt}" for fmt in formats}
     export(
         *(Job(fmt, model.path, theirs[fmt], tokens if fmt in static else (), kv_cache=fmt in static) for fmt in formats)

@@ -54,7 +54,7 @@ class Trained:
 def interrupt(work, sig):
     """Signal the running job, launcher and all, once it said its seventh step."""
     log = work / "nemo" / "log.txt"
-    wait_for(lambda: log.exists() and "step 6 |" in log.read_text(), 120)
+    wait_for(lambda: log.exists() and "step 6 |" in log.read_text(), 300)
     os.killpg(json.loads((work / "nemo" / "process.json").read_text())["pid"], sig)
 
 

@@ -8,6 +8,7 @@ import pytest
 from slipway.engines.bundle import SERVE, model_of, read_plan
 from slipway.errors import EngineError
 from slipway.store.artifacts import Engine
+from slipway.store.placed import PLACED, Placed
 from slipway.store.store import seal
 from tests.support.scripted_server import bundle
 
@@ -63,3 +64,15 @@ def test_a_damaged_serve_config_is_named(tmp_path: Path, text: str) -> None:
     (made / "serve.json").write_text(text)
     with pytest.raises(EngineError, match=r"serve\.json"):
         read_plan(made)
+
+
+def test_a_file_that_lies_on_another_machine_is_named_by_who_serves_here(tmp_path: Path) -> None:
+    whole = bundle(tmp_path / "b")
+    plan = json.loads((whole / SERVE).read_text())
+    plan["argv"] = [*plan["argv"], "{bundle}/weights.gguf"]
+    (whole / SERVE).write_text(json.dumps(plan))
+    record = Placed(address="ssh://me@spark", folder="/x/y", python="/x/python", files=("weights.gguf",))
+    (whole / PLACED).write_text(record.model_dump_json())
+    assert "{bundle}/weights.gguf" in read_plan(whole, here=False).argv
+    with pytest.raises(EngineError, match=r"weights.gguf lies on ssh://me@spark only"):
+        read_plan(whole)

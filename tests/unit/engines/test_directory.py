@@ -69,3 +69,23 @@ def test_a_port_is_chosen_by_the_machine_that_has_containers(tmp_path: Path) -> 
         service_for(bundle(tmp_path / "b"), machinery(tmp_path, target=far, port=8000), Progress()),
     ):
         pass
+
+
+def test_a_new_server_makes_room_by_what_was_served_longest_ago_and_says_so(tmp_path: Path) -> None:
+    settings = machinery(tmp_path, params=EngineConfig(cache_gb=1e-5))
+    for name in ("one", "two"):
+        with service_for(bundle(tmp_path / name), settings, Progress()) as service:
+            (service.work / "cache").write_bytes(bytes(9_000))
+            kept = service.work.parent
+    heard: list[str] = []
+
+    class Heard(Progress):
+        def note(self, text: str) -> None:
+            heard.append(text)
+
+    with service_for(tmp_path / "two", settings, Heard()) as service:
+        assert service.work.parent == kept
+    (line,) = heard
+    assert str(tmp_path / "one") in line
+    assert "engine.cache_gb is 1e-05" in line
+    assert [path for path in (tmp_path / "root").iterdir() if path.is_dir()] == [kept]

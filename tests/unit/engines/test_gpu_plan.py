@@ -78,3 +78,10 @@ def test_options_of_one_s_own_contradict_no_key_and_hold_no_place() -> None:
         with pytest.raises(ConfigError) as refused:
             gpu_plan.own_flags(engine(flags=flags), CONTRACT, decided)
         assert step in refused.value.next_step
+
+
+@pytest.mark.parametrize("name", ["api-key", "--api-key", "api_key", "ssl-certfile", "--ssl_keyfile", "hf-token"])
+def test_keys_and_tls_of_the_server_are_refused_and_not_shown(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"engine.flags.{name}: set.*leave it out") as refused:
+        gpu_plan.own_flags(engine(flags={name: "hush-hush"}), CONTRACT, {})
+    assert "hush" not in str(refused.value)

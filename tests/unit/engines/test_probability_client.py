@@ -45,7 +45,7 @@ def test_tokens_come_with_their_log_probabilities_and_the_likeliest_others() -> 
 
 def test_thinking_and_calls_of_tools_are_part_of_the_text() -> None:
     call = {"function": {"name": "lamp", "arguments": '{"on":true}'}}
-    message = {"content": None, "reasoning_content": "hm ", "tool_calls": [call]}
+    message = {"content": None, "reasoning": "hm ", "tool_calls": [call]}
     assert ask(lambda *_: (200, completion([], message)), probabilities=False).text == 'hm lamp({"on":true})'
 
 

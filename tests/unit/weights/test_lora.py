@@ -106,7 +106,7 @@ REFUSED = {
     "pissa": ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights.*pissa"),
     "target_parameters without pairs": (
         {"target_parameters": ["experts.gate_up_proj"]},
-        "target_parameters in .* names: experts.gate_up_proj",
+        "has no pair for experts.gate_up_proj; expected .*the class of the base has no stacked experts",
     ),
     "trainable tokens without rows": (
         {"trainable_token_indices": [1, 2]},
@@ -115,6 +115,23 @@ REFUSED = {
     "a module to save that is not there": (
         {"modules_to_save": ["model.norm"]},
         "has nothing for 1 of what modules_to_save in .* names: model.norm",
+    ),
+    "a pair where the config puts none": (
+        {"target_modules": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj"]},
+        r"down_proj.lora_A.weight: a pair on model.layers.0.mlp.down_proj, where adapter_config.json puts none",
+    ),
+    "a pair in a layer that is left out": (
+        {"layers_to_transform": [0, 1, 2]},
+        r"a pair on model.layers.3.*where adapter_config.json puts none: PEFT passes over it",
+    ),
+    "an excluded pair": ({"exclude_modules": ["up_proj"]}, r"a pair on model.layers.0.mlp.up_proj, where"),
+    "a module to save inside another": (
+        {"modules_to_save": ["mlp", "down_proj"]},
+        r"names model\.layers\.0\.mlp\.down_proj and model\.layers\.0\.mlp around it; .*PEFT cannot load",
+    ),
+    "a pair on biases of experts": (
+        {"target_parameters": ["experts.gate_up_proj_bias"]},
+        "target_parameters of .*: experts.gate_up_proj_bias; expected weights of modules.*biases are none",
     ),
     "layer replication": ({"layer_replication": [[0, 2], [1, 4]]}, "layer_replication"),
     "a feature of the future": ({"use_quantum": True}, "use_quantum.*Slipway does not merge it"),
@@ -155,6 +172,21 @@ BAD_TENSORS = {
         r"q_proj.lora_A.weight: makes \[80, 64\]; expected \[64, 64\]",
     ),
     "transposed": (f"{Q0}.lora_A.weight", torch.ones(HIDDEN, 4), r"q_proj.lora_A.weight: \[64, 4\]"),
+    "a convolution": (
+        f"{Q0}.lora_A.weight",
+        torch.ones(4, HIDDEN, 1, 1),
+        r"q_proj.lora_A.weight: a LoRA pair on a convolution, lora_A \[4, 64, 1, 1\]; expected a pair on a Linear",
+    ),
+    "a bias of lora_B": (
+        f"{Q0}.lora_B.bias",
+        torch.ones(HIDDEN),
+        "lora_B.bias: a bias of lora_B; expected none: lora_bias is off",
+    ),
+    "integers": (
+        f"{Q0}.lora_B.weight",
+        torch.ones(HIDDEN, 4, dtype=torch.int8),
+        "q_proj.lora_B.weight: stored as int8: codes, .*expected floating point",
+    ),
     "a layer too many": (
         f"base_model.model.model.layers.{LAYERS}.mlp.up_proj.weight",
         torch.ones(4, HIDDEN),
@@ -183,6 +215,23 @@ def test_every_adapter_tensor_must_land(tmp_path, name, tensor, message):
         merged(base, adapter)
 
 
+def test_a_bias_of_lora_b_needs_one_in_the_base_and_pefts_merge_does_too(tmp_path):
+    base = pico_model(tmp_path / "base")
+    bias = {f"{Q0}.lora_B.bias": torch.ones(HIDDEN)}
+    adapter = pico_adapter(tmp_path / "adapter", config={"lora_bias": True}, extra=bias)
+    with pytest.raises(AdapterError, match=r"no such bias in the base; .*PEFT does not merge it either.*lora_bias=fal"):
+        merged(base, adapter)
+
+
+def test_an_adapter_around_an_adapted_model_is_refused_as_one(tmp_path):
+    """PEFT saves it with its prefix twice, and what the inner adapter did is in neither file nor base."""
+    base, adapter = pico_model(tmp_path / "base"), pico_adapter(tmp_path / "adapter")
+    file = adapter / "adapter_model.safetensors"
+    save_file({f"base_model.model.{name}": tensor for name, tensor in load_file(file).items()}, file)
+    with pytest.raises(AdapterError, match=r"a model that has an adapter itself; .*merge the inner adapter first"):
+        merged(base, adapter)
+
+
 def test_nan_is_named(tmp_path):
     adapter = LoraAdapter(pico_adapter(tmp_path, extra={f"{Q0}.lora_A.weight": torch.full((4, HIDDEN), float("nan"))}))
     with pytest.raises(
@@ -199,7 +248,8 @@ def test_saved_head_of_a_tied_model_lands_nowhere(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "gone, message", [("adapter_config.json", "no adapter_config.json"), ("adapter_model.safetensors", "missing")]
+    "gone, message",
+    [("adapter_config.json", "no adapter_config.json"), ("adapter_model.safetensors", "no adapter_model")],
 )
 def test_a_missing_file_is_named(tmp_path, gone, message):
     (pico_adapter(tmp_path) / gone).unlink()

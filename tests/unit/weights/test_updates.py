@@ -6,7 +6,7 @@ import torch
 from slipway.weights.computed import InMemory
 from slipway.weights.rounded_merge import merge
 from slipway.weights.shards import LowRank, MergeRecipe
-from slipway.weights.updates import BiasSum, Dora, Product, Replacement, Stacked, TokenRows
+from slipway.weights.updates import BiasSum, Dora, Product, Replacement, Stacked, TokenRows, _column_norms
 
 RANDOM = torch.Generator().manual_seed(2)
 E, R, I, O = 3, 2, 4, 6  # noqa: E741 - experts, rank, inputs, outputs
@@ -95,6 +95,13 @@ def test_dora_gives_every_output_its_length(turned):
     assert torch.equal(result.T if turned else result, expected.to(torch.bfloat16))
 
 
+def test_norms_of_columns_do_not_depend_on_the_blocks_that_are_read():
+    weight = torch.randn(13, 4, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    for step in (1, 5, 13, 40):
+        norms = _column_norms(lambda begin, end: weight[begin:end], 13, step)
+        torch.testing.assert_close(norms, weight.norm(dim=0), rtol=1e-12, atol=0)
+
+
 def test_what_multiplies_to_zero_changes_nothing():
     assert Product("m", "a", "b", 0.5).changes(tensors) and not Product("m", "a", "zero", 0.5).changes(tensors)
     assert not Product("m", "a", "b", 0.0).changes(tensors) and not BiasSum("none", 0.5).changes(tensors)
@@ -102,6 +109,15 @@ def test_what_multiplies_to_zero_changes_nothing():
     for update in (Replacement("whole"), TokenRows("rows", (4, 1)), BiasSum("added", 1.0)):
         assert update.changes(tensors)
     assert Dora(Product("m", "a", "zero", 1.0), "length").changes(tensors)
+
+
+def test_an_expert_with_a_factor_of_zeros_is_unchanged():
+    a, b = ADAPTER["as"].clone(), ADAPTER["bs"].clone()
+    a[R : 2 * R], b[:, 2::E] = 0, 0
+    kept = InMemory({"a": a, "b": b}, "adapter")
+    assert Stacked("m", "a", "b", 0.5, E, turned=False).unchanged(kept) == [1, 2]
+    assert Stacked("m", "as", "bs", 0.5, E, turned=False).unchanged(tensors) == []
+    assert Stacked("m", "as", "bs", 0.0, E, turned=False).unchanged(tensors) == [0, 1, 2]
 
 
 def test_parts_are_the_adapters_tensors():

@@ -11,6 +11,7 @@ appears in one rename, so that a killed one leaves nothing that looks finished.
 
 from __future__ import annotations
 
+import compileall
 import json
 import os
 import re
@@ -26,7 +27,7 @@ from slipway.config.engine import EngineConfig
 from slipway.engines.llamacpp.cpu_flags import cpu_arguments
 from slipway.errors import EngineError, ResourceError
 from slipway.system.files import canonical, disk_full_is_named, fsync_tree, sha256_bytes, write_atomic
-from slipway.system.locks import FOREVER, locked
+from slipway.system.locks import FOREVER, is_held, locked
 from slipway.system.packages import download
 from slipway.system.processor import compiler_version, cpu_digest
 from slipway.system.progress import Progress
@@ -85,7 +86,10 @@ def ensure_build(params: EngineConfig, cache: Path, progress: Progress) -> Build
     """
     tools = find_tools()
     build = Build(cache / "engines" / build_id(params, tools))
-    with locked(build.root.parent / ".lock", FOREVER, "build of llama.cpp"), disk_full_is_named(build.root):
+    lock = build.root.parent / ".lock"
+    if is_held(lock) and not is_complete(build):
+        progress.note(f"llama.cpp is built by another stage or command; its compiler writes to {build.id}.log")
+    with locked(lock, FOREVER, "build of llama.cpp"), disk_full_is_named(build.root):
         if not is_complete(build):
             _make(build, params, tools, cache, progress)
     return build
@@ -236,6 +240,7 @@ def _install(source: Path, build: Path, done: Path, params: EngineConfig, tools:
         shutil.copy2(source / name, done / name)
     for name in ("conversion", "gguf-py"):
         shutil.copytree(source / name, done / name)
+        compileall.compile_dir(done / name, quiet=2)  # once: with PYTHONDONTWRITEBYTECODE each conversion would again
     doc = {
         "package": params.package,
         "version": params.version,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from slipway.engines.llamacpp.build import Build
@@ -12,11 +14,11 @@ from slipway.errors import EngineError, ResourceError
 from slipway.runners.base import OFFLINE
 
 
-def convert(build: Build, model: Path, out: Path, outtype: str) -> None:
+def convert(build: Build, model: Path, out: Path, outtype: str, meanwhile: Callable[[], object] = lambda: None) -> None:
     """HF model directory -> GGUF by llama.cpp's own converter, in a process of its own. EngineError when it refuses.
 
     `outtype` (f16, bf16) is for tensors that are not quantized. The directory's name goes into the file's metadata:
-    give it one that does not change from run to run.
+    give it one that does not change from run to run. `meanwhile` runs in a thread while the converter does.
     """
     argv = [
         sys.executable,
@@ -29,15 +31,18 @@ def convert(build: Build, model: Path, out: Path, outtype: str) -> None:
         "--model-name",
         model.name,
     ]
-    done = subprocess.run(
-        argv,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        env={**os.environ, **OFFLINE, "PYTHONDONTWRITEBYTECODE": "1"},
-        check=False,
-        encoding="utf-8",
-    )
+    with ThreadPoolExecutor(1) as pool:
+        beside = pool.submit(meanwhile)
+        done = subprocess.run(
+            argv,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env={**os.environ, **OFFLINE, "PYTHONDONTWRITEBYTECODE": "1"},
+            check=False,
+            encoding="utf-8",
+        )
+        beside.result()
     if done.returncode == 0 and out.exists():
         return
     if "No space left on device" in done.stderr:

@@ -7,6 +7,7 @@ converter dequantizes them, so an FP8 bundle shows FP8's quality, not its size o
 
 from __future__ import annotations
 
+import importlib
 import shutil
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from slipway.engines.llamacpp.build import Build, ensure_build
 from slipway.engines.llamacpp.config_support import require_config_support, unread_notes
 from slipway.engines.llamacpp.convert import convert
 from slipway.engines.llamacpp.nvfp4_support import require_nvfp4_support
+from slipway.engines.llamacpp.reasoning import reasoning_options
 from slipway.engines.llamacpp.serve_command import MODEL, SERVER, serve_plan
 from slipway.errors import ConfigError
 from slipway.pipeline.workspace import Workspace
@@ -69,16 +71,17 @@ class LlamaCpp:
         """Write `model.gguf` and `llama-server`. Raises EngineError for a model that llama.cpp does not convert,
         CheckpointError for a damaged one, ResourceError when llama-server cannot be built."""
         build = ensure_build(params, space.cache, space.progress)
-        _convert(checkpoint, build, space)
+        options = _convert(checkpoint, build, space)
         shutil.copy2(build.server, space.out / SERVER)
-        return plan.model_copy(update={"build": build.id, "cpu": cpu_digest()})
+        return plan.model_copy(update={"argv": [*plan.argv, *options], "build": build.id, "cpu": cpu_digest()})
 
 
 DRIVER = LlamaCpp()
 
 
-def _convert(checkpoint: Checkpoint | Quantized, build: Build, space: Workspace) -> None:
-    """Through `work/model`: one name for every model, so that equal weights give equal bytes."""
+def _convert(checkpoint: Checkpoint | Quantized, build: Build, space: Workspace) -> list[str]:
+    """Through `work/model`: one name for every model, so that equal weights give equal bytes. Returns the server's
+    options that the model's chat template asks for."""
     from slipway.weights.checkpoint import is_virtual, materialize
     from slipway.weights.external import check_reference
     from slipway.weights.shards import Shards
@@ -96,9 +99,16 @@ def _convert(checkpoint: Checkpoint | Quantized, build: Build, space: Workspace)
             require_nvfp4_support(read_config(checkpoint.path), stored.names())
             model.symlink_to(checkpoint.path)
         space.progress.update("convert", 0, None, "bytes")
-        convert(build, model, space.out / MODEL, OUTTYPE)
+        convert(build, model, space.out / MODEL, OUTTYPE, _load_reference)
+        return reasoning_options(model)
     finally:
         _clear(model)
+
+
+def _load_reference() -> None:
+    """Import, while the converter's process has one core, most of what the check of the engine's tokens computes with
+    after it (`evaluation.agreement_check`): some three seconds. Nothing else is imported at that time."""
+    importlib.import_module("slipway.calibration.layer_walk")
 
 
 def _clear(path: Path) -> None:

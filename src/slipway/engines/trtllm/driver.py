@@ -18,6 +18,7 @@ from slipway.engines import gpu_plan
 from slipway.engines.contract import Contract, load_contract
 from slipway.engines.driver import CacheSpec, Limits, ServePlan
 from slipway.engines.format_support import capability, require_support
+from slipway.engines.fused_scales import scale_notes
 from slipway.engines.gpu_limits import budget, plan_limits
 from slipway.engines.model_facts import read_model
 from slipway.engines.trtllm.serve_config import CONFIG_FILE, DECIDED, serve_document, serve_options, with_options
@@ -77,6 +78,7 @@ class TrtllmDriver:
             build=reference,
             notes=[
                 *support.notes,
+                *scale_notes(model, facts.formats),
                 *contract.notes,
                 *limits.notes,
                 *gpu_plan.model_notes(facts, limits.limits.kv_dtype, target, pinned_image),

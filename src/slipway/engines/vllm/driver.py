@@ -16,6 +16,7 @@ from slipway.engines import gpu_plan
 from slipway.engines.contract import Contract, load_contract, newest
 from slipway.engines.driver import CacheSpec, ServePlan
 from slipway.engines.format_support import Support, capability, require_support
+from slipway.engines.fused_scales import scale_notes
 from slipway.engines.gpu_limits import budget, plan_limits
 from slipway.engines.model_facts import ModelFacts, read_model
 from slipway.engines.vllm.serve_config import DECIDED, memory_share, serve_options
@@ -81,6 +82,7 @@ class VllmDriver:
             build=gpu_plan.image_reference(image, target.arch) if image else contract.name,
             notes=[
                 *support.notes,
+                *scale_notes(model, facts.formats),
                 *contract.notes,
                 *limits.notes,
                 *gpu_plan.model_notes(facts, limits.limits.kv_dtype, target, image),

@@ -10,9 +10,10 @@ from typing import Any
 
 from slipway.config.load import Config, load_config
 from slipway.errors import ConfigError
+from slipway.planning.fit import Fit, gpu_room
 from slipway.planning.model_shape import check_shape
 from slipway.planning.parallelism import parallelism
-from slipway.planning.training_memory import capacity, memory_plan
+from slipway.planning.training_memory import memory_plan, training_fit
 from slipway.system.nearest import did_you_mean
 from slipway.training.nemo.recipe import RecipePaths, container_paths, render
 from slipway.training.nemo.rules import check_rules
@@ -33,20 +34,27 @@ class ResolvedRecipe:
         """Train row, GPUs and planned memory in one line."""
         config = self.config
         gpus = parallelism(config.train, config.target)
-        plan, room = memory_plan(config.model, config.train, config.target), capacity(config.target)
-        limit = f" of {room / 1e9:.0f}" if room else ""
-        return (
-            f"train/{self.row} on {gpus.world} GPU(s) of {config.target.name}: about {plan.peak / 1e9:.0f}{limit} "
-            "GB on each"
-        )
+        plan, fitting = memory_plan(config.model, config.train, config.target), self.fitting()
+        limit = f" of {fitting.room / 1e9:.0f}" if fitting else ""
+        memory = f"about {plan.peak / 1e9:.0f}{limit} GB on each"
+        if fitting and fitting.unknown:
+            memory = f"memory: {fitting}; {fitting.way_out}"
+        return f"train/{self.row} on {gpus.world} GPU(s) of {config.target.name}: {memory}"
+
+    def fitting(self) -> Fit | None:
+        """Whether it fits one GPU of the target; None for a target without GPU memory."""
+        return training_fit(self.config.model, self.config.train, self.config.target)
 
     def to_json(self) -> dict[str, Any]:
         """Train row, planned memory in GB (one step, loading, what a GPU has) and the recipe."""
-        plan = memory_plan(self.config.model, self.config.train, self.config.target)
-        memory = {"step": plan.step, "loading": plan.loading, "room": capacity(self.config.target)}
+        plan, fitting = memory_plan(self.config.model, self.config.train, self.config.target), self.fitting()
+        memory = {"step": plan.step, "loading": plan.loading, "room": gpu_room(self.config.target)}
+        if unknown := fitting.unknown if fitting else "":
+            memory |= {"step": None, "loading": None}
         return {
             "train_row": self.row,
             "memory_gb": {k: v and round(v / 1e9, 2) for k, v in memory.items()},
+            **({"cannot_tell": unknown} if unknown else {}),
             "recipe": self.recipe,
         }
 

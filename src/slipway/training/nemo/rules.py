@@ -14,8 +14,9 @@ from slipway.config.model import ModelConfig
 from slipway.config.target import TargetConfig
 from slipway.config.train import TrainConfig
 from slipway.errors import ConfigError
+from slipway.planning.fit import fit, room_in_words
 from slipway.planning.parallelism import Parallelism, parallelism
-from slipway.planning.training_memory import capacity, memory_plan
+from slipway.planning.training_memory import memory_plan, training_fit
 from slipway.training.nemo.recomputation import check_recomputation, recomputations
 from slipway.training.nemo.steps import steps_per_epoch, total_steps
 
@@ -233,10 +234,10 @@ def _max_steps(params: TrainConfig, gpus: Parallelism, sequences: int, wanted: i
 
 
 def _memory(model: ModelConfig, params: TrainConfig, target: TargetConfig) -> None:
-    room = capacity(target)
-    plan = memory_plan(model, params, target)
-    if room is None or plan.peak <= room:
+    fitting = training_fit(model, params, target)
+    if fitting is None or fitting.fits or fitting.unknown:  # what nobody can tell, preflight and recipe say
         return
+    room, plan = fitting.room, memory_plan(model, params, target)
     parts = (
         f"{plan.loading / 1e9:.0f} GB while the model loads"
         if plan.loading > plan.step
@@ -246,8 +247,7 @@ def _memory(model: ModelConfig, params: TrainConfig, target: TargetConfig) -> No
     raise ConfigError(
         f"memory for {params.method} of {model.name} ({model.parameters_b:g}B)",
         parts,
-        f"at most {room / 1e9:.0f} GB on a GPU of {target.name} ({target.gpu_memory_gb:g} GB less "
-        f"{target.reserve_gb:g} GB reserve)",
+        f"at most {room / 1e9:.0f} GB on a GPU of {target.name} ({room_in_words(target)})",
         _way_out(model, params, target, room),
     )
 
@@ -261,7 +261,7 @@ def _way_out(model: ModelConfig, params: TrainConfig, target: TargetConfig, room
         if (
             allowed
             and not (other.loss != "masked" and gpus.pipeline > 1)
-            and memory_plan(model, other, target).peak <= room
+            and fit(memory_plan(model, other, target).peak, room).fits
         ):
             words = " ".join(f"train.{key}={value}" for key, value in change.items() if value != getattr(params, key))
             return f"set {words}, or choose a target with more memory or more GPUs"

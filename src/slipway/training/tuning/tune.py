@@ -21,7 +21,8 @@ from slipway.config.target import TargetConfig
 from slipway.config.train import NEMO_DEFAULTS, TrainConfig
 from slipway.data.rows import read_rows
 from slipway.errors import ConfigError, StageError
-from slipway.planning.training_memory import capacity, memory_plan
+from slipway.planning.fit import fit, gpu_room
+from slipway.planning.training_memory import memory_plan
 from slipway.runners.base import Mount
 from slipway.runners.choose import runner_for
 from slipway.runners.local import LocalRunner
@@ -65,8 +66,8 @@ def tune(request: TuneRequest, on_result: Callable[[Result], None]) -> SearchRes
     run."""
     check_recomputation(request.config.train)
     deadline, limit = time.monotonic() + request.budget_s, _limit(request.config)
-    _write_rows(request)
-    with _prober(request, limit, deadline) as prober:
+    write_rows(request)
+    with prober_for(request, limit, deadline) as prober:
         prober.launch()  # loads the model while the rows are counted here
         lengths = _lengths(request)
         outcome = search_settings(
@@ -219,10 +220,10 @@ def _limit(config: Config) -> float:
             "one that fits one GPU: probes run on one",
             "tune with data parallelism only",
         )
-    if (limit := capacity(target)) is None:
+    if (limit := gpu_room(target)) is None:
         raise ConfigError("target.gpu_memory_gb", "null", "a target with a GPU", "choose another --target")
     least = memory_plan(config.model, params, one_gpu(target)).weights
-    if least > limit:
+    if not fit(least, limit).fits:
         raise ConfigError(
             "model",
             f"{least / 1e9:.0f} GB of weights",
@@ -232,7 +233,8 @@ def _limit(config: Config) -> float:
     return limit
 
 
-def _write_rows(request: TuneRequest) -> None:
+def write_rows(request: TuneRequest) -> None:
+    """The rows that probes train on: the request's own, or synthetic ones."""
     file = request.work / ROWS_FILE
     if request.data:
         file.write_bytes(request.data.read_bytes())
@@ -266,7 +268,8 @@ def _longest_pack(model: Path) -> int:
 
 
 @contextmanager
-def _prober(request: TuneRequest, limit: float, deadline: float) -> Iterator[ProcessProber]:
+def prober_for(request: TuneRequest, limit: float, deadline: float) -> Iterator[ProcessProber]:
+    """A prober of the request's machine, ended with the block; `limit`: bytes that a setting may take."""
     config, work, inside = request.config, request.work, request.container
     if inside:
         rows, checkpoints = f"{WORK_IN_CONTAINER}/{ROWS_FILE}", f"{WORK_IN_CONTAINER}/ckpt"

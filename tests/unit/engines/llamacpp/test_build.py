@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import tarfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from slipway.config.engine import EngineConfig
 from slipway.engines.llamacpp import build
 from slipway.errors import EngineError, ResourceError
 from slipway.system.files import sha256_file
+from slipway.system.locks import locked
 from slipway.system.progress import Progress
 
 CMAKE = """cmake_minimum_required(VERSION 3.16)
@@ -107,6 +109,18 @@ def test_built_once_and_complete(cache: Path) -> None:
 
     one.server.unlink()  # damaged: made again
     assert build.ensure_build(params, cache, Progress()).server.exists()
+
+
+def test_who_waits_for_a_build_says_so(cache: Path) -> None:
+    params, heard = params_for(cache, source()), Heard()
+    with ThreadPoolExecutor(1) as pool:
+        with locked(cache / "engines" / ".lock", 0.0, "a build"):
+            waiting = pool.submit(build.ensure_build, params, cache, heard)
+            deadline = time.monotonic() + 60
+            while not heard.events and time.monotonic() < deadline:
+                time.sleep(0.02)
+            assert "built by another stage" in heard.events[0]["text"]
+        assert waiting.result().server.exists()
 
 
 def test_a_compile_error_is_shown_and_leaves_nothing(cache: Path) -> None:

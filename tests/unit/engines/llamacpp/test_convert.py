@@ -62,3 +62,22 @@ def test_a_killed_converter_is_told_from_one_that_refuses(model: Path, tmp_path:
 def test_success_without_a_file_is_none(model: Path, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="exit code 0"):
         convert(build(tmp_path, "print('done')"), model, tmp_path / "out.gguf", "f16")
+
+
+def test_what_is_to_be_done_meanwhile_is_done_while_the_converter_runs(model: Path, tmp_path: Path) -> None:
+    """This converter ends only when it has."""
+    waiting = """import pathlib, sys, time
+while not pathlib.Path(sys.argv[1], "done").exists():
+    time.sleep(0.01)
+pathlib.Path(sys.argv[3]).touch()
+"""
+    convert(build(tmp_path, waiting), model, tmp_path / "out.gguf", "bf16", (model / "done").touch)
+    assert (tmp_path / "out.gguf").exists()
+
+
+def test_what_fails_meanwhile_is_raised(model: Path, tmp_path: Path) -> None:
+    def fails() -> None:
+        raise ImportError("no transformers")
+
+    with pytest.raises(ImportError, match="no transformers"):
+        convert(build(tmp_path, CONVERTER), model, tmp_path / "out.gguf", "bf16", fails)

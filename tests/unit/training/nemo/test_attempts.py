@@ -9,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 import yaml
 
@@ -20,6 +19,7 @@ from slipway.training.nemo.attempts import run_to_end
 from slipway.training.nemo.checkpoints import steps_done
 from slipway.training.nemo.launcher import FAILED
 from slipway.training.nemo.log import TrainingLog
+from tests.support.ended import has_ended
 
 TRAINER = Path(__file__).resolve().parents[3] / "lab" / "trainer" / "automodel"
 
@@ -170,11 +170,6 @@ def follower(one):
     return subprocess.Popen([sys.executable, "-c", FOLLOWER, json.dumps(doc)])
 
 
-def gone(pid):
-    """Ended; where nobody reaps orphans it stays a zombie."""
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-
-
 def until_saved(one, steps):
     deadline = time.monotonic() + 300
     while steps_done(one.work / "ckpt") < steps:
@@ -188,8 +183,8 @@ def test_sigterm_to_the_follower_stops_the_job_which_saves_first(job):
     until_saved(one, 10)
     pid = json.loads((one.work / "process.json").read_text())["pid"]
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 128 + signal.SIGTERM
-    assert gone(pid)
+    assert process.wait(120) == 128 + signal.SIGTERM
+    assert has_ended(pid)
     assert 10 < steps_done(one.work / "ckpt") < 40, "saved at the step it was told, between two checkpoints"
     assert "stopped by SIGTERM" in one.log.read_text()
 
@@ -203,7 +198,7 @@ def test_a_job_whose_follower_was_killed_is_adopted_and_trains_nothing_twice(job
     process.wait()
     ended, _ = go(one, 40)
     assert ended.attempts == 1
-    assert gone(pid)
+    assert has_ended(pid)
     assert len([line for line in one.log.read_text().splitlines() if "| loss" in line]) == 40
 
 
@@ -225,8 +220,7 @@ def test_a_job_that_ended_while_nobody_followed_is_done(job):
     process.kill()
     process.wait()
     until_saved(one, 12)
-    while not gone(json.loads((one.work / "process.json").read_text())["pid"]):
-        time.sleep(0.02)
+    assert has_ended(json.loads((one.work / "process.json").read_text())["pid"])
     ended, _ = go(one)
     assert ended.attempts == 1
     assert len([line for line in one.log.read_text().splitlines() if "| loss" in line]) == 12

@@ -90,5 +90,5 @@ def test_a_probe_process_that_nobody_asks_ends(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(probe_module, "IDLE_S", 0.05)
     thread = threading.Thread(target=serve, args=(tmp_path, Recipe()), daemon=True)
     thread.start()
-    thread.join(30)
+    thread.join(120)
     assert not thread.is_alive()
