@@ -17,9 +17,13 @@ import torch
 from benchmarks.synthetic import SHAPES, Shape, write_model
 
 VOCABULARY = 49152
-MODELS = {"8b": replace(SHAPES["8b"], vocab=VOCABULARY), "tiny": Shape(2, 64, 128, 4, 2, VOCABULARY)}
-CONTEXT = {"8b": 8192, "tiny": 512}
-PACK_LENGTH = {"8b": 2048, "tiny": 256}
+MODELS = {
+    "8b": replace(SHAPES["8b"], vocab=VOCABULARY),
+    "3gb": replace(SHAPES["3gb"], vocab=VOCABULARY),
+    "tiny": Shape(2, 64, 128, 4, 2, VOCABULARY),
+}
+CONTEXT = {"8b": 8192, "3gb": 8192, "tiny": 512}
+PACK_LENGTH = {"8b": 2048, "3gb": 2048, "tiny": 256}
 
 
 def parameters(shape: Shape) -> int:

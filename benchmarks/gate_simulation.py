@@ -33,12 +33,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.measure import RunFailedError, emit, say
-from slipway.config.gate import GateConfig, NonInferiority
+from slipway.config.gate_rows import GateRow
 from slipway.evaluation.clusters import effective_items
 from slipway.evaluation.comparison import read_side
-from slipway.evaluation.looks import look_alpha
 from slipway.evaluation.metric import Metric, clusters_of, entries, values_of
-from slipway.evaluation.multiplicity import trial_alpha
+from slipway.evaluation.multiplicity import look_alpha, trial_alpha
 from slipway.evaluation.paired_rules import Evaluated, non_inferiority_rule, paired_differences
 from slipway.evaluation.statistics import paired_difference
 
@@ -105,13 +104,13 @@ class Draws:
     def rule(self, ours: Right, theirs: Right, margin: float, alpha: float, first: int | None = None) -> str:
         """The gate's own outcome for a candidate against a reference, on the first items or on all."""
         sides = {"candidate": self._evaluated(ours, first), "champion": self._evaluated(theirs, first)}
-        rule = NonInferiority(against="champion", metric=METRIC.name, margin=margin)
-        return non_inferiority_rule(rule, sides, GateConfig(confidence=1 - ALPHA), alpha).outcome
+        row = GateRow("non_inferiority", metric=METRIC.name, against="champion", margin=margin, alpha=ALPHA)
+        return non_inferiority_rule(row, sides, alpha).outcome
 
-    def better(self, ours: Right, theirs: Right) -> bool:
-        """Whether the gate would record that one is better than the other."""
+    def better(self, ours: Right, theirs: Right, alpha: float) -> bool:
+        """Whether the gate would record, at this level, that one is better than the other."""
         d = paired_differences(self._evaluated(ours, None), self._evaluated(theirs, None), 1 - ALPHA, "champion")
-        return bool(d[METRIC.name]["value"] > 0 and d[METRIC.name]["p"] / 2 < ALPHA)
+        return bool(d[METRIC.name]["value"] > 0 and d[METRIC.name]["p"] / 2 < alpha)
 
     def _evaluated(self, right: Right, first: int | None) -> Evaluated:
         items = [
@@ -156,7 +155,7 @@ def planned_for_two_looks(task: Task, planned: Task) -> Task:
     """As many templates as the stricter level of a second look needs for the same power, the first look being at the
     items of `task`."""
     share = task.items / planned.items
-    z, z_power = (NORMAL.inv_cdf(1 - level) for level in (look_alpha(ALPHA, share, 2), BETA))
+    z, z_power = (NORMAL.inv_cdf(1 - level) for level in (look_alpha(ALPHA, share), BETA))
     factor = ((z + z_power) / (NORMAL.inv_cdf(1 - ALPHA) + z_power)) ** 2
     return planned.grown(math.ceil(factor * planned.items))
 
@@ -198,10 +197,10 @@ def _judged(draws: Draws, candidate: Right, champion: Right, margin: float, look
     if look is None:
         return draws.rule(candidate, champion, margin, ALPHA)
     share = look / draws.task.items
-    outcome = draws.rule(candidate, champion, margin, look_alpha(ALPHA, share, 1), look)
+    outcome = draws.rule(candidate, champion, margin, look_alpha(ALPHA, share), look)
     if outcome != "inconclusive":
         return outcome
-    return draws.rule(candidate, champion, margin, look_alpha(ALPHA, share, 2))
+    return draws.rule(candidate, champion, margin, look_alpha(ALPHA, share))
 
 
 def chain(draws: Draws, margin: float, step: float, promotions: int, rule: str) -> tuple[float, int]:
@@ -220,7 +219,7 @@ def chain(draws: Draws, margin: float, step: float, promotions: int, rule: str) 
                 promoted = draws.rule(candidate, served[best][1], margin, trial_alpha(ALPHA, promotions)) == "pass"
         if promoted:
             served.append((true - step, candidate))
-            if draws.better(candidate, served[best][1]):
+            if draws.better(candidate, served[best][1], trial_alpha(ALPHA, promotions)):
                 best = len(served) - 1
     return draws.task.right - served[-1][0], len(served) - 1
 

@@ -19,7 +19,7 @@ from slipway.config.load import Config, load_config
 from slipway.errors import SlipwayError
 from tasks.failures import failures_named
 from tasks.health import require_prefect
-from tasks.pipeline import own_summary
+from tasks.last_run import own_summary
 from tasks.run_log import name_errors_in_one_line
 
 
@@ -43,22 +43,35 @@ def parser(description: str) -> argparse.ArgumentParser:
     return arguments
 
 
-def attempt(configure: Callable[[], Config], flow: Callable[[Config], Any], *, as_json: bool) -> int:
+def attempt(
+    configure: Callable[[], Config],
+    flow: Callable[[Config], Any],
+    *,
+    as_json: bool,
+    shown: Callable[[Any, bool], int] | None = None,
+) -> int:
     """Load the config, run the flow, show what it did. Returns the exit code of slipway.errors, or of a broken
-    output."""
-    return guarded(lambda: _attempt(configure, flow, as_json=as_json))
+    output. `shown`: shows the flow's result, as JSON or not, in place of a run's tables, and gives the exit code."""
+    return guarded(lambda: _attempt(configure, flow, as_json=as_json, shown=shown))
 
 
-def _attempt(configure: Callable[[], Config], flow: Callable[[Config], Any], *, as_json: bool) -> int:
+def _attempt(
+    configure: Callable[[], Config],
+    flow: Callable[[Config], Any],
+    *,
+    as_json: bool,
+    shown: Callable[[Any, bool], int] | None,
+) -> int:
     quiet_on_terminals()
     name_errors_in_one_line()
     error: SlipwayError | None = None
+    result: Any = None
     with own_summary() as summary:
         try:
             with stopped_by_signals(), failures_named():
                 config = configure()
                 require_prefect()
-                flow(config)
+                result = flow(config)
         except SlipwayError as err:
             error = err
         except KeyboardInterrupt as err:
@@ -69,6 +82,8 @@ def _attempt(configure: Callable[[], Config], flow: Callable[[Config], Any], *, 
             if as_json:
                 show_json({**summary, "interrupted": True})
             return exit_code(err)
+    if shown and not error:
+        return shown(result, as_json)
     show(summary, error, as_json=as_json)
     return error.exit_code if error else 0
 

@@ -11,8 +11,9 @@ from prefect.states import Completed, State
 
 from flows.command import attempt, form_of_conf, parser
 from slipway.config.form import ConfigForm, OverridesForm
-from slipway.config.load import load_config
-from tasks.decide import answered, decide
+from slipway.config.load import Config, load_config
+from tasks.agent_eval import agent_evals
+from tasks.decide import answered, decide, tell
 from tasks.engine import engine
 from tasks.evaluate import evaluate
 from tasks.fetch import fetch
@@ -20,11 +21,13 @@ from tasks.gate import gate, wants_more_items
 from tasks.merge import merge
 from tasks.parameters import CONF, resolved
 from tasks.pipeline import pipeline, shipped_name
+from tasks.plan import show_plan
 from tasks.prepare import prepare
-from tasks.promote import best_release, promote, rival
+from tasks.promote import promote
 from tasks.quantize import quantize
 from tasks.reference import reference, reference_plan
 from tasks.report import report
+from tasks.rivals import best_release, rival, since_champion
 from tasks.superseded import superseded
 from tasks.train import train
 
@@ -44,7 +47,13 @@ def finetune_and_ship(
     config = resolved(config, overrides)
     if reason := superseded():
         return Completed(name="Superseded", message=reason)
+    return chain(config)
+
+
+def chain(config: Config) -> State[None]:
+    """The stages of one run of `config`, to its final state: Kept, Cached or Completed."""
     with pipeline(config, shipped_name(config)) as run:
+        run.plan = show_plan(run.config)
         base = fetch(run)
         data = prepare(run, base)
         adapter = train(run, base, data)
@@ -65,17 +74,20 @@ def finetune_and_ship(
             unquantized = engine(run, merged, of="merged") if plan.served else None
             quality["merged"] = evaluate(on, unquantized, data, streamed, of="merged", speed=True)
             quality["candidate"] = evaluate(on, candidate, data, streamed, of="candidate", speed=True)
-            if champion := rival(candidate, config.deploy):
+            if champion := rival(run, candidate):
                 quality["champion"] = evaluate(on, champion, data, None, of="champion", speed=True)
             if best := best_release(run, candidate):
                 quality["best"] = evaluate(on, best, data, None, of="best", speed=False)
-            return quality, gate(run, quality, quantized, candidate, data, look)
+            agents = agent_evals(run, candidate, champion, data)
+            return quality, gate(run, {**quality, **agents}, quantized, candidate, data, look)
 
         quality, verdict = judged(look=1)
         if wants_more_items(verdict):
             quality, verdict = judged(look=2)
+        since_champion(run, candidate, data, quality)
         decided = decide(run, candidate, verdict)
         documents = report(run, candidate, verdict, adapter, quality, decided)
+        tell(run, decided)
         decided = answered(run, decided, config.deploy)
         promote(run, candidate, verdict, data, documents, decided, config.deploy)
     if run.summary.kept:

@@ -21,11 +21,14 @@ import argparse
 import hashlib
 import importlib.metadata
 import json
+import os
 import random
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +37,7 @@ import yaml
 from hassil import expression as h
 from hassil.intents import IntentData, Intents, RangeSlotList, SlotList, TextSlotList
 from hassil.parse_expression import parse_sentence
-from hassil.recognize import RecognizeResult, recognize, recognize_all
+from hassil.recognize import RecognizeResult, recognize_all
 from hassil.util import check_required_context
 
 PINS = {"hassil": "3.12.1", "home-assistant-intents": "2026.10.27"}  # other versions make other bytes
@@ -77,6 +80,7 @@ OWN_AREA = re.compile(r"\bhere\b|\b(this|the|my|our) (room|space|area|place)\b")
 MUST_SAY = {"HassSetVolume": "volume"}
 HERE = "here"  # the speaker's own area: known to the device, never said, so it is no slot of the answer
 PER_INTENT, PER_TEMPLATE, TRIES = 180, (3, 24), 12
+CHUNK = 8  # templates that a process takes at a time
 
 
 @dataclass(frozen=True)
@@ -219,12 +223,8 @@ def sentences(
 
 def readings(text: str, intents: Intents) -> list[dict[str, Any]]:
     """The distinct answers hassil gives, its first choice first."""
-    context = {"area": HERE}
-    first = recognize(text, intents, intent_context=context)
-    if first is None:
-        return []
-    answers = [_answer(first)]
-    for result in recognize_all(text, intents, intent_context=context):
+    answers: list[dict[str, Any]] = []
+    for result in recognize_all(text, intents, intent_context={"area": HERE}):
         if (answer := _answer(result)) not in answers:
             answers.append(answer)
     return answers
@@ -239,31 +239,69 @@ def _plain(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def rows(seed: int, home: Home) -> Iterator[dict[str, Any]]:
-    """Chat rows of every template, in the package's order; no sentence twice."""
-    intents = read_intents(home)
-    lines = list(templates(intents))
-    of_intent = {name: sum(t.intent == name for t in lines) for name in INTENTS}
+@dataclass(frozen=True)
+class _Source:
+    """What a process draws from; read by each, since hassil's expressions cost more to hand on than to parse."""
+
+    home: Home
+    intents: Intents
+    lines: list[Template]
+
+    @classmethod
+    def read(cls, file: Path) -> _Source:
+        home = read_home(file)
+        intents = read_intents(home)
+        return cls(home, intents, list(templates(intents)))
+
+
+_own: list[_Source] = []  # of a process of the pool: the one that `_begin` read
+
+
+def _begin(file: Path) -> None:
+    _own.append(_Source.read(file))
+
+
+def _sentences_of(seed: int, index: int) -> list[tuple[str, dict[str, Any]]]:
+    """The sentences of the template at `index`, with their answers."""
+    [source] = _own
+    template = source.lines[index]
+    least, most = PER_TEMPLATE
+    of_intent = sum(other.intent == template.intent for other in source.lines)
+    count = min(most, max(least, PER_INTENT // of_intent))
+    return list(sentences(template, count, seed, source.intents, source.home))
+
+
+def rows(seed: int, home: Path) -> Iterator[dict[str, Any]]:
+    """Chat rows of every template, in the package's order; no sentence twice. `home`: the file of names and numbers.
+    Templates are drawn from by as many processes as there are processors: each has its own random walk."""
+    source = _Source.read(home)
     written: set[str] = set()
-    for template in lines:
-        least, most = PER_TEMPLATE
-        count = min(most, max(least, PER_INTENT // of_intent[template.intent]))
-        number = 0
-        for text, answer in sentences(template, count, seed, intents, home):
-            if text in written:
-                continue
-            written.add(text)
-            yield {
-                "id": f"{template.id}-{number}",
-                "messages": [
-                    {"role": "system", "content": home.system},
-                    {"role": "user", "content": text},
-                    {"role": "assistant", "content": spell(answer)},
-                ],
-                "label": template.intent,
-                "template": template.id,
-            }
-            number += 1
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0)), initializer=_begin, initargs=(home,)) as pool:
+        drawn = pool.map(partial(_sentences_of, seed), range(len(source.lines)), chunksize=CHUNK)
+        for template, lines in zip(source.lines, drawn, strict=True):
+            yield from _rows_of(template, lines, source.home.system, written)
+
+
+def _rows_of(
+    template: Template, lines: Sequence[tuple[str, dict[str, Any]]], system: str, written: set[str]
+) -> Iterator[dict[str, Any]]:
+    """Rows of the sentences that no template before this one has written."""
+    number = 0
+    for text, answer in lines:
+        if text in written:
+            continue
+        written.add(text)
+        yield {
+            "id": f"{template.id}-{number}",
+            "messages": [
+                {"role": "system", "content": system},
+                {"role": "user", "content": text},
+                {"role": "assistant", "content": spell(answer)},
+            ],
+            "label": template.intent,
+            "template": template.id,
+        }
+        number += 1
 
 
 def spell(answer: dict[str, Any]) -> str:
@@ -286,7 +324,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, required=True, help="seed of the random walk")
     args = parser.parse_args()
     check_pins()
-    home = read_home(Path(__file__).with_name("home.yaml"))
+    home = Path(__file__).with_name("home.yaml")
     args.out.parent.mkdir(parents=True, exist_ok=True)
     with args.out.open("w", encoding="utf-8", newline="\n") as f:
         f.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows(args.seed, home))

@@ -41,22 +41,50 @@ class Statistics:
     prose: int
 
 
+@dataclass(frozen=True)
+class Counts:
+    """What one file adds to the statistics of its room."""
+
+    lines: int
+    lengths: list[int]
+    wide: int
+    undocumented: int
+    comments: int
+    prose: int
+
+
 def statistics_of(room: str, files: list[Path]) -> Statistics:
     """Count one room. Raises SyntaxError for a file that Python does not parse."""
-    lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
-    lengths = sorted(n for file in files for n in function_lengths(file))
-    comments = sum(token.type == tokenize.COMMENT for file in files for token in tokens(file))
+    return together(room, [counts_of(file) for file in files])
+
+
+def counts_of(file: Path) -> Counts:
+    """Count one file. Raises SyntaxError when Python does not parse it."""
+    lines, read = file.read_text(encoding="utf-8").splitlines(), list(tokens(file))
+    return Counts(
+        len(lines),
+        function_lengths(file),
+        sum(len(line) > WIDTH for line in lines),
+        len(list(undocumented(file))),
+        sum(token.type == tokenize.COMMENT for token in read),
+        sum(map(is_prose, read)),
+    )
+
+
+def together(room: str, counted: list[Counts]) -> Statistics:
+    """The statistics of a room, of what its files hold."""
+    lengths, lines = sorted(n for one in counted for n in one.lengths), sum(one.lines for one in counted)
     return Statistics(
         room,
-        len(files),
-        len(lines),
+        len(counted),
+        lines,
         len(lengths),
         statistics.median(lengths or [0]),
         statistics.quantiles(lengths, n=10)[-1] if len(lengths) > 1 else sum(lengths),
-        sum(len(line) > WIDTH for line in lines),
-        sum(len(list(undocumented(file))) for file in files),
-        round(1000 * comments / max(1, len(lines)), 1),
-        sum(len(prose_names(file)) for file in files),
+        sum(one.wide for one in counted),
+        sum(one.undocumented for one in counted),
+        round(1000 * sum(one.comments for one in counted) / max(1, lines), 1),
+        sum(one.prose for one in counted),
     )
 
 
@@ -89,8 +117,12 @@ def public(node: ast.Module | ast.ClassDef, inside: str = "") -> Iterator[tuple[
 
 def prose_names(file: Path) -> list[str]:
     """`path:line name` of every use of an identifier that is a verb or a participle instead of a noun (`PROSE`)."""
-    named = (token for token in tokens(file) if token.type == tokenize.NAME and PROSE.fullmatch(token.string))
-    return [f"{file.relative_to(ROOT)}:{token.start[0]} {token.string}" for token in named]
+    return [f"{file.relative_to(ROOT)}:{token.start[0]} {token.string}" for token in tokens(file) if is_prose(token)]
+
+
+def is_prose(token: tokenize.TokenInfo) -> bool:
+    """Whether a token is an identifier of `PROSE`."""
+    return token.type == tokenize.NAME and PROSE.fullmatch(token.string) is not None
 
 
 def tokens(file: Path) -> Iterator[tokenize.TokenInfo]:
@@ -135,8 +167,10 @@ def main() -> None:
         listed = [x for file in source for x in (undocumented(file) if options.missing else prose_names(file))]
         print("\n".join(listed))
         return
-    rows = [statistics_of(room, files) for room, files in named.items()]
-    rows.append(statistics_of("src/slipway", source))
+    counted = {file: counts_of(file) for files in named.values() for file in files}
+    rows = [
+        together(room, [counted[file] for file in files]) for room, files in {**named, "src/slipway": source}.items()
+    ]
     print(json.dumps([asdict(row) for row in rows], indent=1) if options.json else table(rows))
 
 

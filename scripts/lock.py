@@ -15,7 +15,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-SHIP = ("data", "train", "serve", "docker", "orchestrate", "sign")
+SHIP = ("data", "train", "serve", "rag", "docker", "orchestrate", "sign")
 TEST = ("kubernetes", "test")
 HEAD = "# Written by `python -m scripts.lock`; install with: pip install -r {name}\n"
 

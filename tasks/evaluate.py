@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from prefect.states import State
 
-from slipway.evaluation.streamed_metrics import Role
-from slipway.pipeline.stage import StageCall
-from slipway.stages.evaluate import params_of
+from slipway.ops.chain import calls
 from slipway.store.artifacts import Dataset, Engine, Evaluation, ReferenceScores
 from tasks.run import Run
 from tasks.stage_task import HOUR, stage_task
@@ -18,7 +16,4 @@ def evaluate(
 ) -> State[Evaluation]:
     """What this engine answers to the test split, and what `streamed` says of the model. `of`: base, merged, candidate,
     champion or best."""
-    role: Role | None = "merged" if of == "merged" else "candidate" if of == "candidate" else None
-    params = params_of(run.config, speed=speed and engine is not None, role=role if streamed else None)
-    inputs = {"engine": engine, "data": data, "streamed": streamed}
-    return run.make(StageCall("evaluate", inputs, params, f"evaluate {of}"))
+    return run.make(calls.evaluate(run.config, engine, data, streamed, of, speed=speed))

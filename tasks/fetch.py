@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from prefect.states import State
 
-from slipway.pipeline.stage import StageCall
-from slipway.stages.fetch import key_extra, params_of
+from slipway.ops.chain import calls
 from slipway.store.artifacts import Checkpoint
 from tasks.run import Run
 from tasks.stage_task import HOUR, stage_task
@@ -14,4 +13,4 @@ from tasks.stage_task import HOUR, stage_task
 @stage_task("fetch", timeout_s=HOUR)
 def fetch(run: Run) -> State[Checkpoint]:
     """The base model as a checkpoint."""
-    return run.make(StageCall("fetch", {}, params_of(run.config), extra=key_extra(run.config)))
+    return run.make(calls.fetch(run.config))

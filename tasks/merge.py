@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from prefect.states import State
 
-from slipway.pipeline.stage import StageCall
-from slipway.stages.merge import params_of
+from slipway.ops.chain import calls
 from slipway.store.artifacts import Adapter, Checkpoint
 from tasks.run import Run
 from tasks.stage_task import HOUR, stage_task
@@ -14,4 +13,4 @@ from tasks.stage_task import HOUR, stage_task
 @stage_task("merge", timeout_s=2 * HOUR)
 def merge(run: Run, base: Checkpoint, adapter: Adapter) -> State[Checkpoint]:
     """The fine-tuned model."""
-    return run.make(StageCall("merge", {"base": base, "adapter": adapter}, params_of(run.config)))
+    return run.make(calls.merge(run.config, base, adapter))

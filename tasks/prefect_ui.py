@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -15,11 +16,15 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
+from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 from prefect.utilities.urls import url_for
 
 from slipway.cli.progress import describe
 from slipway.deployment.decision.policy import Asked
+from slipway.errors import ConfigError
+from slipway.ops.message import Message, stuck
 from slipway.system.redact import mask, mask_tree
 from slipway.system.throttle import Throttle
 
@@ -47,6 +52,22 @@ class ProgressArtifact:
                     progress=percent, key=key(self._label, "progress"), description=mask(describe(event))
                 )
             )
+
+
+class ChangingTable:
+    """One table artifact whose rows change while the run goes on: made by the first `show`, then written over."""
+
+    def __init__(self, name: str) -> None:
+        self._key, self._id = key(name), UUID(int=0)
+
+    def show(self, rows: list[dict[str, Any]], description: str) -> None:
+        """These rows, in place of those before."""
+        masked = mask_tree(rows)
+        if not self._id.int:
+            self._id = _uuid(create_table_artifact(table=masked, key=self._key, description=description))
+            return
+        with get_client(sync_client=True) as client:
+            client.update_artifact(self._id, ArtifactUpdate(data=json.dumps(masked), description=description))
 
 
 def key(*parts: str) -> str:
@@ -107,6 +128,20 @@ def requester(user: str) -> Asked:
 def flow_run_url() -> str:
     """The page of the current flow run, empty without a UI."""
     return url_for("flow-run", obj_id=flow_run.id) or "" if flow_run.id else ""
+
+
+def stuck_message(run_id: str) -> Message:
+    """What is told of a flow run that crashed or was ended for its time. Raises ConfigError where there is
+    none of this id."""
+    try:
+        with get_client(sync_client=True) as client:
+            record = client.read_flow_run(UUID(run_id))
+    except (ValueError, ObjectNotFound) as err:
+        raise ConfigError("run", run_id[:100], "the id of a flow run", "`prefect flow-run ls`") from err
+    state = record.state
+    page = url_for("flow-run", obj_id=run_id) or ""
+    name, text = (state.name or "unknown", state.message or "") if state else ("unknown", "")
+    return stuck(record.name, run_id, name, text, page)
 
 
 def _uuid(value: Any) -> UUID:

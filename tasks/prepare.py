@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from prefect.states import State
 
-from slipway.pipeline.stage import StageCall
-from slipway.stages.prepare import params_of
+from slipway.ops.chain import calls
+from slipway.stages.prepare import PrepareParams
 from slipway.store.artifacts import Checkpoint, Dataset
 from tasks.data_funnel import show_funnel
 from tasks.dvc_repro import reproduce
@@ -20,8 +22,9 @@ def prepare(run: Run, base: Checkpoint) -> State[Dataset]:
     config = run.config.data
     with run.bars.stage("dvc repro") as line:
         line.say("up to date with dvc.yaml" if reproduce(config) else "own data: not versioned by DVC")
-    params = params_of(run.config, ROOT)
-    state = run.make(StageCall("prepare", {"base": base}, params))
-    show_funnel(run, state.data)
-    run.tracker.dataset(state.data, config.raw, params.digest, params.revision)
+    call = calls.prepare(run.config, ROOT, base)
+    state: State[Dataset] = run.make(call)
+    dataset, params = cast(Dataset, state.data), cast(PrepareParams, call.params)
+    show_funnel(run, dataset)
+    run.tracker.dataset(dataset, config.raw, params.digest, params.revision)
     return state

@@ -13,12 +13,18 @@ from prefect.states import Completed, State
 
 from slipway.cli.progress import Bars, StageLine, describe, human_bytes
 from slipway.config.load import Config
-from slipway.pipeline.ensure import Made, ensure
+from slipway.ops.chain.estimates import Estimate, estimate_call
+from slipway.pipeline.ensure import Made
+from slipway.pipeline.ensure_there import THERE, ensure_at
+from slipway.pipeline.measurements import Figures, add_measurement, read_measurements, this_machine
+from slipway.pipeline.remote_machine import remote_machine
 from slipway.pipeline.stage import StageCall
 from slipway.runners.base import Runner
 from slipway.store.store import Store
 from slipway.system.throttle import Throttle
 from tasks import prefect_ui
+from tasks.accelerator import accelerator_slot
+from tasks.plan import PlanArtifact
 from tasks.tracking.run import StageRun, Tracker
 
 LOG_EVERY_S = 10.0
@@ -64,6 +70,8 @@ class Run:
     def __init__(self, config: Config, store: Store, runner: Runner, tracker: Tracker, bars: Bars) -> None:
         self.config, self.store, self.runner, self.tracker, self.bars = config, store, runner, tracker, bars
         self.summary = Summary()
+        self.plan: PlanArtifact | None = None
+        self.machine = remote_machine(config.remote)
 
     def ids(self) -> dict[str, str]:
         """Where to read about this run, for the release's record."""
@@ -82,12 +90,38 @@ class Run:
         title = call.title
         with self.tracker.stage(title, call.inputs, call.params) as tracked, self.bars.stage(title) as line:
             listener = Listener(title, line, tracked, logs=not self.bars.live)
-            made = ensure(call, self.store, Path(self.config.store.cache), self.runner, listener)
-            tracked.made(made)
+            where = self._where(call)
+            rows = read_measurements(self.store.root).rows
+            expected = estimate_call(call.stage, call.work, call.inputs, self.config, rows, where)
+            cache = Path(self.config.store.cache)
+            made = ensure_at(self.machine, call, self.store, cache, self.runner, listener, accelerator_slot)
+            took = self._measured(call, made, expected, where)
+            tracked.made(made, took)
             line.say(_outcome(made))
         digest = made.artifact.digest
         self.summary.stages.append(StageRow(title, made.reused, made.why, made.seconds, made.peak_rss, digest))
+        if self.plan:
+            self.plan.ended(title, made)
         return Completed(name="Cached" if made.reused else "Completed", message=_outcome(made), data=made.artifact)
+
+    def _where(self, call: StageCall) -> str:
+        """The machine that the stage runs on, as measurements name it."""
+        if self.machine is None or call.stage not in THERE:
+            return this_machine()
+        return self.machine.facts(self.config.engine, self.config.serving).name
+
+    def _measured(self, call: StageCall, made: Made, expected: Estimate | None, where: str) -> dict[str, Figures]:
+        """What a stage took, and what it was said to take: on record for the predictions of later runs."""
+        if made.reused:
+            return {}
+        written = sum(file["size"] for file in made.artifact.manifest["files"])
+        took = {"measured": Figures(seconds=made.seconds, peak_bytes=made.peak_rss, disk_bytes=written)}
+        took |= {"predicted": expected.figures} if expected else {}
+        if call.work and call.work.amount > 0:
+            about = {"title": call.title, "key": made.artifact.key, "group": call.work.group, "machine": where}
+            by = expected.by if expected else ""
+            add_measurement(self.store.root, {**about, "amount": call.work.amount, "by": by, **took})
+        return took
 
 
 class Listener:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -17,13 +18,20 @@ from tasks.run import Run
 P = ParamSpec("P")
 A = TypeVar("A")
 MINUTE, HOUR = 60, 3600
+RETRY_DELAY_S = 10
+CUT = (errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ESTALE, errno.EAGAIN)
 
 
-def infrastructure_error(_task: Any, _task_run: Any, state: State[Any]) -> bool:
-    """Retry what another attempt may cure: a died stage or engine, a lost connection. Never bad input, a failed gate or
-    a machine that lacks something."""
-    error = state.data
-    return error.exit_code == 5 if isinstance(error, SlipwayError) else isinstance(error, OSError)
+def is_transient(error: object) -> bool:
+    """Whether another attempt may cure it: our errors say so themselves (`SlipwayError.transient`), of the operating
+    system's it is a cut or refused connection. Not a stage that took longer than its limit: it would again."""
+    if isinstance(error, SlipwayError):
+        return error.transient
+    return isinstance(error, OSError) and (isinstance(error, ConnectionError) or error.errno in CUT)
+
+
+def _retried(_task: Any, _task_run: Any, state: State[Any]) -> bool:
+    return is_transient(state.data)
 
 
 def stage_task(
@@ -47,16 +55,17 @@ def stage_task(
             timeout_seconds=timeout_s,
             cache_policy=NO_CACHE,
             retries=retries,
-            retry_delay_seconds=10,
-            retry_condition_fn=infrastructure_error,
+            retry_delay_seconds=RETRY_DELAY_S,
+            retry_condition_fn=_retried,
         )(masked_errors()(function))
 
-        @functools.wraps(function)
-        def call(run: Run, *args: P.args, **kwargs: P.kwargs) -> A:
+        def call(run: Run, /, *args: P.args, **kwargs: P.kwargs) -> A:
             more = longer_s(run)
             limited = prefect_task.with_options(timeout_seconds=timeout_s + more) if more else prefect_task
-            return limited(run, *args, **kwargs, return_state=True).result()  # type: ignore[no-any-return]
+            state: Any = limited(run, *args, **kwargs, return_state=True)
+            return cast("A", state.result())
 
+        functools.update_wrapper(call, function)
         return call
 
     return wrap

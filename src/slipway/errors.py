@@ -23,6 +23,7 @@ class SlipwayError(Exception):
     """Base of every error raised on purpose. `thing` is what, `value` what it is, `expected` what it should be."""
 
     exit_code = 1
+    transient = False  # whether another attempt may succeed although nobody changed anything
 
     def __init__(self, thing: str, value: object, expected: str, next_step: str) -> None:
         shown = _bounded(str(value))
@@ -96,16 +97,44 @@ class ResourceError(SlipwayError):
     exit_code = 4
 
 
+class PortTakenError(ResourceError):
+    """A port that was to be listened on is another process's; another one may be free."""
+
+
 class StageError(SlipwayError):
     """A stage process ended without an artifact."""
 
     exit_code = 5
 
 
+class StageKilledError(StageError):
+    """A stage process was ended from outside: killed, or its machine was lost."""
+
+    transient = True
+
+
+class BusyError(StageError):
+    """Another command holds what a stage needs; it lets go by itself."""
+
+    transient = True
+
+
 class EngineError(SlipwayError):
     """An engine did not build, start, or answer."""
 
     exit_code = 5
+
+
+class EngineLostError(EngineError):
+    """An engine that answered was killed from outside, or answers no more."""
+
+    transient = True
+
+
+class LinkLostError(ResourceError):
+    """The session with a target was cut; what it had recorded there is kept or finished, else undone."""
+
+    transient = True
 
 
 def _bounded(text: str) -> str:

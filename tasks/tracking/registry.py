@@ -9,7 +9,7 @@ from slipway.config.load import Config
 from slipway.deployment.decision.explanation import outcome
 from slipway.deployment.decision.record import Decision
 from slipway.deployment.pending_alias import PendingAlias, pending_aliases, settle, write_down
-from slipway.errors import ResourceError
+from slipway.errors import ResourceError, StateError
 from slipway.ops.alias_mirror import alias_of
 from slipway.store.artifacts import Artifact, Engine, Verdict
 from slipway.system.redact import mask
@@ -21,6 +21,8 @@ from tasks.tracking.payload import numbers
 
 if TYPE_CHECKING:
     from tasks.tracking.run import Tracker
+
+SHOWN = 20  # versions, and aliases, that an error lists
 
 
 def external_model(tracker: Tracker, artifact: Artifact, run_id: str) -> str:
@@ -75,6 +77,33 @@ def version_of(client: Client, name: str, digest: str) -> str:
     return str(versions[0].version) if versions else ""
 
 
+def engine_of_version(config: Config, named: str) -> str:
+    """The engine digest of a version of the config's line: by its number, or by an alias, with or without `@`.
+
+    Raises StateError, listing versions and aliases, where there is none; ResourceError when MLflow does not answer.
+    """
+    require_tracking(config.tracking)
+    client, line = library().MlflowClient(config.tracking.uri.get_secret_value()), config.line
+    with failures_named(config.tracking.uri.link()):
+        try:
+            aliases = {str(k): str(v) for k, v in client.get_registered_model(line).aliases.items()}
+        except library().exceptions.MlflowException as err:
+            if err.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            aliases = {}
+        versions = {str(v.version): dict(v.tags) for v in client.search_model_versions(f"name = '{line}'")}
+    version = named if named in versions else aliases.get(named.removeprefix("@"), "")
+    digest = str(versions.get(version, {}).get("digest", ""))
+    if not digest:
+        numbers = ", ".join(sorted(versions, key=int)[-SHOWN:]) or "none"
+        names = ", ".join(f"{alias} ({number})" for alias, number in sorted(aliases.items())[:SHOWN]) or "none"
+        expected = f"versions {numbers}; aliases {names}"
+        value = f"{named} has no engine's digest" if version else f"{named}: no version, alias or path"
+        next_step = "name one of those, a verdict's directory or its first digits"
+        raise StateError(f"registered model {line}", value, expected, next_step)
+    return digest
+
+
 def set_champion(config: Config, engine_digest: str, target: str = "", line: str = "") -> str:
     """Point the alias of the target (default: the config's) at the version of this engine; return the version, empty
     when MLflow knows none."""
@@ -101,13 +130,15 @@ def follow_pointer(config: Config, engine_digest: str) -> str:
     return version
 
 
-def catch_up(config: Config) -> list[PendingAlias]:
-    """Set what earlier switches left pending in this store; what was set."""
-    pending = pending_aliases(Path(config.store.root))
-    for row in pending:
-        set_champion(config, row.engine, row.target, row.line)
-        settle(Path(config.store.root), row.target, row.engine)
-    return pending
+def catch_up(config: Config) -> list[tuple[PendingAlias, str]]:
+    """Set what earlier switches left pending in this store; each with the version that its alias names now, empty where
+    MLflow knows none of this engine: then there is nothing to wait for."""
+    done = []
+    with failures_named(config.tracking.uri.link()):
+        for row in pending_aliases(Path(config.store.root)):
+            done.append((row, set_champion(config, row.engine, row.target, row.line)))
+            settle(Path(config.store.root), row.target, row.engine)
+    return done
 
 
 def record_decision(tracker: Tracker, decided: Decision) -> None:

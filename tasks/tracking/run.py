@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,6 +21,7 @@ from pydantic import BaseModel
 
 from slipway.config.load import Config
 from slipway.pipeline.ensure import Made
+from slipway.pipeline.measurements import Figures
 from slipway.store.artifacts import Adapter, Artifact, Checkpoint, Dataset, Engine, Quantized
 from slipway.store.references import reference_to
 from slipway.system.redact import mask
@@ -144,10 +146,12 @@ class StageRun:
             self.tracker.client.log_batch(self.run_id, metrics=self._metrics[start : start + 900])
         self._metrics = []
 
-    def made(self, made: Made) -> None:
-        """The artifact: figures, small files, and weights as an external model by reference."""
+    def made(self, made: Made, took: Mapping[str, Figures]) -> None:
+        """The artifact: figures, small files, and weights as an external model by reference. `took`: what it was
+        `predicted` to take, and what was `measured`."""
         artifact, now = made.artifact, int(time.time() * 1000)
         figures = {"seconds": made.seconds, "peak_rss_bytes": made.peak_rss, **numbers(artifact.summary)}
+        figures |= {f"{side}.{name}": value for side, row in took.items() for name, value in asdict(row).items()}
         tags = {
             "slipway.reused": str(made.reused).lower(),
             "slipway.why": made.why,

@@ -17,7 +17,7 @@ from slipway.streaming.directories import merge_directory
 from slipway.system.progress import Progress
 from slipway.weights.merge_proof import bf16_steps
 from tests.support.families import FAMILIES, load_family, logits, write_family
-from tests.support.peft_adapters import adapted, edit_config, write_adapter
+from tests.support.peft_adapters import adapted, edit_config, every_linear, write_adapter
 from tests.support.streaming import config as quick
 
 ATTENTION = ["q_proj", "v_proj"]
@@ -42,9 +42,8 @@ def merged(base, adapter, out):
     return merge_directory(base, adapter, out, quick(), Progress())
 
 
-LINEARS = {"phi3": ["qkv_proj", "gate_up_proj"], "gpt2": ["c_attn", "c_proj"], "deepseek_v3": ["q_a_proj", "o_proj"]}
 CASES = {
-    **{name: (name, {"target_modules": LINEARS.get(name, ATTENTION)}) for name in FAMILIES},
+    **{name: (name, {"target_modules": None}) for name in FAMILIES},  # None: every Linear of the family
     **{
         f"{name}, stacked experts": (name, {"target_modules": ["q_proj"], **EXPERTS})
         for name in ("qwen3_moe", "glm4_moe", "mixtral", "lfm2_moe", "granitemoe", "gpt_oss")
@@ -53,6 +52,8 @@ CASES = {
     "fan_in_fan_out": ("gpt2", {"target_modules": ["c_attn"], "fan_in_fan_out": True}),
     "DoRA": ("llama", {**ON, "use_dora": True}),
     "DoRA on Conv1D": ("gpt2", {"target_modules": ["c_attn"], "use_dora": True}),
+    "DoRA on an embedding": ("llama", {"target_modules": ["embed_tokens", "q_proj"], "use_dora": True}),
+    "DoRA on the head": ("llama", {"target_modules": ["lm_head", "q_proj"], "use_dora": True}),
     "bias=all": ("qwen2", {**ON, "bias": "all"}),
     "bias=lora_only": ("qwen2", {**ON, "bias": "lora_only"}),
     "bias=all of Conv1D": ("gpt2", {"target_modules": ["c_attn"], "bias": "all"}),
@@ -65,6 +66,9 @@ CASES = {
     "layers": ("llama", {**ON, "layers_to_transform": [1]}),
     "all-linear": ("llama", {"target_modules": "all-linear"}),
     "norms in modules_to_save": ("llama", {**ON, "modules_to_save": ["norm", "input_layernorm"]}),
+    "experts saved whole": ("qwen3_moe", {**ON, "modules_to_save": ["mlp.experts"]}),
+    "blocks of experts saved whole": ("granitemoe", {**ON, "modules_to_save": ["block_sparse_moe"]}),
+    "experts of gpt-oss saved whole": ("gpt_oss", {**ON, "modules_to_save": ["experts"]}),
     "tokens": ("llama_tied", {**ON, "trainable_token_indices": [3, 7, 370]}),
     "tokens of both": ("llama", {**ON, "trainable_token_indices": {"embed_tokens": [3], "lm_head": [2, 5]}}),
     "tied, embedding saved": ("llama_tied", {**ON, "modules_to_save": ["embed_tokens"]}),
@@ -83,7 +87,8 @@ CASES = {
 @pytest.mark.parametrize("name, config", CASES.values(), ids=CASES.keys())
 def test_the_merge_is_pefts_merge(tmp_path, bases, name, config):
     base, adapter = bases(name), tmp_path / "adapter"
-    peft = write_adapter(name, base, adapter, **config)
+    targets = every_linear(name) if config["target_modules"] is None else config["target_modules"]
+    peft = write_adapter(name, base, adapter, **{**config, "target_modules": targets})
     merged(base, adapter, tmp_path / "out")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -106,6 +111,7 @@ TIED = {
         "llama_tied",
         {"target_modules": ["embed_tokens", "lm_head"], "ensure_weight_tying": True},
     ),
+    "DoRA on both, tied": ("llama_tied", {"target_modules": ["embed_tokens", "lm_head"], "use_dora": True}),
     "a head that is a Linear over Conv1D": ("gpt2", {"target_modules": ["c_attn", "lm_head"]}),
     "a larger vocabulary": ("llama", {**ON, "resized": 400}),
     "a larger vocabulary, tied": ("llama_tied", {**ON, "resized": 400}),

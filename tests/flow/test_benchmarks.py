@@ -1,13 +1,14 @@
 """Every benchmark runs at its smallest and prints one line of JSON with what its table needs; nothing here looks at a
 time."""
 
+import argparse
 import json
 import subprocess
 import sys
 
 import pytest
 
-from benchmarks import ceilings, gate_simulation
+from benchmarks import ceilings, gate_simulation, planner_grid
 from benchmarks.gpu_stream import shares
 from tests.oracles.modelopt_oracle import ROOT
 from tests.support.evaluations import evaluation
@@ -37,7 +38,7 @@ SMALL = {
         "--device",
         "cpu",
         "--compile",
-        "auto",
+        "off",
         "--format",
         "nvfp4",
         "--set",
@@ -47,6 +48,7 @@ SMALL = {
     ],
     "prepare": ["--rows", "400"],
     "canary": ["--runs", "4", "--most", "600"],
+    "watch_simulation": ["--weeks", "3", "--runs", "1"],
     "bundle": ["--layers", "4", "--mb", "1", "--changed", "1"],
     "streamed_reference": ["--shape", "tiny", "--rows", "6", "--tokens", "32"],
     "startup": [
@@ -181,3 +183,20 @@ def test_ceilings_are_found_and_nothing_is_left(tmp_path):
     assert result.keys() == {"page_cache_read_1_threads", "page_cache_read_8_threads", "write", "write_and_fsync"}
     assert all(rate > 0 for rate in result.values()) and list((tmp_path / "work").iterdir()) == []
     assert shares({"gb_per_s": 8.0, "bytes": 5e9}, 16.0, {"write_and_fsync": 5.0}) == {"write_and_fsync": 0.5}
+
+
+def test_the_planners_grid_states_every_point_and_counts_false_answers(tmp_path):
+    planned = planner_grid.points(argparse.Namespace(sizes=["8b", "3gb"], work=tmp_path, peers=[]))["points"]
+    assert len({planner_grid._name(row) for row in planned}) == 72 and all(row["slipway"] > 0 for row in planned)
+    short, long = planned[0], planned[-1]
+    lines = [
+        {**short, "status": "ok", "allocated": short["slipway"] / 1.01, "reserved": short["slipway"] * 1.05},
+        {**long, "status": "oom", "allocated": 0, "reserved": 0},
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    (tmp_path / planner_grid.MEASURED).write_text(text + '{"size": "8b", "pack')  # cut off: measured again
+    table = planner_grid.table(argparse.Namespace(sizes=["8b", "3gb"], work=tmp_path, peers=[]))
+    assert (table["measured"], table["ran"]) == (2, 1)
+    ours = table["slipway"]
+    assert ours["allocated"] == {"n": 1, "p50": 0.01, "p95": 0.01} and ours["reserved"]["p50"] == pytest.approx(0.0476)
+    assert (ours["answers"], ours["false_fits"], ours["false_refusals"]) == (4, 1, 0), "the one that did not run"

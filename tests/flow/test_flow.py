@@ -3,37 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-from mlflow import MlflowClient
 from omegaconf import OmegaConf
-from prefect import State
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, LogFilter, LogFilterFlowRunId
+from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.finetune_and_ship import finetune_and_ship
 from flows.promote import promote_candidate, roll_back
-from slipway.config.load import Config
+from flows.watch import watch
 from slipway.deployment.candidate import candidate_of, read_verdict
 from slipway.deployment.decision.holding import hold, unhold
 from slipway.deployment.state import status, stop
 from slipway.engines.chat_client import ChatClient
 from slipway.errors import ConfigError, GateError, ResourceError
+from slipway.ops.chain.plan import as_run, plan
+from slipway.pipeline.measurements import read_measurements
 from slipway.report.markdown import columns
 from slipway.system.ports import any_port
-from tests.support.world import small_config, small_settings
+from tasks.watch import DRIFT
+from tests.support.files_in_use import contents
+from tests.support.flow_world import LINE, MARKS, Outcome, World
+from tests.support.pager import pager
+from tests.support.watched import Asked, released
+from tests.support.world import ROOT, small_settings
 
-pytestmark = [
-    pytest.mark.timeout(1800),  # the first run on a machine builds the engine
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # MLflow's and Prefect's own, about their dependencies
-]
-LINE = "rows-pico"  # data and model
+pytestmark = MARKS
 SHIPPED = "pico qlora nvfp4a16 -> local"  # what a run makes, and how it is called
 STAGES = ["fetch", "prepare", "train", "merge", "quantize"]
 STAGES += [
@@ -46,76 +44,6 @@ STAGES += [
     "gate",
     "promote",
 ]
-
-
-@dataclass
-class Outcome:
-    """A run: its name and final state, its summary, its task runs by name, its MLflow run."""
-
-    name: str
-    state: State[Any]
-    summary: dict[str, Any]
-    tasks: dict[str, State[Any]] = field(default_factory=dict)
-    mlflow: Any = None
-
-    def reused(self) -> dict[str, bool]:
-        return {s["stage"]: s["reused"] for s in self.summary["stages"]}
-
-
-@dataclass
-class World:
-    """Where the runs of this room happen; `go` is one run with more settings."""
-
-    folder: Path
-    tracking: str
-    port: int = field(default_factory=any_port)
-
-    def config(self, **more: Any) -> Config:
-        return small_config(self.folder, self.tracking, self.port, **more)
-
-    def go(self, flow: Callable[..., Any] = finetune_and_ship, **more: Any) -> Outcome:
-        return self.run(flow(self.config(**more), return_state=True))
-
-    def run(self, state: State[Any]) -> Outcome:
-        """What a flow's final state is about."""
-        summary = json.loads((self.folder / "store" / "last-run.json").read_text())
-        with get_client(sync_client=True) as client:
-            runs = client.read_task_runs(
-                flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
-            )
-            name = client.read_flow_run(state.state_details.flow_run_id).name
-        return Outcome(name, state, summary, {r.name: r.state for r in runs if r.state}, self.parents()[0])
-
-    def client(self) -> MlflowClient:
-        return MlflowClient(self.tracking)
-
-    def champion(self) -> str:
-        """The version that MLflow's alias names."""
-        return str(self.client().get_model_version_by_alias(LINE, "local-champion").version)
-
-    def parents(self) -> list[Any]:
-        """Pipeline runs, newest first."""
-        return [r for r in self.runs() if "mlflow.parentRunId" not in r.data.tags]
-
-    def children(self, parent: Any) -> dict[str, Any]:
-        return {r.info.run_name: r for r in self.runs() if r.data.tags.get("mlflow.parentRunId") == parent.info.run_id}
-
-    def runs(self) -> list[Any]:
-        experiment = self.client().get_experiment_by_name("test")
-        assert experiment
-        return list(self.client().search_runs([experiment.experiment_id], order_by=["attributes.start_time DESC"]))
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    folder = tmp_path_factory.mktemp("world")
-    with pytest.MonkeyPatch.context() as patch, prefect_test_harness(server_startup_timeout=180):
-        patch.chdir(folder)  # MLflow on a database keeps its files under the working directory
-        patch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "1")
-        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
-        here = World(folder, f"sqlite:///{folder}/mlflow.db")
-        yield here
-        stop(here.config().deploy)
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +75,15 @@ def test_the_first_run_makes_every_stage_and_serves(world: World, first: Outcome
 
 def test_prefect_shows_one_task_run_a_stage(first: Outcome) -> None:
     assert first.name == SHIPPED
-    assert set(first.tasks) == {*STAGES, "reference plan", "rival", "best release", "decide", "report"}
+    assert set(first.tasks) == {
+        *STAGES,
+        "reference plan",
+        "rival",
+        "best release",
+        "since the champion",
+        "decide",
+        "report",
+    }
     assert {s.name for s in first.tasks.values()} == {"Completed"}
     assert "made in" in (first.tasks["train"].message or "")
 
@@ -156,10 +92,66 @@ def test_prefect_has_progress_tables_report_and_links(first: Outcome) -> None:
     with get_client(sync_client=True) as client:
         answer = client.request("POST", "/artifacts/latest/filter", json={})
     artifacts = {a["key"]: a for a in answer.json()}
+    planned = {row["stage"]: row for row in json.loads(artifacts["plan"]["data"])}
+    assert list(planned) == STAGES[:-1]
+    assert (planned["fetch"]["plan"], planned["fetch"]["why"]) == ("runs", "never made here")
+    assert all("memory" in row["actual"] for row in planned.values()), "every stage has ended"
     assert {"train-progress", "quantize-progress", "quality", "gate", "run-report", "endpoint"} <= set(artifacts)
     assert artifacts["train-progress"]["data"] == 100.0
     assert [r["model"] for r in json.loads(artifacts["quality"]["data"])] == ["base", "merged", "candidate"]
-    assert artifacts["run-report"]["data"].count("data:image/png;base64,") == 6
+    assert artifacts["run-report"]["data"].count("data:image/png;base64,") == 7
+
+
+def test_what_serves_is_looked_at_and_shown_in_prefect_and_mlflow(world: World, first: Outcome) -> None:
+    """Four rows of four templates: all answered by the embedded engine, too few for any alarm, and said to be."""
+    document = watch(world.config())
+    assert (document["outcome"], document["rows"]) == ("cannot_tell", {"asked": 4, "answered": 4, "of": 4})
+    assert all("nothing can be said at this level" in check["reason"] for check in document["checks"][:2])
+    with get_client(sync_client=True) as client:
+        artifacts = {a["key"]: a for a in client.request("POST", "/artifacts/latest/filter", json={}).json()}
+    assert artifacts["watch-local-report"]["data"].count("data:image/png;base64,") == 1
+    assert [row["check"] for row in json.loads(artifacts["watch-local"]["data"])][-1] == "input labels"
+    tracked = world.parents()[0]
+    assert (tracked.info.run_name, tracked.data.metrics["watch.alarms"]) == ("watch local", 0.0)
+    files = {file.path for file in world.client().list_artifacts(tracked.info.run_id, "report")}
+    assert files == {"report/watch.md", "report/watch.json", "report/watch.png"}
+
+
+def test_drift_is_an_event_that_an_automation_can_wait_for_and_a_message(world: World, tmp_path: Path) -> None:
+    """An engine that answers half of its rows otherwise than when it was evaluated."""
+    rows = [Asked(f"say {'on' if i % 2 else 'nothing'}", "on") for i in range(40)]
+    config, release = released(tmp_path, rows, expected="on")
+    pages = world.config(**{"notify.to": "[custom-webhook/pager]"})
+    try:
+        with pager() as messages:
+            document = watch(config.model_copy(update={"tracking": pages.tracking, "notify": pages.notify}))
+    finally:
+        stop(config.deploy)
+    assert document["outcome"] == "drift"
+    assert [one["subject"] for one in messages] == [f"local: {release.name} drifted"]
+    assert "exact -50.0 points" in messages[0]["text"] and "Next: `slipway rollback local`" in messages[0]["text"]
+    wanted = {"filter": {"event": {"name": [DRIFT]}}}
+    with get_client(sync_client=True) as client:
+        while not (events := client.request("POST", "/events/filter", json=wanted).json()["events"]):
+            time.sleep(0.2)  # the server writes events by portions; the test's own time limit ends this
+    assert events[0]["resource"]["prefect.resource.id"] == "slipway.target.local"
+    assert (events[0]["payload"]["release"], events[0]["payload"]["checks"]) == (release.name, ["exact"])
+    assert "drifted: exact -50.0 points" in events[0]["payload"]["summary"]
+
+
+def test_the_plan_of_a_second_run_reuses_every_stage_with_nothing_to_do(world: World, first: Outcome) -> None:
+    config, _ = as_run(world.config())
+    planned = plan(config, ROOT)
+    assert [(stage.title, stage.state) for stage in planned.stages] == [(title, "reused") for title in STAGES[:-1]]
+    assert planned.nothing_to_do
+    measured = read_measurements(world.folder / "store").rows
+    assert [row.title for row in measured] == STAGES[:-1] and all(row.measured.seconds > 0 for row in measured)
+    again = plan(as_run(world.config(**{"quantize.exclude": "[lm_head,'*down_proj*']"}))[0], ROOT)
+    quantize = next(stage for stage in again.stages if stage.title == "quantize")
+    assert quantize.estimate and quantize.estimate.figures.seconds == pytest.approx(
+        next(row.measured.seconds for row in measured if row.title == "quantize")
+    )
+    assert not again.nothing_to_do
 
 
 def test_mlflow_keeps_the_run_its_stages_and_where_they_came_from(world: World, first: Outcome) -> None:
@@ -177,7 +169,7 @@ def test_mlflow_keeps_the_run_its_stages_and_where_they_came_from(world: World, 
     files = {f.path for f in world.client().list_artifacts(parent.info.run_id)}
     assert {"config.yaml", "command.txt", "report"} <= files
     reports = {f.path for f in world.client().list_artifacts(parent.info.run_id, "report")}
-    plots = {f"report/{name}.png" for name in ("quality", "loss", "speed", "latency", "memory", "starts")}
+    plots = {f"report/{name}.png" for name in ("quality", "effects", "loss", "speed", "latency", "memory", "starts")}
     assert {"report/card.md", "report/report.md", "report/report.html", *plots} == reports
 
 
@@ -200,6 +192,7 @@ def test_the_second_run_reuses_everything_and_says_why(world: World, first: Outc
         "rival": "Completed",
         "decide": "Completed",
         "best release": "Completed",
+        "since the champion": "Completed",
         "report": "Completed",
     }
     assert "same inputs" in (second.tasks["train"].message or "")
@@ -282,9 +275,9 @@ def test_a_password_reaches_no_parameter_message_or_log_of_prefect(world: World)
     text = run.model_dump_json() + "".join(log.message for log in logs)
     assert secret not in text
     database = Path(str(PREFECT_API_DATABASE_CONNECTION_URL.value()).partition("///")[2])
-    files = [p for p in database.parent.rglob("*") if p.is_file()]
+    files = contents(database.parent)
     assert database in files, "the search looks at Prefect's database"
-    assert [p for p in files if secret.encode() in p.read_bytes()] == []
+    assert [file for file, held in files.items() if secret.encode() in held] == []
 
 
 def test_one_parameter_reruns_exactly_what_depends_on_it(world: World, second: Outcome, changed: Outcome) -> None:
@@ -324,6 +317,24 @@ def test_a_failed_gate_promotes_nothing(world: World, changed: Outcome) -> None:
     assert world.champion() == "2"
 
 
+def test_an_agent_that_fails_its_tasks_promotes_nothing(world: World, first: Outcome) -> None:
+    before = status(world.config().deploy)
+    timers = [{"name": "tea", "area": "kitchen", "seconds": 60, "remaining": 60, "paused": False, "command": None}]
+    turns = [{"request": "stop the tea timer", "gold": [{"intent": "HassCancelTimer", "name": "tea"}]}]
+    tasks = [{"id": str(n), "kind": "single", "timers": timers, "turns": turns} for n in range(3)]
+    file = world.folder / "tasks.jsonl"
+    file.write_text("".join(json.dumps(task) + "\n" for task in tasks))
+    agent = {"agent.kind": "intents", "agent.tasks_file": file, "agent.max_new_tokens": 16}
+    failed = world.go(**agent, **{"gate.floors": "{agent_success: 0.9}"})
+    with pytest.raises(GateError, match=r"agent_success 0\.000 .* below the floor 0\.900"):
+        failed.state.result()
+    made = {stage for stage, reused in failed.reused().items() if not reused}
+    assert {"agent_eval candidate", "gate"} <= made <= {"agent_eval candidate", "agent_eval champion", "gate"}
+    assert status(world.config().deploy) == before
+    planned = plan(as_run(world.config(**agent, **{"gate.floors": "{agent_success: 0.9}"}))[0], ROOT)
+    assert {stage.state for stage in planned.stages} == {"reused"}
+
+
 def test_a_tie_that_brings_nothing_ends_well_and_the_champion_stays(world: World, changed: Outcome) -> None:
     """The same data, no smaller engine, nothing better beyond chance: a result, no error."""
     before = status(world.config().deploy)
@@ -342,8 +353,8 @@ def test_rollback_moves_the_alias_back_and_promotion_by_hand_forward(world: Worl
     assert back.name == "rollback -> local"
     assert world.champion() == "1"
     digest = next(s["digest"] for s in changed.summary["stages"] if s["stage"] == "engine candidate")
-    verdicts = [read_verdict(p.parent) for p in world.folder.glob("store/verdict/*/manifest.json")]
-    verdict = next(v for v in verdicts if candidate_of(v, world.config()).engine.digest == digest)
+    passed = (read_verdict(path) for path in world.verdicts_of("pass"))  # the tie judged the same engine too
+    verdict = next(v for v in passed if candidate_of(v, world.config()).engine.digest == digest)
     forward = world.run(promote_candidate(world.config(), verdict.uri, return_state=True))
     assert forward.state.is_completed(), forward.state.message
     assert forward.name == f"promote {SHIPPED}"
@@ -365,25 +376,25 @@ def test_an_inconclusive_gate_needs_a_person_and_a_hold_refuses_everybody(world:
         assert "trade fair" in (kept.state.message or "")
         assert "trade fair" in kept.summary["kept"]
         assert kept.summary["decision"]["ruling"]["rule"] == "hold"
-        refused = promote_candidate(world.config(), return_state=True)
+        few = {"few_users": 1, "many_users": 1, "dgx": "local"}  # this machine plays the DGX
+        auto = {"deploy.target": "auto", **{f"deploy.routing.{key}": value for key, value in few.items()}}
+        refused = world.run(promote_candidate(world.config(**auto), return_state=True))
         with pytest.raises(ResourceError, match=r"trade fair.*slipway unhold"):
-            refused.result()
+            refused.state.result()
+        decided = refused.summary["decision"]
+        assert (decided["target"], decided["routing"]["decided_by"]) == ("local", "requests at once")
     finally:
         unhold(params, None)
     assert status(params).release == before
-    approved = promote_candidate(world.config(), str(verdict_of(world, "inconclusive")), "by hand", return_state=True)
+    approved = promote_candidate(
+        world.config(), str(world.verdicts_of("inconclusive")[0]), "by hand", return_state=True
+    )
     assert approved.is_completed(), approved.message
     release = status(params).release
     assert release is not None
     decision = json.loads((Path(release.path) / "decision.json").read_text())
     assert (decision["approval"]["reason"], decision["asked"]["named"]) == ("by hand", True)
     assert (Path(release.path) / "decision.sig.json").exists()
-
-
-def verdict_of(world: World, outcome: str) -> Path:
-    """The newest verdict with this outcome."""
-    files = sorted(world.folder.glob("store/verdict/*/verdict.json"), key=lambda file: file.lstat().st_mtime)
-    return next(file.parent for file in reversed(files) if json.loads(file.read_text())["outcome"] == outcome)
 
 
 def test_without_mlflow_nothing_starts(world: World, changed: Outcome) -> None:

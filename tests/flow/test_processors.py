@@ -2,7 +2,8 @@
 
 In the reference process everything runs with this machine's own settings. MKL_CBWR and MKL_ENABLE_INSTRUCTIONS change
 the order of sums in a matrix product, ATEN_CPU_CAPABILITY the vector width of torch's own loops, OMP_NUM_THREADS how
-work is cut up, and DNNL_DEFAULT_FPMATH_MODE permits products in bf16.
+work is cut up, and DNNL_DEFAULT_FPMATH_MODE permits products in bf16. `make soak` tries them all
+(SLIPWAY_SOAK_PROCESSORS=all).
 """
 
 import json
@@ -28,15 +29,22 @@ JOBS = {
 }
 WIDTHS = ["default", "avx2", "avx512"]
 HERE = torch.backends.cpu.get_cpu_capability().lower()
-SETTINGS = [
-    *({"MKL_CBWR": name} for name in ("COMPATIBLE", "AVX2", "AVX512")),
-    *({"MKL_ENABLE_INSTRUCTIONS": name} for name in ("SSE4_2", "AVX2")),
-    *({"OMP_NUM_THREADS": n, "MKL_NUM_THREADS": n} for n in ("1", "2")),
-    {"DNNL_DEFAULT_FPMATH_MODE": "BF16"},
-    # a capability that the processor lacks would end in an illegal instruction
-    *({"ATEN_CPU_CAPABILITY": name} for name in WIDTHS[: WIDTHS.index(HERE) + 1 if HERE in WIDTHS else 1]),
+SETTINGS = [  # the farthest from this machine's own
+    {"MKL_ENABLE_INSTRUCTIONS": "SSE4_2"},
+    {"DNNL_DEFAULT_FPMATH_MODE": "BF16", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
     {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE", "OMP_NUM_THREADS": "1"},
 ]
+COMPILED = [{}]  # of torch.compile
+if os.environ.get("SLIPWAY_SOAK_PROCESSORS") == "all":
+    COMPILED += [{"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE"}]
+    SETTINGS += [
+        *({"MKL_CBWR": name} for name in ("COMPATIBLE", "AVX2", "AVX512")),
+        {"MKL_ENABLE_INSTRUCTIONS": "AVX2"},
+        *({"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count} for count in ("1", "2")),
+        {"DNNL_DEFAULT_FPMATH_MODE": "BF16"},
+        # a capability that the processor lacks would end in an illegal instruction
+        *({"ATEN_CPU_CAPABILITY": name} for name in WIDTHS[: WIDTHS.index(HERE) + 1 if HERE in WIDTHS else 1]),
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +84,7 @@ def test_the_formats_differ_and_workers_do_not(reference):
 
 
 @pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="torch.compile needs a C++ compiler")
-@pytest.mark.parametrize("settings", [{}, {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE"}], ids=str)
+@pytest.mark.parametrize("settings", COMPILED, ids=str)
 def test_compiled_code_writes_the_same_bytes(folder, reference, settings):
     """Without vector instructions some versions of torch generate C++ that no compiler takes: then the pass runs
     eagerly."""

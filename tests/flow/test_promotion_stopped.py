@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL
-from prefect.testing.utilities import prefect_test_harness
 
 from slipway.deployment.promotion import promote
 from slipway.deployment.state import status, stop
 from slipway.store.store import Store
+from tests.support.prefect_server import prefect_server
 from tests.support.target import JSON_ANSWER, make_data, make_engine, make_verdict, running, target_params
 from tests.support.world import ROOT
 
@@ -41,8 +41,8 @@ runpy.run_module("flows.promote", run_name="__main__", alter_sys=True)
 
 
 @pytest.fixture(scope="module")
-def environment() -> Iterator[dict[str, str]]:
-    with prefect_test_harness(server_startup_timeout=300):
+def environment(pytestconfig: pytest.Config) -> Iterator[dict[str, str]]:
+    with prefect_server(pytestconfig):
         yield {**os.environ, "PREFECT_API_URL": str(PREFECT_API_URL.value()), "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 

@@ -9,8 +9,10 @@ import pytest
 from mlflow import MlflowClient
 
 from slipway.config.load import Config
+from slipway.deployment.candidate import names_a_version
+from slipway.errors import StateError
 from tasks.tracking.client import library
-from tasks.tracking.registry import register, set_champion, version_of
+from tasks.tracking.registry import engine_of_version, register, set_champion, version_of
 from tasks.tracking.run import Tracker, close_killed, pipeline_run
 from tests.support.record import record
 
@@ -97,6 +99,22 @@ def test_a_deleted_version_or_logged_model_is_made_anew(config: Config, tmp_path
     _, again = run(config, tmp_path, "b")
     assert int(again) > int(version)
     assert champion(config) == again
+
+
+def test_a_version_is_named_by_its_number_or_an_alias(config: Config, tmp_path: Path) -> None:
+    with pytest.raises(StateError, match="versions none; aliases none"):
+        engine_of_version(config, "1")
+    shipped = record(tmp_path / "a")
+    _, version = run(config, tmp_path)
+    for named in (version, "local-champion", "@local-champion"):
+        assert names_a_version(named)
+        assert engine_of_version(config, named) == shipped.engine.digest
+    for named in ("9", "@spark-champion", "nothing"):
+        with pytest.raises(StateError, match=rf"{named}: no version.*versions 1; aliases local-champion \(1\)"):
+            engine_of_version(config, named)
+    client(config).delete_model_version_tag(config.line, version, "digest")
+    with pytest.raises(StateError, match="1 has no engine's digest"):
+        engine_of_version(config, version)
 
 
 def test_an_interrupted_run_is_killed_and_one_that_raised_has_failed(config: Config) -> None:

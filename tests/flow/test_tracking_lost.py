@@ -12,17 +12,19 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from flows.stopping import Stopped, stopped_by_signals
 from slipway.config.load import Config
+from slipway.deployment.pending_alias import pending_aliases, write_down
 from slipway.errors import ResourceError, StageError
 from slipway.system.http import is_healthy
 from slipway.system.ports import any_port, is_free
 from tasks.tracking.client import library
+from tasks.tracking.registry import catch_up, follow_pointer
 from tasks.tracking.run import Tracker, pipeline_run
 
 pytestmark = [
@@ -33,11 +35,23 @@ pytestmark = [
 
 @dataclass
 class Server:
-    """A running MLflow server and the config that names it."""
+    """A running MLflow server over the database in `folder`, and the config that names it."""
 
-    process: subprocess.Popen[bytes]
+    folder: Path
     port: int
     config: Config
+    process: subprocess.Popen[bytes] = field(init=False)
+
+    def start(self) -> None:
+        """Start it, again at the same address with what it knew, and wait until it answers."""
+        command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)]
+        command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{self.folder}/ml.db"]
+        command += ["--artifacts-destination", str(self.folder / "a")]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True)
+        while not is_healthy(f"http://127.0.0.1:{self.port}/health", 2):
+            assert self.process.poll() is None, (self.folder / "log").read_text()
+            time.sleep(0.05)
 
     def end(self) -> None:
         """Kill the server with its workers."""
@@ -63,15 +77,11 @@ def server(tmp_path: Path, database: Path, monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # the time that a lost call takes
     port = any_port("127.0.0.1")
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{tmp_path}/ml.db", "--artifacts-destination", str(tmp_path / "a")]
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True)
     uri = f"http://127.0.0.1:{port}"
-    here = Server(process, port, Config.model_validate({"tracking": {"uri": uri, "experiment": "test"}}))
+    settings = {"tracking": {"uri": uri, "experiment": "test"}, "store": {"root": str(tmp_path / "store")}}
+    here = Server(tmp_path, port, Config.model_validate(settings))
     try:
-        while not is_healthy(f"{uri}/health", 2):
-            assert process.poll() is None, (tmp_path / "log").read_text()
+        here.start()
         yield here
     finally:
         here.end()
@@ -146,3 +156,29 @@ def test_a_signal_ends_a_run_although_the_server_is_gone(server: Server, monkeyp
     ):
         server.end()
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_an_alias_that_waited_for_mlflow_is_set_when_it_is_back(server: Server) -> None:
+    """Two switches while it is away: the alias names what serves, not what served between; of an engine that it knows
+    no version of nothing is claimed."""
+    config, store = server.config, Path(server.config.store.root)
+    line, engines = config.line, ["a" * 64, "b" * 64, "c" * 64]
+    uri = config.tracking.uri.get_secret_value()
+    library().set_tracking_uri(uri)
+    client, model = library().MlflowClient(uri), library().create_external_model(name="engine", model_type="engine")
+    client.create_registered_model(line)
+    for engine in engines:
+        client.create_model_version(line, f"models:/{model.model_id}", tags={"digest": engine}, model_id=model.model_id)
+    assert follow_pointer(config, engines[0]) == "1"
+    server.end()
+    assert follow_pointer(config, engines[1]) == follow_pointer(config, engines[2]) == ""
+    write_down(store, "elsewhere", line, "d" * 64)
+    with failing(server.port), pytest.raises(ResourceError):
+        catch_up(config)
+    assert len(pending_aliases(store)) == 2, "nothing is forgotten while it only fails"
+    server.start()
+    assert [(row.target, version) for row, version in catch_up(config)] == [("local", "3"), ("elsewhere", "")]
+    assert str(client.get_model_version_by_alias(line, "local-champion").version) == "3"
+    assert pending_aliases(store) == [] == catch_up(config)
+    client.delete_registered_model(line)  # somebody cleans up there: what serves is not MLflow's to say
+    assert follow_pointer(config, engines[0]) == "" and pending_aliases(store) == []

@@ -13,7 +13,6 @@ import pytest
 from mlflow import MlflowClient
 from prefect import flow
 from prefect.client.orchestration import get_client
-from prefect.testing.utilities import prefect_test_harness
 
 from slipway.config.load import Config
 from slipway.errors import ResourceError
@@ -24,6 +23,7 @@ from tasks.prepare import prepare
 from tasks.train import train
 from tests.support.nemo import SHAPE, TRAINER
 from tests.support.pico import LAYERS
+from tests.support.prefect_server import prefect_server
 from tests.support.world import small_config
 
 pytestmark = [
@@ -62,9 +62,9 @@ def nemo_config(folder: Path, **more: Any) -> Config:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def folder(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("world")
-    with pytest.MonkeyPatch.context() as patch, prefect_test_harness(server_startup_timeout=180):
+    with pytest.MonkeyPatch.context() as patch, prefect_server(pytestconfig):
         patch.chdir(folder)  # MLflow on a database keeps its files under the working directory
         patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
         patch.setenv(

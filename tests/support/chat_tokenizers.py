@@ -68,8 +68,18 @@ _QWEN3 = (  # reasoning of answers before the last user message is dropped, an e
     "{% elif m.role == 'tool' %}{{ '<|im_start|>user\n<tool_response>\n' + m.content + "
     "'\n</tool_response><|im_end|>\n' }}"
     "{% else %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
 )
+_OPENED, _CLOSED = "{{ '<think>\n' }}", "{{ '<think>\n\n</think>\n\n' }}"
+# By what a prompt ends with: nothing unless enable_thinking is false, a closed block unless it is true, an open one
+QWEN3_ON = (
+    f"{_QWEN3}{{% if enable_thinking is defined and enable_thinking is false %}}{_CLOSED}{{% endif %}}{{% endif %}}"
+)
+QWEN3_OFF = (
+    f"{_QWEN3}{{% if enable_thinking is defined and enable_thinking %}}{_OPENED}{{% else %}}{_CLOSED}{{% endif %}}"
+    "{% endif %}"
+)
+QWEN3_THINKING = f"{_QWEN3}{_OPENED}{{% endif %}}"
 _LLAMA3 = (
     "{{ bos_token }}" + _TURNS + "{{ '<|start_header_id|>' + m.role + '<|end_header_id|>\n\n' + m.content | trim + "
     "'<|eot_id|>' }}{% endfor %}"
@@ -154,7 +164,7 @@ FAMILIES: dict[str, Family] = {
     ),
     "mistral-v3": Family(_mistral(" "), _INST, "</s>", "<s>", pieces=True, prefix_space=True, adds_bos=True),
     "mistral-tekken": Family(_mistral(""), _INST, "</s>", "<s>", adds_bos=True),
-    "qwen3": Family(_QWEN3, _IM, "<|im_end|>", plain=("<think>", "</think>", "<tool_call>", "</tool_call>")),
+    "qwen3": Family(QWEN3_ON, _IM, "<|im_end|>", plain=("<think>", "</think>", "<tool_call>", "</tool_call>")),
     "phi3": Family(
         _PHI3,
         ("<s>", "<|endoftext|>", "<|end|>", "<|user|>", "<|assistant|>", "<|system|>"),

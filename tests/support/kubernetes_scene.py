@@ -38,7 +38,7 @@ class Scene:
 
     def params(self, **more: Any) -> KubernetesConfig:
         canary = {"percent": [], "step_s": 0}
-        values = {"kubeconfig": str(self.config), "start_timeout_s": 20, "lease_s": 10, "canary": canary, **more}
+        values = {"kubeconfig": str(self.config), "start_timeout_s": 60, "lease_s": 10, "canary": canary, **more}
         return kubernetes_params(**values)
 
     def target(self, owner: str = "me", **more: Any) -> KubernetesTarget:

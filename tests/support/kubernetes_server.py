@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import http.client
 import http.server
+import itertools
 import json
 import os
 import re
@@ -37,6 +38,7 @@ KINDS = {
 }  # fmt: skip
 PATH = re.compile(r"/(?:api|apis/[^/]+)/v\w+/namespaces/([^/]+)/(\w+)(?:/([^/]+))?(?:/(log|proxy)(/.*)?)?$")
 TICK_S = 0.05
+_ADDRESSES = itertools.count(2)
 
 
 @dataclass
@@ -55,6 +57,13 @@ class Pod:
     log_of: list[str] = field(default_factory=list)
 
 
+def _new_address() -> str:
+    """One that no pod of this process has had, nor one of another test process: the port of an engine is fixed, and a
+    pod that was removed lives for a moment."""
+    at = next(_ADDRESSES)
+    return f"127.{1 + os.getpid() % 253}.{1 + at // 250}.{1 + at % 250}"
+
+
 class Cluster:
     """The store, its controllers, and the pods."""
 
@@ -64,7 +73,7 @@ class Cluster:
         self.requests: list[str] = []
         self.pods: dict[str, Pod] = {}
         self.fail: Callable[[str, str], int] = lambda method, path: 0
-        self._lock, self._version, self._address = threading.RLock(), 0, 1
+        self._lock, self._version = threading.RLock(), 0
         self._checked: dict[str, list[str]] = {}
         self._ended = threading.Event()
         self._controller = threading.Thread(target=self._control, daemon=True)
@@ -196,9 +205,7 @@ class Cluster:
             self._remove(pod)
         for number in range(len(own), replicas):
             name = f"{owner}-{number}"
-            self._address += 1
-            address = f"127.0.{1 + self._address // 250}.{1 + self._address % 250}"
-            self.pods[name] = Pod(name, owner, template, address, self.folder / f"{name}.log")
+            self.pods[name] = Pod(name, owner, template, _new_address(), self.folder / f"{name}.log")
 
     def _report(self, owner: str, document: Document) -> None:
         own = [pod for pod in self.pods.values() if pod.owner == owner]
@@ -227,9 +234,10 @@ class Cluster:
         for one in [document["spec"]["predictor"], *canaries]:
             runtime = self.objects.get(("ServingRuntime", one["model"]["runtime"]))
             owner = f"{name}-{one['name']}-predictor"
+            stopped = document["metadata"].get("annotations", {}).get("serving.kserve.io/stop") == "true"
             if runtime:
                 template = {"metadata": {"labels": one["labels"]}, "spec": runtime["spec"]}
-                self._reconcile(owner, one["minReplicas"], template)
+                self._reconcile(owner, 0 if stopped else one["minReplicas"], template)
             own = [pod for pod in self.pods.values() if pod.owner == owner]
             ready[one["name"]] = bool(own) and all(pod.ready for pod in own)
         first = document["spec"]["predictor"]["name"]
@@ -293,7 +301,7 @@ class Cluster:
             target = chosen[len(self.requests) % len(chosen)] if chosen else None
         if target is None:
             return _status(503, f'no endpoints available for service "{service}"')
-        connection = http.client.HTTPConnection(target.address, int(port), timeout=5)
+        connection = http.client.HTTPConnection(target.address, int(port), timeout=120)
         try:
             connection.request(method, path, body or None)
             answer = connection.getresponse()
@@ -404,7 +412,7 @@ def kubernetes_server(folder: Path, version: str = "1.35") -> Iterator[tuple[Clu
         cluster.close()
 
 
-def wait_until(what: Callable[[], Any], seconds: float = 30.0) -> Any:
+def wait_until(what: Callable[[], Any], seconds: float = 120) -> Any:
     """`what()` as soon as it is true."""
     deadline = time.monotonic() + seconds
     while not (value := what()):

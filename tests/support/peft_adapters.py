@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from transformers.pytorch_utils import Conv1D
 
-from tests.support.families import load_family
+from tests.support.families import family_config, load_family, model_class
 
 RANK, ALPHA = 4, 8
 
@@ -33,6 +34,19 @@ def write_adapter(
         draw(peft, seed)
         peft.save_pretrained(out)
     return peft.eval()
+
+
+def every_linear(name: str) -> list[str]:
+    """Names of all modules of a family that PEFT puts a pair on, by the end of their path: Linear and Conv1D in the
+    language model and its towers, the head, embeddings and routers. Tied vocabularies are left out: PEFT's merge adds a
+    pair on one of them to both."""
+    config = family_config(name)
+    with torch.device("meta"):
+        model = model_class(name).from_config(config)
+    kinds: tuple[type, ...] = (torch.nn.Linear, Conv1D, torch.nn.Embedding)
+    left_out = {model.get_input_embeddings(), model.get_output_embeddings()} if config.tie_word_embeddings else set()
+    modules = {path for path, module in model.named_modules() if isinstance(module, kinds) and module not in left_out}
+    return sorted({".".join(path.split(".")[-2:]) for path in modules})
 
 
 def draw(model: torch.nn.Module, seed: int = 5) -> None:

@@ -26,11 +26,15 @@ class SwitchAgent:
         self.port = any_port("127.0.0.1")
         self.pointer = Pointer()
         self.serving = ""
+        self.memory_gb = 0.0  # what candidates are planned to take, 0: nobody planned it
+        self.notes: list[str] = []
         self._store = Store(root / "store")
         self._load_s = load_s
-        first = min(any_port("127.0.0.1"), 65000)
+        first = any_port()
         proxy = {"kind": "haproxy", "host": "127.0.0.1", "port": self.port, "drain_limit_s": 60, "hold_limit_s": 60}
-        self.settings = {"ports": [first, first + 9], "start_timeout_s": 60, "way": way, "proxy": proxy}
+        self.settings: dict[str, Any] = {
+            "ports": [first, first + 9], "start_timeout_s": 60, "way": way, "proxy": proxy,
+        }  # fmt: skip
 
     def promote(self, version: str, *options: str) -> dict[str, Any]:
         """A whole transaction; the release's record. `options` are the engine's."""
@@ -40,7 +44,8 @@ class SwitchAgent:
     def begin(self, version: str, *options: str) -> None:
         """A transaction up to its staged release."""
         engine = self._engine(version)
-        self.agent.call("begin", {"action": "promote", "engine": engine.digest, "settings": self.settings})
+        request = {"action": "promote", "engine": engine.digest, "settings": self.settings}
+        self.agent.call("begin", request, self.notes.append)
         record = {"model": "m", "digests": {"engine": engine.digest}, "runs": {}, "outcome": "pass"}
         stage = {"engine": {"path": str(engine.path)}, "release": record, "start": self._start(version, *options)}
         self.agent.call("stage", stage)
@@ -72,7 +77,8 @@ class SwitchAgent:
 
     def _start(self, version: str, *options: str) -> dict[str, Any]:
         argv = ["{bundle}/serve", "--name", version, "--host", "{host}", "--port", "{port}"]
-        return {"plan": {"argv": [*argv, "--load-s", str(self._load_s), *options], "alias": "m", "start_s": 60}}
+        plan = {"argv": [*argv, "--load-s", str(self._load_s), *options], "alias": "m", "start_s": 60}
+        return {"plan": {**plan, "memory": {"weights": self.memory_gb * 1e9}}}
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psutil
@@ -22,6 +22,7 @@ from slipway.system.processor import cpu_digest
 # What llama-server does as far as a promotion sees it; the "model" is JSON that says how to behave.
 SERVER = f"""#!{sys.executable} -SE
 import json, os, socket, sys, time
+from contextlib import suppress
 begun = time.monotonic()
 arg = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 model = json.load(open(arg["--model"]))
@@ -38,12 +39,16 @@ def loading():
 listener = socket.create_server((arg["--host"], int(arg["--port"])))
 while True:
     connection, _ = listener.accept()
-    with connection, connection.makefile("rb") as request:
-        method, path, _ = request.readline().split()
+    with suppress(OSError), connection, connection.makefile("rb") as request:
+        if not (line := request.readline()):
+            continue  # somebody looked whether it listens, or gave up on a slow machine
+        method, path, _ = line.split()
         headers = dict(line.lower().split(b": ") for line in iter(request.readline, b"\\r\\n"))
         if method == b"GET":
             sent = answer(503 if loading() else 200, "application/json", "{{}}")
         else:
+            if model.get("die_asked"):
+                os._exit(3)
             prompt = json.loads(request.read(int(headers[b"content-length"])))
             assert prompt["messages"][-1]["role"] == "user"
             sent = answer(200, "text/event-stream", f"data: {{chunk}}\\n\\ndata: [DONE]\\n\\n")
@@ -56,8 +61,8 @@ JSON_ANSWER = '{"intent":"HassTurnOn"}'
 
 def target_params(root: str) -> DeployConfig:
     """A target with a range of ports of its own, so that tests can run side by side."""
-    first = min(any_port("127.0.0.1"), 65000)
-    return DeployConfig(root=root, ports=(first, first + 9), start_timeout_s=10, smoke_requests=2, proxy=NO_PROXY)
+    first = any_port()
+    return DeployConfig(root=root, ports=(first, first + 9), start_timeout_s=60, smoke_requests=2, proxy=NO_PROXY)
 
 
 def make_data(store: Store) -> Dataset:
@@ -89,18 +94,22 @@ def make_engine(store: Store, model: dict[str, Any], program: str = SERVER) -> E
     return load(Engine, store.dir("engine", key))
 
 
-def make_verdict(store: Store, engine: Engine, outcome: str = "pass", recorded: str = "") -> Verdict:
-    """A verdict with this outcome on an evaluation of `engine`, which `recorded` answers, if any."""
+def make_verdict(
+    store: Store, engine: Engine, outcome: str = "pass", recorded: str = "", against: Sequence[Engine] = ()
+) -> Verdict:
+    """A verdict with this outcome on an evaluation of `engine`, which `recorded` answers, if any; `against`: engines
+    that it was compared with."""
 
     def inputs(**named: Any) -> dict[str, Any]:
         return {"inputs": {k: reference_to(a, store.root) for k, a in named.items()}}
 
-    key = f"{engine.key}-{outcome}"
+    key = "-".join([engine.key, outcome, *(other.key for other in against)])
     with store.create(Evaluation, key, inputs(engine=engine)) as out:
         (out / "items.jsonl").write_text(engine.digest)
         if recorded:
             (out / "probe.jsonl").write_text(recorded)
-    with store.create(Verdict, key, inputs(candidate=load(Evaluation, store.dir("evaluation", key)))) as out:
+    others = {f"champion{at}": other for at, other in enumerate(against)}
+    with store.create(Verdict, key, inputs(candidate=load(Evaluation, store.dir("evaluation", key)), **others)) as out:
         (out / "verdict.json").write_text(json.dumps({"outcome": outcome, "rules": []}))
     return load(Verdict, store.dir("verdict", key))
 

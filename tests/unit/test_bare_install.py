@@ -88,7 +88,7 @@ def test_a_pass_over_weights_names_torch_and_its_extras(bare, tmp_path: Path) ->
         assert ran.returncode == 4 and "Traceback" not in ran.stderr
         error = json.loads(ran.stdout)["error"]
         assert error["type"] == "ResourceError" and error["thing"] == "package torch"
-        assert error["expected"] == "it, for this command: it comes with the extra serve or train"
+        assert error["expected"] == "it, for this command: it comes with the extra serve or train or rag"
         assert "slipway[serve]" in error["next_step"]
     assert not (tmp_path / "out").exists()
 

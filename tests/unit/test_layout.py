@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from scripts.house import FOLDERS, prose_names, rooms, undocumented
+from tests.conftest import LONGEST as LONGEST_TEST_FILES
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src/slipway"
@@ -27,7 +28,9 @@ TESTED_ELSEWHERE = {
     "ops/servers.py": "tests/lab/deployment/test_prefect_deployment.py",  # is the servers
     "training/tuning/probe_recipe.py": "tests/lab/training/test_tune.py",  # needs NeMo AutoModel
 }
-COMPUTING = ("weights", "quantization", "calibration", "streaming", "training", "stages")
+# Stages of a command of its own (`slipway rag`), which no flow runs
+BY_COMMAND = {"corpus", "chunk", "embed", "index", "search_eval", "choose"}
+COMPUTING = ("weights", "quantization", "calibration", "streaming", "training", "rag", "stages")
 ARRAYS_OF_ROWS = (
     "card", "clean", "groups", "holdout", "near_duplicates", "preparation", "row_table", "shingles", "split"
 )  # fmt: skip
@@ -36,6 +39,7 @@ HEAVY_ELSEWHERE = {
         "data/tokens.py": {"transformers"},
         **{f"data/{name}.py": {"numpy"} for name in ARRAYS_OF_ROWS},
     },
+    "evaluation": {"evaluation/bootstrap.py": {"numpy"}},  # loaded by stages only
     "ops": {"ops/prefect_plugin.py": {"prefect"}},  # loaded by Prefect
 }
 HEAVY = ("torch", "transformers", "peft", "bitsandbytes", "prefect", "mlflow")
@@ -60,7 +64,7 @@ def test_no_module_at_the_root_shadows_a_library() -> None:
 def test_a_stage_has_one_stem_on_every_storey() -> None:
     """`train` is the one exception: one task, and a stage for each trainer."""
     stages = {p.stem for p in (ROOT / "src/slipway/stages").glob("*.py")} - {"__init__"}
-    stems = {"train" if s in ("train_cpu", "train_nemo") else s for s in stages}
+    stems = {"train" if s in ("train_cpu", "train_nemo") else s for s in stages - BY_COMMAND}
     assert {"train_cpu", "train_nemo", "merge"} <= stages
     assert [s for s in stems if not (ROOT / "tasks" / f"{s}.py").is_file()] == []
     rooms = ("tests/unit/stages", "tests/lab/engines")  # the stage `engine` needs the real engine
@@ -80,7 +84,7 @@ def test_every_module_lies_in_a_room_that_says_what_it_is_for() -> None:
 
 def test_stage_tasks_stay_small() -> None:
     shared = {"run", "stage_task", "prefect_ui", "promote", "dvc_repro", "pipeline", "provenance", "health"}
-    shared |= {"decide", "failures", "superseded", "takeover"}
+    shared |= {"asking", "decide", "rivals", "failures", "superseded", "takeover", "data_version", "watch", "notify"}
     lengths = {p.name: len(p.read_text().splitlines()) for p in (ROOT / "tasks").glob("*.py") if p.stem not in shared}
     assert {name: n for name, n in lengths.items() if n > 45} == {}
 
@@ -153,11 +157,15 @@ def test_modules_are_neither_long_nor_short_without_a_reason() -> None:
     assert unusual == {}
 
 
+def test_the_test_files_that_begin_first_exist() -> None:
+    assert [name for name in LONGEST_TEST_FILES if not (ROOT / name).is_file()] == []
+
+
 def test_prefect_files_agree_with_the_services() -> None:
     from slipway.ops.prefect_api import DEPLOYMENT, POOL
 
     deployments = {row["name"]: row for row in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]}
-    assert set(deployments) == {DEPLOYMENT, "promote"}
+    assert {DEPLOYMENT, "promote", "retrain-on-data", "look-for-data", "watch"} <= set(deployments)
     assert {"slug", "cron", "timezone"} <= set(deployments[DEPLOYMENT]["schedules"][0])
     for deployment in deployments.values():
         assert deployment["work_pool"]["name"] == POOL

@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING
 from slipway.agent.bundle import release as bundle_release
 from slipway.agent.history import PROMOTE, ROLLBACK
 from slipway.agent.holds import held_releases
+from slipway.agent.parts import Parts, parts_of
 from slipway.agent.paths import DIGEST
 from slipway.agent.records import Fields
 from slipway.agent.releases import RECORD, link_engine
 from slipway.agent.settings import write_settings
 from slipway.agent.start_plan import FILE as START
 from slipway.agent.start_plan import parse_start
-from slipway.agent.transaction import Parts, Transaction, parts_of, tidy
-from slipway.errors import ConfigError, ResourceError, SlipwayError
+from slipway.agent.transaction import Transaction, tidy
+from slipway.errors import ConfigError, ResourceError, SlipwayError, StateError
 
 if TYPE_CHECKING:
     from slipway.agent.agent import Agent, Document, Note
@@ -61,8 +62,8 @@ def begin(agent: Agent, document: Document, note: Note) -> Document:
 
     `{"action": "promote", "engine": digest}` or `{"action": "rollback", "release": name or null: the previous}`, and
     `owner`, `wait_s`, `settings` -> `{"current": record or null, "new": name or null, "path": its folder or null}`.
-    `new` is null when the engine to promote is the serving one: nothing is open but the lock, for `start_current` and
-    `abort`.
+    `current` is null for a rollback: it leaves a release whose record is damaged too. `new` is null when the engine to
+    promote is the serving one: nothing is open but the lock, for `start_current` and `abort`.
     Raises ResourceError for a busy target and when nothing can come back, CheckpointError for damaged bytes.
     """
     if agent.lock.held:
@@ -77,7 +78,7 @@ def begin(agent: Agent, document: Document, note: Note) -> Document:
         parts = _parts(agent, document)
         tidy(parts, note)
         live = parts.releases.current()
-        current = parts.releases.read(live) if live else None
+        current = parts.releases.read(live) if live and digest else None
         if current is not None and current["digests"]["engine"] == digest:
             return {"current": current, "new": None, "path": None}
         wanted = fields.text("release", "")
@@ -165,11 +166,7 @@ def commit(agent: Agent, document: Document, note: Note) -> Document:
     agent.transaction = None
     pruned = []
     if opened.intent.action == PROMOTE:
-        spared = {*held_releases(agent.paths.root), *Fields(document, "request commit", _ASK).texts("spare", ())}
-        pruned = parts.releases.prune(parts.settings.keep_releases, frozenset(spared))
-        for name in pruned:
-            note(f"pruned {name}")
-        _collect(agent, note)
+        pruned = _prune(agent, parts, Fields(document, "request commit", _ASK).texts("spare", ()), note)
     release = parts.releases.read(opened.intent.new)
     agent.lock.release()
     return {"release": release, "pruned": pruned}
@@ -187,15 +184,32 @@ def abort(agent: Agent, document: Document, note: Note) -> Document:  # noqa: AR
     return {}
 
 
-def _collect(agent: Agent, note: Note) -> None:
-    """Remove layers that no release names any more. The switch is done: what cannot be read now is `gc`'s to say."""
+def _prune(agent: Agent, parts: Parts, spare: tuple[str, ...], note: Note) -> list[str]:
+    """Delete old releases and their layers; names of the releases. The switch is done: where nobody can tell what is
+    held, nothing is deleted, and that is said."""
     try:
-        gone = bundle_release.collect(agent.paths.root, agent.paths.releases)
+        held = held_releases(agent.paths.root)
+    except StateError as err:
+        note(f"old releases stay: {err}")
+        return []
+    pruned = parts.releases.prune(parts.settings.keep_releases, frozenset({*held, *spare}))
+    for name in pruned:
+        note(f"pruned {name}")
+    collect_layers(agent, note)
+    return pruned
+
+
+def collect_layers(agent: Agent, note: Note, *, unstaged: bool = False) -> list[str]:
+    """Remove layers that no release names any more; their digests. Where a record that names them cannot be read, all
+    stay, and that is said. `unstaged`: as of `bundle_release.collect`."""
+    try:
+        gone = bundle_release.collect(agent.paths.root, agent.paths.releases, unstaged=unstaged)
     except SlipwayError as err:
         note(f"layers stay: {err}")
-        return
+        return []
     if gone:
         note(f"removed {len(gone)} layers and documents of older bundles")
+    return gone
 
 
 def keep_start(parts: Parts, name: str, document: Document) -> None:
@@ -217,8 +231,10 @@ def _returning(parts: Parts, wanted: str, root: Path) -> str:
     """The release that a rollback brings back. Raises ResourceError when there is none, or not the one wanted."""
     names = parts.releases.returnable()
     if wanted:
-        same = [name for name in names if name == wanted or name.split("-")[0].lstrip("0") == wanted.lstrip("0")]
+        same = [name for name in names if _is_meant(name, wanted)]
         if not same:
+            for name in filter(lambda name: _is_meant(name, wanted), parts.releases.names()):
+                parts.releases.read(name)  # a damaged record is the reason, and says so
             can = ", ".join(names) or "none"
             next_step = "`slipway rollback TARGET --list` shows them with dates"
             raise ResourceError(
@@ -229,6 +245,11 @@ def _returning(parts: Parts, wanted: str, root: Path) -> str:
         expected, next_step = "a release that served before", "promote another engine instead"
         raise ResourceError(f"rollback of target {root}", "no previous release", expected, next_step)
     return names[0]
+
+
+def _is_meant(name: str, wanted: str) -> bool:
+    """Whether a release's name, or its number alone, is what was asked for."""
+    return name == wanted or name.split("-")[0].lstrip("0") == wanted.lstrip("0")
 
 
 def _filler(agent: Agent, fields: Fields) -> Callable[[Path], None]:

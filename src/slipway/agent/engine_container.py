@@ -47,7 +47,7 @@ class Runtime:
         if plan.caches:
             from slipway.agent.warm_caches import fill_start  # a look at a target needs none of it
 
-            fill_start(bundle, folder, in_image=True)
+            fill_start(bundle, folder, program=None)
         variables = {variable: f"{{cache}}/{path}" for path, variable in plan.caches} | dict(plan.environment)
         options = ["--detach", "--name", f"slipway-{release}", "--network", "host", "--restart", "no"]
         options += ["--label", f"{ROOT_LABEL}={self.root}", "--label", f"{RELEASE_LABEL}={release}"]

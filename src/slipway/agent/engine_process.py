@@ -77,7 +77,7 @@ def _rendered(plan: StartPlan, bundle: Path, host: str, port: int, folder: Path)
     if plan.caches:
         from slipway.agent.warm_caches import fill_start  # a look at a target needs none of it
 
-        fill_start(bundle, folder, in_image=False)
+        fill_start(bundle, folder, program=fill(plan.argv[0], values, plan.files, str(config)))
     variables = {variable: f"{{cache}}/{path}" for path, variable in plan.caches} | dict(plan.environment)
     filled = {name: fill(text, values, plan.files, str(config)) for name, text in variables.items()}
     argv = [fill(argument, values, plan.files, str(config)) for argument in plan.argv]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from slipway.agent.processes import Process
 from slipway.agent.records import Fields, is_present, read_json
 from slipway.agent.settings import RUNTIMES, Settings, read_settings
 from slipway.agent.start_plan import StartPlan, read_start
-from slipway.errors import ConfigError, SlipwayError, StateError
+from slipway.errors import ConfigError, PortTakenError, SlipwayError, StateError
 
 ENDPOINT, LOG = "endpoint.json", "engine.log"
 _MEND = "`slipway stop` ends the engine, whatever the file says, and removes it; then promote or roll back again"
@@ -80,13 +80,29 @@ class Engines:
         Raises StateError without a start plan, ResourceError without a free port, EngineError when the engine ends or
         is not healthy in its time.
         """
+        plan = read_start(self._paths.release(name))
+        first, last = settings.ports
+        while True:
+            port = ports.free_port(settings.host, first, last)
+            try:
+                return self._start_on(port, name, plan, settings)
+            except PortTakenError:  # between our look and its bind
+                if port == last:
+                    raise
+                first = port + 1
+
+    def _start_on(self, port: int, name: str, plan: StartPlan, settings: Settings) -> Endpoint:
         release = self._paths.release(name)
-        plan = read_start(release)
-        port = ports.free_port(settings.host, *settings.ports)
-        self._write(name, {"url": None, "port": port})
         endpoint = Endpoint(settings.host, port, plan.alias, str(release / LOG), plan.health)
+        return self._recorded_start(name, port, plan, settings, lambda: self._launch(plan, release, endpoint, settings))
+
+    def _recorded_start(
+        self, name: str, port: int, plan: StartPlan, settings: Settings, launch: Callable[[], Endpoint]
+    ) -> Endpoint:
+        """Launch an engine and wait for its health, on record from before it exists; on error nothing of it is left."""
+        self._write(name, {"url": None, "port": port})
         try:
-            endpoint = self._launch(plan, release, endpoint, settings)
+            endpoint = launch()
             self._write(name, endpoint.to_json())
             self._await(plan, endpoint, settings)
         except BaseException:
@@ -164,7 +180,7 @@ class Engines:
 
     def _await(self, plan: StartPlan, endpoint: Endpoint, settings: Settings) -> None:
         def tail() -> str:
-            if not self.runs(endpoint):  # someone else may have taken the port between our look and its bind
+            if not self.runs(endpoint):  # it may have died of the port
                 ports.require_free(endpoint.host, endpoint.port)
             if endpoint.container:
                 Runtime(endpoint.runtime, self._paths.root).save_log(endpoint.container, Path(endpoint.log))

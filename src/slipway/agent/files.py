@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from errno import EDQUOT, ENOSPC
@@ -45,7 +46,7 @@ def fsync_tree(root: Path) -> None:
 
 def write_atomic(path: Path, text: str) -> None:
     """Replace `path` in one step: readers see the old text or the new, never half."""
-    tmp = path.with_name(f".{path.name}.{os.getpid()}")
+    tmp = path.with_name(f".{path.name}.{threading.get_native_id()}")  # two threads of a process write one each
     with tmp.open("w", encoding="utf-8") as f:
         f.write(text)
         f.flush()

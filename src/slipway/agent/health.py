@@ -33,8 +33,8 @@ def answers(host: str, port: int, path: str, timeout_s: float = LOOK_S) -> bool:
 def await_health(
     host: str, port: int, path: str, limit_s: float, is_running: Callable[[], bool], tail: Callable[[], str]
 ) -> None:
-    """Return when the engine answers. Raises EngineError with the end of its log, as `tail` reads it, as soon as it has
-    ended, or when it does not answer within `limit_s` seconds."""
+    """Return when the engine answers and runs. Raises EngineError with the end of its log, as `tail` reads it, as soon
+    as it has ended, or when it does not answer within `limit_s` seconds."""
     deadline = time.monotonic() + limit_s
     while not answers(host, port, path, timeout_s=2):
         if not is_running():
@@ -42,6 +42,8 @@ def await_health(
         if time.monotonic() > deadline:
             raise _failed(port, "not healthy yet", f"healthy within {limit_s:.0f} s", tail())
         time.sleep(EVERY_S)
+    if not is_running():  # what answered is a stranger on its port
+        raise _failed(port, "died", f"a server that answers {path}", tail())
 
 
 def log_tail(path: Path, lines: int = 12, most_bytes: int = 1 << 16) -> str:

@@ -7,7 +7,6 @@ engines count as withdrawn until a promotion brings them back.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 
 from slipway.agent.files import disk_full_is_named, write_atomic
 from slipway.agent.paths import NAME
-from slipway.agent.records import Fields, is_present, read_json_lines
+from slipway.agent.records import Fields, is_present, read_json_lines, utc_now
 from slipway.errors import StateError
 
 PROMOTE, ROLLBACK = "promote", "rollback"
@@ -54,7 +53,7 @@ class History:
 
     def record(self, action: str, release: str, transaction: str = "", owner: str = "") -> Switch:
         """Append a switch, whole line or none. Raises ResourceError when the disk is full."""
-        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        now = utc_now()
         switches = [*self.switches(), Switch(now, action, release, transaction, owner)]
         with disk_full_is_named(self._file):
             write_atomic(self._file, "".join(json.dumps(asdict(switch)) + "\n" for switch in switches))

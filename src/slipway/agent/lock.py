@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from slipway.agent.files import as_resource_error
+from slipway.agent.records import is_present, without_waiting
 from slipway.errors import ResourceError
 
 POLL_S = 0.1
@@ -68,7 +69,7 @@ class TargetLock:
         """Who holds it now: `owner`, `action`, `pid`, `since` (seconds since 1970) as far as the file says; None when
         it is free. Takes no lock for longer than the look."""
         try:
-            with self._path.open(encoding="utf-8", errors="replace") as file:
+            with open(self._path, encoding="utf-8", errors="replace", opener=without_waiting) as file:
                 try:
                     fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 except BlockingIOError:
@@ -79,6 +80,9 @@ class TargetLock:
 
     def _take(self) -> TextIOWrapper | None:
         """The file, open and locked; None while another has it."""
+        if is_present(self._path) and not self._path.is_file():  # a folder cannot be locked, a pipe cannot be written
+            expected, next_step = "a file", "remove it: a lock holds nothing, the kernel knows who has it"
+            raise ResourceError(f"lock {self._path}", "no regular file", expected, next_step)
         file = self._path.open("a+", encoding="utf-8")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -21,6 +21,14 @@ import sys
 from pathlib import Path
 
 QUERY = "name,compute_cap,driver_version,memory.total"
+UNKNOWN, NONE = "unknown", "none"
+# Packages whose compiled or tuned output an engine caches, by its kind; the first is the engine's own
+PACKAGES: dict[str, tuple[str, ...]] = {
+    "llama.cpp": (),
+    "vllm": ("vllm", "torch", "triton", "flashinfer-python"),
+    "trtllm": ("tensorrt_llm", "torch", "triton", "flashinfer-python"),
+    "trtllm-engine": ("tensorrt_llm", "torch", "tensorrt"),
+}
 
 
 def gpus() -> list[dict[str, str]]:
@@ -94,6 +102,36 @@ def gpu_facts(rows: list[dict[str, str]]) -> dict[str, str]:
         "gpu_memory": joined("memory.total"),
         "driver": joined("driver_version"),
     }
+
+
+def package_facts(kind: str, document: dict[str, object]) -> dict[str, str]:
+    """What the key of caches holds of an engine's Python, out of what `main` gave there: `engine`, `torch`, `cuda`,
+    `compilers`, `python`; `none` for an engine without one, `unknown` for what could not be read."""
+    packages, versions = PACKAGES[kind], document["versions"]
+    assert isinstance(versions, dict)
+    python = str(document["python"])
+    if not packages:
+        return {**dict.fromkeys(("engine", "torch", "cuda", "compilers"), NONE), "python": python}
+    return {
+        "engine": str(versions.get(packages[0], UNKNOWN)),
+        "torch": str(versions.get("torch", UNKNOWN)),
+        "cuda": str(document.get("torch_cuda") or UNKNOWN),
+        "compilers": " ".join(f"{name}={versions.get(name, NONE)}" for name in packages[2:]),
+        "python": python,
+    }
+
+
+def printed(output: str) -> dict[str, object] | None:
+    """The document that this program printed, among whatever was printed around it; None without one."""
+    for line in reversed(output.splitlines()):
+        try:
+            document = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        inner = document.get("machine_probe") if isinstance(document, dict) else None
+        if isinstance(inner, dict):
+            return inner
+    return None
 
 
 def main(packages: list[str]) -> dict[str, object]:

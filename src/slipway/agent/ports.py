@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from slipway.errors import ResourceError
+from slipway.errors import PortTakenError, ResourceError
 
 UNSEEN = "a process that this user cannot see"
 _LISTENS = "0A"  # state of a socket in /proc/net/tcp
@@ -39,9 +39,9 @@ def free_port(host: str, first: int, last: int) -> int:
 
 
 def require_free(host: str, port: int, next_step: str = "stop it or choose another port", of: str = "") -> None:
-    """Raises ResourceError naming the port and its holder unless it is free. `of`: whose port it is, for the error."""
+    """Raises PortTakenError naming the port and its holder unless it is free. `of`: whose port it is, for the error."""
     if not is_free(host, port):
-        raise ResourceError(f"port {port} {of or f'on {host}'}", f"in use by {holder(port)}", "a free port", next_step)
+        raise PortTakenError(f"port {port} {of or f'on {host}'}", f"in use by {holder(port)}", "a free port", next_step)
 
 
 def holder(port: int) -> str:

@@ -33,14 +33,20 @@ def probe(agent: Agent, document: Document, note: Note) -> Document:  # noqa: AR
     `document`: `images`, references of which `containers.images` says digest, id and architecture, null for one that is
     not there. What is not installed is null.
     """
-    images = Fields(document, "probe", "bring agent and orchestrator together").texts("images", ())
+    return look(
+        agent.paths.root, Fields(document, "probe", "bring agent and orchestrator together").texts("images", ())
+    )
+
+
+def look(root: Path, images: tuple[str, ...]) -> dict[str, Any]:
+    """This machine, as `probe` gives it; `root`: the folder whose disk counts."""
     return {
         "architecture": ARCHITECTURES.get(platform.machine(), platform.machine()),
         "python": platform.python_version(),
         "kernel": platform.release(),
         "boot": _text(Path("/proc/sys/kernel/random/boot_id")),
         "time": time.time(),
-        "disk": disk(agent.paths.root),
+        "disk": disk(root),
         "memory": memory(),
         "gpus": gpus(),
         "containers": containers(images),

@@ -92,13 +92,18 @@ def boot_id() -> str:
         return ""
 
 
+def _reap(process: Process) -> None:
+    with suppress(ChildProcessError):
+        os.waitpid(process.pid, os.WNOHANG)
+
+
 def _ends(process: Process, timeout_s: float) -> bool:
     """Whether it ends within `timeout_s` seconds; our own child is reaped."""
     deadline = time.monotonic() + timeout_s
     while True:
-        with suppress(ChildProcessError):
-            os.waitpid(process.pid, os.WNOHANG)
+        _reap(process)
         if not is_alive(process):
+            _reap(process)  # it may have died since the line before: then it is a zombie, and nobody else's to bury
             return True
         if time.monotonic() >= deadline:
             return False

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import stat
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def read_text(path: Path, what: str, next_step: str) -> str:
     """
     expected = "a readable text file"
     try:
-        with open(path, "rb", opener=_open_without_waiting) as file:  # Path.open takes no opener
+        with open(path, "rb", opener=without_waiting) as file:  # Path.open takes no opener
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise StateError(f"{what}: {path}", "no regular file", expected, next_step)
@@ -73,9 +74,13 @@ def read_json_list(path: Path, what: str, next_step: str) -> list[dict[str, Any]
     return rows
 
 
-def read_json_lines(path: Path, what: str, next_step: str) -> list[dict[str, Any]]:
-    """The JSON objects in a file of one a line. Raises StateError naming the line that is none."""
-    return parse_json_lines(read_text(path, what, next_step), f"{what}: {path}", next_step)
+def read_json_lines(path: Path, what: str, next_step: str, *, appended: bool = False) -> list[dict[str, Any]]:
+    """The JSON objects in a file of one a line. `appended`: its last line may be half written, and is passed over then.
+    Raises StateError naming the line that is no object."""
+    text = read_text(path, what, next_step)
+    if appended:
+        text = text[: text.rfind("\n") + 1]
+    return parse_json_lines(text, f"{what}: {path}", next_step)
 
 
 def parse_json_lines(text: str, thing: str, next_step: str) -> list[dict[str, Any]]:
@@ -85,7 +90,7 @@ def parse_json_lines(text: str, thing: str, next_step: str) -> list[dict[str, An
     return [_object(line, f"{thing}, line {number}", next_step) for number, line in enumerate(lines, 1)]
 
 
-def _open_without_waiting(path: str, flags: int) -> int:
+def without_waiting(path: str, flags: int) -> int:
     """A pipe would wait for a writer for ever; opened like this it is seen to be no regular file."""
     return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
 
@@ -117,6 +122,11 @@ def shown(value: object) -> str:
     text = value if isinstance(value, str) else repr(value)
     printable = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text[:SHOWN_CHARS])
     return printable + ("..." if len(text) > SHOWN_CHARS else "")
+
+
+def utc_now() -> str:
+    """This second, as records have it: `2026-11-29T06:30:00Z`."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 class Fields:

@@ -10,8 +10,11 @@ import re
 import subprocess
 from dataclasses import dataclass
 
+from slipway.agent.haproxy.settings import proxy_settings
 from slipway.agent.probe import ANSWER_S, memory
+from slipway.agent.settings import Settings
 from slipway.agent.start_plan import StartPlan
+from slipway.errors import ResourceError
 
 BESIDE, HELD = "beside", "held"
 QUERY = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
@@ -46,3 +49,25 @@ def choose_way(plan: StartPlan, now: Room, reserve_gb: float) -> tuple[str, str]
     need, left = plan.memory_bytes / 1e9, now.free / 1e9 - reserve_gb
     way = BESIDE if need <= left else HELD
     return way, f"{way}: {need:.1f} GB planned, {left:.1f} GB of {now.kind} free above a reserve of {reserve_gb:g}"
+
+
+def hold_warning(name: str, plan: StartPlan, settings: Settings) -> str | None:
+    """What to say before the old engine ends for a held swap: requests wait less long than `name` may take to start;
+    None where they wait long enough, or nothing holds them.
+
+    Raises ResourceError, while the old engine serves still, for an engine whose start was measured to take longer: each
+    request that comes at the swap's beginning would be lost."""
+    proxy = proxy_settings(settings.proxy)
+    if proxy is None:
+        return None
+    most, limit_s = proxy.hold_limit_s, plan.limit_s(settings.start_timeout_s)
+    if plan.measured_start_s > most:
+        raise ResourceError(
+            f"held swap to {name}",
+            f"its start was measured to take {plan.measured_start_s:.0f} s",
+            f"less than requests are held, deploy.proxy.hold_limit_s={most:g}",
+            "raise deploy.proxy.hold_limit_s, or deploy.way=beside where memory holds both; nothing was stopped",
+        )
+    if limit_s <= most:
+        return None
+    return f"held: {name} may take up to {limit_s:.0f} s to start and requests wait at most {most:g} s, then 503"

@@ -1,93 +1,19 @@
-"""The verbs beside a transaction: `status`, `versions`, `start_current`, `boot`, `stop`, `gc`."""
+"""The verbs that change a target outside of a transaction: `start_current`, `boot`, `stop`, `gc`."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from slipway.agent.bundle.release import collect
-from slipway.agent.changes import changing, keep_start
-from slipway.agent.holds import held_releases, holds
-from slipway.agent.paths import NAME
-from slipway.agent.records import Fields, is_present, read_text
-from slipway.agent.releases import document_name
-from slipway.agent.transaction import Parts, parts_of, tidy
-from slipway.errors import ResourceError, SlipwayError
+from slipway.agent.changes import changing, collect_layers, keep_start
+from slipway.agent.holds import held_releases
+from slipway.agent.looks import client_url
+from slipway.agent.parts import Parts
+from slipway.agent.records import Fields
+from slipway.agent.transaction import tidy
+from slipway.errors import ResourceError, SlipwayError, StateError
 
 if TYPE_CHECKING:
     from slipway.agent.agent import Agent, Document, Note
-    from slipway.agent.engines import Endpoint
-
-
-def status(agent: Agent, document: Document, note: Note) -> Document:  # noqa: ARG001 (every verb has this shape)
-    """What the target serves now; reads only, takes no lock -> `current` (record or null), `url` (null while no engine
-    runs), `healthy` (asked just now), `previous`, `releases` (records, oldest first), `withdrawn`, `line` (releases
-    that led to the serving one), `last` (switch),
-    `lost` (releases whose engine runs and should not), `switching`, `interrupted` (what a transaction
-    left, or null), `lock`, `holds`.
-
-    Raises StateError when a record cannot be read.
-    """
-    parts = parts_of(agent.paths)
-    name, names = parts.releases.current(), parts.releases.names()
-    records = {each: parts.releases.read(each) for each in names}
-    endpoint = parts.engines.endpoint(name) if name else None
-    switches = parts.releases.history.switches()
-    opened = parts.journal.read() if agent.lock.holder() is None else None
-    running = parts.engines.running()
-    return {
-        "current": records[name] if name else None,
-        "endpoint": endpoint.to_json() if endpoint else None,
-        "url": _url(parts, endpoint),
-        "healthy": parts.engines.healthy(name) if name else False,
-        "previous": parts.releases.previous(),
-        "releases": list(records.values()),
-        "last": asdict(switches[-1]) if switches else None,
-        "line": parts.releases.history.line(),
-        "withdrawn": sorted(parts.releases.history.withdrawn()),
-        "lost": [{"release": each, "gone": each not in names} for each in running if each != name],
-        "switching": {**parts.switcher.describe(), "way": parts.settings.way},
-        "interrupted": {"action": opened[0].action, "release": opened[0].new, "by": opened[0].owner}
-        if opened
-        else None,
-        "lock": agent.lock.holder(),
-        "holds": holds(agent.paths.root),
-    }
-
-
-def document(agent: Agent, document: Document, note: Note) -> Document:  # noqa: ARG001
-    """A text of a release: `{"release": name, "document": "smoke.jsonl"}` -> `{"text": ...}`. Raises StateError when it
-    is absent, but for `{"optional": true}` -> `{"text": null}`, or no text."""
-    fields = Fields(document, "request document", "name a release and a document of it")
-    name = fields.text("release", pattern=NAME)
-    file = agent.paths.release(name) / document_name(fields.text("document"))
-    if fields.flag("optional", False) and not is_present(file):
-        return {"text": None}
-    return {"text": read_text(file, f"document of release {name}", "promote its engine again")}
-
-
-def versions(agent: Agent, document: Document, note: Note) -> Document:  # noqa: ARG001
-    """`{"versions": [...]}`, newest first: `name`, `created`, `model`, `engine`, `served` (times of its switches), and
-    `state`: `serving`, `previous` (what a rollback goes to), `returnable` or `left` (only a promotion brings it back).
-    Takes no lock."""
-    parts = parts_of(agent.paths)
-    current, returnable = parts.releases.current(), parts.releases.returnable()
-    switches = parts.releases.history.switches()
-    rows = []
-    for name in reversed(parts.releases.names()):
-        record = parts.releases.read(name)
-        states = {name: "left", **dict.fromkeys(returnable, "returnable"), **dict.fromkeys(returnable[:1], "previous")}
-        rows.append(
-            {
-                "name": name,
-                "created": record["created"],
-                "model": record["model"],
-                "engine": record["digests"]["engine"],
-                "served": [switch.time for switch in switches if switch.release == name],
-                "state": "serving" if name == current else states[name],
-            }
-        )
-    return {"versions": rows}
 
 
 def start_current(agent: Agent, document: Document, note: Note) -> Document:
@@ -98,21 +24,31 @@ def start_current(agent: Agent, document: Document, note: Note) -> Document:
     """
     with changing(agent, document, "start") as parts:
         if agent.transaction is None:
-            tidy(parts, note)
+            _in_order(parts, note)
         name = parts.releases.current()
         if name is None:
             expected, next_step = "a release to start", "`slipway promote` makes one"
             raise ResourceError(f"target {agent.paths.root}", "nothing was promoted yet", expected, next_step)
-        return _started(parts, name, document, note)
+        return {**_serve(parts, name, document, note), "release": parts.releases.read(name)}
 
 
 def boot(agent: Agent, document: Document, note: Note) -> Document:
     """After the machine came up: what the pointer names serves again, with the same digest -> as `start_current`, or
-    `{"release": null}` before the first promotion. Again it changes nothing."""
+    `{"release": null}` before the first promotion, or where the release's record is damaged. Again it changes nothing.
+
+    Records that only changes need (history, journal, `release.json`) may be damaged: that is noted, and what the
+    pointer names serves."""
     with changing(agent, document, "boot") as parts:
-        tidy(parts, note)
+        _in_order(parts, note)
         name = parts.releases.current()
-        return _started(parts, name, document, note) if name else {"release": None}
+        if name is None:
+            return {"release": None}
+        serving = _serve(parts, name, document, note)
+        try:
+            return {"release": parts.releases.read(name), **serving}
+        except StateError as err:
+            note(f"{name} serves; {err}")
+            return {"release": None, **serving}
 
 
 def stop(agent: Agent, document: Document, note: Note) -> Document:
@@ -147,11 +83,24 @@ def gc(agent: Agent, document: Document, note: Note) -> Document:
         held = frozenset({*held_releases(agent.paths.root), *fields.texts("spare", ())})
         dry_run = fields.flag("dry_run", False)
         pruned = parts.releases.prune(keep, held, dry_run=dry_run)
-        paths = agent.paths
-        return {"pruned": pruned, "collected": [] if dry_run else collect(paths.root, paths.releases, unstaged=True)}
+        return {"pruned": pruned, "collected": [] if dry_run else collect_layers(agent, note, unstaged=True)}
 
 
-def _started(parts: Parts, name: str, document: Document, note: Note) -> Document:
+def _in_order(parts: Parts, note: Note) -> None:
+    """`tidy`; where a record that changes need is damaged, that is noted, and no engine but the pointer's goes on."""
+    try:
+        tidy(parts, note)
+    except StateError as err:
+        current = parts.releases.current()
+        if current is None:
+            raise
+        parts.engines.endpoint(current)  # raises when the damaged record is that of the serving engine
+        note(f"nothing but the start is done, the next change is refused: {err}")
+        for name in {*parts.releases.names(), *parts.engines.running()} - {current}:
+            parts.engines.stop(name, parts.settings.stop_grace_s)
+
+
+def _serve(parts: Parts, name: str, document: Document, note: Note) -> Document:
     keep_start(parts, name, document)
     started = not parts.engines.healthy(name)
     if started:
@@ -160,9 +109,4 @@ def _started(parts: Parts, name: str, document: Document, note: Note) -> Documen
         note(f"restarted {name} at {parts.engines.start(name, parts.settings).url}")
     endpoint = parts.engines.endpoint(name)
     parts.switcher.restore(endpoint)
-    return {"release": parts.releases.read(name), "url": _url(parts, endpoint), "started": started}
-
-
-def _url(parts: Parts, endpoint: Endpoint | None) -> str | None:
-    """Where clients reach the API; None while no engine runs."""
-    return (parts.switcher.describe()["address"] or endpoint.url) if endpoint else None
+    return {"url": client_url(parts.switcher.describe(), endpoint), "started": started}

@@ -16,42 +16,17 @@ From `recorded` on they finish it.
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable
-from functools import cached_property
 
-from slipway.agent.engines import Endpoint, Engines
+from slipway.agent.engines import Endpoint
 from slipway.agent.history import PROMOTE
-from slipway.agent.journal import Intent, Journal
-from slipway.agent.paths import TargetPaths
-from slipway.agent.releases import Releases
-from slipway.agent.room import BESIDE, HELD, choose_way, room
-from slipway.agent.settings import Settings, read_settings
-from slipway.agent.slurm.engines import engines_for
-from slipway.agent.switching import Switcher, switcher_for
-from slipway.errors import EngineError, SlipwayError
+from slipway.agent.journal import Intent
+from slipway.agent.parts import Parts
+from slipway.agent.records import utc_now
+from slipway.agent.room import BESIDE, HELD, choose_way, hold_warning, room
+from slipway.errors import EngineError, ResourceError, SlipwayError
 
 Note = Callable[[str], None]
-
-
-class Parts:
-    """What a transaction moves: the parts of one target under its settings."""
-
-    def __init__(self, paths: TargetPaths, settings: Settings) -> None:
-        self.paths, self.settings = paths, settings
-        self.releases, self.journal = Releases(paths), Journal(paths.journal)
-        self.engines: Engines = engines_for(paths, settings)
-
-    @cached_property
-    def switcher(self) -> Switcher:
-        """What stands before the engines. Raises, when it is first needed, what `switcher_for` raises: a proxy that
-        cannot be keeps nobody from ending the engines."""
-        return switcher_for(self.paths, self.settings)
-
-
-def parts_of(paths: TargetPaths, settings: Settings | None = None) -> Parts:
-    """The parts of a target. Raises StateError when its settings are damaged."""
-    return Parts(paths, settings or read_settings(paths))
 
 
 def died(release: str) -> EngineError:
@@ -71,7 +46,7 @@ class Transaction:
         """Open the journal: `new` is to take the place of what the pointer names."""
         old = parts.releases.current()
         ran = old is not None and parts.engines.endpoint(old) is not None
-        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        now = utc_now()
         intent = Intent(secrets.token_hex(8), action, owner, now, old, new, action == PROMOTE, ran)
         parts.journal.begin(intent)
         return cls(parts, intent, note)
@@ -80,6 +55,8 @@ class Transaction:
         """Start the new engine, beside the old one or, held, after it. Raises as `Engines.start`."""
         parts, intent = self.parts, self.intent
         if intent.old is not None and self._way() == HELD:
+            if warning := hold_warning(intent.new, parts.engines.plan(intent.new), parts.settings):
+                self.note(warning)
             with parts.journal.step("held"):
                 self._held = parts.switcher.hold(parts.engines.endpoint(intent.old))
                 parts.engines.stop(intent.old, parts.settings.stop_grace_s)
@@ -146,28 +123,58 @@ class Transaction:
     def undo(self, *, restart: bool = True) -> None:
         """Back to how it was: requests and pointer at the old release, whose engine runs if it ran, the new one ended
         and, if this made it, gone. `restart` False: no engine is started. Made again after a crash it makes the same
-        true."""
+        true.
+
+        A proxy that cannot be told raises ResourceError with what is true then: undone but for the proxy, where none
+        runs; not undone, with both engines left running, where it may still send requests to the new one."""
         parts, intent = self.parts, self.intent
         parts.releases.point(intent.old)
-        old = parts.engines.endpoint(intent.old) if intent.old else None
+        old, broken = parts.engines.endpoint(intent.old) if intent.old else None, None
         if old is not None or intent.old is None:
-            parts.switcher.restore(old)  # before the new engine ends: no request goes to one that has
+            broken = self._give_back(old)  # before the new engine ends: no request goes to one that has
         parts.engines.stop(intent.new, parts.settings.stop_grace_s)
         if intent.old and old is None and intent.old_ran and restart:
-            self._start_again(intent.old)
+            broken = self._start_again(intent.old)
         if intent.created:
             parts.releases.remove(intent.new)
         parts.journal.close()
         self.note(f"undone: {intent.action} of {intent.new}")
+        if broken is not None:
+            raise broken
 
-    def _start_again(self, name: str) -> None:
-        """The old engine, which ran when this began; one that does not start any more must not keep this open."""
+    def _start_again(self, name: str) -> SlipwayError | None:
+        """The old engine, which ran when this began; one that does not start any more must not keep this open. As
+        `_give_back`."""
         try:
-            self.parts.switcher.restore(self.parts.engines.start(name, self.parts.settings))
-            self.note(f"{name} serves again")
+            endpoint = self.parts.engines.start(name, self.parts.settings)
         except SlipwayError as err:
-            self.parts.switcher.restore(None)  # requests that wait for it have their answer: nobody serves
             self.note(f"{name} does not start again: {err}")
+            return self._give_back(None)  # requests that wait for it have their answer: nobody serves
+        if broken := self._give_back(endpoint):
+            return broken
+        self.note(f"{name} serves again")
+        return None
+
+    def _give_back(self, old: Endpoint | None) -> SlipwayError | None:
+        """Send requests to the old engine again; where that fails and no proxy runs, an error that says so. Raises
+        ResourceError where the proxy cannot be told and runs on: who gets its requests decides what may end."""
+        try:
+            self.parts.switcher.restore(old)
+        except SlipwayError as err:
+            state = self.parts.switcher.describe()
+            gets = [tuple(address) for address in state.get("serving", ())]
+            if state.get("running") and old is not None and gets == [(old.host, old.port)]:
+                self.note(f"requests go to {self.intent.old}; the proxy could not be put in order: {err}")
+                return None
+            runs = f"{self.intent.old} runs at {old.url}" if old else "no engine serves"
+            next_step = f"{err.next_step}; then `slipway start TARGET`"
+            if state.get("pids") == []:
+                value = f"no proxy answers there, {runs}: {err.thing}: {err.value}"
+                return ResourceError(f"address {state['address']}", value, err.expected, next_step)
+            where = ", ".join(f"{host}:{port}" for host, port in gets) or "an engine that it cannot be asked for"
+            value = f"not undone, {runs}, the proxy sends requests to {where}: {err.thing}: {err.value}"
+            raise ResourceError(f"{self.intent.action} of {self.intent.new}", value, err.expected, next_step) from err
+        return None
 
     def settle(self, *, restart: bool = True) -> None:
         """Undo it before its record, finish it from there on."""

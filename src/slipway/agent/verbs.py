@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from slipway.agent import changes, serving
+from slipway.agent import looks
 from slipway.agent.holds import hold_verb, holds_verb, unhold_verb
 
 if TYPE_CHECKING:
@@ -34,14 +34,16 @@ def later(module: str, name: str) -> Verb:
 
 
 VERBS: Mapping[str, Verb] = {
-    "abort": changes.abort,
-    "begin": changes.begin,
-    "boot": serving.boot,
+    "abort": later("changes", "abort"),
+    "begin": later("changes", "begin"),
+    "boot": later("serving", "boot"),
     "capture": later("canary.verbs", "capture"),
-    "commit": changes.commit,
-    "document": serving.document,
+    "collect": later("bundle.verbs", "collect"),
+    "commit": later("changes", "commit"),
+    "document": looks.document,
     "follow": later("slurm.engines", "follow"),
-    "gc": serving.gc,
+    "gc": later("serving", "gc"),
+    "gpu_limits": later("gpu_limits", "gpu_limits"),
     "hold": hold_verb,
     "holder": holder,
     "holds": holds_verb,
@@ -50,15 +52,15 @@ VERBS: Mapping[str, Verb] = {
     "pairs": later("canary.verbs", "pairs"),
     "probe": later("probe", "probe"),
     "receive": later("bundle.verbs", "receive"),
-    "share": changes.share,
+    "share": later("changes", "share"),
     "shared": later("canary.verbs", "shared"),
-    "stage": changes.stage,
-    "start": changes.start,
-    "start_current": serving.start_current,
-    "status": serving.status,
-    "stop": serving.stop,
-    "switch": changes.switch,
+    "stage": later("changes", "stage"),
+    "start": later("changes", "start"),
+    "start_current": later("serving", "start_current"),
+    "status": looks.status,
+    "stop": later("serving", "stop"),
+    "switch": later("changes", "switch"),
     "unhold": unhold_verb,
     "verify": later("bundle.verbs", "verify"),
-    "versions": serving.versions,
+    "versions": looks.versions,
 }

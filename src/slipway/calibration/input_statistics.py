@@ -3,11 +3,13 @@ inputs."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import torch
 
 from slipway.calibration.layer_calls import LayerSpec
+from slipway.calibration.observers import SeenEnoughError
 from slipway.quantization import fusion
 
 
@@ -25,6 +27,7 @@ class InputStatistics:
         self.keys = self.values = torch.zeros(())
         self._leaders, self._with_squares = leaders, squares
         self.inputs: dict[str, torch.Tensor] = {}  # of the micro-batch just run; who runs the layer takes them
+        self.products = Counter[str]()  # of each leader, in all micro-batches
 
     def linear(self, names: tuple[str, ...], x: torch.Tensor, expert: int | None) -> None:  # noqa: ARG002
         """Take the input `x`, [..., I], of the linears called `names`; `expert` is None outside experts."""
@@ -33,6 +36,7 @@ class InputStatistics:
                 self._add(name, x)
             if name in self._leaders:
                 self.inputs[name] = x
+                self.products[name] += 1
 
     def _add(self, name: str, x: torch.Tensor) -> None:
         if x.numel() == 0:
@@ -62,3 +66,22 @@ class InputStatistics:
             return None
         squares = torch.stack([self._squares[name] for name in measured]).sum(0)
         return squares / sum(self._tokens[name] for name in measured)
+
+
+class InputOf:
+    """Observer of one matmul of a layer, which ends the layer there where that is all that is wanted."""
+
+    def __init__(self, name: str, *, last: bool) -> None:
+        """`last`: nothing of the layer is needed after this weight's first product."""
+        self._name, self._last = name, last
+        self.input: torch.Tensor | None = None  # [tokens, in] of the micro-batch just run; who runs the layer takes it
+
+    def linear(self, names: tuple[str, ...], x: torch.Tensor, expert: int | None) -> None:  # noqa: ARG002
+        """Take the input `x`, [tokens, in], if it is this weight's. Raises SeenEnoughError to end the layer."""
+        if self._name in names:
+            self.input = x
+            if self._last:
+                raise SeenEnoughError
+
+    def attention(self, layer: LayerSpec, key: torch.Tensor, value: torch.Tensor) -> None:
+        """Nothing is asked of it."""

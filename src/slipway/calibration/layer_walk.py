@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from torch import nn
 
 from slipway.calibration.layer_calls import UNFIT, Call, LayerSpec, Shared, find_stack, forwards, record
 from slipway.calibration.module_weights import MODEL_ERRORS, ModuleWeights, Origin
-from slipway.calibration.observers import LayerWatch, Observer
+from slipway.calibration.observers import LayerWatch, Observer, SeenEnoughError
 from slipway.errors import CheckpointError
 from slipway.weights.shards import TensorInfo, TensorSource, natural
 
@@ -165,6 +165,13 @@ class LayerWalk:
             with torch.no_grad(), watch, self._named(layer.module):
                 output = _call(layer, module, states.values[i].to(self.device), states.calls[i][layer.index])
             yield output
+
+    def watched(self, layer: LayerSpec, module: nn.Module, states: HiddenStates, observer: Observer) -> Iterator[None]:
+        """Each micro-batch run as far as the observer wants: it raises SeenEnoughError where it needs no more."""
+        for value, calls in zip(states.values, states.calls, strict=True):
+            with suppress(SeenEnoughError):
+                self.run(layer, module, HiddenStates([value], [calls]), observer, advance=False)
+            yield
 
     @contextmanager
     def head(self, weights: Mapping[str, torch.Tensor] | None = None) -> Iterator[Head]:

@@ -44,6 +44,10 @@ _PRODUCTS: dict[Any, int] = {  # function -> which argument is its first factor
 _NAMES = {"input", "self", "other", "mat1", "mat2", "batch1", "batch2"}  # of those factors, when given by keyword
 
 
+class SeenEnoughError(Exception):
+    """An observer has what it wants of a micro-batch: what the layer computes after it is not needed."""
+
+
 class Observer(Protocol):
     """Told, in the order of computation, what goes into the matmuls and the attention of a layer. Must not keep
     views."""

@@ -9,33 +9,98 @@ from typing import Annotated
 import typer
 
 from slipway import __version__, errors
-from slipway.cli import (
-    canary_commands,
-    capacity_command,
-    data_commands,
-    decision_commands,
-    engine_commands,
-    machine_commands,
-    model_commands,
-    output,
-    pipeline_commands,
-    release_commands,
-    serve_command,
-    serving_commands,
-    speed_commands,
-    tables,
-    target_command,
-    training_commands,
-    verify_command,
-)
+from slipway.cli import output
+from slipway.cli.lazy_group import CommandPlace, lazy_group
 from slipway.system.redact import mask
 
 EXIT_CODES = """Exit codes: 0 done; 1 a bug in Slipway; 2 bad input (config, data, checkpoint, adapter) or a damaged
-record; 3 the gate did not pass; 4 the machine lacks something (disk, memory, port, compiler, service); 5 a stage or an
-engine died; 129, 130, 143 ended by SIGHUP, Ctrl-C, SIGTERM; 141 its output was read by nobody."""
+record; 3 the gate did not pass, or what serves drifted; 4 the machine lacks something (disk, memory, port, compiler,
+service); 5 a stage or an engine died; 129, 130, 143 ended by SIGHUP, Ctrl-C, SIGTERM; 141 its output was read by
+nobody."""
+
+# With an example each, in the order of --help.
+COMMANDS = (
+    CommandPlace(
+        "pipeline_commands:run",
+        "`slipway run train.epochs=2 layers.quantize=formats/fp8`, or a quick one, `slipway run layers=smoke`",
+    ),
+    CommandPlace(
+        "plan_command:plan",
+        "`slipway plan train.epochs=2`, `slipway plan --out night.json` and then `slipway run night.json`",
+    ),
+    CommandPlace("pipeline_commands:stage", "`slipway stage merge .slipway/work/merge-1f3a/stage.json`"),
+    CommandPlace(
+        "model_commands:quantize",
+        "`slipway quantize models/llama-8b --adapter adapters/support --format nvfp4a16 --out out/llama-8b-nvfp4`",
+    ),
+    CommandPlace("model_commands:merge", "`slipway merge models/llama-8b adapters/support --out out/llama-8b-support`"),
+    CommandPlace(
+        "training_commands:tune",
+        "`slipway tune --model llama-3.1-8b --method qlora --target dgx-h100 --out conf/train/tuned.yaml`",
+    ),
+    CommandPlace(
+        "data_commands:data",
+        "`slipway data show`, `slipway data show data.raw=my.jsonl --row 7`, `slipway data publish`",
+    ),
+    CommandPlace("pipeline_commands:config", "`slipway config train.epochs=2 --json`"),
+    CommandPlace("gate_command:gate", "`slipway gate` or `slipway gate layers.gate=gates/strict gate.users=8`"),
+    CommandPlace(
+        "training_commands:recipe",
+        "`slipway recipe --model llama-3.3-70b --method qlora --target spark train.max_steps=500`",
+    ),
+    CommandPlace(
+        "capacity_command:capacity",
+        "`slipway capacity --model llama-3.3-70b --weights nvfp4 --target spark --users 64 --context 8192`",
+    ),
+    CommandPlace(
+        "engine_commands:engine",
+        "`slipway engine show out/llama-8b-nvfp4 --kind vllm --target spark engine.slots=32`",
+    ),
+    CommandPlace(
+        "agent_command:agent",
+        '`slipway agent run "dim the desk lamp in the office to 40" --trace`, `slipway agent eval --tasks tasks.jsonl`',
+    ),
+    CommandPlace(
+        "rag_commands:rag",
+        "`slipway rag compare`, `slipway rag build --strategy fixed-512`, `slipway rag search 'how do I sort a hash?'`",
+    ),
+    CommandPlace("rag_commands:index", "`slipway index verify` or `slipway index verify .slipway/index/3f9c...`"),
+    CommandPlace("machine_commands:status", "`slipway status --json`"),
+    CommandPlace("speed_commands:bench", "`slipway bench http://127.0.0.1:8081 --concurrency 1,8,64 --requests 300`"),
+    CommandPlace("speed_commands:compare", "`slipway compare before.json after.json`"),
+    CommandPlace("release_commands:promote", "`slipway promote` or `slipway promote .slipway/verdict/3f9c...`"),
+    CommandPlace(
+        "canary_commands:canary",
+        "`slipway canary spark --mirror --for 2h` or `slipway canary spark --weight 10`",
+    ),
+    CommandPlace("canary_commands:capture", "`slipway capture on spark`, `slipway capture show spark --most 5`"),
+    CommandPlace("watch_command:watch", "`slipway watch local` or `slipway watch spark --set watch.items=200 --json`"),
+    CommandPlace("decision_commands:explain", "`slipway explain`, `slipway explain 3` or `slipway explain local`"),
+    CommandPlace(
+        "history_command:history", "`slipway history`, `slipway history 3f9c2a` or `slipway history 3f9c2a 81bd07`"
+    ),
+    CommandPlace("decision_commands:hold", "`slipway hold local --reason 'trade fair until Friday'`"),
+    CommandPlace("decision_commands:unhold", "`slipway unhold local`"),
+    CommandPlace(
+        "serving_commands:rollback", "`slipway rollback`, `slipway rollback local 3`, `slipway rollback local --list`"
+    ),
+    CommandPlace("serving_commands:start", "`slipway start` or `slipway start local`"),
+    CommandPlace("serving_commands:stop", "`slipway stop` or `slipway stop local`"),
+    CommandPlace(
+        "target_command:target", "`slipway target set-up spark --fingerprint SHA256:...`, undone with `--undo`"
+    ),
+    CommandPlace("probe_command:probe", "`slipway probe spark`, once, before the first training there"),
+    CommandPlace("verify_command:verify", "`slipway verify .slipway/bundles --key .slipway/signing/key.pub`"),
+    CommandPlace("serve_command:serve", "`slipway serve models/llama-8b --context 4096 --slots 4`"),
+    CommandPlace("machine_commands:gc", "`slipway gc` shows, `slipway gc --yes` removes"),
+    CommandPlace("machine_commands:doctor", "`slipway doctor --json`"),
+    CommandPlace("machine_commands:build_engine", "`slipway build-engine`"),
+    CommandPlace("training_commands:pin", "`slipway pin` or `slipway pin nemo-automodel --tag 26.10.00`"),
+)
 
 app = typer.Typer(
     name="slipway",
+    cls=lazy_group(COMMANDS),
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -43,62 +108,6 @@ app = typer.Typer(
     help="Fine-tune a language model and ship it, as one tracked, resumable pipeline.",
     epilog=EXIT_CODES,
 )
-
-# With an example each, in the order of --help.
-COMMANDS = (
-    (
-        pipeline_commands.run,
-        "`slipway run train.epochs=2 layers.quantize=formats/fp8`, or a quick one, `slipway run layers=smoke`",
-    ),
-    (pipeline_commands.stage, "`slipway stage merge .slipway/work/merge-1f3a/stage.json`"),
-    (
-        model_commands.quantize,
-        "`slipway quantize models/llama-8b --adapter adapters/support --format nvfp4a16 --out out/llama-8b-nvfp4`",
-    ),
-    (model_commands.merge, "`slipway merge models/llama-8b adapters/support --out out/llama-8b-support`"),
-    (
-        training_commands.tune,
-        "`slipway tune --model llama-3.1-8b --method qlora --target dgx-h100 --out conf/train/tuned.yaml`",
-    ),
-    (data_commands.data, "`slipway data show` or `slipway data show data.raw=my.jsonl --row 7`"),
-    (pipeline_commands.config, "`slipway config train.epochs=2 --json`"),
-    (
-        training_commands.recipe,
-        "`slipway recipe --model llama-3.3-70b --method qlora --target spark train.max_steps=500`",
-    ),
-    (
-        capacity_command.capacity,
-        "`slipway capacity --model llama-3.3-70b --weights nvfp4 --target spark --users 64 --context 8192`",
-    ),
-    (
-        engine_commands.engine,
-        "`slipway engine show out/llama-8b-nvfp4 --kind vllm --target spark engine.slots=32`",
-    ),
-    (machine_commands.status, "`slipway status --json`"),
-    (speed_commands.bench, "`slipway bench http://127.0.0.1:8081 --concurrency 1,8,64 --requests 300`"),
-    (speed_commands.compare, "`slipway compare before.json after.json`"),
-    (release_commands.promote, "`slipway promote` or `slipway promote .slipway/verdict/3f9c...`"),
-    (
-        canary_commands.canary,
-        "`slipway canary spark --mirror --for 2h` or `slipway canary spark --weight 10`",
-    ),
-    (canary_commands.capture, "`slipway capture on spark`, `slipway capture show spark --most 5`"),
-    (decision_commands.explain, "`slipway explain`, `slipway explain 3` or `slipway explain local`"),
-    (decision_commands.hold, "`slipway hold local --reason 'trade fair until Friday'`"),
-    (decision_commands.unhold, "`slipway unhold local`"),
-    (serving_commands.rollback, "`slipway rollback`, `slipway rollback local 3`, `slipway rollback local --list`"),
-    (serving_commands.start, "`slipway start` or `slipway start local`"),
-    (serving_commands.stop, "`slipway stop` or `slipway stop local`"),
-    (target_command.target, "`slipway target set-up spark --fingerprint SHA256:...`, undone with `--undo`"),
-    (verify_command.verify, "`slipway verify .slipway/bundles --key .slipway/signing/key.pub`"),
-    (serve_command.serve, "`slipway serve models/llama-8b --context 4096 --slots 4`"),
-    (machine_commands.gc, "`slipway gc` shows, `slipway gc --yes` removes"),
-    (machine_commands.doctor, "`slipway doctor --json`"),
-    (machine_commands.build_engine, "`slipway build-engine`"),
-    (training_commands.pin, "`slipway pin` or `slipway pin nemo-automodel --tag 26.10.00`"),
-)
-for function, example in COMMANDS:
-    app.command(epilog=f"Example: {example}")(function)
 
 
 @app.callback(invoke_without_command=True)
@@ -147,6 +156,8 @@ def _run() -> int:
 
 def _show_error(err: errors.SlipwayError) -> int:
     """Show an error raised on purpose; its exit code."""
+    from slipway.cli import tables
+
     if "--json" in sys.argv:
         tables.show_json(tables.error_document(err))
     else:

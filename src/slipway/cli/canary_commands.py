@@ -48,8 +48,8 @@ def canary(
 ) -> None:
     """Promote a candidate by way of a canary: beside the champion for a time, then switched to, or undone.
 
-    `--mirror` ends as soon as it has decided. Without a judge (`deploy.canary.judge`) equal answers and failures count
-    only. What decides against the candidate ends with exit code 3, and the champion keeps serving.
+    `--mirror` ends as soon as it has decided. Answers that differ need a judge (`deploy.canary.judge`). What decides
+    against the candidate, or does not decide, ends with exit code 3, and the champion keeps serving.
     """
     from slipway.cli.flows import run_promotion
 

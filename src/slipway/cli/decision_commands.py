@@ -8,12 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from slipway.cli import tables
-from slipway.cli.options import AsJson, Conf
+from slipway.cli.options import AsJson, Conf, Settings
 
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Config override, `key=value` or `layers=NAME`.", show_default=False),
-]
 Target = Annotated[str, typer.Argument(help="A row of conf/deploy.", show_default=False)]
 Release = Annotated[
     str | None, typer.Option(help="One release, by its name, instead of the whole target.", show_default=False)
@@ -32,15 +28,16 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Print why a release serves, or why the last run replaced or kept what serves: rules, figures, whose word."""
+    from slipway.deployment.canary.release_probe import check_pairs
     from slipway.deployment.decision.explanation import ROUTE_COLUMNS, RULE_COLUMNS, pairs, route_rows, rule_rows
     from slipway.ops.explain import explained
 
     explanation = explained(name, conf, settings or [])
     decision = explanation.decision
     if as_json:
-        tables.show_json(decision.document())
+        tables.show_json({**decision.document(), **({"checks": explanation.checks} if explanation.checks else {})})
         return
-    rows = [*pairs(decision), ("signature", explanation.signature)]
+    rows = [*pairs(decision), ("signature", explanation.signature), *check_pairs(explanation.checks)]
     tables.show_rows(f"decision about engine {decision.engine[:12]} for target {decision.target}", rows)
     tables.show_columns("rules of the gate", RULE_COLUMNS, rule_rows(decision))
     tables.show_columns("why this target", ROUTE_COLUMNS, route_rows(decision))

@@ -37,6 +37,12 @@ def run_promotion(
     _become("promote", [action, *([str(verdict)] if verdict else []), *options])
 
 
+def run_watch(conf: Path, overrides: Sequence[str], as_json: bool) -> NoReturn:
+    """Become the flow watch. Raises ConfigError outside the project's root."""
+    settings = [part for word in overrides for part in ("--set", word)]
+    _become("watch", ["--conf", str(conf), *settings, *_json(as_json)])
+
+
 def _json(as_json: bool) -> list[str]:
     return ["--json"] if as_json else []
 

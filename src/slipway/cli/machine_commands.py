@@ -71,7 +71,7 @@ def gc(
 def _gc_target(config: Config, yes: bool, as_json: bool) -> None:
     from slipway.deployment.state import collect_releases
 
-    names = collect_releases(config.deploy, dry_run=not yes)
+    names = collect_releases(config.deploy, dry_run=not yes, note=(lambda _: None) if as_json else typer.echo)
     if as_json:
         tables.show_json({"target": config.deploy.target, "removed": yes, "releases": names})
         return
@@ -86,8 +86,8 @@ def doctor(
     quiet: Annotated[bool, typer.Option("--quiet", help="Show only what needs attention.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check python, compiler, disk, memory, ports, GPU and packages, and say what to do. Exit 4 when something must be
-    mended.
+    """Check python, compiler, disk, memory, ports, GPU, packages, the machine of remote.host; say what to do. Exit 4
+    when something must be mended.
     """
     from slipway.config.load import load_config
     from slipway.ops.doctor import check

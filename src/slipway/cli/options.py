@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,10 +15,19 @@ Overrides = Annotated[
 ]
 Conf = Annotated[Path, typer.Option(help="Folder with base.yaml and its layers.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Assume = Annotated[
+    Literal["llama"] | None,
+    typer.Option(help="Plan training memory of an unknown architecture as if it were this one.", show_default=False),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Config override, `key=value` or `layers=NAME`.", show_default=False),
+]
 VerdictName = Annotated[
     Path | None,
     typer.Argument(
-        help="Verdict: a directory, or first digits of its digest; default: the newest of this line.",
+        help="Verdict: directory or first digits of its digest; or version or alias of this line's registered model; "
+        "default: the newest verdict of this line.",
         show_default=False,
     ),
 ]

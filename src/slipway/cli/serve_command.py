@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,6 +50,7 @@ def serve(
     from slipway.engines.directory import service_for
     from slipway.engines.serving import serving
     from slipway.engines.warm_start import warmed, with_own_cache
+    from slipway.runners.lease import Priority, Wish, lease_folder, leased
 
     given = {"kind": kind, "image": image, "context": context, "slots": slots}
     machinery = _machinery({k: v for k, v in given.items() if v is not None}, settings or [], target, port, work, conf)
@@ -60,11 +62,14 @@ def serve(
             for note in service.plan.notes:
                 progress.note(note)
             progress.note(f"starting; log {service.work / 'log.txt'}")
-        with serving(service) as endpoint:
-            typer.echo(described(endpoint))
-            while endpoint.ended() is None:
-                time.sleep(LOOK_EVERY_S)
-            endpoint.check_alive()
+        # Its start takes its turn; what it needs while it serves is planned for, and whoever works beside it fits
+        start = Wish(f"start of {service.work}", Priority.SERVING)
+        with leased(lease_folder(machinery.cache), start, partial(typer.echo, err=True)):
+            endpoint = held.enter_context(serving(service))
+        typer.echo(described(endpoint))
+        while endpoint.ended() is None:
+            time.sleep(LOOK_EVERY_S)
+        endpoint.check_alive()
 
 
 def described(endpoint: Endpoint) -> str:

@@ -134,5 +134,8 @@ def _show_versions(rows: list[dict[str, Any]], target: str, as_json: bool) -> No
         return
     texts = [(row["name"], row["created"], ", ".join(row["served"][-3:]), row["state"]) for row in rows]
     tables.show_columns(f"releases of target {target}", COLUMNS, texts)
+    for row in rows:
+        if "error" in row:
+            typer.echo(f"{row['name']}: {row['error']}")
     if not rows:
         typer.echo(f"target {target}: no release yet; `slipway run` makes one")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from slipway.cli import tables
-from slipway.cli.options import AsJson
+from slipway.cli.options import AsJson, Conf
 from slipway.errors import ConfigError, ResourceError
 from slipway.system.files import write_atomic
 
@@ -75,12 +75,19 @@ def bench(
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(help="What `slipway bench --json` printed, or the directory of an evaluation.")],
-    b: Annotated[Path, typer.Argument(help="The same kind of measurement of the other version.")],
+    a: Annotated[
+        str,
+        typer.Argument(
+            help="What `slipway bench --json` printed, the directory of an evaluation, or, of this store, digits of a "
+            "version (`slipway history`) or of an evaluation, or the id of the run that a release came of."
+        ),
+    ],
+    b: Annotated[str, typer.Argument(help="The same kind of measurement of the other version.")],
     confidence: Annotated[float, typer.Option(min=0.5, max=0.999, help="Level of the intervals.")] = 0.95,
     page: Annotated[
         Path | None, typer.Option(help="Write it as one HTML page too, with plots of both.", show_default=False)
     ] = None,
+    conf: Conf = Path("conf"),
     as_json: AsJson = False,
 ) -> None:
     """Put two versions side by side: quality in pairs of the same items with intervals, speed as ratios. Settings that
@@ -88,11 +95,21 @@ def compare(
     from slipway.evaluation.comparison import compare as compared
     from slipway.evaluation.comparison import read_side
 
-    sides = read_side(a), read_side(b)
+    sides = read_side(_measurement(a, conf)), read_side(_measurement(b, conf))
     document = compared(*sides, confidence)
     if page is not None:
         _write_page(page, *sides, document)
     tables.show_json(document) if as_json else _show_comparison(document)
+
+
+def _measurement(word: str, conf: Path) -> Path:
+    """The place of a measurement. The config is read only for a word that is no path: files compare anywhere."""
+    if Path(word).exists() or not (conf / "base.yaml").is_file():
+        return Path(word)
+    from slipway.config.load import load_config
+    from slipway.ops.compared import measurement
+
+    return measurement(word, load_config(conf))
 
 
 def _write_page(file: Path, a: Side, b: Side, document: dict[str, Any]) -> None:

@@ -166,14 +166,13 @@ def show_status(status: dict[str, Any]) -> None:
     if status["training"]:
         jobs = make_table("training", "where", "state", "steps saved")
         for row in status["training"]:
-            jobs.add_row(
-                row["name"],
-                row["where"],
-                row["state"] if row["followed"] else f"{row['state']}, unfollowed",
-                str(row["saved"]),
-            )
+            state = row["state"] if row["followed"] else f"{row['state']}, unfollowed"
+            jobs.add_row(row["name"], row["where"], state, str(row["saved"]))
         out.print(jobs)
     _show_work(status, out)
+    for row in status["served"]:
+        where = f"on port {row['port']}" if row["port"] else "starting"
+        out.print(f"`slipway serve` {escape(row['directory'])}: {where}", highlight=False)
     for leftover in status["leftovers"]:
         out.print(f"[yellow]left over[/] {escape(leftover['what'])}: {escape(leftover['advice'])}", highlight=False)
 

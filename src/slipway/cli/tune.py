@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from slipway.cli.tables import make_table
 from slipway.config.load import Config
 from slipway.errors import ConfigError
 from slipway.planning.parallelism import parallelism
+from slipway.runners.lease import Priority, Wish, lease_folder, leased
 from slipway.system.files import write_atomic
 from slipway.training.tuning.search import SearchResult
 from slipway.training.tuning.setting import Result
@@ -59,7 +61,9 @@ def run_tune(config: Config, options: TuneOptions, *, as_json: bool) -> dict[str
         config, model, _emptied(options.work), options.data, options.budget_s, options.here, options.python
     )
     with live_table(shown) as show:
-        search = tune(request, show)
+        wish = Wish(f"tune of {model.name}", Priority.TUNING)
+        with leased(lease_folder(Path(config.store.cache)), wish, partial(shown.print, markup=False)):
+            search = tune(request, show)
     ranks = max(1, parallelism(config.train, config.target).data)
     text = train_row(search, config, ranks)
     shown.print(summary(search), highlight=False, markup=False, soft_wrap=True)

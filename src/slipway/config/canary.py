@@ -25,7 +25,12 @@ class CanaryConfig(Section):
     )
     alpha: float = Field(0.05, gt=0, lt=1, description="Probability at most of a wrong end, however often one looks.")
     judge: JudgeConfig | None = Field(
-        None, description="Who judges unequal answers; null: nobody, only failures count."
+        None, description="Who judges unequal answers; null: nobody, and only (nearly) equal answers pass."
     )
     answer_s: float = Field(600, gt=0, description="Longest answer of the candidate, seconds; then it has failed.")
     prompts: int = Field(200, ge=1, le=1000, description="Captured prompts asked with way `replay`, the newest.")
+
+    @property
+    def longest_s(self) -> float:
+        """Seconds that it may take; 0 without one."""
+        return 0.0 if self.way == "none" else self.for_s + self.prompts * self.answer_s * (self.way == "replay")

@@ -119,7 +119,10 @@ class EngineConfig(Section):
         None, description="Folder of the caches that servers write to, on a local disk; null: each server's own folder."
     )
     cache_gb: float = Field(
-        20, gt=0, description="Most that the caches of one bundle, and all in `cache_dir` together, may take, GB."
+        20,
+        gt=0,
+        description="Most that the caches of one bundle, all in `cache_dir`, and all that `slipway serve` left may "
+        "take, GB; the least recently used go first, never what serves.",
     )
 
     def key_document(self) -> dict[str, Any]:

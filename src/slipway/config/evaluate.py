@@ -83,7 +83,10 @@ class EvaluateConfig(Section):
         [1, 4], min_length=1, description="Concurrent requests of the speed runs."
     )
     speed_requests: int = Field(
-        40, ge=4, description="Requests per speed run; a p95 is shown from 100 on, a p99 from 300."
+        40,
+        ge=4,
+        description="Requests per speed run, fewer at one caller once they suffice; a p95 is shown from 100 on, a p99 "
+        "from 300.",
     )
     timeout_s: float = Field(120, gt=0, description="Longest wait for one answer, seconds.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Level of the confidence intervals.")

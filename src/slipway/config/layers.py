@@ -3,6 +3,8 @@ layers. A layer may choose others too, under its key `with`: data choose the gat
 
 from __future__ import annotations
 
+import copy
+import functools
 import io
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -37,12 +39,18 @@ def read_mapping(path: Path) -> dict[str, Any]:
     if "\0" in text:
         raise ConfigError(thing, "holds a NUL character", "YAML text", "restore the file; this one is binary")
     try:
-        doc = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))
+        doc = copy.deepcopy(_parsed(text))
     except (OmegaConfBaseException, YAMLError, OSError, RecursionError) as err:
         raise ConfigError(thing, reason(err), "a YAML mapping of keys", "correct the file") from err
     if not isinstance(doc, dict) or (doc and all(value is None for value in doc.values()) and ":" not in text):
         raise ConfigError(thing, f"`{text.strip()[:40]}`", "a YAML mapping of keys", "correct the file")
     return {str(key): value for key, value in doc.items() if key != "description"}
+
+
+@functools.lru_cache(64)
+def _parsed(text: str) -> Any:
+    """By the text: a layer is read for what it chooses, and again for what it says."""
+    return OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))
 
 
 def reason(err: Exception) -> str:
@@ -68,14 +76,22 @@ def choices(value: Any, source: str, sections: Collection[str]) -> dict[str, str
             raise ConfigError(
                 f"layers.{section}", f"unknown, in {source}", f"one of {', '.join(sorted(sections))}", hint
             )
-        if not isinstance(name, str) or not name.strip() or "\0" in name:
+        if not isinstance(name, str) or not _is_below(name):
             shown = f"{name!r}"[:_SHOWN_CHARS]
             raise ConfigError(f"layers.{section}", shown, "the name of a file below conf/, without .yaml", "name one")
     return {str(section): str(name) for section, name in value.items()}
 
 
+def _is_below(name: str) -> bool:
+    """Whether a name stays below conf/: `deploy/../gates/any` is no target."""
+    path = Path(name)
+    return bool(name.strip()) and "\0" not in name and not path.is_absolute() and ".." not in path.parts
+
+
 def preset(conf: Path, name: str, sections: Collection[str]) -> dict[str, str]:
     """The layers that `conf/presets/<name>.yaml` chooses. Raises ConfigError when it holds anything but layers."""
+    if not _is_below(name):
+        raise ConfigError("layers", f"{name!r}"[:_SHOWN_CHARS], f"the name of a file of conf/{PRESETS}", "name one")
     path = conf / PRESETS / f"{name}.yaml"
     doc = read_mapping(path)
     if extra := sorted(set(doc) - {"layers"}):

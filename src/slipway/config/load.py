@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, Field, ValidationError
 from yaml import YAMLError
 
+from slipway.config.agent import AgentConfig
 from slipway.config.base import Section
 from slipway.config.data import DataConfig
 from slipway.config.deploy import DeployConfig
@@ -32,12 +33,16 @@ from slipway.config.image import ImageConfig
 from slipway.config.layers import choices, companions, preset, read_layers, read_mapping, reason
 from slipway.config.merge import MergeConfig
 from slipway.config.model import ModelConfig
+from slipway.config.notify import NotifyConfig
 from slipway.config.overrides import parse_overrides, without_cleared
 from slipway.config.quantize import QuantizeConfig
+from slipway.config.rag import RagConfig
+from slipway.config.remote import RemoteConfig
 from slipway.config.store import StoreConfig
 from slipway.config.target import TargetConfig
 from slipway.config.tracking import TrackingConfig
 from slipway.config.train import TrainConfig
+from slipway.config.watch import WatchConfig
 from slipway.errors import ConfigError
 from slipway.system.nearest import did_you_mean
 from slipway.system.redact import mask
@@ -56,13 +61,18 @@ class Config(Section):
     quantize: QuantizeConfig = Field(default_factory=QuantizeConfig, description="Quantization.")
     engine: EngineConfig = Field(default_factory=EngineConfig, description="Engine.")
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig, description="Evaluation of the served model.")
+    agent: AgentConfig = Field(default_factory=AgentConfig, description="An agent on the served model.")
     gate: GateConfig = Field(default_factory=GateConfig, description="Promotion gate.")
     deploy: DeployConfig = Field(default_factory=DeployConfig, description="Promotion target.")
+    rag: RagConfig = Field(default_factory=RagConfig, description="Retrieval: `slipway rag`.")
     target: TargetConfig = Field(default_factory=TargetConfig, description="The machine that trains.")
     serving: TargetConfig = Field(default_factory=TargetConfig, description="The machine that serves.")
     images: dict[str, ImageConfig] = Field(default_factory=dict, description="Container images.")
+    remote: RemoteConfig = Field(default_factory=RemoteConfig, description="The machine that stages run on.")
     store: StoreConfig = Field(default_factory=StoreConfig, description="Storage.")
     tracking: TrackingConfig = Field(default_factory=TrackingConfig, description="Tracking.")
+    notify: NotifyConfig = Field(default_factory=NotifyConfig, description="Messages.")
+    watch: WatchConfig = Field(default_factory=WatchConfig, description="Looks at what serves.")
 
     @property
     def line(self) -> str:
@@ -127,7 +137,7 @@ def load_config(
 
 def section(name: str, given: Mapping[str, Any], overrides: Sequence[str]) -> Any:
     """One section by itself, from values and `key=value` words; raises ConfigError like `load_config`."""
-    words = parse_overrides(overrides, "--set", _holds_text).values
+    words = parse_overrides(overrides, "--set", lambda key: _holds_text(f"{name}.{key}")).values
     return getattr(parse({name: {**given, **words}}, source="the command line"), name)
 
 
@@ -145,7 +155,8 @@ def _merge(documents: Sequence[Mapping[str, Any]], source: str) -> Any:
     try:
         merged: DictConfig | ListConfig = OmegaConf.create()
         for doc in documents:
-            merged = OmegaConf.merge(without_cleared(merged, doc), OmegaConf.create(dict(doc)))
+            merged = without_cleared(merged, doc)
+            merged.merge_with(OmegaConf.create(dict(doc)))  # in place: `OmegaConf.merge` copies what it merges into
         return OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
     except (OmegaConfBaseException, YAMLError, ValueError, RecursionError) as err:
         key = getattr(err, "full_key", None)
@@ -196,7 +207,10 @@ def _explain(err: ValidationError, source: str) -> ConfigError:
         return ConfigError(f"config section {key}", mask(problem), "keys that go together", "change one of them")
     value = mask(f"{first['input']!r}")
     shown = value if len(value) <= _SHOWN_CHARS else f"{value[:_SHOWN_CHARS]}..."
-    return ConfigError(f"config key {key}", f"{shown}, in {source}{more}", first["msg"], "correct the value")
+    hint = "correct the value"
+    if first["type"] == "string_type" and isinstance(first["input"], int | float):
+        hint = f"write it as text, in quotes: {key.rsplit('.', 1)[-1]}: '{shown}'"
+    return ConfigError(f"config key {key}", f"{shown}, in {source}{more}", first["msg"], hint)
 
 
 def _keys_beside(place: Sequence[str | int]) -> list[str]:

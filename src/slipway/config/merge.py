@@ -22,5 +22,6 @@ class MergeConfig(Section):
     max_logit_error: float = Field(
         0.35,
         gt=0,
-        description="Largest mean absolute logit difference allowed by the proof (bf16 rounding of the merge).",
+        description="Largest mean absolute logit difference allowed by the proof (bf16 rounding of the merge), with "
+        "equal experts where routers choose some.",
     )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from slipway.config.base import Section
+from slipway.config.base import Section, born
 
 
 class ModelConfig(Section):
@@ -43,9 +43,17 @@ class ModelConfig(Section):
     experts: int = Field(0, ge=0, description="Experts per layer; 0: a dense model.")
     experts_per_token: int = Field(0, ge=0, description="Experts a token passes through; 0: a dense model.")
 
+    assume: Annotated[Literal["llama"] | None, born(None)] = Field(
+        None,
+        description="Plan training memory of an architecture that the formulas do not know as if it were this one; "
+        "null: they say `cannot tell`.",
+    )
+
     def key_document(self) -> dict[str, Any]:
-        """Without the directory's path: a key that needs it holds it as seen from the store, which may move."""
-        return {name: value for name, value in super().key_document().items() if name != "directory"}
+        """Without the directory's path: a key that needs it holds it as seen from the store, which may move; and
+        without what is only planned by."""
+        kept_out = ("directory", "assume")
+        return {name: value for name, value in super().key_document().items() if name not in kept_out}
 
     @model_validator(mode="after")
     def _directory_named(self) -> Self:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from slipway.config.base import Section, Switch
+from slipway.config.base import Section, Switch, born
 
 FormatName = Literal["nvfp4", "nvfp4a16", "mxfp4", "fp8", "fp8-dynamic"]
+_FUSING = ("vllm", "trtllm", "trtllm-engine")  # run q/k/v, and gate/up, as one FP8 matmul with one scale
 
 
 class CalibrationConfig(Section):
@@ -42,6 +43,13 @@ class QuantizeConfig(Section):
         "as that model is published; of such a base, experts that no adapter changes pass through byte for byte.",
     )
     kv_cache: Literal["none", "fp8"] = Field("none", description="`fp8`: scales for an FP8 KV cache, from calibration.")
+    fused_scales: Annotated[Literal["own", "shared", "auto"], born("own")] = Field(
+        "auto",
+        description="Weight scales in `fp8` of projections that a runtime runs as one matmul (q/k/v, gate/up). `own`: "
+        "each its own, as ModelOpt; `shared`: one, of the largest magnitude among them, so that the runtime has "
+        "nothing to requantize; `auto`: `shared` where `engine.kind` is one that does (vllm, trtllm), else `own`. "
+        "NVFP4's global scales are always shared, other formats have none.",
+    )
     exclude: list[str] = Field(
         ["lm_head"],
         description="Modules kept in bf16: shell patterns on module names. Embeddings, routers and norms are "
@@ -76,3 +84,23 @@ class QuantizeConfig(Section):
         "GB of weights at most 4.",
     )
     max_shard_gb: float = Field(4.0, gt=0, description="Largest shard written, GB.")
+
+    def for_engine(self, kind: str) -> Self:
+        """The section with `fused_scales: auto` decided for an engine, which must be named (not `auto`)."""
+        if self.fused_scales != "auto":
+            return self
+        shared = kind in _FUSING and self._may_write_fp8()
+        return self.model_copy(update={"fused_scales": "shared" if shared else "own"})
+
+    def _may_write_fp8(self) -> bool:
+        """Whether a weight may become `fp8`: by name, or raised to it by `max_bits`."""
+        return self.max_bits is not None or "fp8" in (self.format, *self.rules.values())
+
+    @model_validator(mode="after")
+    def _shared_scales_of_fp8(self) -> Self:
+        if self.fused_scales == "shared" and not self._may_write_fp8():
+            raise ValueError(
+                f"quantize.fused_scales=shared: nothing of format {self.format} has a scale that a tensor may keep for "
+                "itself, only fp8 has; leave it out"
+            )
+        return self

@@ -117,8 +117,18 @@ class TargetConfig(Section):
     nodes: int = Field(1, ge=1, description="Nodes used by one job.")
     gpus: int = Field(0, ge=0, description="GPUs per node; 0: the CPU trains.")
     gpu_memory_gb: float | None = Field(None, gt=0, description="Memory of one GPU, GB; null: no GPU.")
+    preempt_training: Annotated[bool, born(False)] = Field(
+        False,
+        description="Training makes room at its last checkpoint for more urgent work on this machine (serving, "
+        "evaluation, builds), and goes on afterwards.",
+    )
     unified_memory: bool = Field(False, description="CPU and GPU share the memory: loading and page cache count too.")
     reserve_gb: float = Field(4.0, ge=0, description="GPU memory kept free, GB.")
+    usable_gb: Annotated[float | None, born(None)] = Field(
+        None,
+        gt=0,
+        description="What work may take of one GPU, GB, as `slipway probe` measured it; null: by the reserve.",
+    )
     bandwidth_gb_s: float | None = Field(None, gt=0, description="Memory bandwidth of one GPU, GB/s.")
     compute_capability: str | None = Field(None, description="CUDA compute capability, e.g. sm_121.")
     formats: list[str] = Field(default_factory=list, description="Weight formats the hardware computes in.")
@@ -130,8 +140,10 @@ class TargetConfig(Section):
     )
 
     def key_document(self) -> dict[str, Any]:
-        """Without the guard: when a load is stopped decides nothing that is made."""
-        return {name: value for name, value in super().key_document().items() if name != "guard"}
+        """Without the guard and what was probed: when a load is stopped and what must fit decide nothing that is made.
+        An engine whose number of GPUs follows from it has it in its fingerprint (`engines/fingerprint.py`)."""
+        kept_out = ("guard", "usable_gb")
+        return {name: value for name, value in super().key_document().items() if name not in kept_out}
 
     @property
     def in_container(self) -> bool:

@@ -33,11 +33,11 @@ def have_image(engine: DockerClient, info: dict[str, Any], image: ImageConfig, a
             f"{arch}, the target's architecture",
             "choose the target's row that fits, or its host",
         )
-    image_there = engine.ask_until_answered(lambda c: _inspect(c, reference), ANSWER_S)
+    image_there = engine.ask_until_answered(lambda c: inspect_image(c, reference), ANSWER_S)
     if image_there is None:
         images.check_before_pull(image, arch)
         _pull(engine, reference, log)
-        image_there = engine.ask_until_answered(lambda c: _inspect(c, reference), ANSWER_S)
+        image_there = engine.ask_until_answered(lambda c: inspect_image(c, reference), ANSWER_S)
     if image_there is None:
         raise ResourceError(
             f"image {reference}", f"not on {engine.host} after the pull", "the image", "pull it there by hand and look"
@@ -46,7 +46,8 @@ def have_image(engine: DockerClient, info: dict[str, Any], image: ImageConfig, a
     return reference
 
 
-def _inspect(client: Any, reference: str) -> dict[str, Any] | None:
+def inspect_image(client: Any, reference: str) -> dict[str, Any] | None:
+    """What docker says of an image on its machine; None where it is not."""
     try:
         return dict(client.api.inspect_image(reference))
     except ImageNotFound:

@@ -36,9 +36,6 @@ END_NAMES = frozenset(
         "</s>",
     }
 )
-# A block of reasoning that is opened and not closed at the end of a text
-OPEN_REASONING = re.compile(r"(<\w*:?think(ing)?>|\[THINK\])\s*\Z")
-CLOSED_REASONING = re.compile(r"</\w*:?think(ing)?>|\[/THINK\]")
 _SHOWN = 160
 # What a template's Jinja code raises for messages that it was not written for; jinja2's own errors are added in
 # `render`, where the library is imported
@@ -71,14 +68,14 @@ class ChatTemplate:
         ends = {id_: text for id_, text in special.items() if text in END_NAMES and id_ not in texts}
         return cls(tokenizer, texts, ends, sorted(special.values(), key=len, reverse=True))
 
-    def render(self, messages: Sequence[Message], tools: Any = None, *, prompt: bool) -> str:
-        """The messages as text, with the header of the assistant's next turn for a `prompt`. Raises RowProblem
-        `template` when the template's code raises."""
+    def render(self, messages: Sequence[Message], tools: Any = None, *, prompt: bool, **variables: Any) -> str:
+        """The messages as text, with the header of the assistant's next turn for a `prompt`. `variables`: the
+        template's own, as `enable_thinking`. Raises RowProblem `template` when the template's code raises."""
         from jinja2 import TemplateError
 
         try:
             text = self.tokenizer.apply_chat_template(
-                list(messages), tools=tools or None, tokenize=False, add_generation_prompt=prompt
+                list(messages), tools=tools or None, tokenize=False, add_generation_prompt=prompt, **variables
             )
         except (TemplateError, *_TEMPLATE_ERRORS) as err:
             reason = " ".join(str(err).split()) or type(err).__name__

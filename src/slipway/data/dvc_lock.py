@@ -27,19 +27,28 @@ def locked_stage_name(root: Path, out: Path) -> str | None:
     return _locked(root, out)[0]
 
 
-def _locked(root: Path, out: Path) -> tuple[str, dict[str, Any]] | tuple[None, None]:
+def locked_stages(root: Path) -> dict[str, dict[str, Any]]:
+    """Every stage of `dvc.lock` by name, each with what it makes; none without that file. Raises DataError when it is
+    damaged."""
     file = root / LOCK
     if not file.exists():
-        return None, None
+        return {}
     try:
-        for name, stage in yaml.safe_load(file.read_text(encoding="utf-8"))["stages"].items():
-            if any((root / o["path"]).resolve() == out.resolve() for o in stage.get("outs", ())):
-                return name, stage
-        return None, None
+        stages = yaml.safe_load(file.read_text(encoding="utf-8"))["stages"]
+        for stage in stages.values():
+            [(out["path"], out["md5"]) for out in stage.get("outs", ())]
+        return dict(stages)
     except (yaml.YAMLError, KeyError, TypeError, AttributeError) as err:
         raise DataError(
             f"{file}", f"unreadable: {type(err).__name__}", "the file that DVC writes", "restore it with git"
         ) from err
+
+
+def _locked(root: Path, out: Path) -> tuple[str, dict[str, Any]] | tuple[None, None]:
+    for name, stage in locked_stages(root).items():
+        if any((root / o["path"]).resolve() == out.resolve() for o in stage.get("outs", ())):
+            return name, stage
+    return None, None
 
 
 def locked_digest(root: Path, out: Path) -> str | None:

@@ -7,12 +7,14 @@
 | `alpaca` | `instruction`, `input`, `output`; `system`, `history` | user: instruction, blank line, input |
 | `pairs` | `prompt`, `completion`: texts, or lists of messages | user and assistant, or the messages joined |
 
-`id`, `label`, `template` and `tools` are taken beside any of them; other columns are not used, and counted. Raised as
+`id`, `label`, `template` and `tools` are taken beside any of them; other columns are not used, and counted. A whole
+number in place of text is taken as its digits. Raised as
 ValueError with a reason: parts of content that are no text, arguments that are no JSON object, unknown roles.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -72,11 +74,22 @@ def detect(record: Mapping[str, Any]) -> str:
             "a preference pair (chosen, rejected), not a row to learn from "
             "(to learn the chosen answers: data.columns={completion: chosen})"
         )
+    if list(record) == ["text"]:
+        raise ValueError("text alone, without a prompt that it answers (split it into prompt and completion)")
+    if held := next((name for name, value in record.items() if _records(value)), None):
+        key = json.dumps(held)[:60]
+        raise ValueError(f"one object with records under {shown(held, 40)} (`jq -c '.[{key}][]'` writes them as rows)")
     raise ValueError(
         f"columns {', '.join(shown(name, 40) for name in list(record)[:8]) or 'none'}: expected messages,"
         " conversations, instruction and output, or prompt and completion"
         " (name yours: data.columns={prompt: ..., completion: ...})"
     )
+
+
+def _records(value: Any) -> bool:
+    """Whether a value is a list of records that are no messages."""
+    first = value[0] if isinstance(value, list) and value else None
+    return isinstance(first, dict) and not {"role", "from", "speaker"} & set(first)
 
 
 def unused(record: Mapping[str, Any], name: str) -> set[str]:
@@ -109,7 +122,7 @@ def _sharegpt(record: Mapping[str, Any]) -> Any:
 
 def _alpaca(record: Mapping[str, Any]) -> Any:
     asked = [_need_text(record, "instruction")]
-    if record.get("input"):
+    if record.get("input") not in (None, ""):
         asked.append(_need_text(record, "input"))
     history = _json(record.get("history"), "history") or []
     if not isinstance(history, list):
@@ -145,6 +158,8 @@ def _with_system(record: Mapping[str, Any], messages: Any) -> Any:
 
 def _need_text(record: Mapping[str, Any], name: str) -> str:
     value = record[name]
+    if isinstance(value, int) and not isinstance(value, bool):  # a class's number, which CSV has as text too
+        return str(value)
     if not isinstance(value, str):
         raise ValueError(f"{name} is {shown(value)}, expected text")
     return value

@@ -16,12 +16,16 @@ the last learnt one teach nothing and are left out of the row.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from slipway.data.chat_template import CLOSED_REASONING, OPEN_REASONING, ChatTemplate
+from slipway.data.chat_template import ChatTemplate
+from slipway.data.messages import calls_of
 from slipway.data.problems import RULES, RowProblem
+from slipway.data.reasoning import CLOSED, CLOSED_EMPTY, LEFT_OPEN, OPENED
 from slipway.data.rows import Row
 from slipway.data.text_checks import check_texts
 from slipway.errors import DataError
@@ -116,10 +120,13 @@ def as_error(row: Row, problem: RowProblem) -> DataError:
 
 @dataclass(frozen=True)
 class _Turn:
-    """One answer in the whole text: the prompt before it, and the id of the token that ends it."""
+    """One answer in the whole text: the prompt before it, the id of the token that ends it, and whether a block of
+    reasoning opens it as the template has it, and as the row has it."""
 
     prompt: str
     stop: int
+    reasons: bool
+    reasons_in_row: bool
 
 
 @dataclass(frozen=True)
@@ -166,6 +173,12 @@ def _render(row: Row, template: ChatTemplate, learn: Learn) -> _Rendered:
     chosen = answers if learn == "all" else answers[-1:]
     warnings: list[RowProblem] = []
     turns = [_turn(row, i, whole, template, warnings) for i in chosen]
+    earlier = [call for message in messages for call in calls_of(message)]
+    if dropped := _unwritten([*earlier, *(tool["function"] for tool in tools or ())], whole):
+        warnings.append(RowProblem("context_dropped", dropped))
+    added = [turn.reasons for turn in turns if turn and not turn.reasons_in_row]
+    if any(added) and not all(added):
+        warnings.append(RowProblem("uneven_reasoning", f"{sum(added)} of {len(added)} answers"))
     runs = template.generation_runs(messages, tools) if None in turns else None
     if None in turns and (runs is None or len(runs) != len(answers)):
         raise RowProblem("rewritten", f"messages before answer {turns.index(None) + 1}")
@@ -177,23 +190,44 @@ def _turn(row: Row, i: int, whole: str, template: ChatTemplate, warnings: list[R
     last."""
     messages, tools = row["messages"], row.get("tools")
     prompt, last = template.render(messages[:i], tools, prompt=True), i == len(messages) - 1
-    opened = OPEN_REASONING.search(prompt)
+    opened = LEFT_OPEN.search(prompt)
     if not whole.startswith(prompt):
         if opened:
             raise RowProblem("reasoning", repr(prompt[-_SHOWN:]))
+        closed = CLOSED_EMPTY.search(prompt)
+        if closed and whole.startswith(prompt[: closed.start()]):
+            raise RowProblem("closed_reasoning", f"answer {_nth(messages, i)}: the prompt ends {prompt[-_SHOWN:]!r}")
         if last:
             raise RowProblem("rewritten", f"the prompt ends with {prompt[-_SHOWN:]!r}")
         return None
     limit = len(whole) if last else _limit(messages, i, tools, whole, template)
     stop, end = _end(whole, len(prompt), limit, template, warnings)
     answer, content = whole[len(prompt) : end], messages[i].get("content")
-    if opened and (answer.lstrip().startswith("</") or not CLOSED_REASONING.search(answer)):
+    if opened and (answer.lstrip().startswith("</") or not CLOSED.search(answer)):
         raise RowProblem("reasoning", repr(prompt[-_SHOWN:]))
+    if dropped := _unwritten(calls_of(messages[i]), answer):
+        raise RowProblem(
+            "calls_dropped", f"answer {_nth(messages, i)} calls {dropped}, the template writes {answer[:_SHOWN]!r}"
+        )
     if isinstance(content, str) and content.strip() not in answer:
         warnings.append(RowProblem("changed_answer", repr(answer[:_SHOWN])))
     if last and (rest := _without_ends(whole[end:], template)):
         warnings.append(RowProblem("next_turn", repr(rest[:_SHOWN])))
-    return _Turn(prompt, stop)
+    return _Turn(prompt, stop, bool(OPENED.match(answer)), bool(OPENED.match(str(content))))
+
+
+def _unwritten(functions: Iterable[Mapping[str, Any]], text: str) -> str | None:
+    """The name of the first function that does not stand in a text as a word, as it is or as JSON escapes it."""
+    for name in (function["name"] for function in functions):
+        spellings = "|".join(re.escape(spelt) for spelt in {name, json.dumps(name)[1:-1]})
+        if not re.search(rf"(?<!\w)({spellings})(?!\w)", text):
+            return str(name)
+    return None
+
+
+def _nth(messages: Sequence[Any], i: int) -> int:
+    """Which answer `messages[i]` is, from 1."""
+    return sum(message["role"] == "assistant" for message in messages[: i + 1])
 
 
 def _limit(messages: Sequence[Any], i: int, tools: Any, whole: str, template: ChatTemplate) -> int:

@@ -52,6 +52,29 @@ RULES: dict[str, Rule] = {
         "write the reasoning and its closing tag before the answer, or use a chat_template.jinja whose generation "
         "prompt opens none",
     ),
+    "closed_reasoning": Rule(
+        "refuse",
+        "the prompt for an answer closes an empty block of reasoning, which the row does not have there: the model "
+        "would be asked with what it never learnt",
+        "remove reasoning from the answers, learn the last one only (train.learn=last), or use a chat_template.jinja "
+        "that writes rows and prompts alike (many have a variable enable_thinking: set its default)",
+    ),
+    "uneven_reasoning": Rule(
+        "warn",
+        "the chat template opens some answers of a conversation with an empty block of reasoning and others not: the "
+        "model learns both",
+        "learn the last answer only (train.learn=last), or use a chat_template.jinja that writes all alike",
+    ),
+    "calls_dropped": Rule(
+        "refuse",
+        "the chat template does not write the tool calls of an answer, so that an answer without them would be learnt",
+        "use a model or a chat_template.jinja with tool calls, or write the calls as the answer's text",
+    ),
+    "context_dropped": Rule(
+        "warn",
+        "the chat template leaves out tools, or earlier calls of tools, that the row has",
+        "no need to act if they are served so, too; else use a model or a chat_template.jinja with tools",
+    ),
     "merged": Rule(
         "refuse",
         "the answer's first characters and the prompt's last ones are one token, so that the model is not asked with "

@@ -70,7 +70,9 @@ def _sound(
                 raise ValueError(record.reason)
             row = _row(record.value, config, tally)
             if "id" in row and (before := first_with.setdefault(digest64(row["id"]), record.line)) != record.line:
-                raise ValueError(f"id {shown(row['id'])} is also on line {before}")
+                raise ValueError(
+                    f"id {shown(row['id'])} is also on line {before} (number rows anew, or rename the column)"
+                )
             builder.add(record.line, complete(NumberedRow(record.line, row), config), named="template" in row)
         except ValueError as err:
             yield Rejected(file, record.line, str(err))
@@ -81,7 +83,7 @@ def _sound(
 def _row(value: object, config: DataConfig, tally: Tally) -> Row:
     """Raises ValueError with the reason when the record makes no sound row."""
     if not isinstance(value, dict):
-        raise ValueError(f"a JSON {type(value).__name__}, expected an object")
+        raise ValueError(f"a JSON {'null' if value is None else type(value).__name__}, expected an object")
     record = renamed(value, config.columns)
     name = detect(record) if config.format == "auto" else config.format
     row = to_row(record, name)

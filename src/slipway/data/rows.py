@@ -142,7 +142,7 @@ def _parse(text: str, label_key: str | None) -> tuple[Row, str | None]:
     except ValueError as err:
         return {}, str(err)
     if not isinstance(row, dict):
-        return {}, f"a JSON {type(row).__name__}, expected an object"
+        return {}, f"a JSON {'null' if row is None else type(row).__name__}, expected an object"
     return row, problem(row, label_key)
 
 

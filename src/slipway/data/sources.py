@@ -11,16 +11,20 @@ import csv
 import gzip
 import io
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
+from slipway.data.formats import COLUMNS
 from slipway.data.strict_json import parse, parse_from, shown
 from slipway.errors import DataError
 
 CHUNK = 1 << 20
+_QUOTED = re.compile(r'"[^"]*"')
+_EXCEL_MARK = re.compile(r"\s*sep=(.)\s*")
 FOREIGN = {
     b"BZh": ("bzip2", "unpack it, or pack it with gzip or zstd"),
     b"\xfd7zXZ": ("xz", "unpack it, or pack it with gzip or zstd"),
@@ -51,6 +55,13 @@ class Source:
 def open_source(path: Path) -> Source:
     """Find out what a file is. Raises DataError for what is none of these, at once or while its records are read."""
     with _named(path):
+        if path.exists() and not path.is_file() and not path.is_dir():  # opening a pipe waits for who writes it
+            raise DataError(
+                f"data file {path}",
+                "a pipe or a device, which can be read once",
+                "a file",
+                "write it into a file first",
+            )
         head = _head(path, 4)
         if head == b"PAR1":
             return Source("Parquet", _parquet(path))
@@ -68,10 +79,14 @@ def open_source(path: Path) -> Source:
 
 def _text_kind(path: Path, start: bytes) -> str:
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip()
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if {".csv", ".tsv"} & set(suffixes) and not text.startswith((b'{"', b"[{")):
+    suffixes = {suffix.lower() for suffix in path.suffixes}
+    if {".csv", ".tsv"} & suffixes and not text.startswith((b'{"', b"[{")):
         return "CSV"
-    return "JSON array" if text.startswith(b"[") else "JSON lines"
+    if text.startswith((b"[", b"{")):
+        return "JSON array" if text.startswith(b"[") else "JSON lines"
+    first = text.partition(b"\n")[0].decode("utf-8", "replace")
+    names = {name.strip(' "') for name in first.strip().split(_delimiter(first))}
+    return "CSV" if len(names) > 1 and COLUMNS & names else "JSON lines"
 
 
 def _read(path: Path, packing: str, reader: Any) -> Iterator[Record]:
@@ -147,7 +162,21 @@ def _lines(_: Path, stream: IO[bytes]) -> Iterator[Record]:
         try:
             yield Record(number, parse(_decoded(text)))
         except ValueError as err:
-            yield Record(number, reason=str(err))
+            yield Record(number, reason=f"{err}{_habit(text)}")
+
+
+def _habit(line: bytes) -> str:
+    """What a line that is no JSON looks like, with the way out; nothing where it looks like no habit."""
+    text = line.strip()
+    if b"\0" in text:
+        return " (a byte 0: UTF-16 text, or a file that was cut off; save it as UTF-8)"
+    if b"\r" in text:
+        return " (lines must end at LF, these end at CR)"
+    if text.endswith(b"},"):
+        return " (delete the comma behind the object, or put all between [ and ])"
+    if text.startswith((b"{", b"}", b'"')):
+        return " (write one object a line, as `jq -c .` does)"
+    return ""
 
 
 def _array(path: Path, stream: IO[bytes]) -> Iterator[Record]:
@@ -200,14 +229,23 @@ def _items(text: io.TextIOWrapper) -> Iterator[Record]:
             buffer, at = buffer[at:], 0
 
 
+def _delimiter(header: str) -> str:
+    """What parts the cells of a header line: `,`, `;` or tab, whichever stands most often outside of quotes."""
+    return max(",;\t", key=_QUOTED.sub("", header).count)
+
+
 def _csv(path: Path, stream: IO[bytes]) -> Iterator[Record]:
-    """Rows under a header line; an empty cell is no value."""
+    """Rows under a header line, which Excel may precede with `sep=;`; an empty cell is no value."""
     csv.field_size_limit(1 << 30)
     with _text(path, stream, "") as text:
-        first = text.readline()
-        delimiter = max(",;\t", key=first.count)
+        first, before = text.readline(), 1
+        if given := _EXCEL_MARK.fullmatch(first):
+            first, before = text.readline(), 2
+        delimiter = given[1] if given else "\t" if ".tsv" in path.name.lower() else _delimiter(first)
         header = next(csv.reader([first], delimiter=delimiter), [])
-        reader, before = csv.reader(text, delimiter=delimiter, strict=True), 1
+        if twice := next((name for name in header if name and header.count(name) > 1), None):
+            raise DataError(f"data file {path}", f"its header names {shown(twice)} twice", "a name once", "rename one")
+        reader, skipped = csv.reader(text, delimiter=delimiter, strict=True), before
         while True:
             line = before + 1
             try:
@@ -217,9 +255,10 @@ def _csv(path: Path, stream: IO[bytes]) -> Iterator[Record]:
             except csv.Error as err:
                 yield Record(line, reason=f"not CSV: {err}; the rest is not read")
                 return
-            before = reader.line_num + 1
+            before = reader.line_num + skipped
             if cells and len(cells) != len(header):
-                yield Record(line, reason=f"{len(cells)} cells under a header of {len(header)}")
+                names = shown(delimiter.join(header))
+                yield Record(line, reason=f"{len(cells)} cells under a header of {len(header)}, {names}")
             elif cells:
                 yield Record(line, {name: cell for name, cell in zip(header, cells, strict=True) if cell})
 

@@ -99,6 +99,8 @@ def _largest_group(table: RowTable) -> str:
     """How much of the table the largest template holds: a template is never cut in two."""
     sizes = np.bincount(table.template) if len(table.template) else np.zeros(1, np.int64)
     rows, share = int(sizes.max()), sizes.max() / max(1, sizes.sum())
+    if rows == 1:
+        return f"{len(table.template)} rows are too few for it"
     return f"{rows:,} of {int(sizes.sum()):,} rows ({share:.0%}) are of one template or group, which is held out whole"
 
 

@@ -63,14 +63,20 @@ class Agreeing:
 
 
 def ask_engine(
-    checkpoint: Checkpoint | Quantized, plan: ServePlan, url: str, params: AgreementConfig, progress: Progress
+    checkpoint: Checkpoint | Quantized,
+    plan: ServePlan,
+    url: str,
+    params: AgreementConfig,
+    progress: Progress,
+    long_tokens: int = 0,
 ) -> list[WrittenTokens] | str:
     """What an engine that serves `checkpoint` at `url` writes after the prompts, or why it is not asked: switched off,
-    no token ids, too short a context. With `check: on` the last two are errors: EngineError, ResourceError."""
+    no token ids, too short a context. With `check: on` the last two are errors: EngineError, ResourceError.
+    `long_tokens`: of the last answer, where that is more than of the others."""
     if params.check == "off":
         return "engine.agreement.check=off"
     try:
-        return _ask(checkpoint, plan, url, params, progress)
+        return _ask(checkpoint, plan, url, params, progress, long_tokens)
     except (NoTokenIdsError, CheckpointError, ResourceError) as err:
         return _refused(err, params, progress)
 
@@ -151,16 +157,25 @@ def compare(
 
 
 def _ask(
-    checkpoint: Checkpoint | Quantized, plan: ServePlan, url: str, params: AgreementConfig, progress: Progress
+    checkpoint: Checkpoint | Quantized,
+    plan: ServePlan,
+    url: str,
+    params: AgreementConfig,
+    progress: Progress,
+    long_tokens: int,
 ) -> list[WrittenTokens]:
     asked = prompt_tokens(checkpoint.path, params.prompts)
     longest = max(map(len, asked))
-    tokens = min(params.tokens, plan.limits.context - longest - 1)
+    room = plan.limits.context - longest - 1
+    tokens = min(params.tokens, room)
     if tokens < LEAST_TOKENS:
         problem = f"{plan.limits.context} tokens, of which prompts take up to {longest}"
         raise ResourceError("engine.context", problem, f"{LEAST_TOKENS} tokens beside them", "raise engine.context")
     client = TokenClient(plan.kind, url, plan.alias)
-    return client.write(asked, tokens, min(plan.limits.slots, len(asked)), progress)
+    most = min(max(tokens, long_tokens), room)
+    short, long = (asked, []) if most == tokens else (asked[:-1], asked[-1:])
+    written = client.write(short, tokens, min(plan.limits.slots, len(short)), progress) if short else []
+    return [*written, *(client.write(long, most, 1, progress) if long else [])]
 
 
 def _compare(

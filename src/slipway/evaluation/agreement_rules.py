@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from slipway.evaluation.gate_rules import Outcome, Rule
+from slipway.evaluation.gate_rules import Outcome, Rule, Skipped
 from slipway.evaluation.kernel_agreement import GROWTH, RATIO
 
 
-def agreement_rules(figures: Mapping[str, Any]) -> Iterator[Rule]:
+def agreement_rules(figures: Mapping[str, Any]) -> Iterator[Rule | Skipped]:
     """A rule for each statistic that was judged, of an engine's summary `figures`; none for an engine that was not
-    checked."""
+    checked, which is said, or of before there was a check."""
+    if figures.get("agreement") == "not checked":
+        yield Skipped("kernel agreement: not checked, the engine's agreement.json says why")
     for name, limit in (("ratio", RATIO.limit), ("growth", GROWTH.limit)):
         value = figures.get(f"agreement_{name}")
         if value is None or f"agreement_{name}_limit" not in figures:
@@ -26,10 +28,3 @@ def agreement_rules(figures: Mapping[str, Any]) -> Iterator[Rule]:
             f"{'is within' if outcome == 'pass' else 'exceeds'} {limit:.3g}"
         )
         yield Rule(f"agreement_{name}", f"agreement_{name}", "limit", value, limit, None, None, outcome, reason)
-
-
-def skipped_agreement(figures: Mapping[str, Any]) -> list[str]:
-    """What is said of an engine that was not checked; empty for one that was, or of before there was a check."""
-    return ["kernel agreement: not checked, the engine's agreement.json says why"] * (
-        figures.get("agreement") == "not checked"
-    )

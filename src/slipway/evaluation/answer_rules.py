@@ -12,10 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from slipway.config.gate import GateConfig
-from slipway.evaluation.gate_rules import Outcome, Rule, too_few
-
-CUT = "length"  # OpenAI's finish_reason of an answer that met max_tokens
+from slipway.config.gate_rows import GateRow
+from slipway.evaluation.gate_rules import Outcome, Rule, Skipped, too_few
+from slipway.evaluation.metric import CUT
 
 
 def cut_off_share(metrics: Mapping[str, Any]) -> float:
@@ -23,38 +22,34 @@ def cut_off_share(metrics: Mapping[str, Any]) -> float:
     return int(metrics["finish"].get(CUT, 0)) / int(metrics["n"])
 
 
-def answer_rules(candidate: Mapping[str, Any], merged: Mapping[str, Any], params: GateConfig) -> Iterator[Rule]:
-    """The rules whose limits are set. `candidate`, `merged`: their `metrics.json`."""
-    n, least = candidate["n"], params.min_items
-    if params.max_verbosity is not None and merged["answer_tokens"] is not None:
-        yield _verbosity(candidate, merged, params.max_verbosity, least)
-    if params.max_cut_off is not None:
-        reason = "of the answers end at evaluate.max_new_tokens"
-        yield _limited("cut_off", "limit", cut_off_share(candidate), params.max_cut_off, reason, n, least)
-    if params.max_repetition is not None and candidate["long_answers"]:
-        reason = f"of the 8-grams in {candidate['long_answers']} long answers are repeated"
-        share = float(candidate["repeated_8grams"])
-        yield _limited("repetition", "limit", share, params.max_repetition, reason, n, least)
-
-
-def skipped_answer_rules(merged: Mapping[str, Any], params: GateConfig) -> list[str]:
-    """The rules that are set and cannot be applied, with the reason: a merge that is streamed writes no answers."""
-    if params.max_verbosity is None or merged["answer_tokens"] is not None:
-        return []
-    return ["verbosity against merged: it was not served"]
-
-
-def _verbosity(candidate: Mapping[str, Any], merged: Mapping[str, Any], most: float, least: int) -> Rule:
-    ours, theirs = candidate["answer_tokens"], merged["answer_tokens"]
+def verbosity_rule(candidate: Mapping[str, Any], merged: Mapping[str, Any], row: GateRow) -> Rule | Skipped:
+    """A merge that is streamed writes no answers, which is said. `candidate`, `merged`: their `metrics.json`."""
+    ours, theirs, most = candidate["answer_tokens"], merged["answer_tokens"], row.number
+    if theirs is None:
+        return Skipped("verbosity against merged: it was not served")
     if not theirs:
         reason = f"the unquantized merge answers nothing, the candidate {ours:.1f} tokens: there is no ratio"
         return Rule("verbosity", "answer_tokens", "merged", None, most, None, None, "inconclusive", reason, 0)
     reason = f"times the merge's answer tokens ({ours:.1f} against {theirs:.1f})"
-    return _limited("verbosity", "merged", ours / theirs, most, reason, candidate["n"], least)
+    return _limited(row, "merged", ours / theirs, reason, candidate["n"])
 
 
-def _limited(rule: str, against: str, value: float, most: float, what: str, n: int, least: int) -> Rule:
-    """A rule on a value that may not exceed `most`. `what`: what the value is of, for the reason."""
+def cut_off_rule(candidate: Mapping[str, Any], row: GateRow) -> Rule:
+    """`candidate`: its `metrics.json`."""
+    reason = "of the answers end at evaluate.max_new_tokens"
+    return _limited(row, "limit", cut_off_share(candidate), reason, candidate["n"])
+
+
+def repetition_rules(candidate: Mapping[str, Any], row: GateRow) -> Iterator[Rule]:
+    """None where there is no long answer. `candidate`: its `metrics.json`."""
+    if candidate["long_answers"]:
+        reason = f"of the 8-grams in {candidate['long_answers']} long answers are repeated"
+        yield _limited(row, "limit", float(candidate["repeated_8grams"]), reason, candidate["n"])
+
+
+def _limited(row: GateRow, against: str, value: float, what: str, n: int) -> Rule:
+    """A rule on a value that may not exceed the row's limit. `what`: what the value is of, for the reason."""
+    rule, most, least = row.rule, row.number, row.min_items
     passed = value <= most
     reason = f"{value:.3f} {what}, {'at most' if passed else 'more than'} {most:.3f}"
     if passed and n < least:

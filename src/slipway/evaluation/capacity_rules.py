@@ -5,9 +5,7 @@ The figures are those of `slipway capacity` (`planning.serving_capacity`), of th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from slipway.config.gate import GateConfig
+from slipway.config.gate_rows import GateRow
 from slipway.config.target import TargetConfig
 from slipway.evaluation.gate_rules import Outcome, Rule
 from slipway.planning.kv_cache import UnknownCacheError
@@ -16,25 +14,23 @@ from slipway.store.artifacts import Quantized
 from slipway.system.memory import total_bytes
 
 
-def capacity_rules(quantized: Quantized, serving: TargetConfig, params: GateConfig) -> Iterator[Rule]:
-    """The rule, where `gate.users` is set: as many requests of `gate.users_context` tokens as planned, or more.
+def capacity_rule(quantized: Quantized, serving: TargetConfig, row: GateRow) -> Rule:
+    """As many requests of `context` tokens as planned, or more.
 
     A model whose cache nobody knows is inconclusive. Raises CheckpointError for a checkpoint that cannot be read.
     """
-    if params.users is None:
-        return
-    wish = Wish(params.users, params.users_context)
+    planned = int(row.number)
+    wish = Wish(planned, row.context)
     try:
         plan = serving_capacity(model_in(quantized.path), wish, serving, memory=total_bytes())
     except UnknownCacheError as err:
-        yield _rule(None, params.users, "inconclusive", f"nobody can tell how many users fit: {str(err)[:300]}")
-        return
+        return _rule(None, planned, "inconclusive", f"nobody can tell how many users fit: {str(err)[:300]}")
     ways = "; ".join(f"{way.change}: {way.users}" for way in plan.ways_out[:3])
     reason = (
-        f"{serving.name} holds {plan.users} requests of {params.users_context} tokens at once beside "
-        f"{plan.weights / 1e9:.3g} GB of weights, {'at least' if plan.fits else 'fewer than'} {params.users}"
+        f"{serving.name} holds {plan.users} requests of {row.context} tokens at once beside "
+        f"{plan.weights / 1e9:.3g} GB of weights, {'at least' if plan.fits else 'fewer than'} {planned}"
     )
-    yield _rule(plan.users, params.users, "pass" if plan.fits else "fail", reason + (f"; {ways}" if ways else ""))
+    return _rule(plan.users, planned, "pass" if plan.fits else "fail", reason + (f"; {ways}" if ways else ""))
 
 
 def _rule(users: float | None, planned: int, outcome: Outcome, reason: str) -> Rule:

@@ -27,12 +27,14 @@ NOT_COMPARED = {"speed", "concurrency", "speed_requests", "timeout_s", "role", "
 
 @dataclass(frozen=True)
 class Side:
-    """One measurement: its name, speed runs by concurrency, and quality with the settings that decide it."""
+    """One measurement: its name, speed runs by concurrency, quality with the settings that decide it, and pairs
+    (seconds, bytes) of the server's memory where they were sampled."""
 
     name: str
     speed: dict[int, dict[str, Any]]
     quality: Evaluated | None
     settings: dict[str, Any]
+    memory: tuple[tuple[float, float], ...] = ()
 
 
 def read_side(path: Path) -> Side:
@@ -47,7 +49,7 @@ def read_side(path: Path) -> Side:
     if not isinstance(metrics, dict) or not isinstance(metrics.get("metrics"), list):
         raise _unreadable(path / "metrics.json", "no list of metrics")
     speed = _runs(path / "speed.json") if (path / "speed.json").is_file() else {}
-    return Side(str(path), speed, Evaluated(items, metrics), _settings(path, metrics))
+    return Side(str(path), speed, Evaluated(items, metrics), _settings(path, metrics), _memory(path / "memory.json"))
 
 
 def compare(a: Side, b: Side, confidence: float = 0.95) -> dict[str, Any]:
@@ -59,6 +61,7 @@ def compare(a: Side, b: Side, confidence: float = 0.95) -> dict[str, Any]:
     document: dict[str, Any] = {"a": a.name, "b": b.name, "confidence": confidence, "quality": {}, "speed": []}
     if a.quality and b.quality:
         check_same("setting", a, b, a.settings, b.settings)
+        check_same_rows(a, b)
         document["quality"] = paired_differences(b.quality, a.quality, confidence, a.name)
     common = sorted(a.speed.keys() & b.speed.keys())
     for callers in common:
@@ -104,6 +107,23 @@ def check_same(what: str, a: Side, b: Side, left: Mapping[str, Any], right: Mapp
             )
 
 
+def check_same_rows(a: Side, b: Side) -> None:
+    """Raises DataError for the first item of both that had another template or expected answer: equal ids name equal
+    rows only within one test set."""
+    assert a.quality and b.quality
+    others = {item["id"]: item for item in b.quality.items}
+    for item in a.quality.items:
+        other = others.get(item["id"], {})
+        for name in ("template", "label", "expected"):
+            if name in item and name in other and item[name] != other[name]:
+                raise DataError(
+                    f"test row {str(item['id'])[:80]}, {name}",
+                    f"{str(item[name])[:200]} in {a.name}, {str(other[name])[:200]} in {b.name}",
+                    "the same test rows on both sides",
+                    "evaluate both on one dataset",
+                )
+
+
 def _left_out(a: Side, b: Side) -> list[str]:
     """What has no counterpart, as sentences."""
     lines = []
@@ -115,6 +135,8 @@ def _left_out(a: Side, b: Side) -> list[str]:
         elif side.quality and other.quality:
             names = [n for n in entries(side.quality.metrics) if n not in entries(other.quality.metrics)]
             lines += [f"{', '.join(names)}: only in {side.name}"] if names else []
+    if a.quality and b.quality and a.settings.get("test_set") is None:
+        lines.append("the prompts are not on record (no manifest): rows were held against each other by id and answer")
     return lines
 
 
@@ -139,6 +161,14 @@ def _runs(path: Path) -> dict[int, dict[str, Any]]:
     if not isinstance(runs, list) or not all(isinstance(run, dict) and needed <= run.keys() for run in runs):
         raise _unreadable(path, "no speed runs")
     return {run["concurrency"]: run for run in runs}
+
+
+def _memory(path: Path) -> tuple[tuple[float, float], ...]:
+    samples = _json(path) if path.is_file() else []
+    try:
+        return tuple((float(at), float(nbytes)) for at, nbytes in samples)
+    except (TypeError, ValueError) as err:
+        raise _unreadable(path, str(err)) from err
 
 
 def _items(path: Path) -> list[Item]:

@@ -5,8 +5,8 @@ So a tie keeps the champion, unless the candidate brings one of these, and the r
 
     better          in at least one metric by the paired test, at a level that holds for all metrics (Holm)
     new data        its fine-tuning data have another digest than the champion's
-    smaller         its engine has fewer bytes, by `gate.min_smaller` at least
-    faster          more tokens/s at a concurrency, by `gate.min_faster` beyond the bounds that boots differ by
+    smaller         its engine has fewer bytes, by the row's `smaller` at least
+    faster          more tokens/s at a concurrency, by the row's `faster` beyond the bounds that boots differ by
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from slipway.config.gate import GateConfig
+from slipway.config.gate_rows import GateRow
 from slipway.evaluation.engine_traits import Traits
 from slipway.evaluation.gate_rules import GAIN, Rule, shown
 from slipway.evaluation.multiplicity import holm
@@ -23,25 +23,20 @@ from slipway.evaluation.speed_rules import ratios
 UNMEASURED_SPREAD = 0.2  # of a speed whose boots nobody compared: what two cores of a busy machine were seen to vary by
 
 
-def gain_rules(
-    candidate: Traits, champion: Traits, differences: Mapping[str, Mapping[str, Any]], params: GateConfig
-) -> Iterator[Rule]:
-    """The rule, unless `gate.tie` lets a tie pass. `differences`: candidate - champion per metric, as
-    `paired_rules.paired_differences` gives them."""
-    if params.tie == "promote":
-        return
+def gain_rule(candidate: Traits, champion: Traits, differences: Mapping[str, Mapping[str, Any]], row: GateRow) -> Rule:
+    """`differences`: candidate - champion per metric, as `paired_rules.paired_differences` gives them."""
     gains = [
-        *_better(differences, 1 - params.confidence),
+        *_better(differences, row.alpha),
         *_new_data(candidate, champion),
-        *_smaller(candidate, champion, params.min_smaller),
-        *_faster(candidate, champion, params.min_faster),
+        *_smaller(candidate, champion, row.smaller),
+        *_faster(candidate, champion, row.faster),
     ]
     if gains:
         reason = f"brings: {'; '.join(gains)}"
     else:
         lacking = ", ".join(_lacking(candidate, champion))
         reason = f"a tie that brings nothing ({lacking}): the champion stays; gate.tie=promote lets it pass"
-    yield Rule(
+    return Rule(
         GAIN,
         GAIN,
         "champion",
@@ -52,7 +47,7 @@ def gain_rules(
         "pass" if gains else "fail",
         reason,
         direction="at least",
-        alpha=1 - params.confidence,
+        alpha=row.alpha,
     )
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from slipway.config.gate import GateConfig
+from slipway.config.gate_kinds import Direction
+from slipway.config.gate_rows import GateRow
 from slipway.errors import DataError, GateError
 from slipway.evaluation.metric import PRIMARY, SHARE, entries
 from slipway.store.artifacts import Quantized, Verdict
 
 Outcome = Literal["pass", "fail", "inconclusive"]
 GAIN = "gain"  # the rule on what a candidate brings
-Direction = Literal["at least", "at most"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Rule:
 
     `rule`: its kind. `against`: what the value is compared with. `unit`: of value, interval and threshold, `share` for
     0 to 1. `direction`: `at least` or `at most` `expected`. `alpha`: one-sided level of a test, `p` its p-value for
-    "no worse than the margin"; None for a rule that tests nothing. `items_needed`: items that would settle it.
+    "no worse than the margin"; None for a rule that tests nothing. `items_needed`: items that would settle it. `key`:
+    the config key of the gate's row that this one comes from.
     """
 
     rule: str
@@ -41,6 +42,15 @@ class Rule:
     direction: Direction = "at most"
     alpha: float | None = None
     p: float | None = None
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A rule that could not be applied, or figures without a limit: a sentence beside the rules, which decides
+    nothing."""
+
+    reason: str
 
 
 def overall(outcomes: list[Outcome]) -> Outcome:
@@ -82,37 +92,35 @@ def named(name: str, metrics: Mapping[str, Any]) -> str:
     return str(metrics["metrics"][0]["name"]) if name == PRIMARY and metrics["metrics"] else name
 
 
-def floor_rules(metrics: Mapping[str, Any], params: GateConfig) -> Iterator[Rule]:
-    """One rule a floor: the candidate's point estimate against it, from above where lower is better. A metric that was
-    not measured, or on fewer items than `min_items`, is inconclusive. `metrics`: the candidate's `metrics.json`."""
-    for key, floor in params.floors.items():
-        name = named(key, metrics)
-        entry = entries(metrics).get(name)
-        if entry is None or entry["value"] is None:
-            yield unmeasured("floor", name, "floor", floor, metrics)
-            continue
-        value, better_low = entry["value"], entry["direction"] == "lower"
-        wanted: Direction = "at most" if better_low else "at least"
-        passed = value <= floor if better_low else value >= floor
-        words = wanted if passed else ("above" if better_low else "below")
-        reason = f"{name} {value:.3f} (point estimate) is {words} the floor {floor:.3f}"
-        outcome: Outcome = "pass" if passed else "fail"
-        if passed and entry["n"] < params.min_items:
-            outcome, reason = "inconclusive", f"{reason}, but {too_few(entry['n'], params.min_items)}"
-        ends = entry["low"], entry["high"]
-        yield Rule(
-            "floor",
-            name,
-            "floor",
-            value,
-            floor,
-            *ends,
-            outcome,
-            reason,
-            entry["n"],
-            unit=entry["unit"],
-            direction=wanted,
-        )
+def floor_rule(metrics: Mapping[str, Any], row: GateRow) -> Rule:
+    """The candidate's point estimate against the floor, from above where lower is better. A metric that was not
+    measured, or on fewer items than `min_items`, is inconclusive. `metrics`: the candidate's `metrics.json`."""
+    name, floor = named(row.metric, metrics), row.number
+    entry = entries(metrics).get(name)
+    if entry is None or entry["value"] is None:
+        return unmeasured("floor", name, "floor", floor, metrics)
+    value, better_low = entry["value"], entry["direction"] == "lower"
+    wanted: Direction = "at most" if better_low else "at least"
+    passed = value <= floor if better_low else value >= floor
+    words = wanted if passed else ("above" if better_low else "below")
+    reason = f"{name} {value:.3f} (point estimate) is {words} the floor {floor:.3f}"
+    outcome: Outcome = "pass" if passed else "fail"
+    if passed and entry["n"] < row.min_items:
+        outcome, reason = "inconclusive", f"{reason}, but {too_few(entry['n'], row.min_items)}"
+    ends = entry["low"], entry["high"]
+    return Rule(
+        "floor",
+        name,
+        "floor",
+        value,
+        floor,
+        *ends,
+        outcome,
+        reason,
+        entry["n"],
+        unit=entry["unit"],
+        direction=wanted,
+    )
 
 
 def unmeasured(rule: str, name: str, against: str, expected: float, metrics: Mapping[str, Any]) -> Rule:
@@ -135,12 +143,9 @@ def shown(value: float, unit: str, *, signed: bool = False) -> str:
     return f"{value:{sign}.3f}" if unit == SHARE else f"{value:{sign}.4g} {unit}".rstrip()
 
 
-def bits_rules(quantized: Quantized, params: GateConfig) -> Iterator[Rule]:
-    """The rule on bits per quantized parameter, when there is a limit. Raises DataError when quantize left no
-    figure."""
-    limit = params.max_bits_per_parameter
-    if limit is None:
-        return
+def bits_rule(quantized: Quantized, row: GateRow) -> Rule:
+    """Bits per quantized parameter against the limit. Raises DataError when quantize left no figure."""
+    limit = row.number
     bits = quantized.summary.get("bits_per_parameter")
     if bits is None:
         raise DataError(
@@ -152,4 +157,4 @@ def bits_rules(quantized: Quantized, params: GateConfig) -> Iterator[Rule]:
     passed = bits <= limit
     reason = f"{bits:.2f} bits per quantized parameter {'are within' if passed else 'exceed'} {limit:.2f}"
     outcome: Outcome = "pass" if passed else "fail"
-    yield Rule("bits_per_parameter", "bits_per_parameter", "format", bits, limit, None, None, outcome, reason)
+    return Rule("bits_per_parameter", "bits_per_parameter", "format", bits, limit, None, None, outcome, reason)

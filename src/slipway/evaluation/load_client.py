@@ -145,12 +145,14 @@ async def measure_window(
     callers: int,
     counted: int,
     on_answer: Callable[[int], None] = lambda _: None,
+    enough: Callable[[Sequence[StreamTimings]], bool] = lambda _: False,
 ) -> Window:
-    """Keep `callers` busy until `counted` requests, all sent inside the window, have ended; `on_answer` hears how many.
+    """Keep `callers` busy until `counted` requests, all sent inside the window, have ended, or `enough` says so of the
+    answers counted so far; `on_answer` hears how many.
 
     Raises EngineError when more requests fail than may: more than half of `counted`, and more than there are callers.
     """
-    loop = _ClosedLoop(client, requests, callers, counted, on_answer)
+    loop = _ClosedLoop(client, requests, callers, counted, on_answer, enough)
     await loop.run()
     return loop.window
 
@@ -163,14 +165,17 @@ class _ClosedLoop:
         callers: int,
         counted: int,
         on_answer: Callable[[int], None],
+        enough: Callable[[Sequence[StreamTimings]], bool],
     ) -> None:
         self.window = Window(callers)
         self._client, self._requests, self._counted, self._on_answer = client, requests, counted, on_answer
+        self._enough = enough
         self._warm: set[int] = set()
         self._sent = self._ended = 0
         self._cpu = 0.0
         self._tasks: list[asyncio.Task[None]] = []
         self._error: EngineError | None = None
+        self._over = False
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -179,7 +184,7 @@ class _ClosedLoop:
             raise self._error
 
     async def _caller(self, number: int) -> None:
-        while True:
+        while not self._over:  # a cancellation can get lost in the HTTP library while it opens a connection
             counts = bool(self.window.opened) and self._sent < self._counted
             self._sent += counts
             await self._ask(counts)
@@ -201,7 +206,7 @@ class _ClosedLoop:
         if counts:
             self._ended += 1
             self._on_answer(self._ended)
-            if self._ended == self._counted:
+            if self._ended == self._counted or self._enough(self.window.answers):
                 self._close()
 
     def _fail(self, reason: str) -> None:
@@ -223,6 +228,7 @@ class _ClosedLoop:
         self._cancel()
 
     def _cancel(self) -> None:
+        self._over = True
         for task in self._tasks:
             task.cancel()
 

@@ -18,6 +18,7 @@ from slipway.evaluation.clusters import mean_interval, share_interval
 from slipway.store.artifacts import Evaluation
 
 Item = dict[str, Any]
+CUT = "length"  # OpenAI's finish_reason of an answer that met max_tokens
 PRIMARY = "primary"  # in a gate's rule: the first metric of the evaluation, whatever the task
 SHARE = "share"  # the unit of values from 0 to 1, shown as percent
 

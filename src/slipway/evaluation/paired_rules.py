@@ -13,7 +13,7 @@ from itertools import zip_longest
 from math import ceil
 from typing import Any
 
-from slipway.config.gate import GateConfig, NonInferiority
+from slipway.config.gate_rows import GateRow
 from slipway.errors import DataError
 from slipway.evaluation.clusters import effective_items, paired_mean
 from slipway.evaluation.gate_rules import Outcome, Rule, named, shown, too_few, unmeasured
@@ -105,14 +105,12 @@ def difference(pairs: Pairs, confidence: float) -> PairedDifference:
     return PairedDifference(d.value, d.low, d.high, p, n, groups, better, worse, effective)
 
 
-def non_inferiority_rule(
-    rule: NonInferiority, evaluated: Mapping[str, Evaluated], params: GateConfig, alpha: float | None = None
-) -> Rule:
+def non_inferiority_rule(rule: GateRow, evaluated: Mapping[str, Evaluated], alpha: float | None = None) -> Rule:
     """The paired test of one metric against one reference: passes when the whole interval is above -margin.
 
     Inconclusive when the metric was not measured on both sides, on too few items, or when both sides are all wrong or
     all empty: then the difference says nothing of either. `alpha`: one-sided level of this test where it is not
-    1 - `confidence` (`multiplicity.departure_alpha`, `looks.look_alpha`). Raises DataError when the items differ.
+    the row's own (`multiplicity.trial_alpha`, `look_alpha`). Raises DataError when the items differ.
     """
     ours, theirs = evaluated["candidate"], evaluated[rule.against]
     name = _metric_of_both(rule.metric, ours.metrics, theirs.metrics)
@@ -123,15 +121,15 @@ def non_inferiority_rule(
     pairs = pair(ours.items, theirs.items, metric, rule.against)
     if not pairs.ours:
         return unmeasured(PAIRED, name, rule.against, -rule.margin, ours.metrics)
-    level = "" if alpha is None or alpha == 1 - params.confidence else f" at a level of {alpha:.3g}"
-    alpha = 1 - params.confidence if alpha is None else alpha
+    level = "" if alpha is None or alpha == rule.alpha else f" at a level of {alpha:.3g}"
+    alpha = rule.alpha if alpha is None else alpha
     d = difference(pairs, 1 - 2 * alpha)  # each end one-sided at 1 - alpha
     reason = (
         f"{name} differs from {rule.against} by {shown(d.value, metric.unit, signed=True)} "
         f"({shown(d.low, metric.unit, signed=True)} to {shown(d.high, metric.unit, signed=True)}), margin "
         f"{shown(rule.margin, metric.unit)}{level}"
     )
-    outcome, why, needed = _judge(pairs, d, rule.margin, params, alpha)
+    outcome, why, needed = _judge(pairs, d, rule, alpha)
     return Rule(
         PAIRED,
         name,
@@ -186,13 +184,12 @@ def _metric_of_both(key: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]
     return next(common, named(key, ours)) if key == PRIMARY else key
 
 
-def _judge(
-    pairs: Pairs, d: PairedDifference, margin: float, params: GateConfig, alpha: float
-) -> tuple[Outcome, str, int | None]:
+def _judge(pairs: Pairs, d: PairedDifference, rule: GateRow, alpha: float) -> tuple[Outcome, str, int | None]:
     """Outcome, what keeps it from being decided, and the items that would decide it."""
+    margin = rule.margin
     if d.high < -margin:
         return "fail", "", None
-    if blank := _says_nothing(pairs, d, margin, params):
+    if blank := _says_nothing(pairs, d, margin, rule.min_items):
         return "inconclusive", blank, None
     if d.low > -margin:
         return "pass", "", None
@@ -201,16 +198,16 @@ def _judge(
     return "inconclusive", f"{d.n} items cannot tell, {tail}", needed
 
 
-def _says_nothing(pairs: Pairs, d: PairedDifference, margin: float, params: GateConfig) -> str:
+def _says_nothing(pairs: Pairs, d: PairedDifference, margin: float, least: int) -> str:
     """Why an interval above the margin would still be no evidence; empty when it is."""
     if not pairs.answered:
         return "every answer on both sides is empty"
     metric = pairs.metric
     if metric.direction == "higher" and metric.unit == SHARE and not any(pairs.ours) and not any(pairs.theirs):
         return "every item is wrong on both sides"
-    if d.n < params.min_items:
-        return too_few(d.n, params.min_items)
-    if metric.kind == "real" and d.low == d.high and d.clusters < params.min_items:
+    if d.n < least:
+        return too_few(d.n, least)
+    if metric.kind == "real" and d.low == d.high and d.clusters < least:
         return f"all items differ alike and come from {d.clusters} templates only"
     if metric.unit == SHARE and margin >= 1:
         return "a margin of 1 is a loss of everything"

@@ -62,3 +62,13 @@ def summarize(items: Sequence[Item], scorers: Sequence[Scorer], confidence: floa
         "repeated_8grams": sum(repeated) / len(repeated) if repeated else None,
         "retries": sum(item["retries"] for item in items),
     }
+
+
+def without_value(metrics: dict[str, Any]) -> list[str]:
+    """A sentence for every metric of `metrics.json` that has no value on some of its items."""
+    why = "it does not apply to the others, or its judge gave no verdict on them (evaluate.judge.max_tokens, .prompt)"
+    return [
+        f"{entry['name']} has a value on {entry['n']} of {metrics['n']} items: {why}"
+        for entry in metrics["metrics"]
+        if entry["n"] < metrics["n"]
+    ]

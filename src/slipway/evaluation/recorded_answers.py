@@ -143,11 +143,13 @@ def record(
 
 
 def in_parallel(answer: Callable[[Asked], T], rows: Sequence[Asked], at_once: int) -> list[T]:
-    """`answer` of every row, in their order, `at_once` at a time; the first exception ends it."""
+    """`answer` of every row, in their order, `at_once` at a time; the first exception ends it. The longest are asked
+    first, so that none of them is answered alone at the end."""
     with ThreadPoolExecutor(at_once) as pool:
-        futures = [pool.submit(answer, row) for row in rows]
+        longest_first = sorted(range(len(rows)), key=lambda at: -rows[at].max_tokens)
+        futures = {at: pool.submit(answer, rows[at]) for at in longest_first}
         try:
-            return [future.result() for future in futures]
+            return [futures[at].result() for at in range(len(rows))]
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

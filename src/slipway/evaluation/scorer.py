@@ -10,14 +10,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from slipway.data.reasoning import parted
 from slipway.data.rows import Row
 from slipway.evaluation.metric import Metric
 
 
 @dataclass(frozen=True)
 class Example:
-    """What a metric sees of one item: the test row, the whole text that the model wrote, and the tools it called
-    (`{"name", "arguments"}` each, arguments as the text that the model wrote)."""
+    """What a metric sees of one item: the test row, the whole text that the model wrote but for its reasoning, and the
+    tools it called (`{"name", "arguments"}` each, arguments as the text that the model wrote)."""
 
     row: Row
     answer: str
@@ -25,8 +26,8 @@ class Example:
 
     @property
     def expected(self) -> str:
-        """The text of the reference answer; empty where the row expects tool calls only."""
-        return str(self.row["messages"][-1].get("content") or "")
+        """The text of the reference answer without reasoning; empty where the row expects tool calls only."""
+        return parted(str(self.row["messages"][-1].get("content") or ""))[1]
 
 
 @dataclass(frozen=True)

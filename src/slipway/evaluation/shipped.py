@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from slipway.config.evaluate import EvaluateConfig
-from slipway.config.gate import GateConfig
 from slipway.errors import ConfigError
 from slipway.evaluation import json_metrics, label_metrics, overlap_metrics, python_metrics, text_metrics, tool_metrics
 from slipway.evaluation.judge import PROMPT, judge
 from slipway.evaluation.label_metrics import ClassOf, class_reader
-from slipway.evaluation.metric import PRIMARY
 from slipway.evaluation.scorer import Scorer
-from slipway.evaluation.streamed_metrics import STREAMED
 from slipway.evaluation.text_metrics import Normal, normaliser
 from slipway.system.nearest import did_you_mean
 
@@ -89,18 +86,6 @@ def check_names(names: Sequence[str], config: EvaluateConfig) -> Sequence[str]:
             hint = did_you_mean(name, known, "see docs/metrics.md")
             raise ConfigError("evaluate.metrics", f"no metric {name[:100]!r}", f"one of {', '.join(known)}", hint)
     return names
-
-
-def check_gate(gate: GateConfig, config: EvaluateConfig) -> None:
-    """Raise ConfigError for a rule of the gate on a metric that no evaluation of this config can measure."""
-    measured = list(config.metrics) if config.metrics is not None else known_names()
-    known = [PRIMARY, *measured, *(metric.name for metric in STREAMED)]
-    keys = {f"gate.floors.{name}": name for name in gate.floors}
-    keys |= {f"gate.non_inferiority.{i}.metric": rule.metric for i, rule in enumerate(gate.non_inferiority)}
-    for key, name in keys.items():
-        if name not in known:
-            hint = did_you_mean(name, known, "rename it; gate.floors={} takes all floors away")
-            raise ConfigError(key[:200], f"no metric {name[:100]!r}", f"one of {', '.join(known)}", hint)
 
 
 def scorers(names: Sequence[str], settings: Settings) -> list[Scorer]:

@@ -1,5 +1,8 @@
 """Speed of a served model at given concurrency, as its users feel it: TTFT, inter-token latency, throughput, errors.
 
+A lone caller's requests do not overlap, so that the standard error of their mean says how well it is known: a run of
+fewer than a p95's requests ends once TPOT is known to 1% and TTFT to 5% of itself, after 12 requests at the earliest.
+
 Measured by `evaluation.load_client` with greedy answers of `OUTPUT_TOKENS` tokens whatever the model would say (where
 the server can ignore its end token), so that models are compared at equal work. Prompts are each used once as far as
 they reach: the prefix that they share is cached by the engine, as it is in production, the rest is not. Percentiles are
@@ -14,8 +17,9 @@ import hashlib
 import json
 import math
 import random
+import statistics
 from collections.abc import Callable, Iterator, Sequence
-from itertools import cycle
+from itertools import cycle, islice
 from typing import Any
 
 from slipway.errors import EngineError, ResourceError
@@ -27,6 +31,8 @@ CLIENT = "slipway asyncio 1"
 OUTPUT_TOKENS = (24, 40)
 SEED = 0
 ENOUGH = {50: 1, 95: 100, 99: 300}  # requests that a percentile needs
+PRECISE_FROM, TPOT_ERROR, TTFT_ERROR = 12, 0.01, 0.05  # requests; standard error over mean
+UNCOUNTED = 4  # requests of a caller that a window does not count, about
 LARGEST_DISAGREEMENT = 0.02
 QUANTILES = range(0, 101, 5)  # percent
 Messages = Sequence[dict[str, Any]]
@@ -56,12 +62,15 @@ async def _measure(
     progress: Progress,
     output_tokens: tuple[int, int],
 ) -> list[dict[str, Any]]:
-    work = request_stream(prompts, output_tokens)
-    runs = []
+    runs, used = [], 0
     async with client:
         await _negotiate(client, Request(prompts[0], output_tokens[0]))
         for callers in concurrency:
-            window = await measure_window(client, work, callers, requests, _reporter(progress, callers, requests))
+            work = islice(request_stream(prompts, output_tokens), used, None)  # the same, however early a run ended
+            used += requests + UNCOUNTED * callers
+            enough = is_precise if callers == 1 and requests < ENOUGH[95] else lambda _: False
+            report = _reporter(progress, callers, requests)
+            window = await measure_window(client, work, callers, requests, report, enough)
             runs.append({**summarize_window(window, output_tokens), "settings": settings(client, prompts)})
             progress.note(f"{callers} callers: {runs[-1]['tokens_per_s']:g} tokens/s")
     return runs
@@ -85,6 +94,21 @@ def request_stream(prompts: Sequence[Messages], output_tokens: tuple[int, int], 
     """Endless requests: the prompts in turn, lengths uniform in the range (both ends), the same for the same seed."""
     lengths = random.Random(seed)  # noqa: S311 (a load, no secret)
     return (Request(messages, lengths.randint(*output_tokens)) for messages in cycle(prompts))
+
+
+def is_precise(answers: Sequence[StreamTimings]) -> bool:
+    """Whether TPOT and TTFT of requests that do not overlap are known: their standard errors are at most TPOT_ERROR and
+    TTFT_ERROR of their means."""
+    tpot = [answer.tpot_s for answer in answers if answer.tpot_s is not None]
+    ttft = [answer.ttft_s for answer in answers]
+    if min(len(tpot), len(ttft)) < PRECISE_FROM:
+        return False
+    return _relative_error(tpot) <= TPOT_ERROR and _relative_error(ttft) <= TTFT_ERROR
+
+
+def _relative_error(values: Sequence[float]) -> float:
+    """Standard error of the mean over the mean, of values above zero."""
+    return statistics.stdev(values) / math.sqrt(len(values)) / statistics.fmean(values)
 
 
 def settings(client: LoadClient, prompts: Sequence[Messages]) -> dict[str, Any]:

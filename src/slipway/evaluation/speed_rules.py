@@ -17,14 +17,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from slipway.config.gate import GateConfig
+from slipway.config.gate_rows import GateRow
 from slipway.config.target import TargetConfig
+from slipway.errors import CheckpointError
 from slipway.evaluation.comparison import SPEED_SETTINGS
-from slipway.evaluation.gate_rules import Outcome, Rule
+from slipway.evaluation.gate_rules import Outcome, Rule, Skipped
 from slipway.planning.roofline import roof
 from slipway.store.artifacts import Quantized
 
 SPREAD = "boot_speed_spread"
+AUTO = "auto"
+AUTO_RATIO = 0.9  # a tenth slower, beyond what boots differ by, is no chance
 Runs = Mapping[int, Mapping[str, Any]]  # concurrency -> speed run
 
 
@@ -57,41 +60,73 @@ def ratios(ours: Speed, theirs: Speed) -> list[Ratio]:
     ]
 
 
-def speed_rules(ours: Speed, champion: Speed | None, params: GateConfig) -> Iterator[Rule]:
-    """The rule on the ratio to the champion at each concurrency, where there is a limit and a champion."""
-    limit = params.min_speed_ratio
-    if limit is None or champion is None:
+def speed_rules(ours: Speed, champion: Speed | None, row: GateRow) -> Iterator[Rule | Skipped]:
+    """The rule on the ratio to the champion at each concurrency. A limit that somebody set asks for a measurement: it
+    is inconclusive without one. `auto` decides only where boots of both were measured on one machine, and says so where
+    they were not."""
+    asked = row.limit != AUTO
+    if champion is None and not asked:
+        return
+    least = row.number if asked else AUTO_RATIO
+    if champion is None:
+        yield Skipped("speed against champion: there is none yet")
         return
     compared = ratios(ours, champion)
     if not compared:
-        yield _unmeasured("speed", "champion", limit, "no speed run of both engines has the same client and settings")
+        why = "no speed run of both engines has the same client and settings"
+        yield _unmeasured("speed", "champion", least, why) if asked else Skipped(f"speed against champion: {why}")
     for ratio in compared:
         what = f"times the champion's tokens/s at {ratio.callers} callers"
-        yield _rule("speed", f"tokens_per_s_{ratio.callers}", "champion", limit, ratio, what)
+        rule = _rule("speed", f"tokens_per_s_{ratio.callers}", "champion", least, ratio, what)
+        same = _machine(ours.runs[ratio.callers]) == _machine(champion.runs[ratio.callers])
+        if not asked and (rule.outcome == "inconclusive" or not same):
+            elsewhere = "" if same else ", but the champion was measured on another machine"
+            yield Skipped(f"speed against champion: {rule.reason}{elsewhere}")
+        else:
+            yield rule
 
 
-def roofline_rules(ours: Speed, quantized: Quantized, serving: TargetConfig, params: GateConfig) -> Iterator[Rule]:
-    """The rule on the share of the roofline at each concurrency, where there is a limit. Raises CheckpointError for a
-    model whose weights or cache cannot be read."""
-    limit = params.min_of_roofline
-    if limit is None:
-        return
+def roofline_rules(ours: Speed, quantized: Quantized, serving: TargetConfig, row: GateRow) -> Iterator[Rule | Skipped]:
+    """The rule on the share of the roofline at each concurrency; with `auto` the shares are shown where they can be
+    had. Raises CheckpointError for a model whose weights or cache cannot be read, where there is a limit."""
+    limit = row.limit
     if serving.bandwidth_gb_s is None or not ours.runs:
         missing = "serving.bandwidth_gb_s is not set" if ours.runs else "no speed was measured"
-        yield _unmeasured("of_roofline", "roofline", limit, missing)
+        if limit != AUTO:
+            yield _unmeasured("of_roofline", "roofline", float(limit), missing)
         return
-    for callers, run in sorted(ours.runs.items()):
-        context = run["prompt_tokens"] + sum(run["output_tokens"]) / 2
-        above = roof(quantized.path, serving.bandwidth_gb_s, callers, max(1, round(context)), gpus=max(1, serving.gpus))
-        share, spread = run["tokens_per_s"] / above.tokens_per_s, ours.spread
-        bounds = (None, None) if spread is None else (share * (1 - spread), share * (1 + spread))
-        what = f"of the {above.tokens_per_s:.4g} tokens/s that the memory allows at {callers} callers"
-        yield _rule("of_roofline", f"of_roofline_{callers}", "roofline", limit, Ratio(callers, share, *bounds), what)
+    try:
+        for callers, run in sorted(ours.runs.items()):
+            yield _of_roofline(callers, run, ours.spread, quantized, serving, serving.bandwidth_gb_s, limit)
+    except CheckpointError as err:
+        if limit != AUTO:
+            raise
+        yield Skipped(f"of_roofline: {str(err.value)[:300]}")
 
 
-def skipped_speed(champion: Speed | None, params: GateConfig) -> list[str]:
-    """The rule on speed that is set and has no champion to compare with."""
-    return ["speed against champion: there is none yet"] * (params.min_speed_ratio is not None and champion is None)
+def _of_roofline(
+    callers: int,
+    run: Mapping[str, Any],
+    spread: float | None,
+    quantized: Quantized,
+    serving: TargetConfig,
+    bandwidth_gb_s: float,
+    limit: float | str,
+) -> Rule | Skipped:
+    context = run["prompt_tokens"] + sum(run["output_tokens"]) / 2
+    above = roof(quantized.path, bandwidth_gb_s, callers, max(1, round(context)), gpus=max(1, serving.gpus))
+    share = run["tokens_per_s"] / above.tokens_per_s
+    bounds = (None, None) if spread is None else (share * (1 - spread), share * (1 + spread))
+    what = f"of the {above.tokens_per_s:.4g} tokens/s that the memory allows at {callers} callers"
+    if isinstance(limit, str):
+        return Skipped(f"of_roofline: {share:.3f} {what}; no limit is set (gate.min_of_roofline)")
+    return _rule("of_roofline", f"of_roofline_{callers}", "roofline", limit, Ratio(callers, share, *bounds), what)
+
+
+def _machine(run: Mapping[str, Any]) -> object:
+    """Kind of the engine and row of the machine that a speed run was measured on; None where its record names none."""
+    server = run.get("server") or {}
+    return server.get("kind"), server.get("target")
 
 
 def _ratio(callers: int, ours: Speed, theirs: Speed) -> Ratio:

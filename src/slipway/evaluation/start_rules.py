@@ -6,27 +6,23 @@ inconclusive: an engine whose warm start nobody has seen is not known to start w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from slipway.config.gate import GateConfig
+from slipway.config.gate_rows import GateRow
 from slipway.evaluation.gate_rules import Outcome, Rule
 
 LEAST_BOOTS = 3  # two boots may agree by chance
 
 
-def start_rules(figures: Mapping[str, Any], params: GateConfig) -> Iterator[Rule]:
-    """The rules that are set, of an engine's summary `figures`."""
-    warm = figures.get("warm_starts", 0)
-    if params.max_warm_start_s is not None:
-        yield _rule("warm_start", "warm_start_s", "s", figures, params.max_warm_start_s, warm, 1)
-    if params.max_boot_spread is not None:
-        yield _rule(
-            "boot_spread", "boot_speed_spread", "of the median", figures, params.max_boot_spread, warm, LEAST_BOOTS
-        )
+# rule -> figure of the engine's summary, its unit, boots that it needs
+_FIGURES = {"warm_start": ("warm_start_s", "s", 1), "boot_spread": ("boot_speed_spread", "of the median", LEAST_BOOTS)}
 
 
-def _rule(rule: str, metric: str, unit: str, figures: Mapping[str, Any], limit: float, boots: int, least: int) -> Rule:
+def start_rule(figures: Mapping[str, Any], row: GateRow) -> Rule:
+    """Rule `warm_start` or `boot_spread`, of an engine's summary `figures`."""
+    rule, limit, boots = row.rule, row.number, figures.get("warm_starts", 0)
+    metric, unit, least = _FIGURES[rule]
     value = figures.get(metric)
     if value is None or boots < least:
         reason = f"{metric}: {boots} warm starts were measured, {least} are needed: set engine.boots.warm"

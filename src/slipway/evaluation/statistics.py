@@ -124,13 +124,21 @@ def items_to_decide(
     cell so that a small sample without discordance does not promise certainty; never less than a sample without any
     discordance needs, and always more than the items that did not decide.
     """
-    distance = (gained - lost) / n + margin
+    needed = items_needed((gained + lost + 1) / (n + 1), (gained - lost) / n, margin, confidence, power)
+    return None if needed is None else max(needed, ceil(n + 1))
+
+
+def items_needed(
+    discordant: float, difference: float, margin: float, confidence: float = 0.95, power: float = 0.8
+) -> int | None:
+    """`items_to_decide` by shares instead of counts, before anything was observed: `discordant` (psi above) and the
+    `difference` in the direction that is better."""
+    distance = difference + margin
     if abs(distance) < 1e-9:
         return None
-    psi = (gained + lost + 1) / (n + 1)
     z = _z(confidence)
     at_least = z * z * (1 - margin) / margin
-    return ceil(max(at_least, n + 1, (z + _z(power)) ** 2 * (psi - ((gained - lost) / n) ** 2) / distance**2))
+    return ceil(max(at_least, (z + _z(power)) ** 2 * (discordant - difference**2) / distance**2))
 
 
 def _check_counts(name: str, count: float, n: float) -> None:

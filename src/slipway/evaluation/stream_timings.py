@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from slipway.agent.reasoning_field import reasoning_of
+
 HELD_BACK = 4  # a character has at most four bytes: three tokens wait for the fourth, and one may end the answer
 
 
@@ -130,4 +132,4 @@ class StreamTimings:
 
 
 def _holds_piece(delta: Mapping[str, Any]) -> bool:
-    return any(delta.get(key) for key in ("content", "reasoning_content", "reasoning", "tool_calls"))
+    return bool(delta.get("content") or reasoning_of(delta) or delta.get("tool_calls"))

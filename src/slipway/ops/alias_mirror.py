@@ -47,9 +47,10 @@ def alias_of(root: Path, target: str) -> str:
     return str(policy["champion"]).format(target=target)
 
 
-def mirror(config: Config) -> Mirror:
-    """How alias and pointer of the config's target stand; never raises for an MLflow that is away."""
-    release = state.champion(config.deploy)
+def mirror(config: Config, now: state.Status | None = None) -> Mirror:
+    """How alias and pointer of the config's target stand; never raises for an MLflow that is away. `now`: what the
+    target said already."""
+    release = (now or state.status(config.deploy)).release
     target, alias = config.deploy.target, alias_of(Services.here().root, config.deploy.target)
     if release is None:
         return Mirror(target, alias, config.line, "nothing serves")
@@ -64,10 +65,10 @@ def mirror(config: Config) -> Mirror:
         return _as(about, "cannot tell", sentence=f"{err.thing} {err.value}: alias {alias} not looked at")
 
 
-def seen(config: Config, *, mend: bool) -> Mirror:
+def seen(config: Config, now: state.Status | None = None, *, mend: bool) -> Mirror:
     """`mirror`, after `follow_pointer` where a switch of this target is pending or `mend` asks for it."""
-    now = mirror(config)
-    return follow_pointer(config) if now.pending or (mend and now.state == "differs") else now
+    at = mirror(config, now)
+    return follow_pointer(config) if at.pending or (mend and at.state == "differs") else at
 
 
 def follow_pointer(config: Config) -> Mirror:

@@ -24,6 +24,7 @@ from slipway.engines.llamacpp.cpu_flags import unknown_to
 from slipway.errors import ResourceError
 from slipway.ops.credentials import FILE, read_credentials
 from slipway.ops.endpoint_check import endpoint
+from slipway.ops.remote_check import remote_rows
 from slipway.ops.services import Services
 from slipway.ops.surroundings import PROXY_VARIABLES, require_usable_proxies, require_writable
 from slipway.system import installed
@@ -36,8 +37,6 @@ PYTHON = (3, 11)
 DISK_FAIL, DISK_WARN = 4.0, 8.0
 # GB. Training the embedded model peaks near 2.5.
 MEMORY_FAIL, MEMORY_WARN = 3.0, 4.5
-# Not needed to ship on this machine: absent is well, another version is not.
-OPTIONAL_EXTRAS = ("test", "nemo", "trtllm")
 CGROUP = Path("/sys/fs/cgroup")
 Status = Literal["ok", "warn", "fail"]
 
@@ -75,6 +74,7 @@ def check(config: Config) -> list[Check]:
         service("MLflow", *_address(config.tracking.uri.get_secret_value()), "/health", "SLIPWAY_MLFLOW_PORT"),
         deploy_ports(config.deploy),
         Check("endpoint", *endpoint(config.deploy)),
+        *(Check(*row) for row in remote_rows(config.remote)),
     ]
 
 
@@ -96,7 +96,7 @@ def packages() -> list[Check]:
     checks = []
     for extra, requirements in installed.extras().items():
         missing, others = installed.wrong(requirements)
-        if extra in OPTIONAL_EXTRAS and missing and not others:
+        if extra in installed.OPTIONAL_EXTRAS and missing and not others:
             checks.append(
                 Check(
                     f"packages: {extra}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,12 @@ _NUMBER = re.compile(r"(\d+)(-[0-9a-f]{8})?")
 
 @dataclass(frozen=True)
 class Explained:
-    """A decision, and who signed it, for a person."""
+    """A decision, and who signed it, for a person. `checks`: what was asked at the target before the switch, of a
+    release that has such a record."""
 
     decision: Decision
     signature: str
+    checks: dict[str, Any] = field(default_factory=dict)
 
 
 def explained(name: str | None, conf: Path, overrides: list[str]) -> Explained:
@@ -60,6 +62,7 @@ def _of_release(config: Config, wanted: str | None) -> Explained:
             agent.call("document", {"release": chosen, "document": document, "optional": True})["text"]
             for document in (FILE, SIGNATURE)
         )
+        records = agent.call("status", {})["releases"]
     if text is None:
         raise StateError(
             f"release {chosen} of target {target}",
@@ -69,7 +72,8 @@ def _of_release(config: Config, wanted: str | None) -> Explained:
         )
     decision = parse_decision(text, f"decision of release {chosen} of target {target}")
     trust = trust_here(config.deploy.trust, Path(config.store.root))
-    return Explained(decision, signer_sentence(text, signature, trust))
+    checks: dict[str, Any] = next((record.get("checks", {}) for record in records if record["name"] == chosen), {})
+    return Explained(decision, signer_sentence(text, signature, trust), checks)
 
 
 def _of_last_run(store: Path) -> Decision | None:

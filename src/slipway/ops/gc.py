@@ -2,8 +2,8 @@
 
 Kept: what the targets' releases were made of (the serving one and those that `rollback` can go back to), what the last
 run made, the newest verdict and the newest adapter of every line, each with all they were made from; what somebody
-works on; and everything that Slipway did not write. Removed: other artifacts, damaged copies, half-written ones, work
-folders and locks nobody uses, old logs.
+works on; what `slipway serve` uses or used in the last two weeks; and everything that Slipway did not write. Removed:
+other artifacts, damaged copies, half-written ones, work folders and locks nobody uses, old logs.
 
 Removal needs the store for itself: a run or stage that works holds its lock shared, and one that starts meanwhile
 waits. An artifact is renamed before its files go, so that a kill leaves artifacts whole or gone, never in part.
@@ -15,6 +15,7 @@ import os
 import re
 import time
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,14 @@ from slipway.agent.paths import TargetPaths
 from slipway.agent.releases import Releases
 from slipway.config.load import Config
 from slipway.deployment.candidate import line_of
+from slipway.engines.served import room, served_folders
 from slipway.errors import ConfigError, StateError
 from slipway.ops.training_jobs import PREFIX, training_jobs
 from slipway.pipeline.stage import STAGE_FILE
 from slipway.store.artifacts import Adapter, Verdict
 from slipway.store.key import KEY_FORMAT
 from slipway.store.store import load
-from slipway.store.usage import SERVICES, TARGETS, USE_LOCK, Entry, entries, freed_bytes
+from slipway.store.usage import SERVE, SERVICES, TARGETS, USE_LOCK, Entry, entries, freed_bytes
 from slipway.system.files import fsync_directory, remove
 from slipway.system.json_files import is_present, read_json
 from slipway.system.locks import is_held, locked
@@ -67,7 +69,7 @@ def plan(config: Config, jobs: Collection[str] | None = None) -> list[Item]:
     jobs = {job.name for job in training_jobs(config)[0]} if jobs is None else jobs
     works = {e.name: _why_work_stays(e, jobs, _newest_training(present)) for e in present if e.what == "work"}
     needed = _needed(config, root, present, works)
-    return [*(_item(entry, needed, works) for entry in present), *_old_logs(root)]
+    return [*(_item(entry, needed, works) for entry in present), *_served(root / SERVE), *_old_logs(root)]
 
 
 def collect(config: Config) -> list[Item]:
@@ -77,7 +79,8 @@ def collect(config: Config) -> list[Item]:
     if not root.is_dir():
         return []
     removed = []
-    with locked(root / USE_LOCK, 0.0, "slipway gc", of=f"store {root}"):
+    served = room(root / SERVE) if (root / SERVE).is_dir() else nullcontext()
+    with locked(root / USE_LOCK, 0.0, "slipway gc", of=f"store {root}"), served:
         for item in plan(config):
             if item.action == "remove":
                 _remove(item.path)
@@ -140,7 +143,13 @@ def _released(config: Config, root: Path) -> Iterator[tuple[list[str], str]]:
         current = releases.current()
         for name in sorted(releases.names(), key=lambda name: name != current):
             role = "serves" if name == current else "can be rolled back to"
-            yield list(releases.read(name)["digests"].values()), f"release {name} of {folder.name} {role}"
+            try:
+                digests = list(releases.read(name)["digests"].values())
+            except StateError:
+                if name == current:
+                    raise
+                continue  # it holds its engine itself and `slipway status` names it; it cannot come back as it is
+            yield digests, f"release {name} of {folder.name} {role}"
 
 
 def _last_run(root: Path) -> list[str]:
@@ -205,6 +214,20 @@ def _fate(entry: Entry, needed: dict[str, str], works: dict[str, str]) -> tuple[
     if entry.key_format != KEY_FORMAT:
         return "remove", f"its key has format {entry.key_format}: no run reuses it"
     return "remove", "no release, not the last run, and nothing that is kept was made from it"
+
+
+def _served(root: Path) -> Iterator[Item]:
+    """Folders of `slipway serve`: what a server uses stays, and what was served in the last two weeks."""
+    for one in served_folders(root):
+        days = (time.time() - one.used) / DAY_S
+        if one.in_use:
+            action, why = "keep", "a server uses it"
+        elif days > LOG_DAYS:
+            action, why = "remove", f"last served {days:.0f} days ago; `slipway serve` makes it again"
+        else:
+            action, why = "keep", f"served {days:.0f} days ago"
+        what = f"{why}: {one.directory}" if one.directory else why
+        yield Item(action, "served", one.home.name, one.home, freed_bytes(one.home), what)
 
 
 def _old_logs(root: Path) -> Iterator[Item]:

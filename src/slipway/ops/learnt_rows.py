@@ -56,19 +56,19 @@ def _made(
     config: Config, root: Path, on_event: Callable[[dict[str, Any]], None], *, with_data: bool
 ) -> tuple[Path, Path | None]:
     """The base model's directory, and the training split of this config."""
+    from slipway.ops.chain import calls
     from slipway.pipeline.ensure import ensure
-    from slipway.pipeline.stage import StageCall
     from slipway.runners.local import LocalRunner
-    from slipway.stages import fetch, prepare
+    from slipway.store.artifacts import Checkpoint
     from slipway.store.store import Store
 
     store, cache, runner = Store(Path(config.store.root)), Path(config.store.cache), LocalRunner()
-    call = StageCall("fetch", {}, fetch.params_of(config), extra=fetch.key_extra(config))
-    base = ensure(call, store, cache, runner, on_event).artifact
+    base = ensure(calls.fetch(config), store, cache, runner, on_event).artifact
+    assert isinstance(base, Checkpoint)
     if not with_data:
         return base.path, None
-    call = StageCall("prepare", {"base": base}, prepare.params_of(config, root))
-    return base.path, ensure(call, store, cache, runner, on_event).artifact.path / "train.jsonl"
+    made = ensure(calls.prepare(config, root, base), store, cache, runner, on_event)
+    return base.path, made.artifact.path / "train.jsonl"
 
 
 def _chosen(total: int, number: int | None, file: Path) -> list[int]:

@@ -6,10 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from slipway.engines.serving import RECORD
 from slipway.errors import StateError
 from slipway.runners import local
-from slipway.runners.base import Job, read_job_file
+from slipway.runners.base import SERVING, Job, read_job_file
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ def model_servers(store: Path) -> list[ModelServer]:
     """Servers that the work folders of a store record, running or not. A damaged record counts as none: the next run
     of its stage says so."""
     servers = []
-    for record in sorted(store.glob(f"work/*/*/{RECORD}")):
+    for record in sorted(store.glob(f"work/*/*/{SERVING}")):
         stage, server = record.parent.parent, record.parent
         try:
             name = read_job_file(record).get("name")

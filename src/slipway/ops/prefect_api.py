@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import http.client
 import json
+import platform
+import re
 import shlex
 import subprocess
 import sys
+import uuid
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from slipway.errors import ResourceError
 from slipway.ops.credentials import read_credentials
@@ -55,8 +61,21 @@ def deploy(services: Services) -> bool:
             f"run it by hand: {shlex.join(command)}",
         )
     _install_automations(services)
+    limit = {"name": machine_slot(), "limit": 1, "active": True}
+    if call(services, "GET", f"/v2/concurrency_limits/{machine_slot()}") is None:
+        call(services, "POST", "/v2/concurrency_limits/", limit)
     stamp.write_text(digest, encoding="utf-8")
     return True
+
+
+def machine_slot() -> str:
+    """The global concurrency limit that shows who works on this machine (tasks/accelerator.py)."""
+    return f"slipway-machine-{re.sub(r'[^A-Za-z0-9]+', '-', platform.node())}"
+
+
+def deployments(root: Path) -> list[str]:
+    """The names of prefect.yaml's deployments, in its order."""
+    return [one["name"] for one in yaml.safe_load((root / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]]
 
 
 def call(services: Services, method: str, path: str, body: Any = None) -> Any:
@@ -72,6 +91,18 @@ def call(services: Services, method: str, path: str, body: Any = None) -> Any:
         return None
     finally:
         connection.close()
+
+
+def emit_event(services: Services, event: str, resource: dict[str, str], payload: dict[str, Any]) -> bool:
+    """Give Prefect an event, which automations and triggers of deployments hear; False when no server took it."""
+    document = {
+        "id": str(uuid.uuid4()),
+        "occurred": datetime.now(UTC).isoformat(),
+        "event": event,
+        "resource": resource,
+        "payload": payload,
+    }
+    return call(services, "POST", "/events", [document]) is not None
 
 
 def _install_automations(services: Services) -> None:

@@ -22,6 +22,9 @@ from slipway.ops.services import HOST, Services
 
 PREFECT_HEALTH = "/api/health"
 MLFLOW_HEALTH = "/health"
+# Longer than Prefect's client keeps a connection that it does not use (25 s): a server that ends it first resets the
+# request that was on its way.
+KEEP_ALIVE_S = 75
 
 
 def prefect_app(services: Services, credentials: Credentials) -> Guard:
@@ -68,7 +71,14 @@ def serve(name: str) -> None:
     build, port = servers[name]
     app: Any = build(services, read_credentials(services.data))
     # No access log: it would grow with every poll of the worker.
-    uvicorn.run(app, host=HOST, port=getattr(services, port), log_level="info", access_log=False, timeout_keep_alive=5)
+    uvicorn.run(
+        app,
+        host=HOST,
+        port=getattr(services, port),
+        log_level="info",
+        access_log=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+    )
 
 
 if __name__ == "__main__":

@@ -10,6 +10,9 @@ from typing import Any
 from slipway.agent.lock import described
 from slipway.config.load import Config
 from slipway.deployment.state import Status, status
+from slipway.deployment.target import damaged_in
+from slipway.engines.served import served_folders
+from slipway.errors import SlipwayError
 from slipway.ops.alias_mirror import seen
 from slipway.ops.credentials import read_credentials
 from slipway.ops.gc import Item, freeable, plan
@@ -18,6 +21,7 @@ from slipway.ops.stage_processes import StageProcess, stage_processes
 from slipway.ops.training_jobs import PREFIX, training_jobs
 from slipway.pipeline.runs import Runs
 from slipway.pipeline.stage import STAGE_FILE
+from slipway.store.usage import SERVE
 from slipway.system.http import is_healthy
 
 
@@ -25,7 +29,7 @@ def overview(config: Config, *, mend: bool = False) -> dict[str, Any]:
     """A plain document: `services`, `target`, `releases`, `busy` (who changes the target now, or empty), `holds`,
     `mirror` (MLflow's alias beside the pointer, set to it with `mend`), `store`, `freeable` (what `slipway gc` would
     remove), `artifacts` (count and bytes per kind), `training` (jobs that run), `runs` (of flows), `stages` (processes
-    that run), `leftovers`. Raises StateError for a record that cannot be read."""
+    that run), `served` (by `slipway serve`), `leftovers`. Raises StateError for a record that cannot be read."""
     root = Path(config.store.root)
     jobs, unfollowed = training_jobs(config)
     stages = stage_processes(root)
@@ -38,20 +42,42 @@ def overview(config: Config, *, mend: bool = False) -> dict[str, Any]:
         "releases": _releases(now),
         "busy": described(now.document["lock"]) if now.document["lock"] is not None else "",
         "holds": now.document["holds"],
-        "mirror": seen(config, mend=mend).to_json(),
+        "mirror": seen(config, now, mend=mend).to_json(),
         "store": str(root),
         "freeable": freeable(items),
         "artifacts": _artifacts(root),
         "training": [job.to_json() for job in jobs],
         "runs": _runs(root),
         "stages": [stage.to_json() for stage in stages],
+        "served": _served(root),
         "leftovers": [
             *_left_on_target(now),
             *_unfollowed_stages(stages),
+            *_left_by_serve(root),
             *unfollowed,
             *_unfinished_work(root, {*(stage.name for stage in stages), *(job.name for job in jobs)}, items),
         ],
     }
+
+
+def _served(root: Path) -> list[dict[str, Any]]:
+    """Servers that `slipway serve` commands hold now."""
+    return [
+        {"directory": one.directory, "port": port or None, "state": "serving" if port else "starting"}
+        for one in served_folders(root / SERVE)
+        for port in one.ports
+    ]
+
+
+def _left_by_serve(root: Path) -> list[dict[str, str]]:
+    return [
+        {
+            "what": f"a server of {one.directory or one.home} on port {port}, whose `slipway serve` is gone",
+            "advice": f"`slipway serve {one.directory or 'DIRECTORY'}` adopts it, Ctrl-C ends it",
+        }
+        for one in served_folders(root / SERVE)
+        for port in one.left
+    ]
 
 
 def _services() -> list[dict[str, Any]]:
@@ -129,10 +155,16 @@ def _left_on_target(now: Status) -> list[dict[str, str]]:
         }
         for lost in now.document["lost"]
     ]
+    rows += [_set_aside(SlipwayError.from_json(row["error"])) for row in damaged_in(now.document)]
     if cut := now.document["interrupted"]:
         what = f"{cut['action']} of {cut['release']} by {cut['by']} was interrupted"
         rows.append({"what": what, "advice": "the next command on the target ends it: `slipway start`"})
     return rows
+
+
+def _set_aside(err: SlipwayError) -> dict[str, str]:
+    """A release that does not serve and whose record is damaged: it cannot come back, and is never pruned."""
+    return {"what": f"{err.thing}: {err.value}, so it is set aside", "advice": err.next_step}
 
 
 def _runs(root: Path) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from rich.console import Console
 
 from slipway.errors import ConfigError, ResourceError, SlipwayError
 from slipway.ops.credentials import ensure_credentials, read_credentials
-from slipway.ops.prefect_api import DEPLOYMENT, POOL, deploy, worker_online
+from slipway.ops.prefect_api import POOL, deploy, deployments, worker_online
 from slipway.ops.servers import MLFLOW_HEALTH, PREFECT_HEALTH
 from slipway.ops.services import HOST, PREFECT_PORT, SUPERVISORD_CONF, Services
 from slipway.system import ports, processes
@@ -62,7 +62,7 @@ def up(services: Services, console: Console) -> None:
         "  login    `slipway status --login` shows user and password for a browser; commands here need neither",
     ]
     if deployed:
-        lines.append(f"  deployed {DEPLOYMENT} to work pool {POOL}")
+        lines.append(f"  deployed to work pool {POOL}: {', '.join(deployments(services.root))}")
     if services.prefect_port != PREFECT_PORT:
         lines.append(f"  for prefect commands: export PREFECT_API_URL={services.prefect_url}/api")
     console.print("\n".join(lines), highlight=False, soft_wrap=True, markup=False)

@@ -9,12 +9,17 @@ import json
 import os
 import shutil
 import sys
-from dataclasses import dataclass
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from slipway.errors import SlipwayError, StageError
+from slipway.errors import SlipwayError, StageError, StageKilledError
 from slipway.pipeline.stage import ERROR_FILE, STAGE_FILE, ErrorDocument, StageCall, stage_spec
 from slipway.runners.base import Job, OnEvent, Outcome, Runner, follow
+from slipway.runners.lease import Priority, Wish, lease_folder, leased
+from slipway.runners.yielding import PreemptedError, YieldingRunner
 from slipway.store.artifacts import MANIFEST, Artifact
 from slipway.store.key import KEY_FORMAT, key_of
 from slipway.store.references import reference_to
@@ -26,6 +31,18 @@ from slipway.system.locks import FOREVER, locked
 from slipway.system.tail import Tail
 
 LAST_LINES = 15
+# The stages that want the accelerator, or all processors and much memory
+PRIORITIES = {
+    "train_cpu": Priority.TRAINING,
+    "train_nemo": Priority.TRAINING,
+    "merge": Priority.BUILD,
+    "quantize": Priority.BUILD,
+    "engine": Priority.BUILD,
+    "reference": Priority.EVALUATION,
+    "evaluate": Priority.EVALUATION,
+    "agent_eval": Priority.EVALUATION,
+}
+Slot = Callable[[], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True)
@@ -39,10 +56,13 @@ class Made:
     peak_rss: int
 
 
-def ensure(call: StageCall, store: Store, cache: Path, runner: Runner, on_event: OnEvent) -> Made:
+def ensure(
+    call: StageCall, store: Store, cache: Path, runner: Runner, on_event: OnEvent, slot: Slot = nullcontext
+) -> Made:
     """The artifact of this call: reused when intact, else made in a stage process. Raises what the stage raised.
 
     `cache`: folder of downloads and builds. `on_event`: called with every progress event (a dict) of the stage process.
+    `slot`: what an orchestrator enters while the stage has this machine's lease.
     """
     key = key_of(call.key_document())
     output = stage_spec(call.stage).output
@@ -56,7 +76,7 @@ def ensure(call: StageCall, store: Store, cache: Path, runner: Runner, on_event:
         work.mkdir(parents=True, exist_ok=True)
         write_atomic(work / STAGE_FILE, json.dumps(_stage_document(call, key, store, work, cache), indent=1))
         (work / ERROR_FILE).unlink(missing_ok=True)
-        ended = _run(call, work, runner, on_event)
+        ended = _in_turn(call, work, cache, runner, on_event, slot)
         artifact = _result(output, store.dir(output.kind, key), work, call.stage, ended)
         _clean_up(work, lock)
         return Made(artifact, False, "made", ended.seconds, ended.peak_rss)
@@ -88,6 +108,28 @@ def _stage_document(call: StageCall, key: str, store: Store, work: Path, cache: 
     }
 
 
+def _in_turn(call: StageCall, work: Path, cache: Path, runner: Runner, on_event: OnEvent, slot: Slot) -> Outcome:
+    """The stage process, while it has this machine's lease where its work is of those that share a machine. One that
+    was preempted waits again, and goes on from its checkpoint; its seconds are all that it worked."""
+    if call.stage not in PRIORITIES:
+        return _run(call, work, runner, on_event)
+    wish, before = Wish(f"{call.title} of {work}", PRIORITIES[call.stage], str(work)), 0.0
+
+    def note(text: str) -> None:
+        on_event({"event": "note", "text": text})
+
+    while True:
+        with leased(lease_folder(cache), wish, note) as lease, slot():
+            started = time.monotonic()
+            try:
+                ended = _run(call, work, YieldingRunner(runner, lease.wanted) if call.preemptible else runner, on_event)
+            except PreemptedError as err:
+                before += time.monotonic() - started
+                note(f"{err.value} at its checkpoint; waits for its turn")
+                continue
+        return replace(ended, seconds=ended.seconds + before)
+
+
 def _run(call: StageCall, work: Path, runner: Runner, on_event: OnEvent) -> Outcome:
     """The stage as a job: its events reach `on_event` while it runs."""
     tail = Tail(work / "progress.jsonl")
@@ -112,7 +154,7 @@ def _result(output: type[Artifact], path: Path, work: Path, stage: str, ended: O
         return load(output, path)
     lines = (work / "log.txt").read_text(errors="replace", encoding="utf-8").strip().splitlines()[-LAST_LINES:]
     hint = "; killed for memory? free some or lower the batch" if ended.code == -9 else ""
-    raise StageError(
+    raise (StageKilledError if ended.from_outside else StageError)(
         f"stage {stage}",
         f"{ended.reason} after {ended.seconds:.0f} s{hint}. Last output:\n" + "\n".join(lines),
         "an artifact",

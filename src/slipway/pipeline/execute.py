@@ -95,12 +95,14 @@ def _input(name: str, spec: StageSpec, ref: dict[str, str] | None, work: Path) -
 def _provenance(job: dict[str, Any]) -> dict[str, Any]:
     """What the manifest says of how the artifact came to be. A stage file of before keys had a format is of format
     1."""
+    spec = stage_spec(job["stage"])
     return {
         "stage": job["stage"],
         "params": job["params"],
         "inputs": job["inputs"],
         "extra": job["extra"],
-        "code": stage_spec(job["stage"]).code_version(),
+        "code": spec.code_version(),
+        "modules": spec.module_digests(),
         "key_format": job.get("key_format", 1),
         "versions": versions(),
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -21,7 +21,6 @@ from pydantic import BaseModel
 from slipway.config.base import Section
 from slipway.errors import ConfigError
 from slipway.store.artifacts import Artifact
-from slipway.store.code_version import code_digest
 from slipway.store.key import key_document
 from slipway.store.manifest import Reference
 
@@ -35,7 +34,14 @@ STAGES = (
     "engine",
     "reference",
     "evaluate",
+    "agent_eval",
     "gate",
+    "corpus",
+    "chunk",
+    "embed",
+    "index",
+    "search_eval",
+    "choose",
 )
 STOP_S = 10.0
 STAGE_FILE = "stage.json"  # what a stage process is told, in its work folder
@@ -78,7 +84,24 @@ class StageSpec:
 
     def code_version(self) -> str:
         """Digest of the code that decides what this stage makes."""
+        from slipway.store.code_version import code_digest  # who looks at stages that run needs no key
+
         return code_digest(*self.code, without=self.code_without)
+
+    def module_digests(self) -> dict[str, str]:
+        """What each module contributes to the code version, by its name: recorded, so that a change can be named."""
+        from slipway.store.code_version import module_digests
+
+        return module_digests(*self.code, without=self.code_without)
+
+
+@dataclass(frozen=True)
+class Work:
+    """How much a stage has to do. Time and memory of calls of one `group` grow with `amount`; `unit` says of what."""
+
+    group: str
+    amount: float
+    unit: str
 
 
 @dataclass(frozen=True)
@@ -86,7 +109,8 @@ class StageCall:
     """One stage to be made: what it reads, its params, and how it is shown and stopped.
 
     `label`: its name in tables and logs, where it runs more than once. `extra`: what the key must know beside inputs
-    and params. `stop_s`: seconds that a cancelled stage gets to end by itself.
+    and params. `stop_s`: seconds that a cancelled stage gets to end by itself. `work`: None where it is not known.
+    `preemptible`: more urgent work may have it ended at a checkpoint, and go on later.
     """
 
     stage: str
@@ -95,6 +119,8 @@ class StageCall:
     label: str = ""
     extra: Mapping[str, str] = field(default_factory=dict)
     stop_s: float = STOP_S
+    work: Work | None = None
+    preemptible: bool = False
 
     @property
     def title(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from slipway.evaluation.comparison import Side
@@ -27,10 +28,12 @@ def comparison_page(a: Side, b: Side, document: dict[str, Any]) -> str:
         drawn["speed.png"] = plots.svg(plots.speed_lines(runs))
         if latency := latency_distributions(runs):
             drawn["latency.png"] = plots.svg(latency)
-    return html_page("B against A", _text(document, latency="latency.png" in drawn), drawn)
+    if a.memory and b.memory:
+        drawn["memory.png"] = plots.svg(plots.memory_lines({"A": a.memory, "B": b.memory}))
+    return html_page("B against A", _text(document, set(drawn)), drawn)
 
 
-def _text(document: dict[str, Any], *, latency: bool) -> str:
+def _text(document: dict[str, Any], drawn: Collection[str]) -> str:
     parts = ["# B against A", markdown.table(("", "measurement"), [("A", document["a"]), ("B", document["b"])])]
     if document["quality"]:
         level = f"{100 * document['confidence']:.4g}"
@@ -47,7 +50,8 @@ def _text(document: dict[str, Any], *, latency: bool) -> str:
             for name, f in row["figures"].items()
         ]
         parts += ["## Speed", markdown.table(("callers", "figure", "A", "B", "B / A"), figures), "![speed](speed.png)"]
-        parts += ["![latency](latency.png)"] if latency else []
+        parts += ["![latency](latency.png)"] if "latency.png" in drawn else []
+    parts += ["## Memory of the server", "![memory](memory.png)"] if "memory.png" in drawn else []
     if document["left_out"]:
         parts += ["## Left out", "\n".join(f"- {line}" for line in document["left_out"])]
     return "\n\n".join(parts) + "\n"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from slipway.config.gate_kinds import KINDS
 from slipway.evaluation.metric import SHARE
 from slipway.evaluation.paired_rules import PAIRED
 
@@ -41,7 +42,8 @@ def rule_figures(verdict: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _direction(rule: Mapping[str, Any]) -> str:
-    direction = rule.get("direction") or ("at least" if rule["rule"] in ("floor", PAIRED) else "at most")
+    kind = KINDS.get(rule["rule"])
+    direction = rule.get("direction") or (kind.direction if kind else "at most")
     return ">=" if direction == "at least" else "<="
 
 

@@ -73,14 +73,17 @@ def _bars(ax: Axes, measured: Mapping[str, Mapping[str, Any]], title: str) -> No
         ]
         for end, sign in (("low", 1), ("high", -1))
     ]
-    ax.bar([LABELS.get(n, n) for n in measured], values, yerr=errors, color=BLUE, ecolor=GREY, capsize=4, width=0.6)
-    ax.set(ylim=(0, 105) if unit == SHARE else None, ylabel=label, title=title)
+    names = [LABELS.get(n, n) for n in measured]
+    bars = ax.bar(names, values, yerr=errors, color=BLUE, ecolor=GREY, capsize=4, width=0.6)
+    number = "{:.1f}" if unit == SHARE else "{:.3g}"
+    ax.bar_label(bars, [number.format(v) for v in values], padding=3, fontsize=8, color=INK)
+    ax.set(ylim=(0, 112) if unit == SHARE else None, ylabel=label, title=title)
 
 
 def rule_intervals(rules: Sequence[Mapping[str, Any]]) -> Figure:
     """The gate's paired rules on shares: difference and interval in percentage points, one line a rule, and a mark at
     the margin below which the whole interval fails."""
-    figure, (axes,) = panels(1)
+    figure, (axes,) = panels(1, height=1.1 + 0.55 * len(rules))
     for at, rule in enumerate(rules):
         color = {"pass": GREEN, "fail": ORANGE}.get(rule["outcome"], GREY)
         if rule["value"] is not None:
@@ -96,21 +99,55 @@ def rule_intervals(rules: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
+def effect_intervals(effects: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Figure:
+    """Paired differences of shares with their intervals, in percentage points, one panel an effect. `effects`: label of
+    an effect -> title of a metric -> entry with value, low and high (None: no bound)."""
+    most = max(len(entries) for entries in effects.values())
+    figure, axes = panels(len(effects), height=1.1 + 0.45 * most)
+    for (label, named), ax, color in zip(effects.items(), axes, COLORS, strict=False):
+        for at, entry in enumerate(named.values()):
+            if entry["value"] is None:
+                continue
+            value, *ends = (
+                100 * (entry[k] if entry[k] is not None else entry["value"]) for k in ("value", "low", "high")
+            )
+            ax.plot(ends, [at, at], color=color, linewidth=2)
+            ax.plot(value, at, marker="o", color=color)
+            ax.annotate(
+                f"{value:+.1f}", (value, at), (0, 6), textcoords="offset points", ha="center", fontsize=8, color=INK
+            )
+        ax.axvline(0, color=GREY, linewidth=0.8, linestyle=":")
+        ax.set_yticks(range(len(named)), list(named))
+        ax.set(xlabel="percentage points", title=label.capitalize())
+        ax.set_ylim(len(named) - 0.4, -0.75)
+        ax.margins(x=0.12)
+    return figure
+
+
 def speed_lines(speeds: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
     """Time to first token (p50, whisker to p95) and throughput over concurrency. `speeds`: model -> runs."""
     figure, (latency, throughput) = panels(2)
-    for (name, runs), color in zip(speeds.items(), COLORS, strict=False):
-        at = [s["concurrency"] for s in runs]
+    levels = sorted({s["concurrency"] for runs in speeds.values() for s in runs})
+    aside = 0.012 * max(1, levels[-1] - levels[0])  # whiskers of two models would lie on each other
+    for i, ((name, runs), color) in enumerate(zip(speeds.items(), COLORS, strict=False)):
+        at = [s["concurrency"] + aside * (i - (len(speeds) - 1) / 2) for s in runs]
         p50 = [s["ttft_ms"]["p50"] for s in runs]
         # a p95 of too few requests is not printed: no whisker then
         tails = [max(0.0, (s["ttft_ms"].get("p95") or s["ttft_ms"]["p50"]) - s["ttft_ms"]["p50"]) for s in runs]
         whisker = [[0.0] * len(runs), tails]
         latency.errorbar(at, p50, yerr=whisker, marker="o", capsize=4, color=color, label=LABELS.get(name, name))
-        throughput.plot(at, [s["tokens_per_s"] for s in runs], marker="o", color=color, label=LABELS.get(name, name))
-        for ax in (latency, throughput):
-            ax.set_xticks(at)
+        throughput.plot(
+            [s["concurrency"] for s in runs],
+            [s["tokens_per_s"] for s in runs],
+            marker="o",
+            color=color,
+            label=LABELS.get(name, name),
+        )
+    for ax in (latency, throughput):
+        ax.set_xticks(levels)
     latency.set(xlabel="concurrent requests", ylabel="ms, p50 and p95", ylim=(0, None), title="Time to first token")
-    throughput.set(xlabel="concurrent requests", ylabel="tokens/s, all requests", ylim=(0, None), title="Throughput")
+    most = 1.1 * throughput.get_ylim()[1]
+    throughput.set(xlabel="concurrent requests", ylabel="tokens/s, all requests", ylim=(0, most), title="Throughput")
     throughput.legend(frameon=False, labelcolor=INK)
     return figure
 
@@ -122,14 +159,19 @@ def memory_lines(samples: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
         axes.plot(
             [at for at, _ in pairs], [nbytes / 1e9 for _, nbytes in pairs], color=color, label=LABELS.get(name, name)
         )
-    axes.set(xlabel="seconds since the start", ylabel="GB resident", ylim=(0, None), title="Memory of the server")
+    axes.set(
+        xlabel="seconds since the start",
+        ylabel="GB resident",
+        ylim=(0, 1.3 * axes.get_ylim()[1]),
+        title="Memory of the server",
+    )
     axes.legend(frameon=False, labelcolor=INK)
     return figure
 
 
 def start_bars(boots: Sequence[tuple[str, Mapping[str, float]]]) -> Figure:
     """Seconds of each start, its steps stacked. `boots`: (label, step -> seconds)."""
-    figure, (axes,) = panels(1)
+    figure, (axes,) = panels(1, height=1.4 + 0.4 * len(boots))
     left = [0.0] * len(boots)
     steps = list(dict.fromkeys(step for _, seconds in boots for step in seconds))
     for i, step in enumerate(steps):
@@ -139,7 +181,7 @@ def start_bars(boots: Sequence[tuple[str, Mapping[str, float]]]) -> Figure:
         left = [a + b for a, b in zip(left, widths, strict=True)]
     axes.invert_yaxis()
     axes.set(xlabel="seconds", title="Starts")
-    axes.legend(frameon=False, labelcolor=INK, fontsize=7)
+    axes.legend(frameon=False, labelcolor=INK, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 
@@ -160,9 +202,10 @@ def svg(figure: Figure) -> str:
     return text[text.index("<svg") :].replace(INK, "currentColor").replace('font-family="sans-serif"', "")
 
 
-def panels(count: int) -> tuple[Figure, list[Axes]]:
-    """`count` axes side by side in a figure of its own canvas: no pyplot, no global state, safe in any thread."""
-    figure = Figure(figsize=(4.6 * count, 3.2), dpi=DPI, layout="constrained")
+def panels(count: int, height: float = 3.2) -> tuple[Figure, list[Axes]]:
+    """`count` axes side by side, `height` inches, in a figure of its own canvas: no pyplot, no global state, safe in
+    any thread."""
+    figure = Figure(figsize=(4.6 * count, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     axes = [figure.add_subplot(1, count, i + 1) for i in range(count)]
     for ax in axes:

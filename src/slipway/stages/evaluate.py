@@ -22,6 +22,7 @@ from pydantic import Field
 from slipway.config.evaluate import EvaluateConfig
 from slipway.config.target import LocalRunConfig, TargetConfig
 from slipway.data.messages import written
+from slipway.data.reasoning import parted
 from slipway.data.rows import Row, read_rows
 from slipway.engines.bundle import read_plan
 from slipway.engines.chat_client import ChatClient, on_the_wire
@@ -33,7 +34,7 @@ from slipway.errors import DataError, EngineError, ResourceError
 from slipway.evaluation import judge, metric_files, python_metrics
 from slipway.evaluation.load_client import LoadClient
 from slipway.evaluation.metric import Item
-from slipway.evaluation.quality import choose, score, score_whole, summarize
+from slipway.evaluation.quality import choose, score, score_whole, summarize, without_value
 from slipway.evaluation.recorded_answers import record_answers
 from slipway.evaluation.scorer import Example, Scorer
 from slipway.evaluation.shipped import SHIPPED, Settings, check_names, scorers
@@ -158,8 +159,11 @@ def _served(
     if memory.pairs:
         write_atomic(space.out / "memory.json", json.dumps(memory.pairs) + "\n")
     score_whole(items, rows, measured)
+    metrics = summarize(items, measured, params.confidence)
+    for note in without_value(metrics):
+        space.progress.note(note)
     figures = {"task": asdict(task), "max_new_tokens": max_new_tokens}
-    return items, {**summarize(items, measured, params.confidence), **figures}, speed, seconds
+    return items, {**metrics, **figures}, speed, seconds
 
 
 def _speed(client: LoadClient, rows: list[Row], params: EvaluateParams, space: Workspace) -> list[dict[str, Any]]:
@@ -206,9 +210,11 @@ def _answer_all(
 
     def answer(row: Row) -> Item:
         reply = client.ask(row["messages"][:-1], max_new_tokens, tools=row.get("tools", ()))
+        thought, text = parted(reply.text)  # some engines part them, some leave that to who asks
+        reasoning = reply.reasoning + thought
         return {
-            **score(Example(row, reply.text, reply.calls), measured),
-            **({"reasoning": reply.reasoning} if reply.reasoning else {}),
+            **score(Example(row, text, reply.calls), measured),
+            **({"reasoning": reasoning} if reasoning else {}),
             "finish": reply.finish,
             "tokens": reply.completion_tokens,
             "retries": reply.retries,

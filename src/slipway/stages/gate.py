@@ -20,36 +20,31 @@ and lost to quantization (merged - candidate, positive is a loss) are figures, n
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
 from slipway.config.base import born
-from slipway.config.gate import GateConfig, NonInferiority
+from slipway.config.gate import GateConfig
+from slipway.config.gate_rows import rows_of
 from slipway.config.target import TargetConfig
 from slipway.errors import ConfigError
-from slipway.evaluation.agreement_rules import agreement_rules, skipped_agreement
-from slipway.evaluation.answer_rules import answer_rules, skipped_answer_rules
-from slipway.evaluation.capacity_rules import capacity_rules
 from slipway.evaluation.causes import likely_causes
-from slipway.evaluation.engine_traits import Traits, engine_digest, traits_of
-from slipway.evaluation.gain_rules import gain_rules
-from slipway.evaluation.gate_rules import Rule, bits_rules, floor_rules, overall
-from slipway.evaluation.looks import look_alpha
+from slipway.evaluation.engine_traits import engine_digest, traits_of
+from slipway.evaluation.gate_evaluator import Facts, judged
+from slipway.evaluation.gate_rules import Rule, Skipped, overall
 from slipway.evaluation.metric import entries, read_items, read_metrics
 from slipway.evaluation.multiplicity import trial_alpha
 from slipway.evaluation.paired_rules import (
     BEST,
     PAIRED,
     Evaluated,
-    non_inferiority_rule,
     paired_differences,
     without_chance_fails,
 )
-from slipway.evaluation.speed_rules import roofline_rules, skipped_speed, speed_rules
-from slipway.evaluation.start_rules import start_rules
+from slipway.evaluation.speed_rules import AUTO
 from slipway.pipeline.workspace import Workspace
 from slipway.store.artifacts import Engine, Evaluation, Quantized, Verdict
 from slipway.system.files import write_atomic
@@ -73,9 +68,18 @@ class GateParams(GateConfig):
     def key_document(self) -> dict[str, Any]:
         """The machine decides only what is measured against it."""
         document = super().key_document()
-        if self.users is None and self.min_of_roofline is None:
+        limits = {row.rule: row.limit for row in rows_of(self)}
+        share = limits.get("of_roofline")
+        if "memory" not in limits and (share is None or (share == AUTO and self.serving.bandwidth_gb_s is None)):
             del document["serving"]
         return document
+
+    @property
+    def first_share(self) -> float:
+        """Share of the test rows that the first of two looks is at; 1 where there is one look."""
+        if self.test_rows is None or self.first_look is None:
+            return 1.0
+        return self.first_look / self.test_rows
 
 
 def params_of(config: Config, rows: int | None = None, look: int = 1) -> GateParams:
@@ -85,17 +89,6 @@ def params_of(config: Config, rows: int | None = None, look: int = 1) -> GatePar
     if config.gate.more_items and rows is not None and most is not None and most < rows:
         looks = {"test_rows": rows, "first_look": most, "look": look}
     return GateParams(**config.gate.model_dump(), serving=config.serving, **looks)
-
-
-@dataclass(frozen=True)
-class _Sides:
-    """Evaluations by role, and the traits of the engines that a candidate is compared with."""
-
-    evaluated: Mapping[str, Evaluated]
-    candidate: Traits
-    champion: Traits | None
-    quantized: Quantized
-    served: Mapping[str, Any]
 
 
 def gate(
@@ -108,31 +101,41 @@ def gate(
     params: GateParams,
     space: Workspace,
     best: Evaluation | None = None,
+    agent: Evaluation | None = None,
+    agent_champion: Evaluation | None = None,
 ) -> None:
     """Write `verdict.json` and `summary.json`. A failed gate is a result, not an error: `require_pass` turns it into
-    one. `best`: of the best release of its line, where that is not the champion.
+    one. `best`: of the best release of its line, where that is not the champion; `agent` and `agent_champion`: of
+    agents on the candidate and on the champion, whose metrics the gate's rules may name as well.
 
     Raises DataError when two evaluations are not of the same items in the same order, ConfigError for an empty gate.
     """
     sides = {"candidate": candidate, "merged": merged, "base": base, "champion": champion, BEST: best}
-    evaluated = {name: Evaluated(read_items(side), read_metrics(side)) for name, side in sides.items() if side}
-    compared = _Sides(
+    evaluated = _evaluated(sides)
+    facts = Facts(
         evaluated,
         traits_of(candidate),
         traits_of(champion) if champion else None,
         quantized,
         engine.summary if engine else {},
+        params.serving,
+        params.confidence,
+        params.trials,
+        params.first_share,
+        _evaluated({"candidate": agent, "champion": agent_champion}),
     )
-    rules = without_chance_fails(list(_rules(compared, params)), 1 - params.confidence)
+    applied = list(judged(rows_of(params), facts))
+    skipped = [one.reason for one in applied if isinstance(one, Skipped)]
+    rules = without_chance_fails([one for one in applied if isinstance(one, Rule)], 1 - params.confidence)
     if not rules:
         raise ConfigError("gate", "no rule applies", "at least one floor or paired test", "set gate.floors")
     doc = {
         "outcome": overall([r.outcome for r in rules]),
         "rules": [asdict(r) for r in rules],
-        "untested": _untested(rules, params),
+        "untested": _untested(rules, params, facts),
         "causes": likely_causes(evaluated["candidate"].items),
-        "skipped": list(_skipped(compared, params)),
-        "measured": _measured(evaluated["candidate"].metrics),
+        "skipped": skipped,
+        "measured": _measured(facts.with_agent),
         "compared": {
             role: {"engine": engine_digest(side), "better": _shown_better(evaluated, role, params)}
             for role, side in (("champion", champion), (BEST, best))
@@ -149,54 +152,18 @@ def gate(
     space.progress.note(f"gate: {doc['outcome']}, {len(rules)} rules")
 
 
-def _rules(sides: _Sides, params: GateParams) -> Iterator[Rule]:
-    """Every rule that is set and can be applied, in the order of the tables."""
-    metrics, merged = sides.evaluated["candidate"].metrics, sides.evaluated["merged"].metrics
-    yield from floor_rules(metrics, params)
-    for rule in params.non_inferiority:
-        if rule.against in sides.evaluated:
-            yield non_inferiority_rule(rule, sides.evaluated, params, _level(rule, params))
-    if sides.champion:
-        against = paired_differences(
-            sides.evaluated["candidate"], sides.evaluated["champion"], params.confidence, "champion"
-        )
-        yield from gain_rules(sides.candidate, sides.champion, against, params)
-    yield from answer_rules(metrics, merged, params)
-    yield from bits_rules(sides.quantized, params)
-    yield from speed_rules(sides.candidate.speed, sides.champion.speed if sides.champion else None, params)
-    yield from roofline_rules(sides.candidate.speed, sides.quantized, params.serving, params)
-    yield from capacity_rules(sides.quantized, params.serving, params)
-    yield from start_rules(sides.served, params)
-    yield from agreement_rules(sides.served)
+def _evaluated(sides: Mapping[str, Evaluation | None]) -> dict[str, Evaluated]:
+    return {name: Evaluated(read_items(side), read_metrics(side)) for name, side in sides.items() if side}
 
 
-def _level(rule: NonInferiority, params: GateParams) -> float:
-    """The one-sided level of a paired rule: less against a best release that is not the champion, and at each of two
-    looks at the test rows."""
-    alpha = trial_alpha(1 - params.confidence, params.trials if rule.against == BEST else 1)
-    if params.test_rows is None or params.first_look is None:
-        return alpha
-    return look_alpha(alpha, params.first_look / params.test_rows, params.look)
-
-
-def _untested(rules: Sequence[Rule], params: GateParams) -> int:
-    """Test rows that may settle what a paired rule left open; 0 where none does, or nothing is left."""
+def _untested(rules: Sequence[Rule], params: GateParams, facts: Facts) -> int:
+    """Test rows that may settle what a paired rule left open; 0 where none does, or nothing is left. More rows settle
+    nothing about agents."""
     outcomes = {rule.outcome for rule in rules}
-    undecided = any(rule.rule == PAIRED and rule.items_needed for rule in rules)
+    undecided = any(rule.rule == PAIRED and rule.items_needed and not facts.of_agents(rule.metric) for rule in rules)
     if params.test_rows is None or params.first_look is None or params.look != 1:
         return 0
     return params.test_rows - params.first_look if undecided and "fail" not in outcomes else 0
-
-
-def _skipped(sides: _Sides, params: GateParams) -> Iterator[str]:
-    """What is set and was not applied, with the reason."""
-    for rule in params.non_inferiority:
-        if rule.against not in sides.evaluated:
-            none = "the champion is it" if rule.against == BEST and sides.champion else "there is none yet"
-            yield f"{rule.metric} against {rule.against}: {none}"
-    yield from skipped_speed(sides.champion.speed if sides.champion else None, params)
-    yield from skipped_answer_rules(sides.evaluated["merged"].metrics, params)
-    yield from skipped_agreement(sides.served)
 
 
 def _measured(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -208,12 +175,12 @@ def _measured(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _shown_better(evaluated: Mapping[str, Evaluated], role: str, params: GateParams) -> bool:
-    """Whether the candidate's primary metric is better than this side's by the paired test: then it is the line's best
-    release, once it is promoted."""
+    """Whether the candidate's primary metric is better than this side's by the paired test, at a level that holds for
+    `gate.trials` candidates: then it is the line's best release, once it is promoted."""
     differences = paired_differences(evaluated["candidate"], evaluated[role], params.confidence, role)
     primary = next(iter(entries(evaluated["candidate"].metrics)), None)
     d = differences.get(str(primary))
-    return d is not None and d["value"] > 0 and d["p"] / 2 < 1 - params.confidence
+    return d is not None and d["value"] > 0 and d["p"] / 2 < trial_alpha(1 - params.confidence, params.trials)
 
 
 def _difference(evaluated: dict[str, Evaluated], against: str, params: GateConfig) -> dict[str, dict[str, Any]]:

@@ -17,8 +17,8 @@ OUTPUT: type[Artifact] = Quantized
 
 
 def params_of(config: Config) -> QuantizeConfig:
-    """This stage's params in a run."""
-    return config.quantize
+    """This stage's params in a run, `fused_scales` decided for the engine that will serve."""
+    return config.quantize.for_engine(config.engine.kind)
 
 
 def quantize(checkpoint: Checkpoint, data: Dataset | None, params: QuantizeConfig, space: Workspace) -> None:

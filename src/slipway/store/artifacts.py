@@ -95,3 +95,39 @@ class Verdict(Artifact):
     """`verdict.json`: outcome pass / fail / inconclusive, and every rule's figures."""
 
     kind: ClassVar[str] = "verdict"
+
+
+class Corpus(Artifact):
+    """`documents.jsonl`, `questions.jsonl` (gold spans, halves), `card.md`, `summary.json`."""
+
+    kind: ClassVar[str] = "corpus"
+
+
+class Chunks(Artifact):
+    """`chunks.jsonl`: a line a chunk, its document and character offsets."""
+
+    kind: ClassVar[str] = "chunks"
+
+
+class Vectors(Artifact):
+    """`vectors.npy`, [chunks, dimension] fp32 of length 1; `probes.npy`; `embedder.json`: what made them."""
+
+    kind: ClassVar[str] = "vectors"
+
+
+class SearchIndex(Artifact):
+    """Text, chunks, a BM25 and a FAISS index; `index.json`: digests and probes with their top tens."""
+
+    kind: ClassVar[str] = "index"
+
+
+class Retrieval(Artifact):
+    """`items.jsonl` (a line a question and retriever), `metrics.json`, `speed.json`."""
+
+    kind: ClassVar[str] = "retrieval"
+
+
+class Choice(Artifact):
+    """`choice.json`: outcome, winning arm, the tie, every arm's figures on both halves; `card.md`."""
+
+    kind: ClassVar[str] = "choice"

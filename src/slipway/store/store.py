@@ -23,6 +23,7 @@ from slipway.errors import StateError
 from slipway.store.artifacts import MANIFEST, Artifact
 from slipway.store.links import mend_links
 from slipway.store.manifest import read_manifest
+from slipway.store.placed import PLACED, placed, placed_files
 from slipway.system.files import (
     canonical,
     disk_full_is_named,
@@ -59,13 +60,13 @@ class Store:
         return self.root / kind / key
 
     def find(self, cls: type[A], key: str) -> A | None:
-        """The intact artifact of this key, or None. A damaged one is reported as a warning, moved aside and counts as
-        absent."""
+        """The intact artifact of this key, or None; files of it may lie on another machine (`store/placed.py`). A
+        damaged one is reported as a warning, moved aside and counts as absent."""
         path = self.dir(cls.kind, key)
         if not is_present(path / MANIFEST):
             return None
         mend_links(path, self.root)
-        problem = verify(path)
+        problem = verify(path, elsewhere=True)
         if problem is None:
             return load(cls, path)
         aside = path.with_name(f"{path.name}.damaged-{os.getpid()}")
@@ -108,16 +109,37 @@ def seal(path: Path, kind: str, key: str, provenance: Mapping[str, Any]) -> None
     write_atomic(path / MANIFEST, json.dumps(doc, indent=1, sort_keys=True) + "\n")
 
 
-def verify(path: Path) -> str | None:
-    """None when every file listed has its size and sha256 and no other file is there; else what is wrong."""
+def sized(path: Path) -> bool:
+    """Whether manifest and files are there, with the sizes that it names; files that lie on another machine are not
+    missed. No byte is read: `verify` does that."""
+    try:
+        files = read_manifest(path)["files"]
+        absent = placed_files(path)
+    except StateError:
+        return False
+    here = [(path / file["path"], file["size"]) for file in files if file["path"] not in absent]
+    return all(file.is_file() and file.stat().st_size == size for file, size in here)
+
+
+def verify(path: Path, *, elsewhere: bool = False) -> str | None:
+    """None when every file listed has its size and sha256; else what is wrong. `elsewhere`: files that lie on another
+    machine only (`store/placed.py`) are not missed."""
     try:
         doc = read_manifest(path)
     except StateError as err:
         return f"manifest unreadable: {err.value}"
+    try:
+        there = placed(path)
+    except StateError as err:
+        return f"{PLACED} unreadable: {err.value}"
     listed = {f["path"]: f for f in doc["files"]}
     for name, want in listed.items():
         file = path / name
         if not file.is_file():
+            if there and name in there.files:
+                if elsewhere:
+                    continue
+                return f"{name} lies on {there.address} only"
             return f"{name} is missing"
         if file.stat().st_size != want["size"]:
             return f"{name} has {file.stat().st_size} bytes, manifest says {want['size']}"

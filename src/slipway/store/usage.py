@@ -22,11 +22,12 @@ from slipway.system.locks import FOREVER, shared
 
 KINDS = frozenset(cls.kind for cls in Artifact.__subclasses__())
 USE_LOCK = "in-use.lock"  # shared by whoever works with the store, exclusive for who cleans it up
-WORK, RUNS, SERVICES, TARGETS = "work", "runs", "services", "targets"
-_RECORDS = ("last-run.json", "pending-aliases.json", "key-format.json")
+WORK, RUNS, SERVICES, TARGETS, SERVE, WATCH = "work", "runs", "services", "targets", "serve", "watch"
+_RECORDS = ("last-run.json", "pending-aliases.json", "key-format.json", "code-versions.json")
+_MEASURED = ("measurements.jsonl", "measurements.lock")
+_PACKED = ("bundles", "bundles.lock", "bundles.claims", "signing")  # for other machines; their signer's key
 _OTHERS = frozenset(
-    {RUNS, SERVICES, TARGETS, "dvc-remote", "tune", *_RECORDS, USE_LOCK}
-    | {"bundles", "bundles.lock", "signing"}  # releases packed for other machines, and their signer's key
+    {RUNS, SERVICES, TARGETS, SERVE, WATCH, "dvc-remote", "tune", *_RECORDS, *_MEASURED, USE_LOCK, *_PACKED}
 )
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _DAMAGED = re.compile(rf"{_KEY.pattern}\.damaged-\d+")

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from slipway.calibration.input_statistics import InputStatistics
+from slipway.calibration.input_statistics import InputOf, InputStatistics
 from slipway.calibration.layer_calls import LayerSpec
 from slipway.calibration.layer_walk import HiddenStates, LayerWalk
 from slipway.config.quantize import QuantizeConfig
@@ -191,7 +191,8 @@ class CalibratedPass:
         computed = dict.fromkeys(name for batch in inputs for name in batch)
         for leader in [name for name in computed if name in todo and merged[name].dim() == 2]:
             exact = [batch[leader] for batch in inputs if leader in batch]
-            written = self._adapt(layer, todo[leader], {**merged, **rounded}, exact, carried)
+            once = state.statistics.products[leader] == len(exact)
+            written = self._adapt(layer, todo[leader], {**merged, **rounded}, exact, carried, once=once)
             if written:
                 del todo[leader]
                 rounded |= written
@@ -207,19 +208,28 @@ class CalibratedPass:
             self._walk.run(layer, module, carried)
 
     def _adapt(
-        self, layer: LayerSpec, unit: Unit, weights: _WEIGHTS, exact: Sequence[torch.Tensor], carried: HiddenStates
+        self,
+        layer: LayerSpec,
+        unit: Unit,
+        weights: _WEIGHTS,
+        exact: Sequence[torch.Tensor],
+        carried: HiddenStates,
+        *,
+        once: bool,
     ) -> _WEIGHTS:
-        """The unit as rounded and written; nothing when no token comes by in the quantized network."""
+        """The unit as rounded and written; nothing when no token comes by in the quantized network. `once`: its first
+        weight is multiplied once in a layer."""
         assert unit.fmt
         paired = (
             fusion.container(unit.name) is None
         )  # routing may send other tokens to an expert of the quantized model
         moments = Moments(unit.name, weights[unit.name].shape[1], self._pass.device, drift=paired)
-        statistics = InputStatistics(layer.linears, frozenset([unit.name]), squares=False)
+        wanted_input = InputOf(unit.name, last=paired and once)
         with self._walk.load(layer, weights) as module:
-            for i, _ in enumerate(self._walk.outputs(layer, module, carried, statistics)):
-                if unit.name in statistics.inputs:
-                    moments.add(statistics.inputs.pop(unit.name), exact[i] if paired else None)
+            for i, _ in enumerate(self._walk.watched(layer, module, carried, wanted_input)):
+                if wanted_input.input is not None:
+                    moments.add(wanted_input.input, exact[i] if paired else None)
+                    wanted_input.input = None
         if moments.tokens == 0:
             return {}
         moments.check()

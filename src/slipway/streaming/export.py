@@ -17,7 +17,7 @@ from slipway import __version__
 from slipway.config.quantize import QuantizeConfig
 from slipway.errors import CheckpointError, ConfigError
 from slipway.quantization import fusion
-from slipway.quantization.formats import FORMATS
+from slipway.quantization.formats import FORMATS, SHARING_FORMATS
 from slipway.quantization.layouts import GPT_OSS, Layout, Scheme, layout_named
 from slipway.quantization.methods import encoder
 from slipway.quantization.mixed_precision import assign_formats, table
@@ -78,6 +78,7 @@ def export(model: Model, out: Path, params: QuantizeConfig, progress: Progress) 
         "format": params.format,
         "method": params.method,
         "layout": params.layout,
+        **_fused_scales(plan, params),
         "quantized_tensors": len(plan.formats),
         "bits_per_parameter": round(bits, 4),
         "relative_weight_mse": error.relative,
@@ -101,6 +102,13 @@ def export_merged(model: Model, out: Path, params: QuantizeConfig, progress: Pro
     Shards.open(out)
     (out / RESUME_FILE).unlink()
     return figures
+
+
+def _fused_scales(plan: Plan, params: QuantizeConfig) -> dict[str, str]:
+    """Of a checkpoint with weights in `fp8`: whether fused projections share their scales."""
+    if not any(fmt.name == "fp8" for fmt in plan.formats.values()):
+        return {}
+    return {"fused_scales": "shared" if params.fused_scales == "shared" else "own"}
 
 
 def _kept(plan: Plan, weights: WeightRoles) -> str:
@@ -138,7 +146,10 @@ def _weights(model: Model, params: QuantizeConfig) -> WeightRoles:
 
 def _plan(model: Model, weights: WeightRoles, params: QuantizeConfig, rules: Mapping[str, str]) -> Plan:
     """Raises CheckpointError for a model of which nothing can be quantized."""
-    plan = make_plan(model.source, FORMATS[params.format], params.exclude, rules, weights=weights)
+    formats = SHARING_FORMATS if params.fused_scales == "shared" else FORMATS
+    plan = make_plan(
+        model.source, formats[params.format], params.exclude, rules, weights=weights, formats_by_name=formats
+    )
     if not plan.formats and not quantized_base(model.source):
         kinds = sorted(set(weights.roles.values()) - {"other"})
         raise CheckpointError(

@@ -29,6 +29,7 @@ from slipway.streaming.meter import Meter
 from slipway.streaming.tensor_plan import Unit
 from slipway.streaming.weight_error import WeightError
 from slipway.system.memory import keep_freed_memory
+from slipway.weights.dequantized import PackedExperts
 from slipway.weights.rounded_merge import add_product
 from slipway.weights.shard_writer import ShardWriter, bytes_of
 from slipway.weights.shards import WeightSource
@@ -202,7 +203,10 @@ def write_codes(
     for band in bands:
         for role, value in band.items():
             value = value.reshape(shapes[role].shape) if shapes else value
-            pass_.writer.append(places[role].name, bytes_of(on_host(pass_.layout.store(fmt, role, value))))
+            stored = on_host(pass_.layout.store(fmt, role, value))
+            if isinstance(pass_.source, PackedExperts):
+                stored = pass_.source.with_stored(places[role].name, stored)
+            pass_.writer.append(places[role].name, bytes_of(stored))
     if fmt.scalar:
         pass_.writer.write(places["scalar"].name, pass_.layout.store(fmt, "scalar", scale).cpu())
     pass_.meter.advance(info.nbytes, name)

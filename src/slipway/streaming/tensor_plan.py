@@ -85,12 +85,11 @@ class Plan:
 
     def units(self, source: WeightSource) -> list[Unit]:
         """In the order of the checkpoint, each unit at its first member's place."""
-        alike: dict[str, list[str]] = {}
+        alike: dict[Format, list[str]] = {}
         for name, fmt in self.formats.items():
-            alike.setdefault(fmt.name, []).append(name)
+            alike.setdefault(fmt, []).append(name)
         units = [unit for name in self.copied for unit in _passed_on(name, source, name in self.as_stored)]
-        for label, names in alike.items():
-            fmt = FORMATS[label]
+        for fmt, names in alike.items():
             units += [Unit(tuple(group), fmt, _nbytes(source, group)) for group in fusion.groups(names, fmt.sharing)]
         return sorted(units, key=lambda unit: (natural(unit.name), unit.rows))
 
@@ -145,9 +144,11 @@ def make_plan(
     rules: Mapping[str, str] | None = None,
     *,
     weights: WeightRoles,
+    formats_by_name: Mapping[str, Format] = FORMATS,
 ) -> Plan:
     """Sort tensors into quantized and kept, by what `weights` says they are. `rules`: shell pattern on module names ->
-    format name or `bf16`, the first match wins.
+    format name or `bf16`, the first match wins. `formats_by_name`: what the names mean, `SHARING_FORMATS` where FP8
+    scales are shared; `fmt` is one of them.
 
     Raises ConfigError for a pattern that matches no module or parts what a runtime fuses, CheckpointError for a shape
     that the format cannot hold.
@@ -161,7 +162,7 @@ def make_plan(
     patterns = {**dict.fromkeys(exclude, BF16), **(rules or {})}
     heads = [Module("embedding", (head, HEAD)) for head in weights.tied_heads]
     towers = _require_matches(patterns, [*named.values(), *heads])
-    chosen = {name: _chosen(module, patterns, fmt, towers) for name, module in named.items()}
+    chosen = {name: _chosen(module, patterns, fmt, towers, formats_by_name) for name, module in named.items()}
     quantized = {name: own for name, own in chosen.items() if own}
     for name, own in quantized.items():
         _require_block(name, stacked_experts.as_rows(source.info(name)), own)
@@ -222,14 +223,20 @@ def _aliases(name: str, role: Role, weights: WeightRoles) -> tuple[str, ...]:
     return tuple(dict.fromkeys((module, weights.path(module), *((HEAD,) if role == "head" else ()))))
 
 
-def _chosen(module: Module, patterns: Mapping[str, str], default: Format, towers: Mapping[str, str]) -> Format | None:
+def _chosen(
+    module: Module,
+    patterns: Mapping[str, str],
+    default: Format,
+    towers: Mapping[str, str],
+    formats_by_name: Mapping[str, Format],
+) -> Format | None:
     if module.role == "tower":
         rule = next((value for pattern, value in towers.items() if module.matches(pattern)), BF16)
     elif module.role not in QUANTIZABLE or any(module.matches(gate) for gate in _SMALL_GATES):
         return None
     else:
         rule = next((value for pattern, value in patterns.items() if module.matches(pattern)), default.name)
-    return None if rule == BF16 else FORMATS[rule]
+    return None if rule == BF16 else formats_by_name[rule]
 
 
 def _require_matches(patterns: Mapping[str, str], modules: Sequence[Module]) -> dict[str, str]:

@@ -15,6 +15,9 @@ from packaging.utils import canonicalize_name
 from slipway.errors import ResourceError
 
 VERSION = importlib.metadata.version
+ON_TOP = ("agents", "rag")  # what stands on a served model: seldom what a command is about
+# Extras that `make ship` does without: not in requirements.lock; absent is well, another version is not.
+OPTIONAL_EXTRAS = ("agents", "kubernetes", "test", "nemo", "trtllm")
 
 
 def extras() -> dict[str, list[Requirement]]:
@@ -67,14 +70,16 @@ def require(*packages: str) -> None:
 
 def _missing(package: str) -> ResourceError | None:
     """The error for a package that comes with an extra; None for one that does not."""
-    extras_of_it = [extra for extra, requirements in sorted(_extras_or_none().items()) if _lists(requirements, package)]
+    extras_of_it = [extra for extra, requirements in _extras_or_none().items() if _lists(requirements, package)]
+    extras_of_it.sort(key=lambda extra: (extra in ON_TOP, extra))
     if not extras_of_it:
         return None
+    everything = "" if extras_of_it[0] in OPTIONAL_EXTRAS else ", or `pip install -r requirements.lock` for everything"
     return ResourceError(
         f"package {package}",
         "not installed",
         f"it, for this command: it comes with the extra {' or '.join(extras_of_it)}",
-        f"`pip install 'slipway[{extras_of_it[0]}]'`, or `pip install -r requirements.lock` for everything",
+        f"`pip install 'slipway[{extras_of_it[0]}]'`{everything}",
     )
 
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import IO
 from urllib.parse import urlsplit
 
-from slipway.errors import ResourceError
-from slipway.system.ports import any_port
+from slipway.errors import PortTakenError, ResourceError
+from slipway.system.ports import PORT_TRIES, any_port, require_free
 
 CONNECT_S = 15.0
 CLOSE_S = 5.0
@@ -63,8 +63,16 @@ class Tunnel:
 def open_tunnel(host: str, port: int, timeout_s: float = 2 * CONNECT_S) -> Tunnel:
     """A tunnel to `port` on the loopback of `host` (`ssh://user@host[:port]`), ready to be connected to.
 
-    Raises ResourceError with ssh's own words when it does not come about in `timeout_s` seconds.
+    Raises ResourceError with ssh's own words when it does not come about in `timeout_s` seconds. A free port that
+    another process takes before ssh does is left to it.
     """
+    for _ in range(PORT_TRIES - 1):
+        with suppress(PortTakenError):
+            return _open(host, port, timeout_s)
+    return _open(host, port, timeout_s)
+
+
+def _open(host: str, port: int, timeout_s: float) -> Tunnel:
     errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the tunnel)
     try:
         here = any_port()
@@ -80,6 +88,7 @@ def open_tunnel(host: str, port: int, timeout_s: float = 2 * CONNECT_S) -> Tunne
         if not tunnel.is_open or time.monotonic() > deadline:
             message = tunnel.message() if not tunnel.is_open else f"not open after {timeout_s:.0f} s"
             tunnel.close()
+            require_free("127.0.0.1", here)
             raise _failed(host, port, message)
         time.sleep(0.05)
     return tunnel

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,8 @@ def agent(tmp_path: Path) -> Iterator[Agent]:
     yield agent
     agent.close()
     for pid in running(tmp_path / "target"):
-        os.kill(pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it ended since it was looked at
+            os.kill(pid, signal.SIGKILL)
 
 
 def running(root: Path) -> list[int]:

@@ -20,6 +20,7 @@ from slipway.errors import EngineError
 from slipway.system.ports import any_port
 from tests.support import scripted_server
 from tests.support.clock import step_clock
+from tests.support.ended import has_ended
 from tests.support.scripted_server import bundle
 
 HOST = "127.0.0.1"
@@ -37,6 +38,7 @@ def started(folder: Path, port: int, log: Path) -> Process:
 
 def test_an_engine_has_a_session_of_its_own_and_no_login(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_AUTH_STRING", "me:secret")
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)  # which tests have themselves
     process = started(bundle(tmp_path / "b"), any_port(HOST), tmp_path / "log")
     try:
         assert os.getsid(process.pid) == process.pid
@@ -78,7 +80,7 @@ def test_an_engine_is_known_across_a_clock_step(tmp_path: Path, monkeypatch: pyt
         assert processes.is_alive(process)
     finally:
         assert processes.stop(process, 10)
-    assert not psutil.pid_exists(process.pid)
+    assert has_ended(process.pid)
 
 
 def test_an_engine_that_ignores_term_is_killed(tmp_path: Path) -> None:
@@ -90,7 +92,7 @@ def test_an_engine_that_ignores_term_is_killed(tmp_path: Path) -> None:
     assert stubborn != source
     process = started(bundle(tmp_path / "b", program=stubborn), any_port(HOST), tmp_path / "log")
     assert processes.stop(process, 0.2)
-    assert not psutil.pid_exists(process.pid)
+    assert has_ended(process.pid)
 
 
 def test_the_log_of_the_start_before_is_apart(tmp_path: Path) -> None:

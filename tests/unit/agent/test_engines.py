@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 
 import pytest
 
+from slipway.agent import ports
 from slipway.agent.agent import Agent
 from slipway.agent.engines import ENDPOINT, Endpoint, Engines
 from slipway.agent.settings import Settings, read_settings
@@ -101,6 +103,29 @@ def test_a_busy_port_range_is_named(agent: Agent, store: Store) -> None:
     assert endpoint
     with pytest.raises(ResourceError, match=f"{endpoint.port}..{endpoint.port} on 127.0.0.1 all in use"):
         Engines(agent.paths).start(name, Settings(ports=(endpoint.port, endpoint.port)))
+
+
+def test_a_port_that_is_taken_between_our_look_and_the_engines_bind_is_left_to_its_taker(
+    agent: Agent, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = promote(agent, engine(store))["name"]
+    engines = Engines(agent.paths)
+    with socket.socket() as taker:
+        taker.bind(("127.0.0.1", 0))  # as an outgoing connection holds its port: nobody listens there
+        taken = taker.getsockname()[1]
+        look = ports.is_free
+        monkeypatch.setattr(ports, "is_free", lambda host, port: look(host, port) or (port == taken and first()))
+        seen: list[int] = []
+
+        def first() -> bool:
+            seen.append(taken)
+            return len(seen) == 1
+
+        endpoint = engines.start(name, Settings(ports=(taken, min(taken + 20, 65535))))
+        assert seen and endpoint.port > taken and engines.healthy(name)
+        seen.clear()
+        with pytest.raises(ResourceError, match=f"port {taken} on 127.0.0.1: in use"):
+            engines.start(name, Settings(ports=(taken, taken)))
 
 
 @pytest.mark.parametrize(

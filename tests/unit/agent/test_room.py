@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 from slipway.agent import room as module
+from slipway.agent.haproxy.config import ProxySettings
 from slipway.agent.probe import memory
-from slipway.agent.room import Room, choose_way, room
+from slipway.agent.room import Room, choose_way, hold_warning, room
+from slipway.agent.settings import Settings
 from slipway.agent.start_plan import parse_start
+from slipway.errors import ResourceError
 
 GB = 10**9
 
@@ -53,3 +56,26 @@ def test_gpus_are_asked_where_they_have_memory_of_their_own(tmp_path: Path, monk
 def test_without_a_driver_it_is_the_machines_memory(monkeypatch) -> None:
     monkeypatch.setattr(module, "QUERY", ["/no/such/program"])
     assert room().kind == "memory"
+
+
+@pytest.mark.parametrize(("measured_s", "limit_s"), [(30, None), (30, 400.0), (500, None)])
+def test_a_held_swap_waits_for_a_start_or_says_that_it_may_not(
+    measured_s: float, limit_s: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Held for 300 s: a start of 30 s fits (its limit is 120), one that may take 400 is noted, one of 500 refused."""
+    monkeypatch.setattr(module, "proxy_settings", lambda _: ProxySettings(host="127.0.0.1", port=1, hold_limit_s=300))
+    start = parse_start({"plan": {"argv": ["serve"]}, "measured_start_s": measured_s}, "start")
+    settings = Settings(start_timeout_s=limit_s)
+    if measured_s > 300:
+        with pytest.raises(ResourceError, match=r"held swap to 0002.*500 s.*hold_limit_s=300.*nothing was stopped"):
+            hold_warning("0002", start, settings)
+        return
+    warning = hold_warning("0002", start, settings)
+    assert (
+        warning is None if limit_s is None else "up to 400 s to start and requests wait at most 300 s" in str(warning)
+    )
+
+
+def test_without_a_proxy_nothing_is_held() -> None:
+    start = parse_start({"plan": {"argv": ["serve"]}, "measured_start_s": 5000}, "start")
+    assert hold_warning("0002", start, Settings(proxy={"kind": "none"})) is None

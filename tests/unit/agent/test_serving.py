@@ -12,7 +12,7 @@ import pytest
 from slipway.agent.agent import Agent
 from slipway.errors import CheckpointError, ConfigError, ResourceError, StateError
 from slipway.store.store import Store
-from tests.support.agent import engine, promote, rollback, stage_document
+from tests.support.agent import engine, promote, stage_document
 from tests.unit.agent.conftest import running
 
 
@@ -74,21 +74,6 @@ def test_a_reboot_in_the_middle_of_a_promotion_brings_the_champion_up(agent: Age
     assert [release["name"] for release in state["releases"]] == [first["name"]]
 
 
-def test_report_13_what_can_come_back_is_listed_with_dates_while_the_lock_is_held(agent: Agent, store: Store) -> None:
-    """kamal#1658: a rollback needs a version that nobody shows."""
-    names = [promote(agent, engine(store, v))["name"] for v in (1, 2, 3)]
-    rollback(agent)
-    other = Agent(agent.paths.root)
-    other.call("begin", {"action": "promote", "engine": "a" * 64})
-    rows = agent.call("versions", {})["versions"]
-    other.close()
-    assert [(row["name"], row["state"]) for row in rows] == [
-        (names[2], "left"), (names[1], "serving"), (names[0], "previous"),
-    ]  # fmt: skip
-    assert [len(row["served"]) for row in rows] == [1, 2, 1]
-    assert all(row["created"].endswith("Z") and row["served"][0].endswith("Z") for row in rows)
-
-
 def test_stop_ends_every_engine_and_says_which_record_it_could_not_read(agent: Agent, store: Store) -> None:
     release = promote(agent, engine(store))
     endpoint = agent.call("status", {})["endpoint"]
@@ -134,14 +119,6 @@ def test_gc_says_first_and_deletes_then(agent: Agent, store: Store) -> None:
     assert agent.call("gc", {"keep": 2, "dry_run": True, "spare": names[:1]}) == {"pruned": [], "collected": []}
     assert agent.call("gc", {"keep": 2}) == {"pruned": names[:1], "collected": []}
     assert agent.call("gc", {"keep": 0}) == {"pruned": [], "collected": []}
-
-
-def test_a_document_of_a_release_is_read_and_no_other_file(agent: Agent, store: Store) -> None:
-    name = promote(agent, engine(store))["name"]
-    assert agent.call("document", {"release": name, "document": "card.md"}) == {"text": "# Card\n"}
-    for request in ({"release": "..", "document": "card.md"}, {"release": name, "document": "none.md"}):
-        with pytest.raises(StateError):
-            agent.call("document", request)
 
 
 def test_a_start_plan_may_be_brought_for_a_release_of_an_earlier_version(agent: Agent, store: Store) -> None:

@@ -80,7 +80,7 @@ def line(agent: Agent) -> Iterator[Line]:
         yield line
     finally:
         os.close(line.to)
-        line.thread.join(30)
+        line.thread.join(120)
         line.answers.close()
         assert not line.thread.is_alive()
 
@@ -113,14 +113,14 @@ def test_an_orchestrator_that_ends_gives_the_lock_back(agent: Agent) -> None:
     assert line.ask('{"verb": "acquire"}') == {"result": {}}
     assert agent.lock.held
     os.close(line.to)
-    line.thread.join(30)
+    line.thread.join(120)
     assert not agent.lock.held
     line.answers.close()
 
 
 def test_silence_is_an_end(agent: Agent) -> None:
     line = Line(agent, 0.05)
-    line.thread.join(30)
+    line.thread.join(120)
     assert not line.thread.is_alive()
     os.close(line.to)
     line.answers.close()
@@ -133,7 +133,7 @@ def test_a_verb_that_runs_when_the_orchestrator_goes_ends_at_its_next_note(agent
     os.close(line.to)
     for _ in line.answers:
         pass
-    line.thread.join(30)
+    line.thread.join(120)
     assert not line.thread.is_alive()
     line.answers.close()
 
@@ -148,7 +148,7 @@ def test_a_line_without_end_is_an_end(agent: Agent, monkeypatch: pytest.MonkeyPa
             os.write(line.to, piece)
         except BrokenPipeError:
             break
-    line.thread.join(30)
+    line.thread.join(120)
     assert not line.thread.is_alive()
     os.close(line.to)
     line.answers.close()

@@ -15,10 +15,11 @@ import pytest
 
 from slipway.agent.agent import Agent
 from slipway.agent.engines import Engines
+from slipway.agent.parts import parts_of
 from slipway.agent.probe import memory
 from slipway.agent.room import Room
 from slipway.agent.start_plan import parse_start
-from slipway.agent.transaction import parts_of, recover, tidy
+from slipway.agent.transaction import recover, tidy
 from slipway.errors import EngineError, StateError
 from slipway.store.store import Store
 from tests.support.agent import engine, promote, releases, rollback

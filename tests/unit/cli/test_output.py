@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[3]
 SLIPWAY = [sys.executable, "-m", "slipway"]
 FULL = "standard output: No space left on device; expected room for the output. Next: redirect it elsewhere\n"
 CLOSED = FULL.replace("No space left on device", "closed")
-NAMES = [function.__name__.replace("_", "-") for function, _ in COMMANDS]
+NAMES = [row.name for row in COMMANDS]
 
 
 def shell(command: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:

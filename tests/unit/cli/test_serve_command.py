@@ -14,14 +14,24 @@ import pytest
 
 from slipway.engines.chat_client import ChatClient
 from slipway.runners import local
+from tests.support.ended import has_ended
 from tests.support.scripted_server import bundle
+from tests.support.terminal import signals_of_a_terminal
 
 
 def start(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
     """The command in a process group of its own, as a terminal gives it one."""
     command = [sys.executable, "-m", "slipway", "serve", *arguments]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, cwd=tmp_path, start_new_session=True)
+    return subprocess.Popen(
+        command,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+        cwd=tmp_path,
+        start_new_session=True,
+        preexec_fn=signals_of_a_terminal,
+    )
 
 
 def lines_until(process: subprocess.Popen[str], last: str) -> dict[str, str]:
@@ -52,7 +62,7 @@ def test_it_serves_until_it_is_stopped_and_leaves_nothing(tmp_path: Path, sig: s
         _, errors = process.communicate(timeout=120)
     assert process.returncode == 128 + sig
     assert "Traceback" not in errors
-    assert not psutil.pid_exists(pid)
+    assert has_ended(pid)
 
 
 def test_a_server_that_dies_is_named_with_its_log(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from slipway.cli.app import app
 from slipway.errors import CheckpointError, ConfigError, DataError, ResourceError
 from tests.support.evaluations import evaluation
 from tests.support.pico import pico_model
+from tests.support.record import record
 from tests.support.timed_server import Script, timed
 
 SMALL = ("--concurrency", "1,2", "--requests", "4", "--output-tokens", "2-4")
@@ -82,6 +84,23 @@ def test_two_benches_side_by_side_and_unlike_ones_refused(tmp_path: Path) -> Non
     assert [row["concurrency"] for row in document["speed"]] == [1, 2]
     with pytest.raises(DataError, match="output_tokens"):
         invoke("compare", tmp_path / "a", tmp_path / "c")
+
+
+def test_versions_of_the_store_are_named_by_their_digits(tmp_path: Path) -> None:
+    conf = tmp_path / "conf"
+    shutil.copytree("conf", conf)
+    base = conf / "base.yaml"
+    base.write_text(base.read_text() + f"\nstore:\n  root: {tmp_path / 'store'}\n")
+    run = record(tmp_path)
+    for side, wrong in (("merged", 0), ("candidate", 4)):
+        made = evaluation(tmp_path / side, wrong=wrong)
+        for name in ("items.jsonl", "metrics.json"):
+            shutil.copy2(made / name, run.quality[side].path / name)
+    words = (run.quality["merged"].digest[:8], run.verdict.digest[:8])
+    document = json.loads(invoke("compare", *words, "--conf", conf, "--json").stdout)
+    assert document["quality"]["json_exact"]["value"] == -0.1
+    with pytest.raises(ConfigError, match="measurement 999999"):
+        invoke("compare", words[0], "999999", "--conf", conf)
 
 
 def test_two_evaluations_side_by_side(tmp_path: Path) -> None:

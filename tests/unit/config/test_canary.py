@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
@@ -18,3 +20,16 @@ def test_a_judge_is_an_endpoint_without_credentials() -> None:
     assert config.judge is not None and config.judge.model == "m"
     with pytest.raises(ValidationError, match="without credentials"):
         CanaryConfig.model_validate({"judge": {**judge, "url": "https://me:secret@judge.example/v1"}})
+
+
+@pytest.mark.parametrize(
+    ("canary", "seconds"),
+    [
+        ({}, 0),
+        ({"way": "mirror", "for_s": 7200}, 7200),
+        ({"way": "weight", "for_s": 60}, 60),
+        ({"way": "replay", "for_s": 60, "prompts": 2, "answer_s": 5}, 70),
+    ],
+)
+def test_a_canary_adds_its_time_to_the_limit_of_the_task(canary: dict[str, Any], seconds: float) -> None:
+    assert CanaryConfig(**canary).longest_s == seconds

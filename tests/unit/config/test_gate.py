@@ -49,8 +49,10 @@ BOUNDS: list[Bound] = [
     ("min_smaller", 1, 0.99),
     ("min_faster", 0, 0.01),
     ("min_speed_ratio", 0, 0.1),
+    ("min_speed_ratio", "fast", "auto"),
     ("min_of_roofline", 0, 0.1),
     ("min_of_roofline", 1.01, 1),
+    ("min_of_roofline", "high", "auto"),
     ("users", 0, 1),
     ("users_context", 0, 1),
 ]

@@ -170,3 +170,14 @@ def test_a_preset_of_anything_else_is_refused(tmp_path, text, message):
         load_config(folder, ["layers=quick"])
     with pytest.raises(ConfigError, match=r"config layer: .*quack\.yaml.*did you mean .*quick\.yaml\?"):
         load_config(folder, ["layers=quack"])
+
+
+@pytest.mark.parametrize("name", ["deploy/../gates/any", "../conf/gates/any", "/etc/hosts", "deploy/..", " "])
+def test_a_layer_is_a_file_below_conf(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"layers\.deploy.*a file below conf/"):
+        load_config(Path("conf"), [f"layers.deploy={name}"])
+
+
+def test_a_preset_is_a_file_of_its_folder() -> None:
+    with pytest.raises(ConfigError, match=r"layers: '\.\./gates/any'.*a file of conf/presets"):
+        load_config(Path("conf"), ["layers=../gates/any"])

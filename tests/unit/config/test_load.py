@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from slipway.config.data import DataConfig
 from slipway.config.layers import PRESETS
-from slipway.config.load import Config, line_name, load_config, parse
+from slipway.config.load import Config, line_name, load_config, parse, section
 from slipway.errors import ConfigError
 
 CONF = Path("conf")
@@ -185,3 +185,15 @@ def test_a_list_of_texts_on_the_command_line_is_a_list():
     config = load_config(CONF, ["quantize.exclude=[lm_head,'*down_proj*']", "evaluate.metrics=[exact, chrf]"])
     assert config.quantize.exclude == ["lm_head", "*down_proj*"]
     assert list(config.evaluate.metrics) == ["exact", "chrf"]
+
+
+@pytest.mark.parametrize("value", ["0", "1.50", "yes", "1e3", "a: b", "0x1F"])
+def test_a_variable_of_the_environment_is_the_text_that_was_typed(value):
+    """Also where one section is given by itself, whose words do not name it."""
+    assert section("engine", {}, [f"environment.NAME={value}"]).environment == {"NAME": value}
+    assert load_config(CONF, [f"engine.environment.NAME={value}"]).engine.environment == {"NAME": value}
+
+
+def test_a_number_where_text_belongs_says_how_to_write_it():
+    with pytest.raises(ConfigError, match=r"engine\.environment\.NAME: 0,.* write it as text, in quotes: NAME: '0'"):
+        load_config(CONF, given={"engine": {"environment": {"NAME": 0}}})

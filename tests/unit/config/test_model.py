@@ -23,6 +23,7 @@ def test_the_embedded_model_is_pinned():
 BOUNDS: list[Bound] = [
     ("name", "x" * 101, "x" * 100),
     ("source", "hub", "embedded"),
+    ("assume", "gpt2", "llama"),
     ("parameters_b", 0, 0.001),
     ("active_b", 0, 0.001),
     ("layers", 0, 1),

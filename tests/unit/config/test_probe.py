@@ -15,6 +15,6 @@ def test_slowness_may_be_shown_only() -> None:
 
 def test_limits_of_the_answers_are_no_settings() -> None:
     """They come from what the evaluation measured."""
-    assert set(ProbeConfig.model_fields) == {"timeout_s", "at_once", "slowest"}
+    assert set(ProbeConfig.model_fields) == {"timeout_s", "at_once", "slowest", "agreement"}
     with pytest.raises(ValidationError, match="Extra inputs"):
         ProbeConfig(noise=1.0)  # type: ignore[call-arg]

@@ -13,11 +13,45 @@ def test_the_head_stays_in_bf16_unless_asked_otherwise():
     assert QuantizeConfig(compile=True).compile == "on"
 
 
+@pytest.mark.parametrize(
+    ("keys", "engine", "wanted"),
+    [
+        ({"format": "fp8"}, "vllm", "shared"),
+        ({"format": "fp8"}, "trtllm", "shared"),
+        ({"format": "fp8"}, "trtllm-engine", "shared"),
+        ({"format": "fp8"}, "llama.cpp", "own"),
+        ({"format": "fp8", "fused_scales": "own"}, "vllm", "own"),
+        ({"format": "fp8", "fused_scales": "shared"}, "llama.cpp", "shared"),
+        ({"format": "nvfp4"}, "vllm", "own"),
+        ({"format": "fp8-dynamic"}, "vllm", "own"),
+        ({"format": "nvfp4", "rules": {"*.o_proj": "fp8"}}, "vllm", "shared"),
+        ({"format": "nvfp4", "max_bits": 6}, "vllm", "shared"),
+    ],
+)
+def test_auto_shares_scales_where_the_engine_would_requantize(keys, engine, wanted):
+    section = QuantizeConfig(**keys).for_engine(engine)
+    assert section.fused_scales == wanted
+    assert section.for_engine("llama.cpp") == section
+
+
+def test_keys_of_before_the_option_stay():
+    """The key of a stage that writes own scales is that of when there was no option; of shared ones another."""
+    document = QuantizeConfig(format="fp8").for_engine("llama.cpp").key_document()
+    assert "fused_scales" not in document
+    assert QuantizeConfig(format="fp8").for_engine("vllm").key_document() == {**document, "fused_scales": "shared"}
+
+
+def test_shared_scales_without_fp8_are_refused_by_name():
+    with pytest.raises(ValueError, match=r"fused_scales=shared: nothing of format nvfp4a16"):
+        QuantizeConfig(fused_scales="shared")
+
+
 BOUNDS: list[Bound] = [
     ("format", "int4", "mxfp4"),
     ("method", "awq", "gptq"),
     ("layout", "gguf", "compressed-tensors"),
     ("kv_cache", "int8", "fp8"),
+    ("fused_scales", "max", "own"),
     ("rules", {"*.q_proj": "int3"}, {"*.q_proj": "bf16"}),
     ("max_bits", 4, 4.01),
     ("max_bits", 16.01, 16),

@@ -53,7 +53,7 @@ class Engine:
 
 
 def wait_for_copy(log: ContainerLog) -> None:
-    log._copy.thread.join(30)
+    log._copy.thread.join(120)
     assert not log._copy.thread.is_alive()
 
 
@@ -120,7 +120,7 @@ def test_a_copy_that_was_cut_writes_nothing_more(tmp_path):
     class Hanging(Stream):
         def __iter__(self):
             yield OUTPUT[:37]
-            gate.wait(30)
+            gate.wait(120)
             yield OUTPUT[37:74]
 
     engine = Engine()
@@ -135,5 +135,5 @@ def test_a_copy_that_was_cut_writes_nothing_more(tmp_path):
         assert thread.is_alive()
     log.stop()
     gate.set()
-    thread.join(30)
+    thread.join(120)
     assert (tmp_path / "log").read_bytes() == OUTPUT[:37]

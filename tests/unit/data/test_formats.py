@@ -35,7 +35,9 @@ def row_of(record: dict[str, Any]) -> dict[str, Any]:
         ({"instruction": "hi", "input": "", "output": "ho"}, [USER, ANSWER]),
         ({"instruction": "do", "input": "it", "output": "ho"}, [{"role": "user", "content": "do\n\nit"}, ANSWER]),
         ({"instruction": "hi", "output": "ho", "history": [["hi", "ho"]]}, [USER, ANSWER, USER, ANSWER]),
+        ({"instruction": "do", "input": 0, "output": "ho"}, [{"role": "user", "content": "do\n\n0"}, ANSWER]),
         ({"prompt": "hi", "completion": "ho"}, [USER, ANSWER]),
+        ({"prompt": "hi", "completion": 0}, [USER, {"role": "assistant", "content": "0"}]),
         ({"prompt": [USER], "completion": [ANSWER]}, [USER, ANSWER]),
         ({"prompt": "[1] says", "completion": "ho"}, [{"role": "user", "content": "[1] says"}, ANSWER]),
         ({"messages": [{"role": "developer", "content": "s"}, USER, ANSWER]},
@@ -77,7 +79,7 @@ def test_older_and_sharegpt_calls_are_taken_too() -> None:
 @pytest.mark.parametrize(
     ("record", "reason"),
     [
-        ({"text": "x"}, "columns 'text': expected messages, conversations"),
+        ({"body": "x"}, "columns 'body': expected messages, conversations"),
         ({}, "columns none"),
         ({"prompt": "x", "chosen": "a", "rejected": "b"}, "a preference pair"),
         ({"messages": [{**USER, "content": [{"type": "image_url", "image_url": "x" * 600_000}]}, ANSWER]},
@@ -86,7 +88,7 @@ def test_older_and_sharegpt_calls_are_taken_too() -> None:
         ({"messages": {"role": "user"}}, "messages is missing or no list"),
         ({"messages": ["hi"]}, "messages[0] is not {role, content}"),
         ({"instruction": "x", "output": "y", "history": 3}, "history is 3, expected a list of pairs"),
-        ({"instruction": 3, "output": "x"}, "instruction is 3, expected text"),
+        ({"instruction": [3], "output": "x"}, "instruction is [3], expected text"),
         ({"messages": [USER, {"role": "assistant", "tool_calls": [{"name": "f", "arguments": "{"}]}]},
          "messages[1].tool_calls[0].arguments is text that is no JSON"),
     ],
@@ -122,3 +124,21 @@ def test_columns_are_mapped_and_others_counted() -> None:
     assert renamed({"a": 1}, {}) == {"a": 1}
     with pytest.raises(ValueError, match=r"completion is missing \(data.format=pairs\)"):
         to_row({"prompt": "x"}, "pairs")
+
+
+@pytest.mark.parametrize(
+    ("record", "way_out"),
+    [
+        ({"text": "once upon a time"}, "split it into prompt and completion"),
+        ({"version": 1, "data": [{"prompt": "hi"}]}, r"jq -c '\.\[\"data\"\]\[\]'"),
+    ],
+)
+def test_a_record_that_is_no_row_has_a_way_out(record: dict[str, Any], way_out: str) -> None:
+    with pytest.raises(ValueError, match=way_out):
+        detect(record)
+
+
+@pytest.mark.parametrize("value", [True, 0.5, None])
+def test_other_values_in_place_of_text_are_named(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"completion is .*, expected text"):
+        to_row({"prompt": "hi", "completion": value}, "pairs")

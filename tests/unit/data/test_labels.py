@@ -5,7 +5,7 @@ import pytest
 from slipway.data.labels import LabelledRow, as_error, label_rows, learnable_rows, length_problem
 from slipway.data.problems import RowProblem
 from slipway.errors import DataError
-from tests.support.chat_tokenizers import CHATML, FAMILIES, chat
+from tests.support.chat_tokenizers import CHATML, FAMILIES, QWEN3_OFF, QWEN3_THINKING, chat
 
 ASK, ON = {"role": "user", "content": "lamp on"}, {"role": "assistant", "content": '{"intent": "On"}'}
 OFF, DONE = {"role": "user", "content": "and off?"}, {"role": "assistant", "content": "off it is"}
@@ -138,11 +138,39 @@ def test_reasoning_is_learnt_where_the_answer_has_it():
     template = chat("qwen3")
     row = label(template, [ASK, {"role": "assistant", "content": "<think>\nbright\n</think>\n\non"}])
     assert texts(template, row) == ["<think>\nbright\n</think>\n\non<|im_end|>"]
-    opens = FAMILIES["qwen3"].template.replace("assistant\n' }}{% endif %}", "assistant\n<think>\n' }}{% endif %}")
-    thinking = chat("qwen3", template=opens)
+    thinking = chat("qwen3", template=QWEN3_THINKING)
     assert problem(thinking, [ASK, ON]) == "reasoning", "an empty block is no reasoning"
     row = label(thinking, [ASK, {"role": "assistant", "content": "<think>\nbright\n</think>\n\non"}])
     assert texts(thinking, row) == ["bright\n</think>\n\non<|im_end|>"]
+
+
+def test_a_closed_block_in_the_prompt_is_not_learnt_and_rows_must_have_it():
+    template = chat("qwen3", template=QWEN3_OFF)
+    row = label(template, TWO)
+    assert texts(template, row) == ["off it is<|im_end|>"]
+    assert template.tokenizer.decode(row.tokens[: row.spans[0][0]]).endswith("<think>\n\n</think>\n\n")
+    reasoned = [ASK, {"role": "assistant", "content": "<think>\nbright\n</think>\n\non"}]
+    assert problem(template, reasoned) == "closed_reasoning"
+    assert problem(template, TWO, "all") == "closed_reasoning", "the first answer is written without a block"
+
+
+def test_answers_that_a_template_opens_unevenly_are_warned_about():
+    template = chat("qwen3")
+    assert [str(w).split(": ")[-1] for w in label(template, TWO, "all").warnings] == ["1 of 2 answers"]
+    assert not label(template, TWO).warnings and not label(template, [ASK, ON], "all").warnings
+
+
+def test_calls_and_tools_that_a_template_does_not_write_are_refused_or_warned_about():
+    call = {"type": "function", "function": {"name": "switch", "arguments": {}}}
+    called = [ASK, {"role": "assistant", "content": "", "tool_calls": [call]}]
+    template, whole = chat("chatml"), [*called, {"role": "tool", "content": "done"}, DONE]
+    assert problem(template, called) == problem(template, whole, "all") == "calls_dropped"
+    assert [(w.kind, w.detail) for w in label(template, whole).warnings] == [("context_dropped", "switch")]
+    tools = [{"type": "function", "function": {"name": "dim", "parameters": {}}}]
+    assert [w.detail for w in label(template, [ASK, ON], tools=tools).warnings] == ["dim"]
+    one = {"type": "function", "function": {"name": "a", "parameters": {}}}  # a letter of other words
+    assert [w.detail for w in label(template, [ASK, ON], tools=[one]).warnings] == ["a"]
+    assert not label(chat("qwen3"), called).warnings
 
 
 def test_tool_calls_are_learnt_as_the_template_writes_them():

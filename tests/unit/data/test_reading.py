@@ -41,9 +41,9 @@ def test_rows_of_several_formats_are_read_and_said(tmp_path: Path) -> None:
 
 def test_bad_rows_end_the_run_with_all_of_them_listed(tmp_path: Path) -> None:
     with pytest.raises(DataError) as err:
-        read(tmp_path, jsonl(chat("a"), *[{"text": str(n)} for n in range(12)]))
+        read(tmp_path, jsonl(chat("a"), *[{"body": str(n)} for n in range(12)]))
     assert "12 bad of 13 rows" in str(err.value)
-    assert "mine.jsonl:2: columns 'text': expected" in str(err.value)
+    assert "mine.jsonl:2: columns 'body': expected" in str(err.value)
     assert "and 2 more" in str(err.value)
     listed = (tmp_path / "work" / "rejected.jsonl").read_text().splitlines()
     assert len(listed) == 12
@@ -70,6 +70,9 @@ def test_a_format_may_be_required_and_columns_mapped(tmp_path: Path) -> None:
     [
         (jsonl(chat("a", id="x"), chat("b", id="x")), "mine.jsonl:2: id 'x' is also on line 1"),
         (jsonl(chat("a"), [1]), "a JSON list, expected an object"),
+        (jsonl(chat("a"), None), "a JSON null, expected an object"),
+        (jsonl(chat("\u200b \ufeff")), "expected text (cut the row before it, or drop the row)"),
+        (jsonl({"prompt": "a", "completion": "\u2060"}), "expected text"),
         ('{"messages": [{"role": "user", "content": "\\ud800"}, {"role": "assistant", "content": "b"}]}', "surrogate"),
         ("", "empty"),
         (" \n\n", "empty"),

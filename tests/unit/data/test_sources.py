@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,39 @@ def test_csv_has_a_header_and_empty_cells_are_no_values(tmp_path: Path, mark: st
     ]
     assert [r.line for r in records] == [2, 5]
     assert read(write(tmp_path / "r.csv.gz", gzip.compress(text.encode(), mtime=0)))[0] == "CSV, gzip"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("r.csv", "sep=;\r\nprompt;completion\r\na, b;c\r\n"),  # Excel's mark
+        ("r.csv", 'prompt;completion;"notes, and, more"\na, b;c;\n'),
+        ("r.tsv", "prompt\tcompletion\ta,b,c,d\na, b\tc\t\n"),
+        ("r.txt", '"prompt","completion"\n"a, b",c\n'),
+    ],
+)
+def test_a_table_is_recognised_and_parted_by_its_header(tmp_path: Path, name: str, text: str) -> None:
+    assert read(write(tmp_path / name, text.encode())) == ("CSV", [{"prompt": "a, b", "completion": "c"}])
+
+
+def test_a_column_that_a_header_names_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="its header names 'completion' twice"):
+        read(write(tmp_path / "r.csv", b"prompt,completion,completion\na,b,c\n"))
+
+
+@pytest.mark.parametrize(
+    ("data", "way_out"),
+    [
+        ('{"a": 1},\n', "delete the comma"),
+        ('{\n  "a": 1\n}\n', "one object a line"),
+        ('{"a": 1}\r{"a": 2}\r', "must end at LF"),
+        ('{"a": 1}\n' + "\0" * 9, "cut off"),
+        ('\0{"a": 1}\n', "UTF-16"),
+    ],
+)
+def test_habits_that_are_no_json_lines_have_a_way_out(tmp_path: Path, data: str, way_out: str) -> None:
+    records = list(open_source(write(tmp_path / "r.jsonl", data.encode())).records)
+    assert way_out in records[-1].reason
 
 
 def test_parquet_rows_lose_keys_without_a_value(tmp_path: Path) -> None:
@@ -127,7 +161,7 @@ def test_what_is_no_such_file_is_one_error_that_names_it(tmp_path: Path, name: s
 
 def test_a_csv_row_of_another_width_is_named(tmp_path: Path) -> None:
     _, values = read(write(tmp_path / "f.csv", b'a,b\n1,2,3\n1,2\n"x\n'))
-    assert values[0] == "3 cells under a header of 2"
+    assert values[0] == "3 cells under a header of 2, 'a,b'"
     assert values[1] == {"a": "1", "b": "2"}
     assert "not CSV" in values[2]
 
@@ -136,3 +170,9 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
     for path in (tmp_path / "none", tmp_path):
         with pytest.raises(DataError, match="data file"):
             open_source(path)
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "rows.jsonl")
+    with pytest.raises(DataError, match=r"rows\.jsonl: a pipe or a device.*write it into a file first"):
+        open_source(tmp_path / "rows.jsonl")

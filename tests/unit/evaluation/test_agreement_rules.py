@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from slipway.evaluation.agreement_rules import agreement_rules, skipped_agreement
+from slipway.evaluation.agreement_rules import agreement_rules
+from slipway.evaluation.gate_rules import Skipped
 from slipway.evaluation.kernel_agreement import GROWTH, RATIO
 
 CHECKED = {
@@ -20,7 +21,6 @@ def test_both_statistics_are_rules() -> None:
     assert (ratio.value, ratio.expected, ratio.outcome) == (1.2, RATIO.limit, "pass")
     assert (growth.rule, growth.expected) == ("agreement_growth", GROWTH.limit)
     assert "512 of the engine's tokens is within" in ratio.reason
-    assert skipped_agreement(CHECKED) == []
 
 
 def test_limits_that_became_narrower_decide() -> None:
@@ -31,6 +31,6 @@ def test_limits_that_became_narrower_decide() -> None:
 def test_what_was_not_judged_is_no_rule() -> None:
     unjudged = {name: value for name, value in CHECKED.items() if name != "agreement_growth_limit"}
     assert [rule.rule for rule in agreement_rules(unjudged)] == ["agreement_ratio"]
-    assert list(agreement_rules({})) == skipped_agreement({}) == []
-    assert list(agreement_rules({"agreement": "not checked"})) == []
-    assert "agreement.json" in skipped_agreement({"agreement": "not checked"})[0]
+    assert list(agreement_rules({})) == []
+    (skipped,) = agreement_rules({"agreement": "not checked"})
+    assert isinstance(skipped, Skipped) and "agreement.json" in skipped.reason

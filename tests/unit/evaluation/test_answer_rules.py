@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from slipway.config.gate import GateConfig
-from slipway.evaluation.answer_rules import answer_rules
+from slipway.evaluation.answer_rules import cut_off_rule, repetition_rules, verbosity_rule
+from tests.support.gate_rows import rows
 
 
 def document(tokens: float = 10, cut: int = 0, repeated: float | None = None, n: int = 100) -> dict[str, Any]:
@@ -17,7 +17,10 @@ def document(tokens: float = 10, cut: int = 0, repeated: float | None = None, n:
 
 
 def outcomes(candidate: dict[str, Any], merged: dict[str, Any] | None = None, **params: Any) -> dict[str, str]:
-    return {r.rule: r.outcome for r in answer_rules(candidate, merged or document(), GateConfig(**params))}
+    made: list[Any] = [verbosity_rule(candidate, merged or document(), one) for one in rows("verbosity", **params)]
+    made += [cut_off_rule(candidate, one) for one in rows("cut_off", **params)]
+    made += [rule for one in rows("repetition", **params) for rule in repetition_rules(candidate, one)]
+    return {rule.rule: rule.outcome for rule in made}
 
 
 def test_answers_like_the_merges_pass_every_rule() -> None:

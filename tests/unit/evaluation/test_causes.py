@@ -28,10 +28,38 @@ def test_the_usual_mistake_is_named(scored: list[dict[str, Any]], words: str) ->
     assert words in cause
 
 
+FREE = ["a small red house", "Lamp of the hall.", "the road to the sea", "nine of ten"]
+
+
+def free(answer: str, finish: str = "stop", **more: str) -> list[dict[str, Any]]:
+    """An item for each reference of free text, the answer with its reference in `{}`."""
+    return [
+        {"id": str(i), "expected": text, "answer": answer.format(text, text.upper()), "finish": finish, **more}
+        for i, text in enumerate(FREE)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("scored", "words"),
+    [
+        (free("I cannot tell."), "4 of 4 answers are the same, 'I cannot tell.': look at the loss"),
+        (free("Sure! It is {}, as you asked."), "4 of 4 answers hold the right one within other text"),
+        (free("{1}!"), "4 of 4 answers are right but for case, punctuation or space: evaluate.ignore_case"),
+        (free("", "length", reasoning="<think>well"), "4 of 4 answers were cut while the model reasoned"),
+        (free("a long story of {1}, and then", "length"), "4 of 4 answers were cut by max_new_tokens"),
+    ],
+)
+def test_free_text_has_its_own_mistakes(scored: list[dict[str, Any]], words: str) -> None:
+    (cause,) = likely_causes(scored)
+    assert words in cause
+
+
 @pytest.mark.parametrize(
     "scored",
     [
         [],
+        free("{}"),
+        [{**item, "answer": f"other words {item['id']}"} for item in free("")],
         items('{"a":2}'),
         items("wrong", expected="right"),
         items('{"a":1}', n=9) + items('{"a":', "length", n=1),

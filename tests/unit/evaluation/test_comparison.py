@@ -27,7 +27,7 @@ def test_quality_is_paired_and_speed_a_ratio(tmp_path: Path) -> None:
     assert exact["low"] < -0.1 < exact["high"] and exact["n"] == 40
     assert [row["concurrency"] for row in document["speed"]] == [1, 4]
     assert document["speed"][0]["figures"]["tokens_per_s"] == {"a": 78.0, "b": 82.0, "ratio": pytest.approx(1.0513)}
-    assert document["left_out"] == []
+    assert [line.split(" (")[0] for line in document["left_out"]] == ["the prompts are not on record"]
 
 
 def test_two_benches_have_no_quality(tmp_path: Path) -> None:
@@ -78,10 +78,21 @@ def test_other_items_are_refused_by_name(tmp_path: Path) -> None:
         compare(read_side(a), read_side(other))
 
 
+@pytest.mark.parametrize("name", ["template", "expected"])
+def test_rows_of_equal_ids_that_are_others_are_refused_with_both(tmp_path: Path, name: str) -> None:
+    folders = [evaluation(tmp_path / "a"), evaluation(tmp_path / "b")]
+    for folder, value in zip(folders, ("on", "off"), strict=True):
+        items = [json.loads(line) for line in (folder / "items.jsonl").read_text().splitlines()]
+        items[7][name] = value
+        (folder / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    with pytest.raises(DataError, match=rf"test row r7, {name}: on in .*/a, off in .*/b"):
+        compare(*map(read_side, folders))
+
+
 def test_what_only_one_side_has_is_said(tmp_path: Path) -> None:
     a, b = evaluation(tmp_path / "a"), evaluation(tmp_path / "b")
     (b / "speed.json").write_text(json.dumps(speed(70.0)[:1]))
-    assert compare(read_side(a), read_side(b))["left_out"] == [f"speed at 4: only in {a}"]
+    assert compare(read_side(a), read_side(b))["left_out"][0] == f"speed at 4: only in {a}"
 
 
 def test_nothing_in_common_is_an_error(tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from slipway.config.gate import GateConfig
 from slipway.evaluation.engine_traits import Traits
-from slipway.evaluation.gain_rules import gain_rules
+from slipway.evaluation.gain_rules import gain_rule
 from slipway.evaluation.speed_rules import Speed
+from tests.support.gate_rows import row, rows
 
 RUN = {"client": "c", "output_tokens": [24, 40], "counted_by": "server", "settings": {"seed": 0}}
 
@@ -27,8 +27,7 @@ def differences(*pairs: tuple[float, float]) -> dict[str, dict[str, Any]]:
 
 
 def judge(candidate: Traits, *pairs: tuple[float, float], **params: Any) -> Any:
-    (rule,) = gain_rules(candidate, SAME, differences(*pairs), GateConfig(**params))
-    return rule
+    return gain_rule(candidate, SAME, differences(*pairs), row("gain", **params))
 
 
 def test_a_tie_that_brings_nothing_keeps_the_champion_and_says_what_was_compared() -> None:
@@ -36,7 +35,7 @@ def test_a_tie_that_brings_nothing_keeps_the_champion_and_says_what_was_compared
     assert rule.outcome == "fail"
     for part in ("no metric is better", "same training data", "1.000 times the bytes", "1.000 times as fast at 4"):
         assert part in rule.reason
-    assert list(gain_rules(SAME, SAME, {}, GateConfig(tie="promote"))) == []
+    assert rows("gain", tie="promote") == []
 
 
 @pytest.mark.parametrize(

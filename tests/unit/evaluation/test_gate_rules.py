@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from slipway.config.gate import GateConfig
 from slipway.errors import DataError, GateError
-from slipway.evaluation.gate_rules import bits_rules, floor_rules, overall, require_pass, tie_reason
+from slipway.evaluation.gate_rules import bits_rule, floor_rule, overall, require_pass, tie_reason
 from slipway.evaluation.metric import Metric, aggregate
 from slipway.store.artifacts import Quantized, Verdict
 from slipway.store.store import Store, load
+from tests.support.gate_rows import row, rows
 
 
 def document(metric: Metric, values: list[float | None]) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def test_a_floor_holds_at_its_own_value_in_the_better_direction(
 ) -> None:
     doc = document(metric, values)
     for floor, outcome in ((at, "pass"), (outside, "fail")):
-        (rule,) = floor_rules(doc, GateConfig(floors={metric.name: floor}, min_items=1))
+        rule = floor_rule(doc, row("floor", floors={metric.name: floor}, min_items=1))
         assert rule.outcome == outcome
         assert rule.value == pytest.approx(at)
         assert rule.low is not None
@@ -63,9 +63,9 @@ def test_a_floor_holds_at_its_own_value_in_the_better_direction(
 
 def test_a_floor_on_too_few_items_never_passes_and_can_fail() -> None:
     doc = document(Metric("exact", "exact match"), [1, 1, 1])
-    (passed,) = floor_rules(doc, GateConfig(floors={"exact": 0.5}))
+    passed = floor_rule(doc, row("floor", floors={"exact": 0.5}))
     assert (passed.outcome, "3 items are fewer than gate.min_items=20" in passed.reason) == ("inconclusive", True)
-    (failed,) = floor_rules(document(Metric("exact", "exact match"), [0, 0]), GateConfig(floors={"exact": 0.5}))
+    failed = floor_rule(document(Metric("exact", "exact match"), [0, 0]), row("floor", floors={"exact": 0.5}))
     assert failed.outcome == "fail"
 
 
@@ -74,25 +74,25 @@ def test_a_floor_on_too_few_items_never_passes_and_can_fail() -> None:
     [("bleu", [1.0] * 30, "bleu was not measured"), ("exact", [None] * 30, "exact applies to no test item")],
 )
 def test_a_floor_on_what_was_not_measured_is_inconclusive(name: str, values: list[float | None], words: str) -> None:
-    (rule,) = floor_rules(document(Metric("exact", "exact match"), values), GateConfig(floors={name: 0.0}))
+    rule = floor_rule(document(Metric("exact", "exact match"), values), row("floor", floors={name: 0.0}))
     assert (rule.outcome, rule.value) == ("inconclusive", None)
     assert words in rule.reason
     assert "gate.floors={} clears" in rule.reason
 
 
 def test_primary_is_the_first_metric_of_the_evaluation() -> None:
-    (rule,) = floor_rules(document(Metric("exact", "exact match"), [1] * 30), GateConfig(floors={"primary": 0.9}))
+    rule = floor_rule(document(Metric("exact", "exact match"), [1] * 30), row("floor", floors={"primary": 0.9}))
     assert (rule.metric, rule.outcome) == ("exact", "pass")
 
 
 def test_bits_are_checked_where_a_limit_is_set(tmp_path: Path) -> None:
     quantized = artifact(tmp_path, Quantized, summary_json={"bits_per_parameter": 4.5})
-    assert list(bits_rules(quantized, GateConfig())) == []
-    outcomes = [next(bits_rules(quantized, GateConfig(max_bits_per_parameter=b))).outcome for b in (4.5, 4.4)]
+    assert rows("bits_per_parameter") == []
+    outcomes = [bits_rule(quantized, row("bits_per_parameter", max_bits_per_parameter=b)).outcome for b in (4.5, 4.4)]
     assert outcomes == ["pass", "fail"]
     empty = artifact(tmp_path / "empty", Quantized, summary_json={})
     with pytest.raises(DataError, match="no bits_per_parameter"):
-        list(bits_rules(empty, GateConfig(max_bits_per_parameter=4.5)))
+        bits_rule(empty, row("bits_per_parameter", max_bits_per_parameter=4.5))
 
 
 def test_only_a_passed_verdict_lets_a_promotion_go_on(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from slipway.config.evaluate import JudgeConfig
-from slipway.errors import ConfigError
+from slipway.errors import ConfigError, EngineError, EngineLostError
 from slipway.evaluation.judge import PROMPT, check_prompt, compare, fill, judge, verdict
 from slipway.evaluation.scorer import Example
 from tests.support.scripted_server import scripted
@@ -19,6 +19,11 @@ ROW = {"messages": [{"role": "user", "content": "2 + 2?"}, {"role": "assistant",
         ("B is longer.\nVerdict: A", "a"),
         ("Verdict: A? No.\n**Verdict: B**", "b"),
         ("verdict: Tie.", "tie"),
+        ("<think>Verdict: A?</think>\nVerdict: B", "b"),
+        ("\n<think>\nIf so, Verdict: A. If not,", None),
+        ("<think>Verdict: A</think> I cannot tell.", None),
+        ("[THINK]Verdict: A[/THINK]Verdict: tie", "tie"),
+        ("Its <think> is empty. Verdict: A", "a"),
         ("Verdict: Answer", None),
         ("A", None),
         ("", None),
@@ -30,7 +35,7 @@ def test_the_last_verdict_counts(text: str, word: str | None) -> None:
 
 @pytest.mark.parametrize(
     ("second", "first", "value"),
-    [("B", "A", 1.0), ("A", "B", 0.0), ("A", "A", 0.5), ("B", "B", 0.5), ("tie", "tie", 0.5), ("B", "tie", 0.5)],
+    [("b", "a", 1.0), ("a", "b", 0.0), ("a", "a", 0.5), ("b", "b", 0.5), ("tie", "tie", 0.5), ("b", "tie", 0.5)],
 )
 def test_orders_that_disagree_are_a_tie(second: str, first: str, value: float) -> None:
     """`second`: the verdict with the answer standing second, as B; `first`: standing first, as A."""
@@ -38,7 +43,7 @@ def test_orders_that_disagree_are_a_tie(second: str, first: str, value: float) -
 
     def ask(prompt: str) -> str:
         prompts.append(prompt)
-        return f"Verdict: {second if len(prompts) == 1 else first}"
+        return second if len(prompts) == 1 else first
 
     assert compare(Example(ROW, "4"), PROMPT, ask) == value
     assert prompts[0].index("four") < prompts[0].index("<answer_b>\n4")
@@ -47,7 +52,24 @@ def test_orders_that_disagree_are_a_tie(second: str, first: str, value: float) -
 
 
 def test_a_judge_without_a_verdict_has_not_judged() -> None:
-    assert compare(Example(ROW, "4"), PROMPT, lambda _: "I cannot tell.") is None
+    assert compare(Example(ROW, "4"), PROMPT, lambda _: None) is None
+
+
+def test_a_reference_of_calls_alone_is_not_judged() -> None:
+    call = {"type": "function", "function": {"name": "on", "arguments": {}}}
+    row = {"messages": [ROW["messages"][0], {"role": "assistant", "content": "", "tool_calls": [call]}]}
+    assert compare(Example(row, "4"), PROMPT, lambda _: "a") is None
+
+
+def test_a_judge_that_does_not_answer_is_named_with_the_item() -> None:
+    with scripted() as (url, _):
+        lost = judge(JudgeConfig(url=url, model="big", timeout_s=60), "refuse")
+        with pytest.raises(
+            EngineError, match=r"judge big at http\S+, item r7: HTTP 400: .*too long.*evaluate.judge.url"
+        ):
+            lost.score(Example({"id": "r7", **ROW}, "4"))
+    with pytest.raises(EngineLostError, match=r"judge big at \S+, item r7: ConnectError.*answered items are kept"):
+        lost.score(Example({"id": "r7", **ROW}, "4"))
 
 
 def test_an_answer_that_writes_a_place_fills_nothing() -> None:

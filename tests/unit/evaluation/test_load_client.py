@@ -18,7 +18,7 @@ def request(text: str, tokens: int = 4) -> Request:
     return Request([{"role": "user", "content": text}], tokens)
 
 
-def ask(script: Script, text: str, timeout_s: float = 20) -> StreamTimings:
+def ask(script: Script, text: str, timeout_s: float = 120) -> StreamTimings:
     async def once(url: str) -> StreamTimings:
         async with LoadClient(url, "m", timeout_s) as client:
             return await client.ask(request(text))
@@ -133,3 +133,23 @@ def test_throughput_counts_every_token_of_the_window() -> None:
     assert result.completions() >= 24
     assert result.tokens() / result.seconds == pytest.approx(4 * result.completions() / result.seconds, rel=0.35)
     assert 0 < result.client_cpu < 2
+
+
+class Deaf(LoadClient):
+    """Loses cancellations, as the HTTP library did for 2 of 64 callers that were opening a connection."""
+
+    async def ask(self, request: Request, streams: list[StreamTimings] | None = None) -> StreamTimings:
+        timings = StreamTimings(request.tokens, 0.0)
+        try:
+            await asyncio.sleep(0.001)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.001)
+        return timings
+
+
+def test_a_cancellation_that_gets_lost_leaves_no_caller_behind() -> None:
+    async def measured() -> Window:
+        client = Deaf("http://127.0.0.1:9/v1", "m", 20)
+        return await asyncio.wait_for(measure_window(client, repeat(request("x")), 8, 16), 120)
+
+    assert len(asyncio.run(measured()).answers) == 16

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from math import sqrt
 from random import Random
+from statistics import NormalDist
 
 import pytest
 
 from slipway.errors import DataError
-from slipway.evaluation.multiplicity import holm, trial_alpha
+from slipway.evaluation.multiplicity import holm, look_alpha, trial_alpha
 
 
 @pytest.mark.parametrize(
@@ -39,7 +41,28 @@ def test_what_is_no_probability_is_refused(p: float) -> None:
 
 
 def test_trials_share_one_level() -> None:
-    assert trial_alpha(0.05, 1) == 0.05
-    assert 50 * trial_alpha(0.05, 50) == pytest.approx(0.05)
+    assert trial_alpha(0.05, 1) == 0.025, "half for a slip, half for a wrong best release"
+    assert 2 * 50 * trial_alpha(0.05, 50) == pytest.approx(0.05)
     with pytest.raises(DataError, match="1 or more"):
         trial_alpha(0.05, 0)
+
+
+@pytest.mark.parametrize("correlation", [0.0, sqrt(0.5), sqrt(0.9), 1.0])
+def test_both_looks_together_err_no_more_often_than_one(correlation: float) -> None:
+    bound = NormalDist().inv_cdf(1 - look_alpha(0.05, 0.5))
+    random, wrong, n = Random(2), 0, 40_000
+    for _ in range(n):
+        one = random.gauss(0, 1)
+        two = correlation * one + sqrt(1 - correlation**2) * random.gauss(0, 1)
+        wrong += one >= bound or two >= bound
+    assert 0.025 - 0.0032 < wrong / n < 0.05 + 0.0044  # four standard errors
+
+
+def test_a_first_look_at_everything_is_the_only_one() -> None:
+    assert look_alpha(0.05, 1.0) == 0.05
+
+
+@pytest.mark.parametrize("share", [0.0, 1.1, -0.1])
+def test_what_is_no_look_is_refused(share: float) -> None:
+    with pytest.raises(DataError, match="look"):
+        look_alpha(0.05, share)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from slipway.config.gate import GateConfig, NonInferiority
+from slipway.config.gate_rows import GateRow
 from slipway.errors import DataError
 from slipway.evaluation.metric import Metric, aggregate
 from slipway.evaluation.paired_rules import Evaluated, non_inferiority_rule, pair, paired_differences
@@ -17,7 +17,6 @@ from slipway.evaluation.statistics import paired_difference
 EXACT = Metric("exact", "exact match")
 CHRF = Metric("chrf", "chrF", "real")
 LOSS = Metric("loss", "loss", "real", "lower", "nats")
-PARAMS = GateConfig()
 
 
 def evaluated(metric: Metric, values: list[Any], templates: list[str] | None = None, answer: str = "x") -> Evaluated:
@@ -32,9 +31,9 @@ def evaluated(metric: Metric, values: list[Any], templates: list[str] | None = N
 
 def judge(metric: Metric, ours: list[Any], theirs: list[Any], margin: float = 0.1, **more: Any) -> Any:
     """The rule's result for these values on the two sides."""
-    rule = NonInferiority(against="merged", metric=metric.name, margin=margin)
+    rule = GateRow("non_inferiority", against="merged", metric=metric.name, margin=margin)
     sides = {"candidate": evaluated(metric, ours, **more), "merged": evaluated(metric, theirs, **more)}
-    return non_inferiority_rule(rule, sides, PARAMS)
+    return non_inferiority_rule(rule, sides)
 
 
 def bits(right: str) -> list[int]:
@@ -108,9 +107,9 @@ def test_one_template_alone_decides_nothing() -> None:
 
 
 def test_a_metric_of_one_side_only_is_inconclusive() -> None:
-    rule = NonInferiority(against="merged", metric="exact", margin=0.1)
+    rule = GateRow("non_inferiority", against="merged", metric="exact", margin=0.1)
     sides = {"candidate": evaluated(EXACT, [1] * 30), "merged": evaluated(CHRF, [1.0] * 30)}
-    result = non_inferiority_rule(rule, sides, PARAMS)
+    result = non_inferiority_rule(rule, sides)
     assert (result.outcome, result.value) == ("inconclusive", None)
     assert "measured: chrf" in result.reason
 
@@ -150,8 +149,8 @@ def test_primary_is_the_first_metric_that_both_sides_have() -> None:
         for item in streamed.items
     ]
     served = Evaluated(items, {"n": 30, "metrics": [aggregate(metric, items, 0.95) for metric in (CHRF, loglik)]})
-    rule = NonInferiority(against="merged", metric="primary", margin=0.1)
+    rule = GateRow("non_inferiority", against="merged", metric="primary", margin=0.1)
     for merged, name in ((streamed, "log_likelihood"), (served, "chrf"), (evaluated(EXACT, [1] * 30), "chrf")):
-        result = non_inferiority_rule(rule, {"candidate": served, "merged": merged}, GateConfig(min_items=20))
+        result = non_inferiority_rule(rule, {"candidate": served, "merged": merged})
         assert result.metric == name
     assert result.outcome == "inconclusive"

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from slipway.config.evaluate import EvaluateConfig, JudgeConfig
-from slipway.config.gate import GateConfig
 from slipway.errors import ConfigError
-from slipway.evaluation.shipped import SHIPPED, Settings, check_gate, scorers
+from slipway.evaluation.shipped import SHIPPED, Settings, scorers
 from slipway.evaluation.task import KEYED, METRICS
 
 JUDGE = JudgeConfig(url="http://127.0.0.1:9/v1", model="big")
@@ -43,26 +41,3 @@ def test_the_documentation_has_every_metric_and_every_task() -> None:
     first = [row.split("`")[1] for row in rows]
     assert first == [*("tools", "json", "label", "number", "text"), *SHIPPED]
     assert set(METRICS) == set(first[:5])
-
-
-@pytest.mark.parametrize(
-    ("gate", "evaluate", "words"),
-    [
-        ({"floors": {"exact_match": 0.5}}, {}, r"gate\.floors\.exact_match: no metric 'exact_match'.*primary, exact"),
-        ({"floors": {"chrff": 0.5}}, {}, "did you mean chrf"),
-        ({"floors": {"chrf": 0.5}}, {"metrics": ["exact"]}, "one of primary, exact, log_likelihood"),
-        (
-            {"non_inferiority": [{"against": "base", "metric": "bleu", "margin": 0.1}]},
-            {},
-            r"gate\.non_inferiority\.0\.metric: no metric 'bleu'",
-        ),
-    ],
-)
-def test_a_gate_on_what_is_not_measured_is_refused_before_any_work(gate: Any, evaluate: Any, words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
-        check_gate(GateConfig(**gate), EvaluateConfig(**evaluate))
-
-
-def test_a_gate_may_name_what_is_asked_for_streamed_or_primary() -> None:
-    floors = {"rouge_l": 0.1, "primary": 0.1, "log_likelihood": -3.0, "kl_from_merge": 0.1}
-    check_gate(GateConfig(floors=floors), EvaluateConfig(metrics=["rouge_l"]))

@@ -11,6 +11,7 @@ from slipway.evaluation.load_client import LoadClient, Window
 from slipway.evaluation.speed import (
     CLIENT,
     check_counts,
+    is_precise,
     measure,
     percentile,
     percentiles,
@@ -44,6 +45,32 @@ def test_percentiles_of_one_and_of_none() -> None:
 @pytest.mark.parametrize(("requests", "shown"), [(99, ["p50"]), (100, ["p50", "p95"]), (300, ["p50", "p95", "p99"])])
 def test_a_percentile_is_shown_where_there_are_requests_enough(requests: int, shown: list[str]) -> None:
     assert list(percentiles([0.1, 0.2], requests)) == shown
+
+
+def spread(count: int, tpot: float, ttft: float) -> list[StreamTimings]:
+    """Answers of 11 tokens whose TPOT and TTFT lie by these shares above and below 10 ms and 50 ms, in turn."""
+    answers = []
+    for i in range(count):
+        sign = 1 if i % 2 else -1
+        first, step = 0.05 * (1 + sign * ttft), 0.01 * (1 + sign * tpot)
+        answers.append(answer(0.0, *(first + step * token for token in range(11))))
+    return answers
+
+
+@pytest.mark.parametrize(
+    ("count", "tpot", "ttft", "precise"),
+    [
+        (11, 0.0, 0.0, False),
+        (12, 0.0, 0.0, True),
+        (12, 0.033, 0.0, True),  # 0.033 * sqrt(12 / 11) / sqrt(12) = 0.00995
+        (12, 0.034, 0.0, False),
+        (30, 0.05, 0.0, True),
+        (12, 0.0, 0.16, True),
+        (12, 0.0, 0.17, False),
+    ],
+)
+def test_a_lone_caller_ends_once_its_figures_are_known(count: int, tpot: float, ttft: float, precise: bool) -> None:
+    assert is_precise(spread(count, tpot, ttft)) is precise
 
 
 def test_figures_have_units_of_milliseconds_and_seconds() -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from slipway.config.gate import GateConfig
-from slipway.evaluation.start_rules import start_rules
+from slipway.evaluation.start_rules import start_rule
+from tests.support.gate_rows import row, rows
 
 MEASURED = {"warm_starts": 3, "warm_start_s": 70.0, "boot_speed_spread": 0.2}
 
@@ -26,10 +26,11 @@ MEASURED = {"warm_starts": 3, "warm_start_s": 70.0, "boot_speed_spread": 0.2}
     ],
 )
 def test_a_rule_decides_on_what_was_measured(figures: dict[str, Any], limits: dict[str, float], outcome: str) -> None:
-    (rule,) = start_rules(figures, GateConfig.model_validate(limits))
+    (key,) = limits
+    rule = start_rule(figures, row(key.removeprefix("max_").removesuffix("_s"), **limits))
     assert rule.outcome == outcome
     assert rule.reason
 
 
 def test_rules_that_are_not_set_decide_nothing() -> None:
-    assert list(start_rules(MEASURED, GateConfig())) == []
+    assert rows("warm_start") == rows("boot_spread") == []

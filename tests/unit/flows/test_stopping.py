@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from flows.stopping import Stopped, exit_code
+from tests.support.terminal import signals_of_a_terminal
 from tests.support.world import ROOT
 
 WORK = """
@@ -36,6 +37,7 @@ def start(*prefix: str, saves: int = 0) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        preexec_fn=signals_of_a_terminal,
     )
     assert process.stdout
     assert process.stdout.readline() == "ready\n"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from slipway.config.deploy import DeployConfig
 from slipway.config.engine import EngineConfig
@@ -20,6 +21,8 @@ from slipway.engines.llamacpp.build import build_id, find_tools
 from slipway.ops import doctor
 from slipway.ops.doctor import Check, check
 from slipway.system import installed, processor
+from slipway.system.ports import any_port
+from tests.support.world import ROOT
 
 
 @pytest.fixture
@@ -30,9 +33,7 @@ def busy() -> Iterator[int]:
 
 @pytest.fixture
 def free() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
+    return any_port()
 
 
 def test_every_subject_is_checked_and_whoever_is_not_well_gets_advice(tmp_path: Path) -> None:
@@ -87,6 +88,20 @@ def test_packages_name_what_is_missing_and_what_is_old(monkeypatch: pytest.Monke
     assert "requirements.lock" in train.advice
     assert (test.status, test.finding) == ("ok", "not installed: pytest")
     assert data == Check("packages: data", "ok", "1 as asked for", "")
+
+
+def test_an_install_of_the_shipping_lock_alone_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`make ship` installs requirements.lock and asks doctor: an extra that the lock lacks must be an optional one."""
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    pins = dict(line.split("==") for line in lock if "==" in line)
+
+    def version(name: str) -> str:
+        if (pinned := pins.get(canonicalize_name(name))) is None:
+            raise PackageNotFoundError(name)
+        return pinned
+
+    monkeypatch.setattr(installed, "VERSION", version)
+    assert [check for check in doctor.packages() if check.status != "ok"] == []
 
 
 def test_extras_are_those_of_pyproject() -> None:

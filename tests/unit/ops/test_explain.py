@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from slipway.config.deploy import DeployConfig
+from slipway.deployment.canary.release_probe import check_pairs
 from slipway.deployment.decision.incumbent import decide
 from slipway.deployment.decision.policy import Asked
 from slipway.deployment.decision.record import FILE, Decision
@@ -52,8 +53,10 @@ def test_a_release_a_target_and_the_last_run(tmp_path: Path, params: DeployConfi
     assert explained("1", conf, []).decision == first
     assert explained("spark", conf, []).decision == explained(None, conf, []).decision == second
     assert explained("spark", conf, []).signature == "not signed"
+    asked, agreement = check_pairs(explained("2", conf, []).checks)
+    assert asked[0] == "recorded answers at the target" and "not checked, " in agreement[1]
     (tmp_path / "store" / "last-run.json").write_text(json.dumps({"decision": first.document()}))
-    assert explained(None, conf, []).decision == first
+    assert explained(None, conf, []).decision == first and explained(None, conf, []).checks == {}
 
 
 def test_the_decision_s_digest_stands_in_the_release(tmp_path: Path, params: DeployConfig) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from slipway.config.load import Config
+from slipway.engines.served import mark
 from slipway.errors import ResourceError, SlipwayError, StateError
 from slipway.ops.gc import Item, collect, freeable, plan
 from slipway.report.record import RunRecord
@@ -374,3 +375,30 @@ def test_the_command_shows_and_removes_only_when_asked(store: Store, tmp_path: P
     assert "removed 2 entries" in slipway("--yes")
     assert store.find(Engine, "old") is None
     assert store.find(Adapter, "adapter")
+
+
+def served(root: Path, name: str, age_days: float) -> Path:
+    home = root / "serve" / name
+    (home / "bundle").mkdir(parents=True)
+    (home / "bundle" / "model.gguf").write_bytes(bytes(1000))
+    mark(home, Path("/models") / name)
+    os.utime(home / "served.json", (time.time() - age_days * 86400,) * 2)
+    return home
+
+
+def test_what_slipway_serve_left_goes_after_two_weeks_and_what_serves_stays(store: Store, config: Config) -> None:
+    for name, age in (("a" * 12, 1), ("b" * 12, 20), ("c" * 12, 20)):
+        served(store.root, name, age)
+    (store.root / "serve" / "mine").mkdir()
+    with locked(store.root / "serve" / ("c" * 12) / "server-0" / ".lock", 0.0, "serve"):
+        items = [item for item in collect(config) if item.what == "served"]
+        assert [(item.name, item.why) for item in items] == [
+            ("b" * 12, f"last served 20 days ago; `slipway serve` makes it again: /models/{'b' * 12}")
+        ]
+        assert items[0].bytes > 1000
+        kept = {item.name: item.why for item in plan(config) if item.what == "served"}
+        assert kept == {
+            "a" * 12: f"served 1 days ago: /models/{'a' * 12}",
+            "c" * 12: f"a server uses it: /models/{'c' * 12}",
+        }
+    assert sorted(path.name for path in (store.root / "serve").iterdir()) == ["a" * 12, "c" * 12, "mine", "room.lock"]

@@ -87,7 +87,7 @@ def test_automations_replace_those_of_their_name_and_a_refusal_is_named(services
         ("POST", "/api/automations/filter"),
         ("DELETE", "/api/automations/old"),
         ("POST", "/api/automations/"),
-    ]
+    ] * len(list((ROOT / "infra/local/automations").glob("*.json")))
 
 
 def test_a_deployment_is_made_again_when_a_source_changes(tmp_path: Path) -> None:

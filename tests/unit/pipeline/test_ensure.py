@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 
 from slipway.config.model import ModelConfig
-from slipway.errors import CheckpointError, StageError
+from slipway.errors import CheckpointError, StageKilledError
 from slipway.pipeline.ensure import ensure
 from slipway.pipeline.stage import StageCall
 from slipway.runners.local import LocalRunner
@@ -52,5 +52,5 @@ def test_a_killed_stage_is_an_error_that_names_the_signal(tmp_path):
                 os.kill(json.loads((job.work / "process.json").read_text())["pid"], signal.SIGKILL)
             return super().poll(job)
 
-    with pytest.raises(StageError, match=r"stage fetch: signal 9 after .*killed for memory"):
+    with pytest.raises(StageKilledError, match=r"stage fetch: signal 9 after .*killed for memory"):
         fetch(pico_model(tmp_path / "model"), tmp_path, Killed())

@@ -18,3 +18,9 @@ def test_names_and_answers_bring_no_markup_along() -> None:
 
 def test_a_plot_that_is_not_there_is_left_out() -> None:
     assert "<img" not in html_page("Run", "![q](q.png)", {})
+
+
+def test_outcomes_are_in_their_colour_in_cells_alone() -> None:
+    page = html_page("Run", "pass\n\n| a | b |\n|---|---|\n| pass | fail to pass |\n| inconclusive | fail |\n", {})
+    assert '<td class="pass">pass</td>' in page and '<td class="fail">fail</td>' in page
+    assert '<td class="inconclusive">' in page and "<p>pass</p>" in page and "<td>fail to pass</td>" in page

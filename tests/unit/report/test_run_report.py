@@ -10,18 +10,24 @@ from tests.support.record import record
 
 def test_the_report_carries_its_plots_inline_and_as_files(tmp_path: Path) -> None:
     made = run_report(record(tmp_path))
-    assert sorted(made.plots) == ["gate.png", "loss.png", "quality.png", "speed.png"]
+    assert sorted(made.plots) == ["effects.png", "gate.png", "loss.png", "quality.png", "speed.png"]
     inlined = re.findall(r"!\[\w+\]\(data:image/png;base64,([^)]+)\)", made.inline)
     assert sorted(base64.b64decode(i) for i in inlined) == sorted(made.plots.values())
-    assert re.findall(r"!\[\w+\]\((\w+\.png)\)", made.linked) == ["gate.png", "quality.png", "loss.png", "speed.png"]
-    assert made.inline.startswith("# home-smollm2-135m: gate inconclusive\n")
+    assert re.findall(r"!\[\w+\]\((\w+\.png)\)", made.linked) == [
+        "gate.png",
+        "quality.png",
+        "effects.png",
+        "loss.png",
+        "speed.png",
+    ]
+    assert made.inline.startswith("# home-smollm2-135m: gate inconclusive\n\n| shipped |")
     assert "| lost to quantization | +1.0 (-1.0 to +3.0)" in made.linked
     assert "| val_loss | 0.21 |" in made.linked
 
 
 def test_the_page_says_what_the_markdown_says_with_drawn_plots(tmp_path: Path) -> None:
     made = run_report(record(tmp_path))
-    assert made.page.count("<svg") == 4 and "<img" not in made.page
+    assert made.page.count("<svg") == 5 and "<img" not in made.page
     assert "http-equiv" not in made.page and not re.findall(r'(?:src|href)="http', made.page)
     for heading in re.findall(r"^## (.+)$", made.linked, re.M):
         assert f"<h2>{heading}</h2>" in made.page
@@ -40,7 +46,15 @@ def test_memory_and_starts_are_shown_where_they_were_measured(tmp_path: Path) ->
     ]
     (run.engine.path / "boots.json").write_text(json.dumps(boots))
     made = run_report(run)
-    assert sorted(made.plots) == ["gate.png", "loss.png", "memory.png", "quality.png", "speed.png", "starts.png"]
+    assert sorted(made.plots) == [
+        "effects.png",
+        "gate.png",
+        "loss.png",
+        "memory.png",
+        "quality.png",
+        "speed.png",
+        "starts.png",
+    ]
     assert "| warm 2 | 70.00 | 50.00 | 20.00 | 0.00 | 0.50 | 90.0 |" in made.linked
 
 
@@ -51,5 +65,5 @@ def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_without_speed_there_is_no_speed_plot(tmp_path: Path) -> None:
     made = run_report(record(tmp_path, timed=False))
-    assert sorted(made.plots) == ["gate.png", "loss.png", "quality.png"]
+    assert sorted(made.plots) == ["effects.png", "gate.png", "loss.png", "quality.png"]
     assert "## Speed as served\n\nNone." in made.linked

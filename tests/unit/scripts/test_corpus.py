@@ -79,9 +79,9 @@ def test_a_walk_uses_only_the_stream_that_python_pins(home: Home, home_templates
     assert draw.pick(range(100)) == 84
 
 
-def test_rows_are_compact_json_intent_first_with_the_system_prompt(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_compact_json_intent_first_with_the_system_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(corpus, "INTENTS", ("HassGetWeather", "HassMediaNext"))
-    rows = list(corpus.rows(17, home))
+    rows = list(corpus.rows(17, SCRIPTS / "home.yaml"))
     assert {r["label"] for r in rows} == {"HassGetWeather", "HassMediaNext"}
     for row in rows:
         system, user, assistant = row["messages"]

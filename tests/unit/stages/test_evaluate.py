@@ -66,6 +66,14 @@ def test_every_row_is_scored_in_order_with_intervals(tmp_path: Path) -> None:
     assert not (out / "speed.json").exists()
 
 
+def test_reasoning_that_a_server_leaves_in_the_text_is_no_part_of_the_answer(tmp_path: Path) -> None:
+    thinks, reasoned = row(0, "On", ask='say <think>\n\n</think>\n\n{"intent": "On"}'), row(1, "Off", ask="Off")
+    reasoned["messages"][-1]["content"] = "<think>dark</think>" + reasoned["messages"][-1]["content"]
+    items = read_items(stage(tmp_path, [thinks, reasoned]))
+    assert [item["metrics"]["json_exact"] for item in items] == [1, 1]
+    assert (items[0]["reasoning"], items[0]["answer"]) == ("<think>\n\n</think>", '{"intent": "On"}')
+
+
 def test_an_interrupted_evaluation_goes_on(tmp_path: Path) -> None:
     rows = [row(i, f"I{i}") for i in range(6)] + [row(6, "x", ask="die")]
     with pytest.raises(EngineError, match="died"):

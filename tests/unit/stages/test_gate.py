@@ -1,17 +1,26 @@
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 import yaml
 
+from slipway.agents import tools
+from slipway.agents.attempts import attempt
+from slipway.agents.home import Home
+from slipway.agents.intents_agent import IntentsAgent
+from slipway.agents.tasks import Task, TaskTurn, with_expected
+from slipway.config.agent import AgentConfig
 from slipway.config.gate import GateConfig
 from slipway.config.load import parse
 from slipway.config.target import TargetConfig
 from slipway.errors import ConfigError, DataError, GateError
+from slipway.evaluation.agent_tasks import score, summarize, write_evaluation
 from slipway.evaluation.gate_rules import require_pass, wants_more_items
-from slipway.evaluation.looks import look_alpha
 from slipway.evaluation.metric import Metric, aggregate, read_items
+from slipway.evaluation.multiplicity import look_alpha
 from slipway.evaluation.statistics import paired_difference
 from slipway.evaluation.streamed_metrics import add_streamed, unanswered
 from slipway.pipeline.stage import stage_spec
@@ -20,6 +29,7 @@ from slipway.stages.gate import GateParams, gate, params_of
 from slipway.store.artifacts import Engine, Evaluation, Quantized, ReferenceScores, Verdict
 from slipway.store.store import Store, load
 from slipway.system.progress import Progress
+from tests.support.commands import SMALL, by_text, timer
 
 FLOORS = {"json_exact": 0.8}
 
@@ -51,6 +61,7 @@ def judge(
     bits: float | None = 4.5,
     ids: list[str] | None = None,
     starts: dict[str, float] | None = None,
+    agents: Mapping[str, Evaluation] = MappingProxyType({}),
     **right: str,
 ) -> Verdict:
     store = Store(tmp_path / "store")
@@ -66,7 +77,7 @@ def judge(
     with store.create(Verdict, "v", {}) as out:
         space = Workspace(out, tmp_path, tmp_path, Progress())
         sides = made["candidate"], made["merged"], made["base"], made.get("champion")
-        gate(*sides, quantized, engine, params, space, made.get("best"))
+        gate(*sides, quantized, engine, params, space, made.get("best"), **agents)
     return load(Verdict, store.dir("verdict", "v"))
 
 
@@ -218,6 +229,8 @@ def test_the_stage_process_finds_its_types() -> None:
         "base": Evaluation,
         "champion": Evaluation,
         "best": Evaluation,
+        "agent": Evaluation,
+        "agent_champion": Evaluation,
         "quantized": Quantized,
         "engine": Engine,
     }
@@ -307,13 +320,16 @@ def test_a_candidate_that_the_champion_would_let_pass_is_held_to_the_best_releas
     alone = judge(tmp_path / "a", rules(non_inferiority=paired), champion="0" * 8 + "1" * 92, **sides)
     doc = alone.read_json("verdict.json")
     assert doc["outcome"] == "pass"
-    assert doc["skipped"] == ["json_exact against best: the champion is it"]
+    assert doc["skipped"] == [
+        "json_exact against best: the champion is it",
+        "speed against champion: no speed run of both engines has the same client and settings",
+    ]
     params = rules(non_inferiority=paired, trials=10)
     held = judge(tmp_path / "b", params, champion="0" * 8 + "1" * 92, best="1" * 100, **sides).read_json("verdict.json")
     by_reference = {r["against"]: r for r in held["rules"]}
     assert held["outcome"] == by_reference["best"]["outcome"] == "inconclusive"
     assert by_reference["champion"]["outcome"] == "pass"
-    assert by_reference["best"]["alpha"] == pytest.approx(0.05 / 10)
+    assert by_reference["best"]["alpha"] == pytest.approx(0.05 / 20)
     assert by_reference["best"]["value"] == pytest.approx(-0.12)
 
 
@@ -334,7 +350,7 @@ def test_the_verdict_records_what_later_candidates_are_compared_by(tmp_path: Pat
     assert first == {"name": "json_exact", "value": 0.9, "direction": "higher", "n": 100}
 
 
-@pytest.mark.parametrize(("gained", "better"), [(9, True), (2, False)])
+@pytest.mark.parametrize(("gained", "better"), [(12, True), (9, False)])
 def test_the_verdict_records_what_it_was_shown_to_be_better_than(tmp_path: Path, gained: int, better: bool) -> None:
     sides = {"candidate": "1" * 100, "merged": "1" * 100, "base": "0" * 100}
     verdict = judge(tmp_path, rules(floors=FLOORS), champion="0" * gained + "1" * (100 - gained), **sides)
@@ -353,7 +369,7 @@ def test_a_first_look_is_stricter_and_asks_for_the_other_rows_where_it_decides_n
     paired = [against("merged", 0.1)]
     looks = {"test_rows": 120, "first_look": 60}
     first = judge(tmp_path / "a", rules(non_inferiority=paired, **looks), **sides).read_json("verdict.json")
-    assert first["rules"][0]["alpha"] == pytest.approx(look_alpha(0.05, 0.5, 1))
+    assert first["rules"][0]["alpha"] == pytest.approx(look_alpha(0.05, 0.5))
     assert (first["outcome"], first["untested"]) == ("inconclusive", 60)
     once = judge(tmp_path / "b", rules(non_inferiority=paired), **sides)
     assert once.read_json("verdict.json")["outcome"] == "pass"
@@ -361,7 +377,7 @@ def test_a_first_look_is_stricter_and_asks_for_the_other_rows_where_it_decides_n
     second = rules(non_inferiority=paired, **looks, look=2)
     whole = judge(tmp_path / "c", second, **{side: right * 2 for side, right in sides.items()})
     doc = whole.read_json("verdict.json")
-    assert doc["rules"][0]["alpha"] == pytest.approx(look_alpha(0.05, 0.5, 2))
+    assert doc["rules"][0]["alpha"] == pytest.approx(look_alpha(0.05, 0.5))
     assert doc["outcome"] == "pass" and not wants_more_items(whole)
 
 
@@ -389,3 +405,77 @@ def test_there_are_two_looks_only_where_rows_are_left_out_at_first(
     params = params_of(config, rows, look=2)
     assert params.first_look == first_look
     assert params.look == (2 if first_look else 1)
+
+
+STOP = {"intent": "HassCancelTimer", "name": "tea"}
+AGENT_RULES = {
+    "floors": {"json_exact": 0.8, "agent_acted_unasked": 0, "agent_success": 0.9},
+    "non_inferiority": [against("champion", 0.1, "agent_success"), against("champion", 0.1)],
+}
+
+
+def agent_evaluation(tmp_path: Path, key: str, answers: Mapping[str, Mapping[str, Any]]) -> Evaluation:
+    """Thirty tasks of an agent: stop a timer, and leave a room alone that is not there."""
+    tasks = []
+    for n in range(30):
+        gold = [STOP] if n % 2 else []
+        request = "stop the tea timer" if n % 2 else "turn off the lights in the conservatory"
+        turns = [TaskTurn(request=request, gold=gold)]
+        timers = [timer(60, name="tea"), timer(90)]
+        tasks.append(Task(id=f"{n}", kind="single", template=f"t{n}", seed=n, timers=timers, turns=turns))
+    tasks = [with_expected(task, SMALL) for task in tasks]
+    config = AgentConfig(kind="intents", split=False)
+    tried = [attempt(task, SMALL, lambda home: IntentsAgent(by_text(answers), home, config)) for task in tasks]
+    items = [score(task, one) for task, one in zip(tasks, tried, strict=True)]
+    store = Store(tmp_path / "agents")
+    with store.create(Evaluation, key, {}) as out:
+        write_evaluation(out, items, [], summarize(tasks, items, 0.95))
+    return load(Evaluation, store.dir("evaluation", key))
+
+
+ANSWERS = {
+    "stop the tea timer": STOP,
+    "turn off the lights in the conservatory": {"intent": "HassTurnOff", "domain": "light", "area": "conservatory"},
+}
+
+
+def test_an_agent_that_does_what_was_asked_passes_the_rules_that_name_its_metrics(tmp_path: Path) -> None:
+    agents = {name: agent_evaluation(tmp_path, name, ANSWERS) for name in ("agent", "agent_champion")}
+    sides = dict.fromkeys(("candidate", "merged", "base", "champion"), "1" * 30)
+    doc = judge(tmp_path, rules(**AGENT_RULES), agents=agents, **sides).read_json("verdict.json")
+    assert doc["outcome"] == "pass"
+    by_metric = {(rule["rule"], rule["metric"]): rule for rule in doc["rules"]}
+    assert by_metric["floor", "agent_acted_unasked"]["value"] == 0
+    assert by_metric["non_inferiority", "agent_success"]["items"] == 30
+    assert next(row for row in doc["measured"] if row["name"] == "agent_success")["value"] == 1.0
+
+
+def test_an_agent_whose_tool_does_too_much_fails_the_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    champion = agent_evaluation(tmp_path, "agent_champion", ANSWERS)
+    cancel = tools.call
+
+    def too_much(home: Home, name: str, slots: Mapping[str, Any]) -> str:
+        home.state["timers"].clear()
+        return cancel(home, "HassStartTimer", {"seconds": 1})
+
+    monkeypatch.setattr("slipway.agents.intents_agent.call", too_much)
+    agents = {"agent": agent_evaluation(tmp_path, "agent", ANSWERS), "agent_champion": champion}
+    sides = dict.fromkeys(("candidate", "merged", "base", "champion"), "1" * 30)
+    verdict = judge(tmp_path, rules(**AGENT_RULES), agents=agents, **sides)
+    failed = {(rule["rule"], rule["metric"]) for rule in verdict.read_json("verdict.json")["rules"]
+              if rule["outcome"] == "fail"}  # fmt: skip
+    assert failed == {
+        ("floor", "agent_success"), ("floor", "agent_acted_unasked"), ("non_inferiority", "agent_success"),
+    }  # fmt: skip
+    with pytest.raises(GateError, match="agent_acted_unasked"):
+        require_pass(verdict)
+
+
+def test_rules_on_an_agent_without_one_are_inconclusive_and_against_none_skipped(tmp_path: Path) -> None:
+    sides = dict.fromkeys(("candidate", "merged", "base"), "1" * 30)
+    doc = judge(tmp_path, rules(**AGENT_RULES), **sides).read_json("verdict.json")
+    assert doc["outcome"] == "inconclusive"
+    assert any("agent_success" in reason for reason in doc["skipped"])
+    agents = {"agent": agent_evaluation(tmp_path, "agent", ANSWERS)}
+    doc = judge(tmp_path / "b", rules(**AGENT_RULES), agents=agents, **sides).read_json("verdict.json")
+    assert (doc["outcome"], len(doc["skipped"])) == ("pass", 2)

@@ -104,7 +104,7 @@ BAD = [
     ("{", "not JSON: "),
     ("[1]", "a JSON list, expected an object"),
     ('{"messages": NaN}', "not JSON: NaN"),
-    ({"text": "hello"}, "columns 'text': expected messages, conversations"),
+    ({"body": "hello"}, "columns 'body': expected messages, conversations"),
     ({"id": "a"}, "columns 'id': expected messages"),
     ({"messages": []}, "messages is empty"),
     ({"messages": [{"role": "user"}]}, "messages[0].content is None, expected text"),

@@ -2,10 +2,12 @@
 where needed."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 
+from slipway.config.load import load_config
 from slipway.errors import CheckpointError, ConfigError
 from slipway.pipeline.stage import stage_spec
 from slipway.pipeline.workspace import Workspace
@@ -19,6 +21,8 @@ from slipway.weights.shard_writer import ShardWriter
 from tests.oracles.modelopt_oracle import tensors
 from tests.support.pico import pico_adapter, pico_model
 from tests.support.streaming import calibration_rows, config, files, quantized, same
+
+IMAGE = {"vllm": ["engine.image=vllm"]}
 
 
 def sealed(cls, path):
@@ -129,6 +133,13 @@ def test_damage_is_named_and_nothing_is_left(tmp_path):
     with pytest.raises(CheckpointError, match=r"tensor .* in .*NaN or Inf"):
         run(tmp_path, checkpoint)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_the_engine_that_will_serve_decides_whether_fp8_scales_are_shared():
+    wanted = {"llama.cpp": "own", "vllm": "shared"}
+    for kind, scales in wanted.items():
+        made = load_config(Path("conf"), ["quantize.format=fp8", f"engine.kind={kind}", *IMAGE.get(kind, [])])
+        assert stage.params_of(made).fused_scales == scales
 
 
 def test_the_stage_asks_for_a_checkpoint_and_perhaps_data():

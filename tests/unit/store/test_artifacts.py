@@ -22,6 +22,12 @@ def test_kinds_differ_and_name_the_folders_of_the_store() -> None:
         "evaluation",
         "reference",
         "verdict",
+        "corpus",
+        "chunks",
+        "vectors",
+        "index",
+        "retrieval",
+        "choice",
     }
 
 

@@ -38,7 +38,7 @@ def test_who_asks_for_more_than_is_free_waits_until_it_is_given_back():
         waiting.start()
         time.sleep(0.02)
         order.append("first")
-    waiting.join(5)
+    waiting.join(120)
     assert order == ["first", "second"]
 
 

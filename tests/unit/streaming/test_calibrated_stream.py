@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from slipway.calibration.input_statistics import InputOf
 from slipway.calibration.layer_walk import LayerWalk
 from slipway.calibration.sequences import calibration_tokens
 from slipway.config.quantize import CalibrationConfig
@@ -175,9 +176,9 @@ def test_a_layer_that_is_finished_is_not_rounded_again(tmp_path, base, rows, mon
             raise KeyboardInterrupt
         layer(self, spec, *args)
 
-    def noted(self, spec, unit, *args):
+    def noted(self, spec, unit, *args, **named):
         rounded.append(unit.name)
-        return adapt(self, spec, unit, *args)
+        return adapt(self, spec, unit, *args, **named)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(layered.CalibratedPass, "layer", stop_at_the_last)
@@ -186,6 +187,23 @@ def test_a_layer_that_is_finished_is_not_rounded_again(tmp_path, base, rows, mon
     quantized(base, tmp_path / "out", **asked)
     assert files(tmp_path / "out") == files(whole)
     assert rounded and all(name.startswith("model.layers.2.") for name in rounded)
+
+
+def test_gptq_runs_a_layer_only_as_far_as_the_matmul_that_it_rounds(tmp_path, base, rows, monkeypatch):
+    """The same bytes as with whole layers, in fewer matmuls."""
+    asked = {"format": "nvfp4a16", "method": "gptq", "calibration": rows, "workers": 1}
+    runs, observe = [], layered.InputOf.linear
+
+    def counted(self, names, x, expert):
+        runs.append(names)
+        observe(self, names, x, expert)
+
+    monkeypatch.setattr(layered.InputOf, "linear", counted)
+    one = quantized(base, tmp_path / "one", **asked)
+    ended = len(runs)
+    monkeypatch.setattr(layered, "InputOf", lambda name, *, last: InputOf(name, last=False))
+    assert files(quantized(base, tmp_path / "two", **asked)) == files(one)
+    assert 0 < ended < 0.7 * (len(runs) - ended)
 
 
 def test_only_one_layers_weights_are_loaded_at_a_time(tmp_path, base, rows, monkeypatch):

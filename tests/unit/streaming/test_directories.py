@@ -101,7 +101,10 @@ def fused(name):
     return name if "#" in name else name.partition(".weight")[0]
 
 
-@pytest.mark.parametrize("workers, every", [(1, 1), (4, 7)])
+EVERY = 1 if os.environ.get("SLIPWAY_SOAK_STEPS") == "all" else 3  # `make soak` kills at every step
+
+
+@pytest.mark.parametrize("workers, every", [(1, EVERY), (4, 7)])
 def test_quantize_killed_at_any_step_goes_on(tmp_path, monkeypatch, base, adapter, workers, every):
     """The embedding is passed on in three pieces, which are finished one by one."""
     monkeypatch.setattr(plan, "PIECE", 20_000)

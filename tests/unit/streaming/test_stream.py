@@ -130,18 +130,19 @@ def test_the_first_error_stops_every_thread_and_is_raised():
     stop, started = threading.Event(), threading.Barrier(4)
 
     def work():
-        if started.wait(5) == 0:
+        if started.wait(120) == 0:
             raise KeyError("first")
-        assert stop.wait(5)
+        assert stop.wait(120)
 
     with pytest.raises(KeyError, match="first"):
         run_threads(work, 4, stop)
 
 
 def test_threads_compute_with_one_thread_each_without_gradients_and_leave_the_callers_alone():
-    before, records = torch.get_num_threads(), []
+    torch.set_num_threads(2)
+    records = []
     run_threads(lambda: records.append((torch.get_num_threads(), torch.is_grad_enabled())), 3, threading.Event())
-    assert records == [(1, False)] * 3 and torch.get_num_threads() == before and torch.is_grad_enabled()
+    assert records == [(1, False)] * 3 and torch.get_num_threads() == 2 and torch.is_grad_enabled()
 
 
 def test_an_error_in_one_unit_ends_the_pass(tmp_path, monkeypatch, base):

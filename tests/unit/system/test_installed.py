@@ -30,9 +30,15 @@ def test_missing_and_at_another_version() -> None:
 
 
 def test_a_package_of_an_extra_is_named_with_its_extras() -> None:
-    with pytest.raises(ResourceError, match="extra serve or train") as caught, installed.missing_is_named():
+    with pytest.raises(ResourceError, match="extra serve or train or rag") as caught, installed.missing_is_named():
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
     assert caught.value.thing == "package torch" and "slipway[serve]" in caught.value.next_step
+
+
+def test_no_lock_is_named_for_a_package_that_it_lacks() -> None:
+    with pytest.raises(ResourceError) as caught, installed.missing_is_named():
+        raise ModuleNotFoundError("No module named 'kubernetes'", name="kubernetes")
+    assert caught.value.next_step == "`pip install 'slipway[kubernetes]'`"
 
 
 @pytest.mark.parametrize("name", ["slipway.nowhere", "no_such_package_of_anyone", "torch.nowhere", None])

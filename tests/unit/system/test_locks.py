@@ -57,7 +57,7 @@ def test_a_waiter_goes_on_when_the_holder_ends(other, tmp_path):
     thread.start()
     order.append("theirs")
     other.stdin.close()
-    thread.join(30)
+    thread.join(120)
     assert order == ["theirs", "mine"]
 
 

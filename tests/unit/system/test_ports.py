@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
+from collections import deque
 
 import pytest
 
@@ -34,13 +37,37 @@ def test_the_first_free_port_of_a_range(busy):
         ports.free_port(HOST, busy, busy)
 
 
-def test_a_port_of_the_systems_choice_can_be_listened_on():
+@pytest.mark.parametrize("system", ["32768 60999", "1024 65535", "no numbers"])
+def test_any_port_can_be_listened_on(system, tmp_path, monkeypatch):
+    given = tmp_path / "ip_local_port_range"
+    given.write_text(system)
+    monkeypatch.setattr(ports, "_GIVEN_BY_SYSTEM", given)
     port = ports.any_port()
+    assert (port < 32768) == (system == "32768 60999")
     assert ports.is_free(HOST, port)
     ports.require_free(HOST, port)
     with socket.socket() as listener:
         listener.bind((HOST, port))
         listener.listen()
+
+
+def test_no_other_process_is_given_the_same_port(monkeypatch):
+    monkeypatch.setattr(ports, "_drawn", lambda: range(21000, 21100))
+    port = ports.any_port()
+    ask = "from slipway.system import ports; ports._drawn = lambda: range(21000, 21100); print(ports.any_port())"
+    command = [sys.executable, "-c", ask]
+    other = int(subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout)
+    assert 21000 <= port < other < 21100
+
+
+def test_the_last_ports_stay_reserved_and_older_ones_are_given_up(monkeypatch):
+    monkeypatch.setattr(ports, "_reserved", deque())
+    monkeypatch.setattr(ports, "_KEPT", 2)
+    given = [ports.any_port() for _ in range(3)]
+    assert len(set(given)) == 3 and len(ports._reserved) == 2
+    assert ports._reserve(given[0]) and not ports._reserve(given[2])
+    for descriptor in ports._reserved:
+        os.close(descriptor)
 
 
 def test_a_port_whose_last_connection_only_expires_is_free():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.server
 import os
-import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,13 +13,12 @@ import pytest
 from slipway.config.tracking import TrackingConfig
 from slipway.errors import ResourceError
 from slipway.ops.credentials import ensure_credentials
+from slipway.system.ports import any_port
 from tasks.health import require_tracking
 
 
 def test_an_absent_server_is_a_resource_error_before_any_work() -> None:
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        port = closed.getsockname()[1]
+    port = any_port()
     with pytest.raises(ResourceError, match=rf"MLflow: http://\*\*\*@127.0.0.1:{port} does not answer.*make up"):
         require_tracking(TrackingConfig(uri=f"http://me:pw@127.0.0.1:{port}"))
 

@@ -17,8 +17,8 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Collection, Iterable
-from errno import EMLINK, ENOTSUP, EPERM, EXDEV
+from collections.abc import Collection, Iterable, Mapping
+from errno import EINVAL, EMLINK, ENOTSUP, EPERM, EXDEV
 from pathlib import Path
 
 from slipway.agent.bundle.layer_tar import ALIGNMENT, ROOT, Member, chunks, members_of
@@ -37,6 +37,7 @@ from slipway.errors import BundleError
 
 HEX = re.compile(r"[0-9a-f]{64}")
 _TMP = ".tmp-"
+_COPIED = 4 << 20  # bytes at a time where the kernel does not copy
 _COLLAPSE_RANGE = 0x08  # FALLOC_FL_COLLAPSE_RANGE of linux/falloc.h
 _NEXT = "send it again: what has arrived whole is kept"
 
@@ -55,6 +56,25 @@ class Layers:
             if not HEX.fullmatch(digest):
                 raise BundleError("digest of a blob", f"{digest!r:.100}", "64 hex digits of a sha256", "ask for those")
         return [one for one in wanted if not (self.layers / one).is_dir() and not (self.blobs / one).is_file()]
+
+    def collect(self, source: Path, digest: str) -> int:
+        """Copy a blob of another folder into `incoming`; its bytes. A copy, where the file system can one that shares
+        blocks: the head of the file is cut off later. Raises OSError for a file that cannot be read."""
+        descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW)
+        arriving = self.incoming / digest
+        with os.fdopen(descriptor, "rb", buffering=0) as blob, arriving.open("wb", buffering=0) as target:
+            left = size = os.fstat(blob.fileno()).st_size
+            while left > 0:
+                try:
+                    done = os.copy_file_range(blob.fileno(), target.fileno(), left)
+                except OSError as err:
+                    if err.errno not in (EXDEV, ENOTSUP, EPERM, EINVAL):
+                        raise
+                    done = target.write(blob.read(min(left, _COPIED)) or b"")
+                if not done:
+                    break
+                left -= done
+        return size
 
     def receive_blob(self, digest: str) -> bytes:
         """A small blob, taken in from `incoming` if it is not here yet. Raises BundleError when it is missing, larger
@@ -103,6 +123,38 @@ class Layers:
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             _link(self.layers / layer.digest / name, target, member, copied="/" not in name)
+
+    def adopt(self, layer: Layer, sources: Mapping[str, Path]) -> int:
+        """Make a layer of files of this machine, whose bytes the caller knows: hard links, copies where links cannot be
+        made or the file has another mode or mtime than the layer's. A layer that is there stays, unless its bytes are
+        others; bytes that were copied."""
+        if (self.layers / layer.digest).is_dir():
+            try:
+                self.verify(layer)
+                return 0
+            except (BundleError, OSError):
+                self.discard(layer.digest)
+        partial, copied = self.layers / f"{_TMP}{layer.digest}", 0
+        shutil.rmtree(partial, ignore_errors=True)
+        for member in layer.members:
+            name = member.name.removeprefix(ROOT)
+            target = partial / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            status = sources[name].stat()
+            same = stat.S_IMODE(status.st_mode) == member.mode and member.mtime_ns in (0, status.st_mtime_ns)
+            if not _link(sources[name], target, member, copied=not same):
+                copied += member.size
+            _flush(target)
+        partial.rename(self.layers / layer.digest)
+        _flush(self.layers)
+        return copied
+
+    def discard(self, digest: str) -> None:
+        """Remove a layer; releases that link its files keep theirs."""
+        aside = self.layers / f"{_TMP}{digest}"
+        shutil.rmtree(aside, ignore_errors=True)
+        (self.layers / digest).rename(aside)
+        shutil.rmtree(aside)
 
     def verify(self, layer: Layer) -> None:
         """Raise BundleError unless every byte of a received layer is as it was."""
@@ -207,16 +259,18 @@ def _stamp(file: Path, member: Member) -> None:
     os.utime(file, ns=(member.mtime_ns, member.mtime_ns))
 
 
-def _link(source: Path, target: Path, member: Member, *, copied: bool) -> None:
+def _link(source: Path, target: Path, member: Member, *, copied: bool) -> bool:
+    """Whether it is a link and no bytes were copied."""
     if not copied:
         try:
             os.link(source, target)
-            return
+            return True
         except OSError as err:
             if err.errno not in (EXDEV, EPERM, EMLINK, ENOTSUP):
                 raise
     shutil.copyfile(source, target)
     _stamp(target, member)
+    return False
 
 
 def _check_regular(file: Path, digest: str, *, exactly: int | None = None, most: int | None = None) -> None:

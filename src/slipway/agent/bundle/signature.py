@@ -73,9 +73,10 @@ def payload_of(digest: str, name: str = "") -> bytes:
 def fingerprint(pem: str) -> str:
     """sha256 (hex) of the DER of a public key or certificate. Raises BundleError for a text that is no PEM."""
     match = re.search(r"-----BEGIN ([A-Z ]+)-----\s+([A-Za-z0-9+/=\s]+)-----END \1-----", pem)
+    body = "".join(match[2].split()) if match else "no base64"
     try:
-        return hashlib.sha256(base64.b64decode("".join(match[2].split()), validate=True)).hexdigest()  # type: ignore[index]
-    except (TypeError, ValueError):  # binascii's is a ValueError
+        return hashlib.sha256(base64.b64decode(body, validate=True)).hexdigest()
+    except ValueError:  # binascii's is one
         raise BundleError("key or certificate", f"{pem[:60]!r}", "a PEM text", "export it again as PEM") from None
 
 

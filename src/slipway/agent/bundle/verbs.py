@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slipway.agent.bundle.layers import HEX, Layers
@@ -25,10 +26,30 @@ def missing(agent: Agent, document: Document, note: Note) -> Document:  # noqa: 
     return {"missing": Layers(agent.paths.root).missing(digests)}
 
 
+def collect(agent: Agent, document: Document, note: Note) -> Document:  # noqa: ARG001 (every verb has this shape)
+    """The verb `collect`: blobs that lie in a folder of this machine by their digests are copied into `incoming`.
+
+    `{"folder": path, "digests": [hex...]}` -> `{"bytes", "absent": [hex...], "why"}`. What they hold is checked when
+    they are received, as of blobs that a transport wrote. Raises ResourceError for a full disk."""
+    fields = Fields(document, "verb collect", _NEXT)
+    folder, layers = Path(fields.text("folder")), Layers(agent.paths.root)
+    nbytes, absent, why = 0, [], ""
+    layers.incoming.mkdir(parents=True, exist_ok=True)
+    with disk_full_is_named(agent.paths.root):
+        for digest in layers.missing(fields.texts("digests")):
+            try:
+                nbytes += layers.collect(folder / digest, digest)
+            except (FileNotFoundError, PermissionError) as err:
+                absent.append(digest)
+                why = err.strerror or str(err)
+    return {"bytes": nbytes, "absent": absent, "why": why}
+
+
 def receive(agent: Agent, document: Document, note: Note) -> Document:
     """The verb `receive`: take in a bundle that was sent, by digest; its signature is looked at before its layers.
 
     `{"manifest", "signature", "files_signature"}` (hex; the last two may be absent) -> `{"bundle", "signed", "bytes"}`.
+    `architecture`: of the machine that serves, where it is not this one, as under Slurm.
     Raises BundleError for what is damaged, for another architecture, and where the target's trust says `enforce`, for
     a bundle that nobody trusted signed; ResourceError for a full disk."""
     fields = Fields(document, "verb receive", _NEXT)
@@ -39,7 +60,7 @@ def receive(agent: Agent, document: Document, note: Note) -> Document:
         note(signed)
         if files_signature := fields.text("files_signature", ""):
             read_files_signature(files_signature, layers.receive_blob)
-        bundle = layers.receive(manifest)
+        bundle = layers.receive(manifest, machine=fields.text("architecture", "") or None)
         keep_received(agent.paths.root, document)
     return {"bundle": manifest, "signed": signed, "bytes": sum(layer.size for layer in bundle.layers)}
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from slipway.agent.canary.redaction import redact_tree
 from slipway.agent.files import write_atomic
-from slipway.agent.records import Fields, is_present, read_json, read_json_lines
+from slipway.agent.records import Fields, is_present, read_json, read_json_lines, utc_now
 
 STATE = "on.json"
 KEPT = ("messages", "prompt", "tools", "tool_choice", "max_tokens", "temperature", "top_p", "stop", "response_format")
@@ -55,7 +55,7 @@ class CapturedPrompts:
 
     def turn_on(self, days: float, megabytes: float, by: str) -> CaptureRule:
         """From now on prompts are stored."""
-        rule = CaptureRule(days, megabytes, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), by)
+        rule = CaptureRule(days, megabytes, utc_now(), by)
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder.chmod(0o700)
         write_atomic(self._folder / STATE, json.dumps(rule.__dict__, indent=1) + "\n")
@@ -79,7 +79,7 @@ class CapturedPrompts:
         if rule is None:
             return
         plain, count = redact_tree({key: request[key] for key in KEPT if key in request})
-        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        now = utc_now()
         line = json.dumps({"at": now, "redacted": count, "request": plain}) + "\n"
         descriptor = os.open(self._open_file(rule), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "a", encoding="ascii") as file:
@@ -103,7 +103,7 @@ class CapturedPrompts:
         for file in reversed(self.files()):
             if len(records) >= most:
                 break
-            records = [*self._records(file), *records]
+            records = [*read_json_lines(file, "captured prompts", _NEXT, appended=True), *records]
         return records[-most:]
 
     def status(self) -> dict[str, Any]:
@@ -114,12 +114,6 @@ class CapturedPrompts:
         files = self.files()
         size = sum(file.stat().st_size for file in files)
         return {"on": rule is not None, **(rule.__dict__ if rule else {}), "files": len(files), "bytes": size}
-
-    def _records(self, file: Path) -> list[dict[str, Any]]:
-        if not file.read_bytes().endswith(b"\n"):  # a line that is being written, or was when its writer died
-            text = file.read_text(encoding="utf-8").rpartition("\n")[0]
-            return [json.loads(line) for line in text.split("\n") if line]
-        return read_json_lines(file, "captured prompts", _NEXT)
 
     def _open_file(self, rule: CaptureRule) -> Path:
         """The file to append to, a new one when that is full or old."""

@@ -5,6 +5,7 @@ address counts only while the controller says that this attempt, job and restart
 that outlived its node's daemon is never pointed at, however healthy it is.
 
     RELEASE/slurm/job.json, job.sbatch, slurm_node.py       written at each submission
+    RELEASE/slurm/modules.zip                               with them: what of slipway the node needs for its caches
     RELEASE/slurm/registered/, over/                        see slurm_node.py
 """
 
@@ -15,6 +16,7 @@ import json
 import re
 import shlex
 import shutil
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -27,9 +29,10 @@ from slipway.agent.records import Fields, is_present, read_json
 from slipway.agent.slurm import commands as slurm_commands
 from slipway.agent.slurm.commands import ServiceJob
 from slipway.agent.slurm.node import JOB, OVER, REGISTERED
+from slipway.agent.warm_caches import MODULES as NEEDED
 from slipway.errors import ConfigError
 
-FOLDER, PROGRAM, SCRIPT = "slurm", "slurm_node.py", "job.sbatch"
+FOLDER, PROGRAM, SCRIPT, MODULES = "slurm", "slurm_node.py", "job.sbatch", "modules.zip"
 PORTS = (20000, 31999)  # below the kernel's ephemeral range
 LAST_WARNING_S = 60  # before the time limit, when no successor took over: the job requeues itself
 _MEND = "correct deploy.slurm"
@@ -111,7 +114,8 @@ class SlurmService:
 
     def submit(self, release: Path, start: Mapping[str, Any]) -> int:
         """Submit a job that serves the release in this folder; its id. `start`: `argv`, `environment` with `{host}`,
-        `{port}`, `{threads}`, `{cache}` left in, `stop_s`, and `image` with `mounts` (host:container[:ro]) for Pyxis.
+        `{port}`, `{threads}`, `{cache}` left in, `stop_s`, `image` with `mounts` (host:container[:ro]) for Pyxis, and
+        `caches` of the bundle that the node may start from (`slurm/node.py`).
 
         Raises ResourceError when Slurm refuses it or the disk is full, SilentError when nobody answers.
         """
@@ -122,6 +126,8 @@ class SlurmService:
             program = files("slipway.agent.slurm").joinpath("node.py").read_text(encoding="utf-8")
             write_atomic(folder / PROGRAM, program)
             document = {"argv": self._argv(start), "environment": start["environment"], "stop_s": start["stop_s"]}
+            if "caches" in start:
+                document["caches"] = {**start["caches"], "modules": str(_modules(folder / MODULES))}
             write_atomic(folder / JOB, json.dumps({**document, "ports": self._settings.ports}, indent=1))
             write_atomic(folder / SCRIPT, self._script(release))
         return int(slurm_commands.call("sbatch", "--parsable", str(folder / SCRIPT)).strip().split(";")[0])
@@ -225,6 +231,17 @@ def enroot_name(image: str) -> str:
     if not slash or not set(registry) & set(".:"):
         return f"{repository}:{digest}"
     return f"{registry}#{path}:{digest}"
+
+
+def _modules(file: Path) -> Path:
+    """A zip of the modules that fill a node's cache, for its `sys.path`; replaced whole, a job may be reading it."""
+    draft = file.with_name(f".{file.name}")
+    with zipfile.ZipFile(draft, "w") as archive:
+        for package in ("slipway", "slipway/agent"):
+            archive.writestr(f"{package}/__init__.py", "")
+        for name in NEEDED:
+            archive.writestr(f"slipway/{name}.py", files("slipway").joinpath(f"{name}.py").read_bytes())
+    return draft.replace(file)
 
 
 def _ports(value: object) -> tuple[int, int]:

@@ -51,17 +51,11 @@ class SlurmEngines(Engines):
         release = self._paths.release(name)
         plan = read_start(release)
         self._service.cancel(release)
-        self._write(name, {"url": None, "port": 0})
-        try:
-            job = self.submit(name)
-            registration = self._await_node(release, job)
-            endpoint = self._endpoint(release, plan, registration)
-            self._write(name, endpoint.to_json())
-            self._await(plan, endpoint, settings)
-        except BaseException:
-            self.stop(name, 0.0)
-            raise
-        return endpoint
+
+        def launch() -> Endpoint:
+            return self._endpoint(release, plan, self._await_node(release, self.submit(name)))
+
+        return self._recorded_start(name, 0, plan, settings, launch)
 
     def submit(self, name: str) -> int:
         """Submit another job of a release; its id. Raises as `SlurmService.submit`."""
@@ -158,6 +152,7 @@ def job_document(plan: StartPlan, release: Path, *, container: bool) -> dict[str
         "environment": {name: fill(text, values, plan.files, paths[CONFIG]) for name, text in variables.items()},
         "stop_s": plan.stop_s,
         **({"image": plan.image, "mounts": mounts} if inside else {}),
+        **({"caches": {"bundle": str(bundle), "start": str(folder), "in_image": inside}} if plan.caches else {}),
     }
 
 

@@ -3,7 +3,8 @@
 One file because it is copied into the release's folder on the shared filesystem and runs where nothing else of this
 package is; standard library only, for the same reason.
 
-    FOLDER/job.json                  argv and environment with {host}, {port}, {threads}, {cache}; ports, stop_s
+    FOLDER/job.json                  argv and environment with {host}, {port}, {threads}, {cache}; ports, stop_s; where
+                                     the bundle lies that may bring caches, and the modules that fill a cache from it
     FOLDER/registered/JOB.RESTART    {"job", "restart", "node", "host", "port", "pid"}: where this attempt answers
     FOLDER/over/JOB                  this job's time is over, whether Slurm can still reach its node or not
 
@@ -20,6 +21,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -140,7 +142,31 @@ def start(document: dict[str, Any], port: int, cache: str) -> subprocess.Popen[b
 
     environment = {name: filled(value) for name, value in document["environment"].items()}
     argv = [filled(word) for word in document["argv"]]
+    if "caches" in document:
+        fill_cache(document["caches"], Path(cache), argv[0])
     return subprocess.Popen(argv, env={**os.environ, **environment}, start_new_session=True, stdin=subprocess.DEVNULL)
+
+
+def fill_cache(caches: dict[str, Any], cache: Path, program: str) -> None:
+    """Copy the bundle's caches into this node's empty folder where machine and packages are those of their harvest
+    (`agent/warm_caches.py`), and leave in the start's folder why not. Whatever fails, the start is cold."""
+    try:
+        if sys.version_info < (3, 10):  # noqa: UP036 (the node's own Python, whichever it is)
+            raise ImportError("the node's Python is older than 3.10")
+        sys.path.insert(0, caches["modules"])
+        from slipway.agent.warm_caches import fill_start
+        from slipway.errors import SlipwayError
+    except ImportError as err:
+        sys.stderr.write(f"starts cold: {err}\n")
+        return
+    try:
+        fill_start(
+            Path(caches["bundle"]), Path(caches["start"]), program=None if caches["in_image"] else program, cache=cache
+        )
+    except (OSError, SlipwayError) as err:  # the disk is full: half a copy is none
+        sys.stderr.write(f"starts cold: {err}\n")
+        for entry in cache.iterdir():
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
 def end(engine: subprocess.Popen[bytes], grace_s: float) -> None:

@@ -19,7 +19,7 @@ from tests.support.faulty_engine import faulty
 def ask(port: int) -> None:
     body = json.dumps({"messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}).encode()
     request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/chat/completions", body)
-    urllib.request.urlopen(request, timeout=20).read()
+    urllib.request.urlopen(request, timeout=120).read()
 
 
 def port_of(url: str) -> int:
@@ -40,12 +40,12 @@ def test_a_mirror_is_started_asked_and_ended(tmp_path: Path) -> None:
             assert host == "127.0.0.1" and read_config(folder) == config
             assert stat.S_IMODE((folder / SOCKET).stat().st_mode) == 0o600
             ask(port)
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 120
             while not (pairs := mirror.fetch(5)) and time.monotonic() < deadline:
                 time.sleep(0.05)
             assert pairs[0]["champion"]["text"] == pairs[0]["candidate"]["text"] != ""
             assert len(prompts.read(5)) == 1
-            last = mirror.stop(wait_s=20)
+            last = mirror.stop(wait_s=120)
         finally:
             mirror.stop()
     assert last is not None and last["mirrored"] == 1

@@ -58,6 +58,9 @@ def test_what_only_a_node_knows_is_left_for_it(paths: TargetPaths) -> None:
     assert document["environment"] == {"TRITON_CACHE_DIR": "{cache}/triton", "A": "{host}"}
     assert (release / "start/config/a.yaml").read_text() == f"cache: {{cache}}/x\nmodel: {release}/engine\n"
     assert "image" not in document
+    assert document["caches"] == {
+        "bundle": f"{release}/engine", "start": f"{release}/start", "in_image": False,
+    }  # fmt: skip
 
 
 def test_an_image_sees_its_own_paths_and_mounts_the_nodes_cache(paths: TargetPaths) -> None:

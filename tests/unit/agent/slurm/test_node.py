@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -14,13 +16,15 @@ from typing import Any
 
 import pytest
 
+from slipway.agent import warm_caches
+from slipway.agent.slurm import engine as slurm_engine
 from slipway.agent.slurm import node as slurm_node
 from slipway.agent.slurm.node import FENCED, OVER, REGISTERED, free_port, is_fenced, register, restarts
 
 ENGINE = """
 import os, signal, sys, time
-print("port", sys.argv[1], os.environ["WHERE"], flush=True)
 signal.signal(signal.SIGTERM, lambda *_: (print("drained", flush=True), sys.exit(0)))
+print("port", sys.argv[1], os.environ["WHERE"], flush=True)
 time.sleep(60)
 """
 
@@ -50,7 +54,7 @@ def node(folder: Path, restart: int = 0, job: int = 7, **more: str) -> subproces
 
 def until(what: Callable[[], Any]) -> Any:
     """`what()` as soon as it is true."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while not (value := what()):
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -70,10 +74,42 @@ def test_it_registers_where_its_engine_listens(tmp_path: Path) -> None:
         assert words == ["port", str(record["port"]), "0.0.0.0"]
         assert (record["job"], record["restart"], record["node"]) == (7, 0, "n1")
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
         assert process.stdout is not None
         assert process.stdout.read() == "drained\n"
     assert list((folder / REGISTERED).iterdir()) == []
+
+
+WARM = """
+import pathlib, sys, time
+found = pathlib.Path(sys.argv[1], "triton/a.so")
+print(found.read_text() if found.exists() else "cold", flush=True)
+"""
+
+
+def test_the_nodes_own_cache_is_filled_where_its_machine_is_the_harvests(tmp_path: Path) -> None:
+    """With nothing of slipway on the node but what the submission left in the release's folder."""
+    bundle, start = tmp_path / "bundle", tmp_path / "start"
+    file = bundle / "caches/files/triton/a.so"
+    file.parent.mkdir(parents=True)
+    file.write_text("kernel")
+    start.mkdir()
+    status = file.stat()
+    row = {"path": "triton/a.so", "size": 6, "mtime_ns": status.st_mtime_ns, "mode": 0o644}
+    row["sha256"] = hashlib.sha256(b"kernel").hexdigest()
+    key = {**warm_caches.machine(), "image": "none", "kind": "llama.cpp", "python": platform.python_version()}
+    key |= dict.fromkeys(("engine", "torch", "cuda", "compilers"), "none")
+    caches = {"bundle": str(bundle), "start": str(start), "modules": str(slurm_engine._modules(tmp_path / "m.zip"))}
+    for in_image, gpu, shown in ((False, key["gpu"], "kernel"), (True, key["gpu"], "kernel"), (False, "H100", "cold")):
+        (bundle / "caches/manifest.json").write_text(json.dumps({"key": {**key, "gpu": gpu}, "files": [row]}))
+        folder = prepared(tmp_path / f"job-{in_image}-{shown}", [sys.executable, "-c", WARM, "{cache}"])
+        document = json.loads((folder / "job.json").read_text())
+        (folder / "job.json").write_text(json.dumps({**document, "caches": {**caches, "in_image": in_image}}))
+        argv = [sys.executable, "-I", "-S", slurm_node.__file__, str(folder)]
+        environment = {**os.environ, "SLURM_JOB_ID": "7"}
+        done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout == f"{shown}\n", done.stderr
+        assert ("gpu: H100 when harvested" in (warm_caches.start_note(start) or "")) == (shown == "cold")
 
 
 def test_an_older_attempt_that_lives_on_gives_way(tmp_path: Path) -> None:
@@ -82,11 +118,11 @@ def test_an_older_attempt_that_lives_on_gives_way(tmp_path: Path) -> None:
     with node(folder) as old:
         first_line(old)
         with node(folder, restart=1) as young:
-            assert old.wait(30) == FENCED
+            assert old.wait(120) == FENCED
             assert first_line(young)[0] == "port"
             assert [path.name for path in (folder / REGISTERED).iterdir()] == ["7.1"]
             young.send_signal(signal.SIGTERM)
-            assert young.wait(30) == 0
+            assert young.wait(120) == 0
 
 
 def test_a_job_that_is_over_ends_though_slurm_cannot_tell_it(tmp_path: Path) -> None:
@@ -95,7 +131,7 @@ def test_a_job_that_is_over_ends_though_slurm_cannot_tell_it(tmp_path: Path) -> 
         first_line(process)
         (folder / OVER / "8").touch()  # another job's
         (folder / OVER / "7").touch()
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
 
 
 def test_near_the_time_limit_it_drains_and_asks_to_be_requeued(tmp_path: Path) -> None:
@@ -107,7 +143,7 @@ def test_near_the_time_limit_it_drains_and_asks_to_be_requeued(tmp_path: Path) -
     with node(folder, PATH=f"{tools}:{os.environ['PATH']}") as process:
         first_line(process)
         process.send_signal(signal.SIGUSR1)
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
         assert process.stdout is not None
         assert process.stdout.read() == "drained\n"
     assert asked.read_text().split() == ["requeue", "7"]
@@ -116,7 +152,7 @@ def test_near_the_time_limit_it_drains_and_asks_to_be_requeued(tmp_path: Path) -
 @pytest.mark.parametrize(("code", "expected"), [("import sys; sys.exit(3)", 3), ("import os; os.abort()", 134)])
 def test_the_exit_code_is_the_engines(tmp_path: Path, code: str, expected: int) -> None:
     with node(prepared(tmp_path, [sys.executable, "-c", code])) as process:
-        assert process.wait(30) == expected
+        assert process.wait(120) == expected
 
 
 def test_an_engine_that_ignores_sigterm_is_killed_after_its_grace(tmp_path: Path) -> None:
@@ -124,7 +160,7 @@ def test_an_engine_that_ignores_sigterm_is_killed_after_its_grace(tmp_path: Path
     with node(prepared(tmp_path, [sys.executable, "-c", code], stop_s=0.2)) as process:
         first_line(process)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
 
 
 def test_only_a_younger_attempt_of_the_same_job_fences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from slipway.config.store import StoreConfig
-from tasks.pipeline import leave_summary, own_summary, summary_file
+from tasks.last_run import leave_summary, own_summary, summary_file
 
 
 def test_a_run_that_ends_later_does_not_replace_what_this_one_did(tmp_path: Path) -> None:

@@ -1,0 +1,65 @@
+"""A retrained candidate against the champion, apart for the rows that both were always tested on and for new ones.
+
+The gate compares the two on every test row of the candidate's data. A version of the data brings rows, and a row that
+is tested now may be one that the champion learnt: its answers there say nothing of it. Rows are known again by what
+they say, not by their ids, which are line numbers where a file has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from slipway.data.rows import read_rows
+from slipway.evaluation.metric import read_items, read_metrics
+from slipway.evaluation.paired_rules import Evaluated, paired_differences
+from slipway.report.markdown import estimate
+from slipway.store.artifacts import Dataset, Evaluation
+from slipway.system.files import canonical, sha256_bytes
+
+FIXED = "the fixed test set: tested for the champion too"
+NEW = "new rows: neither learnt nor tested before"
+CONFIDENCE = 0.9
+LEARNT = "rows that the champion learnt: no comparison"
+
+
+def groups_of(data: Dataset, before: Dataset) -> dict[str, str]:
+    """Each test row's group by its id: FIXED, NEW or LEARNT. `before`: the data that the champion came of."""
+    tested = {_text(row) for row in read_rows(before.path / "test.jsonl")}
+    learnt = {_text(row) for name in ("train", "val") for row in read_rows(before.path / f"{name}.jsonl")}
+    return {
+        str(row["id"]): FIXED if _text(row) in tested else LEARNT if _text(row) in learnt else NEW
+        for row in read_rows(data.path / "test.jsonl")
+    }
+
+
+def rows_since(candidate: Evaluation, champion: Evaluation, groups: Mapping[str, str]) -> list[dict[str, Any]]:
+    """A row for each group with items, and metric: items, and candidate minus champion with an interval of 90 %, where
+    positive is better. Raises DataError when the two were not evaluated on the same items."""
+    return list(_rows(candidate, champion, groups))
+
+
+def _rows(candidate: Evaluation, champion: Evaluation, groups: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    ours, theirs = read_items(candidate), read_items(champion)
+    metrics = read_metrics(candidate), read_metrics(champion)
+    for group in (FIXED, NEW, LEARNT):
+        sides = [[item for item in items if groups.get(str(item["id"])) == group] for items in (ours, theirs)]
+        if not sides[0]:
+            continue
+        if group == LEARNT:
+            yield {"rows": group, "items": len(sides[0]), "metric": "", "candidate - champion": ""}
+            continue
+        candidate_side, champion_side = (
+            Evaluated(items, document) for items, document in zip(sides, metrics, strict=True)
+        )
+        for difference in paired_differences(candidate_side, champion_side, CONFIDENCE, "champion").values():
+            yield {
+                "rows": group,
+                "items": difference["n"],
+                "metric": difference["title"],
+                "candidate - champion": estimate(difference, signed=True),
+            }
+
+
+def _text(row: Mapping[str, Any]) -> str:
+    return sha256_bytes(canonical(row["messages"]))
