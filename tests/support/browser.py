@@ -21,6 +21,8 @@ from typing import Any
 
 import websockets.sync.client
 
+from tests.support import debian
+
 START_S, PAGE_S = 60.0, 120.0
 FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
          "--remote-debugging-port=0", "--window-size=1500,1400", "--force-prefers-reduced-motion")  # fmt: skip
@@ -129,8 +131,10 @@ def chromium() -> str | None:
 @contextlib.contextmanager
 def browser() -> Iterator[Browser]:
     """A fresh browser for the time of the block."""
+    if chromium() is None:
+        debian.install("chromium")
     program = chromium()
-    assert program, "no chromium: `apt-get install chromium`"
+    assert program, "chromium was installed and is not on the PATH"
     with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(
             [program, *FLAGS, f"--user-data-dir={profile}", "about:blank"],

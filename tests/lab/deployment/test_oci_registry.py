@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import time
 import urllib.request
@@ -19,17 +18,17 @@ from slipway.deployment.bundle.verification import verify
 from slipway.errors import BundleError
 from slipway.store.store import Store
 from slipway.system.ports import any_port
+from tests.support import debian
 from tests.support.shippable import checkpoint, gpu_engine, packed, signer
 
-APT = Path(__file__).resolve().parents[3] / "infra/lab/apt-install"
 NAME = "0001-aaaaaaaa"
 
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Host and port of a docker-registry that lives as long as the module's tests."""
-    if any(shutil.which(tool) is None for tool in ("skopeo", "docker-registry")):
-        subprocess.run([APT, "skopeo", "docker-registry"], check=True)
+    for tool in ("skopeo", "docker-registry"):
+        debian.install(tool, unless=tool)
     folder, port = tmp_path_factory.mktemp("registry"), any_port()
     (folder / "config.yml").write_text(
         "version: 0.1\nlog: {level: warn, accesslog: {disabled: true}}\n"

@@ -19,6 +19,7 @@ from slipway.deployment.ssh.target import open_target
 from slipway.errors import ConfigError, ResourceError
 from slipway.system import rsync
 from tests.lab.ssh_lab import PORTS, Machine, SshLab
+from tests.support import debian
 
 UNIT = {"slipway-lab.service": "[Service]\nExecStart={python} {root}/slipway-target --root {root} call boot\n"}
 
@@ -97,6 +98,7 @@ def test_a_login_that_is_no_target_and_an_older_agent_are_told_apart(ssh_lab: Ss
 def test_a_clock_that_runs_wrong_is_in_the_probe(ssh_lab: SshLab) -> None:
     """faketime's library in every login of the machine: two days ahead."""
     machine = ssh_lab.machines[0]
+    debian.install("faketime", unless="faketime")
     library = machine.run("sh", "-c", "ls /usr/lib/*/faketime/libfaketime.so.1").stdout.strip()
     params = ssh_lab.set_up(machine)
     machine.power_off()

@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,16 +20,14 @@ import pytest
 from slipway.agent.haproxy.process import wait_until
 from slipway.agent.units import PYTHON, ROOT, units
 from slipway.deployment.target_file import target_file
+from tests.support import debian
 from tests.support.switch_agent import switch_agent
-
-INSTALL = Path(__file__).parents[3] / "infra" / "lab" / "apt-install"
 
 
 @pytest.fixture(scope="session")
 def systemd_analyze() -> str:
     """systemd's own checker of unit files; its package is installed where it is absent."""
-    if shutil.which("systemd-analyze") is None:
-        subprocess.run([INSTALL, "systemd"], check=True, timeout=1800)
+    debian.install("systemd", unless="systemd-analyze")
     return "systemd-analyze"
 
 

@@ -10,7 +10,6 @@ import calendar
 import json
 import os
 import shutil
-import subprocess
 import sys
 import threading
 import time
@@ -40,6 +39,7 @@ from slipway.store.placed import placed
 from slipway.store.store import Store, load, verify
 from slipway.system.progress import Progress
 from tests.lab.ssh_lab import ROOT, Machine, SshLab
+from tests.support import debian
 from tests.support.pico import pico_adapter, pico_model
 from tests.support.prefect_server import prefect_server
 from tests.support.world import small_config
@@ -170,7 +170,7 @@ def test_the_whole_chain_runs_on_the_other_machine_and_weights_cross_the_cable_o
 def test_another_user_port_and_clock_and_a_path_with_spaces(ssh_lab: SshLab, spark: Machine, tmp_path: Path) -> None:
     """A login without root's rights at port 2222 of a machine whose clock is two hours behind, and which has the base
     model already; the store here is in a folder with spaces."""
-    subprocess.run([ROOT / "infra/lab/apt-install", "faketime"], check=True)
+    debian.install("faketime", unless="faketime")
     library = spark.run("sh", "-c", "ls /usr/lib/*/faketime/libfaketime.so.1").stdout.strip()
     spark.power_off()
     (spark.folder / "sshd.extra").write_text(f"ListenAddress {spark.address}:2222\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -135,7 +136,9 @@ def test_report_3_every_start_has_caches_of_its_own_and_the_bundle_s_stay(tmp_pa
     for name in ("champion", "candidate"):
         (tmp_path / name).mkdir()
         process = spawn(plan, folder, HOST, any_port(HOST), tmp_path / name / "log")
-        seen.add(psutil.Process(process.pid).environ()["TRITON_CACHE_DIR"])
+        while "TRITON_CACHE_DIR" not in (environment := psutil.Process(process.pid).environ()):
+            time.sleep(0.01)  # in the midst of exec it has none yet
+        seen.add(environment["TRITON_CACHE_DIR"])
         processes.stop(process, 10)
         assert f"cache: {tmp_path / name}/start/cache" in (tmp_path / name / "start/config/serve.yaml").read_text()
     assert seen == {str(tmp_path / name / "start" / "cache" / "triton") for name in ("champion", "candidate")}
