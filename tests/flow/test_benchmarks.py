@@ -186,17 +186,23 @@ def test_ceilings_are_found_and_nothing_is_left(tmp_path):
 
 
 def test_the_planners_grid_states_every_point_and_counts_false_answers(tmp_path):
-    planned = planner_grid.points(argparse.Namespace(sizes=["8b", "3gb"], work=tmp_path, peers=[]))["points"]
-    assert len({planner_grid._name(row) for row in planned}) == 72 and all(row["slipway"] > 0 for row in planned)
-    short, long = planned[0], planned[-1]
+    args = argparse.Namespace(sizes=["8b", "3gb"], work=tmp_path, peers=[])
+    planned = planner_grid.points(args)
+    points, limited = planned["points"], planned["limited"]
+    assert len({planner_grid._name(row) for row in points}) == 48 and all(row["slipway"] > 0 for row in points)
+    assert len(limited) == 60 and all(row["slipway"] < row["slipway_needed"] for row in limited)
+    short, long = points[0], points[-1]
     lines = [
-        {**short, "status": "ok", "allocated": short["slipway"] / 1.01, "reserved": short["slipway"] * 1.05},
+        {**short, "status": "ok", "allocated": short["slipway"] / 1.01, "reserved": short["slipway_reserved"] * 1.05},
         {**long, "status": "oom", "allocated": 0, "reserved": 0},
     ]
     text = "".join(json.dumps(line) + "\n" for line in lines)
     (tmp_path / planner_grid.MEASURED).write_text(text + '{"size": "8b", "pack')  # cut off: measured again
-    table = planner_grid.table(argparse.Namespace(sizes=["8b", "3gb"], work=tmp_path, peers=[]))
-    assert (table["measured"], table["ran"]) == (2, 1)
+    ends = [("ok", 1.1), ("oom", 1.1), ("ok", 0.9), ("oom", 0.9)]
+    within = [{**short, "status": status, "limit": share * short["slipway_needed"]} for status, share in ends]
+    (tmp_path / planner_grid.LIMITED).write_text("".join(json.dumps(row) + "\n" for row in within))
+    table = planner_grid.table(args)
     ours = table["slipway"]
-    assert ours["allocated"] == {"n": 1, "p50": 0.01, "p95": 0.01} and ours["reserved"]["p50"] == pytest.approx(0.0476)
-    assert (ours["answers"], ours["false_fits"], ours["false_refusals"]) == (4, 1, 0), "the one that did not run"
+    assert table["ran"] == 1 and ours["reserved"]["p50"] == pytest.approx(0.0476)
+    assert ours["allocated"] == {"n": 1, "p50": 0.01, "p95": 0.01}
+    assert (ours["answers"], ours["false_fits"], ours["false_refusals"]) == (4, 1, 1)

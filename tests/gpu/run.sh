@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Steps on a machine with a GPU and no network: tests/gpu/run.sh STEP...
-# Steps: check parity modelopt bench8b bench8b-w4a4 bench70b bench70b-w4a4 reference8b startup tune8b qlora8b, each of a few minutes.
-# tune8b and qlora8b need NeMo AutoModel and the tokenizer that `python -m tests.gpu.carry .carry/tokenizer.zip` makes; SIZE=tiny
+# Steps: check parity modelopt bench8b bench8b-w4a4 bench70b bench70b-w4a4 reference8b startup tune8b qlora8b grid1 grid2 limits1
+# limits2, each of a few minutes; the last four go on where they were cut off. tune8b, qlora8b and the grids need NeMo AutoModel and the tokenizer that `python -m tests.gpu.carry .carry/tokenizer.zip` makes; SIZE=tiny
 # runs the same code on a tiny model, without a GPU too.
 # Needs python3 with torch; what else that machine lacks is unpacked from ./.carry (wheels and zips), if there is one.
 # WORK (default /tmp/slipway-gpu) takes models and output, 50 GB of them; results go to $OUT as well, where it is set.
@@ -54,7 +54,15 @@ step() {
     startup) "$PYTHON" -m benchmarks.startup --work "$WORK" --shape "$SIZE" --device "$(nvidia-smi > /dev/null 2>&1 && echo cuda || echo cpu)" --repeats 2 --workers 2 4 8 16 $(in_memory --memory-work) ;;
     tune8b) nemo_commands && "$PYTHON" -m benchmarks.tune --work "$(tuned_work)" --tokenizer "$SITE/tokenizer" --size "$SIZE" --python "$WORK/bin/nemo-python" --budget-s "${BUDGET_S:-300}" ;;
     qlora8b) nemo_commands && "$PYTHON" -m tests.gpu.finetune --work "$(tuned_work)" --tokenizer "$SITE/tokenizer" --size "$SIZE" ;;
-    *) echo "no step '${1:-}': check, parity, modelopt, bench8b, bench8b-w4a4, bench70b, bench70b-w4a4, reference8b, startup, tune8b or qlora8b" >&2; return 2 ;;
+    grid1 | grid2 | limits1 | limits2)
+      nemo_commands && grid="$(tuned_work)" && cp -n .carry/*.jsonl "$grid" 2> /dev/null
+      while sleep 5; do cp "$grid"/*.jsonl "${OUT:-$WORK}"; done > /dev/null 2>&1 & # a command that is cut off keeps its points
+      local copying=$! ended=0 what=measure
+      [ "${1%?}" = limits ] && what=limits
+      "$PYTHON" -m benchmarks.planner_grid "$what" --work "$grid" --tokenizer "$SITE/tokenizer" --half "${1: -1}" --python "$WORK/bin/nemo-python" --seconds "${BUDGET_S:-530}" || ended=$?
+      kill "$copying"; cp "$grid"/*.jsonl "${OUT:-$WORK}"; return "$ended"
+      ;;
+    *) echo "no step '${1:-}': check, parity, modelopt, bench8b, bench8b-w4a4, bench70b, bench70b-w4a4, reference8b, startup, tune8b, qlora8b, grid1, grid2, limits1 or limits2" >&2; return 2 ;;
   esac
 }
 

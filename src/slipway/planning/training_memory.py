@@ -11,16 +11,20 @@ kept         full:       2 h t L                     the input of each layer; 8 
                                                      NF4) and under DDP
              selective:  + 2 h t L                   + attention's result; bf16 layers keep every other product too: +
                                                      (3h + 2k + 2i) t L
-             none:       (24 h + 8 i) t L            norms, q, k, v and their inputs; gate, up, silu, product
-working      max(logits 12 V t, one layer's 24 h + 8 i): bf16 logits, fp32 copy, fp32 softmax, bf16 gradient. `chunked`
-             holds 512 tokens of logits, `fused_linear` none
-masks        2 t^2 block mask (sdpa); eager: 8 bytes an attention weight and head
+             none:       (20 h + 8 i) t L            NF4: norms and their inputs, q, attention's result, k and v once a
+                                                     query head; gate, up, silu, product. Other methods: 24 h + 8 i
+             selective and none keep 4 bytes of softmax statistics a head too, and 2 of each pair's inner product a rank
+working      max(logits 12 V t + 2 h t, one layer's (24 h + 8 i) t): bf16 logits, fp32 copy, fp32 softmax, bf16
+             gradient, the head's input. `chunked` holds 512 tokens of logits, `fused_linear` none
+masks        sdpa: t^2 of the block mask, and 2 t^2 for each layer that keeps it (none) or works on it, per micro-batch;
+             eager: 8 bytes an attention weight and head
+workspaces   2 * 32 MiB of cuBLAS, one of the forward's thread and one of the backward's
 loading      on unified memory bf16 weights exist twice while they load; NF4 is made tensor by tensor, one shard beside
              it
 
-24 h + 8 i is counted over a Llama layer with a fused norm and agrees with NeMo measured to 4% (peft, whose adapters are
-fp32: 9%). Left out: allocator fragmentation and the CUDA context (`target.reserve_gb` is for them), activations that
-tensor parallelism does not cut, load imbalance between experts.
+Counted over a Llama layer with a fused norm, and held to NeMo measured on an H200
+(benchmarks/planner_grid; docs/plan.md has the errors); peft, whose adapters are fp32, to 9%. Left out: the CUDA context
+(`target.reserve_gb` is for it), activations that tensor parallelism does not cut, load imbalance between experts.
 """
 
 from __future__ import annotations
@@ -41,6 +45,13 @@ BF16_BYTES = 2
 TRAINED_BYTES = 8
 LOGIT_BYTES = 12
 CHUNK_TOKENS = 512
+WORKSPACE_BYTES = 2 * 32 * 2**20
+# Of 95 trainings within limits of 0.9 to 1.1 of their peak on an H200 none died that had this much, with segments that
+# grow (`runners.base.ALLOCATOR`); without them one needs up to 1.25 of its peak.
+NEEDED_RATIO = {"full": 1.03, "selective": 1.06, "none": 1.03}
+NEEDED_BYTES = 0.1e9
+# Bytes that the allocator keeps of freed logits, a token and word of the vocabulary, and of a freed layer, a byte of it
+CACHED_LOGITS, CACHED_LAYER = 1.7, 0.5
 SHARD_BYTES = 5e9
 _GATED = (
     "llama mistral mixtral qwen2 qwen2_moe qwen3 qwen3_moe gemma gemma2 gemma3_text phi3 olmo olmo2 olmo3 olmoe "
@@ -60,6 +71,8 @@ class MemoryPlan:
     kept: float
     working: float
     loading: float
+    cached: float = 0.0
+    needed_ratio: float = 1.0
 
     @property
     def step(self) -> float:
@@ -70,6 +83,16 @@ class MemoryPlan:
     def peak(self) -> float:
         """What must fit: the step, or the load of the model before it."""
         return max(self.step, self.loading)
+
+    @property
+    def needed(self) -> float:
+        """What a limit must leave for it to run: the peak, and what the allocator cannot give back of its pages."""
+        return self.peak * self.needed_ratio + NEEDED_BYTES
+
+    @property
+    def reserved(self) -> float:
+        """What the allocator holds at the peak where nothing limits it; it gives `cached` back before it fails."""
+        return self.peak + self.cached
 
 
 def memory_plan(
@@ -85,8 +108,10 @@ def memory_plan(
         weights,
         _trained(model, params, gpus) * trained_bytes,
         _kept(model, params, gpus),
-        _working(model, params, gpus),
+        _working(model, params, gpus) + WORKSPACE_BYTES,
         loading,
+        _cached(model, params, gpus),
+        NEEDED_RATIO[params.activation_checkpointing],
     )
 
 
@@ -98,7 +123,7 @@ def training_fit(model: ModelConfig, params: TrainConfig, target: TargetConfig) 
         return None
     if why := unknown_architecture(model):
         return cannot_tell(why, PROBE_IT)
-    return fit(memory_plan(model, params, target).peak, room)
+    return fit(memory_plan(model, params, target).needed, room)
 
 
 def unknown_architecture(model: ModelConfig) -> str:
@@ -172,27 +197,29 @@ def _trained(model: ModelConfig, params: TrainConfig, gpus: Parallelism) -> floa
     return trained / (gpus.tensor * gpus.pipeline * (gpus.shards if params.strategy == "fsdp2" else 1))
 
 
-def _layer_activations(model: ModelConfig, gpus: Parallelism, *, sequence: bool) -> float:
-    """Bytes a token and layer, everything kept. A token passes through `experts_per_token` experts."""
+def _layer_activations(model: ModelConfig, gpus: Parallelism, *, sequence: bool, lean: bool = False) -> float:
+    """Bytes a token and layer, everything kept. A token passes through `experts_per_token` experts. `lean`: with
+    products of NF4, which keep the bf16 input alone."""
     inner = 8 * model.intermediate * max(1, model.experts_per_token) / gpus.tensor
-    return 24 * model.hidden / (gpus.tensor if sequence else 1) + inner
+    return (20 if lean else 24) * model.hidden / (gpus.tensor if sequence else 1) + inner
 
 
 def _kept(model: ModelConfig, params: TrainConfig, gpus: Parallelism) -> float:
-    h, (queries, values) = model.hidden, _widths(model)
-    whole_layers = params.method == "qlora" and not (params.strategy == "ddp" and gpus.world > 1)
-    per_token = 2.0 * h if whole_layers or params.activation_checkpointing == "selective" else 8.0 * h
-    if params.activation_checkpointing == "selective":
-        dense = (
-            0
-            if params.method == "qlora"
-            else 2 * h + queries + 2 * values + 2 * model.intermediate * max(1, model.experts_per_token)
-        )
-        per_token += 2 * queries + dense
-    elif params.activation_checkpointing == "none":
-        per_token = _layer_activations(model, gpus, sequence=params.sequence_parallel)
-    scores = _scores(model, params, gpus) * (model.layers if params.activation_checkpointing == "none" else 1)
-    return per_token * _tokens(params, gpus) * model.layers / gpus.pipeline + scores
+    how, (queries, values) = params.activation_checkpointing, _widths(model)
+    nf4 = params.method == "qlora"
+    whole_layers = nf4 and not (params.strategy == "ddp" and gpus.world > 1)
+    per_token = 2.0 * model.hidden if whole_layers or how == "selective" else 8.0 * model.hidden
+    if how == "selective":
+        dense = 2 * model.hidden + queries + 2 * values + 2 * model.intermediate * max(1, model.experts_per_token)
+        per_token += 2 * queries + (0 if nf4 else dense)
+    elif how == "none":
+        per_token = _layer_activations(model, gpus, sequence=params.sequence_parallel, lean=nf4)
+    if how != "full":
+        pairs = 0 if params.method == "sft" else params.rank * len(params.targets)
+        per_token += 4 * model.heads / gpus.tensor + 2 * pairs
+    scores = _scores(model, params, gpus) * (model.layers if how == "none" else 1)
+    masks = _mask_bytes(params, gpus) * 2 * model.layers if how == "none" else 0.0
+    return (per_token * _tokens(params, gpus) * model.layers + masks) / gpus.pipeline + scores
 
 
 def _scores(model: ModelConfig, params: TrainConfig, gpus: Parallelism) -> float:
@@ -202,16 +229,29 @@ def _scores(model: ModelConfig, params: TrainConfig, gpus: Parallelism) -> float
     return 8.0 * model.heads * params.micro_batch * (params.pack_length / gpus.context) ** 2 / gpus.tensor
 
 
+def _mask_bytes(params: TrainConfig, gpus: Parallelism) -> float:
+    """A byte for each pair of tokens of a pack: the block mask, which flash attention has not."""
+    if params.attention == "flash_attention_2":
+        return 0.0
+    return 1.0 * params.micro_batch * (params.pack_length / gpus.context) ** 2
+
+
 def _working(model: ModelConfig, params: TrainConfig, gpus: Parallelism) -> float:
+    tokens, mask = _tokens(params, gpus), _mask_bytes(params, gpus)
+    layer = _layer_activations(model, gpus, sequence=params.sequence_parallel) * tokens + 2 * mask
+    return max(LOGIT_BYTES * model.vocabulary * _logit_tokens(params, gpus) + 2.0 * model.hidden * tokens, layer) + mask
+
+
+def _cached(model: ModelConfig, params: TrainConfig, gpus: Parallelism) -> float:
+    """Bytes of freed logits and of a freed layer that the allocator holds on to."""
+    layer = _layer_activations(model, gpus, sequence=params.sequence_parallel) * _tokens(params, gpus)
+    return CACHED_LOGITS * model.vocabulary * _logit_tokens(params, gpus) + CACHED_LAYER * layer
+
+
+def _logit_tokens(params: TrainConfig, gpus: Parallelism) -> float:
+    """Tokens whose logits exist at once."""
     tokens = _tokens(params, gpus)
-    logits = {"masked": tokens, "chunked": min(tokens, CHUNK_TOKENS), "fused_linear": 0.0}[params.loss]
-    layer = _layer_activations(model, gpus, sequence=params.sequence_parallel) * tokens
-    masks = (
-        0.0
-        if params.attention == "flash_attention_2"
-        else 2.0 * params.micro_batch * (params.pack_length / gpus.context) ** 2
-    )
-    return max(LOGIT_BYTES * model.vocabulary * logits, layer) + masks
+    return {"masked": tokens, "chunked": min(tokens, CHUNK_TOKENS), "fused_linear": 0.0}[params.loss]
 
 
 def _tokens(params: TrainConfig, gpus: Parallelism) -> float:

@@ -22,6 +22,9 @@ from slipway.system.json_files import is_present, read_json
 OnEvent = Callable[[dict[str, Any]], None]
 # A job has its model and data on disk: a look into the Hugging Face hub would only wait for a network that nodes lack.
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+# PyTorch's caching allocator grows its segments in place of taking another of each size: what it holds beyond the
+# tensors of a training step falls from 3 to 25% (docs/plan.md).
+ALLOCATOR = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
 _ENDED_BY = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)  # sent by people, schedulers and the kernel
 SERVING = "serving.json"  # the job of a server, in a folder of the work folder of the stage that serves
 

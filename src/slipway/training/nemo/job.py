@@ -19,7 +19,7 @@ from pathlib import Path
 
 from slipway.config.target import LocalRunConfig
 from slipway.planning.training_memory import adapter_parameters
-from slipway.runners.base import OFFLINE, Job, Mount
+from slipway.runners.base import ALLOCATOR, OFFLINE, Job, Mount
 from slipway.store.artifacts import Checkpoint, Dataset
 from slipway.system.files import write_atomic
 from slipway.training.nemo.labelled_rows import TOKENS
@@ -112,7 +112,7 @@ def write_job(files: JobFiles, recipe: str) -> Job:
         name=name,
         argv=(*start, "automodel", f"{folder_in_job}/{RECIPE}", "--nproc-per-node", str(processes)),
         work=files.work,
-        env={**OFFLINE, **QUIET},
+        env={**OFFLINE, **QUIET, **ALLOCATOR},
         mounts=files.mounts(),
         labels={"slipway.run": files.work.parent.name, "slipway.stage": "train_nemo"},
         processes=processes,

@@ -261,7 +261,7 @@ def _way_out(model: ModelConfig, params: TrainConfig, target: TargetConfig, room
         if (
             allowed
             and not (other.loss != "masked" and gpus.pipeline > 1)
-            and fit(memory_plan(model, other, target).peak, room).fits
+            and fit(memory_plan(model, other, target).needed, room).fits
         ):
             words = " ".join(f"train.{key}={value}" for key, value in change.items() if value != getattr(params, key))
             return f"set {words}, or choose a target with more memory or more GPUs"

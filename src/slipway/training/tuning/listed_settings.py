@@ -16,13 +16,15 @@ def probe_settings(
     limit: float,
     deadline: float,
     on_result: Callable[[Result], None],
+    limits: Sequence[float] = (),
 ) -> None:
     """Probe these settings one after the other, each to its end, until `deadline` (time.monotonic()'s clock); what
-    memory they take is what a planner is held to. Raises as `tune`."""
+    memory they take is what a planner is held to. `limits`: bytes that each may take, where `limit` is not that of
+    all. Raises as `tune`."""
     write_rows(request)
     with prober_for(request, limit, deadline) as prober:
         prober.start()
-        for setting in settings:
+        for setting, most in zip(settings, limits or [limit] * len(settings), strict=True):
             if time.monotonic() >= deadline:
                 return
-            on_result(prober.probe(setting, 0.0))
+            on_result(prober.probe(setting, 0.0, most))

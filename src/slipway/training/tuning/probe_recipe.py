@@ -35,15 +35,12 @@ MODES: dict[str, bool | str] = {"none": False, "selective": "selective", "full":
 
 
 class ProbeRecipe:
-    """One recipe on one GPU. `document` is a rendered recipe, `limit` the bytes it may take there; `apply` changes it
-    to a setting, `step` runs one optimizer step."""
+    """One recipe on one GPU. `document` is a rendered recipe, `limit` the bytes it may take there while it is set up;
+    `apply` changes it to a setting with a limit of its own, `step` runs one optimizer step."""
 
     def __init__(self, document: Doc, limit: int) -> None:
         self._document = document
-        if torch.cuda.is_available():
-            torch.cuda.set_per_process_memory_fraction(
-                min(1.0, limit / torch.cuda.get_device_properties(0).total_memory)
-            )
+        _allow(limit)
         self._recipe = TrainFinetuneRecipeForNextTokenPrediction(ConfigNode(copy.deepcopy(document)))
         self._recipe.setup()
         if self._recipe.dist_env.world_size != 1 or self._recipe.pp_enabled:
@@ -79,6 +76,7 @@ class ProbeRecipe:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
+        _allow(setting["limit_bytes"])
 
     def step(self) -> tuple[int, float]:
         """One optimizer step: its non-padding tokens, and seconds until the device has finished."""
@@ -205,6 +203,13 @@ def real_tokens(batch: Doc) -> int:
         return int((marks > 0).sum())
     labels = (batch["labels"] != -100).int()
     return int((labels.flip(-1).cummax(-1).values).sum())
+
+
+def _allow(limit: int) -> None:
+    """Let the allocator of this process hold at most `limit` bytes of the GPU: more than that is out of memory."""
+    if torch.cuda.is_available():
+        share = limit / torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, share))
 
 
 def synchronize() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from slipway.errors import StageError
-from slipway.runners.base import OFFLINE, Job, Mount, Runner
+from slipway.runners.base import ALLOCATOR, OFFLINE, Job, Mount, Runner
 from slipway.system.files import write_atomic
 from slipway.training.tuning.search import STEPS
 from slipway.training.tuning.setting import Machine, Result, Setting
@@ -93,9 +93,10 @@ class ProcessProber:
             tuple(ready["absent"]),
         )
 
-    def probe(self, setting: Setting, best_low: float) -> Result:
-        """Time a setting in the job, giving it up once it is clearly slower than `best_low` tokens a second. A job that
-        died is launched again first; when it dies or does not answer, the result's status is `error`."""
+    def probe(self, setting: Setting, best_low: float, limit: float | None = None) -> Result:
+        """Time a setting in the job, giving it up once it is clearly slower than `best_low` tokens a second; `limit`:
+        bytes that this one may take, default the prober's. A job that died is launched again first; when it dies or
+        does not answer, the result's status is `error`."""
         begun = time.monotonic()
         if not self._alive:
             try:
@@ -112,6 +113,7 @@ class ProcessProber:
             "steps": STEPS,
             "best_low": best_low,
             "accumulate": -(-self._step_tokens // setting.tokens),
+            "limit_bytes": int(limit or self._limit),
         }
         write_atomic(self._job.work / f"request-{self._requests}.json", json.dumps(request))
         answer = self._wait(f"result-{self._requests}.json", self._probe_timeout_s)
@@ -182,7 +184,7 @@ def probe_job(work: Path, mounts: tuple[Mount, ...], *, container: bool, python:
     own = (Mount(work, WORK_IN_CONTAINER, read_only=False), Mount(PACKAGE, CODE_IN_CONTAINER))
     folder, code = (WORK_IN_CONTAINER, Path(CODE_IN_CONTAINER).parent) if container else (work, PACKAGE.parent)
     path = ":".join(p for p in (str(code), env.get("PYTHONPATH", "")) if p)
-    variables = {**env, "PYTHONPATH": path, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", **OFFLINE}
+    variables = {**env, "PYTHONPATH": path, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", **OFFLINE, **ALLOCATOR}
     return Job(
         "tune",
         (python, "-m", "slipway.training.tuning.probe", str(folder)),
