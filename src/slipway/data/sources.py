@@ -154,9 +154,10 @@ def _decoded(line: bytes) -> str:
 
 
 def _lines(_: Path, stream: IO[bytes]) -> Iterator[Record]:
-    """One JSON value a line; lines end at LF, and blank ones are passed over."""
+    """One JSON value a line; lines end at LF, and blank ones are passed over. A byte order mark before an object is no
+    text of it: one stands wherever files that began with it were put together."""
     for number, line in enumerate(stream, start=1):
-        text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+        text = line.removeprefix(b"\xef\xbb\xbf")
         if text.isspace() or not text:
             continue
         try:

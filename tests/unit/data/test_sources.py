@@ -39,6 +39,7 @@ def zstd(data: bytes) -> bytes:
     [
         ("r.jsonl", LINES, "JSON lines"),
         ("r.jsonl", b"\xef\xbb\xbf" + LINES.replace(b"\n", b"\r\n"), "JSON lines"),
+        ("r.jsonl", b"".join(b"\xef\xbb\xbf" + line for line in LINES.splitlines(True)), "JSON lines"),
         ("r.jsonl", LINES.replace(b"\n", b"\n\n").rstrip(), "JSON lines"),
         ("r.json", json.dumps(ROWS).encode(), "JSON array"),
         ("r.json", b"\xef\xbb\xbf \n" + json.dumps(ROWS, indent=2, ensure_ascii=False).encode(), "JSON array"),
