@@ -27,18 +27,20 @@ def status(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """What serves, which releases are kept, what the store holds, which training runs where, and anything left over."""
+    """What serves, which releases are kept, what the store holds, which training runs where, who works on this machine
+    and who waits for it, and anything left over."""
     if login:
         from slipway.ops.status import login_pages
 
         pages = login_pages()
         tables.show_json(pages) if as_json else tables.show_login(pages)
         return
+    from slipway.cli.status_tables import show_status
     from slipway.config.load import load_config
     from slipway.ops.status import overview
 
     document = overview(load_config(conf, overrides or []), mend=mend)
-    tables.show_json(document) if as_json else tables.show_status(document)
+    tables.show_json(document) if as_json else show_status(document)
 
 
 def gc(

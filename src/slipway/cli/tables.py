@@ -58,7 +58,7 @@ def show_figures(out: Path, figures: dict[str, Any]) -> None:
             name.replace("_", " "),
             human_bytes(value) if name == "bytes" else f"{value:,.4g}" if isinstance(value, float) else str(value),
         )
-    _print_titled(console(), str(out), table)
+    print_titled(console(), str(out), table)
 
 
 def show_rows(title: str, rows: Sequence[tuple[str, str]]) -> None:
@@ -66,7 +66,7 @@ def show_rows(title: str, rows: Sequence[tuple[str, str]]) -> None:
     table = make_table("what", "value")
     for row in rows:
         table.add_row(*map(escape, row))
-    _print_titled(console(), title, table)
+    print_titled(console(), title, table)
 
 
 def counted(counts: Mapping[str, int]) -> str:
@@ -81,7 +81,7 @@ def show_columns(title: str, columns: Sequence[str], rows: Sequence[Sequence[str
     table = make_table(*columns)
     for row in rows:
         table.add_row(*(OUTCOMES.get(cell, escape(cell)) for cell in row))
-    _print_titled(console(), title, table)
+    print_titled(console(), title, table)
 
 
 def show_config(config: Config) -> None:
@@ -141,51 +141,6 @@ def show_stopped(report: StopReport, target: str) -> None:
         line(f"run {run.name} works on: Ctrl-C there, or `kill {run.process.pid}` on {run.host}, ends it")
 
 
-def show_status(status: dict[str, Any]) -> None:
-    """The document of `slipway status` as tables: services, releases, store, training, what is left over."""
-    out = console()
-    services = make_table("service", "address", "state")
-    for row in status["services"]:
-        services.add_row(row["name"], row["url"], "[green]up[/]" if row["up"] else "[yellow]down: `make up`[/]")
-    out.print(services)
-    releases = make_table("release", "engine", "made", "state", "endpoint")
-    for row in status["releases"]:
-        releases.add_row(row["name"], row["engine"][:12], row["created"], row["state"], row.get("url") or "")
-    if status["releases"]:
-        _print_titled(out, f"target {status['target']}: {status['clients']}", releases)
-    else:
-        out.print(f"target {status['target']}: {status['clients']}", highlight=False)
-    _show_holds(status, out)
-    store = make_table("artifacts", "count", "size")
-    for kind, row in status["artifacts"].items():
-        store.add_row(kind, str(row["count"]), human_bytes(row["bytes"]))
-    _print_titled(out, status["store"], store)
-    if status["freeable"]["count"]:
-        going = status["freeable"]
-        out.print(f"`slipway gc` would free {human_bytes(going['bytes'])} in {going['count']} entries", highlight=False)
-    if status["training"]:
-        jobs = make_table("training", "where", "state", "steps saved")
-        for row in status["training"]:
-            state = row["state"] if row["followed"] else f"{row['state']}, unfollowed"
-            jobs.add_row(row["name"], row["where"], state, str(row["saved"]))
-        out.print(jobs)
-    _show_work(status, out)
-    for row in status["served"]:
-        where = f"on port {row['port']}" if row["port"] else "starting"
-        out.print(f"`slipway serve` {escape(row['directory'])}: {where}", highlight=False)
-    for leftover in status["leftovers"]:
-        out.print(f"[yellow]left over[/] {escape(leftover['what'])}: {escape(leftover['advice'])}", highlight=False)
-
-
-def _show_holds(status: dict[str, Any], out: Console) -> None:
-    """Who holds the target or a release of it, and where MLflow's alias names something else than serves."""
-    for hold in status["holds"]:
-        what, since = hold["release"] or f"target {status['target']}", f"by {hold['by']} since {hold['since']}"
-        out.print(f"[yellow]held[/] {escape(what)} {escape(since)}: {escape(hold['reason'])}", highlight=False)
-    if status["mirror"]["sentence"]:
-        out.print(f"[yellow]alias[/] {escape(status['mirror']['sentence'])}", highlight=False)
-
-
 def show_gc(items: Sequence[Item], *, removed: bool) -> None:
     """What `slipway gc` found in the store: what goes or has gone, what is not ours, and how much stays."""
     out, table = console(), make_table("kind", "name", "size", "why")
@@ -200,21 +155,6 @@ def show_gc(items: Sequence[Item], *, removed: bool) -> None:
     size = human_bytes(sum(item.bytes for item in going))
     action = f"removed {len(going)} entries, {size}" if removed else f"{len(going)} entries, {size}, would go"
     out.print(action + ("" if removed or not going else "; `slipway gc --yes` removes them"), highlight=False)
-
-
-def _show_work(status: dict[str, Any], out: Console) -> None:
-    """Runs of flows and the stage processes of this store."""
-    if status["runs"]:
-        runs = make_table("run", "pid", "host", "started", "state")
-        for row in status["runs"]:
-            note = "" if row["state"] == "running" else ": the next run closes it in MLflow and Prefect"
-            runs.add_row(escape(row["name"]), str(row["pid"]), row["host"], row["started"], f"{row['state']}{note}")
-        out.print(runs)
-    if status["stages"]:
-        stages = make_table("stage process", "pid", "followed")
-        for row in status["stages"]:
-            stages.add_row(row["name"], str(row["pid"]), "yes" if row["followed"] else "[yellow]no[/]")
-        out.print(stages)
 
 
 def show_login(pages: Sequence[dict[str, str]]) -> None:
@@ -285,7 +225,7 @@ def gate_table(verdict: dict[str, Any]) -> Table:
     return table
 
 
-def _print_titled(out: Console, title: str, table: Table) -> None:
+def print_titled(out: Console, title: str, table: Table) -> None:
     """A table below its title; a title of rich's would be wrapped to the table's width, a path in it broken."""
     out.print(title, style="italic", highlight=False, markup=False, soft_wrap=True)
     out.print(table)

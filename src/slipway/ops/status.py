@@ -3,6 +3,8 @@ only, but for an alias that an earlier switch left pending."""
 
 from __future__ import annotations
 
+import platform
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from slipway.ops.stage_processes import StageProcess, stage_processes
 from slipway.ops.training_jobs import PREFIX, training_jobs
 from slipway.pipeline.runs import Runs
 from slipway.pipeline.stage import STAGE_FILE
+from slipway.runners.lease import Priority, lease_folder, turns
 from slipway.store.usage import SERVE
 from slipway.system.http import is_healthy
 
@@ -29,7 +32,8 @@ def overview(config: Config, *, mend: bool = False) -> dict[str, Any]:
     """A plain document: `services`, `target`, `releases`, `busy` (who changes the target now, or empty), `holds`,
     `mirror` (MLflow's alias beside the pointer, set to it with `mend`), `store`, `freeable` (what `slipway gc` would
     remove), `artifacts` (count and bytes per kind), `training` (jobs that run), `runs` (of flows), `stages` (processes
-    that run), `served` (by `slipway serve`), `leftovers`. Raises StateError for a record that cannot be read."""
+    that run), `machine` (who has this machine's lease, who waits), `served` (by `slipway serve`), `leftovers`.
+    Raises StateError for a record that cannot be read."""
     root = Path(config.store.root)
     jobs, unfollowed = training_jobs(config)
     stages = stage_processes(root)
@@ -49,6 +53,7 @@ def overview(config: Config, *, mend: bool = False) -> dict[str, Any]:
         "training": [job.to_json() for job in jobs],
         "runs": _runs(root),
         "stages": [stage.to_json() for stage in stages],
+        "machine": _machine(Path(config.store.cache)),
         "served": _served(root),
         "leftovers": [
             *_left_on_target(now),
@@ -58,6 +63,26 @@ def overview(config: Config, *, mend: bool = False) -> dict[str, Any]:
             *_unfinished_work(root, {*(stage.name for stage in stages), *(job.name for job in jobs)}, items),
         ],
     }
+
+
+def _machine(cache: Path) -> dict[str, Any]:
+    """Who works under this machine's lease and who waits for it, the first in turn first."""
+    folder = lease_folder(cache)
+    now = turns(folder)
+    held = _wish(now.holder.name, now.holder.priority, now.holder.pid, now.holder.since) if now.holder else None
+    return {
+        "host": platform.node(),
+        "lease": str(folder),
+        "holder": {**held, "followed": now.followed} if held else None,
+        "waiting": [_wish(one.name, one.priority, one.pid, one.since) for one in now.waiting],
+        "problem": now.problem,
+    }
+
+
+def _wish(name: str, priority: int, pid: int, since: float) -> dict[str, Any]:
+    names = {int(one): one.name.lower() for one in Priority}
+    seconds = round(max(0.0, time.time() - since), 1)
+    return {"name": name, "priority": names.get(priority, str(priority)), "pid": pid, "seconds": seconds}
 
 
 def _served(root: Path) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ A lock ends with its process, so whoever is killed holds nothing and waits for n
 that outlives its killed orchestrator is work all the same: its record stays, and until it ends others wait for it, but
 not the run that takes it up again. Whoever waits asks again each POLL_S. Work that may be preempted asks `wanted` and
 ends itself at a checkpoint. The folder is one for each machine: SLIPWAY_LEASE, which all its users can write, else
-`<store.cache>/lease/<host>`.
+`<store.cache>/lease/<host>`. Files in it are written by whoever may write the folder. docs/adr/0051-lease.md says why.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -69,6 +70,27 @@ class Held:
         return f"{self.name}, pid {self.pid}, for {max(0.0, time.time() - self.since):.0f} s"
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """A wish that waits: its name, priority and process, and since when, seconds of the epoch."""
+
+    name: str
+    priority: int
+    pid: int
+    since: float
+
+
+@dataclass(frozen=True)
+class Turns:
+    """Who works and who waits, the first in turn first. `followed`: whether the holder's own process lives; without it
+    a stage works on that no run follows. `problem`: why nobody can tell, empty where it is known."""
+
+    holder: Held | None
+    followed: bool
+    waiting: tuple[Waiting, ...]
+    problem: str = ""
+
+
 class Lease:
     """A lease that is held: who of higher priority waits for it."""
 
@@ -78,7 +100,7 @@ class Lease:
     def wanted(self) -> str:
         """The name of the first wish that is more urgent than this one; empty where none waits."""
         first = next(iter(waiting(self._folder)), None)
-        return first[1] if first and first[0] < self._wish.priority else ""
+        return first.name if first and first.priority < self._wish.priority else ""
 
 
 def lease_folder(cache: Path) -> Path:
@@ -101,7 +123,10 @@ def leased(
         return
     with disk_full_is_named(folder):
         try:
-            (folder / _WAITING).mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
+            if not (folder / _WAITING).is_dir():
+                (folder / _WAITING).mkdir(exist_ok=True)
+                (folder / _WAITING).chmod(stat.S_IMODE(folder.stat().st_mode))
             file = _take(folder, wish, note, wait_s)
         except PermissionError as err:
             hint = f"set {ENVIRONMENT} to a folder that every user of this machine can write"
@@ -123,22 +148,39 @@ def holder(folder: Path) -> Held | None:
     return None
 
 
-def waiting(folder: Path) -> list[tuple[int, str]]:
-    """Priority and name of each wish that waits, the first in turn first. What killed ones left is removed."""
-    return [(priority, name) for _, priority, name in _queue(folder)]
+def waiting(folder: Path) -> list[Waiting]:
+    """The wishes that wait, the first in turn first. What killed ones left is removed."""
+    return [wish for _, wish in _queue(folder)]
+
+
+def turns(folder: Path) -> Turns:
+    """Who has the lease of `folder` and who waits, for people; nothing is raised for a folder that cannot be read."""
+    try:
+        if folder.is_dir():
+            (folder / _HOLDER).open("rb").close()
+            list((folder / _WAITING).iterdir())
+    except FileNotFoundError:
+        pass  # nobody worked yet
+    except OSError as err:
+        return Turns(None, False, (), f"{err.filename}: {err.strerror}")
+    held = holder(folder)
+    return Turns(held, held is not None and is_held(folder / _HOLDER), tuple(waiting(folder)))
 
 
 def _take(folder: Path, wish: Wish, note: Callable[[str], None], wait_s: float) -> IO[str]:
     ours = folder / _WAITING / f"{int(wish.priority)}-{time.time_ns():020d}-{os.getpid()}"
     deadline, noted = time.monotonic() + wait_s, -FOREVER
-    with ours.open("w", encoding="utf-8") as mark:
+    hidden = ours.with_name(f".{ours.name}")
+    with hidden.open("w", encoding="utf-8") as mark:
         lock_open_file(mark)
         mark.write(wish.name)
         mark.flush()
+        hidden.chmod(0o644)
+        hidden.rename(ours)  # it appears with its lock: one without is a killed wish's
         try:
             while (file := _try(folder, wish, ours)) is None:
                 now = time.monotonic()
-                who = str(holder(folder) or next((name for _, name in waiting(folder)), "another"))
+                who = str(holder(folder) or next((one.name for one in waiting(folder)), "another"))
                 if now >= deadline:
                     raise ResourceError(
                         f"lease for {wish.name}",
@@ -157,9 +199,9 @@ def _take(folder: Path, wish: Wish, note: Callable[[str], None], wait_s: float) 
 
 def _try(folder: Path, wish: Wish, ours: Path) -> IO[str] | None:
     """The lock, where it is free and this wish's turn."""
-    if next((path for path, _, _ in _queue(folder)), ours) != ours:
+    if next((path for path, _ in _queue(folder)), ours) != ours:
         return None
-    file = (folder / _HOLDER).open("a+", encoding="utf-8")
+    file = _holder_file(folder)
     if lock_open_file(file):
         before = _record(folder)
         if before is None or before.work == wish.work or not _stage_lives(before.work):
@@ -172,13 +214,27 @@ def _try(folder: Path, wish: Wish, ours: Path) -> IO[str] | None:
     return None
 
 
-def _queue(folder: Path) -> list[tuple[Path, int, str]]:
+def _holder_file(folder: Path) -> IO[str]:
+    """The lock file, open. It is made for all who may write the folder, whatever this user's umask, and opened without
+    O_CREAT where it exists: in a folder like /tmp the kernel refuses that for another user's file."""
+    path = folder / _HOLDER
+    with suppress(FileNotFoundError):
+        return path.open("r+", encoding="utf-8")
+    file = path.open("a+", encoding="utf-8")
+    with suppress(PermissionError):  # another user made it meanwhile
+        path.chmod(stat.S_IMODE(folder.stat().st_mode) & 0o666)
+    return file
+
+
+def _queue(folder: Path) -> list[tuple[Path, Waiting]]:
     alive = []
     for path in sorted((folder / _WAITING).glob("[0-9]-*")):
-        with suppress(OSError, UnicodeDecodeError):  # it went meanwhile
+        with suppress(OSError, ValueError):  # it went meanwhile, or is none of ours
+            priority, since, pid = map(int, path.name.split("-"))
             if is_held(path):
-                alive.append((path, int(path.name[0]), path.read_text(encoding="utf-8")[:200]))
-            elif time.time() - path.stat().st_mtime > POLL_S:  # made, and locked in a moment
+                name = path.read_text(encoding="utf-8", errors="replace")[:200]
+                alive.append((path, Waiting(name, priority, pid, since / 1e9)))
+            else:
                 path.unlink(missing_ok=True)
     return alive
 

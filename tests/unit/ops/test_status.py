@@ -1,28 +1,35 @@
 """What `slipway status` knows and shows."""
 
 import json
+import os
+import platform
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
 import pytest
 
 from slipway.agent.agent import Agent
-from slipway.cli.tables import show_status
+from slipway.cli.status_tables import show_status
 from slipway.config.load import Config
 from slipway.deployment.releases import Release
 from slipway.deployment.state import Status
 from slipway.ops.gc import collect
 from slipway.ops.status import _clients, overview
-from slipway.system.locks import locked
+from slipway.runners.lease import Priority, Wish, lease_folder, leased
+from slipway.system.locks import lock_open_file, locked
 from tests.support.nemo import pico_params
 
 
 @pytest.fixture
 def config(tmp_path):
     return Config.model_validate(
-        {"store": {"root": str(tmp_path / "store")}, "deploy": {"root": str(tmp_path / "target")}}
+        {
+            "store": {"root": str(tmp_path / "store"), "cache": str(tmp_path / "cache")},
+            "deploy": {"root": str(tmp_path / "target")},
+        }
     )
 
 
@@ -134,3 +141,40 @@ def test_who_changes_the_target_is_shown_and_what_was_interrupted_is_left_over(c
     assert row["what"] == "promote of 0001-aaaaaaaa by ann@laptop was interrupted"
     Agent(Path(config.deploy.root)).call("boot", {})
     assert overview(config)["leftovers"] == []
+
+
+def test_who_works_on_this_machine_is_shown_and_who_waits_in_their_order(config, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.delenv("SLIPWAY_LEASE", raising=False)
+    assert overview(config)["machine"]["holder"] is None
+    folder = lease_folder(tmp_path / "cache")
+    with leased(folder, Wish("train of [bold]x", Priority.TRAINING)):
+        with ExitStack() as waits:
+            for name in ("3-00000000000000000007-4711", "0-00000000000000000008-4712"):
+                mark = waits.enter_context((folder / "waiting" / name).open("w"))
+                mark.write(f"wish {name[0]}")
+                mark.flush()
+                lock_open_file(mark)
+            machine = overview(config)["machine"]
+            show_status(overview(config))
+        shown = capsys.readouterr().out
+        assert [(one["name"], one["priority"], one["pid"]) for one in machine["waiting"]] == [
+            ("wish 0", "serving", 4712),
+            ("wish 3", "training", 4711),
+        ]
+        held = machine["holder"]
+        assert (held["name"], held["priority"], held["pid"]) == ("train of [bold]x", "training", os.getpid())
+        assert held["followed"] and "train of [bold]x" in shown
+        assert shown.index("train of") < shown.index("wish 0") < shown.index("wish 3")
+        assert overview(config)["machine"]["waiting"] == [], "their locks ended"
+    machine = overview(config)["machine"]
+    assert (machine["holder"], machine["waiting"], machine["problem"]) == (None, [], "")
+
+
+def test_a_lease_that_cannot_be_read_is_said_and_the_rest_is_shown(config, tmp_path, capsys, monkeypatch):
+    (tmp_path / "lease" / "holder.lock").mkdir(parents=True)
+    monkeypatch.setenv("SLIPWAY_LEASE", str(tmp_path / "lease"))
+    document = overview(config)
+    assert "Is a directory" in document["machine"]["problem"]
+    show_status(document)
+    assert f"who works on {platform.node()} cannot be read" in capsys.readouterr().out

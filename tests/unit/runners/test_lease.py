@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ import pytest
 from slipway.errors import ResourceError
 from slipway.runners import lease
 from slipway.runners.base import Job, State, follow
-from slipway.runners.lease import Priority, Wish, holder, leased, waiting
+from slipway.runners.lease import Priority, Wish, holder, leased, turns, waiting
 from slipway.runners.local import LocalRunner
 from slipway.runners.yielding import PreemptedError, YieldingRunner
 
@@ -62,7 +63,7 @@ class Machine:
         return self.log.read_text().split() if self.log.exists() else []
 
     def waits(self) -> list[str]:
-        return [name for _, name in waiting(self.folder)]
+        return [one.name for one in waiting(self.folder)]
 
 
 @pytest.fixture
@@ -102,6 +103,8 @@ def test_serving_goes_first_then_the_others_in_their_order_and_whoever_is_killed
     assert machine.waits() == ["gone", "serving", "training", "tuning"]
     held = holder(machine.folder)
     assert held and (held.name, held.pid) == ("a", machine.processes["a"].pid)
+    assert turns(machine.folder).followed
+    assert [one.pid for one in waiting(machine.folder)] == [machine.processes[name].pid for name in machine.waits()]
     with pytest.raises(ResourceError, match=rf"lease for b: held by a, pid {held.pid}, for \d+ s; expected"):
         ask(machine.folder, Wish("b", Priority.SERVING))
     for name in ("gone", "a"):  # one that waits, one that works
@@ -133,6 +136,7 @@ def test_a_stage_that_outlives_its_orchestrator_is_waited_for_but_not_by_the_run
     assert killed.returncode == -signal.SIGKILL
     held = holder(folder)
     assert held and held.name == "train"
+    assert not turns(folder).followed, "its stage works on, and no run follows it"
     with pytest.raises(ResourceError, match="held by train"):
         ask(folder, Wish("serve", Priority.SERVING))
     assert ask(folder, Wish("train", Priority.TRAINING, str(work))) == "train"
@@ -180,3 +184,32 @@ def test_a_damaged_record_holds_nothing(tmp_path: Path, damaged: str) -> None:
         held = holder(tmp_path)
         assert held and held.pid == os.getpid()
     assert holder(tmp_path) is None
+
+
+def test_what_others_put_into_the_folder_of_wishes_is_no_wish(tmp_path: Path) -> None:
+    wishes = tmp_path / "waiting"
+    wishes.mkdir()
+    for name in ("2-notes.txt", "0-1-2-3", "9-x-y", "0-00000000000000000001-7"):
+        (wishes / name).write_text("x")
+    assert ask(tmp_path, Wish("a", Priority.TUNING)) == "a"
+    assert sorted(path.name for path in wishes.iterdir()) == ["0-1-2-3", "2-notes.txt", "9-x-y"], "of a killed wish"
+
+
+def test_every_user_who_may_write_the_folder_may_take_its_lease(tmp_path: Path) -> None:
+    folder = tmp_path / "lease"
+    folder.mkdir()
+    folder.chmod(0o1777)
+    before = os.umask(0o077)
+    try:
+        assert ask(folder, Wish("a", Priority.BUILD)) == "a"
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((folder / "holder.lock").stat().st_mode) == 0o666
+    assert stat.S_IMODE((folder / "waiting").stat().st_mode) == 0o1777
+
+
+def test_a_lease_that_cannot_be_read_is_a_problem_and_an_absent_one_is_free(tmp_path: Path) -> None:
+    assert turns(tmp_path / "none") == lease.Turns(None, False, ())
+    (tmp_path / "waiting").write_text("no folder")
+    (tmp_path / "holder.lock").touch()
+    assert "Not a directory" in turns(tmp_path).problem
