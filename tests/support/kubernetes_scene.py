@@ -19,6 +19,12 @@ from tests.support.kubernetes_releases import kubernetes_params, kubernetes_rele
 from tests.support.kubernetes_server import Cluster
 from tests.support.shippable import PLAN
 
+FLAVORS = ["deployment", "kserve"]
+OBJECTS = {
+    "deployment": [("Deployment", "chat-{}"), ("Service", "chat-{}"), ("Service", "chat")],
+    "kserve": [("ServingRuntime", "chat-{}"), ("InferenceService", "chat")],
+}
+RECORDS = [("ConfigMap", "chat-{}-manifests"), ("ConfigMap", "chat-{}-record")]
 ONE, TWO, THREE = "0001-00000000", "0002-11111111", "0003-22222222"
 
 
@@ -44,6 +50,12 @@ class Scene:
     def target(self, owner: str = "me", **more: Any) -> KubernetesTarget:
         params = self.params(**more)
         return KubernetesTarget(KubernetesAPI(params), params, owner, self.notes.append, poll_s=0.05)
+
+    def lose(self, things: list[tuple[str, str]], release: str) -> list[str]:
+        """Delete objects of a release as somebody with kubectl does; as `KIND NAME`."""
+        for kind, name in things:
+            del self.cluster.objects[kind, name.format(release)]
+        return sorted(f"{kind} {name.format(release)}" for kind, name in things)
 
     def ask(self, name: str = "chat") -> Reply:
         return KubernetesAPI(self.params()).ask(name, 8000, "/v1/x", {"a": 1})

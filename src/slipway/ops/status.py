@@ -170,7 +170,8 @@ def _artifacts(root: Path) -> dict[str, dict[str, int]]:
 
 def _left_on_target(now: Status) -> list[dict[str, str]]:
     """Engines of this target that the pointer does not name, also of releases whose directory is gone (deleted, or
-    moved with the whole target while they served); and a transaction whose agent died."""
+    moved with the whole target while they served); what the serving release lacks in its cluster; and a transaction
+    whose agent died."""
     if now.document["lock"] is not None:
         return []  # what runs beside the champion is somebody's, at this moment
     rows = [
@@ -181,6 +182,9 @@ def _left_on_target(now: Status) -> list[dict[str, str]]:
         for lost in now.document["lost"]
     ]
     rows += [_set_aside(SlipwayError.from_json(row["error"])) for row in damaged_in(now.document)]
+    for thing in now.document.get("missing", ()):
+        what = f"{thing} of {now.document['pointer']}, which serves, is gone from the cluster"
+        rows.append({"what": what, "advice": "`slipway start` puts it back"})
     if cut := now.document["interrupted"]:
         what = f"{cut['action']} of {cut['release']} by {cut['by']} was interrupted"
         rows.append({"what": what, "advice": "the next command on the target ends it: `slipway start`"})

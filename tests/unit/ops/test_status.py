@@ -17,7 +17,7 @@ from slipway.config.load import Config
 from slipway.deployment.releases import Release
 from slipway.deployment.state import Status
 from slipway.ops.gc import collect
-from slipway.ops.status import _clients, overview
+from slipway.ops.status import _clients, _left_on_target, overview
 from slipway.runners.lease import Priority, Wish, lease_folder, leased
 from slipway.system.locks import lock_open_file, locked
 from tests.support.nemo import pico_params
@@ -178,3 +178,13 @@ def test_a_lease_that_cannot_be_read_is_said_and_the_rest_is_shown(config, tmp_p
     assert "Is a directory" in document["machine"]["problem"]
     show_status(document)
     assert f"who works on {platform.node()} cannot be read" in capsys.readouterr().out
+
+
+def test_what_the_serving_release_lacks_in_its_cluster_is_left_over():
+    gone = {"missing": ["Deployment chat-0001-aaaaaaaa"], "pointer": "0001-aaaaaaaa"}
+    document = {"lock": None, "lost": [], "damaged": [], "interrupted": None, **gone}
+    (row,) = _left_on_target(Status(None, None, False, None, [], document=document))
+    assert row == {
+        "what": "Deployment chat-0001-aaaaaaaa of 0001-aaaaaaaa, which serves, is gone from the cluster",
+        "advice": "`slipway start` puts it back",
+    }

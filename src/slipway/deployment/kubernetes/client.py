@@ -7,7 +7,6 @@ and the bytes of a champion's engine, which are in the registry.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -20,8 +19,9 @@ from slipway.deployment.bundle.signing import signer_for
 from slipway.deployment.kubernetes.api import KubernetesAPI
 from slipway.deployment.kubernetes.looks import status_document, versions_document
 from slipway.deployment.kubernetes.pod import KubernetesRelease, start_seconds
-from slipway.deployment.kubernetes.record import Rendered, next_name
+from slipway.deployment.kubernetes.record import next_name
 from slipway.deployment.kubernetes.registry_push import push
+from slipway.deployment.kubernetes.start_stop import start_again, stop_all
 from slipway.deployment.kubernetes.target import KubernetesTarget, KubernetesTransaction, render
 from slipway.deployment.kubernetes.tunnel import LOOPBACK, tunnel
 from slipway.deployment.start_document import measured_start
@@ -32,9 +32,6 @@ from slipway.store.artifacts import Engine
 
 if TYPE_CHECKING:
     from slipway.deployment.target import Document, Note
-
-
-SILENT_S = 60.0  # that pods which were told to end may go on answering
 
 
 class KubernetesClient:
@@ -140,7 +137,7 @@ class KubernetesClient:
         self._still_held = self._held.enter_context(target.changing(action, wait_s))
         self._locked = True
         try:
-            serving = target.rollout.serving()
+            serving = target.releases.serving()
             digest = str(document.get("engine") or "")
             # of a rollback null: it leaves a release whose record is damaged too
             current = self._record(target, serving) if serving and digest else None
@@ -149,7 +146,7 @@ class KubernetesClient:
                 return {"current": current, "new": None, "path": None}
             kept = target.record.releases()
             used = [*kept, *(switch.release for switch in history)]
-            name = next_name(used, digest) if digest else str(document.get("release") or target.previous())
+            name = next_name(used, digest) if digest else str(document.get("release") or target.releases.previous())
             if not digest and name not in kept:
                 known = ", ".join(kept)
                 raise ResourceError(f"rollback to {name}", "it cannot come back", f"one of {known}", "name one of them")
@@ -172,8 +169,7 @@ class KubernetesClient:
         )  # fmt: skip
         record |= {"name": name, "path": self._path(name), "created": target.now(), "bundle": bundle["digest"]}
         record |= {"alias": plan.alias, "start_s": start_seconds(release)}
-        target.record.describe(name, record, document["documents"])
-        opened.stage(render(release, self._kubernetes))  # last: what has manifests has a record
+        opened.stage(render(release, self._kubernetes), record, document["documents"])
         return {"release": record}
 
     def _start(self, document: Document, note: Note) -> Document:  # noqa: ARG002
@@ -189,7 +185,7 @@ class KubernetesClient:
         opened, target = self._transaction(), self._target(note)
         name = opened.journal.release
         record = {**self._record(target, name), "smoke": document.get("smoke", [])}
-        target.record.describe(name, record, target.record.texts(name))
+        target.record.describe(name, record)
         opened.switch()
         return {"drained": {"seconds": 0.0, "cut": None}}  # pods drain by themselves, in their grace period
 
@@ -231,31 +227,18 @@ class KubernetesClient:
         with ExitStack() as own:
             if not self._locked:
                 own.enter_context(self._lock(target, "start", document, tolerant=True))
-            name = target.rollout.serving()
+            name = target.releases.serving()
             if name is None:
                 next_step = "`slipway promote` makes one"
                 raise ResourceError(f"target {self._params.target}", "nothing was promoted yet", "a release", next_step)
-            release = target.record.release(name)
-            started = not target.answers(release)
-            target.rollout.resume(release)  # also where a pod that was told to end still answers
-            if started:
-                record = target.record.descriptions([name])[0].get(name, {})
-                limit_s = self._kubernetes.start_timeout_s + float(record.get("start_s", 0.0))
-                target.await_ready(release, limit_s, self._still_held)
+            started = start_again(target, name, self._kubernetes.start_timeout_s, self._still_held)
         return {"release": self._record(target, name), "url": self._status({}, note)["url"], "started": started}
 
     def _stop(self, document: Document, note: Note) -> Document:
         target = self._target(note)
-        rows = []
         with self._lock(target, "stop", document, tolerant=True):
-            for name in target.record.releases():
-                release = target.record.release(name)
-                answered = target.answers(release)
-                target.rollout.stop(release)
-                if answered:
-                    rows.append({"release": name, "pid": 0, "url": target.rollout.service_name(release)})
-                    _await_silence(target, release)
-        return {"stopped": rows, "error": None}
+            stopped, damaged = stop_all(target)
+        return {"stopped": stopped, "error": damaged.to_json() if damaged else None}
 
     def _gc(self, document: Document, note: Note) -> Document:
         target = self._target(note)
@@ -284,12 +267,4 @@ class KubernetesClient:
         return f"kubernetes://{self._kubernetes.namespace}/{self._kubernetes.name}/{name}"
 
     def _record(self, target: KubernetesTarget, name: str) -> Document:
-        return target.record.description(name)
-
-
-def _await_silence(target: KubernetesTarget, release: Rendered) -> None:
-    """Return when a release that was told to end answers no more, or after `SILENT_S` seconds: whoever starts it again
-    before would take its last answers for a server."""
-    deadline = time.monotonic() + SILENT_S
-    while target.answers(release) and time.monotonic() < deadline:
-        time.sleep(0.2)
+        return target.releases.description(name)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from slipway.deployment.kubernetes.lease import TargetLease
-from slipway.deployment.kubernetes.record import Journal, KubernetesRecord, Switch, line_of
+from slipway.deployment.kubernetes.record import RECORD, RENDERED, Journal, KubernetesRecord, Switch, line_of
 from slipway.errors import StateError
 
 Document = dict[str, Any]
@@ -17,7 +17,9 @@ class KubernetesStatus:
     """What a target does now: the serving release, whether it answers, what can come back, who holds the lock.
 
     `records`: of the releases that have a sound one; `damaged`: why the others are not, by release, and why history and
-    journal are not, by these words; a damaged history is empty, a damaged journal null."""
+    journal are not, by these words; a damaged history is empty, a damaged journal null. `unreadable`: why nobody can
+    apply a release again whose record is sound. `missing`: objects that the serving release needs and that are gone, as
+    `KIND NAME`."""
 
     serving: str | None
     healthy: bool
@@ -27,6 +29,8 @@ class KubernetesStatus:
     journal: Journal | None
     records: dict[str, dict[str, Any]]
     damaged: dict[str, StateError]
+    unreadable: dict[str, StateError]
+    missing: list[str]
 
     @property
     def line(self) -> list[str]:
@@ -36,14 +40,15 @@ class KubernetesStatus:
     @property
     def previous(self) -> str | None:
         """The release that a rollback goes to: one with a sound record."""
-        kept = [name for name in self.line[:-1] if name in self.records]
+        kept = [name for name in self.line[:-1] if name in self.records and name not in self.unreadable]
         return kept[-1] if kept else None
 
 
-def look(record: KubernetesRecord, lease: TargetLease, serving: str | None, *, healthy: bool) -> KubernetesStatus:
-    """What the records say beside `serving` and `healthy`, which the cluster says."""
+def look(record: KubernetesRecord, lease: TargetLease, serving: str | None) -> KubernetesStatus:
+    """What the records say beside `serving`; healthy and complete are not asked here."""
     releases = record.releases()
     records, damaged = record.descriptions(releases)
+    unreadable = record.unreadable(records)
     history: list[Switch] = []
     journal = None
     try:
@@ -54,7 +59,8 @@ def look(record: KubernetesRecord, lease: TargetLease, serving: str | None, *, h
         journal = record.journal()
     except StateError as err:
         damaged["journal"] = err
-    return KubernetesStatus(serving, healthy, releases, history, lease.holder(), journal, records, damaged)
+    holder = lease.holder()
+    return KubernetesStatus(serving, False, releases, history, holder, journal, records, damaged, unreadable, [])
 
 
 def status_document(now: KubernetesStatus, address: str) -> Document:
@@ -63,7 +69,8 @@ def status_document(now: KubernetesStatus, address: str) -> Document:
     url = address if now.serving else None
     return {
         "pointer": now.serving,
-        "damaged": [_damaged(name, err, now.serving) for name, err in now.damaged.items()],
+        "damaged": _all_damaged(now),
+        "missing": now.missing,
         "current": now.records.get(now.serving or ""),
         "endpoint": {"url": url} if url else None,
         "url": url,
@@ -88,9 +95,9 @@ def versions_document(now: KubernetesStatus) -> Document:
 
 def _version(name: str, now: KubernetesStatus) -> Document:
     served = [switch.time for switch in now.history if switch.release == name]
-    if name in now.damaged:
+    if why := now.damaged.get(name) or now.unreadable.get(name):
         blank = dict.fromkeys(("created", "model", "engine"), "")
-        return {"name": name, **blank, "served": served, "state": "damaged", "error": str(now.damaged[name])}
+        return {"name": name, **blank, "served": served, "state": "damaged", "error": str(why)}
     state = "returnable" if name in now.line else "left"
     state = {now.serving: "serving", now.previous: "previous"}.get(name, state)
     record = now.records[name]
@@ -98,8 +105,25 @@ def _version(name: str, now: KubernetesStatus) -> Document:
     return {**row, "engine": record["digests"]["engine"], "served": served, "state": state}
 
 
+def _all_damaged(now: KubernetesStatus) -> list[Document]:
+    """Rows of `status` about what cannot be read. What was applied decides nothing: who serves and who chose it is on
+    record without it, or nothing is on record at all, and then it counts as a person's choice of no known line."""
+    rows = [_damaged(name, err, now.serving) for name, err in now.damaged.items()]
+    rows += [_row(RENDERED, name, err, decides=False) for name, err in now.unreadable.items()]
+    if now.serving and now.serving not in now.releases:
+        next_step = "promote an engine: it takes its place; until then it is asked by what the cluster has of it"
+        gone = StateError(
+            f"release {now.serving}, which serves", "nothing is kept of it", "its two ConfigMaps", next_step
+        )
+        rows.append(_row(RECORD, now.serving, gone, decides=False))
+    return rows
+
+
 def _damaged(name: str, err: StateError, serving: str | None) -> Document:
     """A row of `status` about a record that cannot be read."""
     release = None if name in ("history", "journal") else name
-    record, decides = ("release.json" if release else name), release in (None, serving)
+    return _row(RECORD if release else name, release, err, decides=release in (None, serving))
+
+
+def _row(record: str, release: str | None, err: StateError, *, decides: bool) -> Document:
     return {"record": record, "release": release, "decides": decides, "error": err.to_json()}

@@ -2,9 +2,12 @@
 
     NAME-record     journal: the open transaction, absent when there is none; history: one switch a line, newest last
     NAME-RELEASE-manifests   what was applied for a release, so that a rollback needs no store and no pipeline
+    NAME-RELEASE-record      its record, and texts for people
 
-The pointer is not here: which release serves is what the cluster routes to. Written by version: whoever lost the lock
-without noticing cannot write over the next holder.
+The last two hold a copy of each other: whoever deletes one of them takes nothing away.
+
+The pointer is not here: which release serves is what the cluster routes to (`KubernetesReleases.serving`). Written by
+version: whoever lost the lock without noticing cannot write over the next holder.
 """
 
 from __future__ import annotations
@@ -23,6 +26,9 @@ from slipway.errors import ResourceError, StateError
 
 PART = "slipway.part"  # label
 RECORD = "release.json"
+RENDERED = "rendered"
+_OF_A_RELEASE = "delete that ConfigMap, the other one of this release has a copy; or promote its engine again"
+_PARTS = ("record", "manifests")  # ConfigMaps of a release, in the order in which they are written
 MOST_TEXT = 100_000  # characters; a ConfigMap holds 1 MiB in all
 MOST_SWITCHES = 1000  # a ConfigMap holds 1 MiB
 
@@ -87,47 +93,60 @@ class KubernetesRecord:
         recorded = json.dumps({**asdict(journal), "step": "recorded"})
         self._write({"history": text, "journal": recorded})
 
-    def keep(self, rendered: Rendered) -> None:
-        """Keep what a release is made of; it is written once."""
-        name = f"{object_name(self._params, rendered.name)}-manifests"
-        own = metadata(self._params, name, rendered.name)
-        own["labels"] = {**own["labels"], PART: "manifests"}
-        document = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": own, "immutable": True}
-        self._api.apply({**document, "data": {"rendered": json.dumps(asdict(rendered))}})
+    def keep(
+        self, rendered: Rendered, record: Mapping[str, Any] | None = None, texts: Mapping[str, str] | None = None
+    ) -> None:
+        """Keep what a release is made of, its record (JSON values), and texts for people and later commands; of texts
+        those of at most `MOST_TEXT` characters: longer ones stay in the bundle alone."""
+        short = {key: text for key, text in (texts or {}).items() if len(text.encode()) <= MOST_TEXT}
+        whole = {**short, RENDERED: json.dumps(asdict(rendered))}
+        whole |= {} if record is None else {RECORD: json.dumps(record)}
+        for part in _PARTS:
+            self._api.apply(self._part(rendered.name, part, whole))
 
-    def describe(self, name: str, record: Mapping[str, Any], texts: Mapping[str, str]) -> None:
-        """Keep a release's record (JSON values) and texts for people and later commands, in place of those of before.
-        Texts of more than `MOST_TEXT` characters stay in the bundle alone."""
-        own = metadata(self._params, f"{object_name(self._params, name)}-record", name)
-        kept = {key: text for key, text in texts.items() if len(text.encode()) <= MOST_TEXT}
-        data = {**kept, RECORD: json.dumps(record)}
-        self._api.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": own, "data": data})
+    def describe(self, name: str, record: Mapping[str, Any]) -> None:
+        """Put a release's record in the place of the one of before."""
+        self._api.apply(self._part(name, "record", {**self._kept(name), RECORD: json.dumps(record)}))
+
+    def missing(self, name: str) -> list[str]:
+        """ConfigMaps of a release that are gone, as `ConfigMap NAME`."""
+        return [f"ConfigMap {self._part_name(name, part)}" for part in _PARTS if self._get(name, part) is None]
+
+    def mend(self, name: str) -> None:
+        """Write the ConfigMap of a release that is gone anew, out of the other one's copy; nothing where both are."""
+        kept = self._kept(name)
+        for part in _PARTS if kept else ():
+            if self._get(name, part) is None:
+                self._api.apply(self._part(name, part, kept))
 
     def texts(self, name: str) -> dict[str, str]:
         """The texts of a release that are kept here, by name; empty when none are."""
-        document = self._api.get("ConfigMap", f"{object_name(self._params, name)}-record") or {}
-        data: dict[str, str] = document.get("data") or {}
-        return {key: text for key, text in data.items() if key != RECORD}
+        return {key: text for key, text in self._kept(name).items() if key not in (RECORD, RENDERED)}
 
     def description(self, name: str) -> dict[str, Any]:
         """The record of a release. Raises StateError when it is not there or damaged."""
-        document = self._api.get("ConfigMap", f"{object_name(self._params, name)}-record") or {}
-        record = _object((document.get("data") or {}).get(RECORD, ""), f"record of release {name}")
+        record = _object(self._kept(name).get(RECORD, ""), f"record of release {name}", _OF_A_RELEASE)
         digests = record.get("digests")
         if record.get("name") != name or not isinstance(digests, dict) or not isinstance(digests.get("engine"), str):
             value = f"{record!r:.100}"
-            raise StateError(
-                f"record of release {name}",
-                value,
-                "its name and digests",
-                "promote its engine again; or `slipway rollback`",
-            )
+            next_step = f"{_OF_A_RELEASE}; or `slipway rollback`"
+            raise StateError(f"record of release {name}", value, "its name and digests", next_step)
         return record
 
     def is_damaged(self, name: str) -> bool:
-        """Whether the record of a release is there and cannot be read."""
-        there = self._api.get("ConfigMap", f"{object_name(self._params, name)}-record") is not None
-        return there and name in self.descriptions([name])[1]
+        """Whether what is kept of a release cannot be read."""
+        kept = self._kept(name)
+        return (RECORD in kept and name in self.descriptions([name])[1]) or name in self.unreadable([name])
+
+    def unreadable(self, names: Iterable[str]) -> dict[str, StateError]:
+        """Of those releases that nobody can apply again: why."""
+        damaged = {}
+        for name in names:
+            try:
+                self.release(name)
+            except StateError as err:
+                damaged[name] = err
+        return damaged
 
     def descriptions(self, names: Iterable[str]) -> tuple[dict[str, dict[str, Any]], dict[str, StateError]]:
         """The records of releases by name; and, of those whose record is damaged, why it is."""
@@ -142,25 +161,45 @@ class KubernetesRecord:
     def release(self, name: str) -> Rendered:
         """A release that was kept. Raises StateError when it is not there any more, or damaged."""
         thing = f"release {name} on {self._params.name}"
-        document = self._api.get("ConfigMap", f"{object_name(self._params, name)}-manifests")
-        if document is None:
+        text = self._kept(name).get(RENDERED)
+        if text is None:
             known = ", ".join(self.releases()) or "none"
             raise StateError(thing, "not kept", f"one of {known}", "promote it again")
-        values = _object(document.get("data", {}).get("rendered", ""), thing)
+        values = _object(text, thing, _OF_A_RELEASE)
         try:
             return Rendered(**{**values, "objects": tuple(values["objects"])})
         except (KeyError, TypeError) as err:
-            raise StateError(thing, str(err)[:200], "what Slipway wrote", "promote it again") from err
+            raise StateError(thing, str(err)[:200], "what Slipway wrote", _OF_A_RELEASE) from err
 
     def releases(self) -> list[str]:
         """Names of the releases that are kept, oldest first."""
-        labels = {"app.kubernetes.io/instance": self._params.name, PART: "manifests"}
-        return sorted(item["metadata"]["labels"][RELEASE] for item in self._api.list("ConfigMap", labels))
+        items = self._api.list("ConfigMap", {"app.kubernetes.io/instance": self._params.name})
+        labels = [item["metadata"].get("labels", {}) for item in items]
+        return sorted({each[RELEASE] for each in labels if each.get(PART) in _PARTS and RELEASE in each})
 
     def forget(self, name: str) -> None:
         """Delete what was kept of a release."""
-        for kind in ("manifests", "record"):  # what has manifests has a record
-            self._api.delete("ConfigMap", f"{object_name(self._params, name)}-{kind}")
+        for part in _PARTS:
+            self._api.delete("ConfigMap", self._part_name(name, part))
+
+    def _part_name(self, name: str, part: str) -> str:
+        return f"{object_name(self._params, name)}-{part}"
+
+    def _part(self, name: str, part: str, data: Mapping[str, str]) -> Manifest:
+        own = metadata(self._params, self._part_name(name, part), name)
+        own["labels"] = {**own["labels"], PART: part}
+        document = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": own, "data": dict(data)}
+        return document | ({"immutable": True} if part == "manifests" else {})
+
+    def _get(self, name: str, part: str) -> dict[str, str] | None:
+        document = self._api.get("ConfigMap", self._part_name(name, part))
+        return None if document is None else document.get("data") or {}
+
+    def _kept(self, name: str) -> dict[str, str]:
+        """Both ConfigMaps of a release as one: each is the truth about its own part and may stand for the other."""
+        record, manifests = ((self._get(name, part) or {}) for part in _PARTS)
+        own = {key: manifests[key] for key in (RENDERED,) if key in manifests}
+        return {**manifests, **record, **own}
 
     def _read(self) -> Manifest:
         own = {"name": self._name, "labels": {"app.kubernetes.io/instance": self._params.name}}
@@ -199,13 +238,13 @@ def next_name(names: list[str], digest: str) -> str:
     return f"{max(used, default=0) + 1:04d}-{digest[:8]}"
 
 
-def _object(text: str, thing: str) -> dict[str, Any]:
+def _object(text: str, thing: str, next_step: str = "delete that key of the ConfigMap") -> dict[str, Any]:
     try:
         value = json.loads(text)
     except ValueError as err:
-        raise StateError(thing, str(err)[:200], "what Slipway wrote", "delete that key of the ConfigMap") from err
+        raise StateError(thing, str(err)[:200], "what Slipway wrote", next_step) from err
     if not isinstance(value, dict):
-        raise StateError(thing, str(value)[:200], "a JSON object", "delete that key of the ConfigMap")
+        raise StateError(thing, str(value)[:200], "a JSON object", next_step)
     return value
 
 

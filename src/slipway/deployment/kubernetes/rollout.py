@@ -8,7 +8,7 @@ serves no more: scaled to 0 and ready to come back.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from slipway.config.kubernetes import KubernetesConfig
@@ -16,6 +16,7 @@ from slipway.deployment.kubernetes.api import KubernetesAPI
 from slipway.deployment.kubernetes.kserve_manifests import inference_service
 from slipway.deployment.kubernetes.manifests import RELEASE, object_name, route, selector, service
 from slipway.deployment.kubernetes.record import Rendered
+from slipway.deployment.kubernetes.unrecorded import scale_live
 from slipway.errors import EngineError
 
 # Reasons of a waiting container after which waiting longer changes nothing
@@ -54,6 +55,9 @@ class Rollout(Protocol):
 
     def resume(self, release: Rendered) -> None:
         """Bring the pods of the serving release back."""
+
+    def missing(self, release: Rendered) -> list[str]:
+        """Objects of the serving release and of the route to it that are gone, as `KIND NAME`."""
 
     def service_name(self, release: Rendered) -> str:
         """The Service at which this release alone answers."""
@@ -110,6 +114,8 @@ class DeploymentRollout:
 
     def retire(self, release: Rendered) -> None:
         """See `Rollout.retire`."""
+        if not release.objects:
+            scale_live(self._api, self._params, release.name, 0)
         for document in release.objects:
             if document["kind"] == "Deployment":
                 smaller = copy.deepcopy(document)
@@ -121,9 +127,17 @@ class DeploymentRollout:
         self.retire(release)
 
     def resume(self, release: Rendered) -> None:
-        """See `Rollout.resume`."""
+        """See `Rollout.resume`. The route too: it may be what is gone."""
+        if not release.objects:
+            scale_live(self._api, self._params, release.name, self._params.replicas)
         for document in release.objects:
             self._api.apply(document)
+        self.finish(release)
+
+    def missing(self, release: Rendered) -> list[str]:
+        """See `Rollout.missing`."""
+        routes = [("Service", self._params.name), *([("HTTPRoute", self._params.name)] if self._params.gateway else [])]
+        return _missing(self._api, release, routes)
 
     def service_name(self, release: Rendered) -> str:
         """See `Rollout.service_name`."""
@@ -191,9 +205,18 @@ class KServeRollout:
             self._api.apply(document)
         self._api.apply(inference_service(self._params, release.predictor))
 
+    def missing(self, release: Rendered) -> list[str]:
+        """See `Rollout.missing`."""
+        return _missing(self._api, release, [("InferenceService", self._params.name)])
+
     def service_name(self, release: Rendered) -> str:
         """See `Rollout.service_name`: as KServe names a predictor's Service."""
         return f"{self._params.name}-{release.predictor['name']}-predictor"
+
+
+def _missing(api: KubernetesAPI, release: Rendered, routes: Sequence[tuple[str, str]]) -> list[str]:
+    own = [(document["kind"], document["metadata"]["name"]) for document in release.objects]
+    return [f"{kind} {name}" for kind, name in [*own, *routes] if api.get(kind, name) is None]
 
 
 def rollout_for(api: KubernetesAPI, params: KubernetesConfig) -> Rollout:

@@ -3,26 +3,30 @@
     begun -> started -> ready -> checked -> shifted N% ... -> switched -> recorded -> retired
 
 Everything before `recorded` is undone by whoever comes next, everything from there on is finished. The cluster holds
-lock, journal, history and what releases are made of; which release serves is what it routes to.
+lock, journal, history and what releases are made of; which release serves is what it routes to, and where somebody
+deleted what routes, the last switch's.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 from slipway.agent.records import utc_now
 from slipway.config.kubernetes import KubernetesConfig
 from slipway.deployment.kubernetes.api import KubernetesAPI, Reply
 from slipway.deployment.kubernetes.kserve_manifests import predictor, serving_runtime
 from slipway.deployment.kubernetes.lease import TargetLease
-from slipway.deployment.kubernetes.looks import KubernetesStatus, look
+from slipway.deployment.kubernetes.looks import KubernetesStatus
 from slipway.deployment.kubernetes.manifests import config_map, release_objects
 from slipway.deployment.kubernetes.pod import KubernetesRelease, Manifest, start_seconds
-from slipway.deployment.kubernetes.record import Journal, KubernetesRecord, Rendered, line_of
+from slipway.deployment.kubernetes.record import Journal, KubernetesRecord, Rendered
+from slipway.deployment.kubernetes.releases import KubernetesReleases
 from slipway.deployment.kubernetes.rollout import require_hope, rollout_for
+from slipway.deployment.kubernetes.unrecorded import remove_live
 from slipway.errors import ConfigError, EngineError, StateError
 
 POLL_S = 1.0
@@ -55,6 +59,7 @@ class KubernetesTarget:
         self.lease = TargetLease(api, params)
         self.record = KubernetesRecord(api, params)
         self.rollout = rollout_for(api, params)
+        self.releases = KubernetesReleases(api, params, self.record, self.rollout)
 
     @property
     def canary(self) -> list[int]:
@@ -62,11 +67,8 @@ class KubernetesTarget:
         return self._params.canary.percent
 
     def status(self) -> KubernetesStatus:
-        """Look; takes no lock. Raises StateError where nobody can ask what serves: what was applied for it is not kept
-        any more."""
-        serving = self.rollout.serving()
-        healthy = serving is not None and self.answers(self.record.release(serving))
-        return look(self.record, self.lease, serving, healthy=healthy)
+        """Look; takes no lock."""
+        return self.releases.status(self.lease)
 
     def promote(self, release: KubernetesRelease, check: Check, wait_s: float = 300.0) -> None:
         """Start a release, check it, give it the requests step by step, let the one before go.
@@ -80,22 +82,22 @@ class KubernetesTarget:
             opened = self.begin("promote", release.name, still_held)
             opened.stage(rendered)
             limit_s = self._params.start_timeout_s + start_seconds(release)
-            opened.run(lambda: check(lambda path, document: self.ask(rendered, path, document)), limit_s)
+            opened.run(lambda: check(lambda path, document: self.releases.ask(rendered, path, document)), limit_s)
 
     def rollback(self, name: str | None, check: Check, wait_s: float = 300.0) -> str:
         """Bring a release back that served before, by default the one before the serving one; its name. Raises as
         `promote`, and ConfigError where there is none."""
         with self.changing("rollback", wait_s) as still_held:
-            opened = self.begin("rollback", name or self.previous(), still_held)
+            opened = self.begin("rollback", name or self.releases.previous(), still_held)
             rendered = self.record.release(opened.journal.release)
             limit_s = 2 * self._params.start_timeout_s
-            opened.run(lambda: check(lambda path, document: self.ask(rendered, path, document)), limit_s)
+            opened.run(lambda: check(lambda path, document: self.releases.ask(rendered, path, document)), limit_s)
         return opened.journal.release
 
     def begin(self, action: str, name: str, still_held: Callable[[], None]) -> KubernetesTransaction:
         """Open a transaction; the lease is held and what was left is in order. Raises ConfigError for the release that
         serves already."""
-        serving = self.rollout.serving()
+        serving = self.releases.serving()
         if serving == name:
             next_step = "name another release; `slipway status` lists them"
             raise ConfigError(f"release {name}", "it serves already", "another release", next_step)
@@ -125,7 +127,7 @@ class KubernetesTarget:
         back."""
         names = self.record.releases()
         damaged = [name for name in names if self.record.is_damaged(name)]
-        retained = {self.rollout.serving(), *self.line()[-2:], *spare, *damaged}
+        retained = {self.releases.serving(), *self.releases.line()[-2:], *spare, *damaged}
         for name in reversed(names):
             if len(retained) < keep:
                 retained.add(name)
@@ -156,7 +158,7 @@ class KubernetesTarget:
     def await_ready(self, candidate: Rendered, limit_s: float, still_held: Callable[[], None]) -> None:
         """Wait until its pods and its engine answer. Raises EngineError as soon as one died, or after `limit_s`."""
         deadline = time.monotonic() + limit_s
-        while not (self.rollout.is_ready(candidate) and self.answers(candidate)):
+        while not (self.rollout.is_ready(candidate) and self.releases.answers(candidate)):
             still_held()
             require_hope(self._api, self._params, candidate.name)
             if time.monotonic() > deadline:
@@ -175,7 +177,7 @@ class KubernetesTarget:
 
     def undo(self, journal: Journal) -> None:
         """All requests to the champion, the candidate's pods gone, nothing open."""
-        champion = self.record.release(journal.champion) if journal.champion else None
+        champion = self.releases.applied(journal.champion) if journal.champion else None
         if journal.release in self.record.releases():  # else it was never staged
             candidate = self.record.release(journal.release)
             self.rollout.undo(candidate, champion)
@@ -185,31 +187,11 @@ class KubernetesTarget:
 
     def retire(self, journal: Journal) -> None:
         """Let the pods of the champion of before go, nothing is open any more."""
-        if journal.champion:
+        if journal.champion and self.releases.is_recorded(journal.champion):
             self.rollout.retire(self.record.release(journal.champion))
+        elif journal.champion:
+            remove_live(self._api, self._params, journal.champion)
         self.record.write_journal(None)
-
-    def answers(self, release: Rendered) -> bool:
-        """Whether its engine says that it is ready."""
-        return self.ask(release, release.health, None).status == 200
-
-    def ask(self, release: Rendered, path: str, document: Manifest | None) -> Reply:
-        """What this release alone answers, through the API server."""
-        return self._api.ask(self.rollout.service_name(release), release.port, path, document)
-
-    def line(self) -> list[str]:
-        """The releases that led to the serving one, oldest first; a rollback leaves those after it. Raises StateError
-        for a damaged history."""
-        return line_of(self.record.history())
-
-    def previous(self) -> str:
-        """The release that a rollback goes to. Raises ConfigError where there is none."""
-        kept = self.record.releases()
-        before = [name for name in self.line()[:-1] if name in kept and not self.record.is_damaged(name)]
-        if not before:
-            thing, next_step = f"rollback on {self._params.name}", "promote another release"
-            raise ConfigError(thing, "nothing before the serving release is kept", "a release that served", next_step)
-        return before[-1]
 
 
 class KubernetesTransaction:
@@ -229,12 +211,15 @@ class KubernetesTransaction:
             self.abort()
             raise
 
-    def stage(self, rendered: Rendered) -> None:
-        """Keep what the release is made of."""
-        self._target.record.keep(rendered)
+    def stage(
+        self, rendered: Rendered, record: Mapping[str, Any] | None = None, texts: Mapping[str, str] | None = None
+    ) -> None:
+        """Keep what the release is made of, its record and texts."""
+        self._target.record.keep(rendered, record, texts or {})
 
     def start(self, limit_s: float) -> None:
         """Start it beside the champion and wait until it answers."""
+        self._target.record.mend(self.journal.release)
         candidate, champion = self._releases()
         self._target.rollout.beside(candidate, champion)
         self.reached("started")
@@ -276,4 +261,4 @@ class KubernetesTransaction:
 
     def _releases(self) -> tuple[Rendered, Rendered | None]:
         record, champion = self._target.record, self.journal.champion
-        return record.release(self.journal.release), record.release(champion) if champion else None
+        return record.release(self.journal.release), self._target.releases.applied(champion) if champion else None

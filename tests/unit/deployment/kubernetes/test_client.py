@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +9,13 @@ import httpx
 import pytest
 
 from slipway.config.deploy import DeployConfig
-from slipway.deployment.kubernetes import client as kubernetes_client
 from slipway.deployment.kubernetes.client import KubernetesClient
 from slipway.deployment.state import status, versions
 from slipway.errors import ConfigError, ResourceError, StateError
 from slipway.store.artifacts import Engine
 from tests.support.kubernetes_scene import Scene, cluster_engine, deploy
-from tests.support.kubernetes_server import kubernetes_server, wait_until
+from tests.support.kubernetes_server import wait_until
 from tests.support.shippable import DOCUMENTS
-
-
-@pytest.fixture
-def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
-    """A cluster; the registry is a lab's, here it answers with the digest that was packed."""
-    monkeypatch.setattr(kubernetes_client, "push", lambda packed, repository, note: packed.bundle.digest)
-    with kubernetes_server(tmp_path) as (cluster, config):
-        yield Scene(cluster, config)
 
 
 def promote(client: KubernetesClient, made: Engine, until: str = "commit") -> dict[str, Any]:

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from slipway.deployment.kubernetes import client as kubernetes_client
 from slipway.deployment.kubernetes.client import KubernetesClient
 from slipway.deployment.state import status, versions
-from slipway.errors import SlipwayError, StateError
+from slipway.errors import StateError
 from tests.support.kubernetes_scene import Scene, cluster_engine, deploy
-from tests.support.kubernetes_server import kubernetes_server
 from tests.unit.deployment.kubernetes.test_client import promote
 
 GARBAGE = ["", "{", "[]", "null", "\0", '{"name": "other", "digests": {"engine": "a"}}', '{"name": 1}']
-
-
-@pytest.fixture
-def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
-    monkeypatch.setattr(kubernetes_client, "push", lambda packed, repository, note: packed.bundle.digest)
-    with kubernetes_server(tmp_path) as (cluster, config):
-        yield Scene(cluster, config)
 
 
 @pytest.fixture
@@ -90,10 +80,3 @@ def test_damaged_records_are_named_and_in_nobodys_way(scene: Scene, names: list[
         if not before:
             del target[record]
     assert promote(client, cluster_engine(tmp_path, "e"))["release"]["name"].startswith("0005-")
-
-
-def test_what_was_applied_for_the_serving_release_is_gone(scene: Scene, names: list[str]) -> None:
-    """Nobody can ask it then; the error says what to do."""
-    del scene.cluster.objects["ConfigMap", f"chat-{names[2]}-manifests"]
-    with pytest.raises(SlipwayError, match="not kept"):
-        status(deploy(scene))
