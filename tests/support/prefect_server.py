@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -14,6 +17,10 @@ import prefect
 import pytest
 from prefect.testing.utilities import prefect_test_harness
 
+from slipway.ops.credentials import ensure_credentials
+from slipway.ops.servers import PREFECT_HEALTH
+from slipway.ops.services import Services
+from slipway.system.http import is_healthy
 from slipway.system.ports import any_port
 
 START_S = 300
@@ -26,8 +33,7 @@ KEEP_ALIVE_S = "3600"
 def prefect_server(config: pytest.Config) -> Iterator[None]:
     """Prefect's settings lead to a server without a run. Its schema, whose migrations are half of a server's start, is
     copied from pytest's cache, where the first server of this version of Prefect leaves it."""
-    assert config.cache is not None
-    schema = config.cache.mkdir(f"prefect-{prefect.__version__}") / DATABASE
+    schema = _schema(config)
 
     def folder() -> str:
         new = tempfile.mkdtemp()
@@ -46,6 +52,49 @@ def prefect_server(config: pytest.Config) -> Iterator[None]:
             if not schema.is_file():
                 _copy(folders[-1] / DATABASE, schema)
             yield
+
+
+class OwnServer:
+    """Slipway's own Prefect server, as `make up` starts it, on a port and in a folder of its own; it may be killed and
+    started again."""
+
+    def __init__(self, root: Path, folder: Path, config: pytest.Config) -> None:
+        self.services = Services(root, folder, any_port(), any_port())
+        self.pair = ensure_credentials(folder).prefect_environment()
+        home = folder / "prefect"
+        home.mkdir()
+        if (schema := _schema(config)).is_file():
+            shutil.copyfile(schema, home / "prefect.db")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def environment(self) -> dict[str, str]:
+        """What a process needs to use it as a flow of Slipway does."""
+        return {**self.services.environment(), **self.pair}
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        command = [sys.executable, "-m", "slipway.ops.servers", "prefect"]
+        log = self.services.data / "prefect.log"
+        with log.open("ab") as out:
+            self._process = subprocess.Popen(
+                command, cwd=self.services.root, env=self.services.environment(), stdout=out, stderr=out
+            )
+        deadline = time.monotonic() + START_S
+        while not is_healthy(self.services.prefect_url + PREFECT_HEALTH):
+            assert self._process.poll() is None, log.read_text()[-2000:]
+            assert time.monotonic() < deadline, log.read_text()[-2000:]
+            time.sleep(0.2)
+
+    def kill(self) -> None:
+        """End it as `kill -9` does."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+
+
+def _schema(config: pytest.Config) -> Path:
+    assert config.cache is not None
+    return Path(config.cache.mkdir(f"prefect-{prefect.__version__}")) / DATABASE
 
 
 def _copy(database: Path, to: Path) -> None:

@@ -61,11 +61,15 @@ def deploy(services: Services) -> bool:
             f"run it by hand: {shlex.join(command)}",
         )
     _install_automations(services)
-    limit = {"name": machine_slot(), "limit": 1, "active": True}
-    if call(services, "GET", f"/v2/concurrency_limits/{machine_slot()}") is None:
-        call(services, "POST", "/v2/concurrency_limits/", limit)
+    make_machine_slot(services)
     stamp.write_text(digest, encoding="utf-8")
     return True
+
+
+def make_machine_slot(services: Services) -> None:
+    """Create the slot of this machine, where the server has none."""
+    if call(services, "GET", f"/v2/concurrency_limits/{machine_slot()}") is None:
+        call(services, "POST", "/v2/concurrency_limits/", {"name": machine_slot(), "limit": 1, "active": True})
 
 
 def machine_slot() -> str:

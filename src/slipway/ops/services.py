@@ -97,6 +97,9 @@ class Services:
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
             "PREFECT_HOME": str(self.data / "prefect"),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            # In the server's memory, the default, leases end with the server: their slots stay taken for good, and a
+            # run that cannot renew the one of its deployment is ended
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
             "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": self.prefect_url,
             "PREFECT_UI_STATIC_DIRECTORY": str(self.data / "prefect/ui"),  # by default inside the installed package
             "PYTHONUTF8": "1",

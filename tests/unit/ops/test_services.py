@@ -20,6 +20,7 @@ def test_ports_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert environment["PREFECT_API_URL"] == "http://127.0.0.1:4321/api"
     assert environment["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert environment["PREFECT_HOME"] == f"{tmp_path}/prefect"
+    assert environment["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"].endswith(".filesystem")
     monkeypatch.setenv("SLIPWAY_MLFLOW_PORT", "fivethousand")
     with pytest.raises(ConfigError, match="SLIPWAY_MLFLOW_PORT: fivethousand"):
         Services.here()
