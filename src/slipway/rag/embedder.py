@@ -18,11 +18,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from slipway.config.rag import EmbedderConfig
-from slipway.errors import CheckpointError, DataError
+from slipway.errors import CheckpointError
 from slipway.rag.embedder_files import (
     CONFIG,
     TOKENIZER,
@@ -32,9 +31,9 @@ from slipway.rag.embedder_files import (
     embedder_files,
     facts_of,
 )
+from slipway.rag.embedding_server import ServedEmbedder
 from slipway.rag.tokens import tokenizer_of
-
-F32 = NDArray[np.float32]
+from slipway.rag.unit_vectors import F32, normalized_rows, sum_of_windows
 
 
 class Embedder(Protocol):
@@ -57,22 +56,8 @@ def open_embedder(params: EmbedderConfig, cache: Path) -> Embedder:
     that cannot be had, EngineError for a server that does not answer."""
     files = embedder_files(params, cache)
     if params.source == "url":
-        from slipway.rag.embedding_server import ServedEmbedder
-
         return ServedEmbedder(params, facts_of(params, files), tokenizer_of(files.required(TOKENIZER)))
     return LocalEmbedder(params, files)
-
-
-def normalized_rows(vectors: F32, names: Sequence[str]) -> F32:
-    """Rows at length 1. Raises DataError naming the first that is zero or not finite."""
-    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1)
-    bad = np.flatnonzero(~np.isfinite(lengths) | (lengths == 0))
-    if len(bad):
-        what = "not finite" if not np.isfinite(lengths[bad[0]]) else "all zeros"
-        raise DataError(
-            f"vector of {names[bad[0]]}", f"{what} ({len(bad)} of {len(names)})", "a finite vector", "look at that text"
-        )
-    return np.asarray(vectors / lengths[:, None], dtype=np.float32)
 
 
 class LocalEmbedder:
@@ -111,11 +96,7 @@ class LocalEmbedder:
         ids = self.tokenizer.encode(text, add_special_tokens=False).ids
         windows = list(self._windows(ids))
         rows = np.stack([self._pooled(window) for window in windows])
-        if len(rows) == 1:
-            return np.asarray(rows[0])
-        weights = np.array([len(window) - self._specials for window in windows], np.float32)
-        unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-        return np.asarray((unit * weights[:, None]).sum(0), dtype=np.float32)
+        return sum_of_windows(rows, [len(window) - self._specials for window in windows])
 
     def _windows(self, ids: Sequence[int]) -> Iterator[list[int]]:
         room = self.facts.max_length - self._specials

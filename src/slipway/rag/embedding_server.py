@@ -11,15 +11,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from slipway.config.rag import EmbedderConfig
 from slipway.errors import EngineError, EngineLostError
 from slipway.rag.embedder_files import EmbedderFacts
 from slipway.rag.tokens import ruler
+from slipway.rag.unit_vectors import F32, normalized_rows, sum_of_windows
 
-F32 = NDArray[np.float32]
 BATCH = 32
 TIMEOUT_S = 120.0
 _SPECIALS = 2  # room for a model's own start and end
@@ -49,11 +48,8 @@ class ServedEmbedder:
         rows, at = [], 0
         for group in windows:
             part = np.array(vectors[at : at + len(group)], np.float32)
-            unit = part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-30)
-            rows.append((unit * np.array([[tokens] for _, tokens in group], np.float32)).sum(0))
+            rows.append(sum_of_windows(part, [tokens for _, tokens in group]))
             at += len(group)
-        from slipway.rag.embedder import normalized_rows
-
         return normalized_rows(np.stack(rows), [repr(text[:60]) for text in texts])
 
     def _windows(self, text: str) -> list[tuple[str, int]]:

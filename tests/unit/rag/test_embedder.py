@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BertModel
 
-from slipway.errors import CheckpointError, DataError
-from slipway.rag.embedder import normalized_rows, open_embedder
+from slipway.errors import CheckpointError
+from slipway.rag.embedder import open_embedder
 from tests.support.pico_embedder import LONGEST, pico_embedder
 
 SHORT = "how do i sort a list?"
@@ -76,12 +76,3 @@ def test_a_model_that_lacks_a_weight_or_is_none_is_refused(tmp_path: Path) -> No
     (tmp_path / "model.safetensors").write_bytes(b"not a model")
     with pytest.raises(CheckpointError, match="that transformers loads"):
         open_embedder(params, tmp_path)
-
-
-def test_vectors_that_are_none_are_named() -> None:
-    rows = np.array([[3, 4], [0, 0], [np.nan, 1]], np.float32)
-    assert normalized_rows(rows[:1], ["a"]).tolist() == [[pytest.approx(0.6), pytest.approx(0.8)]]
-    with pytest.raises(DataError, match=r"vector of b: all zeros \(2 of 3\)"):
-        normalized_rows(rows, ["a", "b", "c"])
-    with pytest.raises(DataError, match="vector of c: not finite"):
-        normalized_rows(rows[2:], ["c"])
