@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "amd64": "amd64", "arm64": "arm64"}
 ANSWER_S = 10.0  # a driver that hangs must not hang the probe
-GPU_FIELDS = ("name", "driver_version", "compute_cap", "memory.total")
+GPU_FIELDS = ("name", "driver_version", "compute_cap", "memory.total", "memory.free")
 RUNTIMES = ("docker", "podman")
 
 

@@ -1,7 +1,8 @@
 """Whether a second engine fits beside the one that serves: what it is planned to take against what is free now.
 
-A GPU with memory of its own is asked by nvidia-smi, all GPUs together. One that shares the CPU's memory says `[N/A]`
-there: then, and without a GPU, MemAvailable counts, which page cache does not lessen. Both less a reserve.
+A GPU with memory of its own is asked by nvidia-smi. What is planned is of one GPU, so that of several the fullest
+counts. One that shares the CPU's memory says `[N/A]` there: then, and without a GPU, MemAvailable counts, which page
+cache does not lessen. Both less a reserve. `fits` is what every answer to `does it fit` ends in (`planning/fit.py`).
 """
 
 from __future__ import annotations
@@ -22,10 +23,15 @@ QUERY = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits
 
 @dataclass(frozen=True)
 class Room:
-    """Bytes that are free, and of what: `GPU memory` or `memory`. -1: nobody could say."""
+    """Bytes that are free, and of what: `GPU memory`, of each GPU, or `memory`. -1: nobody could say."""
 
     free: int
     kind: str
+
+
+def fits(needed: float, room: float) -> bool:
+    """Whether so many bytes go into that many."""
+    return needed <= room
 
 
 def room() -> Room:
@@ -37,7 +43,7 @@ def room() -> Room:
         lines = []
     free = [line.strip() for line in lines if line.strip()]
     if free and all(re.fullmatch(r"\d+", line) for line in free):
-        return Room(sum(map(int, free)) * 1024 * 1024, "GPU memory")
+        return Room(min(map(int, free)) * 1024 * 1024, "GPU memory")
     return Room(memory()["available"], "memory")
 
 
@@ -47,7 +53,7 @@ def choose_way(plan: StartPlan, now: Room, reserve_gb: float) -> tuple[str, str]
     if plan.memory_bytes <= 0 or now.free < 0:
         return BESIDE, "beside: no memory is planned for it" if now.free >= 0 else "beside: free memory is not known"
     need, left = plan.memory_bytes / 1e9, now.free / 1e9 - reserve_gb
-    way = BESIDE if need <= left else HELD
+    way = BESIDE if fits(need, left) else HELD
     return way, f"{way}: {need:.1f} GB planned, {left:.1f} GB of {now.kind} free above a reserve of {reserve_gb:g}"
 
 

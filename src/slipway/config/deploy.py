@@ -55,7 +55,7 @@ class DeployConfig(Section):
         description="`beside`: the new engine starts beside the old one; `held`: memory holds one engine only, "
         "requests wait in the proxy, at most deploy.proxy.hold_limit_s; `auto`: by what is planned and what is free.",
     )
-    reserve_gb: float = Field(8.0, ge=0, description="Memory that way `auto` leaves free, GB.")
+    reserve_gb: float = Field(8.0, ge=0, description="Memory that ways `auto` and `beside` leave free, GB.")
     keep_releases: int = Field(3, ge=2, description="Releases kept on the target, the serving one included.")
     routing: RoutingConfig = Field(default_factory=RoutingConfig, description="What `target: auto` chooses by.")
     routed: Route | None = Field(None, description="What `target: auto` chose; written by it, not by a person.")

@@ -20,6 +20,7 @@ from slipway.engines.format_support import TABLE, capability
 from slipway.engines.gpu_limits import budget
 from slipway.engines.machine_facts import UNKNOWN, MachineFacts
 from slipway.errors import ConfigError
+from slipway.planning.fit import fit
 
 Stage = Literal["quantize", "engine"]
 GATED = ("evaluate", "gate")  # run again after whatever is made again
@@ -165,7 +166,7 @@ def _size(plan: ServePlan, target: TargetConfig) -> list[Misfit]:
     ranks, gpus = plan.limits.tensor_parallel * plan.limits.pipeline_parallel, target.gpus * target.nodes
     need, room = sum(plan.memory.values()), budget(target)
     different = [Misfit("GPUs", str(ranks), str(gpus), "engine")] if ranks > gpus else []
-    if need > room:
+    if not fit(need, room).fits:
         different.append(Misfit("GB of one GPU", f"{need / 1e9:.1f}", f"{room / 1e9:.1f}", "engine"))
     return different
 

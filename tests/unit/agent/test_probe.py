@@ -41,13 +41,19 @@ def test_a_machine_with_nothing_installed_is_still_described(programs: Path, tmp
 
 def test_programs_are_asked_for_their_versions(programs: Path, tmp_path: Path) -> None:
     _program(programs, "haproxy", 'echo "HAProxy version 2.6.12-1+deb12u2 2025/04/19"')
-    _program(programs, "nvidia-smi", 'echo "NVIDIA GB10, 580.95.05, 12.1, [N/A]"; echo "half a line"')
+    _program(programs, "nvidia-smi", 'echo "NVIDIA GB10, 580.95.05, 12.1, [N/A], [N/A]"; echo "half a line"')
     described = '[{"Id": "sha256:1", "RepoDigests": ["r@sha256:2"], "Architecture": "arm64"}]'
     _program(programs, "podman", f"[ $1 = version ] && echo 4.3.1 && exit; [ $4 = here:1 ] && echo '{described}'")
     seen = probe(Agent(tmp_path), {"images": ["here:1", "away:1", "-x; rm", "$(x)"]}, print)
     assert seen["haproxy"] == "2.6.12"
     assert seen["gpus"] == [
-        {"name": "NVIDIA GB10", "driver_version": "580.95.05", "compute_cap": "12.1", "memory.total": "[N/A]"}
+        {
+            "name": "NVIDIA GB10",
+            "driver_version": "580.95.05",
+            "compute_cap": "12.1",
+            "memory.total": "[N/A]",
+            "memory.free": "[N/A]",
+        }
     ]
     here = {"id": "sha256:1", "digests": ["r@sha256:2"], "architecture": "arm64"}
     assert seen["containers"] == {

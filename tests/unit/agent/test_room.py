@@ -38,7 +38,7 @@ def test_a_second_engine_starts_beside_where_both_fit(planned, free, way, why) -
 @pytest.mark.parametrize(
     ("printed", "kind", "free"),
     [
-        ("40000\n20000\n", "GPU memory", 60000 * 1024 * 1024),
+        ("40000\n20000\n", "GPU memory", 20000 * 1024 * 1024),  # an engine over both needs its part on each
         ("[N/A]\n", "memory", None),  # a GPU that shares the memory of the CPU
         ("", "memory", None),
     ],

@@ -14,7 +14,7 @@ from slipway.config.deploy import DeployConfig
 from slipway.config.target import TargetConfig
 from slipway.engines.driver import ServePlan
 from slipway.errors import ConfigError, ResourceError
-from slipway.planning.fit import fit
+from slipway.planning.fit import GB, fit, room_beside, room_in_words, room_there
 
 Probe = Mapping[str, Any]
 
@@ -34,7 +34,7 @@ def require_fit(
     _require_gpu(row, gpus, plan, params.target)
     if plan.image:
         _require_image(plan.image, architecture, probe.get("containers"), params.target, note)
-    _require_memory(plan, gpus, probe.get("memory") or {}, params, note)
+    _require_memory(plan, row, probe, params, note)
 
 
 def _require_gpu(row: TargetConfig, gpus: Sequence[Mapping[str, str]], plan: ServePlan, target: str) -> None:
@@ -74,35 +74,52 @@ def _require_image(
 
 
 def _require_memory(
-    plan: ServePlan,
-    gpus: Sequence[Mapping[str, str]],
-    memory: Mapping[str, int],
-    params: DeployConfig,
-    note: Callable[[str], None],
+    plan: ServePlan, row: TargetConfig, probe: Probe, params: DeployConfig, note: Callable[[str], None]
 ) -> None:
-    """Planned bytes against all there is less the reserve; beside an engine that serves against what is free now."""
+    """Planned bytes of one GPU against what the row and the machine give; beside an engine that serves against what is
+    free now."""
     planned = sum(part for part in plan.memory.values() if part > 0)
     if planned <= 0:
-        return None
-    reserve = params.reserve_gb * 1e9 if gpus else 0.0  # it is the driver's and the desktop's of a GPU machine
-    own = [re.fullmatch(r"(\d+) MiB", gpu.get("memory.total", "")) for gpu in gpus]
-    if own and all(own):
-        total, kind = sum(int(match[1]) << 20 for match in own if match), "GPU memory"
-    else:  # a GPU that shares the CPU's, or none
-        total, kind = int(memory.get("total", -1)), "memory"
+        return
+    gpus, memory = list(probe.get("gpus") or ()), probe.get("memory") or {}
+    kind = "GPU memory" if _mib(gpus, "memory.total") is not None else "memory"  # of the machine, which a GPU shares
+    total = _mib(gpus, "memory.total") or int(memory.get("total", -1))
     if total < 0:
-        return note(f"{params.target} does not say how much memory it has: {planned / 1e9:.1f} GB are planned")
-    needed = f"{planned / 1e9:.1f} GB planned for the engine and {reserve / 1e9:g} kept free (deploy.reserve_gb)"
+        note(f"{params.target} does not say how much memory it has: {planned / GB:.1f} GB are planned")
+        return
     smaller = "plan a smaller engine (engine.slots, engine.context, another format), or another target"
-    if not fit(planned + reserve, total).fits:
-        raise ResourceError(f"{kind} of target {params.target}", f"{total / 1e9:.1f} GB", needed, smaller)
-    available, free = int(memory.get("available", -1)), int(memory.get("free", -1))
-    if params.way != "beside" or kind != "memory" or available < 0:
-        return None
-    value = f"{available / 1e9:.1f} GB available (MemAvailable, of which {free / 1e9:.1f} MemFree)"
-    if not fit(planned + reserve, available).fits:
-        next_step = f"deploy.way=held holds requests while one engine follows the other; or {smaller}"
-        raise ResourceError(f"memory of target {params.target} for a second engine", value, needed, next_step)
-    if gpus and planned + reserve > free:
-        note(f"{value}: a driver that does not count page cache may refuse {planned / 1e9:.1f} GB")
-    return None
+    whole = fit(planned, room_there(row, total), way_out=smaller)
+    if not whole.fits:
+        expected = f"room for the engine in {total / GB:.1f} GB; the row {row.name}: {room_in_words(row)}"
+        raise ResourceError(f"{kind} of target {params.target}", str(whole), expected, whole.way_out)
+    if params.way == "beside":
+        _require_beside(planned, row, probe, params, note)
+
+
+def _require_beside(
+    planned: float, row: TargetConfig, probe: Probe, params: DeployConfig, note: Callable[[str], None]
+) -> None:
+    """What is free now, where the machine says it: of a GPU of its own, else MemAvailable. A driver that shares the
+    memory may want MemFree."""
+    gpus, memory = list(probe.get("gpus") or ()), probe.get("memory") or {}
+    own, available, free = _mib(gpus, "memory.free"), int(memory.get("available", -1)), int(memory.get("free", -1))
+    now = available if own is None else own
+    if now < 0 or (own is None and _mib(gpus, "memory.total") is not None):
+        return  # an agent of before does not say what is free of a GPU
+    value = f"{available / GB:.1f} GB available (MemAvailable, of which {free / GB:.1f} MemFree)"
+    value = value if own is None else f"{own / GB:.1f} GB of the fullest GPU free"
+    second = fit(planned, room_beside(row, now, params.reserve_gb))
+    if not second.fits:
+        thing = f"{'memory' if own is None else 'GPU memory'} of target {params.target} for a second engine"
+        expected = f"{planned / GB:.1f} GB planned for it, {(now - second.room) / GB:g} kept free (deploy.reserve_gb)"
+        next_step = "deploy.way=held holds requests while one engine follows the other; or plan a smaller engine"
+        raise ResourceError(thing, value, expected, next_step)
+    if own is None and gpus and not fit(planned, room_beside(row, free, params.reserve_gb)).fits:
+        note(f"{value}: a driver that does not count page cache may refuse {planned / GB:.1f} GB")
+
+
+def _mib(gpus: Sequence[Mapping[str, str]], field: str) -> int | None:
+    """Bytes of the GPU that has the least, by a field of nvidia-smi; None without GPUs, and where one does not say: it
+    shares the CPU's memory."""
+    own = [re.fullmatch(r"(\d+) MiB", gpu.get(field, "")) for gpu in gpus]
+    return min(int(match[1]) << 20 for match in own if match) if own and all(own) else None

@@ -108,9 +108,9 @@ def memory(machine: str, answer: Answer, needs: Needs) -> Finding:
     finding = f"{needs.memory_by} takes {needs.memory / GB:.1f} GB; {state}"
     if not fit(needs.memory, total).fits:
         return Finding(machine, "memory", "fail", finding, "a smaller model or batch, or another machine")
-    if needs.memory > available:
+    if not fit(needs.memory, available).fits:
         return Finding(machine, "memory", "warn", finding, "end other programs there before it begins")
-    if needs.row and needs.row.unified_memory and needs.memory > free:
+    if needs.row and needs.row.unified_memory and not fit(needs.memory, free).fits:
         advice = "a driver that does not count page cache may refuse: drop it, or set target.guard.drop_caches"
         return Finding(machine, "memory", "warn", finding, advice)
     return Finding(machine, "memory", "ok", finding)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from slipway.config.deploy import DeployConfig
-from slipway.config.target import TargetConfig
+from slipway.config.target import GuardConfig, TargetConfig
 from slipway.deployment.bundle.target_fit import require_fit
 from slipway.errors import ConfigError, ResourceError
 from tests.support.shippable import PLAN
@@ -58,13 +58,40 @@ def test_a_machine_of_another_kind_is_refused(probed: dict[str, Any], words: str
         fit(**probed)
 
 
-def test_more_than_the_machine_has_is_refused_whatever_the_way() -> None:
-    with pytest.raises(ResourceError, match=r"memory of target s: 121\.0 GB; expected 114\.0 GB planned"):
-        fit(planned_gb=114)
-    eight = TargetConfig(name="dgx", gpus=1, compute_capability="sm_90")
-    with pytest.raises(ResourceError, match=r"GPU memory of target s: 85\.5 GB"):
-        fit(planned_gb=80, row=eight, gpus=[H100])
-    assert fit(planned_gb=70, row=eight, gpus=[H100]) == []
+def test_more_than_row_or_machine_give_is_refused_whatever_the_way() -> None:
+    """The row: 128 GB less 20. The machine says 121 or, of another kit, 112: less the same reserve."""
+    row = SPARK.model_copy(update={"reserve_gb": 20.0})
+    with pytest.raises(ResourceError, match=r"memory of target s: 102\.0 of 101\.0 GB: does not fit; .*less 20 GB"):
+        fit(planned_gb=102, row=row)
+    assert fit(planned_gb=100, row=row) == []
+    with pytest.raises(ResourceError, match=r"100\.0 of 92\.0 GB"):
+        fit(planned_gb=100, row=row, memory={"total": 112 * GB})
+
+
+def test_what_was_probed_is_the_room() -> None:
+    """A plan that was made with the measured figure passes, one above it does not, whatever all memory less a reserve
+    is."""
+    probed = SPARK.model_copy(update={"usable_gb": 113.5, "reserve_gb": 20.0})
+    assert fit(planned_gb=113, row=probed) == []
+    with pytest.raises(ResourceError, match=r"114\.0 of 113\.5 GB: does not fit; .*113\.5 GB usable, as"):
+        fit(planned_gb=114, row=probed)
+    with pytest.raises(ResourceError, match=r"113\.0 of 96\.0 GB"):  # another machine than the one that was measured
+        fit(planned_gb=113, row=probed, memory={"total": 96 * GB})
+
+
+def test_a_plan_is_of_one_gpu_and_so_is_what_it_is_held_to() -> None:
+    dgx = TargetConfig(name="dgx", gpus=2, compute_capability="sm_90", gpu_memory_gb=80, reserve_gb=6)
+    with pytest.raises(ResourceError, match=r"GPU memory of target s: 75\.0 of 74\.0 GB"):
+        fit(planned_gb=75, row=dgx, gpus=[H100, H100])
+    assert fit(planned_gb=74, row=dgx, gpus=[H100, H100]) == []
+    least = [H100, H100 | {"memory.free": "61036 MiB"}]  # 64 GB
+    for gpus in (least, [one | {"memory.free": "61036 MiB"} for one in least]):
+        if gpus is least:  # an agent of before does not say what is free
+            assert fit(planned_gb=70, row=dgx, way="beside", gpus=gpus) == []
+            continue
+        with pytest.raises(ResourceError, match=r"second engine: 64\.0 GB of the fullest GPU free; .*57\.0 GB planned"):
+            fit(planned_gb=57, row=dgx, way="beside", gpus=gpus)
+        assert fit(planned_gb=55, row=dgx, way="beside", gpus=gpus) == []
 
 
 def test_a_second_engine_needs_what_is_available_and_a_driver_may_want_it_free() -> None:
@@ -73,13 +100,17 @@ def test_a_second_engine_needs_what_is_available_and_a_driver_may_want_it_free()
     assert fit(planned_gb=95) == []
     (note,) = fit(planned_gb=40, way="beside")
     assert "page cache" in note
+    guarded = SPARK.model_copy(update={"guard": GuardConfig(available_gb=30)})
+    with pytest.raises(ResourceError, match=r"75\.0 GB planned for it, 30 kept free"):
+        fit(planned_gb=75, row=guarded, way="beside")
 
 
-def test_a_machine_without_gpu_keeps_no_reserve() -> None:
-    small = {"total": 8 * GB, "available": 3 * GB, "free": GB}
-    assert fit(planned_gb=2, row=TargetConfig(), way="beside", gpus=[], memory=small) == []
-    with pytest.raises(ResourceError, match=r"4\.0 GB planned for the engine and 0 kept free"):
-        fit(planned_gb=4, row=TargetConfig(), way="beside", gpus=[], memory=small)
+def test_a_machine_without_gpu_keeps_no_reserve_for_a_driver() -> None:
+    small = {"total": 8 * GB, "available": 8 * GB, "free": GB}
+    row = TargetConfig()
+    assert fit(planned_gb=7.5, row=row, gpus=[], memory=small) == []
+    with pytest.raises(ResourceError, match=r"9\.0 of 8\.0 GB: does not fit; .*what is there"):
+        fit(planned_gb=9, row=row, gpus=[], memory=small)
 
 
 def test_an_image_that_is_not_there_and_memory_that_is_not_known_are_noted() -> None:
