@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,14 +29,24 @@ CACHES = (
     CacheSpec(name="xdg", path="xdg", variable="XDG_CACHE_HOME"),
 )
 _CUDA_CACHE_BYTES = str(4 << 30)  # the driver's default of 1 GB drops what it compiled from PTX
+_SECRET = re.compile(
+    r"(?:^|_)(?:API_?KEYS?|TOKEN|SECRET|PASSW(?:OR)?D|PASSPHRASE|CREDENTIALS?|(?:ACCESS|PRIVATE|SECRET)_KEY(?:_ID)?)$",
+    re.IGNORECASE,
+)
 PLACES = ("{bundle}", "{model}", "{cache}", "{host}", "{port}")
 
 
 def environment(caches: tuple[CacheSpec, ...], params: EngineConfig, own: Mapping[str, str]) -> dict[str, str]:
     """All variables of a server: offline, few compilers at a time, every cache below `{cache}`; the config's win.
 
-    Raises ConfigError for a variable of the config that leads a cache elsewhere: the bundle would not hold it.
+    Raises ConfigError for a variable of the config that leads a cache elsewhere: the bundle would not hold it; and for
+    one that is named like a secret, whose value is not shown: it would lie in the bundle, and in what is signed.
     """
+    for name in params.environment:
+        if _SECRET.search(name):
+            expected = "no secret in a bundle, which travels with its plan"
+            next_step = f"leave it out; keys and TLS of clients: {_OF_THE_PROXY['api-key']}, deploy.proxy.tls_file"
+            raise ConfigError(f"engine.environment.{name}", "set", expected, next_step)
     led = {cache.variable: f"{{cache}}/{cache.path}" for cache in caches}
     if taken := sorted(led.keys() & params.environment.keys()):
         raise ConfigError(

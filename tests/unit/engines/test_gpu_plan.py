@@ -85,3 +85,15 @@ def test_keys_and_tls_of_the_server_are_refused_and_not_shown(name: str) -> None
     with pytest.raises(ConfigError, match=f"engine.flags.{name}: set.*leave it out") as refused:
         gpu_plan.own_flags(engine(flags={name: "hush-hush"}), CONTRACT, {})
     assert "hush" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["VLLM_API_KEY", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "x_password", "LLAMA_APIKEY"])
+def test_a_secret_is_no_variable_of_a_bundle_and_is_not_shown(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"engine.environment.{name}: set.*leave it out") as refused:
+        gpu_plan.environment((), engine(environment={name: "hush-hush"}), {})
+    assert "hush" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["TOKENIZERS_PARALLELISM", "VLLM_MAX_TOKENS", "NCCL_DEBUG", "CUDA_KEYS_OF"])
+def test_a_variable_that_only_sounds_like_one_stays(name: str) -> None:
+    assert gpu_plan.environment((), engine(environment={name: "1"}), {})[name] == "1"
