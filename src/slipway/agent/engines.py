@@ -23,9 +23,11 @@ from slipway.agent.processes import Process
 from slipway.agent.records import Fields, is_present, read_json
 from slipway.agent.settings import RUNTIMES, Settings, read_settings
 from slipway.agent.start_plan import StartPlan, read_start
-from slipway.errors import ConfigError, PortTakenError, SlipwayError, StateError
+from slipway.errors import ConfigError, EngineError, PortTakenError, SlipwayError, StateError
 
 ENDPOINT, LOG = "endpoint.json", "engine.log"
+BEGUN = {"url": None}  # the record of an engine that is being launched
+MOST_PORTS = 3  # that a start tries
 _MEND = "`slipway stop` ends the engine, whatever the file says, and removes it; then promote or roll back again"
 
 
@@ -82,25 +84,35 @@ class Engines:
         """
         plan = read_start(self._paths.release(name))
         first, last = settings.ports
-        while True:
+        for more in reversed(range(MOST_PORTS)):
             port = ports.free_port(settings.host, first, last)
             try:
                 return self._start_on(port, name, plan, settings)
-            except PortTakenError:  # between our look and its bind
+            except PortTakenError as err:  # between our look and its bind
                 if port == last:
                     raise
-                first = port + 1
+                first, taken = port + 1, err
+            if not more:
+                raise self._died_again(name, taken) from taken
+        raise AssertionError("a last try returns or raises")
+
+    def _died_again(self, name: str, taken: PortTakenError) -> EngineError:
+        """A port is lost to another process once in a long while: what dies this often has a cause of its own."""
+        log = self._paths.release(name) / LOG
+        value = f"died {MOST_PORTS} times, last while its port was taken ({taken.thing}: {taken.value})"
+        value += f". Last log lines:\n{health.log_tail(log)}"
+        return EngineError(f"engine {name}", value, "an engine that stays", f"read {log}")
 
     def _start_on(self, port: int, name: str, plan: StartPlan, settings: Settings) -> Endpoint:
         release = self._paths.release(name)
         endpoint = Endpoint(settings.host, port, plan.alias, str(release / LOG), plan.health)
-        return self._recorded_start(name, port, plan, settings, lambda: self._launch(plan, release, endpoint, settings))
+        return self._recorded_start(name, plan, settings, lambda: self._launch(plan, release, endpoint, settings))
 
     def _recorded_start(
-        self, name: str, port: int, plan: StartPlan, settings: Settings, launch: Callable[[], Endpoint]
+        self, name: str, plan: StartPlan, settings: Settings, launch: Callable[[], Endpoint]
     ) -> Endpoint:
         """Launch an engine and wait for its health, on record from before it exists; on error nothing of it is left."""
-        self._write(name, {"url": None, "port": port})
+        self._write(name, BEGUN)
         try:
             endpoint = launch()
             self._write(name, endpoint.to_json())
@@ -203,13 +215,13 @@ class Engines:
             write_atomic(release / ENDPOINT, json.dumps(document, indent=1) + "\n")
 
     def _recorded(self, name: str) -> Endpoint | None:
-        """What `endpoint.json` names; None without one, and when only its port was written down yet."""
+        """What `endpoint.json` names; None without one, and for an engine that was being launched."""
         file, what = self._paths.release(name) / ENDPOINT, f"endpoint of release {name}"
         if not is_present(file):
             return None
         document = read_json(file, what, _MEND)
         known = {"pid", "container", "restart"} & document.keys()
-        if not known and isinstance(document.get("port"), int):
+        if document == BEGUN or (not known and isinstance(document.get("port"), int)):  # an earlier version wrote both
             return None
         fields = Fields(document, f"{what}: {file}", _MEND)
         endpoint = Endpoint(

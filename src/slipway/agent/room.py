@@ -2,7 +2,7 @@
 
 A GPU with memory of its own is asked by nvidia-smi. What is planned is of one GPU, so that of several the fullest
 counts. One that shares the CPU's memory says `[N/A]` there: then, and without a GPU, MemAvailable counts, which page
-cache does not lessen. Both less a reserve. `fits` is what every answer to `does it fit` ends in (`planning/fit.py`).
+cache does not lessen. Both less a reserve.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import re
 import subprocess
 from dataclasses import dataclass
 
+from slipway.agent.fits import fits
 from slipway.agent.haproxy.settings import proxy_settings
 from slipway.agent.probe import ANSWER_S, memory
 from slipway.agent.settings import Settings
@@ -27,11 +28,6 @@ class Room:
 
     free: int
     kind: str
-
-
-def fits(needed: float, room: float) -> bool:
-    """Whether so many bytes go into that many."""
-    return needed <= room
 
 
 def room() -> Room:

@@ -6,11 +6,13 @@
     systemd                  the units given, `~/.config/systemd/user` or, for root, `/etc/systemd/system`
 
 Each step is done only if it is not done already, so the set-up may be run again at any time, which is also how a newer
-file is brought. Nothing outside these places is touched, and no package is installed.
+file is brought. Set-ups of one login follow each other: all of them write its authorized_keys. Nothing outside these
+places is touched, and no package is installed.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pwd
@@ -18,7 +20,8 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,6 +85,17 @@ def mark(name: str) -> str:
     return f"slipway-target:{name}"
 
 
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Hold a folder that exists for the time of the block: the kernel's lock on the folder itself leaves no file."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
 def set_up(root: Path, document: Mapping[str, Any], show: Show) -> dict[str, Any]:
     """Make this login a target. `document`: `name`, `key` (public), `ports`, `units` (name -> text, `{root}` and
     `{python}` in it replaced), `trust` (`policy`, `keys`, `roots`; left out: as it was). `show` gets each change; the
@@ -99,12 +113,13 @@ def set_up(root: Path, document: Mapping[str, Any], show: Show) -> dict[str, Any
     units = fields.text_map("units", {})
     if wrong := [unit for unit in units if not _UNIT.fullmatch(unit)]:
         raise ConfigError("set-up of a target", f"unit {wrong[0][:100]}", "NAME.service or NAME.timer", _NEXT)
-    record = _record(at) or {"name": name, "made": [str(path) for path in _absent(at)], "units": [], "linger": False}
     try:
-        _make_root(at, record, show)
-        _trust(at, fields.document("trust", {}), show)
-        _authorize(at, line, name, show)
-        _write_units(at, units, record, show)
+        with _one_at_a_time(at.home):
+            record = _record(at) or {"name": name, "made": [*map(str, _absent(at))], "units": [], "linger": False}
+            _make_root(at, record, show)
+            _trust(at, fields.document("trust", {}), show)
+            _authorize(at, line, name, show)
+            _write_units(at, units, record, show)
     except OSError as err:
         next_step = "mend it there, then set up again; or undo"
         raise ResourceError(f"file {err.filename}", err.strerror or str(err), "a set-up", next_step) from err
@@ -118,6 +133,11 @@ def undo(root: Path, show: Show, stop: Callable[[Path], object]) -> dict[str, An
     Raises ResourceError for what the system refuses; then run it again.
     """
     at = places(root)
+    with _one_at_a_time(at.home):
+        return _undo(at, show, stop)
+
+
+def _undo(at: Places, show: Show, stop: Callable[[Path], object]) -> dict[str, Any]:
     record = _record(at)
     if record is None:
         show(f"{at.root}: no record of a set-up; nothing to take back")

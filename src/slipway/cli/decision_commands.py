@@ -28,7 +28,7 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Print why a release serves, or why the last run replaced or kept what serves: rules, figures, whose word."""
-    from slipway.deployment.canary.release_probe import check_pairs
+    from slipway.deployment.canary.check_words import check_pairs
     from slipway.deployment.decision.explanation import ROUTE_COLUMNS, RULE_COLUMNS, pairs, route_rows, rule_rows
     from slipway.ops.explain import explained
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from slipway.agent.room import fits
+from slipway.agent.fits import fits
 from slipway.config.target import TargetConfig
 
 GB = 1e9

@@ -8,6 +8,7 @@ bytes.
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 
 from slipway.errors import StateError
@@ -44,7 +45,6 @@ def mend_links(path: Path, root: Path) -> None:
     for link in broken:
         target = root.parent / place / link.name
         if target.is_file():
-            fresh = link.with_name(f".{link.name}.link")
-            fresh.unlink(missing_ok=True)
+            fresh = link.with_name(f".{link.name}.{secrets.token_hex(8)}")  # whoever else mends it has another
             fresh.symlink_to(target)
             fresh.replace(link)

@@ -14,7 +14,7 @@ from benchmarks.kernel_agreement import letters_model, plant
 from slipway.config.deploy import DeployConfig
 from slipway.config.engine import AgreementConfig
 from slipway.config.store import StoreConfig
-from slipway.deployment.canary.release_probe import check_pairs
+from slipway.deployment.canary.check_words import check_pairs
 from slipway.deployment.promotion import promote
 from slipway.deployment.releases import Release
 from slipway.deployment.state import status, stop

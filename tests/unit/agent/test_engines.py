@@ -7,13 +7,14 @@ import os
 import signal
 import socket
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from slipway.agent import ports
 from slipway.agent.agent import Agent
-from slipway.agent.engines import ENDPOINT, Endpoint, Engines
+from slipway.agent.engines import BEGUN, ENDPOINT, MOST_PORTS, Endpoint, Engines
 from slipway.agent.settings import Settings, read_settings
 from slipway.errors import ConfigError, EngineError, ResourceError, StateError
 from slipway.store.store import Store
@@ -45,9 +46,10 @@ def test_the_record_is_what_clients_follow_and_holds_no_wall_clock(agent: Agent,
 def test_a_process_whose_pid_was_never_written_down_is_ended(agent: Agent, store: Store) -> None:
     name = promote(agent, engine(store))["name"]
     file = agent.paths.release(name) / ENDPOINT
-    file.write_text(json.dumps({"url": None, "port": json.loads(file.read_text())["port"]}))
     engines = Engines(agent.paths)
-    assert engines.endpoint(name) is None
+    for begun in ({"url": None, "port": json.loads(file.read_text())["port"]}, BEGUN):
+        file.write_text(json.dumps(begun))
+        assert engines.endpoint(name) is None
     assert len(engines.stop(name, 10)) == 1
     assert running(agent.paths.root) == []
 
@@ -126,6 +128,24 @@ def test_a_port_that_is_taken_between_our_look_and_the_engines_bind_is_left_to_i
         seen.clear()
         with pytest.raises(ResourceError, match=f"port {taken} on 127.0.0.1: in use"):
             engines.start(name, Settings(ports=(taken, taken)))
+
+
+def test_an_engine_that_dies_of_itself_is_not_tried_on_every_port(
+    agent: Agent, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever takes the port of each attempt that died: what the engine said is what is told, soon."""
+    looks: Counter[int] = Counter()
+    look = ports.is_free
+
+    def free_once(host: str, port: int) -> bool:
+        looks[port] += 1
+        return looks[port] == 1 and look(host, port)
+
+    monkeypatch.setattr(ports, "is_free", free_once)
+    with pytest.raises(EngineError, match=rf"(?s)died {MOST_PORTS} times.*in use by.*unknown tensor type"):
+        promote(agent, engine(store, die=True), settings={**_settings(agent), "ports": [20000, 31999]})
+    agent.close()
+    assert running(agent.paths.root) == []
 
 
 @pytest.mark.parametrize(

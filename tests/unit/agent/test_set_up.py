@@ -8,6 +8,8 @@ import pwd
 import shutil
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -168,3 +170,28 @@ def test_whose_bundles_are_taken_is_written_by_the_set_up(home: Path, key: str, 
     assert read_trust(home / ROOT).policy == "enforce"
     with pytest.raises(StateError, match="policy: sometimes"):
         set_up(ROOT, _document(key, trust={"policy": "sometimes"}), changes.append)
+
+
+def test_set_ups_of_one_login_follow_each_other(home: Path, key: str) -> None:
+    """Each reads authorized_keys and writes it whole: at once, one line would take the place of another."""
+    names = [f"spark-{n}" for n in range(8)]
+    together = threading.Barrier(len(names))
+
+    def make(name: str) -> None:
+        together.wait()
+        set_up(ROOT.with_name(name), _document(key, name=name), lambda _: None)
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(make, names))
+    lines = (home / ".ssh/authorized_keys").read_text().splitlines()
+    assert sorted(line.rpartition(":")[2] for line in lines) == names
+
+    def take_back(name: str) -> None:
+        together.wait()
+        undo(ROOT.with_name(name), lambda _: None, lambda _: None)
+
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(take_back, names))
+    keys = home / ".ssh/authorized_keys"
+    assert not keys.exists() or keys.read_text() == ""
+    assert not [name for name in names if (home / ROOT.with_name(name)).exists()]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from slipway.config.deploy import DeployConfig
-from slipway.deployment.canary.release_probe import check_pairs
+from slipway.deployment.canary.check_words import check_pairs
 from slipway.deployment.decision.incumbent import decide
 from slipway.deployment.decision.policy import Asked
 from slipway.deployment.decision.record import FILE, Decision

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -51,3 +53,25 @@ def test_links_without_a_place_or_with_garbage_for_a_manifest_stay_as_they_are(t
         (tmp_path / "manifest.json").write_text(text)
         mend_links(tmp_path, tmp_path)
     assert str((tmp_path / "link").readlink()) == "/nowhere/at/all"
+
+
+def test_many_mend_one_artifact_at_once(tmp_path: Path) -> None:
+    """Commands that look at one store that has moved, at the same moment."""
+    model, path, at_once = tmp_path / "models", tmp_path / "store/checkpoint/k", 8
+    model.mkdir()
+    path.mkdir(parents=True)
+    (path / "manifest.json").write_text('{"provenance": {"extra": {"place": "models"}}}')
+    for n in range(40):
+        (model / f"{n}.safetensors").touch()
+        (path / f"{n}.safetensors").symlink_to(f"/moved/{n}.safetensors")
+    together = threading.Barrier(at_once)
+
+    def mend(_: int) -> None:
+        together.wait()
+        mend_links(path, tmp_path / "store")
+
+    with ThreadPoolExecutor(at_once) as pool:
+        list(pool.map(mend, range(at_once)))
+    assert sorted(file.name for file in path.iterdir() if file.is_file()) == sorted(
+        ["manifest.json", *(f"{n}.safetensors" for n in range(40))]
+    )

@@ -55,7 +55,7 @@ class SlurmEngines(Engines):
         def launch() -> Endpoint:
             return self._endpoint(release, plan, self._await_node(release, self.submit(name)))
 
-        return self._recorded_start(name, 0, plan, settings, launch)
+        return self._recorded_start(name, plan, settings, launch)
 
     def submit(self, name: str) -> int:
         """Submit another job of a release; its id. Raises as `SlurmService.submit`."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slipway.deployment.canary.release_probe import agreement_words
+from slipway.deployment.canary.check_words import agreement_words
 from slipway.engines.probability_client import NoProbabilitiesError, ProbabilityClient, TokenAnswer
 from slipway.errors import EngineError
 from slipway.evaluation.answer_drift import Drift, judge_drift

@@ -6,11 +6,12 @@ recorded has none: then the smoke requests were all that was asked, which is not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from slipway.config.probe import ProbeConfig
+from slipway.deployment.canary.check_words import agreement_words
 from slipway.store.artifacts import Engine, Verdict
 
 if TYPE_CHECKING:
@@ -88,24 +89,3 @@ def asked_again(
         note=note,
     )
     return report.document()
-
-
-def check_pairs(checks: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What was asked of a release at its target before the switch, in words: what and outcome."""
-    probe = checks.get("probe")
-    if not isinstance(probe, Mapping):
-        return []
-    asked = probe.get("refused") or f"{probe.get('rows')} asked, {probe.get('tokens')} tokens compared: as evaluated"
-    agreement = probe.get("agreement")
-    rows = [("recorded answers at the target", str(asked))]
-    return rows + ([("kernel agreement at the target", agreement_words(agreement))] if agreement else [])
-
-
-def agreement_words(verdict: Mapping[str, Any]) -> str:
-    """A verdict of kernel agreement for a person: its figures, or why there is none."""
-    if "refused" in verdict:
-        return f"not checked, {verdict['refused']}"
-    return (
-        f"{verdict['outcome']}, off by {verdict['ratio']:.3g} times what rounding does (limit "
-        f"{verdict['ratio_limit']:.3g}), {verdict['tokens']} tokens of {verdict['answers']} answers"
-    )
