@@ -36,11 +36,16 @@ class LexicalIndex:
 
     @classmethod
     def build(cls, texts: Sequence[str]) -> LexicalIndex:
-        """Index these texts; at least one must hold a word."""
+        """Index these texts; at least one must hold a word. Words are numbered in their order in the alphabet: bm25s
+        numbers them by Python's hashes, which differ from process to process, and the bytes with them."""
         import bm25s
+        from bm25s.tokenization import Tokenized
 
+        split = [words(text) for text in texts]
+        numbers = {word: number for number, word in enumerate(sorted({word for text in split for word in text}))}
         engine = bm25s.BM25(k1=1.5, b=0.75, method="lucene")
-        engine.index([words(text) for text in texts], show_progress=False)
+        ids = [[numbers[word] for word in text] for text in split]
+        engine.index(Tokenized(ids=ids, vocab=numbers), show_progress=False)
         return cls(engine, len(texts))
 
     def save(self, folder: Path) -> None:

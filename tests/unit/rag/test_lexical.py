@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -49,3 +52,20 @@ def test_a_reopened_index_ranks_alike(tmp_path: Path) -> None:
 def test_top_keeps_the_first_of_many_equal_scores() -> None:
     assert [row for row, _ in top(np.ones(50), 3)] == [0, 1, 2]
     assert top(np.array([0.0, 2.0, 1.0]), 3, above=0.0) == [(1, 2.0), (2, 1.0)]
+
+
+SAVED = """
+import sys
+from pathlib import Path
+from slipway.rag.lexical import LexicalIndex
+LexicalIndex.build([f"sort word{n} and name{n % 7} of file{n % 3}" for n in range(40)]).save(Path(sys.argv[1]))
+"""
+
+
+def test_its_bytes_do_not_depend_on_the_hashes_of_the_process(tmp_path: Path) -> None:
+    saved = []
+    for seed in ("1", "2"):
+        command = [sys.executable, "-c", SAVED, str(tmp_path / seed)]
+        subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": seed})
+        saved.append({path.name: path.read_bytes() for path in sorted((tmp_path / seed).iterdir())})
+    assert saved[0] == saved[1] and "vocab.index.json" in saved[0]
