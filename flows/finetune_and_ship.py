@@ -27,6 +27,7 @@ from tasks.promote import promote
 from tasks.quantize import quantize
 from tasks.reference import reference, reference_plan
 from tasks.report import report
+from tasks.retrieval import retrieval
 from tasks.rivals import best_release, rival, since_champion
 from tasks.superseded import superseded
 from tasks.train import train
@@ -56,6 +57,7 @@ def chain(config: Config) -> State[None]:
         run.plan = show_plan(run.config)
         base = fetch(run)
         data = prepare(run, base)
+        retrieved = retrieval(run)
         adapter = train(run, base, data)
         merged = merge(run, base, adapter)
         quantized = quantize(run, merged, data)
@@ -79,7 +81,8 @@ def chain(config: Config) -> State[None]:
             if best := best_release(run, candidate):
                 quality["best"] = evaluate(on, best, data, None, of="best", speed=False)
             agents = agent_evals(run, candidate, champion, data)
-            return quality, gate(run, {**quality, **agents}, quantized, candidate, data, look)
+            beside = {**agents, **(retrieved.sides if retrieved else {})}
+            return quality, gate(run, {**quality, **beside}, quantized, candidate, data, look)
 
         quality, verdict = judged(look=1)
         if wants_more_items(verdict):

@@ -1,21 +1,20 @@
-"""The data half belongs to DVC: bring its splits up to date before `prepare` reads them."""
+"""The data half belongs to DVC: bring what it makes up to date before a stage reads it."""
 
 from __future__ import annotations
 
-from slipway.config.data import DataConfig
 from slipway.data.dvc_lock import locked_stage_name
 from slipway.errors import BusyError, DataError
 from slipway.ops.commands import dvc
 from tasks.provenance import ROOT
 
 
-def reproduce(config: DataConfig) -> bool:
-    """Run `dvc repro` of the stage that makes `data.raw` and those after it; False for a user's own data, which no
-    stage of `dvc.yaml` makes.
+def reproduce(made: str) -> bool:
+    """Run `dvc repro` of the stage that makes this file or folder of the project, and of those after it; False for a
+    user's own data, which no stage of `dvc.yaml` makes.
 
     Raises DataError when a DVC stage fails, BusyError when another dvc command holds the repository.
     """
-    stage = locked_stage_name(ROOT, ROOT / config.raw)
+    stage = locked_stage_name(ROOT, ROOT / made)
     if stage is None:
         return False
     code, output = dvc(ROOT, "repro", "--downstream", stage)

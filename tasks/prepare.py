@@ -21,7 +21,7 @@ def prepare(run: Run, base: Checkpoint) -> State[Dataset]:
     """The splits, with every row short enough for `base`."""
     config = run.config.data
     with run.bars.stage("dvc repro") as line:
-        line.say("up to date with dvc.yaml" if reproduce(config) else "own data: not versioned by DVC")
+        line.say("up to date with dvc.yaml" if reproduce(config.raw) else "own data: not versioned by DVC")
     call = calls.prepare(run.config, ROOT, base)
     state: State[Dataset] = run.make(call)
     dataset, params = cast(Dataset, state.data), cast(PrepareParams, call.params)

@@ -163,11 +163,12 @@ def _compare(config: Config, as_json: bool) -> None:
 
 def _build(config: Config, strategy: str | None, as_json: bool) -> None:
     from slipway.ops import retrieval
+    from slipway.ops.chain.retrieval_calls import winner
 
     made = _maker(config, quiet=as_json)
     name, retriever = strategy, None
     if name is None:
-        name, retriever = retrieval.chosen(retrieval.compare(config, made))
+        name, retriever = winner(retrieval.compare(config, made))
     built = retrieval.build(config, made, name, retriever)
     document = {"strategy": name, **built.summary, "path": str(built.path), "digest": built.digest}
     tables.show_json(document) if as_json else tables.show_rows("index", _texts(document))

@@ -101,18 +101,20 @@ def preset(conf: Path, name: str, sections: Collection[str]) -> dict[str, str]:
     return choices(doc.get("layers"), str(path), sections)
 
 
-def companions(conf: Path, layers: Mapping[str, str], sections: Collection[str]) -> dict[str, str]:
-    """The layers that these layers choose for other sections. Raises ConfigError when two choose for one section, or
-    when a chosen one chooses in turn."""
+def companions(
+    conf: Path, layers: Mapping[str, str], sections: Collection[str], named: Collection[str] = ()
+) -> dict[str, str]:
+    """The layers that these layers choose for other sections. Raises ConfigError when two choose for one section that
+    is not among `named`, whose layer somebody has chosen, or when a chosen one chooses in turn."""
     chosen: dict[str, str] = {}
     for name in layers.values():
         for section, other in _chosen_by(conf, name, sections).items():
-            if chosen.setdefault(section, other) != other:
+            if chosen.setdefault(section, other) != other and section not in named:
                 raise ConfigError(
                     f"`with` in {name}",
                     f"{section}: {other}",
                     f"{chosen[section]} as another layer chooses",
-                    "drop one",
+                    f"say which: layers.{section}={other}, or another; or drop one of the two layers",
                 )
             if _chosen_by(conf, other, sections):
                 raise ConfigError(f"`with` in {name}", other, "a layer that chooses no others", "name all of them here")

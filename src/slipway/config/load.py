@@ -116,7 +116,7 @@ def load_config(
         by_preset |= preset(conf, name, sections)
     named = {} if isinstance(chosen, str) else choices(chosen, "the parameters", sections)
     named |= choices(words.values.pop("layers", None), "the overrides", sections)
-    beside = companions(conf, layers | by_preset | named, sections)
+    beside = companions(conf, layers | by_preset | named, sections, named)
     described_data = (layers | by_preset).get("data")
     layers |= beside | by_preset
     own_raw = "data" not in named and any(

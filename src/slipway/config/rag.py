@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -10,6 +10,7 @@ from slipway.config.base import Section
 
 RetrieverName = Literal["bm25", "dense", "hybrid"]
 Cost = Literal["embedded_tokens", "indexed_tokens", "chunks"]
+CHOOSE = "choose"
 
 
 class FixedStrategy(Section):
@@ -123,9 +124,30 @@ class RagConfig(Section):
     retrievers: list[RetrieverName] = Field(["bm25", "dense", "hybrid"], min_length=1, description="Arms as well.")
     depth: int = Field(100, ge=10, le=10_000, description="Chunks that a search ranks.")
     choose: ChoiceConfig = Field(default_factory=ChoiceConfig, description="The choice.")
+    arm: str | None = Field(
+        None,
+        description="What `slipway run` builds, measures and hands to the gate: `STRATEGY/RETRIEVER`, or `choose`: the "
+        "winner of the comparison of all; null: no retrieval in a run.",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if len(set(self.retrievers)) != len(self.retrievers):
             raise ValueError(f"retrievers names one twice: {', '.join(self.retrievers)}")
         return self
+
+    @model_validator(mode="after")
+    def _check_arm(self) -> Self:
+        strategy, _, retriever = (self.arm or "").rpartition("/")
+        if self.arm in (None, CHOOSE) or (strategy in self.strategies and retriever in get_args(RetrieverName)):
+            return self
+        known = f"{CHOOSE}, or one of {', '.join(self.strategies)} with /{', /'.join(get_args(RetrieverName))}"
+        raise ValueError(f"arm is {self.arm!r:.100}; it must be {known}")
+
+    @property
+    def of_arm(self) -> RagConfig:
+        """The section with what `arm` names alone: one strategy and one retriever; all of them for `choose`."""
+        if self.arm in (None, CHOOSE):
+            return self
+        strategy, _, retriever = str(self.arm).rpartition("/")
+        return self.model_copy(update={"strategies": {strategy: self.strategies[strategy]}, "retrievers": [retriever]})

@@ -32,6 +32,14 @@ def changes_since_lock(root: Path, out: Path) -> list[str]:
     return reasons
 
 
+def repro_reason(root: Path, out: Path) -> str:
+    """Why DVC makes `out` first, in one line: the first of `changes_since_lock` and how many more; empty when all is up
+    to date. Raises as it does."""
+    again = changes_since_lock(root, out)
+    more = f", and {len(again) - 1} more" if len(again) > 1 else ""
+    return f"dvc repro: {again[0]}{more}" if again else ""
+
+
 def _downstream(root: Path, stages: Mapping[str, Mapping[str, Any]], first: str) -> list[str]:
     """`first` and what is made of it, each after what it needs: `dvc.lock` lists stages in no certain order."""
     names, reached = [first], _outs(root, stages[first])

@@ -17,20 +17,27 @@ from slipway.evaluation.shipped import known_names
 from slipway.evaluation.streamed_metrics import STREAMED
 from slipway.system.nearest import did_you_mean
 
+# What measures the metrics of a prefix, where nothing of it is measured
+LAYERS = {
+    "agent": "layers.agent=agent/home evaluates an agent",
+    "rag": "layers.rag=rag/embedded, or rag.arm, evaluates retrieval",
+}
 
-def check_gate(gate: GateConfig, config: EvaluateConfig, of_agents: Sequence[str] = ()) -> None:
+
+def check_gate(gate: GateConfig, config: EvaluateConfig, beside: Sequence[str] = ()) -> None:
     """Raise ConfigError for a rule of the gate on a metric that no evaluation of this config can measure, and for a
-    gate that has no rule for the first release of a line: it would end the run when all else is made. `of_agents`:
-    metrics of agents that the run evaluates."""
+    gate that has no rule for the first release of a line: it would end the run when all else is made. `beside`:
+    metrics of agents and of retrieval that the run evaluates."""
     rows = rows_of(gate)
     _require_a_rule(rows)
     measured = list(config.metrics) if config.metrics is not None else known_names()
-    known = [PRIMARY, *measured, *(metric.name for metric in STREAMED), *of_agents]
+    known = [PRIMARY, *measured, *(metric.name for metric in STREAMED), *beside]
     keys = {row.key if row.rule == "floor" else f"{row.key}.metric": row.metric for row in rows if row.metric}
     for key, name in keys.items():
         if name not in known:
             hint = did_you_mean(name, known, "rename it; gate.floors={} takes all floors away")
-            hint = "layers.agent=agent/home evaluates an agent" if name.startswith("agent_") and not of_agents else hint
+            layer = LAYERS.get(name.partition("_")[0])
+            hint = layer if layer and not any(one.startswith(name.partition("_")[0]) for one in beside) else hint
             raise ConfigError(key[:200], f"no metric {name[:100]!r}", f"one of {', '.join(known)}", hint)
 
 

@@ -7,7 +7,7 @@ the facts.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from slipway.config.gate_rows import GateRow
@@ -33,8 +33,8 @@ class Facts:
     `evaluated`: evaluations by role (candidate, merged, base, champion, best), the first two always. `candidate`,
     `champion`: traits of their engines. `served`: summary of the candidate's engine. `serving`: the machine.
     `confidence`: of intervals that are no row's own. `trials`: candidates held to one best release. `first_look`: share
-    of the test rows that a first of two looks is at; 1 where there is one look. `agents`: evaluations of agents on the
-    candidate and the champion, apart since their items are tasks and no test rows.
+    of the test rows that a first of two looks is at; 1 where there is one look. `beside`: what else was evaluated, of
+    the candidate and where there is one the champion: agents, retrieval, each apart since its items are no test rows.
     """
 
     evaluated: Mapping[str, Evaluated]
@@ -46,7 +46,7 @@ class Facts:
     confidence: float
     trials: int
     first_look: float = 1.0
-    agents: Mapping[str, Evaluated] = field(default_factory=dict)
+    beside: Sequence[Mapping[str, Evaluated]] = ()
 
     @property
     def metrics(self) -> Mapping[str, Any]:
@@ -54,15 +54,14 @@ class Facts:
         return self.evaluated["candidate"].metrics
 
     @property
-    def with_agent(self) -> Mapping[str, Any]:
-        """The same with the entries of its agent behind its own."""
-        own, agent = self.metrics, self.agents.get("candidate")
-        return {**own, "metrics": [*own["metrics"], *agent.metrics["metrics"]]} if agent else own
+    def all_metrics(self) -> Mapping[str, Any]:
+        """The same with the entries of what was evaluated beside it behind its own."""
+        more = [entry for sides in self.beside for entry in sides["candidate"].metrics["metrics"]]
+        return {**self.metrics, "metrics": [*self.metrics["metrics"], *more]}
 
-    def of_agents(self, metric: str) -> bool:
-        """Whether a metric is one of agents."""
-        agent = self.agents.get("candidate")
-        return agent is not None and metric in entries(agent.metrics)
+    def sides_beside(self, metric: str) -> Mapping[str, Evaluated] | None:
+        """The evaluations that measured this metric, where they are not of test rows; None where they are."""
+        return next((sides for sides in self.beside if metric in entries(sides["candidate"].metrics)), None)
 
 
 Judged = Rule | Skipped
@@ -76,14 +75,14 @@ def judged(rows: Sequence[GateRow], facts: Facts) -> Iterator[Judged]:
 
 
 def _floor(row: GateRow, facts: Facts) -> Iterator[Judged]:
-    yield floor_rule(facts.with_agent, row)
+    yield floor_rule(facts.all_metrics, row)
 
 
 def _paired(row: GateRow, facts: Facts) -> Iterator[Judged]:
-    of_agents = facts.of_agents(str(row.metric))
-    sides = facts.agents if of_agents else facts.evaluated
+    beside = facts.sides_beside(str(row.metric))
+    sides = facts.evaluated if beside is None else beside
     if row.against in sides:
-        yield non_inferiority_rule(row, sides, row.alpha if of_agents else _level(row, facts))  # tasks: one look
+        yield non_inferiority_rule(row, sides, _level(row, facts) if beside is None else row.alpha)  # one look
     else:
         none = "the champion is it" if row.against == BEST and facts.champion else "there is none yet"
         yield Skipped(f"{row.metric} against {row.against}: {none}")

@@ -1,9 +1,10 @@
 """What a store no longer needs: found, shown, and removed when asked.
 
 Kept: what the targets' releases were made of (the serving one and those that `rollback` can go back to), what the last
-run made, the newest verdict and the newest adapter of every line, each with all they were made from; what somebody
-works on; what `slipway serve` uses or used in the last two weeks; and everything that Slipway did not write. Removed:
-other artifacts, damaged copies, half-written ones, work folders and locks nobody uses, old logs.
+run made, the index that `slipway rag search` opens, the newest verdict and the newest adapter of every line, each with
+all they were made from; what somebody works on; what `slipway serve` uses or used in the last two weeks; and everything
+that Slipway did not write. Removed: other artifacts, damaged copies, half-written ones, work folders and locks nobody
+uses, old logs.
 
 Removal needs the store for itself: a run or stage that works holds its lock shared, and one that starts meanwhile
 waits. An artifact is renamed before its files go, so that a kill leaves artifacts whole or gone, never in part.
@@ -26,9 +27,10 @@ from slipway.config.load import Config
 from slipway.deployment.candidate import line_of
 from slipway.engines.served import room, served_folders
 from slipway.errors import ConfigError, StateError
+from slipway.ops.retrieval import pointer
 from slipway.ops.training_jobs import PREFIX, training_jobs
 from slipway.pipeline.stage import STAGE_FILE
-from slipway.store.artifacts import Adapter, Verdict
+from slipway.store.artifacts import Adapter, SearchIndex, Verdict
 from slipway.store.key import KEY_FORMAT
 from slipway.store.store import load
 from slipway.store.usage import SERVE, SERVICES, TARGETS, USE_LOCK, Entry, entries, freed_bytes
@@ -115,6 +117,7 @@ def _needed(config: Config, root: Path, present: list[Entry], works: dict[str, s
     for digests, why in _released(config, root):
         keep(digests, why)
     keep(_last_run(root), "the last run made or used it")
+    keep(_searched(root, present), "the index of `slipway rag search`, or what it was made from")
     for cls in (Verdict, Adapter):
         for line, newest in _newest_by_line(cls, config, present).items():
             keep([newest.digest], f"the newest {cls.kind} of {line}, or what it was made from")
@@ -163,6 +166,13 @@ def _last_run(root: Path) -> list[str]:
             f"summary of the last run: {file}", f"stages: {rows!r:.200}", "rows", "delete it, or run again"
         )
     return [str(row["digest"]) for row in rows if row.get("digest")]
+
+
+def _searched(root: Path, present: list[Entry]) -> list[str]:
+    """The digest of the index that was built last."""
+    pointed = pointer(root)
+    indexes = (entry for entry in present if entry.what == SearchIndex.kind and entry.is_artifact)
+    return [entry.digest for entry in indexes if pointed and entry.name == pointed[0]]
 
 
 def _inputs_of(work: Path) -> list[str]:

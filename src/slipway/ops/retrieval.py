@@ -5,28 +5,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slipway.config.load import Config
 from slipway.errors import ConfigError, StateError
+from slipway.ops.chain import retrieval_calls as calls
 from slipway.pipeline.ensure import Made, ensure
 from slipway.pipeline.stage import StageCall
 from slipway.runners.local import LocalRunner
-from slipway.stages import choose as choose_stage
-from slipway.stages import chunk as chunk_stage
-from slipway.stages import corpus as corpus_stage
-from slipway.stages import embed as embed_stage
-from slipway.stages import index as index_stage
-from slipway.stages import search_eval as search_eval_stage
 from slipway.store.artifacts import Artifact, Choice, Chunks, Corpus, Retrieval, SearchIndex, Vectors
 from slipway.store.store import Store
+from slipway.store.usage import INDEX_POINTER, in_use
 from slipway.system.files import write_atomic
+from slipway.system.json_files import is_present
 
 OnStage = Callable[[str, Made | dict[str, Any]], None]  # a stage's title, and its event or what it made
-CURRENT = "current-index"  # file in the store: key of the index that `slipway rag search` opens, and its retriever
+RETRIEVERS = ("bm25", "dense", "hybrid")
+_BUILD = "`slipway rag build`"
 
 
 @dataclass(frozen=True)
@@ -53,9 +52,8 @@ def maker(config: Config, root: Path, on_stage: OnStage) -> Maker:
 def compare(config: Config, made: Maker) -> Choice:
     """Every strategy with every retriever, and the choice. Raises what the stages raise."""
     corpus = _corpus(config, made, needs_questions=True)
-    evaluations = [_evaluated(config, made, corpus, name) for name in config.rag.strategies]
-    params = choose_stage.params_of(config, evaluations)
-    choice = made.make(StageCall("choose", {"corpus": corpus}, params))
+    evaluated = {name: _evaluated(config, made, corpus, name) for name in config.rag.strategies}
+    choice = made.make(calls.choose(config, corpus, evaluated))
     assert isinstance(choice, Choice)
     return choice
 
@@ -66,78 +64,64 @@ def build(config: Config, made: Maker, strategy: str, retriever: str | None = No
     if strategy not in config.rag.strategies:
         names = ", ".join(config.rag.strategies)
         raise ConfigError("strategy", strategy, f"one of {names}", "set rag.strategies, or choose one of them")
-    index = _index(config, made, _corpus(config, made, needs_questions=False), strategy)[0]
-    usual = "dense" if index.summary["embedded_tokens"] else "bm25"
-    write_atomic(made.store.root / CURRENT, f"{index.key} {retriever or usual}\n")
+    with in_use(made.store.root):  # `slipway gc` waits until the pointer names what was made
+        index = _index(config, made, _corpus(config, made, needs_questions=False), strategy)[1]
+        usual = "dense" if index.summary["embedded_tokens"] else "bm25"
+        write_atomic(made.store.root / INDEX_POINTER, f"{index.key} {retriever or usual}\n")
     return index
-
-
-def chosen(choice: Choice) -> tuple[str, str]:
-    """Strategy and retriever of a choice's winner."""
-    strategy, _, retriever = str(choice.read_json("choice.json")["winner"]).rpartition("/")
-    return strategy, retriever
 
 
 def current_index(store: Path) -> Path:
     """The directory of the index that was built last. Raises StateError where there is none."""
-    pointer = store / CURRENT
-    if not pointer.is_file():
-        raise StateError("index", f"none in {store}", "one that was built", "`slipway rag build`")
-    path = store / SearchIndex.kind / (pointer.read_text(encoding="utf-8").split() or [""])[0]
+    pointed = pointer(store)
+    if pointed is None:
+        raise StateError("index", f"none in {store}", "one that was built", _BUILD)
+    path = store / SearchIndex.kind / pointed[0]
     if not path.is_dir():
-        raise StateError("index", f"{path} is gone", "the one that was built last", "`slipway rag build`")
+        raise StateError("index", f"{path} is gone", "the one that was built last", _BUILD)
     return path
 
 
 def current_retriever(store: Path) -> str:
     """The retriever that searches the index that was built last. Raises as `current_index`."""
     current_index(store)
-    return (store / CURRENT).read_text(encoding="utf-8").split()[-1]
+    return (pointer(store) or ("", ""))[1]
+
+
+def pointer(store: Path) -> tuple[str, str] | None:
+    """Key of the index that was built last, and its retriever; None where none was built. Raises StateError for a
+    pointer that names none."""
+    file = store / INDEX_POINTER
+    if not is_present(file):
+        return None
+    try:
+        key, retriever = file.read_text(encoding="utf-8").split()
+    except (OSError, ValueError):
+        key, retriever = "", ""
+    if retriever not in RETRIEVERS or not re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z_-]*", key):
+        raise StateError(f"pointer {file}", "names no index", "a key and a retriever", f"{_BUILD} writes it anew")
+    return key, retriever
 
 
 def _corpus(config: Config, made: Maker, *, needs_questions: bool) -> Corpus:
-    params = corpus_stage.params_of(config, made.root, needs_questions=needs_questions)
-    corpus = made.make(StageCall("corpus", {}, params))
+    corpus = made.make(calls.corpus(config, made.root, needs_questions=needs_questions))
     assert isinstance(corpus, Corpus)
     return corpus
 
 
-def _index(config: Config, made: Maker, corpus: Corpus, name: str) -> tuple[SearchIndex, Mapping[str, float]]:
-    """The index of a strategy, and what it costs."""
-    chunk_params, embed_params = chunk_stage.params_of(config, name), embed_stage.params_of(config)
-    extra = chunk_stage.key_extra(chunk_params)
-    chunks = made.make(StageCall("chunk", {"corpus": corpus}, chunk_params, f"chunk {name}", extra))
-    vectors = None
-    if set(config.rag.retrievers) != {"bm25"}:
-        inputs = {"corpus": corpus, "chunks": chunks}
-        vectors = made.make(
-            StageCall("embed", inputs, embed_params, f"embed {name}", embed_stage.key_extra(embed_params))
-        )
-    parts = {"corpus": corpus, "chunks": chunks, "vectors": vectors}
-    index = made.make(StageCall("index", parts, index_stage.params_of(config, name), f"index {name}"))
-    assert isinstance(index, SearchIndex) and isinstance(chunks, Chunks) and isinstance(vectors, Vectors | None)
-    cutting = chunks.summary["corpus_tokens"] if chunk_params.strategy.kind == "semantic" else 0
-    summary = index.summary
-    return index, {
-        "embedded_tokens": float(cutting + summary["embedded_tokens"]),
-        "chunking_tokens": float(cutting),
-        "indexed_tokens": float(summary["indexed_tokens"]),
-        "chunks": float(summary["chunks"]),
-    }
+def _index(config: Config, made: Maker, corpus: Corpus, name: str) -> tuple[Chunks, SearchIndex]:
+    """Chunks and index of a strategy."""
+    chunks = made.make(calls.chunk(config, name, corpus))
+    assert isinstance(chunks, Chunks)
+    vectors = made.make(calls.embed(config, name, corpus, chunks)) if calls.with_vectors(config) else None
+    assert isinstance(vectors, Vectors | None)
+    index = made.make(calls.index(config, name, corpus, chunks, vectors))
+    assert isinstance(index, SearchIndex)
+    return chunks, index
 
 
-def _evaluated(config: Config, made: Maker, corpus: Corpus, name: str) -> choose_stage.EvaluatedIndex:
-    index, costs = _index(config, made, corpus, name)
-    params = search_eval_stage.params_of(config)
-    call = StageCall(
-        "search_eval",
-        {"index": index, "corpus": corpus},
-        params,
-        f"search_eval {name}",
-        search_eval_stage.key_extra(params),
-    )
-    evaluation = made.make(call)
+def _evaluated(config: Config, made: Maker, corpus: Corpus, name: str) -> tuple[Chunks, SearchIndex, Retrieval]:
+    chunks, index = _index(config, made, corpus, name)
+    evaluation = made.make(calls.search_eval(config, name, index, corpus))
     assert isinstance(evaluation, Retrieval)
-    return choose_stage.EvaluatedIndex(
-        strategy=name, path=str(evaluation.path.resolve()), digest=evaluation.digest, costs=dict(costs)
-    )
+    return chunks, index, evaluation

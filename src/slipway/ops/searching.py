@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from slipway.config.load import Config
 from slipway.config.rag import RagConfig
 from slipway.errors import ConfigError
-from slipway.ops.retrieval import current_index, current_retriever
+from slipway.ops.retrieval import RETRIEVERS, current_index, current_retriever
 from slipway.store.manifest import read_manifest
 from slipway.system.json_files import read_json
 
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from slipway.rag.embedder import Embedder
     from slipway.rag.index import Index
     from slipway.rag.search import Result
-
-RETRIEVERS = ("bm25", "dense", "hybrid")
 
 
 def search(config: Config, question: str, retriever: str | None, count: int) -> list[Result]:

@@ -70,6 +70,12 @@ def quality_table(record: RunRecord) -> str:
     return table(("served model", "items", *titles.values()), rows)
 
 
+def beside_table(record: RunRecord) -> str:
+    """What was evaluated beside the model's own answers, agents and retrieval, with intervals; empty without any."""
+    rows = [(e["name"], e["title"], e["n"], estimate(e)) for e in record.judged.get("beside", ())]
+    return table(("metric", "of", "items", "value"), rows) if rows else ""
+
+
 def effect_table(record: RunRecord) -> str:
     """What fine-tuning won and what quantization cost, paired on the same items: shares in percentage points, others in
     their unit, positive is better for the one, worse for the other."""

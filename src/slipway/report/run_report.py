@@ -87,12 +87,13 @@ def _text(record: RunRecord, images: Mapping[str, str]) -> str:
 
     judged = record.judged
     changed = f"What changed since the version before: `slipway history {record.verdict.digest[:12]}`."
-    starts = markdown.start_table(record)
+    starts, beside = markdown.start_table(record), markdown.beside_table(record)
     parts = [
         f"# {_title(record)}\n\n{summary_table(record)}",
         f"## Gate\n\n{markdown.rule_table(record)}\n\n{image('gate')}",
         f"Skipped: {'; '.join(judged['skipped'])}." if judged["skipped"] else "",
         f"## Quality\n\n{markdown.quality_table(record)}\n\n{image('quality')}",
+        f"## Agent and retrieval\n\n{beside}" if beside else "",
         f"## What fine-tuning won and quantization cost\n\n{markdown.effect_table(record)}\n\n{image('effects')}",
         f"## Training\n\n{image('loss')}{markdown.pairs(record.adapter.summary)}",
         f"## Speed as served\n\n{image('speed')}{image('latency')}{markdown.speed_table(record)}",

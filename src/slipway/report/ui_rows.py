@@ -33,12 +33,14 @@ def gate_rows(verdict: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def headline_figures(quality: Mapping[str, Any], verdict: Mapping[str, Any]) -> dict[str, float]:
-    """`<model>.<metric>` of everything measured, shares from 0 to 1, and `gate.<rule>.<metric>.<against>` of every
-    rule: what a table of runs in MLflow compares."""
+    """`<model>.<metric>` of everything measured, shares from 0 to 1, `beside.<metric>` of agents and retrieval, and
+    `gate.<rule>.<metric>.<against>` of every rule: what a table of runs in MLflow compares."""
     measured = {
         f"{name}.{entry['name']}": entry["value"]
         for name, served in quality.items()
         for entry in served["metrics"]["metrics"]
         if entry["value"] is not None
     }
-    return {**measured, **rule_figures(verdict)}
+    entries = verdict.get("beside", ())
+    beside = {f"beside.{entry['name']}": entry["value"] for entry in entries if entry["value"] is not None}
+    return {**measured, **beside, **rule_figures(verdict)}

@@ -44,9 +44,10 @@ from slipway.evaluation.paired_rules import (
     paired_differences,
     without_chance_fails,
 )
+from slipway.evaluation.retrieval_metrics import retrieval_evaluated
 from slipway.evaluation.speed_rules import AUTO
 from slipway.pipeline.workspace import Workspace
-from slipway.store.artifacts import Engine, Evaluation, Quantized, Verdict
+from slipway.store.artifacts import Choice, Engine, Evaluation, Quantized, Retrieval, Verdict
 from slipway.system.files import write_atomic
 
 if TYPE_CHECKING:
@@ -103,10 +104,13 @@ def gate(
     best: Evaluation | None = None,
     agent: Evaluation | None = None,
     agent_champion: Evaluation | None = None,
+    search: Retrieval | None = None,
+    choice: Choice | None = None,
 ) -> None:
     """Write `verdict.json` and `summary.json`. A failed gate is a result, not an error: `require_pass` turns it into
     one. `best`: of the best release of its line, where that is not the champion; `agent` and `agent_champion`: of
-    agents on the candidate and on the champion, whose metrics the gate's rules may name as well.
+    agents on the candidate and on the champion, `search`: of retrieval, by the retriever that `choice` named where
+    there was a choice; the gate's rules may name their metrics as well.
 
     Raises DataError when two evaluations are not of the same items in the same order, ConfigError for an empty gate.
     """
@@ -122,7 +126,7 @@ def gate(
         params.confidence,
         params.trials,
         params.first_share,
-        _evaluated({"candidate": agent, "champion": agent_champion}),
+        _beside({"candidate": agent, "champion": agent_champion}, search, choice, params.confidence),
     )
     applied = list(judged(rows_of(params), facts))
     skipped = [one.reason for one in applied if isinstance(one, Skipped)]
@@ -135,7 +139,8 @@ def gate(
         "untested": _untested(rules, params, facts),
         "causes": likely_causes(evaluated["candidate"].items),
         "skipped": skipped,
-        "measured": _measured(facts.with_agent),
+        "measured": _measured(facts.all_metrics),
+        "beside": [entry for sides in facts.beside for entry in sides["candidate"].metrics["metrics"]],
         "compared": {
             role: {"engine": engine_digest(side), "better": _shown_better(evaluated, role, params)}
             for role, side in (("champion", champion), (BEST, best))
@@ -156,11 +161,21 @@ def _evaluated(sides: Mapping[str, Evaluation | None]) -> dict[str, Evaluated]:
     return {name: Evaluated(read_items(side), read_metrics(side)) for name, side in sides.items() if side}
 
 
+def _beside(
+    agents: Mapping[str, Evaluation | None], search: Retrieval | None, choice: Choice | None, confidence: float
+) -> list[dict[str, Evaluated]]:
+    """What was evaluated beside the model's own answers, each with its sides."""
+    sides = [_evaluated(agents)] if agents["candidate"] else []
+    return [*sides, *([{"candidate": retrieval_evaluated(search, choice, confidence)}] if search else [])]
+
+
 def _untested(rules: Sequence[Rule], params: GateParams, facts: Facts) -> int:
     """Test rows that may settle what a paired rule left open; 0 where none does, or nothing is left. More rows settle
-    nothing about agents."""
+    nothing about agents or retrieval."""
     outcomes = {rule.outcome for rule in rules}
-    undecided = any(rule.rule == PAIRED and rule.items_needed and not facts.of_agents(rule.metric) for rule in rules)
+    undecided = any(
+        rule.rule == PAIRED and rule.items_needed and facts.sides_beside(rule.metric) is None for rule in rules
+    )
     if params.test_rows is None or params.first_look is None or params.look != 1:
         return 0
     return params.test_rows - params.first_look if undecided and "fail" not in outcomes else 0

@@ -23,7 +23,8 @@ from slipway.system.locks import FOREVER, shared
 KINDS = frozenset(cls.kind for cls in Artifact.__subclasses__())
 USE_LOCK = "in-use.lock"  # shared by whoever works with the store, exclusive for who cleans it up
 WORK, RUNS, SERVICES, TARGETS, SERVE, WATCH = "work", "runs", "services", "targets", "serve", "watch"
-_RECORDS = ("last-run.json", "pending-aliases.json", "key-format.json", "code-versions.json")
+INDEX_POINTER = "current-index"  # key of the index that `slipway rag search` opens, and its retriever
+_RECORDS = (INDEX_POINTER, "last-run.json", "pending-aliases.json", "key-format.json", "code-versions.json")
 _MEASURED = ("measurements.jsonl", "measurements.lock")
 _PACKED = ("bundles", "bundles.lock", "bundles.claims", "signing")  # for other machines; their signer's key
 _OTHERS = frozenset(

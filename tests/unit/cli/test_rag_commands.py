@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from slipway.cli.app import app
 from slipway.errors import ConfigError, DataError, StateError
-from slipway.ops.retrieval import CURRENT
+from slipway.store.usage import INDEX_POINTER
 from tests.support import faq
 from tests.support.pico_embedder import pico_embedder
 
@@ -21,7 +21,7 @@ def settings(tmp_path: Path) -> list[str]:
     """Options for a store with a built index."""
     params = pico_embedder(tmp_path / "model")
     faq.built_index(tmp_path / "store/index/k", params, cache=tmp_path)
-    (tmp_path / "store" / CURRENT).write_text("k bm25\n")
+    (tmp_path / "store" / INDEX_POINTER).write_text("k bm25\n")
     values = {
         "store.root": tmp_path / "store",
         "store.cache": tmp_path / "cache",

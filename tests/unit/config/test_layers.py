@@ -135,6 +135,7 @@ def test_a_layer_chooses_others_and_whoever_chooses_by_name_wins(tmp_path):
         "data/own": "with: {gate: gates/own}\nname: own\nraw: own.jsonl",
         "gates/own": "confidence: 0.9",
         "gates/base": "confidence: 0.8",
+        "gates/other": "confidence: 0.7",
         "presets/quick": "layers: {data: data/own, gate: gates/base}",
     }.items():
         (folder / f"{name}.yaml").parent.mkdir(exist_ok=True)
@@ -145,6 +146,11 @@ def test_a_layer_chooses_others_and_whoever_chooses_by_name_wins(tmp_path):
     assert load_config(folder, ["layers.data=data/own", "layers.gate=gates/base"]).gate.confidence == 0.8
     assert load_config(folder, ["layers=quick"]).gate.confidence == 0.8
     assert load_config(folder, given={"layers": {"data": "data/own"}}).gate.confidence == 0.9
+    (folder / "presets/other.yaml").write_text("with: {gate: gates/other}\n")
+    two = {"data": "data/own", "train": "presets/other"}
+    with pytest.raises(ConfigError, match=r"say which: layers\.gate=gates/other"):
+        companions(folder, two, ["data", "gate"])
+    assert set(companions(folder, two, ["data", "gate"], ["gate"])) == {"gate"}
     (folder / "gates/own.yaml").write_text("with: {train: train/mine}\n")
     with pytest.raises(ConfigError, match=r"`with` in data/own: gates/own; expected a layer that chooses no others"):
         load_config(folder, ["layers.data=data/own"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from slipway.data.dvc_changes import changes_since_lock
+from slipway.data.dvc_changes import changes_since_lock, repro_reason
 from slipway.data.dvc_lock import digest_now
 from slipway.errors import DataError
 
@@ -49,6 +49,12 @@ def test_nothing_changed(root: Path) -> None:
 def test_a_changed_dependency_makes_all_after_it_again(root: Path) -> None:
     (root / "make.py").write_text("made")  # of the same size
     assert of_raw(root) == ["raw: make.py changed", "rows: raw.txt is made again", "splits: rows is made again"]
+
+
+def test_the_reason_in_one_line_counts_the_others(root: Path) -> None:
+    assert repro_reason(root, root / "raw.txt") == repro_reason(root, root / "mine.jsonl") == ""
+    (root / "make.py").write_text("made")
+    assert repro_reason(root, root / "raw.txt") == "dvc repro: raw: make.py changed, and 2 more"
 
 
 def test_a_changed_parameter_and_a_missing_output_are_named(root: Path) -> None:

@@ -53,5 +53,11 @@ def test_a_gate_without_a_rule_for_a_first_release_is_refused_before_any_work() 
     check_gate(of_agents, EvaluateConfig(), ["agent_success"])
     with pytest.raises(ConfigError, match="evaluates an agent"):
         check_gate(of_agents, EvaluateConfig())
+    of_retrieval = GateConfig(floors={"rag_recall": 0.5, "agent_success": 0.5})
+    with pytest.raises(ConfigError, match="evaluates retrieval"):
+        check_gate(of_retrieval, EvaluateConfig(), ["agent_success"])
+    with pytest.raises(ConfigError, match="did you mean rag_recall"):
+        check_gate(GateConfig(floors={"rag_recal": 0.5}), EvaluateConfig(), ["rag_recall"])
+    check_gate(of_retrieval, EvaluateConfig(), ["agent_success", "rag_recall"])
     merged = [{**champion[0], "against": "merged"}]
     check_gate(GateConfig.model_validate({**off, "non_inferiority": merged}), EvaluateConfig())

@@ -19,7 +19,19 @@ from slipway.engines.served import mark
 from slipway.errors import ResourceError, SlipwayError, StateError
 from slipway.ops.gc import Item, collect, freeable, plan
 from slipway.report.record import RunRecord
-from slipway.store.artifacts import Adapter, Artifact, Checkpoint, Dataset, Engine, Evaluation, Verdict
+from slipway.store.artifacts import (
+    Adapter,
+    Artifact,
+    Checkpoint,
+    Chunks,
+    Corpus,
+    Dataset,
+    Engine,
+    Evaluation,
+    SearchIndex,
+    Vectors,
+    Verdict,
+)  # fmt: skip
 from slipway.store.references import reference_to
 from slipway.store.store import Store, load, verify
 from slipway.store.usage import in_use
@@ -68,7 +80,7 @@ def last_run(store: Store, *digests: str) -> None:
     (store.root / "last-run.json").write_text(json.dumps({"stages": [{"digest": digest} for digest in digests]}))
 
 
-def release(root: Path, name: str, engine: Engine, serves: bool) -> None:
+def release(root: Path, name: str, engine: Engine, serves: bool, **digests: str) -> None:
     folder = root / "releases" / name
     shutil.copytree(engine.path, folder / "engine", copy_function=os.link)
     document = {
@@ -77,7 +89,7 @@ def release(root: Path, name: str, engine: Engine, serves: bool) -> None:
         "model": "m",
         "created": "2026-01-01T00:00:00Z",
         "outcome": "pass",
-        "digests": {"engine": engine.digest},
+        "digests": {"engine": engine.digest, **digests},
     }
     (folder / "release.json").write_text(json.dumps(document))
     if serves:
@@ -181,6 +193,51 @@ def test_what_the_last_run_made_stays(config: Config, store: Store) -> None:
     last_run(store, old.digest)
     items = plan(config)
     assert why(items, "oldbase") == "the last run made or used it"
+
+
+def searched(store: Store, name: str) -> SearchIndex:
+    """An index with all that it was made from."""
+    corpus = put(store, Corpus, "corpus", f"{name}-corpus", {"a": name})
+    chunks = put(store, Chunks, "chunk", f"{name}-chunks", {"b": name}, corpus=corpus)
+    vectors = put(store, Vectors, "embed", f"{name}-vectors", {"c": name}, corpus=corpus, chunks=chunks)
+    made = {"corpus": corpus, "chunks": chunks, "vectors": vectors}
+    return put(store, SearchIndex, "index", f"{name}-index", {"d": name}, **made)  # type: ignore[no-any-return]
+
+
+def test_the_index_that_is_searched_stays_with_all_it_was_made_from(config: Config, store: Store) -> None:
+    for name in ("opened", "other"):
+        searched(store, name)
+    pointer = store.root / "current-index"
+    pointer.write_text("opened-index dense\n")
+    parts = ("corpus", "chunks", "vectors", "index")
+    items = plan(config)
+    reason = "the index of `slipway rag search`, or what it was made from"
+    assert {why(items, f"opened-{part}") for part in parts} == {reason}
+    assert "current-index" not in names(items), "a record of the store, and nothing unknown"
+    assert {f"other-{part}" for part in parts} <= names(collect(config))
+    assert verify(store.root / "index/opened-index") is None
+    pointer.write_text("gone-index dense\n")
+    assert {f"opened-{part}" for part in parts} <= names(collect(config))
+
+
+@pytest.mark.parametrize("content", [b"", b"key", b"key sparse", b"../engine/e bm25", b"a b c", b"\xff\xfe bm25"])
+def test_a_pointer_that_names_no_index_stops_the_cleaning(config: Config, store: Store, content: bytes) -> None:
+    (store.root / "current-index").write_bytes(content)
+    with pytest.raises(StateError, match="slipway rag build"):
+        collect(config)
+    assert store.find(Engine, "old")
+
+
+def test_the_index_of_a_release_stays(config: Config, store: Store, tmp_path: Path, run: RunRecord) -> None:
+    index = searched(store, "served")
+    release(tmp_path / "target", "0001-" + run.engine.digest[:8], run.engine, serves=True, index=index.digest)
+    items = plan(config)
+    assert (
+        why(items, "served-index")
+        == why(items, "served-corpus")
+        == f"release 0001-{run.engine.digest[:8]} of target serves"
+    )
+    assert not {"served-index", "served-vectors", "served-chunks"} & names(collect(config))
 
 
 def test_an_artifact_with_a_key_of_before_says_so(config: Config, store: Store) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from slipway.errors import ConfigError, StateError
-from slipway.ops.retrieval import build, chosen, compare, current_index, current_retriever, maker
+from slipway.ops.chain.retrieval_calls import winner
+from slipway.ops.retrieval import build, compare, current_index, current_retriever, maker
 from slipway.pipeline.ensure import Made
 from tests.support.rag_stages import Chain, chain
 
@@ -32,7 +33,7 @@ def test_a_comparison_is_made_once_and_an_index_is_built_of_it(tmp_path: Path) -
     made = maker(one.config, tmp_path, on_stage)
     choice = compare(one.config, made)
     assert reused == dict.fromkeys(["corpus", "chunk fixed", "index fixed", "search_eval fixed", "choose"], False)
-    assert chosen(choice) == ("fixed", "bm25")
+    assert winner(choice) == ("fixed", "bm25")
     again = compare(one.config, made)
     assert again.digest == choice.digest and set(reused.values()) == {True}
     with pytest.raises(StateError, match="slipway rag build"):
@@ -43,3 +44,11 @@ def test_a_comparison_is_made_once_and_an_index_is_built_of_it(tmp_path: Path) -
     assert reused["chunk fixed"], "what the comparison made serves the build"
     with pytest.raises(ConfigError, match="one of fixed"):
         build(one.config, made, "other")
+
+
+@pytest.mark.parametrize("content", [b"", b"key", b"key sparse", b"../engine/e bm25", b"a b c", b"\xff\xfe bm25"])
+def test_a_pointer_that_names_no_index_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "current-index").write_bytes(content)
+    for ask in (current_index, current_retriever):
+        with pytest.raises(StateError, match="a key and a retriever"):
+            ask(tmp_path)

@@ -9,8 +9,8 @@ import pytest
 
 from slipway.config.load import Config, parse
 from slipway.errors import ConfigError, StateError
-from slipway.ops.retrieval import CURRENT
 from slipway.ops.searching import search, status, verified
+from slipway.store.usage import INDEX_POINTER
 from tests.support import faq
 from tests.support.pico_embedder import pico_embedder
 
@@ -19,7 +19,7 @@ from tests.support.pico_embedder import pico_embedder
 def config(tmp_path: Path) -> Config:
     params = pico_embedder(tmp_path / "model")
     faq.built_index(tmp_path / "store/index/k", params, cache=tmp_path)
-    (tmp_path / "store" / CURRENT).write_text("k bm25\n")
+    (tmp_path / "store" / INDEX_POINTER).write_text("k bm25\n")
     store = {"root": str(tmp_path / "store"), "cache": str(tmp_path / "cache")}
     return parse({"rag": {"embedder": params.model_dump(mode="json")}, "store": store}, "a test")
 

@@ -4,8 +4,9 @@ import re
 from pathlib import Path
 
 from slipway.engines.boots import Boot
+from slipway.evaluation.metric import Metric
 from slipway.report.run_report import run_report
-from tests.support.record import record
+from tests.support.record import entry, record
 
 
 def test_the_report_carries_its_plots_inline_and_as_files(tmp_path: Path) -> None:
@@ -67,3 +68,14 @@ def test_without_speed_there_is_no_speed_plot(tmp_path: Path) -> None:
     made = run_report(record(tmp_path, timed=False))
     assert sorted(made.plots) == ["effects.png", "gate.png", "loss.png", "quality.png"]
     assert "## Speed as served\n\nNone." in made.linked
+
+
+def test_what_was_evaluated_beside_has_its_table(tmp_path: Path) -> None:
+    run = record(tmp_path)
+    assert "Agent and retrieval" not in run_report(run).linked
+    recall = entry(Metric("rag_recall", "answers within the context", "real"), 0.8)
+    run.judged["beside"] = [recall]
+    assert (
+        "## Agent and retrieval\n\n| metric | of | items | value |\n|---|---|---|---|\n"
+        "| rag_recall | answers within the context | 200 | 80.0 % (75.0 to 85.0) |" in run_report(run).linked
+    )

@@ -26,6 +26,9 @@ def test_a_row_a_served_model_with_speed_at_the_highest_concurrency() -> None:
         "candidate.json_exact": 0.84,
         "candidate.label_accuracy": 0.91,
     }
+    beside = [{"name": "rag_recall", "value": 0.8}, {"name": "rag_hit_1", "value": None}]
+    figures = headline_figures({}, {"rules": [], "beside": beside})
+    assert figures == {"beside.rag_recall": 0.8}
 
 
 def test_a_row_a_rule() -> None:

@@ -25,8 +25,9 @@ from slipway.evaluation.statistics import paired_difference
 from slipway.evaluation.streamed_metrics import add_streamed, unanswered
 from slipway.pipeline.stage import stage_spec
 from slipway.pipeline.workspace import Workspace
+from slipway.rag.span_metrics import NAMES
 from slipway.stages.gate import GateParams, gate, params_of
-from slipway.store.artifacts import Engine, Evaluation, Quantized, ReferenceScores, Verdict
+from slipway.store.artifacts import Artifact, Choice, Engine, Evaluation, Quantized, ReferenceScores, Retrieval, Verdict
 from slipway.store.store import Store, load
 from slipway.system.progress import Progress
 from tests.support.commands import SMALL, by_text, timer
@@ -61,7 +62,7 @@ def judge(
     bits: float | None = 4.5,
     ids: list[str] | None = None,
     starts: dict[str, float] | None = None,
-    agents: Mapping[str, Evaluation] = MappingProxyType({}),
+    agents: Mapping[str, Artifact] = MappingProxyType({}),
     **right: str,
 ) -> Verdict:
     store = Store(tmp_path / "store")
@@ -231,6 +232,8 @@ def test_the_stage_process_finds_its_types() -> None:
         "best": Evaluation,
         "agent": Evaluation,
         "agent_champion": Evaluation,
+        "search": Retrieval,
+        "choice": Choice,
         "quantized": Quantized,
         "engine": Engine,
     }
@@ -479,3 +482,42 @@ def test_rules_on_an_agent_without_one_are_inconclusive_and_against_none_skipped
     agents = {"agent": agent_evaluation(tmp_path, "agent", ANSWERS)}
     doc = judge(tmp_path / "b", rules(**AGENT_RULES), agents=agents, **sides).read_json("verdict.json")
     assert (doc["outcome"], len(doc["skipped"])) == ("pass", 2)
+
+
+def search(folder: Path, recall: float, retriever: str = "dense") -> Retrieval:
+    """An evaluation of retrieval: 30 questions that report, of this recall, and as many that chose, of none."""
+    rows = [
+        {"question": f"{half}{n}", "document": "d", "half": half, "retriever": retriever}
+        | dict.fromkeys(NAMES, 0.0)
+        | {"recall": recall if half == "report" else 0.0}
+        for half in ("choose", "report")
+        for n in range(30)
+    ]
+    store = Store(folder / "store")
+    with store.create(Retrieval, "s", {}) as out:
+        (out / "items.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    return load(Retrieval, store.dir("retrieval", "s"))
+
+
+def test_retrieval_is_judged_by_floors_and_rows_on_its_metrics(tmp_path: Path) -> None:
+    sides = dict.fromkeys(("candidate", "merged", "base"), "1" * 30)
+    params = rules(floors={"rag_recall": 0.7}, rules=[{"rule": "floor", "metric": "rag_tokens", "limit": 5}])
+    good = judge(tmp_path / "a", params, agents={"search": search(tmp_path / "a", 0.8)}, **sides)
+    doc = good.read_json("verdict.json")
+    assert doc["outcome"] == "pass"
+    values = {rule["metric"]: rule["value"] for rule in doc["rules"]}
+    assert values == {"rag_recall": pytest.approx(0.8), "rag_tokens": 0.0}
+    assert next(row for row in doc["beside"] if row["name"] == "rag_recall")["n"] == 30
+    assert next(row for row in doc["measured"] if row["name"] == "rag_recall")["value"] == pytest.approx(0.8)
+    bad = judge(tmp_path / "b", params, agents={"search": search(tmp_path / "b", 0.6)}, **sides)
+    with pytest.raises(GateError, match=r"rag_recall 0\.600 .* below the floor 0\.700"):
+        require_pass(bad)
+    without = judge(tmp_path / "c", params, **sides).read_json("verdict.json")
+    assert without["outcome"] == "inconclusive"
+
+
+def test_a_paired_rule_on_retrieval_has_no_champion_yet(tmp_path: Path) -> None:
+    sides = dict.fromkeys(("candidate", "merged", "base", "champion"), "1" * 30)
+    params = rules(floors={"rag_recall": 0.7}, non_inferiority=[against("champion", 0.05, "rag_recall")])
+    doc = judge(tmp_path, params, agents={"search": search(tmp_path, 0.8)}, **sides).read_json("verdict.json")
+    assert doc["outcome"] == "pass" and "rag_recall against champion: there is none yet" in doc["skipped"]

@@ -36,12 +36,13 @@ from slipway.store.artifacts import (
     Checkpoint,
     Dataset,
     Engine,
-    Evaluation,
     Quantized,
     ReferenceScores,
 )
 from slipway.system.memory import total_bytes
 from slipway.training.nemo.params import STAGE_STOP_S
+
+BESIDE = ("best", "agent", "agent_champion", "search", "choice")  # what the gate may read beside the usual sides
 
 
 def fetch(config: Config) -> StageCall:
@@ -138,19 +139,20 @@ def agent_eval(config: Config, engine: Engine, data: Dataset, of: str) -> StageC
 
 def gate(
     config: Config,
-    quality: Mapping[str, Evaluation],
+    quality: Mapping[str, Artifact],
     quantized: Quantized,
     engine: Engine,
     data: Dataset,
     look: int = 1,
 ) -> StageCall:
     """The verdict on `quality["candidate"]`, against the merged model, and the base, the champion and the best release
-    of the line where there is one. `look` 2 is at all test rows of `data`, after the first was inconclusive."""
+    of the line where there is one, and on what was evaluated beside it (`BESIDE`). `look` 2 is at all test rows of
+    `data`, after the first was inconclusive."""
     sides: dict[str, Artifact | None] = {
         side: quality.get(side) for side in ("candidate", "merged", "base", "champion")
     }
     # left out where there is none: the keys of before there was one stay
-    sides |= {name: quality[name] for name in ("best", "agent", "agent_champion") if name in quality}
+    sides |= {name: quality[name] for name in BESIDE if name in quality}
     rows = sum(1 for _ in read_rows(data.path / "test.jsonl"))
     inputs = {**sides, "quantized": quantized, "engine": engine}
     amount = work.of_items("gate", quantized, data, config.evaluate.max_items)

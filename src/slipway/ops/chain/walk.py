@@ -14,13 +14,14 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 from slipway.config.load import Config
-from slipway.data.dvc_changes import changes_since_lock
+from slipway.data.dvc_changes import repro_reason
 from slipway.errors import SlipwayError
 from slipway.evaluation.decidability import undecidable
 from slipway.evaluation.reference_plan import ReferencePlan
 from slipway.ops.chain import calls
 from slipway.ops.chain.estimates import Estimate, estimate_call
 from slipway.ops.chain.placement import Move, Placement
+from slipway.ops.chain.retrieval_walk import retrieval
 from slipway.ops.chain.why import Change, Shelf, changes
 from slipway.pipeline.ensure import work_folder
 from slipway.pipeline.measurements import Measurement
@@ -187,11 +188,11 @@ def walk(
     `RemoteMachine.ask` raises."""
     chain = ChainWalk(config, Store(Path(config.store.root)), rows, Placement(machine))
     base = chain.make("fetch", Checkpoint, partial(calls.fetch, config), {})
-    again = changes_since_lock(root, root / config.data.raw)
+    first = repro_reason(root, root / config.data.raw)
     # data that is not there is refused now, also before the base model is there
-    rows_digest = "" if again else params_of(config, root).digest
-    first = f"dvc repro: {again[0]}" + (f", and {len(again) - 1} more" if len(again) > 1 else "") if again else ""
+    rows_digest = "" if first else params_of(config, root).digest
     data = chain.make("prepare", Dataset, partial(calls.prepare, config, root), {"base": base}, first)
+    retrieved = retrieval(chain, config, root)
     adapter = chain.make("train", Adapter, partial(calls.train, config), {"base": base, "data": data})
     merged = chain.make("merge", Checkpoint, partial(calls.merge, config), {"base": base, "adapter": adapter})
     to_quantize = {"checkpoint": merged, "data": data}
@@ -208,7 +209,8 @@ def walk(
         quality["agent"] = _agent_eval(chain, config, candidate, data, "candidate")
         if "champion" in others:
             quality["agent_champion"] = _agent_eval(chain, config, Known(others["champion"]), data, "champion")
-    chain.make("gate", Verdict, _gate(config), {"quantized": quantized, "engine": candidate, "data": data, **quality})
+    sides = {**quality, **retrieved}
+    chain.make("gate", Verdict, _gate(config), {"quantized": quantized, "engine": candidate, "data": data, **sides})
     prepared = data.artifact.summary if data.artifact else {}
     warnings = tuple(str(rule) for rule in undecidable(config.gate, config.evaluate, prepared))
     dataset = data.artifact if isinstance(data.artifact, Dataset) else None
@@ -258,7 +260,7 @@ def _agent_eval(chain: ChainWalk, config: Config, engine: Known, data: Known, of
 
 
 def _gate(config: Config) -> Callable[..., StageCall]:
-    def build(quantized: Quantized, engine: Engine, data: Dataset, **sides: Evaluation) -> StageCall:
+    def build(quantized: Quantized, engine: Engine, data: Dataset, **sides: Artifact) -> StageCall:
         return calls.gate(config, sides, quantized, engine, data)
 
     return build

@@ -11,6 +11,8 @@ from slipway.engines.llamacpp.nvfp4_support import require_nvfp4_class
 from slipway.errors import CheckpointError, ConfigError
 from slipway.evaluation.agent_tasks import METRICS as AGENT
 from slipway.evaluation.gate_check import check_gate
+from slipway.evaluation.metric import Metric
+from slipway.evaluation.retrieval_metrics import METRICS as RETRIEVAL
 from slipway.ops.surroundings import require_writable
 from slipway.runners.choose import runner_for
 from slipway.stages.agent_eval import params_of as agent_params
@@ -36,7 +38,7 @@ def refuse_early(config: Config) -> None:
     evaluate_params(config, speed=False)
     if config.agent.kind != "off":
         agent_params(config)
-    check_gate(config.gate, config.evaluate, [one.name for one in AGENT] if config.agent.kind != "off" else ())
+    check_gate(config.gate, config.evaluate, [one.name for one in _beside(config)])
     _check_embedded_engine(config)
     if config.train.backend == "nemo":
         params = nemo_train_params(config)
@@ -45,6 +47,12 @@ def refuse_early(config: Config) -> None:
             pinned(params.image, params.target.arch)
         if config.remote.host is None:
             runner_for(params.target, params.image)
+
+
+def _beside(config: Config) -> list[Metric]:
+    """Metrics of what a run evaluates beside the model's own answers."""
+    agent = AGENT if config.agent.kind != "off" else ()
+    return [*agent, *(RETRIEVAL if config.rag.arm else ())]
 
 
 def _check_remote(config: Config) -> None:

@@ -94,7 +94,7 @@ def test_what_serves_is_evaluated_too(config: Config, tmp_path: Path) -> None:
 
 def test_data_that_dvc_makes_again_comes_first(config: Config, tmp_path: Path, monkeypatch) -> None:
     make_chain(config, tmp_path)
-    monkeypatch.setattr("slipway.ops.chain.walk.changes_since_lock", lambda *_: ["raw: a.py changed", "splits: x"])
+    monkeypatch.setattr("slipway.data.dvc_changes.changes_since_lock", lambda *_: ["raw: a.py changed", "splits: x"])
     stages = walked(config, tmp_path)
     assert (stages["prepare"].state, stages["prepare"].why) == ("runs", "dvc repro: raw: a.py changed, and 1 more")
     assert stages["train"].state == "follows"

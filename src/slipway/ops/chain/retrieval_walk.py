@@ -1,0 +1,56 @@
+"""The stages of retrieval in a run, in their order, each as it would go; none where `rag.arm` is not set."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slipway.config.load import Config
+from slipway.config.rag import CHOOSE
+from slipway.data.dvc_changes import repro_reason
+from slipway.ops.chain import retrieval_calls as calls
+from slipway.pipeline.stage import StageCall
+from slipway.store.artifacts import Choice, Chunks, Corpus, Retrieval, SearchIndex, Vectors
+
+if TYPE_CHECKING:
+    from slipway.ops.chain.walk import ChainWalk, Known
+
+
+def retrieval(chain: ChainWalk, config: Config, root: Path) -> dict[str, Known]:
+    """What the gate reads of retrieval: `search`, the evaluation of the arm, and `choice`, where all are compared.
+    Raises DataError for a corpus that is not there and that DVC does not make."""
+    if config.rag.arm is None:
+        return {}
+    config = calls.of_arm(config)
+    first = repro_reason(root, root / config.rag.corpus)
+    corpus = chain.make("corpus", Corpus, partial(calls.corpus, config, root), {}, first)
+    made = {name: _strategy(chain, config, corpus, name) for name in config.rag.strategies}
+    if config.rag.arm != CHOOSE:
+        return {"search": next(iter(made.values()))["evaluation"]}
+    parts = {f"{part} {name}": one for name, of_strategy in made.items() for part, one in of_strategy.items()}
+    choice = chain.make("choose", Choice, _choose(config), {"corpus": corpus, **parts})
+    winner = calls.winner(choice.artifact)[0] if isinstance(choice.artifact, Choice) else next(iter(made))
+    return {"search": made[winner]["evaluation"], "choice": choice}
+
+
+def _strategy(chain: ChainWalk, config: Config, corpus: Known, name: str) -> dict[str, Known]:
+    chunks = chain.make(f"chunk {name}", Chunks, partial(calls.chunk, config, name), {"corpus": corpus})
+    parts = {"corpus": corpus, "chunks": chunks}
+    if calls.with_vectors(config):
+        parts["vectors"] = chain.make(f"embed {name}", Vectors, partial(calls.embed, config, name), parts)
+    index = chain.make(f"index {name}", SearchIndex, partial(calls.index, config, name), parts)
+    inputs = {"index": index, "corpus": corpus}
+    evaluation = chain.make(f"search_eval {name}", Retrieval, partial(calls.search_eval, config, name), inputs)
+    return {"chunks": chunks, "index": index, "evaluation": evaluation}
+
+
+def _choose(config: Config) -> Any:
+    def build(corpus: Corpus, **parts: Any) -> StageCall:
+        made = {
+            name: (parts[f"chunks {name}"], parts[f"index {name}"], parts[f"evaluation {name}"])
+            for name in config.rag.strategies
+        }
+        return calls.choose(config, corpus, made)
+
+    return build

@@ -1,0 +1,48 @@
+"""Retrieval in a run: corpus -> chunk -> embed -> index -> search_eval, and choose, where all arms are compared."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+from slipway.config.rag import CHOOSE
+from slipway.ops.chain import retrieval_calls as calls
+from slipway.store.artifacts import Artifact, Chunks, Corpus, Retrieval, SearchIndex
+from tasks.choose import choose
+from tasks.chunk import chunk
+from tasks.corpus import corpus
+from tasks.embed import embed
+from tasks.index import index
+from tasks.run import Run
+from tasks.search_eval import search_eval
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """The index of the arm, and `sides`: what the gate reads of it, by its names."""
+
+    index: SearchIndex
+    sides: dict[str, Artifact]
+
+
+def retrieval(run: Run) -> Retrieved | None:
+    """The index of `rag.arm`, measured; None where no arm is set."""
+    if run.config.rag.arm is None:
+        return None
+    run, compared = copy.copy(run), run.config.rag.arm == CHOOSE
+    run.config = calls.of_arm(run.config)
+    documents = corpus(run)
+    made = {name: _strategy(run, documents, name) for name in run.config.rag.strategies}
+    if not compared:
+        [(_, built, evaluation)] = made.values()
+        return Retrieved(built, {"search": evaluation})
+    choice = choose(run, documents, made)
+    _, built, evaluation = made[calls.winner(choice)[0]]
+    return Retrieved(built, {"search": evaluation, "choice": choice})
+
+
+def _strategy(run: Run, documents: Corpus, name: str) -> tuple[Chunks, SearchIndex, Retrieval]:
+    chunks = chunk(run, documents, name)
+    vectors = embed(run, documents, chunks, name) if calls.with_vectors(run.config) else None
+    built = index(run, documents, chunks, vectors, name)
+    return chunks, built, search_eval(run, built, documents, name)

@@ -1,0 +1,16 @@
+"""Search evaluation: the retrievers of the config on one index, by the gold spans of the questions."""
+
+from __future__ import annotations
+
+from prefect.states import State
+
+from slipway.ops.chain import retrieval_calls as calls
+from slipway.store.artifacts import Corpus, Retrieval, SearchIndex
+from tasks.run import Run
+from tasks.stage_task import HOUR, stage_task
+
+
+@stage_task("search-eval", timeout_s=4 * HOUR, run_name="search-eval {strategy}")
+def search_eval(run: Run, index: SearchIndex, corpus: Corpus, strategy: str) -> State[Retrieval]:
+    """What retrieval on the index of a strategy is worth."""
+    return run.make(calls.search_eval(run.config, strategy, index, corpus))
