@@ -64,7 +64,10 @@ COMMANDS = (
         "rag_commands:rag",
         "`slipway rag compare`, `slipway rag build --strategy fixed-512`, `slipway rag search 'how do I sort a hash?'`",
     ),
-    CommandPlace("rag_commands:index", "`slipway index verify` or `slipway index verify .slipway/index/3f9c...`"),
+    CommandPlace(
+        "rag_commands:index",
+        "`slipway index verify`, `slipway index push milvus://vectors.example.com`, then `slipway index verify` of it",
+    ),
     CommandPlace("machine_commands:status", "`slipway status --json`"),
     CommandPlace("speed_commands:bench", "`slipway bench http://127.0.0.1:8081 --concurrency 1,8,64 --requests 300`"),
     CommandPlace("speed_commands:compare", "`slipway compare before.json after.json`"),

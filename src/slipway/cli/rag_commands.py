@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +15,7 @@ from slipway.cli.options import AsJson, Conf, Settings
 if TYPE_CHECKING:
     from slipway.config.load import Config
     from slipway.ops.retrieval import Maker
+    from slipway.rag.search import Result
 
 
 class Action(StrEnum):
@@ -29,6 +31,8 @@ class IndexAction(StrEnum):
     """What to do with an index."""
 
     verify = "verify"
+    push = "push"
+    drop = "drop"
 
 
 def rag(
@@ -59,6 +63,11 @@ def rag(
         str | None, typer.Option(help="With `search`: bm25, dense or hybrid; default: as chosen.", show_default=False)
     ] = None,
     top: Annotated[int, typer.Option(help="With `search`: results.", min=1, max=1000)] = 5,
+    store: Annotated[
+        str | None,
+        typer.Option(help="With `search`: ask the store that the index was pushed to.", show_default=False),
+    ] = None,
+    alias: Annotated[str, typer.Option(help="With `--store`: the name that it is searched under.")] = "slipway",
     explain: Annotated[bool, typer.Option("--explain", help="With `search`: the rank by each retriever.")] = False,
     settings: Settings = None,
     conf: Conf = Path("conf"),
@@ -74,30 +83,81 @@ def rag(
     elif action is Action.build:
         _build(config, strategy, as_json)
     elif action is Action.search:
-        _search(config, question, retriever, top, explain, as_json)
+        _show_results(_searched(config, question, retriever, top, store, alias), explain, as_json)
     else:
         _status(config, as_json)
 
 
 def index(
-    action: Annotated[IndexAction, typer.Argument(help="`verify`: digests, and the probes searched again.")],
-    path: Annotated[
-        Path | None, typer.Argument(help="Directory of an index; default: the one built last.", show_default=False)
+    action: Annotated[
+        IndexAction,
+        typer.Argument(
+            help="`verify`: digests, and the probes searched again; of a store, every row and vector too. `push`: into "
+            "a store, where it serves once all of it is there. `drop`: remove one that is not served from a store."
+        ),
+    ],
+    place: Annotated[
+        str | None,
+        typer.Argument(
+            help="Directory of an index, or a store: milvus://HOST, milvus:///PATH/NAME.db, elasticsearch://HOST, "
+            "faiss:///FOLDER; its key in SLIPWAY_STORE_API_KEY.",
+            show_default=False,
+        ),
     ] = None,
+    index_path: Annotated[
+        Path | None,
+        typer.Option("--index", help="With a store: directory of the index; default: the one built last."),
+    ] = None,
+    alias: Annotated[str, typer.Option(help="With a store: the name that it is searched under.")] = "slipway",
     settings: Settings = None,
     conf: Conf = Path("conf"),
     as_json: AsJson = False,
 ) -> None:
-    """Check an index: every byte against its manifest, the 32 probes against their top tens, and the configured
-    embedder against the one that made it.
+    """Check an index, here or in a store, or push it into one. Checked are every byte against its manifest, the 32
+    probes against their top tens, and the configured embedder against the one that made it.
     """
+    from slipway.ops import index_stores
     from slipway.ops.retrieval import current_index
     from slipway.ops.searching import verified
 
-    assert action is IndexAction.verify
     config = _config(conf, settings, {})
-    document = verified(path or current_index(Path(config.store.root)), config)
+    url = _store_url(action, place, index_path)
+    path = index_path or (Path(place) if place and not url else None) or current_index(Path(config.store.root))
+    if action is IndexAction.push:
+        document = index_stores.pushed(path, url, alias, _rows_shown(quiet=as_json))
+    elif action is IndexAction.drop:
+        document = index_stores.dropped(path, url, alias)
+    elif url:
+        document = index_stores.verified_in_store(path, url, alias, config)
+    else:
+        document = verified(path, config)
     tables.show_json(document) if as_json else tables.show_rows("index", _texts(document))
+
+
+def _store_url(action: IndexAction, place: str | None, index_path: Path | None) -> str:
+    """The store, "" for a directory. Raises ConfigError where one is needed, and for a directory given twice."""
+    from slipway.errors import ConfigError
+
+    if place is not None and "://" in place:
+        return place
+    if action is not IndexAction.verify:
+        wanted = "a store: milvus://HOST, milvus:///PATH/NAME.db, elasticsearch://HOST or faiss:///FOLDER"
+        raise ConfigError("store", place or "none", wanted, f"`slipway index {action} milvus://HOST`")
+    if place is not None and index_path is not None:
+        raise ConfigError("index", f"{place} and --index {index_path}", "one directory", "leave one of them out")
+    return ""
+
+
+def _rows_shown(*, quiet: bool) -> Callable[[int, int], None]:
+    from slipway.cli.output import console
+
+    out = console(stderr=True)
+
+    def on_rows(done: int, of: int) -> None:
+        if not quiet:
+            out.print(f"{done:,} of {of:,} rows are there", highlight=False, markup=False)
+
+    return on_rows
 
 
 def _config(conf: Path, settings: list[str] | None, given: dict[str, Any]) -> Config:
@@ -174,15 +234,21 @@ def _build(config: Config, strategy: str | None, as_json: bool) -> None:
     tables.show_json(document) if as_json else tables.show_rows("index", _texts(document))
 
 
-def _search(
-    config: Config, question: str | None, retriever: str | None, top: int, explain: bool, as_json: bool
-) -> None:
+def _searched(
+    config: Config, question: str | None, retriever: str | None, top: int, store: str | None, alias: str
+) -> list[Result]:
     from slipway.errors import ConfigError
+    from slipway.ops.index_stores import searched_in_store
     from slipway.ops.searching import search
 
     if not question or not question.strip():
         raise ConfigError("question", repr(question), "what to search for", '`slipway rag search "how do I ..."`')
-    results = search(config, question, retriever, top)
+    if store is None:
+        return search(config, question, retriever, top)
+    return search(config, question, retriever, top, lambda index, path: searched_in_store(index, path, store, alias))
+
+
+def _show_results(results: list[Result], explain: bool, as_json: bool) -> None:
     if as_json:
         tables.show_json([vars(one) for one in results])
         return

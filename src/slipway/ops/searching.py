@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from slipway.config.load import Config
-from slipway.config.rag import RagConfig
 from slipway.errors import ConfigError
 from slipway.ops.retrieval import RETRIEVERS, current_index, current_retriever
 from slipway.store.manifest import read_manifest
@@ -18,7 +18,12 @@ if TYPE_CHECKING:
     from slipway.rag.search import Result
 
 
-def search(config: Config, question: str, retriever: str | None, count: int) -> list[Result]:
+InStore: TypeAlias = "Callable[[Index, Path], Index]"  # an index and its directory, to one that a store answers
+
+
+def search(
+    config: Config, question: str, retriever: str | None, count: int, in_store: InStore | None = None
+) -> list[Result]:
     """The best chunks of the index that was built last; by the retriever that was chosen with it where none is named.
     Raises StateError for a changed index or another embedder."""
     from slipway.rag.search import Searcher, open_index
@@ -26,8 +31,11 @@ def search(config: Config, question: str, retriever: str | None, count: int) -> 
     retriever = retriever or current_retriever(Path(config.store.root))
     if retriever not in RETRIEVERS:
         raise ConfigError("--retriever", retriever, f"one of {', '.join(RETRIEVERS)}", "choose one of them")
-    index = open_index(current_index(Path(config.store.root)))
-    embedder = None if retriever == "bm25" else _embedder(config.rag, config)
+    path = current_index(Path(config.store.root))
+    index = open_index(path)
+    if in_store is not None:
+        index = in_store(index, path)
+    embedder = None if retriever == "bm25" else open_configured_embedder(config)
     return Searcher(index, embedder).search(retriever, question, count, config.rag.depth)  # type: ignore[arg-type]
 
 
@@ -37,7 +45,7 @@ def verified(path: Path, config: Config) -> dict[str, Any]:
 
     index = open_index(path)
     if index.vectors is not None:
-        check_embedder(index, _embedder(config.rag, config))
+        check_embedder(index, open_configured_embedder(config))
     checks = f"digests, {len(index.about['probes'])} probes"
     return {**_described(path, index), "verified": f"{checks}, embedder" if index.vectors is not None else checks}
 
@@ -65,7 +73,8 @@ def _about(path: Path, about: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _embedder(params: RagConfig, config: Config) -> Embedder:
+def open_configured_embedder(config: Config) -> Embedder:
+    """The embedder of the config. Raises as `embedder.open_embedder`."""
     from slipway.rag.embedder import open_embedder
 
-    return open_embedder(params.embedder, Path(config.store.cache))
+    return open_embedder(config.rag.embedder, Path(config.store.cache))

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from slipway.errors import StateError
 from slipway.rag.chunking import Chunk
 from slipway.rag.documents import DOCUMENTS, Document
-from slipway.rag.lexical import LexicalIndex, Ranked
+from slipway.rag.lexical import LexicalIndex, LexicalSearch, Ranked
 from slipway.system.json_files import read_json, read_json_lines
 
 F32 = NDArray[np.float32]
@@ -36,13 +36,14 @@ _NEXT = "`slipway rag build` makes it anew"
 
 @dataclass(frozen=True)
 class Index:
-    """An index in memory. `about`: index.json; `vectors`: the FAISS index, None without an embedder."""
+    """An index in memory. `about`: index.json; `vectors`: the FAISS index, or what a store answers in its place; None
+    without an embedder."""
 
     path: Path
     about: Mapping[str, Any]
     documents: Mapping[str, str]
     chunks: Sequence[Chunk]
-    lexical: LexicalIndex
+    lexical: LexicalSearch
     vectors: Any | None
     probe_vectors: F32 | None
 
@@ -119,12 +120,13 @@ def top_tens(index: Index, probes: Sequence[str]) -> dict[str, list[list[list[fl
     return tens
 
 
-def replay(index: Index) -> list[str]:
-    """What differs when the probes are searched again; rows that tie may have changed places."""
+def replay(index: Index, retrievers: Sequence[str] = ("bm25", "dense")) -> list[str]:
+    """What differs when the probes are searched again by these retrievers; rows that tie may have changed places."""
     now, before = top_tens(index, index.about["probes"]), index.about["top"]
     return [
         f"{name}, probe {text!r}: {[row for row, _ in ours]} in place of {[int(row) for row, _ in theirs]}"
         for name in before
+        if name in retrievers
         for text, ours, theirs in zip(index.about["probes"], now.get(name, []), before[name], strict=True)
         if not same_ranking(ours, theirs)
     ]

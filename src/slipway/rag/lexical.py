@@ -5,10 +5,13 @@ The words are cut here, by one pattern, so that an index means the same with eve
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -26,6 +29,22 @@ _STOP = frozenset(
 def words(text: str) -> list[str]:
     """Words of two characters or more, in lower case, without stop words."""
     return [word for word in _WORD.findall(text.lower()) if word not in _STOP]
+
+
+@dataclass(frozen=True)
+class Words:
+    """A question for a store: its words, and how often it has each word of the index, by the word's number."""
+
+    words: Sequence[str]
+    counts: Mapping[int, float]
+
+
+class LexicalSearch(Protocol):
+    """What ranks rows by the words of a text."""
+
+    def search(self, text: str, depth: int) -> Ranked:
+        """The best rows with a word of the text; scores above 0, ties by row."""
+        ...
 
 
 class LexicalIndex:
@@ -64,11 +83,31 @@ class LexicalIndex:
 
     def search(self, text: str, depth: int) -> Ranked:
         """The best rows with a word of the text; scores above 0, ties by row."""
-        known = [word for word in words(text) if word in self._engine.vocab_dict]
+        known = self._known(text)
         if not known:
             return []
         scores = np.asarray(self._engine.get_scores(known))
         return top(scores, depth, above=0.0)
+
+    def question(self, text: str) -> Words:
+        """A text as a store is asked it: words that the index does not hold are left out."""
+        known = self._known(text)
+        numbers = Counter(int(self._engine.vocab_dict[word]) for word in known)
+        return Words(known, {number: float(times) for number, times in numbers.items()})
+
+    def weights(self) -> list[dict[int, float]]:
+        """For each row the BM25 weight of its words, by the word's number: the score of a question is the sum of those
+        of its words."""
+        columns = self._engine.scores
+        rows: list[dict[int, float]] = [{} for _ in range(self.rows)]
+        for word, (first, end) in enumerate(itertools.pairwise(columns["indptr"].tolist())):
+            pairs = zip(columns["indices"][first:end].tolist(), columns["data"][first:end].tolist(), strict=True)
+            for row, weight in pairs:
+                rows[row][word] = weight
+        return rows
+
+    def _known(self, text: str) -> list[str]:
+        return [word for word in words(text) if word in self._engine.vocab_dict]
 
 
 def top(scores: Any, depth: int, above: float | None = None) -> Ranked:

@@ -15,9 +15,15 @@ from packaging.utils import canonicalize_name
 from slipway.errors import ResourceError
 
 VERSION = importlib.metadata.version
-ON_TOP = ("agents", "rag")  # what stands on a served model: seldom what a command is about
+ON_TOP = (
+    "agents",
+    "langchain",
+    "llama-index",
+    "milvus",
+    "rag",
+)  # what stands on a served model: seldom what a command is about
 # Extras that `make ship` does without: not in requirements.lock; absent is well, another version is not.
-OPTIONAL_EXTRAS = ("agents", "kubernetes", "test", "nemo", "trtllm")
+OPTIONAL_EXTRAS = ("agents", "kubernetes", "langchain", "llama-index", "milvus", "test", "nemo", "trtllm")
 
 
 def extras() -> dict[str, list[Requirement]]:
@@ -66,6 +72,14 @@ def require(*packages: str) -> None:
             raise _missing(package) or ResourceError(
                 f"package {package}", "not installed", "it, for this command", "`pip install -r requirements.lock`"
             )
+
+
+def require_extra(extra: str, *packages: str) -> None:
+    """Raise a ResourceError that names this extra for the first of these packages that is not installed."""
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            wanted, install = f"it: it comes with the extra {extra}", f"`pip install 'slipway[{extra}]'`"
+            raise ResourceError(f"package {package}", "not installed", wanted, install)
 
 
 def _missing(package: str) -> ResourceError | None:

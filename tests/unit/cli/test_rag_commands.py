@@ -75,3 +75,34 @@ def test_few_questions_are_undecided_with_the_number_that_would_do(tmp_path: Pat
     shown = ran("rag", "compare", "--corpus", str(tmp_path / "data"), *words)
     assert shown.exit_code == 0, (shown.output, shown.exception)
     assert "undecided: small/bm25" in shown.output and "About 50 questions would decide." in shown.output
+
+
+def test_an_index_is_pushed_verified_searched_and_dropped(settings: list[str], tmp_path: Path) -> None:
+    url = f"faiss://{tmp_path}/vectors"
+    pushed = json.loads(ran("index", "push", url, "--json", *settings).output)
+    assert (pushed["written"], pushed["rows"], pushed["alias"]) == (32, 32, "slipway")
+    again = ran("index", "push", url, "--index", str(tmp_path / "store/index/k"), *settings)
+    assert again.exit_code == 0 and "32 of 32 rows are there" in again.stderr
+    verified = json.loads(ran("index", "verify", url, "--json", *settings).output)
+    assert verified["verified"] == "record, 32 rows, 32 probes, embedder"
+    assert verified["index"] == json.loads(ran("index", "verify", "--json", *settings).output)["digest"]
+    asked = ("rag", "search", "what is word3open?", "--retriever", "hybrid", "--json", *settings)
+    assert json.loads(ran(*asked, "--store", url).output) == json.loads(ran(*asked).output)
+    refused = ran("index", "drop", url, *settings)
+    assert isinstance(refused.exception, StateError) and "served as slipway" in str(refused.exception)
+    assert ran("index", "push", url, "--alias", "other", *settings).exit_code == 0
+    assert isinstance(ran(*asked, "--store", url, "--alias", "third").exception, StateError)
+
+
+def test_stores_that_are_none_are_refused(settings: list[str], tmp_path: Path) -> None:
+    never = f"faiss://{tmp_path}/never"
+    for words, text in (
+        (["push"], "store: none; expected a store"),
+        (["drop", "some/folder"], "store: some/folder"),
+        (["push", "pinecone://x"], "store: pinecone://x"),
+        (["push", never, "--alias", "Docs!"], "--alias: 'Docs!'"),
+        (["verify", "some/folder", "--index", "other"], "one directory"),
+    ):
+        refused = ran("index", *words, *settings)
+        assert isinstance(refused.exception, ConfigError) and text in str(refused.exception), refused.output
+    assert not (tmp_path / "never").exists()

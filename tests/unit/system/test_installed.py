@@ -85,3 +85,11 @@ def test_the_build_of_torch_is_told_without_importing_it(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(importlib.metadata, "distribution", absent)
     assert installed.torch_build() is None
+
+
+def test_an_extra_is_named_as_it_is_asked_for() -> None:
+    installed.require_extra("milvus", "json")
+    with pytest.raises(
+        ResourceError, match=r"package no_such_of_anyone: not installed.*extra milvus.*slipway\[milvus\]"
+    ):
+        installed.require_extra("milvus", "json", "no_such_of_anyone")

@@ -1,0 +1,1 @@
+"""Stores that an index is pushed to: a FAISS folder, Milvus, Elasticsearch, behind five verbs."""
