@@ -1,5 +1,5 @@
-"""Milvus and Elasticsearch hold what the index holds: real_stores.py, run in an environment that has their
-packages."""
+"""Milvus and Elasticsearch hold what the index holds, and retrievers of LangChain and LlamaIndex find what it finds:
+real_stores.py and real_retrievers.py, run in an environment that has their packages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["real_stores"])
+@pytest.mark.parametrize("name", ["real_stores", "real_retrievers"])
 def test_the_contracts_hold(environment: Path, name: str) -> None:
     words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/lab/rag/{name}.py"]
     done = subprocess.run([environment / "bin/python", *words], cwd=ROOT, capture_output=True, text=True)
