@@ -9,6 +9,7 @@ goes into no key, form or file.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import unquote, urlsplit
@@ -42,6 +43,8 @@ class StoreAddress(Section):
         host = parts.netloc.rpartition("@")[2]
         if parts.scheme not in SCHEMES:
             raise PydanticCustomError("url", f"a URL of {', '.join(SCHEMES)}")
+        if any(unquote(char) < " " for char in re.findall(r"%[01][0-9a-fA-F]|[\x00-\x1f]", parts.path)):
+            raise PydanticCustomError("url", "a path without control characters")
         if parts.query or parts.fragment:
             raise PydanticCustomError("url", "a URL without `?` and `#`")
         if self.file is None:
@@ -53,7 +56,9 @@ class StoreAddress(Section):
         elif parts.scheme == "milvus" and not parts.path.endswith(".db"):
             raise PydanticCustomError("url", "a file that ends in .db: milvus:///PATH/NAME.db")
         if self.api_key is not None:
-            register(self.api_key.get_secret_value())
+            register(key := self.api_key.get_secret_value())
+            if not re.fullmatch("[!-~]+", key):
+                raise PydanticCustomError("key", f"a key of ASCII characters without spaces in {KEY_VARIABLE}")
         return self
 
     @property

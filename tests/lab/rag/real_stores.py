@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from slipway.config.store_address import StoreAddress, store_address
-from slipway.errors import DataError, EngineError
+from slipway.errors import DataError, EngineError, EngineLostError
 from slipway.rag.index import Index, same_ranking
 from slipway.rag.search import open_index
 from slipway.rag.stores.push import push, record_for
@@ -118,6 +118,11 @@ def test_files_that_are_no_store_are_named(tmp_path: Path) -> None:
     for name in ("text.db", "file/x.db"):
         with pytest.raises(EngineError, match=f"store milvus://{tmp_path}/{name}: "):
             open_store(store_address(f"milvus://{tmp_path}/{name}")).record("anything")
+
+
+def test_a_server_of_milvus_that_is_down_is_lost() -> None:
+    with pytest.raises(EngineLostError, match=r"store milvus://127\.0\.0\.1:\d+: .*expected an answer"):
+        open_store(store_address(f"milvus://127.0.0.1:{any_port()}"))
 
 
 def test_a_vector_of_another_length_is_refused(index: Index, address: StoreAddress) -> None:

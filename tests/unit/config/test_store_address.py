@@ -33,7 +33,8 @@ def test_every_form(url: str, kind: str, base: str | None, file: Path | None) ->
     ["", "milvus", "milvus://", "http://db", "milvus://x.db", "milvus:///x", "milvus:///", "faiss://", "faiss:///",
      "faiss://host/x", "elasticsearch://", "elasticsearch:///a", "elasticsearch://h:99999", "elasticsearch://h:port",
      "elasticsearch://[::1", "milvus+https:///a.db", "elasticsearch://h?x=1", "milvus://h#a", "milvus://300.1.1.1",
-     "milvus+ssh://h", "elasticsearch://***@h", "faiss+https:///a", "milvus:// h"],
+     "faiss:///a%00b", "milvus:///a%0a.db", "milvus+ssh://h", "elasticsearch://***@h", "faiss+https:///a",
+     "milvus:// h"],
 )  # fmt: skip
 def test_what_is_no_store_is_refused_by_name(url: str) -> None:
     with pytest.raises(ConfigError, match="store: "):
@@ -49,3 +50,10 @@ def test_credentials_show_nowhere() -> None:
     with pytest.raises(ConfigError) as refused:
         store_address("elasticsearch://elastic:pa%24sword9@es:port")
     assert "sword9" not in str(refused.value)
+
+
+@pytest.mark.parametrize("key", ["two\nlines", "schl\u00fcssel", "a b"])
+def test_a_key_that_no_header_can_carry_is_refused_unseen(key: str) -> None:
+    with pytest.raises(ConfigError, match="a key of ASCII characters") as refused:
+        store_address("elasticsearch://es", key)
+    assert key not in str(refused.value)

@@ -13,10 +13,12 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import zipfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from slipway.system.files import write_atomic
 from slipway.system.json_files import read_json
 
 BLOCK = 256
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 class FaissFolder:
@@ -48,8 +51,9 @@ class FaissFolder:
     def create(self, name: str, record: Record) -> None:
         """See `Store`."""
         if self.record(name) is None:
-            (self._root / name).mkdir(parents=True, exist_ok=True)
-            write_atomic(self._root / name / "record.json", json.dumps(record.to_json()) + "\n")
+            with self._folder_errors():
+                (self._root / name).mkdir(parents=True, exist_ok=True)
+                write_atomic(self._root / name / "record.json", json.dumps(record.to_json()) + "\n")
 
     def add(self, name: str, rows: Sequence[Row]) -> None:
         """See `Store`."""
@@ -59,7 +63,8 @@ class FaissFolder:
         for block, fresh in blocks.items():
             file = self._root / name / f"rows-{block:08d}.npz"
             before = {row.number: row for row in self._read(file)} if file.is_file() else {}
-            _write(file, [row for _, row in sorted((before | fresh).items())])
+            with self._folder_errors():
+                _write(file, [row for _, row in sorted((before | fresh).items())])
         self._forget(name)
 
     def search(self, name: str, query: F32 | Words, depth: int) -> Ranked:
@@ -101,11 +106,28 @@ class FaissFolder:
     def served(self, alias: str) -> str | None:
         """See `Store`."""
         file = self._root / f"{alias}.alias"
-        return file.read_text(encoding="utf-8").strip() if file.is_file() else None
+        if not file.is_file():
+            return None
+        name = file.read_bytes().strip().decode("ascii", "replace")
+        if not _NAME.fullmatch(name):
+            wanted = "the name of a collection"
+            raise EngineError(f"store {self.place}", f"{file.name} holds {name[:80]!r}", wanted, f"remove {file}")
+        return name
 
     def serve(self, alias: str, name: str) -> None:
         """See `Store`."""
-        write_atomic(self._root / f"{alias}.alias", f"{name}\n")
+        with self._folder_errors():
+            write_atomic(self._root / f"{alias}.alias", f"{name}\n")
+
+    @contextmanager
+    def _folder_errors(self) -> Iterator[None]:
+        """Raise ResourceError for what the system does not let be written."""
+        try:
+            yield
+        except OSError as err:
+            raise ResourceError(
+                f"store {self.place}", f"{err.strerror}: {err.filename}", "a folder to write in", "use another path"
+            ) from err
 
     def _all(self, name: str) -> dict[int, Row]:
         if name not in self._rows:

@@ -44,12 +44,12 @@ class MilvusStore:
         self._milvus = _milvus(address.file is not None)
         self._loaded = set[str]()
         token = address.api_key.get_secret_value() if address.api_key else ":".join(address.user or ())
-        with self._errors():
-            if address.file is not None:
+        with self._errors(lost=address.file is None):
+            if address.file is None:
+                self._client = self._milvus.MilvusClient(address.base, token=token, timeout=TIMEOUT_S)
+            else:
                 address.file.parent.mkdir(parents=True, exist_ok=True)
                 self._client = self._milvus.MilvusClient(str(address.file))
-            else:
-                self._client = self._milvus.MilvusClient(address.base, token=token, timeout=TIMEOUT_S)
         weakref.finalize(self, self._client.close)
 
     def create(self, name: str, record: Record) -> None:
@@ -185,15 +185,17 @@ class MilvusStore:
             self._loaded.add(name)
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
-        """Errors of pymilvus as ours: EngineLostError where nobody answers, EngineError for what was refused."""
+    def _errors(self, *, lost: bool = False) -> Iterator[None]:
+        """Errors of pymilvus as ours: EngineLostError where nobody answers (and for any while `lost`), EngineError for
+        what was refused."""
         failed = self._milvus.exceptions
         try:
             yield
-        except (failed.MilvusUnavailableException, failed.ConnectionNotExistException) as err:
-            raise EngineLostError(f"store {self.place}", _reason(err), "an answer", "start it, then run again") from err
         except (failed.MilvusException, OSError) as err:
-            raise EngineError(f"store {self.place}", _reason(err), "a store that takes this", "see its log") from err
+            value = _reason(err)
+            if lost or isinstance(err, failed.MilvusUnavailableException | failed.ConnectionNotExistException):
+                raise EngineLostError(f"store {self.place}", value, "an answer", "start it, then run again") from err
+            raise EngineError(f"store {self.place}", value, "a store that takes this", "see its log") from err
 
 
 def _milvus(in_a_file: bool) -> Any:
@@ -201,7 +203,7 @@ def _milvus(in_a_file: bool) -> Any:
     require_extra("milvus", "pymilvus", *(["milvus_lite"] if in_a_file else []))
     import pymilvus
 
-    for name in ("pymilvus", "grpc._server"):  # they log each error whole, and raise it as well
+    for name in ("pymilvus", "milvus_lite", "grpc._server"):  # they log each error whole, and raise it as well
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return pymilvus
 

@@ -10,6 +10,7 @@ import pytest
 from slipway.config.store_address import StoreAddress, store_address
 from slipway.errors import EngineError, ResourceError
 from slipway.rag.search import open_index
+from slipway.rag.stores.push import push
 from slipway.rag.stores.store import open_store
 from tests.support import faq, store_contract
 from tests.support.pico_embedder import pico_embedder
@@ -63,3 +64,22 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ResourceError, match="a file; expected a folder"):
         open_store(store_address(f"faiss://{tmp_path}/file"))
+
+
+def test_an_alias_that_names_no_collection_is_named(address: StoreAddress) -> None:
+    address.file.mkdir()
+    for content in (b"", b"../../etc", b"\xff\xfe", b"a\nb"):
+        (address.file / "docs.alias").write_bytes(content)
+        with pytest.raises(EngineError, match=r"docs\.alias holds .*; expected the name of a collection"):
+            open_store(address).served("docs")
+
+
+def test_what_the_system_does_not_let_be_written_is_named(path: Path, address: StoreAddress) -> None:
+    (address.file / "pushes.alias").mkdir(parents=True)
+    for store, text in (
+        (open_store(store_address("faiss:///proc/none")), "No such file or directory"),
+        (open_store(store_address("faiss:///dev/null/x")), "Not a directory"),
+        (open_store(address), "Is a directory"),
+    ):
+        with pytest.raises(ResourceError, match=f"{text}.*expected a folder to write in"):
+            push(open_index(path), store_contract.digest_of(path), store, "pushes", store_contract.quiet)
