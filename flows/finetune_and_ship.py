@@ -13,6 +13,7 @@ from flows.command import attempt, form_of_conf, parser
 from slipway.config.form import ConfigForm, OverridesForm
 from slipway.config.load import Config, load_config
 from tasks.agent_eval import agent_evals
+from tasks.answer_eval import answer_evals
 from tasks.decide import answered, decide, tell
 from tasks.engine import engine
 from tasks.evaluate import evaluate
@@ -81,7 +82,8 @@ def chain(config: Config) -> State[None]:
             if best := best_release(run, candidate):
                 quality["best"] = evaluate(on, best, data, None, of="best", speed=False)
             agents = agent_evals(run, candidate, champion, data)
-            beside = {**agents, **(retrieved.sides if retrieved else {})}
+            answers = answer_evals(run, candidate, champion, retrieved)
+            beside = {**agents, **(retrieved.sides if retrieved else {}), **answers}
             return quality, gate(run, {**quality, **beside}, quantized, candidate, data, look)
 
         quality, verdict = judged(look=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 
-from slipway.config.rag import CHOOSE
+from slipway.config.rag import CHOOSE, RetrieverName
 from slipway.ops.chain import retrieval_calls as calls
 from slipway.store.artifacts import Artifact, Chunks, Corpus, Retrieval, SearchIndex
 from tasks.choose import choose
@@ -19,9 +19,11 @@ from tasks.search_eval import search_eval
 
 @dataclass(frozen=True)
 class Retrieved:
-    """The index of the arm, and `sides`: what the gate reads of it, by its names."""
+    """The index of the arm with its corpus and retriever, and `sides`: what the gate reads of it, by its names."""
 
+    corpus: Corpus
     index: SearchIndex
+    retriever: RetrieverName
     sides: dict[str, Artifact]
 
 
@@ -35,10 +37,11 @@ def retrieval(run: Run) -> Retrieved | None:
     made = {name: _strategy(run, documents, name) for name in run.config.rag.strategies}
     if not compared:
         [(_, built, evaluation)] = made.values()
-        return Retrieved(built, {"search": evaluation})
+        return Retrieved(documents, built, run.config.rag.retrievers[0], {"search": evaluation})
     choice = choose(run, documents, made)
-    _, built, evaluation = made[calls.winner(choice)[0]]
-    return Retrieved(built, {"search": evaluation, "choice": choice})
+    strategy, retriever = calls.winner(choice)
+    _, built, evaluation = made[strategy]
+    return Retrieved(documents, built, retriever, {"search": evaluation, "choice": choice})
 
 
 def _strategy(run: Run, documents: Corpus, name: str) -> tuple[Chunks, SearchIndex, Retrieval]:

@@ -10,7 +10,14 @@ from slipway.config.base import Section
 
 RetrieverName = Literal["bm25", "dense", "hybrid"]
 Cost = Literal["embedded_tokens", "indexed_tokens", "chunks"]
+AnswerArm = Literal["retrieved", "without", "closed", "gold"]
 CHOOSE = "choose"
+PROMPT = """Answer the question from the passages alone, in one or two sentences. Name the passages that you used by \
+their numbers in brackets, as [1]. If the passages do not answer it, say: I do not know.
+
+{passages}
+
+Question: {question}"""
 
 
 class FixedStrategy(Section):
@@ -103,6 +110,33 @@ class ChoiceConfig(Section):
     )
 
 
+class AnswersConfig(Section):
+    """How the served model is asked with what retrieval finds, and is evaluated by its answers."""
+
+    items: int = Field(40, ge=1, le=100_000, description="Questions at most, of those that chose nothing.")
+    arms: list[AnswerArm] = Field(
+        ["retrieved", "without"],
+        min_length=1,
+        description="Contexts that each question is asked with: what is retrieved; the same without the question's "
+        "documents; none (`closed`); the answer itself (`gold`).",
+    )
+    context_tokens: int = Field(512, ge=16, le=1_000_000, description="Tokens of passages, counted by the embedder.")
+    max_new_tokens: int = Field(96, ge=1, le=32768, description="Longest answer, tokens.")
+    system: str = Field("", max_length=4000, description="System prompt, as the model was trained with; empty: none.")
+    prompt: str = Field(PROMPT, max_length=8000, description="The turn that asks, with {passages} and {question}.")
+    refusal: str = Field("I do not know", min_length=1, max_length=200, description="What a refusal holds.")
+
+    @model_validator(mode="after")
+    def _check_prompt(self) -> Self:
+        if lacking := [part for part in ("{passages}", "{question}") if part not in self.prompt]:
+            raise ValueError(f"prompt holds no {lacking[0]}: it must say where passages and question stand")
+        if not any(sign.isalnum() for sign in self.refusal):
+            raise ValueError(f"refusal is {self.refusal!r}: it must hold a word")
+        if "retrieved" not in self.arms or len(set(self.arms)) != len(self.arms):
+            raise ValueError(f"arms are {', '.join(self.arms)}: they must hold `retrieved`, and each once")
+        return self
+
+
 def _strategies() -> dict[str, Strategy]:
     return {
         "fixed-256": FixedStrategy(tokens=256, overlap=32),
@@ -128,6 +162,10 @@ class RagConfig(Section):
         None,
         description="What `slipway run` builds, measures and hands to the gate: `STRATEGY/RETRIEVER`, or `choose`: the "
         "winner of the comparison of all; null: no retrieval in a run.",
+    )
+
+    answers: AnswersConfig | None = Field(
+        None, description="Answers of the served model over what is retrieved, in a run with `arm`; null: none."
     )
 
     @model_validator(mode="after")

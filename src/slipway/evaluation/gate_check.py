@@ -20,6 +20,7 @@ from slipway.system.nearest import did_you_mean
 # What measures the metrics of a prefix, where nothing of it is measured
 LAYERS = {
     "agent": "layers.agent=agent/home evaluates an agent",
+    "answer": "rag.answers={} evaluates answers over what rag.arm retrieves",
     "rag": "layers.rag=rag/embedded, or rag.arm, evaluates retrieval",
 }
 

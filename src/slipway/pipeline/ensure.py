@@ -41,6 +41,7 @@ PRIORITIES = {
     "reference": Priority.EVALUATION,
     "evaluate": Priority.EVALUATION,
     "agent_eval": Priority.EVALUATION,
+    "answer_eval": Priority.EVALUATION,
 }
 Slot = Callable[[], AbstractContextManager[object]]
 

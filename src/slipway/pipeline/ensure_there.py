@@ -26,7 +26,9 @@ from slipway.system.files import disk_full_is_named
 from slipway.system.json_files import is_present, read_json
 from slipway.system.locks import FOREVER, locked
 
-THERE = frozenset({"train_cpu", "train_nemo", "merge", "quantize", "reference", "engine", "evaluate", "agent_eval"})
+THERE = frozenset(
+    {"train_cpu", "train_nemo", "merge", "quantize", "reference", "engine", "evaluate", "agent_eval", "answer_eval"}
+)
 _VIRTUAL = "virtual.json"  # of `weights/checkpoint.py`, whose imports are torch's
 _SERVE = "serve.json"  # of `engines/bundle.py`, a room above
 

@@ -42,6 +42,7 @@ STAGES = (
     "index",
     "search_eval",
     "choose",
+    "answer_eval",
 )
 STOP_S = 10.0
 STAGE_FILE = "stage.json"  # what a stage process is told, in its work folder

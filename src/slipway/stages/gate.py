@@ -106,11 +106,13 @@ def gate(
     agent_champion: Evaluation | None = None,
     search: Retrieval | None = None,
     choice: Choice | None = None,
+    answers: Evaluation | None = None,
+    answers_champion: Evaluation | None = None,
 ) -> None:
     """Write `verdict.json` and `summary.json`. A failed gate is a result, not an error: `require_pass` turns it into
     one. `best`: of the best release of its line, where that is not the champion; `agent` and `agent_champion`: of
     agents on the candidate and on the champion, `search`: of retrieval, by the retriever that `choice` named where
-    there was a choice; the gate's rules may name their metrics as well.
+    there was a choice, `answers` and `answers_champion`: of answers over it; the gate's rules may name their metrics.
 
     Raises DataError when two evaluations are not of the same items in the same order, ConfigError for an empty gate.
     """
@@ -126,7 +128,11 @@ def gate(
         params.confidence,
         params.trials,
         params.first_share,
-        _beside({"candidate": agent, "champion": agent_champion}, search, choice, params.confidence),
+        [
+            *_beside(agent, agent_champion),
+            *([{"candidate": retrieval_evaluated(search, choice, params.confidence)}] if search else []),
+            *_beside(answers, answers_champion),
+        ],
     )
     applied = list(judged(rows_of(params), facts))
     skipped = [one.reason for one in applied if isinstance(one, Skipped)]
@@ -161,17 +167,14 @@ def _evaluated(sides: Mapping[str, Evaluation | None]) -> dict[str, Evaluated]:
     return {name: Evaluated(read_items(side), read_metrics(side)) for name, side in sides.items() if side}
 
 
-def _beside(
-    agents: Mapping[str, Evaluation | None], search: Retrieval | None, choice: Choice | None, confidence: float
-) -> list[dict[str, Evaluated]]:
-    """What was evaluated beside the model's own answers, each with its sides."""
-    sides = [_evaluated(agents)] if agents["candidate"] else []
-    return [*sides, *([{"candidate": retrieval_evaluated(search, choice, confidence)}] if search else [])]
+def _beside(candidate: Evaluation | None, champion: Evaluation | None) -> list[dict[str, Evaluated]]:
+    """An evaluation beside the model's own test rows, with that of the champion; none without the candidate's."""
+    return [_evaluated({"candidate": candidate, "champion": champion})] if candidate else []
 
 
 def _untested(rules: Sequence[Rule], params: GateParams, facts: Facts) -> int:
     """Test rows that may settle what a paired rule left open; 0 where none does, or nothing is left. More rows settle
-    nothing about agents or retrieval."""
+    nothing about what is evaluated beside them."""
     outcomes = {rule.outcome for rule in rules}
     undecided = any(
         rule.rule == PAIRED and rule.items_needed and facts.sides_beside(rule.metric) is None for rule in rules

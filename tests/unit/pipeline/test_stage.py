@@ -48,8 +48,8 @@ def test_an_unknown_stage_is_named():
         stage_spec("bake")
 
 
-# Whose params need more than the config: rows, what an earlier stage made, or which of several strategies
-MORE = {"evaluate", "prepare", "corpus", "chunk", "index", "choose"}
+# Whose params need more than the config: rows, what an earlier stage made, which of several strategies or retrievers
+MORE = {"evaluate", "prepare", "corpus", "chunk", "index", "choose", "answer_eval"}
 
 
 @pytest.mark.parametrize("name", [name for name in STAGES if name not in MORE])

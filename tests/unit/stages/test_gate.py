@@ -25,6 +25,10 @@ from slipway.evaluation.statistics import paired_difference
 from slipway.evaluation.streamed_metrics import add_streamed, unanswered
 from slipway.pipeline.stage import stage_spec
 from slipway.pipeline.workspace import Workspace
+from slipway.rag.answer_metrics import Answered, Asked
+from slipway.rag.answer_metrics import score as answer_score
+from slipway.rag.answer_metrics import summarize as answer_summary
+from slipway.rag.answer_prompt import Passage
 from slipway.rag.span_metrics import NAMES
 from slipway.stages.gate import GateParams, gate, params_of
 from slipway.store.artifacts import Artifact, Choice, Engine, Evaluation, Quantized, ReferenceScores, Retrieval, Verdict
@@ -234,6 +238,8 @@ def test_the_stage_process_finds_its_types() -> None:
         "agent_champion": Evaluation,
         "search": Retrieval,
         "choice": Choice,
+        "answers": Evaluation,
+        "answers_champion": Evaluation,
         "quantized": Quantized,
         "engine": Engine,
     }
@@ -514,6 +520,34 @@ def test_retrieval_is_judged_by_floors_and_rows_on_its_metrics(tmp_path: Path) -
         require_pass(bad)
     without = judge(tmp_path / "c", params, **sides).read_json("verdict.json")
     assert without["outcome"] == "inconclusive"
+
+
+def answers(folder: Path, key: str, right: str) -> Evaluation:
+    """An evaluation of answers: one character an item, `1` where the reference was given word for word."""
+    passage = Passage("d", "one two")
+    items = []
+    for n, c in enumerate(right):
+        question = Asked(f"q{n}", "?", "one two", frozenset({"d"}))
+        arms = {"retrieved": Answered("one two [1]" if c == "1" else "three", [passage], True)}
+        items.append(answer_score(question, arms, "I do not know"))
+    store = Store(folder / "store")
+    with store.create(Evaluation, key, {}) as out:
+        (out / "items.jsonl").write_text("".join(json.dumps(one) + "\n" for one in items))
+        (out / "metrics.json").write_text(json.dumps(answer_summary(items, 0.95)))
+    return load(Evaluation, store.dir("evaluation", key))
+
+
+def test_answers_are_judged_by_floors_and_against_the_champion(tmp_path: Path) -> None:
+    sides = dict.fromkeys(("candidate", "merged", "base", "champion"), "1" * 30)
+    params = rules(floors={"answer_cites": 0.8}, non_inferiority=[against("champion", 0.2, "answer_f1")])
+    made = {"answers": answers(tmp_path, "a", "1" * 29 + "0"), "answers_champion": answers(tmp_path, "ac", "1" * 30)}
+    doc = judge(tmp_path, params, agents=made, **sides).read_json("verdict.json")
+    assert {(rule["metric"], rule["outcome"]) for rule in doc["rules"] if rule["metric"].startswith("answer")} == {
+        ("answer_cites", "pass"), ("answer_f1", "pass"),
+    }  # fmt: skip
+    worse = {**made, "answers": answers(tmp_path / "b", "a", "1" * 10 + "0" * 20)}
+    with pytest.raises(GateError, match=r"answer_cites 0\.333"):
+        require_pass(judge(tmp_path / "b", params, agents=worse, **sides))
 
 
 def test_a_paired_rule_on_retrieval_has_no_champion_yet(tmp_path: Path) -> None:

@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 
 from slipway.errors import StateError
+from slipway.evaluation.metric import entries
+from slipway.evaluation.retrieval_metrics import retrieval_evaluated
 from slipway.stages.search_eval import params_of
+from slipway.store.artifacts import SearchIndex
+from slipway.store.store import load, seal
 from tests.support.pico_embedder import pico_embedder
 from tests.support.rag_stages import chain
 
@@ -23,6 +27,22 @@ def test_items_metrics_and_speed(tmp_path: Path) -> None:
     mean = sum(item["recall"] for item in items if item["retriever"] == "bm25") / 32
     assert metrics["bm25"]["recall"] == pytest.approx(mean)
     assert made.read_json("speed.json")["hybrid"]["searches"] == 20
+
+
+def test_an_index_that_its_probes_know_and_that_gives_other_text_is_worth_little_to_the_gate(tmp_path: Path) -> None:
+    """Chunks in another order than their words: each probe finds the rows that it found, and they hold other text."""
+    one = chain(tmp_path, retrievers=["bm25"])
+    index, recall = one.index(vectors=False), []
+    for key in ("whole", "spoiled"):
+        if key == "spoiled":
+            lines = (index.path / "chunks.jsonl").read_text().splitlines(keepends=True)
+            (index.path / "chunks.jsonl").write_text("".join(lines[11:] + lines[:11]))
+            (index.path / "manifest.json").unlink()
+            seal(index.path, SearchIndex.kind, index.key, {})
+        sealed = load(SearchIndex, index.path)
+        evaluation = one.make("search_eval", params_of(one.config), index=sealed, corpus=one.corpus())
+        recall.append(entries(retrieval_evaluated(evaluation, None, 0.95).metrics)["rag_recall"]["value"])
+    assert recall[0] > 0.7 > 0.3 > recall[1]
 
 
 def test_another_embedder_of_the_same_dimension_ends_the_stage(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from slipway.config.load import Config
+from slipway.config.rag import RetrieverName
 from slipway.data.rows import read_rows
 from slipway.evaluation import reference_plan as planned
 from slipway.evaluation.reference_plan import ReferencePlan
@@ -20,6 +21,7 @@ from slipway.ops.chain import work
 from slipway.pipeline.remote_machine import RemoteMachine
 from slipway.pipeline.stage import StageCall, Work
 from slipway.stages import agent_eval as agent_stage
+from slipway.stages import answer_eval as answer_stage
 from slipway.stages import evaluate as evaluate_stage
 from slipway.stages import fetch as fetch_stage
 from slipway.stages import gate as gate_stage
@@ -34,15 +36,25 @@ from slipway.store.artifacts import (
     Adapter,
     Artifact,
     Checkpoint,
+    Corpus,
     Dataset,
     Engine,
     Quantized,
     ReferenceScores,
+    SearchIndex,
 )
 from slipway.system.memory import total_bytes
 from slipway.training.nemo.params import STAGE_STOP_S
 
-BESIDE = ("best", "agent", "agent_champion", "search", "choice")  # what the gate may read beside the usual sides
+BESIDE = (
+    "best",
+    "agent",
+    "agent_champion",
+    "search",
+    "choice",
+    "answers",
+    "answers_champion",
+)  # what the gate may read beside the usual sides
 
 
 def fetch(config: Config) -> StageCall:
@@ -135,6 +147,18 @@ def agent_eval(config: Config, engine: Engine, data: Dataset, of: str) -> StageC
     amount = work.of_items(f"agent {config.agent.kind} {config.engine.kind}", engine, data, config.agent.tasks)
     extra = agent_stage.key_extra(params)
     return StageCall("agent_eval", {"engine": engine, "data": data}, params, f"agent_eval {of}", extra, work=amount)
+
+
+def answer_eval(
+    config: Config, engine: Engine, index: SearchIndex, corpus: Corpus, retriever: RetrieverName, of: str
+) -> StageCall:
+    """Answers of a served model over what a retriever finds. `of`: candidate or champion."""
+    params = answer_stage.params_of(config, retriever)
+    items = min(params.items, int(corpus.summary.get("questions", 0)))
+    how = f"answers {config.engine.kind} {' '.join(params.arms)} {params.context_tokens}"
+    amount = Work(how, work.parameters_of(engine) * items, "parameters x questions")
+    inputs, extra = {"engine": engine, "index": index, "corpus": corpus}, answer_stage.key_extra(params)
+    return StageCall("answer_eval", inputs, params, f"answer_eval {of}", extra, work=amount)
 
 
 def gate(

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 from slipway.config.load import Config
+from slipway.config.rag import RetrieverName
 from slipway.pipeline.stage import StageCall, Work
 from slipway.stages import choose as choose_stage
 from slipway.stages import chunk as chunk_stage
@@ -90,7 +92,7 @@ def evaluated_index(
     return choose_stage.EvaluatedIndex(strategy=strategy, path=path, digest=evaluation.digest, costs=costs)
 
 
-def winner(choice: Choice) -> tuple[str, str]:
+def winner(choice: Choice) -> tuple[str, RetrieverName]:
     """Strategy and retriever of a choice's winner."""
     strategy, _, retriever = str(choice.read_json("choice.json")["winner"]).rpartition("/")
-    return strategy, retriever
+    return strategy, cast(RetrieverName, retriever)

@@ -10,16 +10,18 @@ from slipway.config.load import Config
 from slipway.config.rag import CHOOSE
 from slipway.data.dvc_changes import repro_reason
 from slipway.ops.chain import retrieval_calls as calls
+from slipway.ops.chain.calls import answer_eval
 from slipway.pipeline.stage import StageCall
-from slipway.store.artifacts import Choice, Chunks, Corpus, Retrieval, SearchIndex, Vectors
+from slipway.store.artifacts import Choice, Chunks, Corpus, Evaluation, Retrieval, SearchIndex, Vectors
 
 if TYPE_CHECKING:
     from slipway.ops.chain.walk import ChainWalk, Known
 
 
 def retrieval(chain: ChainWalk, config: Config, root: Path) -> dict[str, Known]:
-    """What the gate reads of retrieval: `search`, the evaluation of the arm, and `choice`, where all are compared.
-    Raises DataError for a corpus that is not there and that DVC does not make."""
+    """What the gate reads of retrieval: `search`, the evaluation of the arm, and `choice`, where all are compared; and
+    `corpus` and `index`, which answers are evaluated with. Raises DataError for a corpus that is not there and that DVC
+    does not make."""
     if config.rag.arm is None:
         return {}
     config = calls.of_arm(config)
@@ -27,11 +29,30 @@ def retrieval(chain: ChainWalk, config: Config, root: Path) -> dict[str, Known]:
     corpus = chain.make("corpus", Corpus, partial(calls.corpus, config, root), {}, first)
     made = {name: _strategy(chain, config, corpus, name) for name in config.rag.strategies}
     if config.rag.arm != CHOOSE:
-        return {"search": next(iter(made.values()))["evaluation"]}
+        (arm,) = made.values()
+        return {"corpus": corpus, "index": arm["index"], "search": arm["evaluation"]}
     parts = {f"{part} {name}": one for name, of_strategy in made.items() for part, one in of_strategy.items()}
     choice = chain.make("choose", Choice, _choose(config), {"corpus": corpus, **parts})
     winner = calls.winner(choice.artifact)[0] if isinstance(choice.artifact, Choice) else next(iter(made))
-    return {"search": made[winner]["evaluation"], "choice": choice}
+    arm = made[winner]
+    return {"corpus": corpus, "index": arm["index"], "search": arm["evaluation"], "choice": choice}
+
+
+def answers(chain: ChainWalk, config: Config, retrieved: dict[str, Known], sides: dict[str, Known]) -> dict[str, Known]:
+    """Takes `corpus` and `index` out of `retrieved`, and returns what the gate reads of answers: of the engines of
+    `sides`, candidate and where there is one champion; nothing where `rag.answers` is not set."""
+    corpus, index = (retrieved.pop(name, None) for name in ("corpus", "index"))
+    if corpus is None or index is None or config.rag.answers is None:
+        return {}
+    choice = retrieved["choice"].artifact if "choice" in retrieved else None
+    retriever = calls.winner(choice)[1] if isinstance(choice, Choice) else calls.of_arm(config).rag.retrievers[0]
+    made = {}
+    for of, engine in sides.items():
+        inputs = {"engine": engine, "index": index, "corpus": corpus}
+        build = partial(answer_eval, config, retriever=retriever, of=of)
+        name = "answers" if of == "candidate" else f"answers_{of}"
+        made[name] = chain.make(f"answer_eval {of}", Evaluation, build, inputs)
+    return made
 
 
 def _strategy(chain: ChainWalk, config: Config, corpus: Known, name: str) -> dict[str, Known]:

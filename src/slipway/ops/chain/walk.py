@@ -21,7 +21,7 @@ from slipway.evaluation.reference_plan import ReferencePlan
 from slipway.ops.chain import calls
 from slipway.ops.chain.estimates import Estimate, estimate_call
 from slipway.ops.chain.placement import Move, Placement
-from slipway.ops.chain.retrieval_walk import retrieval
+from slipway.ops.chain.retrieval_walk import answers, retrieval
 from slipway.ops.chain.why import Change, Shelf, changes
 from slipway.pipeline.ensure import work_folder
 from slipway.pipeline.measurements import Measurement
@@ -184,8 +184,7 @@ def walk(
 ) -> Chain:
     """Every stage of a run of the project in `root`. `rivals`: engines that a candidate (None: not known yet) has to
     beat, by their side in the gate; they are evaluated too; `machine`: the one that stages run on, None for this one.
-    Raises what refuses the run before any work: DataError for data that is not there, ConfigError, and what
-    `RemoteMachine.ask` raises."""
+    Raises, before any work, DataError for data that is not there, ConfigError, and what `RemoteMachine.ask` raises."""
     chain = ChainWalk(config, Store(Path(config.store.root)), rows, Placement(machine))
     base = chain.make("fetch", Checkpoint, partial(calls.fetch, config), {})
     first = repro_reason(root, root / config.data.raw)
@@ -205,15 +204,16 @@ def walk(
     others = rivals(engine)
     for side, rival in others.items():
         quality[side] = _evaluate(chain, config, Known(rival), data, None, side)
+    engines = {"candidate": candidate} | {of: Known(one) for of, one in others.items() if of == "champion"}
     if config.agent.kind != "off":
-        quality["agent"] = _agent_eval(chain, config, candidate, data, "candidate")
-        if "champion" in others:
-            quality["agent_champion"] = _agent_eval(chain, config, Known(others["champion"]), data, "champion")
-    sides = {**quality, **retrieved}
-    chain.make("gate", Verdict, _gate(config), {"quantized": quantized, "engine": candidate, "data": data, **sides})
-    prepared = data.artifact.summary if data.artifact else {}
-    warnings = tuple(str(rule) for rule in undecidable(config.gate, config.evaluate, prepared))
+        names = {"candidate": "agent", "champion": "agent_champion"}
+        quality |= {names[of]: _agent_eval(chain, config, one, data, of) for of, one in engines.items()}
+    quality |= answers(chain, config, retrieved, engines)
+    sides = {"quantized": quantized, "engine": candidate, "data": data, **quality, **retrieved}
+    chain.make("gate", Verdict, _gate(config), sides)
     dataset = data.artifact if isinstance(data.artifact, Dataset) else None
+    prepared = dataset.summary if dataset else {}
+    warnings = tuple(str(rule) for rule in undecidable(config.gate, config.evaluate, prepared))
     return Chain(chain.stages, engine, rows_digest, warnings, dataset)
 
 

@@ -67,6 +67,16 @@ def test_a_choice_follows_every_strategy(config: Config, tmp_path: Path) -> None
     assert "choice" in stages["gate"].why and stages["choose"].state == "follows"
 
 
+def test_answers_wait_for_the_engine_and_the_index_and_the_gate_for_them(config: Config, tmp_path: Path) -> None:
+    stages = walked(with_rag(config, tmp_path, arm="one/bm25", answers={}), tmp_path)
+    titles = list(stages)
+    assert titles[-2:] == ["answer_eval candidate", "gate"]
+    assert stages["answer_eval candidate"].why == "made anew: engine, index, corpus"
+    assert "answers" in stages["gate"].why
+    assert "answer_eval candidate" in walked(with_rag(config, tmp_path, arm="choose", answers={}), tmp_path)
+    assert "answer_eval candidate" not in walked(with_rag(config, tmp_path, arm="choose"), tmp_path)
+
+
 def test_a_corpus_that_is_not_there_refuses_the_run(config: Config, tmp_path: Path) -> None:
     config = with_rag(config, tmp_path, arm="one/bm25", corpus=str(tmp_path / "gone"))
     with pytest.raises(DataError, match="gone"):

@@ -30,6 +30,10 @@ def test_the_default_and_a_pinned_image_pass():
     [
         (("gate.floors.exact_mach=0.5",), r"gate\.floors\.exact_mach: no metric"),
         (("evaluate.metrics=[judge]",), r"evaluate\.judge: null"),
+        (("rag.answers.items=4",), r"rag\.answers: without rag\.arm"),
+        (("rag.answers.context_tokens=4096", "rag.arm=window/bm25"), r"room for the question.*engine\.context"),
+        (("gate.floors.answer_f1=0.1", "rag.arm=window/bm25"), r"rag\.answers=\{\} evaluates answers"),
+        (("gate.floors.rag_recall=0.1",), r"layers\.rag=rag/embedded, or rag\.arm"),
         (("train.tensor_parallel=2",), "qlora with"),
         (
             ("target.runner.image=other", "images.other.repository=reg.io/a", "images.other.tag=v1"),
