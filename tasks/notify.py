@@ -12,7 +12,9 @@ from prefect.cache_policies import NO_CACHE
 from pydantic import Field, SecretStr
 
 from slipway.config.load import Config
-from slipway.ops.message import Message, once
+from slipway.errors import StateError
+from slipway.ops.message import Message, once, was_sent
+from slipway.ops.pending_messages import pending_messages, settle
 from slipway.system.redact import mask
 
 
@@ -39,6 +41,21 @@ def notify(config: Config, message: Message) -> list[str]:
         sent = [slug for slug in params.to if _send(slug, message)]
         if sent:
             record()
+    return sent
+
+
+def send_pending(config: Config) -> list[Message]:
+    """Send what was written down while Prefect was away; those that a block took now. A record that cannot be read is a
+    warning: it must not end the run that looks."""
+    store, sent = Path(config.store.root), []
+    try:
+        for message in pending_messages(store):
+            if notify(config, message):
+                sent.append(message)
+            if message.kind not in config.notify.on or was_sent(store, message):
+                settle(store, message)
+    except StateError as err:
+        get_run_logger().warning("%s", err)
     return sent
 
 

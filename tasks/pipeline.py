@@ -23,6 +23,7 @@ from slipway.store.usage import in_use
 from slipway.system.redact import mask_tree, masked_errors
 from tasks import prefect_ui
 from tasks.last_run import leave_summary, summary_file
+from tasks.notify import send_pending
 from tasks.provenance import command_line
 from tasks.run import Run
 from tasks.run_log import name_errors_in_one_line
@@ -58,6 +59,8 @@ def pipeline(config: Config, name: str) -> Iterator[Run]:
         for alias, version in catch_up(config):
             what = f"names version {version}" if version else f"not set, no version has engine {alias.engine[:12]}"
             get_run_logger().info("alias of %s, pending since %s: %s", alias.target, alias.since, what)
+        for message in send_pending(config):
+            get_run_logger().info("told now what was pending: %s", message.subject)
         for line in (*route_lines(config.deploy.routed), *chosen):
             bars.console.print(line, highlight=False, markup=False, soft_wrap=True)
             get_run_logger().info(line)

@@ -21,7 +21,7 @@ from slipway.store.usage import in_use
 from slipway.system.redact import masked_errors
 from slipway.watch.look import Look, look
 from tasks import prefect_ui
-from tasks.notify import notify
+from tasks.notify import notify, send_pending
 from tasks.provenance import command_line
 from tasks.run_log import name_errors_in_one_line
 from tasks.stage_task import HOUR
@@ -45,6 +45,7 @@ def watched(config: Config, name: str) -> Iterator[Tracker]:
         tracker = stack.enter_context(pipeline_run(config, entry.id))
         tracker.tags({"mlflow.runName": name, "slipway.action": "watch"})
         take_over(runs, uri, config.tracking.experiment)
+        send_pending(config)
         yield tracker
 
 

@@ -26,11 +26,16 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.states import Cancelled, Completed, Running, Suspended
 
 from flows.stuck import tell_stuck
+from flows.tell_pending import tell_pending
+from slipway.cli import flows as cli_flows
+from slipway.cli.flows import send_messages
+from slipway.config.load import load_config
 from slipway.errors import ConfigError
 from slipway.ops.credentials import ensure_credentials
 from slipway.ops.data_events import PUBLISHED, payload_of, resource_of
 from slipway.ops.data_versions import DataVersion
-from slipway.ops.message import rolled_back
+from slipway.ops.message import rolled_back, was_sent
+from slipway.ops.pending_messages import pending_messages, write_down
 from slipway.ops.prefect_api import POOL, deployments, emit_event
 from slipway.ops.services import Services
 from slipway.system.ports import any_port
@@ -195,6 +200,27 @@ def test_a_message_reaches_the_block_once_and_one_that_is_away_ends_nothing(
     assert tells() == [["custom-webhook/pager"], [], ["custom-webhook/pager"], []]
     assert [one["subject"] for one in pager] == ["spark: 0001-aa serves again", "spark: 0002-bb serves again"]
     assert all("Next: `slipway history`" in one["text"] for one in pager)
+
+
+@pytest.mark.usefixtures("client")
+def test_what_was_written_down_while_prefect_was_away_waits_for_its_block_and_is_told(
+    client: SyncPrefectClient, pager: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A block that is away leaves it written down; then the shell's own way, which is a process of its own."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("PREFECT_API_URL", str(client.api_url).rstrip("/"))
+    words = [f"{k}={v}" for k, v in small_settings(tmp_path, "sqlite:///x.db", any_port()).items()]
+    store = Path(load_config(ROOT / "conf", words).store.root)
+    message = rolled_back("spark", "0007-aa", "2026")
+    monkeypatch.setattr(cli_flows, "SEND_S", 600.0)  # however slow this machine is just now
+    pager.clear()
+    write_down(store, message)
+    down = "notify.to=[custom-webhook/down]"
+    assert tell_pending({}, [*words, down], return_state=True).message == "nothing was sent"
+    assert pending_messages(store) == [message] and not was_sent(store, message)
+    send_messages(ROOT / "conf", [*words, "notify.to=[custom-webhook/pager]"])
+    assert [one["subject"] for one in pager] == [message.subject]
+    assert pending_messages(store) == [] and was_sent(store, message)
 
 
 def automation(client: SyncPrefectClient, file: str, within: int) -> None:

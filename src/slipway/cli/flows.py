@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import os
 import shlex
+import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
 from slipway.errors import ConfigError
 from slipway.ops.services import Services
 from slipway.ops.surroundings import require_usable_proxies
-from slipway.system.http import loopback_without_proxy
+from slipway.system.http import is_healthy, loopback_without_proxy
 from slipway.system.installed import require
+
+SEND_S = 120.0  # the flow that sends messages takes seconds, of which Prefect's import is most
 
 
 def run_flow(conf: Path, overrides: Sequence[str], as_json: bool) -> NoReturn:
@@ -41,6 +45,21 @@ def run_watch(conf: Path, overrides: Sequence[str], as_json: bool) -> NoReturn:
     """Become the flow watch. Raises ConfigError outside the project's root."""
     settings = [part for word in overrides for part in ("--set", word)]
     _become("watch", ["--conf", str(conf), *settings, *_json(as_json)])
+
+
+def send_messages(conf: Path, overrides: Sequence[str]) -> None:
+    """Have the flow tell-pending send what is written down, where Prefect answers, and wait for it. Whatever becomes of
+    it is not raised: what was not sent is still written down."""
+    environment = _environment()
+    url = environment.get("PREFECT_API_URL") or f"{Services.here().prefect_url}/api"
+    if not Path("flows", "tell_pending.py").is_file() or not is_healthy(f"{url}/health"):
+        return
+    settings = [part for word in overrides for part in ("--set", word)]
+    command = [sys.executable, "-m", "flows.tell_pending", "--conf", str(conf), *settings]
+    with suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=SEND_S, check=False
+        )
 
 
 def _json(as_json: bool) -> list[str]:

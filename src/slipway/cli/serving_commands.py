@@ -1,5 +1,5 @@
 """Commands on what a target serves: roll back, start, stop. They talk to the target's agent alone: neither Prefect nor
-MLflow has to be up: its alias follows when it is."""
+MLflow has to be up. MLflow's alias follows when it is, and who is named by `notify.to` hears of it when Prefect is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from slipway.cli import tables
 from slipway.cli.options import AsJson, Conf
-from slipway.errors import ConfigError
+from slipway.errors import ConfigError, SlipwayError
 
 if TYPE_CHECKING:
     from slipway.config.load import Config
@@ -52,6 +52,7 @@ def rollback(
     release = roll_back(config.deploy, rest[0] if rest else None, note=_note(as_json))
     _show_serving(config, f"{release.name} serves again", as_json)
     _mirror(config, as_json)
+    _tell(config, release.name, conf, words, as_json)
 
 
 def start(words: Words = None, conf: Conf = Path("conf"), as_json: AsJson = False) -> None:
@@ -99,8 +100,7 @@ def configured(words: list[str] | None, conf: Path, *, most: int = 1) -> tuple[C
     if len(given) > most:
         expected = "a target" if most == 1 else "a target and a version"
         raise ConfigError("arguments", " ".join(given)[:200], expected, "see --help")
-    chosen = [f"layers.deploy=deploy/{given[0]}"] if given else []
-    return load_config(conf, [*chosen, *(word for word in words or [] if "=" in word)]), given[1:]
+    return load_config(conf, _overrides(words)), given[1:]
 
 
 def _note(as_json: bool) -> Any:
@@ -126,6 +126,37 @@ def _mirror(config: Config, as_json: bool) -> None:
     sentence = follow_pointer(config).sentence
     if sentence and not as_json:
         typer.echo(sentence)
+
+
+def _tell(config: Config, release: str, conf: Path, words: list[str] | None, as_json: bool) -> None:
+    """Tell who is named by `notify.to` of a rollback: now, or, where Prefect is away, by the next run; which of it is
+    said."""
+    from slipway.agent.records import utc_now
+    from slipway.cli.flows import send_messages
+    from slipway.ops.message import rolled_back, was_sent
+    from slipway.ops.pending_messages import write_down
+
+    notify, store = config.notify, Path(config.store.root)
+    if not notify.to or "rollback" not in notify.on:
+        return
+    message = rolled_back(config.deploy.target, release, utc_now())
+    try:
+        write_down(store, message)
+    except SlipwayError as err:  # it serves again; that nobody hears of it is no reason to say otherwise
+        typer.echo(f"nobody was told of it: {err}", err=True)
+        return
+    send_messages(conf, _overrides(words))
+    if as_json:
+        return
+    names = ", ".join(notify.to)
+    waits = f"{names} not told yet: the next run tells it, once Prefect is up (`make up`)"
+    typer.echo(f"told {names}" if was_sent(store, message) else waits)
+
+
+def _overrides(words: list[str] | None) -> list[str]:
+    """Words as config overrides: a target is a layer."""
+    chosen = [f"layers.deploy=deploy/{word}" for word in named(words)[:1]]
+    return [*chosen, *(word for word in words or [] if "=" in word)]
 
 
 def _show_versions(rows: list[dict[str, Any]], target: str, as_json: bool) -> None:

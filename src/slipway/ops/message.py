@@ -91,6 +91,11 @@ def once(store: Path, message: Message) -> Iterator[Callable[[], None] | None]:
         yield None if message.event in sent else record
 
 
+def was_sent(store: Path, message: Message) -> bool:
+    """Whether a message of this event was sent, by whomever."""
+    return message.event in _sent(store / SENT_FILE)
+
+
 def _sent(file: Path) -> list[str]:
     """Events that were told of, the last ones; a damaged record counts as none: a message twice is better than none."""
     try:

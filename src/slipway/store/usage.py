@@ -25,10 +25,11 @@ USE_LOCK = "in-use.lock"  # shared by whoever works with the store, exclusive fo
 WORK, RUNS, SERVICES, TARGETS, SERVE, WATCH = "work", "runs", "services", "targets", "serve", "watch"
 INDEX_POINTER = "current-index"  # key of the index that `slipway rag search` opens, and its retriever
 _RECORDS = (INDEX_POINTER, "last-run.json", "pending-aliases.json", "key-format.json", "code-versions.json")
+_MESSAGES = ("notified.json", "notified.json.lock", "pending-messages.json", "pending-messages.json.lock")
 _MEASURED = ("measurements.jsonl", "measurements.lock")
 _PACKED = ("bundles", "bundles.lock", "bundles.claims", "signing")  # for other machines; their signer's key
 _OTHERS = frozenset(
-    {RUNS, SERVICES, TARGETS, SERVE, WATCH, "dvc-remote", "tune", *_RECORDS, *_MEASURED, USE_LOCK, *_PACKED}
+    {RUNS, SERVICES, TARGETS, SERVE, WATCH, "dvc-remote", "tune", *_RECORDS, *_MESSAGES, *_MEASURED, USE_LOCK, *_PACKED}
 )
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _DAMAGED = re.compile(rf"{_KEY.pattern}\.damaged-\d+")

@@ -15,7 +15,9 @@ from slipway.config.deploy import DeployConfig
 from slipway.deployment.promotion import promote
 from slipway.deployment.state import status, stop
 from slipway.errors import ConfigError, ResourceError
+from slipway.ops.pending_messages import FILE, pending_messages
 from slipway.store.store import Store
+from slipway.system.ports import any_port
 from tests.support.target import JSON_ANSWER, make_data, make_engine, make_verdict, running, target_params
 
 
@@ -107,3 +109,31 @@ def test_a_key_that_no_section_knows_stops_nothing(tmp_path: Path) -> None:
     (tmp_path / "base.yaml").write_text(f"deploy: {{roots: '{tmp_path}/target'}}\n")
     with pytest.raises(ConfigError, match=r"config key deploy.roots: unknown.*did you mean root\?"):
         CliRunner().invoke(app, ["stop", "--conf", str(tmp_path)], catch_exceptions=False)
+
+
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No Prefect answers."""
+    monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{any_port()}/api")
+
+
+@pytest.mark.usefixtures("away")
+def test_whom_a_rollback_could_not_tell_is_said_and_told_later(params: DeployConfig, tmp_path: Path) -> None:
+    store, blocks = tmp_path / "store", "notify.to=[slack-webhook/ops,custom-webhook/pager]"
+    done = slipway(tmp_path, "rollback", "spare", blocks)
+    assert "slack-webhook/ops, custom-webhook/pager not told yet: the next run tells it" in done.output
+    (message,) = pending_messages(store)
+    assert message.subject.startswith("spare: 0002-") and message.subject.endswith(" serves again")
+    (store / FILE).write_text("{")
+    done = slipway(tmp_path, "rollback", "spare", blocks, "--json")
+    assert done.exit_code == 0 and "nobody was told of it" in done.stderr
+    assert json.loads(done.stdout)["release"]["name"].startswith("0001-")
+
+
+@pytest.mark.usefixtures("away")
+@pytest.mark.parametrize("words", [[], ["notify.to=[custom-webhook/pager]", "notify.on=[drift]"]])
+def test_a_rollback_that_nobody_wants_to_hear_of_leaves_no_message(
+    params: DeployConfig, tmp_path: Path, words: list[str]
+) -> None:
+    assert "told" not in slipway(tmp_path, "rollback", "spare", *words).output
+    assert pending_messages(tmp_path / "store") == []
