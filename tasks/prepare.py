@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import cast
 
+from prefect import get_run_logger
 from prefect.states import State
 
 from slipway.ops.chain import calls
+from slipway.ops.chain.earlier_data import champions_data
 from slipway.stages.prepare import PrepareParams
 from slipway.store.artifacts import Checkpoint, Dataset
 from tasks.data_funnel import show_funnel
@@ -18,11 +20,14 @@ from tasks.stage_task import HOUR, stage_task
 
 @stage_task("prepare", timeout_s=2 * HOUR)
 def prepare(run: Run, base: Checkpoint) -> State[Dataset]:
-    """The splits, with every row short enough for `base`."""
+    """The splits, with every row short enough for `base`; test rows of the champion's data stay test rows."""
     config = run.config.data
     with run.bars.stage("dvc repro") as line:
         line.say("up to date with dvc.yaml" if reproduce(config.raw) else "own data: not versioned by DVC")
-    call = calls.prepare(run.config, ROOT, base)
+    champions, warning = champions_data(run.config)
+    if warning:
+        get_run_logger().warning("%s", warning)
+    call = calls.prepare(run.config, ROOT, base, champions)
     state: State[Dataset] = run.make(call)
     dataset, params = cast(Dataset, state.data), cast(PrepareParams, call.params)
     show_funnel(run, dataset)

@@ -20,10 +20,9 @@ from slipway.deployment.candidate import (
     verdict_on,
 )
 from slipway.deployment.decision.routing import routed
+from slipway.ops.chain.earlier_data import dataset_of
 from slipway.report.since_champion import groups_of, rows_since
-from slipway.store.artifacts import MANIFEST, Dataset, Engine, Evaluation, Verdict
-from slipway.store.manifest import read_manifest
-from slipway.store.store import load
+from slipway.store.artifacts import Dataset, Engine, Evaluation, Verdict
 from tasks import prefect_ui
 from tasks.parameters import CONF
 from tasks.run import Run
@@ -66,17 +65,10 @@ def since_champion(run: Run, candidate: Engine, data: Dataset, quality: Mapping[
     """Candidate and champion on the fixed test set and on new rows, as a table of the run; nothing without a champion
     or where the store no longer has its data."""
     release = state.rival(candidate, run.config.line, run.config.deploy) if "champion" in quality else None
-    before = _of_digest(run, release.digests.get("dataset", "")) if release else None
+    before = dataset_of(run.store.root, release.digests.get("dataset", "")) if release else None
     if before is None:
         return
     rows = rows_since(quality["candidate"], quality["champion"], groups_of(data, before))
     if rows:
         prefect_ui.table("since-the-champion", rows, "Candidate against champion: the fixed test set, and new rows")
         run.tracker.text("since_champion.json", json.dumps(rows, indent=1) + "\n")
-
-
-def _of_digest(run: Run, digest: str) -> Dataset | None:
-    for manifest in sorted((run.store.root / Dataset.kind).glob(f"*/{MANIFEST}")):
-        if read_manifest(manifest.parent)["digest"] == digest:
-            return load(Dataset, manifest.parent)
-    return None

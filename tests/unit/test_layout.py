@@ -30,6 +30,7 @@ TESTED_ELSEWHERE = {
 }
 COMPUTING = ("weights", "quantization", "calibration", "streaming", "training", "rag", "stages")
 ARRAYS_OF_ROWS = (
+    "earlier_rows",
     "card", "clean", "groups", "holdout", "near_duplicates", "preparation", "row_table", "shingles", "split"
 )  # fmt: skip
 HEAVY_ELSEWHERE = {

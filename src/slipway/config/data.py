@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -78,3 +78,14 @@ class DataConfig(Section):
         description="SPDX licence of your data, for the data card; null: that of the default corpus, else `not "
         "stated`.",
     )
+
+
+class EarlierData(Section):
+    """The dataset whose test rows stay test rows."""
+
+    path: str = Field(description="Absolute path of the artifact.")
+    digest: str = Field(description="Its digest.")
+
+    def key_document(self) -> dict[str, Any]:
+        """The digest: a store may move."""
+        return {"digest": self.digest}

@@ -28,6 +28,7 @@ RuleName = Literal[
     "boot_spread",
 ]
 Reference = Literal["champion", "best", "merged", "base"]
+Rows = Literal["new", "fixed"]
 
 
 class NonInferiority(Section):
@@ -59,11 +60,16 @@ class RuleRow(Section):
     smaller: float | None = Field(None, gt=0, lt=1, description="Rule gain: as gate.min_smaller.")
     faster: float | None = Field(None, gt=0, description="Rule gain: as gate.min_faster.")
     context: int | None = Field(None, ge=1, description="Rule memory: as gate.users_context.")
+    rows: Annotated[Rows | None, born(None)] = Field(
+        None,
+        description="Test rows of a paired rule against the champion: `new`, that it neither learnt nor was tested on, "
+        "or `fixed`, that it was tested on too; null: all.",
+    )
 
     @property
-    def identity(self) -> tuple[str, str | None, str | None]:
-        """What makes two rows the same rule: kind, metric and reference."""
-        return self.rule, self.metric, self.against
+    def identity(self) -> tuple[str, str | None, str | None, str | None]:
+        """What makes two rows the same rule: kind, metric, reference, and which test rows."""
+        return self.rule, self.metric, self.against, self.rows
 
     @model_validator(mode="after")
     def _keys_of_its_kind(self) -> Self:
@@ -73,6 +79,10 @@ class RuleRow(Section):
             raise ValueError(f"rule {self.rule} takes {', '.join(kind.takes)}, not {', '.join(unknown)}")
         if missing := [name for name in kind.needs if name not in given]:
             raise ValueError(f"rule {self.rule} needs {', '.join(missing)}")
+        if self.rows and self.against != "champion":
+            raise ValueError(
+                f"rows {self.rows} are those since the champion, so the rule is against it, not {self.against}"
+            )
         _check_limit(self.rule, self.limit)
         return self
 
@@ -118,8 +128,8 @@ class GateConfig(Section):
     )
     rules: Annotated[list[RuleRow], born([])] = Field(
         default_factory=list,
-        description="Rules as rows: kind, metric, against, limit or margin, alpha (`slipway gate --help`); one of the "
-        "same kind, metric and reference as another key makes takes its place.",
+        description="Rules as rows: kind, metric, against, limit or margin, alpha, rows (`slipway gate --help`); one "
+        "of the same kind, metric, reference and test rows as another key makes takes its place.",
     )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="One-sided level of the paired tests.")
     trials: Annotated[int, born(1)] = Field(
@@ -185,7 +195,7 @@ class GateConfig(Section):
 
     @model_validator(mode="after")
     def _each_rule_once(self) -> Self:
-        seen: dict[tuple[str, str | None, str | None], int] = {}
+        seen: dict[tuple[str | None, ...], int] = {}
         for at, row in enumerate(self.rules):
             if row.identity in seen:
                 words = " ".join(part for part in row.identity if part)

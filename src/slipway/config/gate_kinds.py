@@ -43,9 +43,9 @@ KINDS = {
         RuleKind(
             "non_inferiority",
             "the candidate is no worse than a reference by the margin: the whole interval of the paired difference "
-            "lies above",
+            "lies above; with `rows` on those test rows alone that are new since the champion, or fixed",
             "at least",
-            takes=("metric", "against", "margin", "alpha"),
+            takes=("metric", "against", "margin", "alpha", "rows"),
             needs=("metric", "against", "margin"),
             shorthand=("gate.non_inferiority",),
         ),

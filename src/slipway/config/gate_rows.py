@@ -17,7 +17,7 @@ class GateRow:
     `key`: the config key that set it. `limit`: threshold in the unit of what is measured. `margin`: largest loss of a
     paired rule, in the metric's unit. `alpha`: one-sided level of its test, before looks and trials share it.
     `min_items`: fewest items that it decides on. `smaller`, `faster`: shares that count as a gain. `context`: tokens of
-    a request.
+    a request. `rows`: the test rows of a paired rule, `new` or `fixed` since the champion; empty for all.
     """
 
     rule: str
@@ -31,6 +31,7 @@ class GateRow:
     smaller: float = 0.05
     faster: float = 0.05
     context: int = 4096
+    rows: str = ""
 
     @property
     def number(self) -> float:
@@ -65,6 +66,7 @@ def _row(gate: GateConfig, row: RuleRow, key: str) -> GateRow:
         row.smaller or gate.min_smaller,
         row.faster or gate.min_faster,
         row.context or gate.users_context,
+        row.rows or "",
     )
 
 
@@ -83,13 +85,18 @@ def _shorthand(gate: GateConfig) -> Iterator[tuple[str, RuleRow]]:
                 yield kind.shorthand[0], RuleRow.model_validate({"rule": kind.name, "limit": limit})
 
 
+def against_of(row: GateRow) -> str:
+    """What a rule compares with, and on which test rows: `champion`, `champion on new rows`."""
+    return f"{row.against} on {row.rows} rows" if row.rows else row.against
+
+
 def row_cells(rows: Sequence[GateRow]) -> list[tuple[str, ...]]:
     """Cells under `COLUMNS`, for people."""
     return [
         (
             row.rule,
             row.metric,
-            row.against,
+            against_of(row),
             _threshold(row),
             f"{row.alpha:.3g}" if "alpha" in KINDS[row.rule].takes else "",
             row.key,

@@ -59,10 +59,12 @@ def masked(row: Row, label_key: str | None) -> str:
     return re.sub(r"\d+", "#", text)
 
 
-def clean(table: RowTable, config: DataConfig) -> Cleaned:
-    """Drop what would be counted twice. Raises DataError when nothing is left, or when a label of `config.labels` has
-    no row."""
+def clean(table: RowTable, config: DataConfig, first: NDArray[np.bool_] | None = None) -> Cleaned:
+    """Drop what would be counted twice. `first`: which rows of the table count as earlier than all others. Raises
+    DataError when nothing is left, or when a label of `config.labels` has no row."""
     rows, steps = np.arange(len(table)), []
+    if first is not None:
+        rows = np.argsort(~first, kind="stable")
     for drop in (_other_labels, _duplicates, _contradicting, _near_duplicates):
         result = drop(table, rows, config)
         if result is None:
@@ -77,7 +79,7 @@ def clean(table: RowTable, config: DataConfig) -> Cleaned:
             "texts with one answer each",
             "look for one prompt answered in several ways",
         )
-    return Cleaned(table, rows, steps)
+    return Cleaned(table, np.sort(rows), steps)
 
 
 Drop = tuple[NDArray[np.bool_], Callable[[int], Step]]

@@ -13,8 +13,10 @@ import numpy as np
 
 from slipway.config.data import DataConfig
 from slipway.data import clean, split
+from slipway.data.earlier_rows import EarlierRows
 from slipway.data.funnel import SplitShare, Step
 from slipway.data.groups import regroup
+from slipway.data.holdout import TEST
 from slipway.data.reading import read_table
 from slipway.data.row_table import I64, RowTable, TableBuilder
 from slipway.data.rows import checked_lines
@@ -35,13 +37,15 @@ class Prepared:
     about: Mapping[str, str]
 
 
-def prepare_rows(raw: Path, config: DataConfig, work: Path, progress: Progress) -> Prepared:
-    """Read, check, complete and clean the records of a file, and group rows that name no template. Raises DataError for
-    what is refused."""
+def prepare_rows(
+    raw: Path, config: DataConfig, work: Path, progress: Progress, earlier: EarlierRows | None = None
+) -> Prepared:
+    """Read, check, complete and clean the records of a file, and group rows that name no template. Of two that are near
+    each other a test row of `earlier` data stays. Raises DataError for what is refused."""
     table, steps, source = read_table(raw, config, work, progress)
     progress.note(source)
     progress.note(f"comparing {len(table):,} rows for duplicates and near duplicates")
-    cleaned = clean.clean(table, config)
+    cleaned = clean.clean(table, config, None if earlier is None else earlier.sides(table) == TEST)
     progress.note(f"{len(cleaned.rows):,} of {len(table):,} rows stay after cleaning")
     table, groups = regroup(table, cleaned.rows, config)
     progress.note(groups)

@@ -129,12 +129,9 @@ class TableBuilder:
             self._indices[name].append(self._names[name].setdefault(key, len(self._names[name])))
 
     def _values(self, row: Row) -> dict[str, int]:
-        *before, _ = row["messages"]
-        system = before[0]["content"] if before[0]["role"] == "system" else ""
-        turns = before[1:] if system else before
+        system, turns, context = _parts(row)
         texts = [_text(message) for message in turns]
         answer = answer_key(row)
-        context = normalize("NFC", system) + (canonical(row["tools"]).decode() if "tools" in row else "")
         roles = "".join(message["role"][0] for message in turns)
         whole = "\0".join([context, roles, *(normalize("NFC", text) for text in texts)])
         spoken = _crc(text for text in texts)
@@ -147,7 +144,7 @@ class TableBuilder:
         return {
             "order": int.from_bytes(name[:8], "big"),
             "identity": digest64(f"{whole}\0{answer}"),
-            "text": digest64("\0".join([folded(context), *(folded(text) for text in texts)])),
+            "text": _asked(context, texts),
             "answer": digest64(answer),
             "context": digest64(context),
             "wording": _digest(spoken.tobytes()),
@@ -172,6 +169,24 @@ class TableBuilder:
             _starts=np.frombuffer(self._starts, np.uint64),
             _lines=lines,
         )
+
+
+def asked(row: Row) -> int:
+    """What a row asks, whatever its answer: its value in `RowTable.text`."""
+    _, turns, context = _parts(row)
+    return _asked(context, [_text(message) for message in turns])
+
+
+def _parts(row: Row) -> tuple[str, list[Message], str]:
+    """System prompt, turns before the answer, and what every row of one context has in common."""
+    *before, _ = row["messages"]
+    system = before[0]["content"] if before[0]["role"] == "system" else ""
+    context = normalize("NFC", system) + (canonical(row["tools"]).decode() if "tools" in row else "")
+    return system, before[1:] if system else before, context
+
+
+def _asked(context: str, texts: Iterable[str]) -> int:
+    return digest64("\0".join([folded(context), *(folded(text) for text in texts)]))
 
 
 def digest64(text: str) -> int:

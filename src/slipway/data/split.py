@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from slipway.config.data import DataConfig
 from slipway.data.funnel import EXAMPLES, SplitShare, Step, example
-from slipway.data.holdout import TEST, TRAIN, VAL, assign, balance
+from slipway.data.holdout import TEST, TRAIN, VAL, Sides, assign, balance
 from slipway.data.near_duplicates import near_pairs
 from slipway.data.row_table import I64, U64, RowTable
 from slipway.data.rows import prompt
@@ -26,6 +26,7 @@ from slipway.errors import DataError
 
 NAMES = ("train", "val", "test")
 ALIKE = "like a held-out row"
+LEARNT = "of a test template, but learnt before"
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,16 @@ class Splits:
         return {"train": self.train, "val": self.val, "test": self.test}[name]
 
 
-def split(table: RowTable, rows: I64, config: DataConfig) -> Splits:
-    """Hold out templates, balance labels, and drop training rows that resemble held-out ones until none is left."""
-    place = assign(table, rows, config)[table.template[rows]]
+def split(table: RowTable, rows: I64, config: DataConfig, earlier: Sides | None = None) -> Splits:
+    """Hold out templates, balance labels, and drop training rows that resemble held-out ones until none is left.
+
+    `earlier`: the side that each row of the table had in an earlier version of the data, or NEW: its test rows stay
+    test rows, whatever the caps, and what it trained or validated on is tested in no case."""
+    place = assign(table, rows, config, earlier)[table.template[rows]]
     train, val, test = (rows[place == side] for side in (TRAIN, VAL, TEST))
-    test = balance(table, test, config.test_per_label)
+    learnt = test[np.isin(earlier[test], (TRAIN, VAL))] if earlier is not None else test[:0]
+    stay = None if earlier is None else earlier == TEST
+    test = balance(table, test[~np.isin(test, learnt)], config.test_per_label, stay)
     near, exact = _alike(table, (train, val, test), config)
     twins = {row: twin for row, twin in near if place[np.searchsorted(rows, row)] == VAL}
     val = balance(table, _without(val, twins), config.val_per_label)
@@ -59,7 +65,10 @@ def split(table: RowTable, rows: I64, config: DataConfig) -> Splits:
         twins |= more
         train, val = _without(train, more), _without(val, more)
     reason = ALIKE if exact else f"{ALIKE} (by MinHash)"
-    steps = _steps(table, rows, (train, val, test), twins, reason)
+    steps = _steps(table, _without(rows, learnt.tolist()), (train, val, test), twins, reason)
+    if earlier is not None:
+        shown = [_shown(table, row) for row in learnt[:EXAMPLES].tolist()]
+        steps = [Step(LEARNT, len(learnt), len(rows) - len(learnt), "", shown), *steps]
     splits = Splits(table, train, val, test, steps, _shares(table, rows, place, (train, val, test), config))
     _refuse_shared(splits)
     return splits

@@ -13,7 +13,7 @@ from typing import Any
 
 from slipway.config.evaluate import EvaluateConfig
 from slipway.config.gate import GateConfig
-from slipway.config.gate_rows import GateRow, rows_of
+from slipway.config.gate_rows import GateRow, against_of, rows_of
 from slipway.errors import ConfigError
 from slipway.evaluation.metric import PRIMARY
 from slipway.evaluation.multiplicity import trial_alpha
@@ -53,8 +53,13 @@ def undecidable(gate: GateConfig, evaluate: EvaluateConfig, data: Mapping[str, A
         return []
     rows = min(items, evaluate.max_items or items) if not gate.more_items else items
     judged = [(rule, _binary_metric(rule, evaluate, data)) for rule in rows_of(gate) if rule.rule == PAIRED]
-    needs = [(rule, name, _needed(rule, gate)) for rule, name in judged if name]
-    return [Undecidable(rule.against, name, rule.margin, rows, n) for rule, name, n in needs if n and n > rows]
+    needs = [(rule, name, _needed(rule, gate), _some(rule, data, rows)) for rule, name in judged if name]
+    return [Undecidable(against_of(rule), name, rule.margin, few, n) for rule, name, n, few in needs if n and n > few]
+
+
+def _some(rule: GateRow, data: Mapping[str, Any], rows: int) -> int:
+    """How many of `rows` test rows the rule judges; without earlier data none is new or fixed, and it is skipped."""
+    return min(rows, int(data.get(f"test_rows_{rule.rows}", rows))) if rule.rows else rows
 
 
 def _needed(rule: GateRow, gate: GateConfig) -> int | None:

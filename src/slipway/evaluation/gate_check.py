@@ -31,6 +31,10 @@ def check_gate(gate: GateConfig, config: EvaluateConfig, beside: Sequence[str] =
     metrics of agents and of retrieval that the run evaluates."""
     rows = rows_of(gate)
     _require_a_rule(rows)
+    for row in rows:
+        if row.rows and row.metric in beside:
+            expected = "a metric of test rows: what is measured beside them has items of its own"
+            raise ConfigError(f"{row.key}.rows", f"{row.rows} for {row.metric}", expected, "leave rows out")
     measured = list(config.metrics) if config.metrics is not None else known_names()
     known = [PRIMARY, *measured, *(metric.name for metric in STREAMED), *beside]
     keys = {row.key if row.rule == "floor" else f"{row.key}.metric": row.metric for row in rows if row.metric}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from slipway.config.gate_rows import GateRow
+from slipway.config.gate_rows import GateRow, against_of
 from slipway.config.target import TargetConfig
 from slipway.evaluation.agreement_rules import agreement_rules
 from slipway.evaluation.answer_rules import cut_off_rule, repetition_rules, verbosity_rule
@@ -35,6 +35,8 @@ class Facts:
     `confidence`: of intervals that are no row's own. `trials`: candidates held to one best release. `first_look`: share
     of the test rows that a first of two looks is at; 1 where there is one look. `beside`: what else was evaluated, of
     the candidate and where there is one the champion: agents, retrieval, each apart since its items are no test rows.
+    `since`: what each test row, by its id, was in the champion's data: `fixed`, `learnt` or `new`
+    (`data.earlier_rows`); None where nobody knows.
     """
 
     evaluated: Mapping[str, Evaluated]
@@ -47,6 +49,7 @@ class Facts:
     trials: int
     first_look: float = 1.0
     beside: Sequence[Mapping[str, Evaluated]] = ()
+    since: Mapping[str, str] | None = None
 
     @property
     def metrics(self) -> Mapping[str, Any]:
@@ -81,11 +84,31 @@ def _floor(row: GateRow, facts: Facts) -> Iterator[Judged]:
 def _paired(row: GateRow, facts: Facts) -> Iterator[Judged]:
     beside = facts.sides_beside(str(row.metric))
     sides = facts.evaluated if beside is None else beside
-    if row.against in sides:
+    if row.rows and row.against in sides:
+        yield _on_some_rows(row, facts)
+    elif row.against in sides:
         yield non_inferiority_rule(row, sides, _level(row, facts) if beside is None else row.alpha)  # one look
     else:
         none = "the champion is it" if row.against == BEST and facts.champion else "there is none yet"
         yield Skipped(f"{row.metric} against {row.against}: {none}")
+
+
+def _on_some_rows(row: GateRow, facts: Facts) -> Judged:
+    """A paired rule on the test rows that are new since the champion, or on those that it was tested on too."""
+    against = against_of(row)
+    if facts.since is None:
+        reason = f"{row.metric} {against}: the champion's data are not in the store, and nobody knows its rows"
+        return Rule(row.rule, row.metric, against, None, -row.margin, None, None, "inconclusive", reason, 0)
+    since = facts.since
+    sides = {
+        name: replace(side, items=[item for item in side.items if since.get(str(item["id"])) == row.rows])
+        for name, side in facts.evaluated.items()
+        if name in ("candidate", row.against)
+    }
+    if not sides["candidate"].items:
+        return Skipped(f"{row.metric} against {against}: there is none")
+    rule = non_inferiority_rule(row, sides, _level(row, facts))
+    return replace(rule, against=against, reason=f"on {rule.items or 0} {row.rows} test rows {rule.reason}")
 
 
 def _level(row: GateRow, facts: Facts) -> float:

@@ -1,8 +1,8 @@
 """A retrained candidate against the champion, apart for the rows that both were always tested on and for new ones.
 
-The gate compares the two on every test row of the candidate's data. A version of the data brings rows, and a row that
-is tested now may be one that the champion learnt: its answers there say nothing of it. Rows are known again by what
-they say, not by their ids, which are line numbers where a file has none.
+The gate compares the two on every test row of the candidate's data. Test rows of the champion stay test rows in later
+versions (`data.earlier_rows`), and rows that are new may join them. Where a test split was drawn anew it may hold rows
+that the champion learnt: its answers there say nothing of it. Rows are known again by what they ask.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from slipway.data.rows import read_rows
+from slipway.data.earlier_rows import since
 from slipway.evaluation.metric import read_items, read_metrics
 from slipway.evaluation.paired_rules import Evaluated, paired_differences
 from slipway.report.markdown import estimate
 from slipway.store.artifacts import Dataset, Evaluation
-from slipway.system.files import canonical, sha256_bytes
 
 FIXED = "the fixed test set: tested for the champion too"
 NEW = "new rows: neither learnt nor tested before"
@@ -25,12 +24,8 @@ LEARNT = "rows that the champion learnt: no comparison"
 
 def groups_of(data: Dataset, before: Dataset) -> dict[str, str]:
     """Each test row's group by its id: FIXED, NEW or LEARNT. `before`: the data that the champion came of."""
-    tested = {_text(row) for row in read_rows(before.path / "test.jsonl")}
-    learnt = {_text(row) for name in ("train", "val") for row in read_rows(before.path / f"{name}.jsonl")}
-    return {
-        str(row["id"]): FIXED if _text(row) in tested else LEARNT if _text(row) in learnt else NEW
-        for row in read_rows(data.path / "test.jsonl")
-    }
+    names = {"fixed": FIXED, "new": NEW, "learnt": LEARNT}
+    return {row: names[what] for row, what in since(data, before).items()}
 
 
 def rows_since(candidate: Evaluation, champion: Evaluation, groups: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -59,7 +54,3 @@ def _rows(candidate: Evaluation, champion: Evaluation, groups: Mapping[str, str]
                 "metric": difference["title"],
                 "candidate - champion": estimate(difference, signed=True),
             }
-
-
-def _text(row: Mapping[str, Any]) -> str:
-    return sha256_bytes(canonical(row["messages"]))

@@ -30,6 +30,7 @@ from slipway.config.base import born
 from slipway.config.gate import GateConfig
 from slipway.config.gate_rows import rows_of
 from slipway.config.target import TargetConfig
+from slipway.data.earlier_rows import since
 from slipway.errors import ConfigError
 from slipway.evaluation.causes import likely_causes
 from slipway.evaluation.engine_traits import engine_digest, traits_of
@@ -47,7 +48,7 @@ from slipway.evaluation.paired_rules import (
 from slipway.evaluation.retrieval_metrics import retrieval_evaluated
 from slipway.evaluation.speed_rules import AUTO
 from slipway.pipeline.workspace import Workspace
-from slipway.store.artifacts import Choice, Engine, Evaluation, Quantized, Retrieval, Verdict
+from slipway.store.artifacts import Choice, Dataset, Engine, Evaluation, Quantized, Retrieval, Verdict
 from slipway.system.files import write_atomic
 
 if TYPE_CHECKING:
@@ -108,11 +109,14 @@ def gate(
     choice: Choice | None = None,
     answers: Evaluation | None = None,
     answers_champion: Evaluation | None = None,
+    data: Dataset | None = None,
+    champion_data: Dataset | None = None,
 ) -> None:
     """Write `verdict.json` and `summary.json`. A failed gate is a result, not an error: `require_pass` turns it into
     one. `best`: of the best release of its line, where that is not the champion; `agent` and `agent_champion`: of
     agents on the candidate and on the champion, `search`: of retrieval, by the retriever that `choice` named where
     there was a choice, `answers` and `answers_champion`: of answers over it; the gate's rules may name their metrics.
+    `data` and `champion_data`: what the two were made and tested on, for rules on new or fixed rows.
 
     Raises DataError when two evaluations are not of the same items in the same order, ConfigError for an empty gate.
     """
@@ -133,6 +137,7 @@ def gate(
             *([{"candidate": retrieval_evaluated(search, choice, params.confidence)}] if search else []),
             *_beside(answers, answers_champion),
         ],
+        since(data, champion_data) if data and champion_data else None,
     )
     applied = list(judged(rows_of(params), facts))
     skipped = [one.reason for one in applied if isinstance(one, Skipped)]

@@ -2,6 +2,8 @@
 
 The default corpus comes as the splits that DVC made (`dvc.yaml`: raw -> prepared -> splits), checked against
 `dvc.lock`. Any other data, or other parameters than DVC used, is cleaned and split here, by the same two functions.
+Where there is an earlier version of the data, that of the champion, its test rows stay test rows (`earlier_rows`), and
+`test_rows.json` names those that are new.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from slipway.config.base import Section, born
-from slipway.config.data import DataConfig
+from slipway.config.data import DataConfig, EarlierData
 from slipway.config.evaluate import EvaluateConfig
 from slipway.data.dvc_lock import digest_now, locked_digest, locked_stage
 from slipway.data.row_checks import Needs, RowChecks
@@ -29,6 +31,7 @@ from slipway.store.artifacts import Checkpoint, Dataset
 
 if TYPE_CHECKING:
     from slipway.config.load import Config
+    from slipway.data.earlier_rows import EarlierRows
     from slipway.data.row_table import I64
     from slipway.data.split import Splits
 
@@ -50,6 +53,9 @@ class PrepareParams(Section):
     license: str = Field(description="SPDX licence of the data, for the card.")
     needs: Annotated[Needs, born({})] = Field(
         default_factory=Needs, description="What trainer and quantization want of the rows, checked here."
+    )
+    earlier: Annotated[EarlierData | None, born(None)] = Field(
+        None, description="Data of the champion, whose test rows stay test rows; null: the split is drawn."
     )
 
     def key_document(self) -> dict[str, Any]:
@@ -98,11 +104,13 @@ def prepare_params(config: DataConfig, root: Path) -> PrepareParams:
 
 
 def prepare(base: Checkpoint, params: PrepareParams, space: Workspace) -> None:
-    """Write `train.jsonl`, `val.jsonl`, `test.jsonl`, `card.md` and `summary.json`.
+    """Write `train.jsonl`, `val.jsonl`, `test.jsonl`, `card.md` and `summary.json`; with earlier data `test_rows.json`.
 
     Bad rows end the stage with a DataError that names them; all of them are listed in `rejected.jsonl` of the work
     folder.
     """
+    from slipway.data import earlier_rows
+    from slipway.data.earlier_rows import mark_tests, read_earlier
     from slipway.data.funnel import sentence
     from slipway.data.split import NAMES  # numpy and transformers take a second to import; planning does without
     from slipway.data.tokens import longest_answer_tokens
@@ -115,7 +123,8 @@ def prepare(base: Checkpoint, params: PrepareParams, space: Workspace) -> None:
             f"{params.digest[:12]} as planned",
             "the data changed meanwhile: run again",
         )
-    splits, about = _splits(source, config, space)
+    earlier = read_earlier(params.earlier, config.system) if params.earlier else None
+    splits, about = _splits(source, config, space, earlier)
     lengths = _lengths(splits, base, params, space)
     for name in NAMES:
         splits.table.write(space.out / f"{name}.jsonl", splits[name])
@@ -128,7 +137,10 @@ def prepare(base: Checkpoint, params: PrepareParams, space: Workspace) -> None:
         f"longest reference answer: {longest} tokens; evaluate.max_new_tokens=auto is {answer_limit(longest)}"
     )
     answers = {"longest_answer_tokens": longest, "task": task}
-    _describe(splits, lengths, funnel, {**about, **answers}, params, space.out)
+    since = mark_tests(splits, earlier, space.out) if earlier else {}
+    if since:
+        space.progress.note(earlier_rows.sentence(since))
+    _describe(splits, lengths, funnel, {**about, **answers, **since}, params, space.out)
 
 
 def _made_with(root: Path, splits: Path, config: DataConfig) -> bool:
@@ -161,16 +173,25 @@ def _tracked(splits: Path, root: Path) -> str:
     return now
 
 
-def _splits(source: Path, config: DataConfig, space: Workspace) -> tuple[Splits, Mapping[str, str]]:
+def _splits(
+    source: Path, config: DataConfig, space: Workspace, earlier: EarlierRows | None
+) -> tuple[Splits, Mapping[str, str]]:
     """The splits of a folder that DVC made, or of a raw file; and what the file is and how rows are grouped."""
+    import numpy as np
+
     from slipway.data.preparation import prepare_rows, read_splits
     from slipway.data.split import split
 
     if source.is_dir():
-        return read_splits(source, config, space.work)
-    prepared = prepare_rows(source, config, space.work, space.progress)
-    splits = split(prepared.table, prepared.rows, config)
-    return dataclasses.replace(splits, steps=[*prepared.steps, *splits.steps]), prepared.about
+        splits, about = read_splits(source, config, space.work)
+        if earlier is None:
+            return splits, about
+        table, rows, steps = splits.table, np.arange(len(splits.table)), splits.steps
+    else:
+        prepared = prepare_rows(source, config, space.work, space.progress, earlier)
+        table, rows, steps, about = prepared.table, prepared.rows, prepared.steps, prepared.about
+    splits = split(table, rows, config, earlier.sides(table) if earlier else None)
+    return dataclasses.replace(splits, steps=[*steps, *splits.steps]), about
 
 
 def _rows(splits: Splits, name: str, most: int | None = None) -> Iterator[Row]:

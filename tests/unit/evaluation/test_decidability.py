@@ -63,3 +63,10 @@ def test_data_that_says_too_little_is_left_out() -> None:
     assert undecidable(gate(0.02), EvaluateConfig(), {}) == []
     assert undecidable(gate(0.02), EvaluateConfig(), {"test_rows": 9}) == []
     assert undecidable(gate(1.5), EvaluateConfig(), DATA) == []
+
+
+def test_a_rule_on_new_rows_is_held_to_their_number() -> None:
+    row = {"rule": "non_inferiority", "metric": "primary", "against": "champion", "margin": 0.08}
+    rows = {**DATA, "test_rows_new": 30, "test_rows_fixed": 200}
+    (few,) = undecidable(GateConfig.model_validate({"rules": [row, {**row, "rows": "new"}]}), EvaluateConfig(), rows)
+    assert (few.against, few.items) == ("champion on new rows", 30)

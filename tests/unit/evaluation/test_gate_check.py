@@ -61,3 +61,20 @@ def test_a_gate_without_a_rule_for_a_first_release_is_refused_before_any_work() 
     check_gate(of_retrieval, EvaluateConfig(), ["agent_success", "rag_recall"])
     merged = [{**champion[0], "against": "merged"}]
     check_gate(GateConfig.model_validate({**off, "non_inferiority": merged}), EvaluateConfig())
+
+
+def test_new_rows_are_asked_of_metrics_of_test_rows_only() -> None:
+    row = {"rule": "non_inferiority", "against": "champion", "margin": 0.1, "rows": "new"}
+    gate = GateConfig.model_validate({"floors": {"json_exact": 0}, "rules": [{**row, "metric": "agent_success"}]})
+    with pytest.raises(
+        ConfigError, match=r"gate\.rules\.0\.rows: new for agent_success; expected a metric of test rows"
+    ):
+        check_gate(gate, EvaluateConfig(), ["agent_success"])
+    with pytest.raises(ValueError, match="the rule is against it, not merged"):
+        GateConfig.model_validate({"rules": [{**row, "metric": "primary", "against": "merged"}]})
+    with pytest.raises(ValueError, match="rule floor takes metric, limit, not rows"):
+        GateConfig.model_validate({"rules": [{"rule": "floor", "metric": "primary", "limit": 0.1, "rows": "new"}]})
+    both = {"rules": [{**row, "metric": "primary"}, {**row, "metric": "primary", "rows": "fixed"}]}
+    assert len(GateConfig.model_validate(both).rules) == 2
+    with pytest.raises(ValueError, match="the same rule"):
+        GateConfig.model_validate({"rules": [{**row, "metric": "primary"}] * 2})

@@ -31,10 +31,21 @@ from slipway.rag.answer_metrics import summarize as answer_summary
 from slipway.rag.answer_prompt import Passage
 from slipway.rag.span_metrics import NAMES
 from slipway.stages.gate import GateParams, gate, params_of
-from slipway.store.artifacts import Artifact, Choice, Engine, Evaluation, Quantized, ReferenceScores, Retrieval, Verdict
+from slipway.store.artifacts import (
+    Artifact,
+    Choice,
+    Dataset,
+    Engine,
+    Evaluation,
+    Quantized,
+    ReferenceScores,
+    Retrieval,
+    Verdict,
+)
 from slipway.store.store import Store, load
 from slipway.system.progress import Progress
 from tests.support.commands import SMALL, by_text, timer
+from tests.support.tables import chat
 
 FLOORS = {"json_exact": 0.8}
 
@@ -90,6 +101,58 @@ def rules(**fields: Any) -> GateParams:
     """Rules for hand-made items: any number of them decides, and none looks at the answers."""
     off = {"max_verbosity": None, "max_cut_off": None, "max_repetition": None, "tie": "promote"}
     return GateParams.model_validate({"min_items": 1, **off, **fields})
+
+
+def dataset(store: Store, key: str, train: list[str], test: list[str]) -> Dataset:
+    """Rows by what they ask; ids are t0, t1, ..., as `evaluation` has them."""
+    with store.create(Dataset, key, {}) as out:
+        for name, asks in (("train", train), ("val", []), ("test", test)):
+            rows = [{"id": f"t{n}", "label": "a", "template": ask, **chat(ask)} for n, ask in enumerate(asks)]
+            (out / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return load(Dataset, store.dir("dataset", key))
+
+
+def test_a_row_decides_on_new_rows_by_themselves(tmp_path: Path) -> None:
+    """Fifty fixed rows on which both are right, ten new ones that only the champion gets: on all the loss is under the
+    margin, on the new ones it is not."""
+    store = Store(tmp_path / "store")
+    old, new = [f"old {n}" for n in range(50)], [f"new {n}" for n in range(10)]
+    sides = {
+        "data": dataset(store, "now", ["x"], [*new, *old]),
+        "champion_data": dataset(store, "then", ["y"], old[::-1]),
+    }
+    row = {"rule": "non_inferiority", "metric": "json_exact", "against": "champion", "margin": 0.3}
+    params = rules(rules=[row, {**row, "rows": "new"}, {**row, "rows": "fixed"}])
+    answers = {"candidate": "0" * 10 + "1" * 50, "champion": "1" * 60, "merged": "1" * 60, "base": "0" * 60}
+    document = judge(tmp_path, params, agents=sides, **answers).read_json("verdict.json")
+    judged = {one["against"]: one for one in document["rules"]}
+    assert {name: (one["outcome"], one["items"]) for name, one in judged.items()} == {
+        "champion": ("pass", 60),
+        "champion on new rows": ("fail", 10),
+        "champion on fixed rows": ("pass", 50),
+    }
+    assert judged["champion on new rows"]["reason"].startswith("on 10 new test rows json_exact differs from champion")
+    assert document["outcome"] == "fail"
+
+
+def test_without_the_champions_data_nobody_knows_which_rows_are_new(tmp_path: Path) -> None:
+    row = {"rule": "non_inferiority", "metric": "json_exact", "against": "champion", "margin": 0.5, "rows": "new"}
+    answers = {"candidate": "1" * 40, "champion": "1" * 40, "merged": "1" * 40, "base": "0" * 40}
+    document = judge(tmp_path, rules(rules=[row]), **answers).read_json("verdict.json")
+    (rule,) = document["rules"]
+    assert (rule["outcome"], rule["items"]) == ("inconclusive", 0) and "not in the store" in rule["reason"]
+
+
+def test_where_no_test_row_is_new_the_rule_is_skipped(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    asks = [f"row {n}" for n in range(40)]
+    data = {"data": dataset(store, "now", ["x"], asks), "champion_data": dataset(store, "then", ["y"], asks)}
+    row = {"rule": "non_inferiority", "metric": "json_exact", "against": "champion", "margin": 0.5}
+    answers = {"candidate": "1" * 40, "champion": "1" * 40, "merged": "1" * 40, "base": "0" * 40}
+    verdict = judge(tmp_path, rules(rules=[row, {**row, "rows": "new"}]), agents=data, **answers)
+    document = verdict.read_json("verdict.json")
+    assert document["skipped"][0] == "json_exact against champion on new rows: there is none"
+    assert document["outcome"] == "pass"
 
 
 def against(reference: str, margin: float, metric: str = "json_exact") -> dict[str, Any]:
@@ -242,6 +305,8 @@ def test_the_stage_process_finds_its_types() -> None:
         "answers_champion": Evaluation,
         "quantized": Quantized,
         "engine": Engine,
+        "data": Dataset,
+        "champion_data": Dataset,
     }
     assert (spec.params, spec.output) == (GateParams, Verdict)
 

@@ -5,14 +5,15 @@ from typing import Any
 
 import pytest
 
-from slipway.config.data import DataConfig
+from slipway.config.data import DataConfig, EarlierData
 from slipway.config.load import load_config
 from slipway.data.dvc_lock import digest_now
 from slipway.data.funnel import Step
 from slipway.errors import CheckpointError, DataError
 from slipway.pipeline.workspace import Workspace
 from slipway.stages.prepare import PrepareParams, needs_of, prepare, prepare_params
-from slipway.store.artifacts import Checkpoint
+from slipway.store.artifacts import Checkpoint, Dataset
+from slipway.store.store import Store, load
 from slipway.system.progress import Progress
 from tests.support.pico import write_tokenizer
 
@@ -307,3 +308,57 @@ def test_rows_that_the_model_cannot_learn_are_refused_together_with_their_names(
     with pytest.raises(DataError, match=r"(?s)2 of 32 rows .*holds a control token .*\(2 rows: line-31, line-32\)"):
         run(write(tmp_path / "mine.jsonl", [*good_rows(), *bad]), near_duplicate=1.0)
     assert {line["row"] for line in lines(tmp_path / "work" / "rejected.jsonl")} == {"line-31", "line-32"}
+
+
+def test_the_champions_test_rows_stay_and_new_ones_are_marked(tmp_path: Path, base: Checkpoint) -> None:
+    store = Store(tmp_path / "store")
+
+    def made(rows: list[Any], earlier: EarlierData | None, key: str) -> Dataset:
+        params = prepare_params(DataConfig(raw=str(write(tmp_path / "x.jsonl", rows)), label_key="intent"), tmp_path)
+        params = params.model_copy(update={"earlier": earlier})
+        with store.create(Dataset, key, {"stage": "prepare", "params": params.model_dump(mode="json")}) as out:
+            prepare(base, params, Workspace(out, tmp_path, tmp_path, Progress()))
+        return load(Dataset, store.dir("dataset", key))
+
+    first = made(good_rows(), None, "a")
+    assert not (first.path / "test_rows.json").exists()
+    more = [row(f"would you start the {d} for me now", {"intent": "On", "name": d}) for d in DEVICES]
+    grown = [*(row(f"{n} {m} {d}", {"intent": "On", "name": d}) for d in DEVICES for n in "xyzvw" for m in "abc")]
+    rows = [*more, *good_rows()[::-1], *grown]
+    second = made(rows, EarlierData(path=str(first.path), digest=first.digest), "b")
+
+    def asks(data: Dataset, split: str) -> set[str]:
+        return {one["messages"][0]["content"] for one in lines(data.path / f"{split}.jsonl")}
+
+    assert asks(first, "test") <= asks(second, "test")
+    assert not asks(first, "test") & (asks(second, "train") | asks(second, "val"))
+    assert not asks(first, "train") & asks(second, "test")
+    marks = json.loads((second.path / "test_rows.json").read_text())
+    new = {
+        one["id"]
+        for one in lines(second.path / "test.jsonl")
+        if one["messages"][0]["content"] not in asks(first, "test")
+    }
+    assert set(marks["new"]) == new and marks["since"] == first.digest and new
+    assert (second.summary["test_rows_fixed"], second.summary["test_rows_new"]) == (len(asks(first, "test")), len(new))
+
+
+def test_the_splits_of_dvc_are_drawn_again_where_the_champion_was_tested_on_other_rows(
+    tmp_path: Path, base: Checkpoint
+) -> None:
+    """What DVC drew as training rows, the champion was tested on."""
+    _, params = _project(tmp_path)
+    drawn = {name: lines(tmp_path / "data/splits" / f"{name}.jsonl") for name in ("train", "val", "test")}
+    store = Store(tmp_path / "store")
+    with store.create(Dataset, "a", {}) as out:
+        tested = [one for one in drawn["train"] if one["template"] == drawn["train"][0]["template"]]
+        for name, rows in (("train", drawn["test"]), ("val", []), ("test", tested)):
+            write(out / f"{name}.jsonl", rows)
+    champions = load(Dataset, store.dir("dataset", "a"))
+    earlier = EarlierData(path=str(champions.path), digest=champions.digest)
+    (tmp_path / "out").mkdir()
+    space = Workspace(tmp_path / "out", tmp_path, tmp_path, Progress())
+    prepare(base, params.model_copy(update={"earlier": earlier}), space)
+    test = {one["id"] for one in lines(tmp_path / "out/test.jsonl")}
+    assert {one["id"] for one in tested} <= test
+    assert not {one["id"] for one in drawn["test"]} & test

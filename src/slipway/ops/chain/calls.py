@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from slipway.config.gate_rows import rows_of
 from slipway.config.load import Config
 from slipway.config.rag import RetrieverName
 from slipway.data.rows import read_rows
@@ -18,6 +19,7 @@ from slipway.evaluation.reference_plan import ReferencePlan
 from slipway.evaluation.streamed_metrics import Role
 from slipway.evaluation.task import task_of
 from slipway.ops.chain import work
+from slipway.ops.chain.earlier_data import earlier_data
 from slipway.pipeline.remote_machine import RemoteMachine
 from slipway.pipeline.stage import StageCall, Work
 from slipway.stages import agent_eval as agent_stage
@@ -63,9 +65,11 @@ def fetch(config: Config) -> StageCall:
     return StageCall("fetch", {}, fetch_stage.params_of(config), extra=extra, work=work.of_fetch(config))
 
 
-def prepare(config: Config, root: Path, base: Checkpoint) -> StageCall:
-    """The splits of the project in `root`. Raises DataError where the data is not there or differs from `dvc.lock`."""
+def prepare(config: Config, root: Path, base: Checkpoint, champions: Dataset | None = None) -> StageCall:
+    """The splits of the project in `root`, whose test rows are those of the champion's data `champions` where there is
+    any (`earlier_data`). Raises DataError where the data is not there or differs from `dvc.lock`."""
     params = prepare_stage.params_of(config, root)
+    params = params.model_copy(update={"earlier": earlier_data(params, champions)})
     return StageCall("prepare", {"base": base}, params, work=work.of_prepare(Path(params.source)))
 
 
@@ -168,15 +172,19 @@ def gate(
     engine: Engine,
     data: Dataset,
     look: int = 1,
+    champions: Dataset | None = None,
 ) -> StageCall:
     """The verdict on `quality["candidate"]`, against the merged model, and the base, the champion and the best release
     of the line where there is one, and on what was evaluated beside it (`BESIDE`). `look` 2 is at all test rows of
-    `data`, after the first was inconclusive."""
+    `data`, after the first was inconclusive; `champions`: the data of `quality["champion"]`, which rules on new or
+    fixed rows read."""
     sides: dict[str, Artifact | None] = {
         side: quality.get(side) for side in ("candidate", "merged", "base", "champion")
     }
     # left out where there is none: the keys of before there was one stay
     sides |= {name: quality[name] for name in BESIDE if name in quality}
+    if champions and "champion" in quality and any(row.rows for row in rows_of(config.gate)):
+        sides |= {"data": data, "champion_data": champions}
     rows = sum(1 for _ in read_rows(data.path / "test.jsonl"))
     inputs = {**sides, "quantized": quantized, "engine": engine}
     amount = work.of_items("gate", quantized, data, config.evaluate.max_items)

@@ -19,6 +19,7 @@ from slipway.config.load import Config
 from slipway.data.dvc_lock import locked_stages
 from slipway.engines.choose import resolved
 from slipway.errors import ConfigError
+from slipway.ops.chain.earlier_data import champions_data_or_none
 from slipway.ops.chain.replaced import AtTarget, at_target, rivals
 from slipway.ops.chain.walk import PlannedStage, walk
 from slipway.ops.preflight.config_rules import refuse_early
@@ -131,7 +132,8 @@ def plan(config: Config, root: Path) -> Plan:
     record = read_measurements(Path(config.store.root))
     machine = remote_machine(config.remote)
     with remembered(Path(config.store.root)):
-        chain = walk(config, root, partial(rivals, config), record.rows, machine)
+        champions = champions_data_or_none(config)
+        chain = walk(config, root, partial(rivals, config), record.rows, machine, champions)
     target = at_target(config, chain.candidate)
     candidate = chain.candidate.digest if chain.candidate else ""
     name = shipped_name(config)

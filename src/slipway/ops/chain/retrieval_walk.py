@@ -15,7 +15,8 @@ from slipway.pipeline.stage import StageCall
 from slipway.store.artifacts import Choice, Chunks, Corpus, Evaluation, Retrieval, SearchIndex, Vectors
 
 if TYPE_CHECKING:
-    from slipway.ops.chain.walk import ChainWalk, Known
+    from slipway.ops.chain.known import Known
+    from slipway.ops.chain.walk import ChainWalk
 
 
 def retrieval(chain: ChainWalk, config: Config, root: Path) -> dict[str, Known]:

@@ -19,7 +19,9 @@ from slipway.errors import SlipwayError
 from slipway.evaluation.decidability import undecidable
 from slipway.evaluation.reference_plan import ReferencePlan
 from slipway.ops.chain import calls
+from slipway.ops.chain.earlier_data import rivals_data
 from slipway.ops.chain.estimates import Estimate, estimate_call
+from slipway.ops.chain.known import Known
 from slipway.ops.chain.placement import Move, Placement
 from slipway.ops.chain.retrieval_walk import answers, retrieval
 from slipway.ops.chain.why import Change, Shelf, changes
@@ -63,22 +65,6 @@ class PlannedStage:
     resumes: bool = False
     machine: str = ""
     moves: tuple[Move, ...] = ()
-
-
-@dataclass(frozen=True)
-class Known:
-    """What a stage yields: its artifact, where it is there already; else the newest of its kind, whose size stands in
-    for it in estimates; else nothing. `pending`: what happens to it before others can read it; `made_here`: the title
-    of the stage that makes it, where that runs on this machine; empty for another."""
-
-    artifact: Artifact | None = None
-    stand_in: Artifact | None = None
-    pending: str = "made anew"
-    made_here: str = ""
-
-    def any(self) -> Artifact | None:
-        """Either of them."""
-        return self.artifact or self.stand_in
 
 
 @dataclass(frozen=True)
@@ -180,17 +166,24 @@ class ChainWalk:
 
 
 def walk(
-    config: Config, root: Path, rivals: Rivals, rows: Sequence[Measurement], machine: RemoteMachine | None = None
+    config: Config,
+    root: Path,
+    rivals: Rivals,
+    rows: Sequence[Measurement],
+    machine: RemoteMachine | None = None,
+    champions: Dataset | None = None,
 ) -> Chain:
     """Every stage of a run of the project in `root`. `rivals`: engines that a candidate (None: not known yet) has to
-    beat, by their side in the gate; they are evaluated too; `machine`: the one that stages run on, None for this one.
-    Raises, before any work, DataError for data that is not there, ConfigError, and what `RemoteMachine.ask` raises."""
+    beat, by their side in the gate; they are evaluated too; `machine`: the one that stages run on, None for this one;
+    `champions`: the data of what serves, whose test rows stay test rows. Raises, before any work, DataError for data
+    that is not there, ConfigError, and what `RemoteMachine.ask` raises."""
     chain = ChainWalk(config, Store(Path(config.store.root)), rows, Placement(machine))
     base = chain.make("fetch", Checkpoint, partial(calls.fetch, config), {})
     first = repro_reason(root, root / config.data.raw)
     # data that is not there is refused now, also before the base model is there
     rows_digest = "" if first else params_of(config, root).digest
-    data = chain.make("prepare", Dataset, partial(calls.prepare, config, root), {"base": base}, first)
+    prepare = partial(calls.prepare, config, root, champions=champions)
+    data = chain.make("prepare", Dataset, prepare, {"base": base}, first)
     retrieved = retrieval(chain, config, root)
     adapter = chain.make("train", Adapter, partial(calls.train, config), {"base": base, "data": data})
     merged = chain.make("merge", Checkpoint, partial(calls.merge, config), {"base": base, "adapter": adapter})
@@ -261,7 +254,8 @@ def _agent_eval(chain: ChainWalk, config: Config, engine: Known, data: Known, of
 
 def _gate(config: Config) -> Callable[..., StageCall]:
     def build(quantized: Quantized, engine: Engine, data: Dataset, **sides: Artifact) -> StageCall:
-        return calls.gate(config, sides, quantized, engine, data)
+        champions = rivals_data(config, engine) if "champion" in sides else None
+        return calls.gate(config, sides, quantized, engine, data, champions=champions)
 
     return build
 
