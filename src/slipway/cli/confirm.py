@@ -6,10 +6,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from slipway.cli import plan_tables
+
+if TYPE_CHECKING:
+    from slipway.ops.chain.plan import Plan
 
 DECLINED = 130  # as a person's Ctrl-C
 
@@ -20,14 +24,19 @@ def is_person() -> bool:
 
 
 def confirm_run(conf: Path, overrides: Sequence[str]) -> None:
-    """Show what the run would do and ask; nothing is asked where it would do nothing. Raises ResourceError where the
-    preflight fails, Exit where the answer is no, and what `slipway plan` raises."""
+    """Show what the run would do and ask. Raises what `confirm` and `slipway plan` raise."""
     from slipway.config.load import load_config
     from slipway.ops.chain import plan as planned
-    from slipway.ops.preflight.finding import require_ready
 
     config, chosen = planned.as_run(load_config(conf, overrides))
-    made = planned.plan(config, Path.cwd())
+    confirm(planned.plan(config, Path.cwd()), chosen)
+
+
+def confirm(made: Plan, chosen: list[str]) -> None:
+    """Show a plan and ask; nothing is asked where it would do nothing. `chosen`: lines that say by what an engine was
+    chosen. Raises ResourceError where the preflight fails, Exit where the answer is no."""
+    from slipway.ops.preflight.finding import require_ready
+
     plan_tables.show_plan(made.to_json(), chosen)
     require_ready(made.preflight)
     if not made.nothing_to_do and not typer.confirm("Run it?"):

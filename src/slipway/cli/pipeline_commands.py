@@ -31,9 +31,10 @@ def run(
     from slipway.config.load import load_config
 
     words = [*(overrides or []), *([f"model.assume={assume}"] if assume else [])]
+    asks = not yes and not as_json and is_person()
     if words and _is_plan(words[0]):
-        conf, words = _of_plan(Path(words[0]), words[1:])  # whoever saved it has read it: nobody is asked again
-    elif not yes and not as_json and is_person():
+        conf, words = _of_plan(Path(words[0]), words[1:], asks=asks)
+    elif asks:
         confirm_run(conf, words)
     load_config(conf, words)
     run_flow(conf, words, as_json)
@@ -45,9 +46,10 @@ def _is_plan(word: str) -> bool:
     return not equals or "/" in key
 
 
-def _of_plan(file: Path, more: list[str]) -> tuple[Path, list[str]]:
-    """The conf folder and the overrides of a saved plan. Raises ConfigError for overrides beside it, and when what it
-    was made for moved."""
+def _of_plan(file: Path, more: list[str], *, asks: bool) -> tuple[Path, list[str]]:
+    """The conf folder and the overrides of a saved plan, after it was shown and somebody said yes where `asks`. Raises
+    ConfigError for overrides beside it, and when what it was made for moved, and what `confirm` raises."""
+    from slipway.cli.confirm import confirm
     from slipway.config.load import load_config
     from slipway.ops.chain import plan as planned
 
@@ -61,8 +63,11 @@ def _of_plan(file: Path, more: list[str]) -> tuple[Path, list[str]]:
         raise ConfigError(f"plan {file}", value, expected, "see `slipway run --help`")
     saved = planned.read_plan(file)
     conf, root = Path(saved.conf), Path.cwd()
-    config, _ = planned.as_run(load_config(conf, saved.overrides))
-    planned.require_unmoved(saved, planned.plan(config, root).world(config, root), file)
+    config, chosen = planned.as_run(load_config(conf, saved.overrides))
+    now = planned.plan(config, root)
+    planned.require_unmoved(saved, now.world(config, root), file)
+    if asks:
+        confirm(now, chosen)
     return conf, saved.overrides
 
 

@@ -25,12 +25,20 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def on_terminal(project: Path, answer: str, *options: str, **env: str) -> tuple[int, str]:
-    """`slipway run` on a terminal where somebody types `answer`: its exit code and what the terminal showed."""
+def words_of(project: Path) -> list[str]:
+    """Overrides and conf of a small run."""
     words = [f"{key}={value}" for key, value in small_settings(project, "sqlite:///t.db", 1).items()]
+    return [*words, "--conf", str(ROOT / "conf")]
+
+
+def on_terminal(
+    project: Path, answer: str, *options: str, words: list[str] | None = None, **env: str
+) -> tuple[int, str]:
+    """`slipway run` on a terminal where somebody types `answer`: its exit code and what the terminal showed."""
+    words = words_of(project) if words is None else words
     ours, theirs = pty.openpty()
     environment = {name: value for name, value in os.environ.items() if name != "CI"} | env
-    command = [sys.executable, "-m", "slipway", "run", *words, "--conf", str(ROOT / "conf"), *options]
+    command = [sys.executable, "-m", "slipway", "run", *words, *options]
     process = subprocess.Popen(command, cwd=project, env=environment, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
     os.write(ours, answer.encode())
@@ -56,6 +64,22 @@ def test_a_person_sees_the_plan_and_says_no_or_yes(project: Path) -> None:
 def test_nobody_is_asked_with_yes_or_in_ci(project: Path, options: tuple[str, ...], env: dict[str, str]) -> None:
     code, shown = on_terminal(project, "", *options, **env)
     assert code == 0 and "Run it?" not in shown and "STARTED" in shown
+
+
+def test_a_saved_plan_is_shown_and_asked_about_too(project: Path) -> None:
+    """Whoever saved it may be another person than who runs it, on another day."""
+    plan = [sys.executable, "-m", "slipway", "plan", *words_of(project), "--out", "p.plan"]
+    subprocess.run(plan, cwd=project, check=True, stdin=subprocess.DEVNULL, capture_output=True)
+    code, shown = on_terminal(project, "n\n", words=["p.plan"])
+    assert code == 130 and "never made here" in shown and "STARTED" not in shown
+    code, shown = on_terminal(project, "y\n", words=["p.plan"])
+    assert code == 0 and "Run it?" in shown and "STARTED" in shown
+    for options, env in ((("--yes",), {}), ((), {"CI": "true"})):
+        code, shown = on_terminal(project, "", *options, words=["p.plan"], **env)
+        assert code == 0 and "Run it?" not in shown and "STARTED" in shown
+    (project / "rows.jsonl").write_text((project / "rows.jsonl").read_text() + "\n")
+    code, shown = on_terminal(project, "y\n", words=["p.plan"])
+    assert code == 2 and "the world moved: data" in shown and "Run it?" not in shown
 
 
 def test_a_preflight_that_fails_asks_nothing(project: Path) -> None:
