@@ -71,6 +71,7 @@ class Cluster:
         self.folder, self.version = folder, version
         self.objects: dict[tuple[str, str], Document] = {}
         self.requests: list[str] = []
+        self.nodes: list[Document] = []
         self.pods: dict[str, Pod] = {}
         self.fail: Callable[[str, str], int] = lambda method, path: 0
         self._lock, self._version = threading.RLock(), 0
@@ -93,6 +94,11 @@ class Cluster:
         self.requests.append(f"{method} {parts.path}")
         if status := self.fail(method, parts.path):
             return _status(status, "made to fail")
+        if parts.path == "/version":
+            major, minor = self.version.split(".")
+            return 200, json.dumps({"major": major, "minor": minor, "gitVersion": f"v{self.version}.0"}).encode()
+        if parts.path == "/api/v1/nodes":
+            return 200, json.dumps({"kind": "NodeList", "items": self.nodes}).encode()
         match = PATH.fullmatch(parts.path)
         if match is None or match[2] not in KINDS:
             return _status(404, "the server could not find the requested resource")

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slipway.agent.image_environment import cuda_version
 from slipway.agent.records import Fields, shown
 
 if TYPE_CHECKING:
@@ -88,8 +89,9 @@ def containers(images: tuple[str, ...]) -> dict[str, Any] | None:
 
 
 def image(program: str, reference: str) -> dict[str, Any] | None:
-    """`id`, `digests` and `architecture` of an image that is on this machine; None when it is not. A pull of another
-    architecture succeeds without a word, so what lies there is asked."""
+    """`id`, `digests`, `architecture` and `cuda` (its CUDA_VERSION, empty without one) of an image that is on this
+    machine; None when it is not. A pull of another architecture succeeds without a word, so what lies there is asked.
+    """
     if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9._/:@-]{0,400}", reference):
         return None
     answer = _output([program, "image", "inspect", "--", reference])
@@ -99,6 +101,7 @@ def image(program: str, reference: str) -> dict[str, Any] | None:
             "id": str(described["Id"]),
             "digests": [str(digest) for digest in described.get("RepoDigests") or ()],
             "architecture": str(described["Architecture"]),
+            "cuda": cuda_version((described.get("Config") or {}).get("Env")),
         }
     except (ValueError, KeyError, TypeError):
         return None

@@ -28,6 +28,12 @@ class ImageConfig(Section):
         description="Program that its own entrypoint starts with the given arguments; []: it runs a whole command.",
     )
 
+    driver: Annotated[str | None, born(None)] = Field(
+        None,
+        pattern=r"^\d+(\.\d+){0,2}$",
+        description="Oldest NVIDIA driver that it runs on; null: by the CUDA version that the image states.",
+    )
+
     @classmethod
     def row(cls, images: Mapping[str, ImageConfig], key: str, name: str) -> ImageConfig:
         """The row that the config's `key` names. Raises ConfigError when there is none of this name."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+from slipway.agent.image_environment import cuda_version
 from slipway.config.image import ImageConfig
 from slipway.containers.registry import INDEXES, Document, Registry
 from slipway.errors import ConfigError
@@ -44,8 +45,9 @@ def pinned(image: ImageConfig, arch: str) -> str:
     return f"{image.repository}@{digest}"
 
 
-def check_before_pull(image: ImageConfig, arch: str) -> None:
-    """Ask the registry what the pinned digest is. Raises ConfigError naming both architectures when they differ."""
+def check_before_pull(image: ImageConfig, arch: str) -> str:
+    """Ask the registry what the pinned digest is; the CUDA version that the image states, empty without one. Raises
+    ConfigError naming both architectures when they differ."""
     reference = pinned(image, arch)
     registry = Registry(image.repository)
     manifest = registry.manifest(reference.partition("@")[2])
@@ -53,7 +55,9 @@ def check_before_pull(image: ImageConfig, arch: str) -> None:
         raise ConfigError(
             f"image {reference}", "an index of several architectures", f"the image for {arch}", "`slipway pin` reads it"
         )
-    _refuse_other(reference, _architecture(registry, manifest), arch, "in the registry")
+    config = registry.blob(manifest.body["config"]["digest"])
+    _refuse_other(reference, str(config.get("architecture", "unknown")), arch, "in the registry")
+    return cuda_version((config.get("config") or {}).get("Env"))
 
 
 def refuse_other_on_machine(reference: str, arch_there: str, arch: str, host: str) -> None:

@@ -42,7 +42,8 @@ def test_a_machine_with_nothing_installed_is_still_described(programs: Path, tmp
 def test_programs_are_asked_for_their_versions(programs: Path, tmp_path: Path) -> None:
     _program(programs, "haproxy", 'echo "HAProxy version 2.6.12-1+deb12u2 2025/04/19"')
     _program(programs, "nvidia-smi", 'echo "NVIDIA GB10, 580.95.05, 12.1, [N/A], [N/A]"; echo "half a line"')
-    described = '[{"Id": "sha256:1", "RepoDigests": ["r@sha256:2"], "Architecture": "arm64"}]'
+    environment = '"Config": {"Env": ["A=b", "CUDA_VERSION=13.0.1"]}'
+    described = f'[{{"Id": "sha256:1", "RepoDigests": ["r@sha256:2"], "Architecture": "arm64", {environment}}}]'
     _program(programs, "podman", f"[ $1 = version ] && echo 4.3.1 && exit; [ $4 = here:1 ] && echo '{described}'")
     seen = probe(Agent(tmp_path), {"images": ["here:1", "away:1", "-x; rm", "$(x)"]}, print)
     assert seen["haproxy"] == "2.6.12"
@@ -55,7 +56,7 @@ def test_programs_are_asked_for_their_versions(programs: Path, tmp_path: Path) -
             "memory.free": "[N/A]",
         }
     ]
-    here = {"id": "sha256:1", "digests": ["r@sha256:2"], "architecture": "arm64"}
+    here = {"id": "sha256:1", "digests": ["r@sha256:2"], "architecture": "arm64", "cuda": "13.0.1"}
     assert seen["containers"] == {
         "program": "podman",
         "version": "4.3.1",

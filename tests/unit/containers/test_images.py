@@ -23,7 +23,7 @@ class Shelf:
 
     def image(self, arch):
         config = f"sha256:{hashlib.sha256(arch.encode()).hexdigest()}"
-        self.configs[config] = {"architecture": arch}
+        self.configs[config] = {"architecture": arch, "config": {"Env": ["CUDA_VERSION=13.0.1"]}}
         body = {"mediaType": MANIFESTS[0], "config": {"digest": config}}
         return self._keep(MANIFESTS[0], body)
 
@@ -76,7 +76,7 @@ def test_a_tag_for_other_machines_only_is_refused(shelf):
 def test_a_pin_is_checked_before_the_pull(shelf):
     arm = shelf.image("arm64")
     shelf.index("1", [("arm64", "linux", arm)])
-    images.check_before_pull(IMAGE.model_copy(update={"digests": {"arm64": arm}}), "arm64")
+    assert images.check_before_pull(IMAGE.model_copy(update={"digests": {"arm64": arm}}), "arm64") == "13.0.1"
     with pytest.raises(ConfigError, match=r"arm64 in the registry; expected amd64"):
         images.check_before_pull(IMAGE.model_copy(update={"digests": {"amd64": arm}}), "amd64")
     with pytest.raises(ConfigError, match="an index of several"):

@@ -7,7 +7,7 @@ the replicas, a person with kubectl a limit) is a conflict that is named, not ov
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,16 @@ class KubernetesAPI:
             return []
         items: list[Manifest] = self._checked(reply, f"{kind} of {query['labelSelector']}").get("items", [])
         return sorted(items, key=lambda item: str(item["metadata"]["name"]))
+
+    def nodes(self) -> Sequence[Manifest]:
+        """The cluster's nodes. Raises ResourceError where we may not list them: they belong to no namespace."""
+        items: Sequence[Manifest] = self._checked(self._call("GET", "/api/v1/nodes"), "nodes").get("items", [])
+        return items
+
+    def server_version(self) -> str:
+        """`1.35`: the API server's, MAJOR.MINOR; managed clusters write `35+`."""
+        document = self._checked(self._call("GET", "/version"), "version")
+        return f"{document.get('major', '?')}.{str(document.get('minor', '?')).rstrip('+')}"
 
     def apply(self, manifest: Manifest) -> Manifest:
         """Make an object what the manifest says, server-side; fields that the manifest leaves out are others' business.

@@ -20,15 +20,17 @@ GB = 1e9
 SPARE = 1.1  # a stage writes temporary files beside what it keeps
 CLOCK_S = 60.0  # records and signatures of two machines are compared by their times
 Answer = Mapping[str, Any]
-Pullable = Callable[[str, str], None]
+Pullable = Callable[[str, str], str]
+# CUDA's major version -> the oldest driver (minor version compatibility, docs.nvidia.com/deploy/cuda-compatibility)
+DRIVERS = {11: "450", 12: "525", 13: "580"}
 
 
 @dataclass(frozen=True)
 class Needs:
     """What the stages of a run need of one machine. Bytes; `memory_by`: the stage that decides it. `unmeasured`: titles
     of stages that run there and for which nobody has a figure; `row`: the row of conf/targets that the work there was
-    planned for, None where no GPU is asked for; `images`: references; `served`: whether an engine of its own is there
-    for long, beside which memory must be free now."""
+    planned for, None where no GPU is asked for; `images`: references; `driver`: the oldest driver that their row in
+    conf/images.yaml names, empty where it names none."""
 
     disk: float = 0.0
     memory: float = 0.0
@@ -37,11 +39,13 @@ class Needs:
     architecture: str = ""
     row: TargetConfig | None = None
     images: tuple[str, ...] = ()
+    driver: str = ""
 
 
 def machine_checks(machine: str, answer: Answer, needs: Needs, now: float, pullable: Pullable) -> Iterator[Finding]:
-    """The rows of a machine. `now`: seconds since 1970 here, at the answer; `pullable(reference, architecture)` raises
-    what its registry says of an image that is not there yet."""
+    """The rows of a machine. `now`: seconds since 1970 here, at the answer; `pullable(reference, architecture)` gives
+    the CUDA version of an image that is not there yet, empty where it states none, and raises what its registry says.
+    """
     yield architecture(machine, answer, needs)
     if needs.row and needs.row.gpus:
         yield gpu(machine, answer, needs.row)
@@ -49,7 +53,9 @@ def machine_checks(machine: str, answer: Answer, needs: Needs, now: float, pulla
     yield memory(machine, answer, needs)
     yield clock(machine, answer, now)
     for image in needs.images:
-        yield container_image(machine, answer, image, needs.architecture, pullable)
+        row, cuda = container_image(machine, answer, image, needs.architecture, pullable)
+        yield row
+        yield from driver(machine, answer, image.partition("@")[0], cuda, needs.driver)
 
 
 def architecture(machine: str, answer: Answer, needs: Needs) -> Finding:
@@ -125,26 +131,55 @@ def clock(machine: str, answer: Answer, now: float) -> Finding:
     return Finding(machine, "clock", "ok", f"within {max(1, round(abs(apart)))} s of this machine's")
 
 
-def container_image(machine: str, answer: Answer, image: str, wanted: str, pullable: Pullable) -> Finding:
-    """Whether an image is there, of the right architecture, or can be pulled."""
+def container_image(machine: str, answer: Answer, image: str, wanted: str, pullable: Pullable) -> tuple[Finding, str]:
+    """Whether an image is there, of the right architecture, or can be pulled; and its CUDA version, empty where nobody
+    says."""
     containers, name = answer.get("containers"), f"image {image.partition('@')[0]}"
     if containers is None:
         advice = "install one of them there, or build an engine that is a process"
-        return Finding(machine, name, "fail", "neither docker nor podman answers", advice)
+        return Finding(machine, name, "fail", "neither docker nor podman answers", advice), ""
     present = (containers.get("images") or {}).get(image)
     if present is not None:
         right = not wanted or present["architecture"] == wanted
         finding = f"there, for {present['architecture']}"
-        advice = f"`{containers['program']} image rm {image}` there: {wanted} is asked for"
-        return Finding(machine, name, "ok" if right else "fail", finding, "" if right else advice)
+        advice = "" if right else f"`{containers['program']} image rm {image}` there: {wanted} is asked for"
+        return Finding(machine, name, "ok" if right else "fail", finding, advice), str(present.get("cuda", ""))
     pull = f"`{containers['program']} pull {image}` there saves the first start from it"
     try:
-        pullable(image, wanted)
+        cuda = pullable(image, wanted)
     except ConfigError as err:
-        return of_error(machine, name, err)
+        return of_error(machine, name, err), ""
     except SlipwayError as err:
-        return Finding(machine, name, "warn", f"not there; from here its registry says: {err.value}", pull)
-    return Finding(machine, name, "warn", "not there yet, and its registry has it", pull)
+        return Finding(machine, name, "warn", f"not there; from here its registry says: {err.value}", pull), ""
+    return Finding(machine, name, "warn", "not there yet, and its registry has it", pull), cuda
+
+
+def driver(machine: str, answer: Answer, image: str, cuda: str, least: str) -> Iterator[Finding]:
+    """The driver there against the oldest one that an image runs on: `least`, which its row names and which is refused
+    below, else that of its CUDA version, below which data-center GPUs may yet run it (forward compatibility). Nothing
+    where neither is known, or no driver is."""
+    versions = [numbers for gpu in answer.get("gpus") or () if (numbers := _numbers(str(gpu.get("driver_version"))))]
+    if not versions or not (least or cuda):
+        return
+    there, name = ".".join(map(str, min(versions))), f"driver for {image}"
+    wanted = least or DRIVERS.get(_numbers(cuda)[0], "")
+    states = f"{there}; the image has CUDA {cuda}" if cuda else there
+    row = "`driver` in its row of conf/images.yaml"
+    if not wanted:
+        yield Finding(machine, name, "warn", f"{states}: nobody here knows what that takes", f"say it by {row}")
+    elif min(versions) >= _numbers(wanted):
+        yield Finding(machine, name, "ok", f"{states}; {wanted} or newer is asked for")
+    elif least:
+        yield Finding(machine, name, "fail", f"{states}; {wanted} or newer is asked for", "update the driver there")
+    else:
+        advice = f"update the driver there; only data-center GPUs run it on an older one ({row} makes this decide)"
+        yield Finding(machine, name, "warn", f"{states}; {wanted} or newer is asked for", advice)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """`580.95.05` as numbers, to compare; empty for what is no version."""
+    parts = version.strip().split(".")
+    return tuple(map(int, parts)) if all(part.isdecimal() for part in parts) else ()
 
 
 def gpu_memory(machine: str, what: str, result: Fit) -> Finding:

@@ -100,5 +100,5 @@ def _runs(stages: Sequence[PlannedStage], name: str) -> bool:
     return any(stage.title.split()[0] == name for stage in stages)
 
 
-def _nothing(reference: str, _: str) -> None:
+def _nothing(reference: str, _: str) -> str:
     raise ResourceError(f"image {reference}", "nobody was asked", "a registry", "pull it there")

@@ -18,7 +18,9 @@ from slipway.engines.format_support import capability, formats_of
 from slipway.errors import ConfigError, SlipwayError
 from slipway.ops.doctor import deploy_ports
 from slipway.ops.preflight.finding import HERE, Finding, of_check, of_error
+from slipway.ops.preflight.kubernetes_checks import kubernetes_checks
 from slipway.ops.preflight.machine_checks import Needs, gpu_memory, machine_checks
+from slipway.ops.preflight.slurm_checks import slurm_checks
 from slipway.planning.fit import Fit, cannot_tell, fit, gpu_room
 from slipway.planning.kv_cache import UnknownCacheError
 from slipway.planning.serving_capacity import FORMAT_BYTES, Capacity, Wish, model_of, serving_capacity
@@ -35,8 +37,12 @@ def target_checks(config: Config, release_bytes: float) -> Iterator[Finding]:
         yield Finding("target auto", "target", "ok", "chosen by the run, when the model's size is known")
     elif deploy.kind == "local":
         yield of_check(HERE, deploy_ports(deploy))
+    elif deploy.kind == "kubernetes" and deploy.kubernetes:
+        yield from kubernetes_checks(config, deploy.kubernetes)
     elif deploy.kind in ("spark", "slurm"):
         yield from agent_checks(config, deploy, release_bytes)
+        if deploy.kind == "slurm" and (job := deploy.slurm):
+            yield from slurm_checks(f"target {deploy.target}", job.partition, 1, job.gpus, job.time_limit)
 
 
 def serving_checks(config: Config) -> Iterator[Finding]:
@@ -112,11 +118,11 @@ def agent_checks(config: Config, deploy: DeployConfig, release_bytes: float) -> 
         architecture=config.serving.arch,
         row=config.serving,
         images=(reference,) if reference else (),
+        driver=(image.driver or "") if image else "",
     )
 
-    def pullable(_: str, arch: str) -> None:
-        if image:
-            check_before_pull(image, arch)
+    def pullable(_: str, arch: str) -> str:
+        return check_before_pull(image, arch) if image else ""
 
     yield from machine_checks(where, answer, needs, now, pullable)
     yield from programs(where, deploy, answer)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from slipway.agent.probe import look
@@ -24,7 +26,7 @@ WELL = {
 NEEDS = Needs(disk=40e9, memory=90e9, memory_by="train", architecture="arm64", row=SPARK, images=("v@sha256:1",))
 
 
-def unanswered(image: str, arch: str) -> None:
+def unanswered(image: str, arch: str) -> str:
     raise ResourceError(f"image {image}", f"nobody answers for {arch}", "a registry", "look")
 
 
@@ -66,12 +68,12 @@ def test_an_image_of_another_architecture_there_or_in_its_registry_fails() -> No
     row = rows(WELL | {"containers": other})["image v"]
     assert row.status == "fail" and "docker image rm" in row.advice
 
-    def another(image: str, arch: str) -> None:
+    def another(image: str, arch: str) -> str:
         raise ConfigError(f"image {image}", "amd64 in the registry", arch, "`slipway pin`")
 
     absent = WELL | {"containers": {"program": "docker", "images": {}}}
     assert rows(absent, pullable=another)["image v"].status == "fail"
-    assert rows(absent, pullable=lambda *_: None)["image v"].finding == "not there yet, and its registry has it"
+    assert rows(absent, pullable=lambda *_: "")["image v"].finding == "not there yet, and its registry has it"
 
 
 def test_stages_without_a_figure_are_judged_as_doctor_judges() -> None:
@@ -95,3 +97,42 @@ def test_this_machine_answers_what_the_rules_read(tmp_path) -> None:
     machine = {row.name: row for row in machine_checks("here", answer, Needs(), answer["time"], unanswered)}
     assert machine["clock"].status == "ok" and machine["architecture"].status == "ok"
     assert "MemFree" in machine["memory"].finding
+
+
+@pytest.mark.parametrize(
+    ("there", "cuda", "least", "status", "finding"),
+    [
+        ("580.95.05", "13.0.1", "", "ok", "580.95.5; the image has CUDA 13.0.1; 580 or newer is asked for"),
+        ("570.133.20", "13.0.1", "", "warn", "570.133.20; the image has CUDA 13.0.1; 580 or newer"),
+        ("570.133.20", "12.8", "", "ok", "525 or newer"),
+        ("570.133.20", "12.8", "575.51", "fail", "575.51 or newer"),
+        ("575.51.03", "", "575.51", "ok", "575.51 or newer"),
+        ("575.9", "", "575.51", "fail", "575.51 or newer"),
+        ("600.1", "14.0", "", "warn", "nobody here knows what that takes"),
+    ],
+)
+def test_the_driver_is_held_against_what_the_image_takes(
+    there: str, cuda: str, least: str, status: str, finding: str
+) -> None:
+    described = {"id": "i", "digests": [], "architecture": "arm64", "cuda": cuda}
+    answer = WELL | {
+        "gpus": [GPU | {"driver_version": there}],
+        "containers": {"program": "docker", "images": {"v@sha256:1": described}},
+    }
+    row = rows(answer, replace(NEEDS, driver=least))["driver for v"]
+    assert row.status == status and finding in row.finding
+    assert bool(row.advice) == (status != "ok")
+
+
+def test_of_an_image_that_is_not_there_its_registry_says_the_cuda_version() -> None:
+    absent = WELL | {"containers": {"program": "docker", "images": {}}}
+    assert rows(absent, pullable=lambda *_: "13.1")["driver for v"].status == "ok"
+    assert "driver for v" not in rows(absent, pullable=lambda *_: ""), "it states none"
+    assert "driver for v" not in rows(absent), "nobody answers"
+
+
+def test_the_oldest_driver_of_several_gpus_counts_and_one_that_says_nothing_does_not() -> None:
+    several = WELL | {"gpus": [GPU, GPU | {"driver_version": "470.1"}, GPU | {"driver_version": "[N/A]"}]}
+    assert rows(several, replace(NEEDS, driver="535"))["driver for v"].finding.startswith("470.1;")
+    silent = WELL | {"gpus": [GPU | {"driver_version": "[N/A]"}]}
+    assert "driver for v" not in rows(silent, replace(NEEDS, driver="535"))
