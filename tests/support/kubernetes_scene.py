@@ -54,7 +54,7 @@ class Scene:
     def lose(self, things: list[tuple[str, str]], release: str) -> list[str]:
         """Delete objects of a release as somebody with kubectl does; as `KIND NAME`."""
         for kind, name in things:
-            del self.cluster.objects[kind, name.format(release)]
+            self.cluster.lose(kind, name.format(release))
         return sorted(f"{kind} {name.format(release)}" for kind, name in things)
 
     def ask(self, name: str = "chat") -> Reply:

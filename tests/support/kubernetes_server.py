@@ -73,6 +73,7 @@ class Cluster:
         self.requests: list[str] = []
         self.nodes: list[Document] = []
         self.pods: dict[str, Pod] = {}
+        self._leaving: list[Pod] = []
         self.fail: Callable[[str, str], int] = lambda method, path: 0
         self._lock, self._version = threading.RLock(), 0
         self._checked: dict[str, list[str]] = {}
@@ -84,8 +85,13 @@ class Cluster:
         """End every pod."""
         self._ended.set()
         self._controller.join()
-        for pod in self.pods.values():
+        for pod in (*self.pods.values(), *self._leaving):
             self._kill(pod)
+
+    def lose(self, kind: str, name: str) -> None:
+        """Delete an object as somebody with kubectl does, between two steps of the controllers."""
+        with self._lock:
+            del self.objects[kind, name]
 
     def handle(self, method: str, url: str, content: str, body: bytes) -> tuple[int, bytes]:
         """Status and body of the answer to one request."""
@@ -272,6 +278,7 @@ class Cluster:
     def _remove(self, pod: Pod) -> None:
         del self.pods[pod.name]
         pod.ready = False
+        self._leaving.append(pod)  # a timer of this thread ends with the tests' process, before its time perhaps
         # endpoints forget a pod before it ends: preStop sleeps for that long
         threading.Timer(0.5, self._kill, (pod,)).start()
 

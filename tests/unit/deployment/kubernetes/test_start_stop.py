@@ -33,5 +33,5 @@ def test_what_was_applied_cannot_be_read(scene: Scene, tmp_path: Path) -> None:
     scene.cluster.objects["ConfigMap", f"chat-{names[2]}-manifests"]["data"]["rendered"] = "{"
     now = status(params)
     assert (now.healthy, [row["decides"] for row in now.document["damaged"]]) == (True, [False])
-    del scene.cluster.objects["ConfigMap", f"chat-{names[2]}-manifests"]
+    scene.cluster.lose("ConfigMap", f"chat-{names[2]}-manifests")
     assert rollback(client) == names[1]
