@@ -120,6 +120,7 @@ class Run:
         if call.work and call.work.amount > 0:
             about = {"title": call.title, "key": made.artifact.key, "group": call.work.group, "machine": where}
             by = expected.by if expected else ""
+            about |= {"run": self.tracker.parent}
             add_measurement(self.store.root, {**about, "amount": call.work.amount, "by": by, **took})
         return took
 

@@ -124,16 +124,26 @@ def duration(seconds: float) -> str:
 
 
 def show_errors(rows: list[dict[str, Any]], unreadable: int) -> None:
-    """Errors of predictions that were made before their stages ran, a row a stage, quantity and machine."""
-    table = make_table("stage", "quantity", "n", "p50", "p95", "by", "machine")
+    """Errors of predictions that were made before their stages ran, a row a stage, quantity and machine, with the
+    latest prediction beside what was measured then, and the bound that is given for the next one."""
+    table = make_table("stage", "quantity", "predicted", "measured", "n", "p50", "p95", "95% bound", "by", "machine")
     for row in rows:
-        quantity = row["quantity"].replace("_bytes", "")
-        figures = (str(row["runs"]), f"{row['p50']:.1%}", f"{row['p95']:.1%}")
-        table.add_row(row["title"], quantity, *figures, row["by"] or "runs", escape(row["machine"]))
+        quantity, shown = row["quantity"].replace("_bytes", ""), human_bytes if "bytes" in row["quantity"] else duration
+        pair = (shown(row["predicted"]), shown(row["measured"]))
+        figures = (str(row["runs"]), f"{row['p50']:.1%}", f"{row['p95']:.1%}", _error_bound(row))
+        summed, made = row["stages"] or (0, 0)
+        of = f" ({summed} of {made} stages)" if summed < made else ""
+        table.add_row(f"{row['title']}{of}", quantity, *pair, *figures, row["by"] or "runs", escape(row["machine"]))
     out = console()
     out.print(table if rows else "no stage has run here that was predicted before", highlight=False)
     if unreadable:
         out.print(f"{unreadable} lines of the measurements could not be read and were left out")
+
+
+def _error_bound(row: Mapping[str, Any]) -> str:
+    if row["bound"] is not None:
+        return f"+{row['bound']:.1%}"
+    return "none by formula" if row["by"] else f"no bound yet (n={row['runs']})"
 
 
 def followed_rows(document: Mapping[str, Any], actual: Mapping[str, Made]) -> list[dict[str, str]]:

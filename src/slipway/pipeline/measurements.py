@@ -35,7 +35,8 @@ class Figures:
 class Measurement(BaseModel):
     """One stage that was made: its title, what its work is counted in (`group`) and how much there was (`amount`), what
     it took, and what had been predicted (None: no figure then), `by` what (`formula`; empty: earlier runs). `machine`:
-    host name and number of CPUs."""
+    host name and number of CPUs. `run`: what all stages of one run have in common; empty before runs were told apart.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -48,6 +49,7 @@ class Measurement(BaseModel):
     measured: Figures
     predicted: Figures | None = None
     by: str = ""
+    run: str = ""
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ none.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import median
 
 from slipway.config.load import Config
@@ -29,6 +29,8 @@ FEWEST = 19  # with fewer, the largest residual covers less than 95%
 FORMULA = "formula"
 LATEST = 20  # runs looked at: machines and versions change
 QUANTITIES = ("seconds", "peak_bytes", "disk_bytes")
+WHOLE_RUN = "whole run"
+Pair = tuple[float, float]  # predicted, measured
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,11 @@ def estimate_call(
 
 @dataclass(frozen=True)
 class Error:
-    """Relative errors |predicted / measured - 1| of one quantity of one kind of stage on one machine, over `runs`;
-    `by`: `formula` for predictions before anything was learned."""
+    """Relative errors |predicted / measured - 1| of one quantity of one kind of stage on one machine, over `runs`.
+
+    `predicted`, `measured`: the latest pair. `bound`: how far above the prediction the measured one lies at most, at
+    95% coverage, as a share of it; None below 19 runs. `by`: `formula` for predictions before anything was learned,
+    `both` for a whole run whose stages had either. `stages`: of a whole run, those summed and those made."""
 
     title: str
     machine: str
@@ -91,36 +96,76 @@ class Error:
     p50: float
     p95: float
     by: str = ""
+    predicted: float = 0.0
+    measured: float = 0.0
+    bound: float | None = None
+    stages: tuple[int, int] | None = None
 
 
-def errors(rows: Iterable[Measurement]) -> list[Error]:
-    """The errors of predictions that were made before their stages ran, by title, machine and quantity."""
-    off: dict[tuple[str, str, str, str], list[float]] = {}
+def errors(rows: Sequence[Measurement]) -> list[Error]:
+    """The errors of predictions that were made before their stages ran, by title, machine and quantity; then those of
+    whole runs, in seconds and bytes written: the sums over the stages of a run that had a prediction."""
+    pairs: dict[tuple[str, str, str, str], list[Pair]] = {}
     for row in rows:
         for quantity in QUANTITIES:
-            predicted = getattr(row.predicted, quantity) if row.predicted else 0
-            measured = getattr(row.measured, quantity)
-            if predicted and measured:
-                off.setdefault((row.title, row.machine, quantity, row.by), []).append(abs(predicted / measured - 1))
-    return [
-        Error(title, machine, quantity, len(e), _quantile(e, 0.5), _quantile(e, 0.95), by)
-        for (title, machine, quantity, by), e in off.items()
-    ]
+            if pair := _pair(row, quantity):
+                pairs.setdefault((row.title, row.machine, quantity, row.by), []).append(pair)
+    stages = [_error(title, machine, quantity, by, each) for (title, machine, quantity, by), each in pairs.items()]
+    return [*stages, *_of_runs(rows)]
+
+
+def _of_runs(rows: Sequence[Measurement]) -> Iterator[Error]:
+    """Stages of one run on several machines are apart: each has its own errors."""
+    runs: dict[tuple[str, str], list[Measurement]] = {}
+    for row in rows:
+        if row.run:
+            runs.setdefault((row.machine, row.run), []).append(row)
+    for quantity in ("seconds", "disk_bytes"):  # peaks of memory do not add up
+        sums: dict[tuple[str, str], list[Pair]] = {}
+        latest: dict[tuple[str, str], tuple[int, int]] = {}
+        for (machine, _), made in runs.items():
+            known = [(row, pair) for row in made if (pair := _pair(row, quantity))]
+            if not known:
+                continue
+            by = {row.by for row, _ in known}
+            key = machine, by.pop() if len(by) == 1 else "both"
+            sums.setdefault(key, []).append((sum(p for _, (p, _) in known), sum(m for _, (_, m) in known)))
+            latest[key] = len(known), len(made)
+        for (machine, how), each in sums.items():
+            yield replace(_error(WHOLE_RUN, machine, quantity, how, each), stages=latest[machine, how])
+
+
+def _pair(row: Measurement, quantity: str) -> Pair | None:
+    """Predicted and measured; None where one of them is missing."""
+    predicted = getattr(row.predicted, quantity) if row.predicted else 0
+    measured = getattr(row.measured, quantity)
+    return (predicted, measured) if predicted and measured else None
+
+
+def _error(title: str, machine: str, quantity: str, by: str, pairs: Sequence[Pair]) -> Error:
+    off = [abs(predicted / measured - 1) for predicted, measured in pairs]
+    above = None if by else residual_bound(pairs)
+    p50, p95 = _quantile(off, 0.5), _quantile(off, COVERAGE)
+    return Error(title, machine, quantity, len(pairs), p50, p95, by, *pairs[-1], above)
+
+
+def residual_bound(pairs: Sequence[Pair]) -> float | None:
+    """The share by which a measured value exceeds its prediction at most, at 95% coverage, by split conformal over
+    pairs of both; None below 19 of them."""
+    residuals = sorted(measured / predicted - 1 for predicted, measured in pairs)
+    rank = math.ceil(COVERAGE * (len(residuals) + 1))
+    if len(residuals) < FEWEST or rank > len(residuals):
+        return None
+    return max(0.0, residuals[rank - 1])
 
 
 def _bound(figures: Figures, like: Sequence[Measurement]) -> Figures | None:
     bounds = {}
     for quantity in QUANTITIES:
-        pairs = [
-            (getattr(row.measured, quantity), getattr(row.predicted, quantity))
-            for row in like
-            if row.predicted and not row.by
-        ]
-        residuals = sorted(measured / predicted - 1 for measured, predicted in pairs if predicted and measured)
-        rank = math.ceil(COVERAGE * (len(residuals) + 1))
-        if len(residuals) < FEWEST or rank > len(residuals):
+        above = residual_bound([pair for row in like if not row.by and (pair := _pair(row, quantity))])
+        if above is None:
             return None
-        bounds[quantity] = getattr(figures, quantity) * (1 + max(0.0, residuals[rank - 1]))
+        bounds[quantity] = getattr(figures, quantity) * (1 + above)
     return Figures(**bounds)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from slipway.ops.chain.estimates import errors, estimate
+from slipway.ops.chain.estimates import WHOLE_RUN, errors, estimate
 from slipway.pipeline.measurements import Figures, Measurement, this_machine
 from slipway.pipeline.stage import Work
 
@@ -78,3 +78,24 @@ def test_errors_are_of_predictions_made_beforehand() -> None:
     seconds = by_quantity["seconds"]
     assert (seconds.runs, seconds.p50, seconds.p95) == (3, pytest.approx(0.1), pytest.approx(0.2))
     assert errors([row(1, 10)]) == []
+
+
+def test_a_whole_run_has_its_error_after_one_run_too() -> None:
+    """A stage without a prediction is counted and not summed; peaks of memory do not add up."""
+    made = [row(1, 10, predicted=8), row(1, 30, predicted=30).model_copy(update={"by": "formula"}), row(1, 5)]
+    rows = [one.model_copy(update={"run": "a"}) for one in made]
+    whole = {one.quantity: one for one in errors(rows) if one.title == WHOLE_RUN}
+    assert set(whole) == {"seconds", "disk_bytes"}
+    seconds = whole["seconds"]
+    assert (seconds.predicted, seconds.measured, seconds.runs, seconds.by) == (38, 40, 1, "both")
+    assert (seconds.p50, seconds.stages, seconds.bound) == (pytest.approx(0.05), (2, 3), None)
+    assert [one for one in errors([row(1, 10, predicted=8)]) if one.title == WHOLE_RUN] == [], (
+        "runs were not told apart"
+    )
+
+
+def test_errors_stand_beside_the_latest_pair_and_the_bound_of_nineteen() -> None:
+    rows = [row(1, 1 + n / 100, predicted=1) for n in range(19)]
+    last = errors(rows)[0]
+    assert (last.predicted, last.measured, last.bound) == (1, 1.18, pytest.approx(0.18))
+    assert errors(rows[:18])[0].bound is None
