@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from slipway.cli.plan_tables import duration, followed_rows
+from slipway.cli.plan_tables import followed_rows
+from slipway.cli.progress import duration
 from slipway.config.load import Config
 from slipway.ops.chain.plan import Plan, plan
 from slipway.ops.preflight.finding import require_ready

@@ -89,5 +89,5 @@ def test_a_stage_says_what_it_takes_and_makes_without_what_it_works_with(name: s
     """Whoever asks for types and keys, as the orchestrator does, loads no library that the stage's function needs."""
     modules = loaded(f"from slipway.pipeline.stage import stage_spec; stage_spec({name!r})")
     assert f"slipway.stages.{name}" in modules
-    asking = {"httpx"} if name in ("agent_eval", "engine", "evaluate") else set()
+    asking = {"httpx"} if name in ("agent_eval", "answer_eval", "engine", "evaluate") else set()
     assert modules & (WORKS | CONFIG - {"yaml"}) <= asking

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from slipway.cli.output import console
-from slipway.cli.progress import human_bytes
+from slipway.cli.progress import duration, human_bytes
 from slipway.cli.tables import make_table
 
 if TYPE_CHECKING:
@@ -109,18 +109,6 @@ def _serving(forecast: Mapping[str, float]) -> str:
     if forecast["start_cold_s"]:
         parts.append(f"start {duration(forecast['start_cold_s'])}, warm {duration(forecast['start_warm_s'])}")
     return f"serving   by formula, a GPU: {', '.join(parts)}"
-
-
-def duration(seconds: float) -> str:
-    """`0.4 s`, `52 s`, `7 min 31 s`, `3 h 5 min`."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def show_errors(rows: list[dict[str, Any]], unreadable: int) -> None:

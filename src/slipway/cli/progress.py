@@ -60,6 +60,18 @@ def clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
 
 
+def duration(seconds: float) -> str:
+    """`0.4 s`, `52 s`, `7 min 31 s`, `3 h 5 min`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
 def human_bytes(n: float) -> str:
     """Decimal units, as disks and GPUs are sold: `1.2 GB`."""
     for unit in ("B", "kB", "MB", "GB"):

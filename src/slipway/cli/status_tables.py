@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from slipway.cli.output import console
-from slipway.cli.plan_tables import duration
-from slipway.cli.progress import human_bytes
+from slipway.cli.progress import duration, human_bytes
 from slipway.cli.tables import make_table, print_titled
 
 if TYPE_CHECKING:

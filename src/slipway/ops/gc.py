@@ -27,7 +27,7 @@ from slipway.config.load import Config
 from slipway.deployment.candidate import line_of
 from slipway.engines.served import room, served_folders
 from slipway.errors import ConfigError, StateError
-from slipway.ops.retrieval import pointer
+from slipway.ops.index_pointer import pointer
 from slipway.ops.training_jobs import PREFIX, training_jobs
 from slipway.pipeline.stage import STAGE_FILE
 from slipway.store.artifacts import Adapter, SearchIndex, Verdict

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from slipway.config.load import Config
 from slipway.errors import ConfigError, StateError
 from slipway.ops.chain import retrieval_calls as calls
+from slipway.ops.index_pointer import BUILD, pointer
 from slipway.pipeline.ensure import Made, ensure
 from slipway.pipeline.stage import StageCall
 from slipway.runners.local import LocalRunner
@@ -21,11 +21,8 @@ from slipway.store.artifacts import Artifact, Choice, Chunks, Corpus, Retrieval,
 from slipway.store.store import Store
 from slipway.store.usage import INDEX_POINTER, in_use
 from slipway.system.files import write_atomic
-from slipway.system.json_files import is_present
 
 OnStage = Callable[[str, Made | dict[str, Any]], None]  # a stage's title, and its event or what it made
-RETRIEVERS = ("bm25", "dense", "hybrid")
-_BUILD = "`slipway rag build`"
 
 
 @dataclass(frozen=True)
@@ -75,10 +72,10 @@ def current_index(store: Path) -> Path:
     """The directory of the index that was built last. Raises StateError where there is none."""
     pointed = pointer(store)
     if pointed is None:
-        raise StateError("index", f"none in {store}", "one that was built", _BUILD)
+        raise StateError("index", f"none in {store}", "one that was built", BUILD)
     path = store / SearchIndex.kind / pointed[0]
     if not path.is_dir():
-        raise StateError("index", f"{path} is gone", "the one that was built last", _BUILD)
+        raise StateError("index", f"{path} is gone", "the one that was built last", BUILD)
     return path
 
 
@@ -86,21 +83,6 @@ def current_retriever(store: Path) -> str:
     """The retriever that searches the index that was built last. Raises as `current_index`."""
     current_index(store)
     return (pointer(store) or ("", ""))[1]
-
-
-def pointer(store: Path) -> tuple[str, str] | None:
-    """Key of the index that was built last, and its retriever; None where none was built. Raises StateError for a
-    pointer that names none."""
-    file = store / INDEX_POINTER
-    if not is_present(file):
-        return None
-    try:
-        key, retriever = file.read_text(encoding="utf-8").split()
-    except (OSError, ValueError):
-        key, retriever = "", ""
-    if retriever not in RETRIEVERS or not re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z_-]*", key):
-        raise StateError(f"pointer {file}", "names no index", "a key and a retriever", f"{_BUILD} writes it anew")
-    return key, retriever
 
 
 def _corpus(config: Config, made: Maker, *, needs_questions: bool) -> Corpus:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from slipway.config.load import Config
 from slipway.errors import ConfigError
-from slipway.ops.retrieval import RETRIEVERS, current_index, current_retriever
+from slipway.ops.index_pointer import RETRIEVERS
+from slipway.ops.retrieval import current_index, current_retriever
 from slipway.store.manifest import read_manifest
 from slipway.system.json_files import read_json
 

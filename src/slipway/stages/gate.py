@@ -30,7 +30,6 @@ from slipway.config.base import born
 from slipway.config.gate import GateConfig
 from slipway.config.gate_rows import rows_of
 from slipway.config.target import TargetConfig
-from slipway.data.earlier_rows import since
 from slipway.errors import ConfigError
 from slipway.evaluation.causes import likely_causes
 from slipway.evaluation.engine_traits import engine_digest, traits_of
@@ -120,6 +119,8 @@ def gate(
 
     Raises DataError when two evaluations are not of the same items in the same order, ConfigError for an empty gate.
     """
+    from slipway.data.earlier_rows import since  # takes numpy with it
+
     sides = {"candidate": candidate, "merged": merged, "base": base, "champion": champion, BEST: best}
     evaluated = _evaluated(sides)
     facts = Facts(

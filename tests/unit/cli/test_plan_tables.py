@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from slipway.cli.plan_tables import MOST_CHANGES, duration, followed_rows, show_plan, why_of
+from slipway.cli.plan_tables import MOST_CHANGES, followed_rows, show_plan, why_of
+from slipway.cli.progress import duration
 from slipway.ops.chain.placement import Move
 from slipway.ops.chain.plan import Plan
 from slipway.ops.chain.replaced import AtTarget

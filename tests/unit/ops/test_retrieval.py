@@ -44,11 +44,3 @@ def test_a_comparison_is_made_once_and_an_index_is_built_of_it(tmp_path: Path) -
     assert reused["chunk fixed"], "what the comparison made serves the build"
     with pytest.raises(ConfigError, match="one of fixed"):
         build(one.config, made, "other")
-
-
-@pytest.mark.parametrize("content", [b"", b"key", b"key sparse", b"../engine/e bm25", b"a b c", b"\xff\xfe bm25"])
-def test_a_pointer_that_names_no_index_is_refused(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "current-index").write_bytes(content)
-    for ask in (current_index, current_retriever):
-        with pytest.raises(StateError, match="a key and a retriever"):
-            ask(tmp_path)
