@@ -121,4 +121,5 @@ class ToolsAgent:
             return step.result
 
         one = INTENTS[name]
-        return Tool.from_schema(run, name, one.description, one.parameters)
+        # one after the other, as the model wrote them: by default the calls of one answer run in threads side by side
+        return Tool.from_schema(run, name, one.description, one.parameters, sequential=True)

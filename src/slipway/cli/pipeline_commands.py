@@ -75,8 +75,8 @@ def stage(
     name: Annotated[
         str,
         typer.Argument(
-            help="fetch, prepare, train_cpu, train_nemo, merge, quantize, engine, reference, evaluate, agent_eval or "
-            "gate; of retrieval corpus, chunk, embed, index, search_eval or choose."
+            help="fetch, prepare, train_cpu, train_nemo, merge, quantize, engine, reference, evaluate, agent_eval, "
+            "answer_eval or gate; of retrieval corpus, chunk, embed, index, search_eval or choose."
         ),
     ],
     job: Annotated[Path, typer.Argument(help="stage.json: inputs, params, where the artifact goes.")],

@@ -27,6 +27,7 @@ def setting(mode, document):
         "attention": "sdpa",
         "loss": LOSS,
         "accumulate": 1,
+        "limit_bytes": 1 << 40,
     }
 
 

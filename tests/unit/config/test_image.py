@@ -31,7 +31,7 @@ def test_an_unknown_key_of_a_row_is_refused_with_the_near_one():
     row = {"repository": "r", "tag": "1", "digest": {}}
     message = refusal("images", "nemo", row)
     assert message.startswith("config key images.nemo.digest: unknown"), message
-    names = "contract, digests, entrypoint, repository, tag"
+    names = "contract, digests, driver, entrypoint, repository, tag"
     assert message.endswith(f"expected one of {names}. Next: did you mean digests?"), message
 
 

@@ -76,7 +76,7 @@ def test_a_system_prompt_that_is_dropped_is_warned_about(tmp_path):
     assert "drops the system prompt (1 row: a)" in checks.finish(tmp_path / "rejected.jsonl")[0]
 
 
-def test_a_template_that_takes_no_system_prompt_refuses_the_rows_in_its_approximate_bm25(tmp_path):
+def test_a_template_that_takes_no_system_prompt_refuses_the_rows_in_its_own_words(tmp_path):
     with pytest.raises(DataError, match=r"refuses the conversation \(1 row: a\): System role not supported"):
         checked([row("a", system="be brief"), row("b")], "gemma").finish(tmp_path / "rejected.jsonl")
 

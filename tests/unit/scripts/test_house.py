@@ -66,8 +66,8 @@ def test_a_module_without_a_docstring_is_named_and_an_empty_one_is_not(file):
 
 def test_prose_names_are_identifiers_not_words_of_text(file):
     assert house.prose_names(file) == ["module.py:3 found", "module.py:19 found"]
-    file.write_text('"""What was found."""\nprofound = approximate_bm25 = _approximate_bm25 = "told"\n')
-    assert house.prose_names(file) == ["module.py:2 approximate_bm25", "module.py:2 _approximate_bm25"]
+    file.write_text('"""What was found."""\nprofound = own_words = _own_words = "told"\n')
+    assert house.prose_names(file) == ["module.py:2 own_words", "module.py:2 _own_words"]
 
 
 def test_a_room_is_counted(file):

@@ -19,6 +19,6 @@ def test_the_port_of_the_other_machines_loopback_is_forwarded_to_ours() -> None:
     assert command("ssh://spark", 1, 2)[-1] == "spark"
 
 
-def test_a_machine_that_does_not_answer_is_named_with_sshs_approximate_bm25() -> None:
+def test_a_machine_that_does_not_answer_is_named_with_sshs_own_words() -> None:
     with pytest.raises(ResourceError, match=r"tunnel to port 8000 of ssh://127.0.0.1:\d+: .*refused"):
         open_tunnel(f"ssh://127.0.0.1:{any_port()}", 8000)
