@@ -34,14 +34,22 @@ def resumable(
         open_work = {pool.submit(one): name for name, one in work.items() if name not in done}
         with partial.open("a", buffering=1, encoding="utf-8", newline="\n") as out:
             for future in as_completed(open_work):
+                if future.exception():  # what ended beside it is kept first
+                    for ended, name in open_work.items():
+                        if ended.done() and not ended.exception() and name not in done:
+                            out.write(_line(name, ended.result()))
                 name = open_work[future]
                 done[name] = future.result()
-                out.write(json.dumps({"id": name, "made": done[name]}) + "\n")
+                out.write(_line(name, done[name]))
                 shown = {key: round(value, 4) for key, value in figures(list(done.values())).items()}
                 progress.update("evaluate", len(done), len(work), unit, **shown)
     finally:  # not waited for: what serves is stopped next
         pool.shutdown(wait=False, cancel_futures=True)
     return {name: done[name] for name in work}
+
+
+def _line(name: str, made: Made) -> str:
+    return json.dumps({"id": name, "made": made}) + "\n"
 
 
 def _done_before(partial: Path) -> dict[str, Made]:
