@@ -152,7 +152,7 @@ def _training(config: Config, spark: TargetConfig, unknown: dict[str, str]) -> f
         if why := unknown_architecture(config.model):
             unknown["training_bytes"] = why
             return None
-        return memory_plan(config.model, config.train, spark).peak
+        return memory_plan(config.model, config.train, spark).needed
     except SlipwayError as err:
         unknown["training_bytes"] = f"{err.thing}: {err.value}"
         return None

@@ -36,7 +36,7 @@ class ResolvedRecipe:
         gpus = parallelism(config.train, config.target)
         plan, fitting = memory_plan(config.model, config.train, config.target), self.fitting()
         limit = f" of {fitting.room / 1e9:.0f}" if fitting else ""
-        memory = f"about {plan.peak / 1e9:.0f}{limit} GB on each"
+        memory = f"about {plan.needed / 1e9:.0f}{limit} GB on each"
         if fitting and fitting.unknown:
             memory = f"memory: {fitting}; {fitting.way_out}"
         return f"train/{self.row} on {gpus.world} GPU(s) of {config.target.name}: {memory}"

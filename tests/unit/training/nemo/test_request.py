@@ -24,7 +24,7 @@ def test_stdout_is_the_recipe_and_nothing_else():
     document = yaml.safe_load(shown.stdout)
     assert document["step_scheduler"]["max_steps"] == 500
     assert document["model"]["pretrained_model_name_or_path"] == "/models/llama-3.3-70b-instruct"
-    assert "train/nemo-qlora on 1 GPU(s) of spark: about 47 of 108 GB on each" in shown.stderr
+    assert "train/nemo-qlora on 1 GPU(s) of spark: about 49 of 108 GB on each" in shown.stderr
     assert "GB" not in shown.stdout
 
 
