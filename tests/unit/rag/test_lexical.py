@@ -33,7 +33,7 @@ def test_scores_are_those_of_the_formula() -> None:
     assert all(got[row] == pytest.approx(expected[row], rel=1e-5) for row in got)
 
 
-def test_ties_come_by_row_and_unknapproximate_bm25_find_nothing() -> None:
+def test_ties_come_by_row_and_unknown_words_find_nothing() -> None:
     index = LexicalIndex.build(TEXTS)
     assert [row for row, _ in index.search("files", 1)] == [2]
     assert index.search("zebra the", 3) == []
