@@ -6,14 +6,17 @@ model's tokenizer, which the random 8B gets. Kernel agreement is measured and it
 step here. Steps:
 
     models      SmolLM2-135M dequantized, merged, and quantized to FP8 and to NVFP4 W4A16 in both layouts
-    bf16        the merge: a cold start and warm ones, quality on the test rows, speed at 1, 8 and 64 callers
+    bf16        the merge: a cold start and warm ones, quality on the test rows, speed at 1, 8 and 64 callers, both
+                attention backends
     fp8 nvfp4a16 nvfp4a16_ct    the quantized ones: quality
     fp8_shared  FP8 with one scale for q/k/v and one for gate/up: quality
     gptq        a GPTQ checkpoint of another maker's layout, by `slipway serve`
     fault       the merge's server with one layer's scale wrong, caught by kernel agreement
+    fp8_ct      FP8, a scale a channel and a token, in compressed-tensors' layout: quality
+    awq bnb     AWQ as AutoAWQ writes it, NF4 as bitsandbytes does, by `slipway serve`
     8b_model    a random 8B, NVFP4 W4A16
-    8b          its cold start
-    peer        its warm start; `vllm bench serve` and our client on that server, in turn
+    8b          its cold start and warm ones
+    peer        one more warm start; `vllm bench serve` and our client on that server, in turn
     refused     formats that this GPU does not run
 
 Every step prints what it measured as one JSON line as soon as it is known, and into $OUT.
@@ -33,7 +36,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.measure import ROOT, prepared, say
 from slipway.config.evaluate import EvaluateConfig
@@ -55,7 +58,7 @@ from slipway.store.references import reference_to
 from slipway.store.store import Store, load
 from slipway.streaming.directories import merge_directory, quantize_directory
 from slipway.system.progress import Progress
-from tests.gpu.checkpoints import plant_scale, write_gptq
+from tests.gpu.checkpoints import plant_scale, write_awq, write_bnb, write_gptq
 
 Doc = dict[str, Any]
 _HOPPER: Doc = {"gpus": 1, "reserve_gb": 6, "compute_capability": "sm_90", "formats": ["fp8"]}
@@ -68,12 +71,26 @@ FORMATS: dict[str, Doc] = {
     "fp8-shared": {"format": "fp8", "calibration": {"samples": 64, "length": 256}, "fused_scales": "shared"},
     "nvfp4a16": {"format": "nvfp4a16", "method": "gptq", "calibration": {"samples": 64, "length": 256}},
     "nvfp4a16-ct": {"format": "nvfp4a16", "method": "max", "layout": "compressed-tensors"},
+    "fp8-ct": {"format": "fp8-dynamic", "layout": "compressed-tensors"},
 }
 
 
+# `vllm bench serve` without the other subcommands, whose imports a trimmed vLLM may lack
+_PEER = """
+import vllm.platforms
+from vllm.benchmarks.serve import add_cli_args, main
+from vllm.platforms.cpu import CpuPlatform
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+if vllm.platforms.current_platform.is_unspecified():
+    vllm.platforms.current_platform = CpuPlatform()
+parser = FlexibleArgumentParser()
+add_cli_args(parser)
+main(parser.parse_args())
+"""
+
 STEPS = (
     *("models", "bf16", "fp8", "fp8_shared", "nvfp4a16", "nvfp4a16_ct", "gptq", "fault"),
-    *("8b_model", "8b", "peer", "refused"),
+    *("fp8_ct", "awq", "bnb", "8b_model", "8b", "peer", "refused"),
 )
 
 
@@ -114,11 +131,12 @@ class Bench:
         scales = {name: fused_scales(self.work / name) for name in ("fp8", "fp8-shared")}
         figures["fused_scales"] = {name: asdict(one) for name, one in scales.items()}
         figures["gptq"] = write_gptq(merged, self.work / "gptq")
+        figures["awq"] = write_awq(merged, self.work / "awq")
         return figures
 
     def step_bf16(self) -> Doc:
         """The unquantized merge."""
-        return self._served("merged", Checkpoint, warm=3, speed=True)
+        return self._served("merged", Checkpoint, warm=3, speed=True, second="always")
 
     def step_fp8(self) -> Doc:
         """FP8, static scales, in Hopper's FP8 kernels."""
@@ -128,9 +146,21 @@ class Bench:
         """FP8 with equal scales inside fused layers: nothing is left for vLLM to requantize."""
         return self._served("fp8-shared", Quantized, warm=0, speed=False)
 
+    def step_fp8_ct(self) -> Doc:
+        """FP8 with a scale per channel and one per token of its inputs, in compressed-tensors' layout."""
+        return self._served("fp8-ct", Quantized, warm=0, speed=False)
+
     def step_gptq(self) -> Doc:
         """A directory served as it is, by the command."""
         return self._commanded(self.work / "gptq")
+
+    def step_awq(self) -> Doc:
+        """The same of AWQ's layout."""
+        return self._commanded(self.work / "awq")
+
+    def step_bnb(self) -> Doc:
+        """The same of what bitsandbytes wrote, on this GPU."""
+        return {**write_bnb(self.work / "merged", self.work / "bnb"), **self._commanded(self.work / "bnb")}
 
     def step_fault(self) -> Doc:
         """The bundle of the merge on weights of which one matrix is twice as large; judged by the right weights."""
@@ -200,7 +230,7 @@ class Bench:
         measured beside vLLM's own client."""
         for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
             shutil.copy2((self.args.tokenizer or self.work / "merged") / name, self.work / "8b-nvfp4a16" / name)
-        return self._served("8b-nvfp4a16", Quantized, warm=0, speed=False, asked=False)
+        return self._served("8b-nvfp4a16", Quantized, warm=3, speed=False, asked=False)
 
     def step_peer(self) -> Doc:
         """Our client and `vllm bench serve` in turn on one server of the 8B: equal prompts' and answers' lengths."""
@@ -224,10 +254,10 @@ class Bench:
 
     def _both(self, endpoint: Endpoint, callers: int) -> Doc:
         """Output tokens per second by both clients at `callers` requests together."""
-        requests = max(24, 4 * callers)
+        requests = max(24, 20 * callers)  # of a few, a peer's figure is mostly its first and last ones
         ours = [sys.executable, "-m", "slipway", "bench", endpoint.url, "--model", endpoint.model, "--concurrency"]
         ours += [str(callers), "--requests", str(requests), "--output-tokens", "112-144", "--json"]
-        peer = [sys.executable, "-m", "vllm.entrypoints.cli.main", "bench", "serve", "--backend", "openai"]
+        peer = [sys.executable, "-c", _PEER, "--backend", "openai"]
         peer += ["--base-url", endpoint.base, "--endpoint", "/v1/completions", "--model", endpoint.model]
         peer += ["--tokenizer", str(self.work / "8b-nvfp4a16"), "--dataset-name", "random", "--random-input-len", "128"]
         peer += ["--random-output-len", "128", "--num-prompts", str(requests), "--max-concurrency", str(callers)]
@@ -268,7 +298,7 @@ class Bench:
         write_tokenizer(source, out)
         return {"model": ModelConfig().name, "tensors": len(source.names())}
 
-    def _params(self, warm: int) -> EngineParams:
+    def _params(self, warm: int, second: Literal["failed", "always"] = "failed") -> EngineParams:
         return EngineParams(
             kind="vllm",
             python=sys.executable,
@@ -278,11 +308,18 @@ class Bench:
             environment={"VLLM_USE_FLASHINFER_SAMPLER": "0"},
             serving=self.target,
             boots={"cold": 1, "warm": warm},
-            agreement={"prompts": self.args.prompts, "tokens": 1000},
+            agreement={"prompts": self.args.prompts, "tokens": 1000, "second": second},
         )
 
     def _served(
-        self, name: str, cls: type[Checkpoint] | type[Quantized], *, warm: int, speed: bool, asked: bool = True
+        self,
+        name: str,
+        cls: type[Checkpoint] | type[Quantized],
+        *,
+        warm: int,
+        speed: bool,
+        asked: bool = True,
+        second: Literal["failed", "always"] = "failed",
     ) -> Doc:
         """Through stage engine and, where it is `asked`, through stage evaluate."""
         checkpoint: Checkpoint | Quantized = self._artifact(cls, "import", name, _linked(self.work / name))
@@ -291,7 +328,7 @@ class Bench:
             Engine,
             "engine",
             name,
-            lambda out: engine(checkpoint, self._params(warm), self._space(out, name)),
+            lambda out: engine(checkpoint, self._params(warm, second), self._space(out, name)),
             checkpoint=checkpoint,
         )
         plan = _document(bundle, "serve.json")

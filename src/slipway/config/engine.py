@@ -34,6 +34,11 @@ class AgreementConfig(Section):
     states_gb: Annotated[float, born(2.0)] = Field(
         2.0, gt=0, description="Hidden states held, GB; more rows take another pass over the weights."
     )
+    second: Annotated[Literal["off", "failed", "always"], born("failed")] = Field(
+        "failed",
+        description="When the engine's other attention kernel is asked as well, which takes one more start: after a "
+        "failed check, to tell a wrong kernel from wrong weights; always; off.",
+    )
 
 
 class WorkloadConfig(Section):

@@ -53,6 +53,10 @@ class Agreeing:
         self._checkpoint, self._plan, self._params, self._progress = checkpoint, plan, params, progress
         self._answers: list[WrittenTokens] | str = "the engine was not asked"
 
+    def of(self, plan: ServePlan) -> Agreeing:
+        """The same check of another server of these weights."""
+        return Agreeing(self._checkpoint, plan, self._params, self._progress)
+
     def ask(self, url: str) -> None:
         """As `ask_engine`, of an engine that serves at `url`."""
         self._answers = ask_engine(self._checkpoint, self._plan, url, self._params, self._progress)
@@ -60,6 +64,10 @@ class Agreeing:
     def verdict(self) -> dict[str, Any]:
         """As `verdict_on`, of what it was asked."""
         return verdict_on(self._answers, self._checkpoint, self._plan, self._params, self._progress)
+
+    def figures(self) -> dict[str, Any]:
+        """As `figures_on`, of what it was asked."""
+        return figures_on(self._answers, self._checkpoint, self._plan, self._params, self._progress)
 
 
 def ask_engine(
@@ -88,14 +96,40 @@ def verdict_on(
     params: AgreementConfig,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Figures of the check of these answers by the weights of `checkpoint`, or under `refused` why there was none: what
-    `ask_engine` says, or an architecture that cannot be walked (CheckpointError with `check: on`).
+    """`figures_on` of these answers. Raises EngineError when the check fails."""
+    judged = _judged(answers, checkpoint, plan, params, progress)
+    if isinstance(judged, str):
+        return {"refused": judged}
+    require_agreement(judged)
+    return judged.figures()
 
-    The engine may have ended: on a GPU the reference needs its memory. Raises EngineError when the check fails. torch
-    and transformers are loaded here.
+
+def figures_on(
+    answers: Sequence[WrittenTokens] | str,
+    checkpoint: Checkpoint | Quantized,
+    plan: ServePlan,
+    params: AgreementConfig,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Figures of the check of these answers by the weights of `checkpoint`, passed or failed, or under `refused` why
+    there was none: what `ask_engine` says, or an architecture that cannot be walked (CheckpointError with `check: on`).
+
+    The engine may have ended: on a GPU the reference needs its memory. torch and transformers are loaded here. Raises
+    EngineError for a log-probability that is not finite.
     """
+    judged = _judged(answers, checkpoint, plan, params, progress)
+    return {"refused": judged} if isinstance(judged, str) else judged.figures()
+
+
+def _judged(
+    answers: Sequence[WrittenTokens] | str,
+    checkpoint: Checkpoint | Quantized,
+    plan: ServePlan,
+    params: AgreementConfig,
+    progress: Progress,
+) -> Agreement | str:
     if isinstance(answers, str):
-        return {"refused": answers}
+        return answers
     from slipway.weights.checkpoint import open_checkpoint
 
     quantized = isinstance(checkpoint, Quantized)
@@ -104,11 +138,9 @@ def verdict_on(
         progress.note(f"kernel agreement: {note}")
     source = None if isinstance(checkpoint, Quantized) else open_checkpoint(checkpoint)
     try:
-        agreement = _compare(answers, checkpoint.path, source, rounding, params.states_gb * 1e9, progress)
+        return _compare(answers, checkpoint.path, source, rounding, params.states_gb * 1e9, progress)
     except (CheckpointError, DataError, TooFewTokensError) as err:
-        return {"refused": _refused(err, params, progress)}
-    require_agreement(agreement)
-    return agreement.figures()
+        return _refused(err, params, progress)
 
 
 def agreement_figures(verdict: Mapping[str, Any]) -> dict[str, Any]:

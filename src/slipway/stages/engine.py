@@ -3,7 +3,8 @@
 The driver of `engine.kind` plans the server and makes its files; the plan becomes the bundle's `serve.json`. Then the
 bundle is served on the machine that it is for, as it will be later, asked and measured: cold, and from the caches that
 the cold start left in it (`engines/boot_series.py`). What it writes is compared with what its weights say
-(`evaluation/agreement_check.py`): an engine that is fast and wrong does not leave this stage.
+(`evaluation/agreement_check.py`): an engine that is fast and wrong does not leave this stage, and its other attention
+kernel says whether the weights are to blame (`evaluation/second_opinion.py`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from slipway.engines.fingerprint import engine_fingerprint
 from slipway.engines.serving import CARRIERS, Service
 from slipway.engines.warm_start import with_own_cache
 from slipway.evaluation.agreement_check import Agreeing, agreement_figures
+from slipway.evaluation.second_opinion import verdict_with_second
 from slipway.pipeline.workspace import Workspace
 from slipway.store.artifacts import Checkpoint, Engine, Quantized
 from slipway.system.files import write_atomic
@@ -92,7 +94,7 @@ def engine(checkpoint: Checkpoint | Quantized, params: EngineParams, space: Work
     boots = boot_series(service, checkpoint.digest, params.boots, limit, space.progress.note, agreeing.ask)
     figures |= {"start_s": boots[0].ready_s, "first_token_s": boots[0].first_token_s}
     figures |= boot_figures(boots, len(plan.caches))
-    verdict = agreeing.verdict()
+    verdict = verdict_with_second(agreeing, service, params.agreement, space.progress.note)
     figures |= agreement_figures(verdict)
     write_atomic(space.out / AGREEMENT, json.dumps(verdict, indent=1) + "\n")
     write_atomic(space.out / BOOTS, json.dumps([boot.model_dump() for boot in boots], indent=1) + "\n")
