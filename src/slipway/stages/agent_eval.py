@@ -20,12 +20,9 @@ from slipway.agents.making import agents_at
 from slipway.agents.task_templates import tasks_of
 from slipway.agents.tasks import Task, read_tasks, tasks_in, write_tasks
 from slipway.config.agent import AgentConfig
-from slipway.config.target import LocalRunConfig, TargetConfig
 from slipway.data.rows import read_rows
-from slipway.engines.bundle import read_plan as read_serve_plan
-from slipway.engines.serving import CARRIERS, Service, serving
-from slipway.engines.warm_start import warmed, with_own_cache
-from slipway.errors import EngineError, ResourceError
+from slipway.engines.serving import CARRIERS
+from slipway.engines.stage_serving import ServingParams, bundle_server, serving_keys
 from slipway.evaluation.agent_run import run_tasks
 from slipway.evaluation.agent_tasks import summarize, write_evaluation
 from slipway.pipeline.workspace import Workspace
@@ -39,19 +36,16 @@ OUTPUT = Evaluation
 CODE_WITHOUT = CARRIERS
 PARTIAL = "tasks.partial.jsonl"
 FRAMEWORK = "pydantic-ai-slim"
-_NOT_KEYED = {"home", "tasks_file", "serving", "cache_dir", "cache_gb"}
+_NOT_KEYED = {"home", "tasks_file"}
 
 
-class AgentEvalParams(AgentConfig):
+class AgentEvalParams(ServingParams, AgentConfig):
     """What the stage needs: the config's section with its files read."""
 
     home_plan: str = Field(description="The home in agent.home, as JSON.")
     given_tasks: str | None = Field(None, description="The tasks in agent.tasks_file.")
     timeout_s: float = Field(120, gt=0, description="evaluate.timeout_s.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="evaluate.confidence.")
-    serving: TargetConfig = Field(default_factory=TargetConfig, description="The machine that serves.")
-    cache_dir: str | None = Field(None, description="engine.cache_dir.")
-    cache_gb: float = Field(20, description="engine.cache_gb.")
 
     def key_document(self) -> dict[str, Any]:
         """What files hold and not where they lie."""
@@ -70,9 +64,7 @@ def params_of(config: Config) -> AgentEvalParams:
         given_tasks=tasks,
         timeout_s=config.evaluate.timeout_s,
         confidence=config.evaluate.confidence,
-        serving=config.serving,
-        cache_dir=config.engine.cache_dir,
-        cache_gb=config.engine.cache_gb,
+        **serving_keys(config),
     )
 
 
@@ -96,17 +88,12 @@ def agent_eval(engine: Engine, data: Dataset, params: AgentEvalParams, space: Wo
     """
     plan = HomePlan.model_validate_json(params.home_plan)
     tasks = _tasks(params, data, plan)
-    serve = read_serve_plan(engine.path, here=isinstance(params.serving.runner, LocalRunConfig))
-    service = Service(engine.path, serve, params.serving, space.work / "server")
-    service = warmed(with_own_cache(service, params.cache_dir, int(params.cache_gb * 1e9)), space.progress.note)
-    with serving(service) as endpoint:
-        try:
-            with agents_at(endpoint.url, endpoint.model, params, params.timeout_s) as agent_in:
-                partial = space.work / PARTIAL
-                items, traces = run_tasks(tasks, plan, agent_in, serve.limits.slots, partial, space.progress)
-        except (EngineError, ResourceError):
-            endpoint.check_alive()  # a dead server explains more than a lost connection
-            raise
+    with (
+        bundle_server(engine.path, params, space) as endpoint,
+        agents_at(endpoint.url, endpoint.model, params, params.timeout_s) as agent_in,
+    ):
+        slots, partial = endpoint.plan.limits.slots, space.work / PARTIAL
+        items, traces = run_tasks(tasks, plan, agent_in, slots, partial, space.progress)
     metrics = summarize(tasks, items, params.confidence)
     write_evaluation(space.out, items, traces, metrics)
     write_atomic(space.out / "tasks.jsonl", write_tasks(tasks))

@@ -8,17 +8,15 @@ searched: embedder and engine are never in memory together. An evaluation that w
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from slipway.config.rag import AnswersConfig, EmbedderConfig
-from slipway.config.target import LocalRunConfig, TargetConfig
-from slipway.engines.bundle import read_plan
 from slipway.engines.chat_client import ChatClient
-from slipway.engines.serving import CARRIERS, Service, serving
-from slipway.engines.warm_start import warmed, with_own_cache
-from slipway.errors import DataError, EngineError, ResourceError
+from slipway.engines.serving import CARRIERS
+from slipway.engines.stage_serving import ServingParams, bundle_server, serving_keys
+from slipway.errors import DataError
 from slipway.pipeline.workspace import Workspace
 from slipway.rag.answer_metrics import Asked, summarize
 from slipway.rag.answer_run import AnswerRun, run_answers
@@ -33,10 +31,9 @@ if TYPE_CHECKING:
 OUTPUT = Evaluation
 CODE_WITHOUT = CARRIERS
 PARTIAL = "answers.partial.jsonl"
-_NOT_KEYED = {"serving", "cache_dir", "cache_gb"}
 
 
-class AnswerEvalParams(AnswersConfig):
+class AnswerEvalParams(ServingParams, AnswersConfig):
     """What the stage needs: the config's section, the retriever with its embedder, and how the engine is served."""
 
     retriever: Literal["bm25", "dense", "hybrid"] = Field(description="The arm's retriever.")
@@ -44,13 +41,6 @@ class AnswerEvalParams(AnswersConfig):
     embedder: EmbedderConfig = Field(description="Section `rag.embedder`.")
     timeout_s: float = Field(120, gt=0, description="evaluate.timeout_s.")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="evaluate.confidence.")
-    serving: TargetConfig = Field(default_factory=TargetConfig, description="The machine that serves.")
-    cache_dir: str | None = Field(None, description="engine.cache_dir.")
-    cache_gb: float = Field(20, description="engine.cache_gb.")
-
-    def key_document(self) -> dict[str, Any]:
-        """What decides answers, and not where they are asked."""
-        return {name: value for name, value in super().key_document().items() if name not in _NOT_KEYED}
 
 
 def params_of(config: Config, retriever: Retriever) -> AnswerEvalParams:
@@ -65,9 +55,7 @@ def params_of(config: Config, retriever: Retriever) -> AnswerEvalParams:
         embedder=absolute(config.rag.embedder),
         timeout_s=config.evaluate.timeout_s,
         confidence=config.evaluate.confidence,
-        serving=config.serving,
-        cache_dir=config.engine.cache_dir,
-        cache_gb=config.engine.cache_gb,
+        **serving_keys(config),
     )
 
 
@@ -85,19 +73,12 @@ def answer_eval(engine: Engine, index: SearchIndex, corpus: Corpus, params: Answ
     EngineError when the engine dies, does not answer or has too little context.
     """
     asked = _asked(index, corpus, params, space)
-    serve = read_plan(engine.path, here=isinstance(params.serving.runner, LocalRunConfig))
-    service = Service(engine.path, serve, params.serving, space.work / "server")
-    service = warmed(with_own_cache(service, params.cache_dir, int(params.cache_gb * 1e9)), space.progress.note)
     with (
-        serving(service) as endpoint,
+        bundle_server(engine.path, params, space) as endpoint,
         ChatClient(endpoint.url, endpoint.model, params.timeout_s) as client,
     ):
-        try:
-            run = AnswerRun(client, params, serve.limits.slots, space.work / PARTIAL, space.progress)
-            items = run_answers(run, asked)
-        except (EngineError, ResourceError):
-            endpoint.check_alive()  # a dead server explains more than a lost connection
-            raise
+        run = AnswerRun(client, params, endpoint.plan.limits.slots, space.work / PARTIAL, space.progress)
+        items = run_answers(run, asked)
     metrics = summarize(items, params.confidence)
     # as ASCII: a model may write half a surrogate pair
     write_atomic(space.out / "items.jsonl", "".join(json.dumps(item) + "\n" for item in items))

@@ -20,17 +20,15 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from slipway.config.evaluate import EvaluateConfig
-from slipway.config.target import LocalRunConfig, TargetConfig
 from slipway.data.messages import written
 from slipway.data.reasoning import parted
 from slipway.data.rows import Row, read_rows
-from slipway.engines.bundle import read_plan
 from slipway.engines.chat_client import ChatClient, on_the_wire
 from slipway.engines.kernel_path import measured_server
 from slipway.engines.memory_samples import MemorySamples
-from slipway.engines.serving import CARRIERS, Service, serving
-from slipway.engines.warm_start import warmed, with_own_cache
-from slipway.errors import DataError, EngineError, ResourceError
+from slipway.engines.serving import CARRIERS
+from slipway.engines.stage_serving import ServingParams, bundle_server, serving_keys
+from slipway.errors import DataError
 from slipway.evaluation import judge, metric_files, python_metrics
 from slipway.evaluation.load_client import LoadClient
 from slipway.evaluation.metric import Item
@@ -52,11 +50,11 @@ if TYPE_CHECKING:
 OUTPUT = Evaluation
 CODE_WITHOUT = CARRIERS
 
-_NOT_KEYED = {"json_schema", "reference", "reference_memory_gb", "serving", "cache_dir", "cache_gb"}
+_NOT_KEYED = {"json_schema", "reference", "reference_memory_gb"}
 PARTIAL = "items.partial.jsonl"
 
 
-class EvaluateParams(EvaluateConfig):
+class EvaluateParams(ServingParams, EvaluateConfig):
     """What the stage needs: the config's section with its files read, and whether to measure speed."""
 
     speed: bool = Field(False, description="Measure speed after quality.")
@@ -65,9 +63,6 @@ class EvaluateParams(EvaluateConfig):
     python_code: dict[str, str] = Field(
         default_factory=dict, description="Package, version and digest of each metric that is an entry point."
     )
-    serving: TargetConfig = Field(default_factory=TargetConfig, description="The machine that serves.")
-    cache_dir: str | None = Field(None, description="engine.cache_dir.")
-    cache_gb: float = Field(20, description="engine.cache_gb.")
     role: Literal["merged", "candidate"] | None = Field(
         None, description="Whose scores of the streamed reference are this model's; null: it has none."
     )
@@ -92,9 +87,7 @@ def params_of(config: Config, *, speed: bool, role: Role | None = None) -> Evalu
     return EvaluateParams(
         **section.model_dump(),
         speed=speed,
-        serving=config.serving,
-        cache_dir=config.engine.cache_dir,
-        cache_gb=config.engine.cache_gb,
+        **serving_keys(config),
         role=role,
         schema_document=metric_files.json_schema(section.json_schema),
         judge_prompt=metric_files.judge_prompt(section.judge.prompt) if section.judge else None,
@@ -137,25 +130,18 @@ def _served(
     measured = scorers(
         task.metrics, Settings(params, label_key, params.schema_document, params.judge_prompt or judge.PROMPT)
     )
-    plan = read_plan(engine.path, here=isinstance(params.serving.runner, LocalRunConfig))
-    service = Service(engine.path, plan, params.serving, space.work / "server")
-    service = warmed(with_own_cache(service, params.cache_dir, int(params.cache_gb * 1e9)), space.progress.note)
     with (
-        serving(service) as endpoint,
+        bundle_server(engine.path, params, space) as endpoint,
         MemorySamples(endpoint) as memory,
         ChatClient(endpoint.url, endpoint.model, params.timeout_s) as client,
     ):
-        try:
-            start = time.monotonic()
-            items = _answer_all(client, rows, measured, max_new_tokens, plan.limits.slots, space)
-            seconds = time.monotonic() - start
-            speed = _speed(LoadClient(endpoint.url, endpoint.model, params.timeout_s), rows, params, space)
-            speed = [{**run, "server": measured_server(endpoint)} for run in speed]
-            if params.speed:  # what may be promoted
-                record_answers(endpoint.url, endpoint.model, rows, plan.limits, max_new_tokens, params, space)
-        except (EngineError, ResourceError):
-            endpoint.check_alive()  # a dead server explains more than a lost connection
-            raise
+        limits, start = endpoint.plan.limits, time.monotonic()
+        items = _answer_all(client, rows, measured, max_new_tokens, limits.slots, space)
+        seconds = time.monotonic() - start
+        speed = _speed(LoadClient(endpoint.url, endpoint.model, params.timeout_s), rows, params, space)
+        speed = [{**run, "server": measured_server(endpoint)} for run in speed]
+        if params.speed:  # what may be promoted
+            record_answers(endpoint.url, endpoint.model, rows, limits, max_new_tokens, params, space)
     if memory.pairs:
         write_atomic(space.out / "memory.json", json.dumps(memory.pairs) + "\n")
     score_whole(items, rows, measured)
