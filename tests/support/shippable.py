@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from slipway.deployment.bundle.oci_layout import OciLayout
 from slipway.deployment.bundle.release import PackedRelease, pack
 from slipway.deployment.bundle.signing import Signer, signer_for
 from slipway.engines.driver import Limits, ServePlan
-from slipway.store.artifacts import Engine, Quantized
+from slipway.store.artifacts import Engine, Quantized, SearchIndex
 from slipway.store.references import reference_to
 from slipway.store.store import Store, load
 from tests.support.pico import LAYERS, pico_model
@@ -63,13 +64,29 @@ def gpu_engine(store: Store, key: str, model: Quantized) -> Engine:
     return load(Engine, store.dir("engine", key))
 
 
+def files_of_an_index(store: Store, key: str, words: str = "perl") -> SearchIndex:
+    """Files as an index has them, one of them large enough for a layer of its own; nothing can search them."""
+    with store.create(SearchIndex, key, {"stage": "index", "inputs": {}}) as out:
+        (out / "index.json").write_text(json.dumps({"rows": 1}))
+        (out / "chunks.jsonl").write_text(json.dumps({"document": words}) + "\n")
+        (out / "bm25").mkdir()
+        (out / "bm25/data.csc.index.npy").write_bytes(words.encode() * 10)
+        (out / "vectors.faiss").write_bytes(words.encode() * (1 << 19))
+    return load(SearchIndex, store.dir("index", key))
+
+
 def packed(
-    store: Store, layout: Path, name: str = "0001-aaaaaaaa", changed_layers: tuple[int, ...] = ()
+    store: Store,
+    layout: Path,
+    name: str = "0001-aaaaaaaa",
+    changed_layers: tuple[int, ...] = (),
+    index: SearchIndex | None = None,
 ) -> PackedRelease:
-    """A signed release of such an engine in the layout."""
+    """A signed release of such an engine in the layout, with an index where one is given."""
     key = f"k{'-'.join(map(str, changed_layers))}"
     engine = gpu_engine(store, key, checkpoint(store, key, changed_layers))
-    return pack(engine, DOCUMENTS, signer(store), OciLayout(layout), name=name, model="m", architecture="arm64")
+    where = OciLayout(layout)
+    return pack(engine, DOCUMENTS, signer(store), where, name=name, model="m", architecture="arm64", index=index)
 
 
 def signer(store: Store) -> Signer:
@@ -77,4 +94,4 @@ def signer(store: Store) -> Signer:
     return signer_for(SigningConfig(), store.root)
 
 
-__all__ = ["DOCUMENTS", "LAYERS", "PLAN", "checkpoint", "gpu_engine", "packed", "signer"]
+__all__ = ["DOCUMENTS", "LAYERS", "PLAN", "checkpoint", "files_of_an_index", "gpu_engine", "packed", "signer"]

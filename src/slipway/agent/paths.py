@@ -9,6 +9,7 @@ from slipway.errors import StateError
 
 NAME = r"\d{4,}-[0-9a-f]{8}"  # of a release: a number never used before, and the first digits of its engine's digest
 DIGEST = r"[0-9a-f]{64}"
+ENGINE, INDEX = "engine", "index"  # folders of a release: its engine's artifact, and the index's that goes with it
 
 
 class TargetPaths:

@@ -2,6 +2,7 @@
 
 <root>/releases/0001-3fa9c1d2/   number and first hex digits of the engine's digest
     engine/                      the engine artifact, hard linked where the file system allows
+    index/                       the index artifact that goes with it, where the release is searched with one
     release.json start.json card.md report.html verdict.json smoke.jsonl ...
     endpoint.json engine.log     of its engine, while it has one
 <root>/current                   symlink to the serving release, replaced in one rename
@@ -21,7 +22,7 @@ from typing import Any
 from slipway.agent.artifact import MANIFEST, listed_files
 from slipway.agent.files import as_resource_error, disk_full_is_named, fsync_directory, fsync_tree, write_atomic
 from slipway.agent.history import PROMOTE, ROLLBACK, History
-from slipway.agent.paths import NAME, TargetPaths
+from slipway.agent.paths import DIGEST, ENGINE, INDEX, NAME, TargetPaths
 from slipway.agent.records import Fields, is_present, read_json, read_text
 from slipway.errors import ConfigError, StateError
 
@@ -60,6 +61,7 @@ class Releases:
         fields.text_map("runs", {})
         if "engine" not in fields.text_map("digests"):
             raise StateError(f"{what}: {file}", "digests name no engine", "a digest of the engine", mend)
+        carried_index(document)
         if document["name"] != name:
             raise StateError(f"{what}: {file}", f"about {document['name']}"[:200], f"about {name}", mend)
         return {**document, "path": str(self.dir(name))}
@@ -189,6 +191,14 @@ class Releases:
         return doomed
 
 
+def carried_index(record: Mapping[str, Any]) -> str:
+    """The digest of the index that a release carries by its record; empty for one that carries none. Raises StateError
+    for a record that says it otherwise."""
+    thing, mend = f"record of release {record.get('name')}, retrieval", "promote its engine again"
+    retrieval = Fields(record, thing, mend).document("retrieval", {})
+    return Fields(retrieval, thing, mend).text("index", pattern=DIGEST) if retrieval else ""
+
+
 def link_engine(source: Path, folder: Path) -> None:
     """Fill `folder` with the files of the engine artifact at `source`: hard links where the file system allows, copies
     elsewhere; no bytes are read. Raises StateError for a damaged manifest, ResourceError for a file that cannot be
@@ -226,6 +236,6 @@ def _write_document(file: Path, text: str) -> None:
 
 def document_name(name: str) -> str:
     """A file's name in a release. Raises ConfigError for one that leads elsewhere or is hidden."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name == "engine":
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name in (ENGINE, INDEX):
         raise ConfigError("document of a release", name[:200], "a plain file name", "name it like card.md")
     return name

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from slipway.agent.agent import Agent
 from slipway.agent.changes import LOCK_WAIT_S
 from slipway.config.deploy import DeployConfig
-from slipway.store.artifacts import Engine
+from slipway.store.artifacts import Engine, SearchIndex
 
 if TYPE_CHECKING:
     from slipway.deployment.target import Document, Note
@@ -27,12 +27,20 @@ class LocalTarget:
         return self.agent.call(verb, document, note)
 
     def deliver(
-        self, engine: Engine, documents: Mapping[str, str], model: str, note: Note, wait_s: float = LOCK_WAIT_S
+        self,
+        engine: Engine,
+        documents: Mapping[str, str],
+        model: str,
+        note: Note,
+        wait_s: float = LOCK_WAIT_S,
+        index: SearchIndex | None = None,
     ) -> Document:
         """Pack and sign; large files are linked. Raises as `own_delivery.deliver_here`."""
         from slipway.deployment.bundle.own_delivery import deliver_here  # signing and packing: a look needs neither
 
-        return deliver_here(engine, self._params, self.agent, note, documents=documents, model=model, wait_s=wait_s)
+        return deliver_here(
+            engine, self._params, self.agent, note, documents=documents, model=model, index=index, wait_s=wait_s
+        )
 
     def start_plan(self, bundle: Path) -> Document:
         """The start plan of a bundle of this machine; its release carries the model. Raises as `start_document`."""

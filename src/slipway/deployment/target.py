@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from slipway.config.deploy import DeployConfig
 from slipway.deployment.local import LocalTarget
 from slipway.errors import ConfigError, SlipwayError
-from slipway.store.artifacts import Engine
+from slipway.store.artifacts import Engine, SearchIndex
 
 Document = dict[str, Any]
 Note = Callable[[str], None]
@@ -28,11 +28,17 @@ class TargetClient(Protocol):
         reached."""
 
     def deliver(
-        self, engine: Engine, documents: Mapping[str, str], model: str, note: Note, wait_s: float = ...
+        self,
+        engine: Engine,
+        documents: Mapping[str, str],
+        model: str,
+        note: Note,
+        wait_s: float = ...,
+        index: SearchIndex | None = ...,
     ) -> Document:
-        """Bring an engine's bytes to the target, outside of a transaction, with the documents of the release where a
-        bundle carries them; the part of `stage`'s document that names them. `wait_s`: seconds to wait for another
-        holder of the target."""
+        """Bring the bytes of an engine, and of the index that it is searched with, to the target, outside of a
+        transaction, with the documents of the release where a bundle carries them; the part of `stage`'s document that
+        names them. `wait_s`: seconds to wait for another holder of the target."""
 
     def start_plan(self, bundle: Path) -> Document:
         """The start plan of a bundle of this store for that target."""

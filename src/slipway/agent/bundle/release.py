@@ -2,6 +2,7 @@
 
     <release>/bundle.json    {"manifest", "signature", "files_signature"}: digests (hex); the last two may be null
     <release>/model.sig      the signature over the files, for whoever copies the folder
+    <release>/index/         the index that the release is searched with, of a release that carries one
     <release>/seal.json      size, mtime, inode and mode of every file, made after every byte was checked
 
 A release without `bundle.json` (of this machine's own store) is sealed too. What else lies at the top of a release is
@@ -20,11 +21,12 @@ from slipway.agent.bundle.manifest import Bundle
 from slipway.agent.bundle.signature import OMS, check_signature, read_files_signature, read_signatures, read_trust
 from slipway.agent.bundle.tree import check_seal, make_seal, read_seal, scan, verify_tree, write_seal
 from slipway.agent.files import remove, write_atomic
+from slipway.agent.paths import ENGINE
 from slipway.agent.records import Fields, is_present, read_json, read_value
 from slipway.errors import BundleError
 
 UNSIGNED = "not a bundle: an artifact of this machine's store"
-RECORD, SEAL, ENGINE, RECEIVED = "bundle.json", "seal.json", "engine", "received"
+RECORD, SEAL, RECEIVED = "bundle.json", "seal.json", "received"
 # Written by the target itself: a bundle that held one would say how it is started, or that it was checked
 RELEASE = "release.json"
 RESERVED = (OMS, RECORD, SEAL, RELEASE, "start.json", "endpoint.json")

@@ -15,13 +15,13 @@ from slipway.agent.changes import LOCK_WAIT_S
 from slipway.config.deploy import DeployConfig
 from slipway.config.target import TargetConfig
 from slipway.deployment.bundle.oci_layout import OciLayout
-from slipway.deployment.bundle.release import BUNDLES, PackedRelease, architecture_of, pack, release_claim
+from slipway.deployment.bundle.release import BUNDLES, PackedRelease, architecture_of, pack, ref_of, release_claim
 from slipway.deployment.bundle.signing import signer_for
 from slipway.deployment.bundle.target_fit import require_fit
 from slipway.deployment.engine_row import source_row
 from slipway.engines.bundle import read_plan
 from slipway.errors import BundleError, ConfigError, ResourceError
-from slipway.store.artifacts import Engine
+from slipway.store.artifacts import Engine, SearchIndex
 
 BLOBS = "blobs/sha256"
 MOST_SKEW_S = 60.0  # between two clocks before it is said: records of a target carry its own time
@@ -47,12 +47,14 @@ def deliver(
     note: Note,
     *,
     documents: Mapping[str, str] | None = None,
+    index: SearchIndex | None = None,
     model: str = "",
     wait_s: float = LOCK_WAIT_S,
 ) -> Document:
     """Bring an engine to the target; the digests by which `stage` finds it there. `now`: seconds since 1970.
     `documents`: what the bundle carries and its signatures cover beside it (card, verdict, evaluation, decision);
-    `model`: the registered name; `wait_s`: seconds to wait for another that changes the target.
+    `index`: what the release is searched with; `model`: the registered name; `wait_s`: seconds to wait for another that
+    changes the target.
 
     Raises ConfigError, before anything is packed, for an engine of another architecture, GPU or image, ResourceError
     for one that does not fit into the target's memory (`target_fit`); BundleError for bytes that
@@ -73,9 +75,10 @@ def deliver(
         documents or {},
         signer_for(params.signing, store),
         layout,
-        name=engine.digest[:12],
+        name=ref_of(engine, index),
         model=model or params.target,
         architecture=architecture,
+        index=index,
         keep=params.keep_releases,
         note=note,
     )

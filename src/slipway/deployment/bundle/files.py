@@ -1,8 +1,10 @@
-"""Which files a release ships, in which layers: the engine's bundle, its model cut by layers, and the documents.
+"""Which files a release ships, in which layers: the engine's bundle, its model cut by layers, the index that goes with
+it, and the documents.
 
     engine/serve.json, engine/model.gguf, ...    the engine artifact's files
     engine/model/                                the checkpoint that the engine loads, where it loads one
     engine/caches/                               what makes starts warm; one layer, modes and mtimes as harvested
+    index/index.json, index/vectors.faiss, ...   the sealed index that the release is searched with, where it has one
     card.md, verdict.json, sbom.json, ...        documents, a layer each
 
 A layer is what changes together: a file of weights, the tokenizer, the plan of the server, all caches.
@@ -19,17 +21,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slipway.agent.artifact import MANIFEST
 from slipway.agent.bundle.layer_tar import ROOT, Member
+from slipway.agent.paths import INDEX
 from slipway.agent.records import Fields, read_json
 from slipway.deployment.bundle.layer_cuts import Content, Span, cut, size_of, uncut
 from slipway.engines.bundle import MODEL, SERVE, model_of, read_plan
 from slipway.engines.warm_cache import FILES
 from slipway.engines.warm_cache import FOLDER as CACHES
 from slipway.errors import BundleError
-from slipway.store.artifacts import Engine
+from slipway.store.artifacts import Engine, SearchIndex
 
 ENGINE, FILES_DOCUMENT = "engine/", "files.json"
-LARGE = 1 << 20  # bytes of a file of the engine that gets a layer of its own
+LARGE = 1 << 20  # bytes of a file of the engine or the index that gets a layer of its own
 _TOKENIZER = re.compile(
     r"(tokenizer|vocab|merges|special_tokens|added_tokens|chat_template|spiece|sentencepiece|tekken)"
 )
@@ -109,6 +113,24 @@ def model_parts(model: Path, *, whole: bool = False) -> tuple[list[Part], list[s
     left = [name for name in left if not name.endswith(".safetensors") and not (model / name).is_dir()]
     note = f"not shipped with the model: {len(left)} files that no engine reads ({', '.join(left[:5])})"
     return parts, [note] if left else []
+
+
+def index_parts(index: SearchIndex) -> list[Part]:
+    """The layers of an index below `index/`: each large file, the small ones, and its manifest by itself, which is
+    another one where the same bytes were made again. Raises BundleError for a link or a file that cannot be read."""
+    parts, small = [], []
+    for path in sorted(index.path.rglob("*")):
+        if path.is_dir() and not path.is_symlink():
+            continue
+        name = path.relative_to(index.path).as_posix()
+        file = _file(path, f"{INDEX}/{name}")
+        if name == MANIFEST:
+            parts.append(Part("index", "index-manifest", (file,)))
+        elif file.member.size >= LARGE:
+            parts.append(Part("index", "index-file", (file,)))
+        else:
+            small.append(file)
+    return [*parts, Part("index", "index-records", tuple(small))] if small else parts
 
 
 def document_part(name: str, text: str) -> Part:

@@ -13,15 +13,16 @@ from slipway.agent.bundle.manifest import ARCHITECTURES
 from slipway.agent.bundle.signature import POLICIES, TRUST, Trust, read_trust, write_trust
 from slipway.agent.changes import LOCK_WAIT_S, changing
 from slipway.agent.files import disk_full_is_named
+from slipway.agent.paths import ENGINE, INDEX
 from slipway.agent.records import is_present
 from slipway.config.deploy import DeployConfig
 from slipway.config.trust import TrustConfig
 from slipway.deployment.bundle.delivery import check_probe
 from slipway.deployment.bundle.linked_layout import LinkedLayout
-from slipway.deployment.bundle.release import architecture_of, pack, require_here
+from slipway.deployment.bundle.release import architecture_of, pack, ref_of, require_here
 from slipway.deployment.bundle.signing import Signer, installed_signer, trust_of
 from slipway.errors import BundleError, CheckpointError, StateError
-from slipway.store.artifacts import Engine
+from slipway.store.artifacts import Artifact, Engine, SearchIndex
 from slipway.store.manifest import read_manifest
 
 if TYPE_CHECKING:
@@ -38,14 +39,16 @@ def deliver_here(
     *,
     documents: Mapping[str, str],
     model: str,
+    index: SearchIndex | None = None,
     wait_s: float = LOCK_WAIT_S,
 ) -> Document:
     """Bring an engine to the target of `agent`; the digests by which `stage` finds it there. Arguments as of
     `delivery.deliver`.
 
-    Raises CheckpointError for an engine whose bytes are not those of its manifest, ConfigError for one whose files lie
-    on another machine and for one of another architecture (jobs of Slurm run on other machines: not there), BundleError
-    for a file that changes meanwhile and where the target trusts another signer, ResourceError for a full disk.
+    Raises CheckpointError for an engine or index whose bytes are not those of its manifest, ConfigError for one whose
+    files lie on another machine and for an engine of another architecture (jobs of Slurm run on other machines: not
+    there), BundleError for a file that changes meanwhile and where the target trusts another signer, ResourceError for
+    a full disk.
     """
     require_here(engine, params.target)
     here = ARCHITECTURES.get(platform.machine(), platform.machine())
@@ -57,10 +60,10 @@ def deliver_here(
         note(UNSIGNED)
     _set_up_trust(agent.paths.root, params.trust, signer)
     try:
-        return _received(engine, architecture, signer, agent, note, documents, model or params.target, wait_s)
+        return _received(engine, architecture, signer, agent, note, documents, model or params.target, index, wait_s)
     except BundleError as err:  # another command removed layers between packing and the lock, or one was damaged here
         note(f"{err.thing}: {err.value}; packed once more")
-        return _received(engine, architecture, signer, agent, note, documents, model or params.target, wait_s)
+        return _received(engine, architecture, signer, agent, note, documents, model or params.target, index, wait_s)
 
 
 def _received(
@@ -71,15 +74,19 @@ def _received(
     note: Note,
     documents: Mapping[str, str],
     model: str,
+    index: SearchIndex | None,
     wait_s: float,
 ) -> Document:
     """Pack without the target's lock, which reads every byte; link and take in with it."""
-    layout, name = LinkedLayout(agent.paths.root, engine.path.parents[1]), engine.digest[:12]
+    layout, name = LinkedLayout(agent.paths.root, engine.path.parents[1]), ref_of(engine, index)
     with disk_full_is_named(agent.paths.root):
         packed = pack(
-            engine, documents, signer, layout, name=name, model=model, architecture=architecture, whole=True, note=note
-        )
-        _require_listed(engine, layout.digests)
+            engine, documents, signer, layout,
+            name=name, model=model, architecture=architecture, index=index, whole=True, note=note,
+        )  # fmt: skip
+        _require_listed(engine, layout.digests, ENGINE)
+        if index is not None:
+            _require_listed(index, layout.digests, INDEX)
         digest = packed.bundle.digest
         named = {"manifest": digest}
         named |= {"signature": packed.signature, "files_signature": packed.files_signature} if signer else {}
@@ -108,18 +115,18 @@ def _set_up_trust(root: Path, config: TrustConfig, signer: Signer | None) -> Non
         write_trust(root, trust)
 
 
-def _require_listed(engine: Engine, digests: Mapping[str, str]) -> None:
-    """Raise CheckpointError unless the files that were packed are those that the artifact's manifest lists."""
-    again = "delete it and run again: it is made anew"
+def _require_listed(artifact: Artifact, digests: Mapping[str, str], folder: str) -> None:
+    """Raise CheckpointError unless the files that were packed below `folder` are those that the artifact's manifest
+    lists."""
+    again, thing = "delete it and run again: it is made anew", f"{artifact.kind} {artifact.path}"
     try:
-        document = read_manifest(engine.path)
+        document = read_manifest(artifact.path)
     except StateError as err:
-        value = f"manifest unreadable: {err.value}"
-        raise CheckpointError(f"engine {engine.path}", value, "an intact artifact", again) from err
-    problem = "" if document["digest"] == engine.digest else f"digest {document['digest'][:12]}"
+        raise CheckpointError(thing, f"manifest unreadable: {err.value}", "an intact artifact", again) from err
+    problem = "" if document["digest"] == artifact.digest else f"digest {document['digest'][:12]}"
     for row in document["files"]:
-        actual = digests.get(f"engine/{row['path']}")
+        actual = digests.get(f"{folder}/{row['path']}")
         if actual != row["sha256"]:
             problem = f"{row['path']} " + ("is missing" if actual is None else "has another sha256 than the manifest")
     if problem:
-        raise CheckpointError(f"engine {engine.path}", problem, f"intact bytes of digest {engine.digest[:12]}", again)
+        raise CheckpointError(thing, problem, f"intact bytes of digest {artifact.digest[:12]}", again)

@@ -1,4 +1,4 @@
-"""A release packed: engine, model, caches and documents in the store's layout, signed, verified, ready to be moved.
+"""A release packed: engine, model, caches, index and documents in the store's layout, signed, ready to be moved.
 
 <store.root>/bundles/    one OCI image layout for all releases of this store: a layer that two share lies there once
 """
@@ -12,16 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slipway.agent.bundle.manifest import ARCHITECTURES, Bundle
-from slipway.agent.bundle.release import ENGINE, RESERVED
+from slipway.agent.bundle.release import RESERVED
 from slipway.agent.bundle.signature import OMS_TYPE, PAYLOAD_TYPE
-from slipway.deployment.bundle.files import FILES_DOCUMENT, document_parts, engine_parts, files_part
+from slipway.agent.paths import ENGINE, INDEX
+from slipway.deployment.bundle.files import FILES_DOCUMENT, document_parts, engine_parts, files_part, index_parts
 from slipway.deployment.bundle.oci_layout import FILES_SIGNATURE, SIGNATURES, OciLayout, PackedLayer
 from slipway.deployment.bundle.sbom import sbom
 from slipway.deployment.bundle.signing import Signer
 from slipway.engines.bundle import read_plan
 from slipway.errors import BundleError, ConfigError, SlipwayError
 from slipway.pipeline.remote_machine import key_there, machine_of
-from slipway.store.artifacts import Engine
+from slipway.store.artifacts import Artifact, Engine, SearchIndex
 from slipway.store.placed import placed
 
 BUNDLES, SBOM = "bundles", "sbom.json"
@@ -58,6 +59,7 @@ def pack(
     name: str,
     model: str,
     architecture: str,
+    index: SearchIndex | None = None,
     keep: int | None = None,
     whole: bool = False,
     note: Callable[[str], None] = lambda _: None,
@@ -65,18 +67,22 @@ def pack(
     """Put a release into the layout under `name` and sign it, where there is a signer.
 
     `documents`: files of the release by name (card, report, decision; `sbom.json` in place of ours); `model`: the
-    registered name; `architecture`: `amd64` or `arm64`, of the machine that serves; `keep`: releases of the layout that
-    stay, this one included; `whole`: weights keep their files. Equal releases have equal manifests; only their
-    signatures differ. Raises what `engine_parts` and the signer raise, BundleError for a document with a name of the
-    release's own, ResourceError for a full disk.
+    registered name; `architecture`: `amd64` or `arm64`, of the machine that serves; `index`: what the release is
+    searched with; `keep`: releases of the layout that stay, this one included; `whole`: weights keep their files. Equal
+    releases have equal manifests; only their signatures differ. Raises what `engine_parts`, `index_parts` and the
+    signer raise, BundleError for a document with a name of the release's own, ConfigError for an index whose files lie
+    on another machine, ResourceError for a full disk.
     """
-    documents = {SBOM: sbom(engine, model), **documents}
-    for reserved in sorted({*RESERVED, FILES_DOCUMENT, ENGINE} & documents.keys()):
+    if index is not None:
+        require_here(index, model)
+    documents = {SBOM: sbom(engine, model, *([index] if index else [])), **documents}
+    for reserved in sorted({*RESERVED, FILES_DOCUMENT, ENGINE, INDEX} & documents.keys()):
         raise BundleError(f"document {reserved}", "a name of the release's own", "another name", "rename it")
     layers, elsewhere = _engine_layers(engine, layout, note, whole=whole)
-    layers += [layout.add_layer(part) for part in document_parts(documents)]
+    layers += [layout.add_layer(part) for part in (*(index_parts(index) if index else ()), *document_parts(documents))]
     layers.append(layout.add_layer(files_part(row for layer in layers for row in layer.members)))
     annotations = {"dev.slipway.model": model, "dev.slipway.engine": engine.digest}
+    annotations |= {"dev.slipway.index": index.digest} if index else {}
     bundle, size = layout.add_manifest(layers, architecture, annotations)
     layout.name(name, bundle.digest, size, {}, architecture)
     attached = []
@@ -97,6 +103,11 @@ def pack(
     return packed
 
 
+def ref_of(engine: Engine, index: SearchIndex | None = None) -> str:
+    """The name of a release in a layout: its engine's first digits, and those of its index, where it carries one."""
+    return f"{engine.digest[:12]}-{index.digest[:12]}" if index else engine.digest[:12]
+
+
 def release_claim(engine: Engine, packed: PackedRelease) -> None:
     """Tell the machine that has the layers of a release that its delivery ended; one that does not answer knows by the
     lease."""
@@ -106,12 +117,12 @@ def release_claim(engine: Engine, packed: PackedRelease) -> None:
             machine_of(there).ask("delivered", {"claim": packed.elsewhere[2]})
 
 
-def require_here(engine: Engine, target: str) -> None:
-    """Raise ConfigError for an engine whose files lie on another machine: a target of this kind gets them from here."""
-    there = placed(engine.path)
+def require_here(artifact: Artifact, target: str) -> None:
+    """Raise ConfigError for an engine or index whose files lie on another machine: the target gets them from here."""
+    there = placed(artifact.path)
     if there is not None:
         raise ConfigError(
-            f"engine {engine.digest[:12]} for target {target}",
+            f"{artifact.kind} {artifact.digest[:12]} for target {target}",
             f"its files lie on {there.address} only",
             "a target on that machine (deploy.kind=spark), or the files here",
             "promote there; or `slipway run` without remote.host, which makes or brings what it needs",

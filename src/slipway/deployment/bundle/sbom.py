@@ -24,7 +24,8 @@ from slipway.store.artifacts import Artifact, Engine
 from slipway.store.lineage import Ancestor, lineage
 from slipway.system.installed import VERSION, extras
 
-_KINDS = {"dataset": "data", "engine": "application", "evaluation": "data", "reference": "data", "verdict": "data"}
+_DATA = ("dataset", "evaluation", "reference", "verdict", "corpus", "chunks", "vectors", "index")
+_KINDS = {"engine": "application", **dict.fromkeys(_DATA, "data")}
 _IMAGE = re.compile(r"(?P<name>.+)@sha256:(?P<digest>[0-9a-f]{64})")
 _DIGEST_OF = "slipway:digest"
 

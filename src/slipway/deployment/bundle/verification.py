@@ -22,7 +22,7 @@ from typing import Any
 from slipway.agent.bundle.layer_tar import chunks, members_of
 from slipway.agent.bundle.layers import Layers
 from slipway.agent.bundle.manifest import Bundle, Layer
-from slipway.agent.bundle.release import ENGINE, RECORD, RELEASE, UNSIGNED, verify_artifact
+from slipway.agent.bundle.release import RECORD, RELEASE, UNSIGNED, verify_artifact
 from slipway.agent.bundle.signature import (
     OMS,
     Trust,
@@ -31,6 +31,7 @@ from slipway.agent.bundle.signature import (
     read_signatures,
 )
 from slipway.agent.bundle.tree import scan, verify_tree
+from slipway.agent.paths import ENGINE
 from slipway.agent.records import Fields, is_present, read_json
 from slipway.deployment.bundle.files import check_files_document
 from slipway.deployment.bundle.files_signature import (

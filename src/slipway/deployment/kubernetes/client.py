@@ -12,9 +12,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slipway.agent.releases import carried_index
 from slipway.config.deploy import DeployConfig
 from slipway.deployment.bundle.oci_layout import OciLayout
-from slipway.deployment.bundle.release import BUNDLES, architecture_of, pack, require_here
+from slipway.deployment.bundle.release import BUNDLES, architecture_of, pack, ref_of, require_here
 from slipway.deployment.bundle.signing import signer_for
 from slipway.deployment.kubernetes.api import KubernetesAPI
 from slipway.deployment.kubernetes.looks import status_document, versions_document
@@ -28,7 +29,7 @@ from slipway.deployment.start_document import measured_start
 from slipway.engines.bundle import MODEL, read_plan
 from slipway.engines.driver import ServePlan
 from slipway.errors import ConfigError, ResourceError, StateError
-from slipway.store.artifacts import Engine
+from slipway.store.artifacts import Engine, SearchIndex
 
 if TYPE_CHECKING:
     from slipway.deployment.target import Document, Note
@@ -68,6 +69,7 @@ class KubernetesClient:
         model: str,
         note: Note,
         wait_s: float = 0.0,  # noqa: ARG002 (of the protocol: a registry is held by nobody)
+        index: SearchIndex | None = None,
     ) -> Document:
         """Pack, sign and push; what `stage` renders from. Raises ConfigError, before anything is packed, for an engine
         whose files lie on another machine, one that asks for a key, and a plan that no pod can run; else as packing and
@@ -79,7 +81,7 @@ class KubernetesClient:
         render(KubernetesRelease("0000-00000000", "sha256:" + "0" * 64, plan, arch), self._kubernetes)
         packed = pack(
             engine, documents, signer_for(self._params.signing, store), OciLayout(store / BUNDLES),
-            name=f"sha256-{engine.digest[:12]}", model=model, architecture=arch, note=note,
+            name=f"sha256-{ref_of(engine, index)}", model=model, architecture=arch, index=index, note=note,
         )  # fmt: skip
         digest = f"sha256:{packed.bundle.digest}"
         if self._kubernetes.claim:
@@ -142,7 +144,8 @@ class KubernetesClient:
             # of a rollback null: it leaves a release whose record is damaged too
             current = self._record(target, serving) if serving and digest else None
             history = target.record.history()  # raises now, not after the switch
-            if current and digest and current["digests"]["engine"] == digest:
+            wanted = digest, str(document.get("index") or "")
+            if current and digest and (current["digests"]["engine"], carried_index(current)) == wanted:
                 return {"current": current, "new": None, "path": None}
             kept = target.record.releases()
             used = [*kept, *(switch.release for switch in history)]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from slipway.agent.changes import LOCK_WAIT_S
 from slipway.config.deploy import DeployConfig
 from slipway.errors import ConfigError
-from slipway.store.artifacts import Engine
+from slipway.store.artifacts import Engine, SearchIndex
 
 if TYPE_CHECKING:
     from slipway.deployment.ssh.target import SshSession
@@ -32,14 +32,21 @@ class SparkTarget:
         return self._there().call(verb, document, note)
 
     def deliver(
-        self, engine: Engine, documents: Mapping[str, str], model: str, note: Note, wait_s: float = LOCK_WAIT_S
+        self,
+        engine: Engine,
+        documents: Mapping[str, str],
+        model: str,
+        note: Note,
+        wait_s: float = LOCK_WAIT_S,
+        index: SearchIndex | None = None,
     ) -> Document:
         """Pack, sign and copy what the target lacks. Raises as `bundle_delivery.deliver`."""
         from slipway.deployment.bundle.delivery import deliver  # signing and packing: a look needs neither
 
         return deliver(
-            engine, self._params, self._there(), time.time(), note, documents=documents, model=model, wait_s=wait_s
-        )
+            engine, self._params, self._there(), time.time(), note,
+            documents=documents, index=index, model=model, wait_s=wait_s,
+        )  # fmt: skip
 
     def start_plan(self, bundle: Path) -> Document:
         """The start plan of a bundle that carries its model. Raises as `start_document`."""

@@ -20,9 +20,9 @@ from slipway.deployment.bundle.signing import signer_for, trust_of
 from slipway.deployment.bundle.verification import verify
 from slipway.deployment.promotion import promote
 from slipway.errors import BundleError, CheckpointError, ConfigError
-from slipway.store.artifacts import Dataset, Engine
+from slipway.store.artifacts import Dataset, Engine, SearchIndex
 from slipway.store.store import Store
-from tests.support.shippable import checkpoint, gpu_engine
+from tests.support.shippable import checkpoint, files_of_an_index, gpu_engine
 from tests.support.target import make_engine, make_verdict
 
 DOCUMENTS = {"card.md": "# Card\n"}
@@ -34,10 +34,12 @@ def engine(store: Store) -> Engine:
     return make_engine(store, {"answer": "{}", "padding": "x" * LARGE})
 
 
-def deliver(engine: Engine, params: DeployConfig, notes: list[str] | None = None) -> dict[str, str]:
+def deliver(
+    engine: Engine, params: DeployConfig, notes: list[str] | None = None, index: SearchIndex | None = None
+) -> dict[str, str]:
     agent = Agent(Path(params.root))
     note = notes.append if notes is not None else (lambda _: None)
-    return deliver_here(engine, params, agent, note, documents=DOCUMENTS, model="m")
+    return deliver_here(engine, params, agent, note, documents=DOCUMENTS, model="m", index=index)
 
 
 def linked(engine: Engine, params: DeployConfig) -> bool:
@@ -59,6 +61,18 @@ def test_its_digest_is_that_of_any_target_and_its_model_is_linked(
     assert linked(engine, params) and any("0.0 MB of large files copied" in note for note in notes)
     assert list(Path(params.root, "incoming").iterdir()) == []
     assert deliver(engine, params)["manifest"] == named["manifest"]  # again: nothing is in the way
+
+
+def test_an_index_is_linked_too_and_damaged_bytes_of_it_are_refused(
+    engine: Engine, store: Store, params: DeployConfig
+) -> None:
+    index = files_of_an_index(store, "i")
+    deliver(engine, params, index=index)
+    (there,) = Path(params.root).glob("layers/*/index/vectors.faiss")
+    assert there.samefile(index.path / "vectors.faiss")
+    (index.path / "chunks.jsonl").write_text("other\n")
+    with pytest.raises(CheckpointError, match=r"index .*: chunks\.jsonl has another sha256"):
+        deliver(engine, params, index=index)
 
 
 def test_a_promoted_release_verifies_and_a_flipped_byte_is_named(

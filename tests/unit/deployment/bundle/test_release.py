@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -19,11 +20,20 @@ from slipway.deployment.bundle.release import PackedRelease, architecture_of, pa
 from slipway.engines.bundle_key import key_document
 from slipway.engines.machine_facts import MachineFacts
 from slipway.engines.warm_cache import fill, harvest
-from slipway.errors import BundleError
-from slipway.store.artifacts import Engine
+from slipway.errors import BundleError, ConfigError
+from slipway.store.artifacts import Engine, SearchIndex
 from slipway.store.references import reference_to
 from slipway.store.store import Store, load
-from tests.support.shippable import DOCUMENTS, LAYERS, PLAN, checkpoint, gpu_engine, packed, signer
+from tests.support.shippable import (
+    DOCUMENTS,
+    LAYERS,
+    PLAN,
+    checkpoint,
+    files_of_an_index,
+    gpu_engine,
+    packed,
+    signer,
+)
 from tests.support.target import make_engine
 
 
@@ -103,6 +113,39 @@ def test_a_second_release_moves_only_the_layers_that_an_adapter_changed(tmp_path
     records = {"models/engine/boots.json", "models/engine/manifest.json", "models/files.json"}
     records.add("models/sbom.json")
     assert names - weights <= records, "the release's own records"
+
+
+def test_an_index_moves_once_and_alone(tmp_path: Path) -> None:
+    """With another engine nothing of it moves; another index of the same engine moves its own files, and the records
+    that name it."""
+    store, layers = Store(tmp_path / "store"), Layers(tmp_path / "target")
+    index, other = files_of_an_index(store, "i"), files_of_an_index(store, "j", "python")
+
+    def moved(name: str, index: SearchIndex, changed_layers: tuple[int, ...] = ()) -> set[str]:
+        release = packed(store, tmp_path / "bundles", name, changed_layers, index)
+        sent = set(send(release, layers))
+        bundle = layers.receive(release.bundle.digest, machine="aarch64")
+        assert bundle.annotations["dev.slipway.index"] == index.digest
+        assert {one.role for one in bundle.layers} == {"engine", "cache", "index", "document"}
+        files = {member.name for layer in bundle.layers if layer.digest in sent for member in layer.members}
+        return {file.removeprefix("models/") for file in files}
+
+    of_index = {"index/manifest.json", "index/index.json", "index/chunks.jsonl", "index/vectors.faiss"}
+    of_index.add("index/bm25/data.csc.index.npy")
+    assert of_index < moved("1", index)
+    assert not [name for name in moved("2", index, (1,)) if name.startswith("index/")]
+    assert moved("3", other, (1,)) == {*of_index, "files.json", "sbom.json"}
+    refs = OciLayout(tmp_path / "bundles").refs()
+    assert refs == ["1", "2", "3"]
+
+
+def test_an_index_on_another_machine_is_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    index = files_of_an_index(store, "i")
+    there = {"address": "ssh://ann@far", "folder": "/f", "python": "/p", "files": ["vectors.faiss"]}
+    (index.path / "placed.json").write_text(json.dumps(there))
+    with pytest.raises(ConfigError, match="its files lie on ssh://ann@far only"):
+        packed(store, tmp_path / "bundles", index=index)
 
 
 def test_packing_twice_writes_nothing_and_gives_the_same_digest(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from slipway.deployment.bundle.verification import verify
 from slipway.errors import BundleError, CheckpointError, SlipwayError
 from slipway.store.store import Store
 from tests.support.bundles import key_pair
-from tests.support.shippable import packed, signer
+from tests.support.shippable import files_of_an_index, packed, signer
 from tests.support.target import make_engine
 
 NAME = "0001-aaaaaaaa"
@@ -31,7 +31,8 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.store = Store(folder / "store")
-        self.release: PackedRelease = packed(self.store, folder / "layout", NAME)
+        index = files_of_an_index(self.store, "i")
+        self.release: PackedRelease = packed(self.store, folder / "layout", NAME, index=index)
         self.layout, self.target = folder / "layout", folder / "target"
         layers = Layers(self.target)
         layers.incoming.mkdir(parents=True)
@@ -83,6 +84,8 @@ def test_what_is_whole_passes(original: World, tree: Path) -> None:
     assert by_layout.bytes == by_files.bytes
     assert by_layout.architecture == "arm64"
     assert by_layout.parts["caches"] == 2
+    assert (by_layout.parts["index-records"], by_layout.parts["index-file"]) == (3, 1)
+    assert by_files.parts["index"] == 5, "the manifest of the index is its fifth file"
     assert all("signed by key" in sentence for one in (by_layout, on_target, by_files) for sentence in one.signed)
     assert len(by_layout.signed) == 2
     (untrusting,) = verify(tree, Trust())
@@ -134,6 +137,9 @@ def test_a_spoiled_layout_is_refused_by_name(kind: str, original: World, layout:
 
 TREES: dict[str, tuple[Callable[[Path], object], str]] = {
     "flipped byte": (lambda t: overwrite(t / "engine/model/model-layer-00001.safetensors", 900), "layer-00001.*other"),
+    "flipped byte of the index": (lambda t: overwrite(t / "index/vectors.faiss", 900), "index/vectors.faiss.*other"),
+    "added to the index": (lambda t: (t / "index/bm25/more.npy").write_text("x"), "index/bm25/more.npy.*added: not"),
+    "missing of the index": (lambda t: (t / "index/index.json").unlink(), "index/index.json .*missing"),
     "added": (lambda t: (t / "engine/model/modeling.py").write_text("x"), "modeling.py.*added: not signed"),
     "missing": (lambda t: (t / "card.md").unlink(), "card.md .*missing"),
     "renamed": (lambda t: (t / "card.md").rename(t / "cart.md"), "card.md .*missing"),

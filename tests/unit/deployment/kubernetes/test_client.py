@@ -63,6 +63,16 @@ def test_the_verbs_of_a_promotion_and_of_a_rollback(scene: Scene, tmp_path: Path
     assert scene.ask().body == b"a"
 
 
+def test_one_engine_with_another_index_is_another_release(scene: Scene, tmp_path: Path) -> None:
+    client, made = KubernetesClient(deploy(scene)), cluster_engine(tmp_path, "a")
+    promote(client, made)
+    asked = {"action": "promote", "engine": made.digest, "wait_s": 5}
+    assert client.call("begin", {**asked, "index": None})["new"] is None
+    client.close()
+    assert client.call("begin", {**asked, "index": "b" * 64})["new"] == f"0002-{made.digest[:8]}"
+    client.close()
+
+
 def test_a_session_that_ends_before_the_record_leaves_the_champion(scene: Scene, tmp_path: Path) -> None:
     params, client = deploy(scene), KubernetesClient(deploy(scene))
     promote(client, cluster_engine(tmp_path, "a"))
