@@ -47,12 +47,12 @@ def write_corpus(folder: Path, count: int = 4) -> Path:
     return folder
 
 
-def built_index(folder: Path, params: EmbedderConfig | None, *, cache: Path) -> Path:
+def built_index(folder: Path, params: EmbedderConfig | None, *, cache: Path, count: int = 4) -> Path:
     """A sealed index over the corpus, a chunk for each paragraph; with this embedder, or BM25 alone."""
-    docs = [Document(row["id"], row["text"]) for row in documents()]
+    docs = [Document(row["id"], row["text"]) for row in documents(count)]
     chunks = [
         Chunk(span["document"], span["start"], span["end"], span["start"], span["end"], 20)
-        for row in questions(documents())
+        for row in questions(documents(count))
         for span in row["spans"]
     ]
     arrays, about = None, None

@@ -13,7 +13,7 @@ from slipway.config.deploy import DeployConfig
 from slipway.config.proxy import ProxyConfig
 from slipway.deployment.releases import Release
 from slipway.engines.llamacpp.first_bundles import FirstServe
-from slipway.store.artifacts import Dataset, Engine, Evaluation, Verdict
+from slipway.store.artifacts import Artifact, Dataset, Engine, Evaluation, Verdict
 from slipway.store.references import reference_to
 from slipway.store.store import Store, load
 from slipway.system.ports import any_port
@@ -95,20 +95,25 @@ def make_engine(store: Store, model: dict[str, Any], program: str = SERVER) -> E
 
 
 def make_verdict(
-    store: Store, engine: Engine, outcome: str = "pass", recorded: str = "", against: Sequence[Engine] = ()
+    store: Store,
+    engine: Engine,
+    outcome: str = "pass",
+    recorded: str = "",
+    against: Sequence[Engine] = (),
+    **beside: Artifact,
 ) -> Verdict:
     """A verdict with this outcome on an evaluation of `engine`, which `recorded` answers, if any; `against`: engines
-    that it was compared with."""
+    that it was compared with; `beside`: more inputs, as `search`."""
 
     def inputs(**named: Any) -> dict[str, Any]:
         return {"inputs": {k: reference_to(a, store.root) for k, a in named.items()}}
 
-    key = "-".join([engine.key, outcome, *(other.key for other in against)])
+    key = "-".join([engine.key, outcome, *(other.key for other in (*against, *beside.values()))])
     with store.create(Evaluation, key, inputs(engine=engine)) as out:
         (out / "items.jsonl").write_text(engine.digest)
         if recorded:
             (out / "probe.jsonl").write_text(recorded)
-    others = {f"champion{at}": other for at, other in enumerate(against)}
+    others = {**{f"champion{at}": other for at, other in enumerate(against)}, **beside}
     with store.create(Verdict, key, inputs(candidate=load(Evaluation, store.dir("evaluation", key)), **others)) as out:
         (out / "verdict.json").write_text(json.dumps({"outcome": outcome, "rules": []}))
     return load(Verdict, store.dir("verdict", key))

@@ -14,13 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from slipway.agent.artifact import require_intact
 from slipway.agent.bundle import release as bundle_release
 from slipway.agent.history import PROMOTE, ROLLBACK
 from slipway.agent.holds import held_releases
 from slipway.agent.parts import Parts, parts_of
-from slipway.agent.paths import DIGEST
+from slipway.agent.paths import DIGEST, INDEX
 from slipway.agent.records import Fields
-from slipway.agent.releases import RECORD, link_engine
+from slipway.agent.releases import RECORD, carried_index, link_engine
 from slipway.agent.settings import write_settings
 from slipway.agent.start_plan import FILE as START
 from slipway.agent.start_plan import parse_start
@@ -60,10 +61,11 @@ def changing(agent: Agent, document: Document, action: str) -> Iterator[Parts]:
 def begin(agent: Agent, document: Document, note: Note) -> Document:
     """Take the lock, put in order what a crash left, and open the journal.
 
-    `{"action": "promote", "engine": digest}` or `{"action": "rollback", "release": name or null: the previous}`, and
-    `owner`, `wait_s`, `settings` -> `{"current": record or null, "new": name or null, "path": its folder or null}`.
-    `current` is null for a rollback: it leaves a release whose record is damaged too. `new` is null when the engine to
-    promote is the serving one: nothing is open but the lock, for `start_current` and `abort`.
+    `{"action": "promote", "engine": digest, "index": digest or null}` or `{"action": "rollback", "release": name or
+    null: the previous}`, and `owner`, `wait_s`, `settings` -> `{"current": record or null, "new": name or null, "path":
+    its folder or null}`. `current` is null for a rollback: it leaves a release whose record is damaged too. `new` is
+    null when engine and index to promote are the serving ones: nothing is open but the lock, for `start_current` and
+    `abort`.
     Raises ResourceError for a busy target and when nothing can come back, CheckpointError for damaged bytes.
     """
     if agent.lock.held:
@@ -71,6 +73,7 @@ def begin(agent: Agent, document: Document, note: Note) -> Document:
     fields = Fields(document, "request begin", _ASK)
     action = fields.text("action", pattern=f"{PROMOTE}|{ROLLBACK}")
     digest = fields.text("engine", pattern=DIGEST) if action == PROMOTE else ""
+    index = fields.text("index", "", pattern=f"({DIGEST})?")
     owner = fields.text("owner", owner_here())
     doing = f"promotion of {digest[:12]}" if digest else "rollback"
     agent.lock.acquire(owner, doing, fields.number("wait_s", LOCK_WAIT_S))
@@ -79,7 +82,7 @@ def begin(agent: Agent, document: Document, note: Note) -> Document:
         tidy(parts, note)
         live = parts.releases.current()
         current = parts.releases.read(live) if live and digest else None
-        if current is not None and current["digests"]["engine"] == digest:
+        if current is not None and (current["digests"]["engine"], carried_index(current)) == (digest, index):
             return {"current": current, "new": None, "path": None}
         wanted = fields.text("release", "")
         new = parts.releases.next_name(digest) if digest else _returning(parts, wanted, agent.paths.root)
@@ -93,7 +96,8 @@ def begin(agent: Agent, document: Document, note: Note) -> Document:
 def stage(agent: Agent, document: Document, note: Note) -> Document:
     """Make the new release: `{"engine": {"path": folder}}` links an artifact of this machine, `{"manifest": digest}`,
     with `signature` and `files_signature`, a bundle that was received; `release` is its record (model, digests, runs,
-    outcome, ...), `start` its start plan, `documents` its other files by name -> `{"release": record}`.
+    outcome, ...), `start` its start plan, `documents` its other files by name -> `{"release": record}`. Where the
+    record names an index (`retrieval`), every byte of it is there, or CheckpointError is raised.
     """
     opened = _open(agent)
     name, parts = opened.intent.new, opened.parts
@@ -110,6 +114,8 @@ def stage(agent: Agent, document: Document, note: Note) -> Document:
     note(f"staged {name}")
     with parts.journal.step("verified"):
         parts.releases.check(name)
+        if index := carried_index(record):
+            require_intact(parts.releases.dir(name) / INDEX, index, f"index of {name}")
     return {"release": parts.releases.read(name)}
 
 

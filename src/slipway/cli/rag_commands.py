@@ -68,6 +68,10 @@ def rag(
         typer.Option(help="With `search`: ask the store that the index was pushed to.", show_default=False),
     ] = None,
     alias: Annotated[str, typer.Option(help="With `--store`: the name that it is searched under.")] = "slipway",
+    on: Annotated[
+        str | None,
+        typer.Option("--on", help="With `search`: the index of the release that this target serves.", metavar="TARGET"),
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="With `search`: the rank by each retriever.")] = False,
     settings: Settings = None,
     conf: Conf = Path("conf"),
@@ -77,13 +81,15 @@ def rag(
     changed.
     """
     given = {"corpus": corpus, "questions": questions, "context_tokens": budget}
-    config = _config(conf, settings, {name: value for name, value in given.items() if value is not None})
+    reached = [f"layers.deploy=deploy/{on}"] if on else []
+    values = {name: value for name, value in given.items() if value is not None}
+    config = _config(conf, [*reached, *(settings or [])], values)
     if action is Action.compare:
         _compare(config, as_json)
     elif action is Action.build:
         _build(config, strategy, as_json)
     elif action is Action.search:
-        _show_results(_searched(config, question, retriever, top, store, alias), explain, as_json)
+        _show_results(_searched(config, question, retriever, top, store, alias, on), explain, as_json)
     else:
         _status(config, as_json)
 
@@ -235,14 +241,24 @@ def _build(config: Config, strategy: str | None, as_json: bool) -> None:
 
 
 def _searched(
-    config: Config, question: str | None, retriever: str | None, top: int, store: str | None, alias: str
+    config: Config,
+    question: str | None,
+    retriever: str | None,
+    top: int,
+    store: str | None,
+    alias: str,
+    on: str | None,
 ) -> list[Result]:
     from slipway.errors import ConfigError
     from slipway.ops.index_stores import searched_in_store
-    from slipway.ops.searching import search
+    from slipway.ops.searching import search, search_served
 
     if not question or not question.strip():
         raise ConfigError("question", repr(question), "what to search for", '`slipway rag search "how do I ..."`')
+    if on and store:
+        raise ConfigError("index to search", f"--on {on} and --store {store}", "one of them", "leave one of them out")
+    if on:
+        return search_served(config, question, retriever, top)
     if store is None:
         return search(config, question, retriever, top)
     return search(config, question, retriever, top, lambda index, path: searched_in_store(index, path, store, alias))

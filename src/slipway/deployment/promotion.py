@@ -15,6 +15,7 @@ from typing import Any
 
 from slipway.config.deploy import DeployConfig
 from slipway.deployment.canary import smoke
+from slipway.deployment.canary.check_words import index_words
 from slipway.deployment.canary.release_probe import ReleaseProbe, asked_again, probe_of, probe_on
 from slipway.deployment.canary.run import Trial
 from slipway.deployment.canary.target_agreement import RETURNED, judge, require_possible
@@ -22,6 +23,7 @@ from slipway.deployment.candidate import evaluation_document
 from slipway.deployment.decision.best_release import best_names, no_references, shelf_of
 from slipway.deployment.decision.policy import Asked
 from slipway.deployment.decision.record import FILE as DECISION
+from slipway.deployment.release_index import judged_index, replayed, replayed_on_return
 from slipway.deployment.releases import Release
 from slipway.deployment.state import LOCK_TIMEOUT_S, as_release
 from slipway.deployment.target import Document, Note, TargetClient, session, settings_of
@@ -51,12 +53,18 @@ def promote(
     `documents` are files of the release by name (model card, report, decision), `runs` names tracking and flow runs,
     `model` the registered name, `asked` who wants it; `approved`: a person accepts an inconclusive verdict. `recheck`
     is called once the target is locked and before anything is staged: it raises when what was decided no longer holds.
-    An engine that serves already is left alone (restarted when it does not run) and comes back with `reused`.
+    An index that the verdict judged lies beside the engine and comes and goes with it; its probes are searched again
+    before anything moves. An engine that serves already, with this index, is left alone (restarted when it does not
+    run) and comes back with `reused`.
 
     Raises GateError unless the verdict passed, DataError when it judged another engine, CheckpointError for damaged
-    bytes, EngineError when the new engine does not start or answer, ResourceError for ports, disk or a busy target.
+    bytes, StateError for an index whose probes find other chunks, EngineError when the new engine does not start or
+    answer, ResourceError for ports, disk or a busy target.
     """
     judged = _passed(verdict, engine, approved=approved)
+    judged_with = judged_index(verdict)
+    index, searched = (judged_with.index, judged_with.carried) if judged_with else (None, None)
+    replay = replayed(index.path, index.digest, f"verdict {verdict.digest[:12]}") if index else {}
     require_possible(engine, params)
     rows = smoke.smoke_rows(data, params.smoke_requests)
     record = {
@@ -66,14 +74,16 @@ def promote(
         "outcome": judged["outcome"],
         "asked": asked.model_dump() if asked else None,
     }
+    record |= {"retrieval": searched.model_dump()} if searched else {}
     written = {**evaluation_document(verdict), **documents, smoke.DOCUMENT: rows}
     written["verdict.json"] = json.dumps(judged, indent=1) + "\n"
     probe = probe_of(verdict, engine)
     record |= {"recorded": probe.record() if probe else None}
     written |= probe.document() if probe else {}
     with session(params) as target:
-        bytes_of = target.deliver(engine, written, model, note, lock_timeout_s)
-        begun = target.call("begin", _request(params, lock_timeout_s, action="promote", engine=engine.digest), note)
+        bytes_of = target.deliver(engine, written, model, note, lock_timeout_s, index)
+        wanted = {"action": "promote", "engine": engine.digest, "index": index.digest if index else None}
+        begun = target.call("begin", _request(params, lock_timeout_s, **wanted), note)
         recheck()
         if begun["new"] is None:
             return _keep(target, begun["current"], note)
@@ -82,7 +92,7 @@ def promote(
         champion = begun["current"] is not None
         if not champion and params.canary.way != "none":
             note("canary: nothing serves that the candidate could be compared with; it goes without one")
-        return _replace(target, begun["new"], rows, {}, note, params, probe, candidate=engine, canary=champion)
+        return _replace(target, begun["new"], rows, {}, note, params, probe, replay, candidate=engine, canary=champion)
 
 
 def rollback(
@@ -104,7 +114,9 @@ def rollback(
         name = begun["new"]
         rows = target.call("document", {"release": name, "document": smoke.DOCUMENT})["text"]
         probe = probe_on(target, name)
-        return _replace(target, name, rows, target.restart_plan(begun["path"]), note, params, probe)
+        returning = (as_release(row) for row in target.call("status", {})["releases"] if row["name"] == name)
+        replay = next(map(replayed_on_return, returning), {})
+        return _replace(target, name, rows, target.restart_plan(begun["path"]), note, params, probe, replay)
 
 
 def start(params: DeployConfig, *, note: Note = lambda _: None, lock_timeout_s: float = LOCK_TIMEOUT_S) -> Release:
@@ -138,14 +150,18 @@ def _replace(
     note: Note,
     params: DeployConfig,
     probe: ReleaseProbe | None,
+    replay: Document,
     *,
     candidate: Engine | None = None,
     canary: bool = False,
 ) -> Release:
-    """Start and check the new release, switch and record. `candidate`: what is promoted, None for a release that comes
-    back; with it old releases go, but the best ones, to which later candidates are held; they are looked up before
-    anything starts: a damaged record that decides refuses it. `canary`: there is a champion to try it beside."""
+    """Start and check the new release, switch and record. `replay`: what its index's probes found. `candidate`: what is
+    promoted, None for a release that comes back; with it old releases go, but the best ones, to which later candidates
+    are held; they are looked up before anything starts: a damaged record that decides refuses it. `canary`: there is a
+    champion to try it beside."""
     spare = []
+    if replay:
+        note(f"index {index_words(replay)}")
     if candidate:
         shelf = shelf_of(target)
         spare = best_names(shelf)
@@ -163,6 +179,7 @@ def _replace(
             return judge(candidate, url, params, note) if candidate else {"refused": RETURNED}
 
         checks = {"probe": asked_again(probe, url, endpoint["model"], params.probe, note, agreement)}
+        checks |= {"index": replay} if replay else {}
         checks |= trial.after_probe(url, endpoint["model"]) if trial else {}
     target.call("switch", {"smoke": answers, "checks": checks}, note)
     return as_release(target.call("commit", {"spare": spare}, note)["release"])

@@ -76,6 +76,16 @@ def rival(engine: Engine, line: str, params: DeployConfig) -> Release | None:
     return against if against and against.model == line else None
 
 
+def index_rival(engine: Engine, index: str, line: str, params: DeployConfig) -> Release | None:
+    """The release whose index a candidate's has to beat, by the digest of the candidate's: the serving one, or, when
+    that is this engine with this index, the one before it. None where that is of another line."""
+    now = status(params)
+    served = [r for r in (now.release, next((r for r in now.records if r.name == now.previous), None)) if r]
+    ours = engine.digest, index
+    against = next((r for r in served if (r.digests["engine"], r.index_digest) != ours), None)
+    return against if against and against.model == line else None
+
+
 def best_of_line(engine: Engine, line: str, params: DeployConfig) -> Release | None:
     """The best release of `line`, which candidate `engine` is held to beside its rival; None where the rival is it."""
     against = rival(engine, line, params)

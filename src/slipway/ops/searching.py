@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from slipway.config.load import Config
-from slipway.errors import ConfigError
+from slipway.errors import ConfigError, StateError
 from slipway.ops.index_pointer import RETRIEVERS
 from slipway.ops.retrieval import current_index, current_retriever
 from slipway.store.manifest import read_manifest
@@ -27,17 +27,45 @@ def search(
 ) -> list[Result]:
     """The best chunks of the index that was built last; by the retriever that was chosen with it where none is named.
     Raises StateError for a changed index or another embedder."""
+    root = Path(config.store.root)
+    retriever = retriever or current_retriever(root)
+    return _search(config, current_index(root), question, retriever, count, config.rag.depth, in_store)
+
+
+def search_served(config: Config, question: str, retriever: str | None, count: int) -> list[Result]:
+    """The best chunks of the index that the serving release of `deploy.target` carries, searched as it was evaluated
+    where no retriever is named. Raises StateError where nothing serves or it carries none, where the index lies on the
+    target only, for a changed index and for another embedder."""
+    from slipway.deployment.state import champion  # targets: an index that was built needs none
+
+    release = champion(config.deploy)
+    index = release.index(Path(config.store.root)) if release else None
+    if release is None or release.retrieval is None or index is None:
+        value = f"{release.name}, which serves, carries none" if release else "nothing serves there"
+        next_step = "a run with rag.arm promotes one; without --on the index that was built last is searched"
+        raise StateError(f"index of target {config.deploy.target}", value, "a release with an index", next_step)
+    how = release.retrieval
+    return _search(config, index.path, question, retriever or how.retriever, count, how.depth)
+
+
+def _search(
+    config: Config,
+    path: Path,
+    question: str,
+    retriever: str,
+    count: int,
+    depth: int,
+    in_store: InStore | None = None,
+) -> list[Result]:
     from slipway.rag.search import Searcher, open_index
 
-    retriever = retriever or current_retriever(Path(config.store.root))
     if retriever not in RETRIEVERS:
         raise ConfigError("--retriever", retriever, f"one of {', '.join(RETRIEVERS)}", "choose one of them")
-    path = current_index(Path(config.store.root))
     index = open_index(path)
     if in_store is not None:
         index = in_store(index, path)
     embedder = None if retriever == "bm25" else open_configured_embedder(config)
-    return Searcher(index, embedder).search(retriever, question, count, config.rag.depth)  # type: ignore[arg-type]
+    return Searcher(index, embedder).search(retriever, question, count, depth)  # type: ignore[arg-type]
 
 
 def verified(path: Path, config: Config) -> dict[str, Any]:

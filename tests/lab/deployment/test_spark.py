@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,11 @@ from slipway.deployment.ssh import agent_session
 from slipway.deployment.ssh.set_up import undo
 from slipway.deployment.state import status, stop
 from slipway.deployment.target import session
-from slipway.errors import ResourceError, SlipwayError
+from slipway.errors import BundleError, ResourceError, SlipwayError
 from slipway.store.store import Store
 from tests.lab.ssh_lab import ROOT_THERE, Machine, SshLab
 from tests.support import target as support
+from tests.support.searched import searchable, searched_verdict
 
 KILLED_AT = (2, 7, 16)  # staging has begun; the engine is started; the pointer has moved
 JOURNAL_LINES = 23
@@ -63,6 +65,22 @@ body = json.dumps({"model": "slipway", "stream": True, "messages": [{"role": "us
 request = urllib.request.Request(sys.argv[1], body, {"Content-Type": "application/json"})
 print(urllib.request.urlopen(request, timeout=120).read().decode())
 """
+# Asks until a file is there; how many answers were whole, and what was wrong with the others.
+ASK_ON = """
+import json, os, sys, urllib.request
+body = json.dumps({"model": "slipway", "stream": True, "messages": [{"role": "user", "content": "u"}]}).encode()
+counts = {"whole": 0, "failed": []}
+while not os.path.exists(sys.argv[2]):
+    try:
+        request = urllib.request.Request(sys.argv[1], body, {"Content-Type": "application/json"})
+        answer = urllib.request.urlopen(request, timeout=120).read().decode()
+        counts["whole"] += 1
+        if not answer.rstrip().endswith("[DONE]"):
+            counts["failed"].append(answer[-100:])
+    except OSError as err:
+        counts["failed"].append(str(err))
+print(json.dumps(counts))
+"""
 
 SERVER = support.SERVER.replace(f"#!{sys.executable} ", "#!/usr/bin/python3 ")  # the machine's own Python
 
@@ -90,10 +108,19 @@ class Site:
         """The target's folder, seen from here."""
         return self.machine.home / ROOT_THERE
 
-    def promote(self, version: int, note: Callable[[str], None] = lambda _: None, wait_s: float = 30) -> Release:
-        """Promote the engine that answers with its version."""
+    def promote(
+        self,
+        version: int,
+        note: Callable[[str], None] = lambda _: None,
+        wait_s: float = 30,
+        documents: int = 0,
+    ) -> Release:
+        """Promote the engine that answers with its version; with an index over that many documents, where there are
+        any."""
         engine = support.make_engine(self._store, {"answer": json.dumps({"version": version})}, SERVER)
         verdict = support.make_verdict(self._store, engine)
+        if documents:
+            verdict = searched_verdict(self._store, engine, searchable(self._store, documents))
 
         def noted(text: str) -> None:
             self.notes.append(text)
@@ -107,6 +134,30 @@ class Site:
         answer = self.machine.run("python3", "-S", "-c", ASK, url).stdout
         (version,) = re.findall(r'version\\": (\d+)', answer)
         return int(version)
+
+    def served_index(self) -> str:
+        """The digest of the index beside the engine that the pointer names."""
+        return str(json.loads((self.root / "current/index/manifest.json").read_text())["digest"])
+
+    def index(self, documents: int) -> str:
+        """The digest of the store's index over that many documents."""
+        return searchable(self._store, documents).digest
+
+    @contextmanager
+    def load(self) -> Iterator[dict[str, Any]]:
+        """Requests to the one address of clients for the time of the block; afterwards what became of them."""
+        url, counts = f"http://127.0.0.1:{self.params.proxy.port}/v1/chat/completions", dict[str, Any]()
+
+        def ask_on() -> None:
+            counts.update(json.loads(self.machine.run("python3", "-S", "-c", ASK_ON, url, "/root/ask-no-more").stdout))
+
+        asking = threading.Thread(target=ask_on)
+        asking.start()
+        try:
+            yield counts
+        finally:
+            (self.machine.home / "ask-no-more").touch()
+            asking.join()
 
     def engines(self) -> list[str]:
         """Releases out of which engine processes run."""
@@ -162,6 +213,29 @@ def test_releases_come_and_go_back_and_a_reboot_brings_back_what_served(site: Si
     assert (site.engines(), site.machine.pids("haproxy")) == ([], [])
     assert sorted(path.name for path in site.machine.home.iterdir()) == [".ssh", "site"]
     assert list(site.machine.units.iterdir()) == []
+
+
+def test_an_index_comes_and_goes_back_with_its_engine_under_load(site: Site) -> None:
+    first = site.promote(1, documents=2)
+    assert site.served_index() == site.index(2)
+    with site.load() as counts:
+        second = site.promote(2, documents=4)
+        assert (site.answer(), site.served_index()) == (2, site.index(4))
+        assert second.checks["index"] == {"digest": site.index(4), "probes": 32, "retrievers": ["bm25"]}
+        back = rollback(site.params)
+        assert (back.name, site.answer(), site.served_index()) == (first.name, 1, site.index(2))
+        assert "reads every byte" in back.checks["index"]["refused"]
+        again = site.promote(1, documents=4)  # what serves, with another index
+        assert (site.answer(), site.served_index()) == (1, site.index(4))
+        assert again.digests["engine"] == first.digests["engine"]
+    assert counts["failed"] == [] and counts["whole"] > 0
+    flipped = site.root / "releases" / first.name / "index/chunks.jsonl"
+    changed = flipped.read_bytes().replace(b"d0", b"d1", 1)
+    flipped.unlink()  # a hard link to the layer's
+    flipped.write_bytes(changed)
+    with pytest.raises(BundleError, match=rf"{first.name}/index/.* other bytes"):
+        rollback(site.params)
+    assert (site.answer(), site.served_index()) == (1, site.index(4))
 
 
 @pytest.mark.parametrize(("phase", "serves"), [("started", 1), ("switched", 1), ("recorded", 2)])

@@ -11,7 +11,7 @@ from slipway.agent.agent import Agent
 from slipway.agent.changes import owner_here
 from slipway.errors import CheckpointError, ConfigError, EngineError, ResourceError, SlipwayError
 from slipway.store.store import Store
-from tests.support.agent import engine, promote, releases, rollback, stage_document
+from tests.support.agent import engine, promote, record, releases, rollback, stage_document
 from tests.unit.agent.conftest import running
 
 
@@ -127,6 +127,21 @@ def test_the_serving_engine_again_opens_nothing(agent: Agent, store: Store) -> N
     assert (begun["current"]["name"], begun["new"]) == (release["name"], None)
     assert not agent.paths.journal.exists()
     assert not agent.call("start_current", {})["started"]
+    agent.close()
+
+
+def test_the_serving_engine_with_another_index_is_a_change(agent: Agent, store: Store) -> None:
+    made = engine(store)
+    promote(agent, made)
+    begun = agent.call("begin", {"action": "promote", "engine": made.digest, "index": "b" * 64})
+    assert begun["new"] == f"0002-{made.digest[:8]}"
+    carries = {**stage_document(made), "release": {**record(made), "retrieval": {"index": "b" * 64}}}
+    with pytest.raises(CheckpointError, match=rf"index of {begun['new']}: no manifest; expected .*bbbbbbbbbbbb"):
+        agent.call("stage", carries)
+    agent.close()
+    with pytest.raises(SlipwayError, match="index: x"):
+        agent.call("begin", {"action": "promote", "engine": made.digest, "index": "x"})
+    assert agent.call("begin", {"action": "promote", "engine": made.digest, "index": None})["new"] is None
     agent.close()
 
 

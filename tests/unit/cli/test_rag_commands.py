@@ -57,6 +57,12 @@ def test_bad_words_are_refused(settings: list[str], tmp_path: Path) -> None:
     for words, kind, text in (
         (["rag", "search", *settings], ConfigError, "what to search for"),
         (["rag", "search", "x", "--retriever", "magic", *settings], ConfigError, "one of bm25"),
+        (["rag", "search", "x", "--on", "local", "--store", "faiss:///f", *settings], ConfigError, "one of them"),
+        (
+            ["rag", "search", "x", "--on", "local", "--set", f"deploy.root={tmp_path / 't'}", *settings],
+            StateError,
+            "index of target local: nothing serves there",
+        ),
         (["rag", "compare", "--corpus", str(tmp_path / "no"), *settings], DataError, "rag.corpus"),
         (["rag", "compare", "--budget", "1", *settings], ConfigError, "context_tokens"),
         (["rag", "build", "--strategy", "no", *settings], ConfigError, "one of fixed-256"),

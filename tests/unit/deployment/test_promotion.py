@@ -27,10 +27,12 @@ from slipway.deployment.decision.policy import Asked
 from slipway.deployment.promotion import promote, rollback
 from slipway.deployment.releases import Release, Stopped
 from slipway.deployment.state import champion, status, stop, was_withdrawn
-from slipway.errors import BundleError, CheckpointError, DataError, EngineError, GateError, ResourceError
-from slipway.store.artifacts import Dataset
+from slipway.errors import BundleError, CheckpointError, DataError, EngineError, GateError, ResourceError, StateError
+from slipway.store.artifacts import Dataset, SearchIndex
+from slipway.store.manifest import read_manifest
 from slipway.store.store import Store
-from tests.support.target import Ship, make_engine, make_verdict, running
+from tests.support.searched import searchable, searched_verdict, spoil_probes
+from tests.support.target import JSON_ANSWER, Ship, make_engine, make_verdict, running
 
 
 def on_disk(params: DeployConfig) -> list[str]:
@@ -114,6 +116,77 @@ def test_an_engine_that_was_rolled_back_from_is_known_until_it_is_promoted_again
     assert was_withdrawn(params, second) and not was_withdrawn(params, first)
     ship(v=2)
     assert not was_withdrawn(params, second)
+
+
+def test_an_index_comes_and_goes_with_its_engine(store: Store, data: Dataset, params: DeployConfig) -> None:
+    """The pointer's release decides which index is searched; one engine with two indexes is two releases."""
+    engine, small, large = make_engine(store, {"answer": JSON_ANSWER}), searchable(store, 2), searchable(store, 4)
+    notes: list[str] = []
+
+    def shipped(index: SearchIndex) -> Release:
+        verdict = searched_verdict(store, engine, index)
+        return promote(engine, verdict, data, {}, params, model="m", note=notes.append)
+
+    def served_index() -> str:
+        return str(read_manifest(Path(params.root) / "current/index")["digest"])
+
+    first = shipped(small)
+    assert first.retrieval is not None
+    assert (first.retrieval.index, first.retrieval.retriever, served_index()) == (small.digest, "bm25", small.digest)
+    assert first.checks["index"] == {"digest": small.digest, "probes": 16, "retrievers": ["bm25"]}
+    second = shipped(large)
+    assert (second.name.split("-")[0], served_index()) == ("0002", large.digest)
+    assert shipped(large) == second.model_copy(update={"reused": True})
+    assert any("32 probes find what they found" in note for note in notes)
+    back = rollback(params)
+    assert (back.name, served_index()) == (first.name, small.digest)
+    assert back.checks["index"]["probes"] == 16
+    index = back.index(store.root)
+    assert index is not None and index.path == Path(back.path) / "index"
+    serves(params, back)
+    without = promote(engine, make_verdict(store, engine), data, {}, params, model="m")
+    assert (without.reused, without.retrieval, (Path(without.path) / "index").exists()) == (False, None, False)
+
+
+def test_an_index_goes_when_no_release_that_is_kept_has_it(store: Store, data: Dataset, params: DeployConfig) -> None:
+    kept = params.model_copy(update={"keep_releases": 2})
+    releases_of = []
+    for version, documents in enumerate((2, 2, 4, 4)):
+        engine = make_engine(store, {"answer": JSON_ANSWER, "v": version})
+        verdict = searched_verdict(store, engine, searchable(store, documents))
+        releases_of.append(promote(engine, verdict, data, {}, kept, model="m"))
+        held = {json.loads(file.read_text())["rows"] for file in Path(params.root).glob("layers/*/index/index.json")}
+        assert held == {8 * count for count in (2, 2, 4, 4)[max(0, version - 1) : version + 1]}
+    assert sorted(on_disk(params)) == [release.name for release in releases_of[2:]]
+
+
+def test_an_index_whose_probes_find_other_chunks_is_not_promoted(
+    store: Store, data: Dataset, params: DeployConfig
+) -> None:
+    champion_engine, engine = (make_engine(store, {"answer": JSON_ANSWER, "v": v}) for v in (1, 2))
+    first = promote(champion_engine, make_verdict(store, champion_engine), data, {}, params, model="m")
+    index = searchable(store)
+    spoil_probes(index.path)
+    verdict = searched_verdict(store, engine, searchable(store))
+    with pytest.raises(StateError, match=r"index .* of verdict .*: 1 probe\(s\) find other chunks"):
+        promote(engine, verdict, data, {}, params, model="m")
+    serves(params, first)
+    assert on_disk(params) == [first.name]
+
+
+def test_a_flipped_byte_of_an_index_keeps_its_release_from_coming_back(
+    store: Store, data: Dataset, params: DeployConfig
+) -> None:
+    engine = make_engine(store, {"answer": JSON_ANSWER})
+    first = promote(engine, searched_verdict(store, engine, searchable(store, 2)), data, {}, params, model="m")
+    second = promote(engine, searched_verdict(store, engine, searchable(store, 4)), data, {}, params, model="m")
+    file = Path(first.path) / "index/chunks.jsonl"
+    changed = file.read_bytes().replace(b"d0", b"d1", 1)
+    file.unlink()  # a hard link to the layer's
+    file.write_bytes(changed)
+    with pytest.raises(StateError, match=rf"index {first.retrieval.index[:12]} of release {first.name}"):  # type: ignore[union-attr]
+        rollback(params)
+    serves(params, second)
 
 
 def test_rollback_before_any_promotion_is_refused(params: DeployConfig) -> None:

@@ -22,9 +22,18 @@ RECORD = {
 def test_a_record_of_an_earlier_version_has_nobody_who_asked() -> None:
     release = Release.model_validate(RECORD)
     assert (release.asked, release.runs, release.smoke, release.reused) == (None, {}, [], False)
+    assert (release.retrieval, release.index(Path("nowhere"))) == (None, None)
 
 
-@pytest.mark.parametrize("change", [{"digests": {"dataset": "d"}}, {"name": "../x"}, {"created": 3}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"digests": {"dataset": "d"}},
+        {"name": "../x"},
+        {"created": 3},
+        {"retrieval": {"index": "x", "retriever": "bm25", "depth": 1}},
+    ],
+)
 def test_a_record_that_does_not_fit_is_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Release.model_validate({**RECORD, **change})

@@ -8,11 +8,16 @@ from pathlib import Path
 import pytest
 
 from slipway.config.load import Config, parse
+from slipway.deployment.promotion import promote, rollback
+from slipway.deployment.state import stop
 from slipway.errors import ConfigError, StateError
-from slipway.ops.searching import search, status, verified
+from slipway.ops.searching import search, search_served, status, verified
+from slipway.store.store import Store
 from slipway.store.usage import INDEX_POINTER
 from tests.support import faq
 from tests.support.pico_embedder import pico_embedder
+from tests.support.searched import searchable, searched_verdict
+from tests.support.target import JSON_ANSWER, make_data, make_engine, make_verdict, target_params
 
 
 @pytest.fixture
@@ -45,6 +50,25 @@ def test_status_and_verification_say_what_it_is(config: Config, tmp_path: Path) 
     with pytest.raises(StateError, match="embedder of index"):
         search(config, "word1list", "dense", 3)
     assert search(config, "word1list", "bm25", 1), "words need no embedder"
+
+
+def test_the_release_that_serves_decides_what_is_searched(config: Config, tmp_path: Path) -> None:
+    store, params = Store(tmp_path / "store"), target_params(str(tmp_path / "target"))
+    on_target = config.model_copy(update={"deploy": params})
+    with pytest.raises(StateError, match="index of target local: nothing serves there"):
+        search_served(on_target, "word1list", None, 3)
+    engine, data = make_engine(store, {"answer": JSON_ANSWER}), make_data(store)
+    try:
+        for documents in (2, 4):
+            promote(engine, searched_verdict(store, engine, searchable(store, documents)), data, {}, params, model="m")
+        assert search_served(on_target, "word3list", None, 3)[0].document == "d3"
+        rollback(params)
+        assert search_served(on_target, "word3list", None, 3) == [], "the earlier index has two documents"
+        bare = promote(engine, make_verdict(store, engine), data, {}, params, model="m")
+        with pytest.raises(StateError, match=rf"{bare.name}, which serves, carries none"):
+            search_served(on_target, "word1list", None, 3)
+    finally:
+        stop(params)
 
 
 def test_an_index_that_is_gone_is_said(config: Config, tmp_path: Path) -> None:

@@ -11,13 +11,23 @@ from typing import Any
 
 def check_pairs(checks: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What was asked of a release at its target before the switch, in words: what and outcome."""
-    probe = checks.get("probe")
+    probe, index = checks.get("probe"), checks.get("index")
+    searched = [("index before the switch", index_words(index))] if isinstance(index, Mapping) else []
     if not isinstance(probe, Mapping):
-        return []
+        return searched
     asked = probe.get("refused") or f"{probe.get('rows')} asked, {probe.get('tokens')} tokens compared: as evaluated"
     agreement = probe.get("agreement")
-    rows = [("recorded answers at the target", str(asked))]
+    rows = [("recorded answers at the target", str(asked)), *searched]
     return rows + ([("kernel agreement at the target", agreement_words(agreement))] if agreement else [])
+
+
+def index_words(report: Mapping[str, Any]) -> str:
+    """What the probes of a release's index found (`deployment.release_index`), or why they were not searched again."""
+    digest = str(report.get("digest"))[:12]
+    if "refused" in report:
+        return f"{digest}, probes not searched again: {report['refused']}"
+    named = " and ".join(str(one) for one in report.get("retrievers", ()))
+    return f"{digest}, {report.get('probes')} probes find what they found, by {named}"
 
 
 def agreement_words(verdict: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from slipway.agent.holds import sentences
 from slipway.config.deploy import DeployConfig
 from slipway.deployment.decision.policy import Asked, Incumbent, Request, ruling
 from slipway.deployment.decision.record import Decision, decision
+from slipway.deployment.release_index import judged_index
 from slipway.deployment.state import Status, status
 from slipway.errors import ResourceError
 from slipway.store.artifacts import Engine, Verdict
@@ -24,11 +25,13 @@ def incumbent(now: Status) -> Incumbent | None:
         return None
     rolled_back = now.last.get("action") == "rollback"
     chosen_by = "person" if rolled_back else release.asked.by if release.asked else None
-    return Incumbent(release.name, release.model, release.digests["engine"], chosen_by)
+    return Incumbent(release.name, release.model, release.digests["engine"], chosen_by, release.index_digest)
 
 
 def request(engine: Engine, verdict: Verdict, line: str, asked: Asked, now: Status) -> Request:
     """What a candidate asks for, with what its verdict and the target's history say of it."""
+    judged = judged_index(verdict)
+    index = judged.index.digest if judged else ""
     others = {one.digest for one in lineage(verdict) if one.kind == Engine.kind} - {engine.digest}
     return Request(
         engine=engine.digest,
@@ -38,8 +41,19 @@ def request(engine: Engine, verdict: Verdict, line: str, asked: Asked, now: Stat
         by_hand=asked.by_hand,
         named=asked.named,
         compared_with=frozenset(others),
-        withdrawn=engine.digest[:8] in now.withdrawn,
+        withdrawn=_withdrawn(engine.digest, index, now),
+        index=index,
     )
+
+
+def _withdrawn(engine: str, index: str, now: Status) -> bool:
+    """Whether somebody rolled back from this engine with this index. Where no release of the engine that was left is on
+    the target any more, nobody knows with which: it counts."""
+    if engine[:8] not in now.withdrawn:
+        return False
+    line = set(now.document.get("line", ()))
+    left = [one for one in now.records if one.digests["engine"] == engine and one.name not in line]
+    return not left or any(one.index_digest == index for one in left)
 
 
 def decide(

@@ -40,12 +40,14 @@ class Asked(BaseModel):
 
 @dataclass(frozen=True)
 class Incumbent:
-    """What serves: release, line, engine digest, and who chose it (None where no record says so)."""
+    """What serves: release, line, engine digest, who chose it (None where no record says so), and the digest of the
+    index that it carries, empty where it carries none."""
 
     release: str
     line: str
     engine: str
     chosen_by: Requester | None
+    index: str = ""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Request:
     that named it.
 
     `compared_with`: digests of the engines that its gate compared it with. `withdrawn`: somebody rolled back from this
-    very engine, and no promotion brought it back since.
+    very engine and index, and no promotion brought them back since. `index`: digest of the index that goes with it.
     """
 
     engine: str
@@ -65,6 +67,7 @@ class Request:
     named: bool = False
     compared_with: frozenset[str] = frozenset()
     withdrawn: bool = False
+    index: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def ruling(request: Request, incumbent: Incumbent | None, policy: Policy, holds:
         return Ruling("keep", "gate", "the gate failed")
     if holds:
         return Ruling("keep", "hold", f"the target is held: {'; '.join(holds)}; `slipway unhold` frees it")
-    if incumbent and incumbent.engine == request.engine:
+    if incumbent and (incumbent.engine, incumbent.index) == (request.engine, request.index):
         return Ruling("replace", "same engine", f"{incumbent.release} is this engine: nothing changes")
     if refusal := _refusal(request, incumbent, policy):
         return refusal
@@ -112,7 +115,7 @@ def _run_against(request: Request, incumbent: Incumbent, policy: Policy) -> Ruli
 
 def _not_compared(request: Request, incumbent: Incumbent | None) -> str:
     """What a person should know of a verdict that was made before, or for another target, than what serves now."""
-    if incumbent is None or incumbent.engine in request.compared_with:
+    if incumbent is None or incumbent.engine in {*request.compared_with, request.engine}:
         return ""
     return f"; its gate did not compare it with {incumbent.release}, which serves"
 
@@ -132,7 +135,7 @@ def _refusal(request: Request, incumbent: Incumbent | None, policy: Policy) -> R
     if incumbent.line != request.line:
         why = f"{incumbent.release} is of line {incumbent.line}, this candidate of {request.line}"
         return Ruling("keep", "another line", f"{why}: {REQUESTERS[request.by]} replaces its own line only")
-    if incumbent.engine not in request.compared_with:
+    if incumbent.engine not in {*request.compared_with, request.engine}:
         why = f"the gate did not compare the candidate with {incumbent.release}, which serves now"
         return Ruling("keep", "not compared", f"{why}: run again")
     return None

@@ -22,6 +22,10 @@ WORDS = "agrees, off by 0.812 times what rounding does (limit 3), 640 tokens of 
          ["none kept", "not checked, no weights"]),
         ({"probe": {"rows": 8, "tokens": 640, "agreement": AGREED}},
          ["8 asked, 640 tokens compared: as evaluated", WORDS]),
+        ({"index": {"digest": "a" * 64, "probes": 32, "retrievers": ["bm25", "dense"]}},
+         ["aaaaaaaaaaaa, 32 probes find what they found, by bm25 and dense"]),
+        ({"probe": {"refused": "none kept"}, "index": {"digest": "a" * 64, "refused": "far away"}},
+         ["none kept", "aaaaaaaaaaaa, probes not searched again: far away"]),
     ],
 )  # fmt: skip
 def test_what_was_asked_is_said_with_its_outcome(checks: dict[str, Any], rows: list[str]) -> None:

@@ -16,6 +16,7 @@ from slipway.deployment.state import rival, status, stop
 from slipway.errors import ResourceError
 from slipway.store.artifacts import Dataset, Engine, Verdict
 from slipway.store.store import Store
+from tests.support.searched import searchable, searched_verdict
 from tests.support.target import make_engine, make_verdict
 
 
@@ -54,6 +55,20 @@ def test_a_rollback_is_a_person_s_choice_and_a_run_does_not_bring_back_what_it_l
     assert decide(*both[1], "home", Asked(by="person"), params).ruling.rule == "rolled back"
     assert decide(*both[1], "home", Asked(by_hand=True), params).ruling.rule == "rolled back"
     assert decide(*both[1], "home", Asked(by_hand=True, named=True), params).promotes
+
+
+def test_what_was_rolled_back_is_an_engine_with_its_index(store: Store, data: Dataset, params: DeployConfig) -> None:
+    engine = make_engine(store, {"answer": "x"})
+    small, large, other = (searched_verdict(store, engine, searchable(store, count)) for count in (2, 3, 4))
+    for verdict in (small, large):
+        promote(engine, verdict, data, {}, params, model="home", asked=Asked(by="schedule"))
+    rollback(params)
+    serving = incumbent(status(params))
+    assert serving is not None and serving.index == searchable(store, 2).digest
+    run = Asked(by="person")
+    assert decide(engine, small, "home", run, params).ruling.rule == "same engine"
+    assert decide(engine, large, "home", run, params).ruling.rule == "rolled back"
+    assert decide(engine, other, "home", run, params).ruling.rule == "person"
 
 
 def test_a_hold_refuses_and_a_hold_on_a_release_does_not(store: Store, data: Dataset, params: DeployConfig) -> None:
