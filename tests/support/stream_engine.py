@@ -4,13 +4,15 @@
     POST {}                                               {"engine": NAME}
     GET /health, GET /count                               ok; how many requests were answered
 
-It keeps connections open as uvicorn does and closes idle ones after 1 s; a signal ends it in an answer.
+With a key in ENGINE_KEY a POST without it is refused with 401. It keeps connections open as uvicorn does and closes
+idle ones after 1 s; a signal ends it in an answer.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,6 +33,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """A short or a long answer, as the body asks."""
         asked = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"{}")
+        if (key := os.environ.get("ENGINE_KEY")) and self.headers["Authorization"] != f"Bearer {key}":
+            return self._whole({"error": "no key, or another engine's"}, 401)
         Handler.answered += 1
         if not asked.get("stream"):
             return self._whole({"engine": self.name, "authorization": self.headers["Authorization"]})
@@ -48,9 +52,9 @@ class Handler(BaseHTTPRequestHandler):
     def _chunk(self, text: str) -> None:
         self.wfile.write(f"{len(text):x}\r\n{text}\r\n".encode())
 
-    def _whole(self, document: dict[str, object]) -> None:
+    def _whole(self, document: dict[str, object], status: int = 200) -> None:
         data = json.dumps(document).encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()

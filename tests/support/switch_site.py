@@ -1,7 +1,10 @@
-"""Engines of tests/support/stream_engine.py behind a HAProxy, replaced as a target replaces its engine."""
+"""Engines of tests/support/stream_engine.py behind a HAProxy, replaced as a target replaces its engine; with
+`engine_keys` each asks for a key of its own."""
 
 from __future__ import annotations
 
+import os
+import secrets
 import subprocess
 import sys
 import time
@@ -38,7 +41,8 @@ class SwitchSite:
 
     def start(self, name: str, port: int | None = None, load_s: float = 0, wait: bool = True) -> Upstream:
         """An engine of that name, healthy when this returns."""
-        upstream = Upstream(name, "127.0.0.1", port or any_port("127.0.0.1"))
+        key = secrets.token_hex(32) if self.settings.engine_keys else ""
+        upstream = Upstream(name, "127.0.0.1", port or any_port("127.0.0.1"), key)
         argv = [
             sys.executable,
             "-S",
@@ -50,7 +54,8 @@ class SwitchSite:
             "--load-s",
             str(load_s),
         ]
-        self._engines[upstream] = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
+        environment = {**os.environ, "ENGINE_KEY": key}
+        self._engines[upstream] = subprocess.Popen(argv, stdin=subprocess.DEVNULL, env=environment)
         while wait and not healthy(upstream):
             time.sleep(0.05)
         return upstream

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from slipway.agent.files import disk_full_is_named, fsync_directory
+from slipway.agent.haproxy import keyed_slots
 from slipway.agent.haproxy.config import (
+    ENGINE_OF,
     REFUSING,
     SLOTS,
     ProxySettings,
@@ -37,6 +39,7 @@ from slipway.errors import ResourceError
 START_LIMIT_S = 10.0
 RETRY_S = 3.0  # HAProxy tries once a second for a request that waits
 Note = Callable[[str], None]
+_SLOT_OF = {engine: slot for slot, engine in ENGINE_OF.items()}
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class HAProxy:
         for slot, upstream in slots.items():
             if live and _address(live, slot) != upstream.address and _sessions(live, slot):
                 self._drain_slot(slot, self._settings.drain_limit_s)
-        states = server_states(routing, slots)
+        states = server_states(routing, slots, engine_keys=self._settings.engine_keys)
         self._write(states)
         return live, states
 
@@ -149,31 +152,49 @@ class HAProxy:
             "held": bool(live) and live["held/wait"].state.ready,
             "mirrored": bool(live) and live["mirror/tee"].state.ready and live["mirror/tee"].up,
             "others": [str(other) for other in self._others()],
-            "sessions": sum(server.sessions for server in live.values()),
+            "sessions": sum(server.sessions for name, server in live.items() if name not in _SLOT_OF),
         }
 
     def _live(self) -> dict[str, LiveServer]:
         """What the running process does; empty when there is none, or when its file is another version's."""
         servers = self._admin.servers() if self._admin.answers() else {}
-        return servers if set(servers) == set(server_states(Routing(), {})) else {}
+        expected = server_states(Routing(), {}, engine_keys=self._settings.engine_keys)
+        return servers if set(servers) == set(expected) else {}
 
     def _write(self, states: Mapping[str, ServerState]) -> None:
         """The config file, checked by HAProxy before it has its name."""
         with disk_full_is_named(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if self._settings.engine_keys and not (self._folder / keyed_slots.KEYS).exists():
+                self._write_keys(dict.fromkeys(SLOTS, ""))  # the check reads it
             draft = self._folder / f".{CONFIG}"
             with draft.open("w", encoding="utf-8") as file:
                 file.write(config_text(self._settings, states))
                 file.flush()
                 os.fsync(file.fileno())
             self._process.check(draft.name)
+            if self._settings.engine_keys:
+                self._write_keys({slot: states[ENGINE_OF[slot]].key for slot in SLOTS})
             draft.replace(self._folder / CONFIG)
             fsync_directory(self._folder)
+
+    def _write_keys(self, keys: Mapping[str, str]) -> None:
+        """The map of keys by slot, which the config file reads; mode 600 from its first byte on."""
+        draft = self._folder / f".{keyed_slots.KEYS}"
+        draft.unlink(missing_ok=True)
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(keyed_slots.keys_text(keys))
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self._folder / keyed_slots.KEYS)
 
     def _tell(self, live: Mapping[str, LiveServer], states: Mapping[str, ServerState]) -> None:
         """Bring the process there: first who is to get requests, then who is not, so that somebody always does."""
         for name, wanted in sorted(states.items(), key=lambda item: not item[1].ready):
             state = live[name].state
+            if wanted.ready and state.key != wanted.key:
+                self._admin.give_key(_SLOT_OF[name], wanted.key)
             if wanted.ready and (state.host, state.port) != (wanted.host, wanted.port):
                 self._admin.move(name, wanted.host, wanted.port)
             if wanted.ready and state.weight != wanted.weight:
@@ -248,7 +269,7 @@ class HAProxy:
 
 
 def _address(live: Mapping[str, LiveServer], slot: str) -> tuple[str, int]:
-    server = live.get(f"engine/{slot}")
+    server = live.get(ENGINE_OF[slot]) or live.get(f"engine/{slot}")
     return (server.state.host, server.state.port) if server else REFUSING
 
 

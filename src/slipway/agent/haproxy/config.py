@@ -33,6 +33,8 @@ from math import ceil
 
 SOCKET = "admin.sock"
 SLOTS = ("a", "b")
+ENGINE_OF = {slot: f"slot_{slot}/engine" for slot in SLOTS}  # with `engine_keys`: where a slot's engine is
+DOOR = ("-", 0)  # how HAProxy shows the address of a server that is a socket
 REFUSING = ("127.0.0.1", 1)  # tcpmux, which nobody runs; TCP, for only an asynchronous refusal makes HAProxy wait 1 s
 FULL_WEIGHT = 100
 TRIES = 3
@@ -45,7 +47,8 @@ class ProxySettings:
 
     `key_digests`: sha256 (hex) of each accepted `Authorization` header; empty: no key is asked for. `tls_file`: the PEM
     file of certificate chain and key, empty for plain HTTP; `tls_digest` changes with its bytes. `command` starts
-    HAProxy, in front of its own arguments. `answer_limit_s`: longest silence within an answer.
+    HAProxy, in front of its own arguments. `answer_limit_s`: longest silence within an answer. `engine_keys`: engines
+    may have keys of their own, which the proxy sends (`keyed_slots`).
     """
 
     host: str
@@ -59,15 +62,18 @@ class ProxySettings:
     answer_limit_s: float = 3600
     max_connections: int = 1000
     command: tuple[str, ...] = ("haproxy",)
+    engine_keys: bool = False
 
 
 @dataclass(frozen=True)
 class Upstream:
-    """An engine of a release and where it listens: `host` is an IP address."""
+    """An engine of a release and where it listens: `host` is an IP address. `key`: what it asks its callers for, empty
+    for none."""
 
     release: str
     host: str
     port: int
+    key: str = field(default="", repr=False)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -97,13 +103,15 @@ class Routing:
 
 @dataclass(frozen=True)
 class ServerState:
-    """A server of a backend as it should be: its address, its weight, and whether new requests go to it."""
+    """A server of a backend as it should be: its address, its weight, and whether new requests go to it; `key`: what
+    its engine is sent."""
 
     host: str
     port: int
     weight: int
     ready: bool
     release: str = field(default="", compare=False)
+    key: str = field(default="", repr=False)
 
 
 def place(routing: Routing, occupied: Mapping[str, tuple[str, int]], in_use: Iterable[str] = ()) -> dict[str, Upstream]:
@@ -121,22 +129,36 @@ def place(routing: Routing, occupied: Mapping[str, tuple[str, int]], in_use: Ite
     return slots | dict(zip(free, waiting, strict=False))
 
 
-def server_states(routing: Routing, slots: Mapping[str, Upstream]) -> dict[str, ServerState]:
-    """`backend/server` -> its state, for every server of the file."""
+def server_states(
+    routing: Routing, slots: Mapping[str, Upstream], *, engine_keys: bool = False
+) -> dict[str, ServerState]:
+    """`backend/server` -> its state, for every server of the file. With `engine_keys` the engines' own come first: an
+    engine has its address and its key before anything leads to it."""
     passing = routing.mirror is not None and not routing.held
-    states = {
+    states = _engines_of(slots) if engine_keys else {}
+    states |= {
         "held/wait": ServerState(*REFUSING, 1, routing.held),
         "mirror/tee": ServerState(*(routing.mirror or REFUSING), 1, passing),
     }
     for slot in SLOTS:
         upstream = slots.get(slot)
-        host, port = upstream.address if upstream else REFUSING
+        host, port = DOOR if engine_keys else upstream.address if upstream else REFUSING
         share = routing.share if upstream is not None and upstream == routing.candidate else 100 - routing.share
         ready = upstream is not None and share > 0 and not routing.held
         for backend in ("engine", "held", "mirror"):
             # `held` and `mirror` know the engines that are ready too: what waits there leaves to them when that ends
             weight = share if upstream is not None and share else FULL_WEIGHT
             states[f"{backend}/{slot}"] = ServerState(host, port, weight, ready, upstream.release if upstream else "")
+    return states
+
+
+def _engines_of(slots: Mapping[str, Upstream]) -> dict[str, ServerState]:
+    """The server of each slot's own section."""
+    states = {}
+    for slot in SLOTS:
+        one = slots.get(slot)
+        ready = ServerState(*one.address, FULL_WEIGHT, True, one.release, one.key) if one else None
+        states[ENGINE_OF[slot]] = ready or ServerState(*REFUSING, FULL_WEIGHT, False)
     return states
 
 
@@ -158,6 +180,7 @@ def _text(settings: ProxySettings, digest: str, states: Mapping[str, ServerState
         _backend("engine", TRIES, "no engine is ready", settings, states),
         _backend("held", ceil(settings.hold_limit_s), "the engine is being replaced", settings, states),
         _backend("mirror", TRIES, "no engine is ready", settings, states),
+        *(_slot(slot, settings, states) for slot in SLOTS if settings.engine_keys),
     ]
     return _fixed(settings, digest) + "".join(backends)
 
@@ -165,13 +188,16 @@ def _text(settings: ProxySettings, digest: str, states: Mapping[str, ServerState
 def _fixed(settings: ProxySettings, digest: str) -> str:
     """Sections `global`, `defaults` and `frontend`."""
     answer, drain = ceil(settings.answer_limit_s), ceil(settings.drain_limit_s)
+    most, clients = settings.max_connections, ""
+    if settings.engine_keys:  # a request is a second connection within this process: clients must leave room for it
+        most, clients = 2 * most, f"    maxconn {most}\n"
     tls = f" ssl crt {_quoted(settings.tls_file)} alpn http/1.1 ssl-min-ver TLSv1.2" if settings.tls_file else ""
     return f"""\
 # Written by Slipway before every switch; what is changed here by hand is replaced.
 global
     description slipway-{digest}
     stats socket unix@{SOCKET} mode 600 level admin expose-fd listeners
-    maxconn {settings.max_connections}
+    maxconn {most}
     nbthread 1
     noreuseport
     hard-stop-after {drain}s
@@ -188,7 +214,7 @@ defaults
     timeout http-keep-alive 3600s
 frontend endpoint
     bind {_socket_address(settings.host, settings.port)}{tls}
-{_key_rules(settings.key_digests)}    use_backend held if {{ srv_is_up(held/wait) }}
+{clients}{_key_rules(settings.key_digests)}    use_backend held if {{ srv_is_up(held/wait) }}
     use_backend mirror if {{ srv_is_up(mirror/tee) }}
     default_backend engine
 """
@@ -211,27 +237,48 @@ if !health !key_known
 def _backend(name: str, tries: int, reason: str, settings: ProxySettings, states: Mapping[str, ServerState]) -> str:
     from slipway.agent.canary.http_messages import HEALTH  # which loads asyncio
 
-    error = _error(reason, "server_error", "engine_not_ready")
+    keyed = settings.engine_keys and name == "engine"
+    retry_on = " empty-response" if name == "mirror" else " 503" if keyed else ""
     lines = [
         f"backend {name}",
         "    balance roundrobin",
         "    option redispatch 1",
         # an answer that the mirror had not begun is asked of the champion again: to write it twice harms nobody
-        f"    retry-on conn-failure{' empty-response' if name == 'mirror' else ''}",
+        f"    retry-on conn-failure{retry_on}",
         f"    retries {tries}",
+        *(["    option http-buffer-request"] if keyed else []),  # what is not whole yet is not sent a second time
         *(["    timeout check 1s", f"    option httpchk GET {HEALTH}"] if name == "mirror" else []),
-        f"    http-error status 503 content-type application/json string {error} "
-        f"hdr Retry-After {settings.retry_after_s}",
+        _not_ready(reason, settings),
     ]
     for full_name, state in states.items():
         backend, server = full_name.split("/")
         if backend == name:
-            address = _socket_address(state.host, state.port)
             role = _MIRROR if full_name == "mirror/tee" else " backup" if name == "mirror" else ""
-            disabled = role + ("" if state.ready else " disabled")
-            release = f"  # {state.release}" if state.release else ""
-            lines.append(f"    server {server} {address} weight {state.weight}{disabled}{release}")
+            lines.append(_server_line(server, state, role))
     return "\n".join(lines) + "\n"
+
+
+def _slot(slot: str, settings: ProxySettings, states: Mapping[str, ServerState]) -> str:
+    """A slot's own section; without its server for the digest, which no engine changes."""
+    from slipway.agent.haproxy.keyed_slots import section_text  # a look writes no file
+
+    state = states.get(ENGINE_OF[slot])
+    line = _server_line("engine", state) if state else ""
+    return section_text(slot, line, _not_ready("no engine is ready", settings))
+
+
+def _server_line(name: str, state: ServerState, role: str = "") -> str:
+    is_door = (state.host, state.port) == DOOR
+    address = f"unix@slot_{name}.sock" if is_door else _socket_address(state.host, state.port)
+    disabled = role + ("" if state.ready else " disabled")
+    release = f"  # {state.release}" if state.release else ""
+    return f"    server {name} {address} weight {state.weight}{disabled}{release}"
+
+
+def _not_ready(reason: str, settings: ProxySettings) -> str:
+    error = _error(reason, "server_error", "engine_not_ready")
+    retry = f"hdr Retry-After {settings.retry_after_s}"
+    return f"    http-error status 503 content-type application/json string {error} {retry}"
 
 
 def _error(message: str, kind: str, code: str) -> str:

@@ -13,11 +13,12 @@ import socket
 from dataclasses import dataclass
 from pathlib import Path
 
-from slipway.agent.haproxy.config import SOCKET, ServerState
+from slipway.agent.haproxy import keyed_slots
+from slipway.agent.haproxy.config import ENGINE_OF, SOCKET, ServerState
 from slipway.errors import ResourceError
 
 TIMEOUT_S = 10.0
-SERVER = re.compile(r"(engine|held|mirror)/(a|b|wait|tee)")
+SERVER = re.compile(r"(engine|held|mirror)/(a|b|wait|tee)|slot_[ab]/engine")
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,15 @@ class AdminSocket:
         return {name.strip(): value.strip() for name, _, value in lines}
 
     def servers(self) -> dict[str, LiveServer]:
-        """`backend/server` -> what it is now, for the servers of our file."""
+        """`backend/server` -> what it is now, for the servers of our file; those of keyed slots with their keys."""
         states = _table(self.command("show servers state"), " ")
+        keys = self._keys() if any(row["srv_name"] == "engine" for row in states) else {}
         # type 4: servers; -1: every proxy and server
         counts = {f"{row['pxname']}/{row['svname']}": row for row in _table(self.command("show stat -1 4 -1"), ",")}
         return {
-            name: LiveServer(_state(row), int(counts[name]["scur"] or 0), int(row["srv_op_state"]) != 0)
+            name: LiveServer(
+                _state(row, keys.get(name, "")), int(counts[name]["scur"] or 0), int(row["srv_op_state"]) != 0
+            )
             for row in states
             if (name := f"{row['be_name']}/{row['srv_name']}") in counts
         }
@@ -114,6 +118,21 @@ class AdminSocket:
         if "changed from" not in answer and "no need to change" not in answer:
             raise _refused(f"set server {server} addr {host} port {port}", answer)
 
+    def give_key(self, slot: str, key: str) -> None:
+        """What the engine of a slot is sent from now on; empty: nothing. A refusal of HAProxy is shown without it."""
+        command = f"set map {keyed_slots.KEYS} {slot}"
+        if answer := self.command(f"{command} {key or keyed_slots.NO_KEY}"):
+            raise _refused(command, answer.replace(key, "KEY") if key else answer)
+
+    def _keys(self) -> dict[str, str]:
+        """`section/server` of a slot -> its key, for those that have one; empty where the process knows no such map."""
+        rows = [line.split() for line in self.command(f"show map {keyed_slots.KEYS}").splitlines()]
+        return {
+            ENGINE_OF[row[1]]: row[2]
+            for row in rows
+            if len(row) == 3 and row[1] in ENGINE_OF and row[2] != keyed_slots.NO_KEY
+        }
+
     def cut(self, server: str) -> None:
         """End every request in `server`."""
         self._change(f"shutdown sessions server {_checked(server)}")
@@ -147,11 +166,11 @@ def _table(text: str, separator: str) -> list[dict[str, str]]:
     return [dict(zip(header, line.split(separator), strict=False)) for line in lines[start + 1 :]]
 
 
-def _state(row: dict[str, str]) -> ServerState:
+def _state(row: dict[str, str], key: str) -> ServerState:
     """`srv_admin_state` is a set of bits, each a reason why the server gets nothing (maintenance 0x01, drain 0x08 ...),
     but for 0x04: `disabled` in the file, which stays when the server was made ready."""
     ready = int(row["srv_admin_state"]) & ~0x04 == 0
-    return ServerState(row["srv_addr"], int(row["srv_port"]), int(row["srv_uweight"]), ready)
+    return ServerState(row["srv_addr"], int(row["srv_port"]), int(row["srv_uweight"]), ready, key=key)
 
 
 def _checked(server: str) -> str:

@@ -113,6 +113,7 @@ def test_the_digest_changes_with_every_setting_and_with_no_engine() -> None:
         "retry_after_s": 1,
         "answer_limit_s": 1,
         "max_connections": 10,
+        "engine_keys": True,
     }
     assert set(other) == {field.name for field in fields(ProxySettings)} - {"command"}
     digests = [settings_digest(SETTINGS), *(settings_digest(replace(SETTINGS, **{k: v})) for k, v in other.items())]

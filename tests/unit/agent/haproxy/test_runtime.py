@@ -103,6 +103,37 @@ def test_changes_are_the_commands_of_the_manual(answering: Ask) -> None:
     ]
 
 
+KEY = "ab" * 32
+KEYED = """1
+# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_iweight srv_time_since srv_port
+3 engine 1 a - 2 0 100 100 0 0
+6 slot_a 1 engine 10.0.0.1 2 0 100 100 0 20001
+7 slot_b 1 engine 127.0.0.1 0 5 100 100 0 1
+"""
+
+
+def test_the_engines_of_keyed_slots_are_read_with_their_keys(answering: Ask) -> None:
+    stat = "# pxname,svname,scur\nengine,a,1\nslot_a,engine,1\nslot_b,engine,0\n"
+    shown = f"0x55d0 a {KEY}\n0x55d1 b none"
+    admin = answering({"show servers state": KEYED, "show stat -1 4 -1": stat, "show map engine.keys": shown})
+    states = {name: server.state for name, server in admin.servers().items()}
+    assert states["slot_a/engine"] == ServerState("10.0.0.1", 20001, 100, True, key=KEY)
+    assert (states["slot_b/engine"].key, states["engine/a"].key) == ("", "")
+    assert (states["engine/a"].host, states["engine/a"].port) == ("-", 0)
+
+
+def test_a_key_is_given_and_shown_in_no_refusal(answering: Ask) -> None:
+    asked: list[str] = []
+    refused = {f"set map engine.keys b {KEY}": f"'{KEY}' is no value"}
+    admin = answering(refused, asked)
+    admin.give_key("a", KEY)
+    admin.give_key("a", "")
+    assert asked == [f"set map engine.keys a {KEY}", "set map engine.keys a none"]
+    with pytest.raises(ResourceError, match=r"set map engine\.keys b.*'KEY' is no value") as caught:
+        admin.give_key("b", KEY)
+    assert KEY not in str(caught.value)
+
+
 def test_a_refusal_is_an_error_with_its_words(answering: Ask) -> None:
     admin = answering(
         {"set server engine/a state ready": "No such server.", "set server engine/a addr x port 1": "Bad."}
