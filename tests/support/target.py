@@ -43,13 +43,17 @@ while True:
         if not (line := request.readline()):
             continue  # somebody looked whether it listens, or gave up on a slow machine
         method, path, _ = line.split()
-        headers = dict(line.lower().split(b": ") for line in iter(request.readline, b"\\r\\n"))
+        headers = dict(line.lower().strip().split(b": ") for line in iter(request.readline, b"\\r\\n"))
+        key = os.environ.get("LLAMA_API_KEY", "")
         if method == b"GET":
             sent = answer(503 if loading() else 200, "application/json", "{{}}")
         else:
             if model.get("die_asked"):
                 os._exit(3)
             prompt = json.loads(request.read(int(headers[b"content-length"])))
+            if key and headers.get(b"authorization") != b"bearer " + key.encode():
+                connection.sendall(answer(401, "application/json", "{{}}").encode())
+                continue
             assert prompt["messages"][-1]["role"] == "user"
             sent = answer(200, "text/event-stream", f"data: {{chunk}}\\n\\ndata: [DONE]\\n\\n")
         connection.sendall(sent.encode())

@@ -34,7 +34,8 @@ _MEND = "`slipway stop` ends the engine, whatever the file says, and removes it;
 @dataclass(frozen=True)
 class Endpoint:
     """A running engine: where it answers under which model name, where it logs, and which process or container it is
-    (`pid` 0: a container or a job; `started` -1: a record of an earlier version). `job` and `restart`: of Slurm."""
+    (`pid` 0: a container or a job; `started` -1: a record of an earlier version). `job` and `restart`: of Slurm;
+    `key_file`: of the key that it asks for (`engine_key.py`), empty for none."""
 
     host: str
     port: int
@@ -48,6 +49,7 @@ class Endpoint:
     runtime: str = ""
     job: int = 0
     restart: int = 0
+    key_file: str = ""
 
     @property
     def url(self) -> str:
@@ -62,7 +64,7 @@ class Endpoint:
     def to_json(self) -> dict[str, Any]:
         """As `endpoint.json` holds it and clients read it."""
         which = ("container", "runtime") if self.container else ("pid", "started", "boot")
-        which = ("job", "restart") if self.job else which
+        which = ("job", "restart", "key_file") if self.job else which
         document = {name: value for name, value in asdict(self).items() if name in (*which, *_COMMON)}
         return {"url": self.url, **document}
 
@@ -147,7 +149,9 @@ class Engines:
     def healthy(self, name: str) -> bool:
         """Whether this release's engine runs and answers."""
         endpoint = self.endpoint(name)
-        return endpoint is not None and health.answers(endpoint.host, endpoint.port, endpoint.health)
+        return endpoint is not None and health.answers(
+            endpoint.host, endpoint.port, endpoint.health, key_file=endpoint.key_file
+        )
 
     def stop(self, name: str, grace_s: float) -> list[dict[str, Any]]:
         """End every engine of this release and forget its endpoint; a row each of what was ended: `release`, `pid`, and
@@ -199,7 +203,15 @@ class Engines:
             return health.log_tail(Path(endpoint.log))
 
         limit_s = plan.limit_s(settings.start_timeout_s)
-        health.await_health(endpoint.host, endpoint.port, plan.health, limit_s, lambda: self.runs(endpoint), tail)
+        health.await_health(
+            endpoint.host,
+            endpoint.port,
+            plan.health,
+            limit_s,
+            lambda: self.runs(endpoint),
+            tail,
+            key_file=endpoint.key_file,
+        )
 
     def _runtime(self) -> Runtime | None:
         """What runs this target's containers; None where engines are processes, or nobody can tell any more."""
@@ -232,7 +244,8 @@ class Engines:
             runtime = fields.text("runtime", pattern="|".join(RUNTIMES))
             return replace(endpoint, container=fields.text("container"), runtime=runtime)
         if "restart" in document:
-            return replace(endpoint, job=fields.integer("job"), restart=fields.integer("restart"))
+            key_file = fields.text("key_file", "")
+            return replace(endpoint, job=fields.integer("job"), restart=fields.integer("restart"), key_file=key_file)
         started = fields.integer("started", -1)
         if started < 0:
             fields.number("create_time")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from slipway.errors import EngineError
+from slipway.errors import EngineError, StateError
 
 EVERY_S = 0.1
 LOOK_S = 5.0
@@ -18,25 +18,36 @@ def base_url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def answers(host: str, port: int, path: str, timeout_s: float = LOOK_S) -> bool:
-    """Whether a GET of `path` answers 200 within `timeout_s` seconds; http.client knows no proxy and no redirect."""
+def answers(host: str, port: int, path: str, timeout_s: float = LOOK_S, *, key_file: str = "") -> bool:
+    """Whether a GET of `path` answers 200 within `timeout_s` seconds, asked with the key in `key_file` where one is
+    named: without that file nothing can be asked, so nothing answers. http.client knows no proxy and no redirect."""
+    from slipway.agent.engine_key import read_key  # a look at a target that serves nothing needs none of it
+
     connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
     try:
-        connection.request("GET", path)
+        headers = {"Authorization": f"Bearer {read_key(key_file)}"} if key_file else {}
+        connection.request("GET", path, headers=headers)
         return connection.getresponse().status == http.client.OK
-    except (OSError, http.client.HTTPException):
+    except (OSError, http.client.HTTPException, StateError):
         return False
     finally:
         connection.close()
 
 
 def await_health(
-    host: str, port: int, path: str, limit_s: float, is_running: Callable[[], bool], tail: Callable[[], str]
+    host: str,
+    port: int,
+    path: str,
+    limit_s: float,
+    is_running: Callable[[], bool],
+    tail: Callable[[], str],
+    *,
+    key_file: str = "",
 ) -> None:
-    """Return when the engine answers and runs. Raises EngineError with the end of its log, as `tail` reads it, as soon
-    as it has ended, or when it does not answer within `limit_s` seconds."""
+    """Return when the engine answers and runs; `key_file` as of `answers`. Raises EngineError with the end of its log,
+    as `tail` reads it, as soon as it has ended, or when it does not answer within `limit_s` seconds."""
     deadline = time.monotonic() + limit_s
-    while not answers(host, port, path, timeout_s=2):
+    while not answers(host, port, path, timeout_s=2, key_file=key_file):
         if not is_running():
             raise _failed(port, "died", f"a server that answers {path}", tail())
         if time.monotonic() > deadline:

@@ -21,6 +21,7 @@ from slipway.errors import StateError
 FILE = "start.json"
 PLACEHOLDERS = ("bundle", "model", "cache", "host", "port", "threads")
 CACHE, CONFIG = "cache", "config"
+KEY_VARIABLES = ("LLAMA_API_KEY", "VLLM_API_KEY")  # for a plan that does not say which engine it starts
 MEASURED_MARGIN = 3.0  # a start may take so many times what it took when it was measured
 _MEND = "promote the engine again: that writes it"
 
@@ -30,7 +31,8 @@ class StartPlan:
     """One engine's start, with placeholders. `caches`: (path below the cache folder, environment variable) each.
     Seconds: `start_s` a cold start may take, `stop_s` from SIGTERM to SIGKILL, `measured_start_s` the longest that was
     measured, 0 unknown. `memory_bytes`: planned for weights, caches and the rest, 0 unknown. `image`: a container image
-    by digest; empty: a process of the machine."""
+    by digest; empty: a process of the machine. `key_variables`: of the environment, which the engine reads the key of
+    its callers from; empty: it knows none."""
 
     argv: tuple[str, ...]
     environment: Mapping[str, str]
@@ -44,6 +46,7 @@ class StartPlan:
     measured_start_s: float
     model: str
     memory_bytes: float = 0.0
+    key_variables: tuple[str, ...] = KEY_VARIABLES
 
     def limit_s(self, asked_s: float | None) -> float:
         """Seconds until the engine must be healthy: the target's own limit where it has one, else the plan's for a cold
@@ -72,6 +75,7 @@ def parse_start(document: Mapping[str, Any], thing: str) -> StartPlan:
         measured_start_s=fields.number("measured_start_s", 0.0),
         model=fields.text("model", ""),
         memory_bytes=_sum(plan.document("memory", {})),
+        key_variables=plan.texts("key_variables", KEY_VARIABLES),
     )
 
 

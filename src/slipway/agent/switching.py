@@ -6,6 +6,7 @@ every switch.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from slipway.agent.haproxy.process import CONFIG, HAProxyProcess
@@ -125,4 +126,4 @@ def switcher_for(paths: TargetPaths, settings: Settings) -> Switcher:
         return Portless(paths.proxy)
     from slipway.agent.haproxy.switcher import HAProxySwitcher  # with the mirror's asyncio: a look needs none of it
 
-    return HAProxySwitcher(paths.proxy, proxy)
+    return HAProxySwitcher(paths.proxy, replace(proxy, engine_keys=bool(settings.slurm)))

@@ -34,6 +34,10 @@ class SlurmServiceConfig(Section):
     )
     container: bool = Field(True, description="Pyxis runs the plan's image; off: what the nodes have installed runs.")
     ports: tuple[Port, Port] = Field((20000, 31999), description="First and last port that an engine takes on a node.")
+    keyless: bool = Field(
+        False,
+        description="An engine that checks no key (TensorRT-LLM) may serve here: whoever reaches its node may ask it.",
+    )
     extra: list[str] = Field(default_factory=list, description="More sbatch options, as on its command line.")
 
     @model_validator(mode="after")

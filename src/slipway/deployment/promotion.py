@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from slipway.agent.engine_key import read_key
 from slipway.config.deploy import DeployConfig
 from slipway.deployment.canary import smoke
 from slipway.deployment.canary.check_words import index_words
@@ -172,15 +173,17 @@ def _replace(
         trial.before_start()
     endpoint = target.call("start", {"start": plan}, note)
     with refused_for_good(), target.reach(endpoint) as url:
-        answers = smoke.ask(rows, url, endpoint["model"], name)
+        key_file = endpoint.get("key_file", "")
+        model, key = endpoint["model"], read_key(key_file)
+        answers = smoke.ask(rows, url, model, name, key)
         note(f"{len(answers)} smoke requests answered, {sum(answer['json'] for answer in answers)} with JSON")
 
         def agreement(url: str) -> dict[str, Any]:
-            return judge(candidate, url, params, note) if candidate else {"refused": RETURNED}
+            return judge(candidate, url, params, note, key_file) if candidate else {"refused": RETURNED}
 
-        checks = {"probe": asked_again(probe, url, endpoint["model"], params.probe, note, agreement)}
+        checks = {"probe": asked_again(probe, url, model, params.probe, note, agreement, key)}
         checks |= {"index": replay} if replay else {}
-        checks |= trial.after_probe(url, endpoint["model"]) if trial else {}
+        checks |= trial.after_probe(url, model, key) if trial else {}
     target.call("switch", {"smoke": answers, "checks": checks}, note)
     return as_release(target.call("commit", {"spare": spare}, note)["release"])
 

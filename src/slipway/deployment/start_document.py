@@ -7,6 +7,7 @@ from typing import Any
 
 from slipway.engines.boots import Boot
 from slipway.engines.bundle import model_of, read_plan
+from slipway.engines.driver import KEY_VARIABLES
 from slipway.system import openmp
 from slipway.system.json_files import as_model, is_present, read_json_list
 
@@ -25,6 +26,7 @@ def start_document(bundle: Path, *, here: bool = True) -> dict[str, Any]:
     plan = read_plan(bundle, here=here)
     document = plan.model_dump(mode="json", include=_PARTS, exclude_none=True)
     document["environment"] = {**openmp.ENVIRONMENT, **plan.environment}
+    document["key_variables"] = [KEY_VARIABLES[plan.kind]] if plan.kind in KEY_VARIABLES else []
     start: dict[str, Any] = {"plan": document}
     if seconds := measured_start(bundle):
         start["measured_start_s"] = seconds

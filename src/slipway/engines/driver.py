@@ -25,6 +25,8 @@ from slipway.pipeline.workspace import Workspace
 from slipway.store.artifacts import Checkpoint, Quantized
 
 EngineKind = Literal["llama.cpp", "vllm", "trtllm", "trtllm-engine"]
+# Variable that a server reads its callers' key from; TensorRT-LLM's server knows none
+KEY_VARIABLES: dict[str, str] = {"vllm": "VLLM_API_KEY", "llama.cpp": "LLAMA_API_KEY"}
 
 
 class CacheSpec(Section):

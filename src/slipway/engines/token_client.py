@@ -40,13 +40,15 @@ class WrittenTokens:
 
 
 class TokenClient:
-    """Asks the engine `kind` that answers at `url` (".../v1") by the name `model`."""
+    """Asks the engine `kind` that answers at `url` (".../v1") by the name `model`; `key`: what it asks for, empty for
+    none."""
 
-    def __init__(self, kind: str, url: str, model: str, timeout_s: float = 600) -> None:
+    def __init__(self, kind: str, url: str, model: str, timeout_s: float = 600, key: str = "") -> None:
         self._native, self._model = kind == "llama.cpp", model
         base = url.rstrip("/")
         self._url = f"{base.removesuffix('/v1')}/completion" if self._native else f"{base}/completions"
         self._timeout_s = timeout_s
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
 
     def write(
         self, prompts: Sequence[Sequence[int]], tokens: int, at_once: int, progress: Progress
@@ -57,7 +59,8 @@ class TokenClient:
         a lost request and for an answer of another length.
         """
         written = []
-        with httpx.Client(timeout=self._timeout_s, trust_env=False) as http, ThreadPoolExecutor(at_once) as pool:
+        client = httpx.Client(timeout=self._timeout_s, trust_env=False, headers=self._headers)
+        with client as http, ThreadPoolExecutor(at_once) as pool:
             for answer in pool.map(lambda prompt: self._ask(http, prompt, tokens), prompts):
                 written.append(answer)
                 progress.update("engine writes", len(written) * tokens, len(prompts) * tokens, "tokens")

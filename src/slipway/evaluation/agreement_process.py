@@ -2,7 +2,7 @@
 
 python -m slipway.evaluation.agreement_process FOLDER
 
-<folder>/job.json         checkpoint (path, kind), plan, url, params, long_tokens
+<folder>/job.json         checkpoint (path, kind), plan, url, key_file, params, long_tokens
 <folder>/progress.jsonl   what it does, as stages say it
 <folder>/verdict.json     the figures, or under `refused` why there are none
 <folder>/error.json       instead: what was raised, as `SlipwayError.to_json`
@@ -21,6 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from slipway.agent.engine_key import read_key
 from slipway.config.engine import AgreementConfig
 from slipway.engines.driver import ServePlan
 from slipway.errors import EngineError, SlipwayError
@@ -48,10 +49,11 @@ def check_at(
     limit_s: float,
     on_gpu: bool,
     note: Callable[[str], None],
+    key_file: str = "",
 ) -> dict[str, Any]:
     """The figures of kernel agreement of the engine at `url`, or under `refused` why there are none, which a check that
     takes longer than `limit_s` seconds is too. `on_gpu`: the reference may take this machine's GPU; else it computes on
-    the CPU.
+    the CPU. `key_file`: of the key that the engine asks for, empty for none.
 
     Raises EngineError when the engine does not agree, does not answer, or the process ends without a word; with
     `check: on` what else `agreement_check` raises.
@@ -62,6 +64,7 @@ def check_at(
             "checkpoint": {"path": str(checkpoint.path.resolve()), "kind": checkpoint.kind},
             "plan": plan.model_dump(mode="json"),
             "url": url,
+            "key_file": key_file,
             "params": params.model_dump(mode="json"),
             "long_tokens": long_tokens,
         }
@@ -118,7 +121,8 @@ def main(folder: Path) -> int:
     try:
         with Progress(folder / PROGRESS) as progress, missing_is_named():
             checkpoint = load(_KINDS[job["checkpoint"]["kind"]], Path(job["checkpoint"]["path"]))
-            answers = ask_engine(checkpoint, plan, job["url"], params, progress, int(job["long_tokens"]))
+            key, tokens = read_key(job["key_file"]), int(job["long_tokens"])
+            answers = ask_engine(checkpoint, plan, job["url"], params, progress, tokens, key)
             verdict = verdict_on(answers, checkpoint, plan, params, progress)
     except SlipwayError as err:
         write_atomic(folder / ERROR, json.dumps(err.to_json()))

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from slipway.agent.engine_key import read_key
 from slipway.config.load import Config
 from slipway.data.reasoning import parted
 from slipway.deployment.releases import Release
@@ -68,7 +69,9 @@ def look(config: Config, *, note: Note = lambda _: None, clock: Callable[[], flo
         )
         with (
             target.reach(endpoint) as url,
-            ChatClient(url, str(endpoint["model"]), config.watch.timeout_s, RETRIES) as client,
+            ChatClient(
+                url, str(endpoint["model"]), config.watch.timeout_s, RETRIES, read_key(endpoint.get("key_file", ""))
+            ) as client,
         ):
             replayed = replay(baseline, client, config.watch.items, seed, config.watch.at_once)
             traffic, why_none = _traffic(target, target_name, config, now, seed)

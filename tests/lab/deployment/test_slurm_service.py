@@ -13,19 +13,26 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from slipway.agent.agent import Agent
+from slipway.agent.engine_key import read_key
 from slipway.agent.slurm.engine import Registration, SlurmService, SlurmSettings
 from slipway.agent.slurm.follow import Decision, Follower, Hands
+from slipway.config.deploy import DeployConfig
+from slipway.config.proxy import ProxyConfig
+from slipway.config.slurm_service import SlurmServiceConfig
+from slipway.deployment import promotion as deployment
 from slipway.errors import EngineError
 from slipway.store.store import Store
 from slipway.system.ports import any_port
 from tests.lab.slurm_lab import SlurmLab, wait_for
 from tests.support.agent import engine, promote, rollback
+from tests.support.target import make_data, make_verdict
 
 RUNBOOK = Path(__file__).parents[3] / "infra/dgx/50-promotion"
 ENGINE = """
@@ -328,6 +335,65 @@ def test_clients_keep_one_address_through_a_promotion_and_a_requeue(
         wait_for(lambda: len(callers.results) > answered + 10)
     assert callers.failed(since=held) == []
     assert len([began for began, _ in callers.results if began >= held]) >= 10
+
+
+def post(host: str, port: int, key: str = "") -> int:
+    """Status of a chat request."""
+    connection = http.client.HTTPConnection(host, port, timeout=120)
+    body = json.dumps({"messages": [{"role": "user", "content": "u"}]})
+    try:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        connection.request("POST", "/v1/chat/completions", body, headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def holding(key: str, *folders: Path) -> set[str]:
+    """Files below these folders that hold a key, by their names."""
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    return {path.name for path in files if key.encode() in path.read_bytes()}
+
+
+def told(lab: SlurmLab, job: int) -> str:
+    """What Slurm's commands show of a job, and what every process of the machine was called with."""
+    lines = [lab.ask("scontrol", "show", "job", "--details", str(job))]
+    lines.append(lab.ask("scontrol", "write", "batch_script", str(job), "-"))
+    lines.append(lab.ask("squeue", "--noheader", f"--job={job}", "--format=%all"))
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            lines.append(file.read_text(errors="replace"))
+    return "\n".join(lines)
+
+
+def test_each_attempt_of_an_engine_has_a_key_of_its_own_that_only_proxy_and_checks_know(
+    slurm_lab: SlurmLab, agent: Agent, store: Store
+) -> None:
+    """By the orchestrator's own promotion: its smoke requests go to the engine's own port."""
+    port, made = any_port("127.0.0.1"), engine(store)
+    params = DeployConfig(
+        kind="slurm",
+        root=str(agent.paths.root),
+        start_timeout_s=60,
+        slurm=SlurmServiceConfig(time_limit="01:00:00", successor_s=60, queue_s=120),
+        proxy=ProxyConfig(kind="haproxy", port=port),
+    )
+    deployment.promote(made, make_verdict(store, made), make_data(store), {}, params, model="m")
+    keys = []
+    for restart in (0, 1):
+        endpoint = agent.call("status", {})["endpoint"]
+        address, key = (endpoint["host"], endpoint["port"]), read_key(endpoint["key_file"])
+        keys.append(key)
+        assert [post(*address), post(*address, "0" * 64), post(*address, key)] == [401, 401, 200]
+        assert [post("127.0.0.1", port), post("127.0.0.1", port, "a client's own")] == [200, 200]
+        where = {f"{endpoint['job']}.{restart}", "engine.keys"}
+        assert holding(key, agent.paths.root, slurm_lab.folder) == where
+        assert key not in told(slurm_lab, endpoint["job"])
+        if restart == 0:
+            slurm_lab.ask("scontrol", "requeue", str(endpoint["job"]))
+            follow_until(agent, lambda: _restart(agent) == 1)
+    assert post(*address, keys[0]) == 401
+    assert holding(keys[0], agent.paths.root, slurm_lab.folder) == set()
 
 
 def test_the_runbook_checks_the_cluster_and_writes_the_unit_and_undoes_it(

@@ -13,14 +13,15 @@ from slipway.agent.health import answers, await_health, base_url, log_tail
 from slipway.errors import EngineError
 from slipway.system.ports import any_port
 
-HOST = "127.0.0.1"
+HOST, KEY = "127.0.0.1", "ab" * 32
 
 
 class Handler(BaseHTTPRequestHandler):
-    """200 at /ready, a redirect to it at /moved, 503 elsewhere."""
+    """200 at /ready, a redirect to it at /moved, 200 at /asks with the key KEY, 503 elsewhere."""
 
     def do_GET(self) -> None:
-        self.send_response({"/ready": 200, "/moved": 302}.get(self.path, 503))
+        asks = 200 if self.headers["Authorization"] == f"Bearer {KEY}" else 401
+        self.send_response({"/ready": 200, "/moved": 302, "/asks": asks}.get(self.path, 503))
         self.send_header("Location", "/ready")
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -44,6 +45,16 @@ def test_only_200_counts_whatever_proxy_the_environment_names(port: int, monkeyp
     assert not answers(HOST, port, "/moved")
     assert not answers(HOST, port, "/loading")
     assert not answers(HOST, any_port(HOST), "/ready")
+
+
+def test_an_engine_that_asks_for_a_key_is_asked_with_it(port: int, tmp_path: Path) -> None:
+    file = tmp_path / "7.0"
+    assert not answers(HOST, port, "/ready", key_file=str(file))  # it is gone: nobody can ask that engine
+    file.write_text(KEY)
+    file.chmod(0o600)
+    assert answers(HOST, port, "/asks", key_file=str(file))
+    assert not answers(HOST, port, "/asks")
+    await_health(HOST, port, "/asks", 0.0, lambda: True, str, key_file=str(file))
 
 
 def test_the_wait_ends_at_health_at_death_or_at_its_limit(port: int) -> None:

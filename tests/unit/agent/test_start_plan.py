@@ -22,6 +22,12 @@ def test_a_plan_is_read_with_what_a_bundle_may_leave_out(tmp_path: Path) -> None
     )  # fmt: skip
 
 
+def test_an_engine_says_where_it_takes_a_key_or_that_it_knows_none() -> None:
+    """A plan of before says nothing: then it is given to whichever engine it is."""
+    said = [parse_start({"plan": {**PLAN, **more}}, "start").key_variables for more in ({}, {"key_variables": []})]
+    assert said == [("LLAMA_API_KEY", "VLLM_API_KEY"), ()]
+
+
 def test_a_start_may_take_what_the_plan_says_or_three_measured_starts_unless_the_target_says_less() -> None:
     cold, slow = (parse_start({"plan": PLAN, "measured_start_s": s}, "start") for s in (8.0, 160.0))
     assert (cold.limit_s(None), slow.limit_s(None), slow.limit_s(5)) == (60, 480, 5)
@@ -36,6 +42,7 @@ def test_a_start_may_take_what_the_plan_says_or_three_measured_starts_unless_the
         ({"caches": [{"path": "a"}]}, "variable"),
         ({"caches": [{"path": "../a", "variable": "A"}]}, r"\.\./a"), ({"health": "health"}, "health"),
         ({"health": "/a b"}, "health"), ({"start_s": -1}, "start_s"), ({"image": 3}, "image"),
+        ({"key_variables": "A"}, "key_variables"),
     ],
 )  # fmt: skip
 def test_a_key_that_does_not_fit_is_named(change: dict[str, Any], key: str) -> None:

@@ -22,6 +22,7 @@ def test_a_bundle_of_before_there_was_a_plan_is_started_too(store: Store) -> Non
     assert "argv" not in json.loads((engine.path / "serve.json").read_text())
     start = parse_start(start_document(engine.path), "start")
     assert start.argv[0] == "{bundle}/server"
+    assert start.key_variables == ("LLAMA_API_KEY",)
     assert start.environment["GOMP_SPINCOUNT"] == "1000"
     assert (start.model, start.image) == ("", "")
 

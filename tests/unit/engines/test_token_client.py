@@ -19,12 +19,15 @@ Reply = Callable[[str, dict[str, Any]], tuple[int, Any]]
 
 
 @contextmanager
-def answering(reply: Reply) -> Iterator[str]:
-    """A server whose answer to a POST is `reply(path, body)`: status and JSON, or bytes as they are."""
+def answering(reply: Reply, keys: list[str | None] | None = None) -> Iterator[str]:
+    """A server whose answer to a POST is `reply(path, body)`: status and JSON, or bytes as they are; `keys`: what each
+    request had for authorization."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            if keys is not None:
+                keys.append(self.headers["Authorization"])
             status, document = reply(self.path, body)
             data = document if isinstance(document, bytes) else json.dumps(document).encode()
             self.send_response(status)
@@ -73,6 +76,14 @@ def test_llama_server_is_asked_at_its_own_endpoint() -> None:
     assert {path for path, _ in asked} == {"/completion"}
     expected = {"n_predict": 3, "temperature": 0, "ignore_eos": True, "n_probs": 1, "return_tokens": True}
     assert all(expected.items() <= body.items() for _, body in asked)
+
+
+@pytest.mark.parametrize(("key", "sent"), [("ab", "Bearer ab"), ("", None)])
+def test_an_engine_that_asks_for_a_key_gets_it(key: str, sent: str | None) -> None:
+    keys: list[str | None] = []
+    with answering(lambda *_: (200, native([7], [(7, -0.1)])), keys) as url:
+        TokenClient("llama.cpp", url, "m", 5, key).write([[1]], 1, 1, Progress())
+    assert keys == [sent]
 
 
 @pytest.mark.parametrize("kind", ["vllm", "trtllm", "trtllm-engine"])

@@ -1,7 +1,8 @@
 """HTTP/1.1 messages as the mirror needs them: a request's head and body as they pass, an answer's text afterwards.
 
-Nothing is rewritten on its way to the champion. Bodies end by `Content-Length` or by the last chunk (RFC 9112, 6.3); an
-answer may also end with its connection. Texts are those of OpenAI's chat and completion APIs, whole or as events.
+Nothing is rewritten on its way to the champion, but the key of one that asks for it. Bodies end by `Content-Length` or
+by the last chunk (RFC 9112, 6.3); an answer may also end with its connection. Texts are those of OpenAI's chat and
+completion APIs, whole or as events.
 """
 
 from __future__ import annotations
@@ -49,10 +50,15 @@ class Head:
             raise BadMessageError(f"Content-Length {value[:40]}")
         return int(value)
 
-    def with_close(self) -> bytes:
-        """Its bytes with `Connection: close`."""
-        lines = [line for line in self.raw.split(b"\r\n") if line and not line.lower().startswith(b"connection:")]
-        return b"\r\n".join([*lines, b"Connection: close", b"", b""])
+    def with_key(self, key: str, *, close: bool = False) -> bytes:
+        """Its bytes for an engine that asks for this key, in place of what the client sent; unchanged for an empty one.
+        `close`: with `Connection: close`."""
+        own = {b"authorization:": f"Authorization: Bearer {key}"} if key else {}
+        own |= {b"connection:": "Connection: close"} if close else {}
+        if not own:
+            return self.raw
+        lines = [line for line in self.raw.split(b"\r\n") if line and not line.lower().startswith(tuple(own))]
+        return b"\r\n".join([*lines, *(line.encode("latin-1") for line in own.values()), b"", b""])
 
 
 def parse_head(raw: bytes) -> Head:

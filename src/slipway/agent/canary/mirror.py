@@ -79,7 +79,8 @@ class _Copy:
 
 class Mirror:
     """One mirror. `champion`, `candidate`: (host, port) of engines, the second None to capture only; `keep` is called
-    with every request's document; `timeout_s`: longest answer of the candidate."""
+    with every request's document; `timeout_s`: longest answer of the candidate; keys: what the engines ask for, sent in
+    place of the client's, empty for none."""
 
     def __init__(
         self,
@@ -89,10 +90,13 @@ class Mirror:
         keep: Keep | None = None,
         at_once: int = AT_ONCE,
         timeout_s: float = 600.0,
+        champion_key: str = "",
+        candidate_key: str = "",
     ) -> None:
         self.counts, self.pairs = Counts(), deque[dict[str, Any]]()
         self._champion, self._candidate, self._keep = champion, candidate, keep
         self._at_once, self._timeout_s = at_once, timeout_s
+        self._champion_key, self._candidate_key = champion_key, candidate_key
         self._copies: set[asyncio.Task[None]] = set()
         self._number = self._answering = 0
 
@@ -162,7 +166,7 @@ class Mirror:
         asked, answer, first_s = _Copy(), _Copy(), 0.0
 
         async def upload() -> None:
-            up_writer.write(head.raw)
+            up_writer.write(head.with_key(self._champion_key))
             try:
                 async for piece in body_pieces(reader, head):
                     asked.add(piece)
@@ -234,7 +238,7 @@ class Mirror:
         assert self._candidate is not None
         reader, writer = await asyncio.wait_for(asyncio.open_connection(*self._candidate), CONNECT_S)
         try:
-            writer.write(head.with_close() + body)
+            writer.write(head.with_key(self._candidate_key, close=True) + body)
             await writer.drain()
             copy = _Copy()
             while piece := await reader.read(PIECE):

@@ -25,6 +25,7 @@ from typing import Any
 import slipway.errors
 from slipway.agent.canary.captured import CapturedPrompts
 from slipway.agent.canary.mirror import AT_ONCE, Mirror
+from slipway.agent.engine_key import read_key
 from slipway.agent.files import write_atomic
 from slipway.agent.records import Fields, read_json
 from slipway.errors import ResourceError
@@ -37,7 +38,8 @@ _NEXT = "read mirror.log beside it; `slipway start TARGET` routes requests past 
 @dataclass(frozen=True)
 class MirrorConfig:
     """`champion`, `candidate`: (host, port), the second None to capture only; `capture`: the folder of captured
-    prompts, None where nothing is stored; `timeout_s`: longest answer of the candidate."""
+    prompts, None where nothing is stored; `timeout_s`: longest answer of the candidate; `champion_key`,
+    `candidate_key`: files of the keys that the engines ask for, empty for none."""
 
     champion: tuple[str, int]
     candidate: tuple[str, int] | None = None
@@ -45,6 +47,8 @@ class MirrorConfig:
     at_once: int = AT_ONCE
     timeout_s: float = 600.0
     drain_s: float = 600.0
+    champion_key: str = ""
+    candidate_key: str = ""
 
 
 class MirrorProcess:
@@ -184,13 +188,23 @@ def read_config(folder: Path) -> MirrorConfig:
         fields.integer("at_once", AT_ONCE),
         fields.number("timeout_s", 600.0),
         fields.number("drain_s", 600.0),
+        fields.text("champion_key", ""),
+        fields.text("candidate_key", ""),
     )
 
 
 async def serve(folder: Path, config: MirrorConfig) -> None:
-    """Run until SIGTERM."""
+    """Run until SIGTERM. Raises StateError for an engine's key that cannot be read."""
     keep = CapturedPrompts(Path(config.capture)).keep if config.capture else None
-    mirror = Mirror(config.champion, config.candidate, keep=keep, at_once=config.at_once, timeout_s=config.timeout_s)
+    mirror = Mirror(
+        config.champion,
+        config.candidate,
+        keep=keep,
+        at_once=config.at_once,
+        timeout_s=config.timeout_s,
+        champion_key=read_key(config.champion_key),
+        candidate_key=read_key(config.candidate_key),
+    )
     server = await mirror.listen()
     port = int(server.sockets[0].getsockname()[1])
     stopping = asyncio.Event()

@@ -16,12 +16,13 @@ import contextlib
 import ipaddress
 import json
 import socket
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from slipway.agent.canary.captured import CapturedPrompts
 from slipway.agent.canary.mirror_process import MirrorConfig, MirrorProcess
+from slipway.agent.engine_key import read_key
 from slipway.agent.haproxy.address import Drained, HAProxy
 from slipway.agent.haproxy.config import ProxySettings, Routing, Upstream
 from slipway.errors import ConfigError, ResourceError
@@ -41,6 +42,10 @@ class Listening(Protocol):
     @property
     def log(self) -> str:
         """Path of its log."""
+
+    @property
+    def key_file(self) -> str:
+        """Path of the key that it asks for; empty for none."""
 
 
 class HAProxySwitcher:
@@ -68,12 +73,12 @@ class HAProxySwitcher:
 
     def configure(self, new: Listening) -> None:
         """Write and check the file in which `new` serves; the running process is told nothing. Raises as
-        `HAProxy.prepare`."""
-        self.proxy.prepare(Routing(upstream_of(new)))
+        `HAProxy.prepare`, StateError when its key cannot be read."""
+        self.proxy.prepare(Routing(with_key(new)))
 
     def switch(self, old: Listening | None, new: Listening) -> None:  # noqa: ARG002 (of the protocol)
         """New requests go to `new`, through a mirror where prompts are captured. Raises as `HAProxy.apply`."""
-        self._apply(upstream_of(new))
+        self._apply(new)
 
     def drain(self, old: Listening | None) -> dict[str, Any]:
         """Wait for the old engine's last answer: `seconds`, and `cut`, the requests ended at the limit."""
@@ -88,22 +93,28 @@ class HAProxySwitcher:
 
     def share(self, serving: Listening, candidate: Listening, percent: int) -> None:
         """`percent` of the new requests to `candidate`; what it cannot take (it died) goes to `serving`."""
-        self.proxy.apply(Routing(upstream_of(serving), upstream_of(candidate), percent))
+        self.proxy.apply(Routing(with_key(serving), with_key(candidate), percent))
 
     def restore(self, serving: Listening | None) -> None:
         """File and process as the pointer says; another engine that had requests gives its last answers first, bounded.
         Without an engine that serves nothing is started, and a proxy that runs answers 503."""
         if serving is not None:
-            upstream = upstream_of(serving)
-            self._apply(upstream)
-            self.proxy.drain_others(upstream)
+            self._apply(serving)
+            self.proxy.drain_others(upstream_of(serving))
         elif self.proxy.status()["running"]:
             self.proxy.apply(Routing())
 
     def mirror(self, serving: Listening, candidate: Listening, timeout_s: float) -> None:
         """Requests go to `serving` through a mirror that asks `candidate` the same, at most `timeout_s` an answer."""
-        upstream, other = upstream_of(serving), upstream_of(candidate)
-        config = MirrorConfig(upstream.address, other.address, self._capture(), timeout_s=timeout_s)
+        upstream, other = with_key(serving), with_key(candidate)
+        config = MirrorConfig(
+            upstream.address,
+            other.address,
+            self._capture(),
+            timeout_s=timeout_s,
+            champion_key=serving.key_file,
+            candidate_key=candidate.key_file,
+        )
         self.proxy.apply(Routing(upstream, mirror=self.tee.start(config)))
         self.tee.end_replaced()
 
@@ -116,13 +127,14 @@ class HAProxySwitcher:
         self.proxy.stop()
         self.tee.stop()
 
-    def _apply(self, upstream: Upstream) -> None:
+    def _apply(self, engine: Listening) -> None:
         """Route to this engine; a mirror is there afterwards only while prompts are captured. One that does not start
         keeps no request from the engine: `describe` says that none is captured."""
-        folder, mirror = self._capture(), None
+        upstream, folder, mirror = with_key(engine), self._capture(), None
         if folder is not None:
             with contextlib.suppress(ResourceError):
-                mirror = self._capturing(MirrorConfig(upstream.address, capture=folder))
+                config = MirrorConfig(upstream.address, capture=folder, champion_key=engine.key_file)
+                mirror = self._capturing(config)
         self.proxy.apply(Routing(upstream, mirror=mirror))
         (self.tee.end_replaced if mirror else self.tee.dismiss)()
 
@@ -137,6 +149,11 @@ class HAProxySwitcher:
         """The folder of captured prompts; None while capture is off."""
         folder = self._root / "capture"
         return str(folder) if CapturedPrompts(folder).rule() is not None else None
+
+
+def with_key(engine: Listening) -> Upstream:
+    """`upstream_of`, for an engine that gets requests: with its key. Raises StateError for one that cannot be read."""
+    return replace(upstream_of(engine), key=read_key(engine.key_file))
 
 
 def upstream_of(engine: Listening) -> Upstream:

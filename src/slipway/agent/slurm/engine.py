@@ -6,7 +6,7 @@ that outlived its node's daemon is never pointed at, however healthy it is.
 
     RELEASE/slurm/job.json, job.sbatch, slurm_node.py       written at each submission
     RELEASE/slurm/modules.zip                               with them: what of slipway the node needs for its caches
-    RELEASE/slurm/registered/, over/                        see slurm_node.py
+    RELEASE/slurm/registered/, keys/, over/                 see slurm_node.py
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import shlex
 import shutil
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from slipway.agent.paths import NAME
 from slipway.agent.records import Fields, is_present, read_json
 from slipway.agent.slurm import commands as slurm_commands
 from slipway.agent.slurm.commands import ServiceJob
-from slipway.agent.slurm.node import JOB, OVER, REGISTERED
+from slipway.agent.slurm.node import JOB, KEYS, OVER, REGISTERED
 from slipway.agent.warm_caches import MODULES as NEEDED
 from slipway.errors import ConfigError
 
@@ -43,7 +43,7 @@ class SlurmSettings:
     """How service jobs are submitted. `time_limit`: of one job, `[D-]HH:MM:SS`; `successor_s`: seconds before it at
     which another job of the same release is started; `queue_s`: longest wait for a node; `container`: Pyxis, where the
     plan names an image; `gpus`: of one job; `unhealthy_s`: seconds without an answer after which a job is requeued;
-    `extra`: more sbatch options."""
+    `keyless`: an engine that knows no key may listen without one; `extra`: more sbatch options."""
 
     partition: str = ""
     account: str = ""
@@ -55,6 +55,7 @@ class SlurmSettings:
     container: bool = True
     gpus: int = 0
     ports: tuple[int, int] = PORTS
+    keyless: bool = False
     extra: tuple[str, ...] = ()
 
 
@@ -77,6 +78,7 @@ def slurm_settings(document: Mapping[str, Any]) -> SlurmSettings | None:
         container=fields.flag("container", True),
         gpus=fields.integer("gpus", 0),
         ports=_ports(document.get("ports", PORTS)),
+        keyless=fields.flag("keyless", False),
         extra=fields.texts("extra", ()),
     )
     limit_s = slurm_commands.seconds(settings.time_limit) or 0.0
@@ -88,12 +90,14 @@ def slurm_settings(document: Mapping[str, Any]) -> SlurmSettings | None:
 
 @dataclass(frozen=True)
 class Registration:
-    """Where one attempt of a job answers. The token orders attempts of one job: job id, then restart count."""
+    """Where one attempt of a job answers, and the file of the key that it asks for, empty for none. The token orders
+    attempts of one job: job id, then restart count."""
 
     job: int
     restart: int
     host: str
     port: int
+    key_file: str = field(default="", compare=False)
 
     @property
     def token(self) -> str:
@@ -114,8 +118,9 @@ class SlurmService:
 
     def submit(self, release: Path, start: Mapping[str, Any]) -> int:
         """Submit a job that serves the release in this folder; its id. `start`: `argv`, `environment` with `{host}`,
-        `{port}`, `{threads}`, `{cache}` left in, `stop_s`, `image` with `mounts` (host:container[:ro]) for Pyxis, and
-        `caches` of the bundle that the node may start from (`slurm/node.py`).
+        `{port}`, `{threads}`, `{cache}` left in, `stop_s`, `image` with `mounts` (host:container[:ro]) for Pyxis,
+        `key_variables` that the engine reads its callers' key from, and `caches` of the bundle that the node may start
+        from (`slurm/node.py`).
 
         Raises ResourceError when Slurm refuses it or the disk is full, SilentError when nobody answers.
         """
@@ -126,6 +131,7 @@ class SlurmService:
             program = files("slipway.agent.slurm").joinpath("node.py").read_text(encoding="utf-8")
             write_atomic(folder / PROGRAM, program)
             document = {"argv": self._argv(start), "environment": start["environment"], "stop_s": start["stop_s"]}
+            document["key_variables"] = list(start.get("key_variables", ()))
             if "caches" in start:
                 document["caches"] = {**start["caches"], "modules": str(_modules(folder / MODULES))}
             write_atomic(folder / JOB, json.dumps({**document, "ports": self._settings.ports}, indent=1))
@@ -143,7 +149,9 @@ class SlurmService:
             return None
         next_step = "`scontrol requeue` the job: it registers again"
         fields = Fields(read_json(file, f"registration of job {job}", next_step), f"registration {file}", next_step)
-        return Registration(job, state.restarts, slurm_commands.node_address(state.node), fields.integer("port"))
+        key_file = str(release / FOLDER / KEYS / file.name) if fields.flag("key", False) else ""
+        host = slurm_commands.node_address(state.node)
+        return Registration(job, state.restarts, host, fields.integer("port"), key_file)
 
     def state(self, job: int) -> ServiceJob | None:
         """What the controller says of a job; null for one that it forgot. Raises SilentError."""
@@ -185,7 +193,7 @@ class SlurmService:
             return list(start["argv"])
         mounts = ",".join(start.get("mounts", ()))
         pyxis = [f"--container-image={enroot_name(start['image'])}", f"--container-mounts={mounts}"]
-        exported = ",".join(start["environment"])
+        exported = ",".join([*start["environment"], *start.get("key_variables", ())])
         return [
             "srun",
             "--kill-on-bad-exit=1",

@@ -4,7 +4,10 @@ The agent stands on a login or service host; the root, the bundles and the model
 share under the same paths. `endpoint.json` names job and restart, which together are the fencing token: it is read for
 where requests go, and the controller for whether that attempt still is the one that counts.
 
-    {"url": ..., "host": ..., "port": ..., ..., "job": 4711, "restart": 1}
+    {"url": ..., "host": ..., "port": ..., ..., "job": 4711, "restart": 1, "key_file": ...}
+
+An engine listens on its node's address, so it has a key of its own (`slurm/node.py` makes it, a new one each attempt):
+the proxy, the mirror and the checks send it, clients never see it.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from slipway.agent.paths import TargetPaths
 from slipway.agent.slurm.engine import Registration, SlurmService, SlurmSettings, slurm_settings
 from slipway.agent.slurm.follow import Follower, Hands
 from slipway.agent.start_plan import CACHE, CONFIG, StartPlan, fill, read_start
-from slipway.errors import EngineError, ResourceError, StateError
+from slipway.errors import ConfigError, EngineError, ResourceError, StateError
 
 if TYPE_CHECKING:
     from slipway.agent.agent import Agent, Document, Note
@@ -45,11 +48,13 @@ class SlurmEngines(Engines):
         """Submit a job beside whatever serves, and wait for a node and for its engine's health. On error no job of it
         is left.
 
-        Raises StateError without a start plan, ResourceError when Slurm refuses it, does not answer or gives no node in
-        `queue_s`, EngineError when the engine ends or is not healthy in its time.
+        Raises StateError without a start plan, ConfigError for an engine that knows no key, ResourceError when Slurm
+        refuses it, does not answer or gives no node in `queue_s`, EngineError when the engine ends or is not healthy in
+        its time.
         """
         release = self._paths.release(name)
         plan = read_start(release)
+        self._require_key(name, plan)
         self._service.cancel(release)
 
         def launch() -> Endpoint:
@@ -99,7 +104,7 @@ class SlurmEngines(Engines):
         recorded = self._recorded(name)
         if recorded is None or not recorded.job:
             return None
-        return Registration(recorded.job, recorded.restart, recorded.host, recorded.port)
+        return Registration(recorded.job, recorded.restart, recorded.host, recorded.port, recorded.key_file)
 
     def record(self, name: str, registration: Registration) -> Endpoint:
         """Write down that requests of this release go to this attempt; its endpoint."""
@@ -114,7 +119,17 @@ class SlurmEngines(Engines):
 
     def _endpoint(self, release: Path, plan: StartPlan, registration: Registration) -> Endpoint:
         where = (registration.host, registration.port, plan.alias, str(release / LOG), plan.health)
-        return replace(Endpoint(*where), job=registration.job, restart=registration.restart)
+        return replace(
+            Endpoint(*where), job=registration.job, restart=registration.restart, key_file=registration.key_file
+        )
+
+    def _require_key(self, name: str, plan: StartPlan) -> None:
+        """ConfigError for an engine that anybody on the cluster's network could ask, unless a person allowed it."""
+        if plan.key_variables or self._slurm.keyless:
+            return
+        expected = "one that checks a key: llama-server, vLLM"
+        next_step = "choose another engine.kind, or, where the cluster's network is closed, deploy.slurm.keyless=true"
+        raise ConfigError(f"engine {name}", "its server knows no key of callers", expected, next_step)
 
     def _await_node(self, release: Path, job: int) -> Registration:
         deadline = time.monotonic() + self._slurm.queue_s
@@ -151,6 +166,7 @@ def job_document(plan: StartPlan, release: Path, *, container: bool) -> dict[str
         "argv": [fill(word, values, plan.files, paths[CONFIG]) for word in plan.argv],
         "environment": {name: fill(text, values, plan.files, paths[CONFIG]) for name, text in variables.items()},
         "stop_s": plan.stop_s,
+        "key_variables": list(plan.key_variables),
         **({"image": plan.image, "mounts": mounts} if inside else {}),
         **({"caches": {"bundle": str(bundle), "start": str(folder), "in_image": inside}} if plan.caches else {}),
     }
@@ -179,7 +195,7 @@ def follow(agent: Agent, document: Document, note: Note) -> Document:
             parts.switcher.drain(old)
 
         hands = Hands(
-            answers=lambda one: health.answers(one.host, one.port, path),
+            answers=lambda one: health.answers(one.host, one.port, path, key_file=one.key_file),
             point=point,
             submit=lambda: engines.submit(name),
             hold=lambda: parts.switcher.hold(None),

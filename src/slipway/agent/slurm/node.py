@@ -4,8 +4,11 @@ One file because it is copied into the release's folder on the shared filesystem
 package is; standard library only, for the same reason.
 
     FOLDER/job.json                  argv and environment with {host}, {port}, {threads}, {cache}; ports, stop_s; where
-                                     the bundle lies that may bring caches, and the modules that fill a cache from it
-    FOLDER/registered/JOB.RESTART    {"job", "restart", "node", "host", "port", "pid"}: where this attempt answers
+                                     the bundle lies that may bring caches, and the modules that fill a cache from
+                                     it; key_variables: where the engine takes the key of those who ask it from
+    FOLDER/registered/JOB.RESTART    {"job", "restart", "node", "host", "port", "key", "pid"}: where this attempt
+                                     answers, and whether it asks for its key
+    FOLDER/keys/JOB.RESTART          that key, mode 600, made by this attempt and removed as it ends or by a younger one
     FOLDER/over/JOB                  this job's time is over, whether Slurm can still reach its node or not
 
 JOB.RESTART is the fencing token. An attempt whose node daemon died may live on while Slurm has requeued the job: the
@@ -21,6 +24,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import secrets
 import shutil
 import signal
 import socket
@@ -36,7 +40,8 @@ from typing import Any
 FENCED = 75  # EX_TEMPFAIL of sysexits.h
 TICK_S = 0.2
 OLDER_S = 10.0  # an older attempt that still runs ends within ticks; one whose node is gone never says so
-REGISTERED, OVER, JOB = "registered", "over", "job.json"
+REGISTERED, OVER, KEYS, JOB = "registered", "over", "keys", "job.json"
+KEY_BYTES = 32
 
 
 def main(folder: Path) -> int:
@@ -47,20 +52,24 @@ def main(folder: Path) -> int:
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, lambda received, _: signals.append(received))
     port = free_port(*document["ports"])
-    register(folder / REGISTERED, job, restart, port)
+    key = make_key(folder / KEYS, job, restart) if document.get("key_variables") else ""
+    register(folder / REGISTERED, job, restart, port, asks=bool(key))
     try:
         await_older(folder, job, restart)
-        return serve(folder, document, (job, restart, port), signals)
+        return serve(folder, document, (job, restart, port), signals, key)
     finally:
-        (folder / REGISTERED / f"{job}.{restart}").unlink(missing_ok=True)
+        for name in (REGISTERED, KEYS):
+            (folder / name / f"{job}.{restart}").unlink(missing_ok=True)
 
 
-def serve(folder: Path, document: dict[str, Any], attempt: tuple[int, int, int], signals: list[int]) -> int:
+def serve(
+    folder: Path, document: dict[str, Any], attempt: tuple[int, int, int], signals: list[int], key: str = ""
+) -> int:
     """Run the engine until it ends or has to; the exit code of `main`. `attempt`: job, restart, port; `signals`: those
-    that came, in order."""
+    that came, in order; `key`: what the engine asks its callers for, empty for none."""
     job, restart, port = attempt
     with tempfile.TemporaryDirectory(prefix="slipway-", ignore_cleanup_errors=True) as cache:  # on the node's own disk
-        engine = start(document, port, cache)
+        engine = start(document, port, cache, key)
         return watch(engine, folder, document["stop_s"], (job, restart), signals)
 
 
@@ -94,11 +103,28 @@ def free_port(first: int, last: int) -> int:
     raise SystemExit(f"no free port from {first} to {last} on {socket.gethostname()}")
 
 
-def register(folder: Path, job: int, restart: int, port: int) -> None:
-    """Publish where this attempt answers, whole or not at all."""
+def make_key(folder: Path, job: int, restart: int) -> str:
+    """A new key, and its file in `folder`, whole or not at all; the files of this job's older attempts are removed:
+    nobody is to ask those any more. The key is in no argument, no output and no record of Slurm."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    key, draft = secrets.token_hex(KEY_BYTES), folder / f".{job}.{restart}.{os.getpid()}"
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+        file.write(f"{key}\n")
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(folder / f"{job}.{restart}")
+    for older in attempts(folder, job):
+        if older < restart:
+            (folder / f"{job}.{older}").unlink(missing_ok=True)
+    return key
+
+
+def register(folder: Path, job: int, restart: int, port: int, *, asks: bool = False) -> None:
+    """Publish where this attempt answers, and whether it `asks` for its key, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
-    document = {"job": job, "restart": restart, "node": node, "host": socket.gethostname(), "port": port}
+    document = {"job": job, "restart": restart, "node": node, "host": socket.gethostname(), "port": port, "key": asks}
     draft = folder / f".{job}.{restart}.{os.getpid()}"
     with draft.open("w", encoding="utf-8") as file:
         json.dump({**document, "pid": os.getpid()}, file)
@@ -109,8 +135,13 @@ def register(folder: Path, job: int, restart: int, port: int) -> None:
 
 def restarts(folder: Path, job: int) -> list[int]:
     """Attempts of a job that registered, ascending."""
+    return attempts(folder / REGISTERED, job)
+
+
+def attempts(folder: Path, job: int) -> list[int]:
+    """Attempts of a job that have a file in `folder`, ascending."""
     with suppress(FileNotFoundError):
-        names = [path.name.split(".") for path in (folder / REGISTERED).iterdir() if not path.name.startswith(".")]
+        names = [path.name.split(".") for path in folder.iterdir() if not path.name.startswith(".")]
         return sorted(int(name[1]) for name in names if name[0] == str(job) and len(name) == 2 and name[1].isdigit())
     return []
 
@@ -130,8 +161,9 @@ def is_fenced(folder: Path, job: int, restart: int) -> bool:
         return False
 
 
-def start(document: dict[str, Any], port: int, cache: str) -> subprocess.Popen[bytes]:
-    """The engine in a process group of its own, with this node's values in its command and environment."""
+def start(document: dict[str, Any], port: int, cache: str, key: str = "") -> subprocess.Popen[bytes]:
+    """The engine in a process group of its own, with this node's values in its command and environment, and with its
+    key in the variables that it reads it from: an environment is its owner's alone, an argument everybody's."""
     values = {"host": "0.0.0.0", "port": str(port), "cache": cache}  # noqa: S104 (a node of a cluster)
     values["threads"] = str(len(os.sched_getaffinity(0)))
 
@@ -141,6 +173,7 @@ def start(document: dict[str, Any], port: int, cache: str) -> subprocess.Popen[b
         return text
 
     environment = {name: filled(value) for name, value in document["environment"].items()}
+    environment |= dict.fromkeys(document.get("key_variables", ()), key)
     argv = [filled(word) for word in document["argv"]]
     if "caches" in document:
         fill_cache(document["caches"], Path(cache), argv[0])

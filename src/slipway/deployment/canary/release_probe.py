@@ -66,9 +66,11 @@ def asked_again(
     params: ProbeConfig,
     note: Note,
     agreement: Callable[[str], dict[str, Any]],
+    key: str = "",
 ) -> dict[str, Any]:
-    """Ask the engine at `url` what was recorded, then judge its kernels (`agreement`, by its URL); the report as a
-    document. Raises EngineError naming the test that failed, StateError for a damaged record."""
+    """Ask the engine at `url`, with `key` where it asks for one, what was recorded, then judge its kernels
+    (`agreement`, by its URL); the report as a document. Raises EngineError naming the test that failed, StateError for
+    a damaged record."""
     if probe is None:
         note(NONE)
         verdict = agreement(url)
@@ -85,6 +87,7 @@ def asked_again(
         timeout_s=params.timeout_s,
         slowest=params.slowest,
         at_once=params.at_once,
+        key=key or None,
         agreement=agreement,
         note=note,
     )

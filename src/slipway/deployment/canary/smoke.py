@@ -34,9 +34,10 @@ def smoke_rows(data: Dataset, count: int) -> str:
     return "".join(f"{line}\n" for line in lines[:: max(1, len(lines) // count)][:count])
 
 
-def ask(rows: str, url: str, model: str, release: str) -> list[dict[str, Any]]:
+def ask(rows: str, url: str, model: str, release: str, key: str = "") -> list[dict[str, Any]]:
     """The engine's answer to each of `rows` (JSONL): `id`, `answer`, `json` (whether it is JSON: reported, not
-    required), `seconds`. Raises EngineError for an empty answer, StateError for a row that is none."""
+    required), `seconds`. `key`: what the engine asks for. Raises EngineError for an empty answer, StateError for a row
+    that is none."""
     from slipway.engines.chat_client import ChatClient  # httpx: a look at the state asks nothing
 
     thing = f"smoke prompts of release {release}: {DOCUMENT}"
@@ -45,7 +46,7 @@ def ask(rows: str, url: str, model: str, release: str) -> list[dict[str, Any]]:
         for n, row in enumerate(parse_json_lines(rows, thing, _MEND), 1)
     ]
     answers = []
-    with ChatClient(url, model, TIMEOUT_S) as client:
+    with ChatClient(url, model, TIMEOUT_S, key=key or None) as client:
         for row in parsed:
             answer = client.ask(row.messages[:-1], TOKENS)
             if not answer.text.strip():

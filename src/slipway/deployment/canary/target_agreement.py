@@ -25,8 +25,9 @@ RETURNED = "a release that comes back was judged when it was promoted; its answe
 _KINDS: dict[str, type[Checkpoint | Quantized]] = {Checkpoint.kind: Checkpoint, Quantized.kind: Quantized}
 
 
-def judge(engine: Engine, url: str, params: DeployConfig, note: Note) -> dict[str, Any]:
-    """Figures of the check of the engine that serves `engine` at `url`, or under `refused` why there are none.
+def judge(engine: Engine, url: str, params: DeployConfig, note: Note, key_file: str = "") -> dict[str, Any]:
+    """Figures of the check of the engine that serves `engine` at `url` and asks for the key in `key_file`, or under
+    `refused` why there are none.
 
     Raises EngineError when it does not agree with its weights; with `check: required` also when it cannot be judged.
     """
@@ -34,7 +35,7 @@ def judge(engine: Engine, url: str, params: DeployConfig, note: Note) -> dict[st
     if wanted.check == "off":
         return {"refused": OFF}
     try:
-        verdict = _checked(engine, url, params, wanted, note)
+        verdict = _checked(engine, url, params, wanted, note, key_file)
     except StateError as err:  # the store has not the weights: no word on the engine
         verdict = {"refused": str(err)}
     if wanted.check == "required" and "refused" in verdict:
@@ -72,7 +73,7 @@ def weights_of(engine: Engine) -> Checkpoint | Quantized:
 
 
 def _checked(
-    engine: Engine, url: str, params: DeployConfig, wanted: TargetAgreementConfig, note: Note
+    engine: Engine, url: str, params: DeployConfig, wanted: TargetAgreementConfig, note: Note, key_file: str
 ) -> dict[str, Any]:
     from slipway.evaluation.agreement_process import check_at  # a look at a target checks nothing
 
@@ -85,4 +86,5 @@ def _checked(
         limit_s=wanted.limit_s,
         on_gpu=params.kind != "local",  # there the engine's memory is this machine's
         note=note,
+        key_file=key_file,
     )

@@ -16,7 +16,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from slipway.config.kubernetes import PRE_STOP_SLEEP, KubernetesConfig, SecretKey
-from slipway.engines.driver import ServePlan
+from slipway.engines.driver import KEY_VARIABLES, ServePlan
 from slipway.errors import ConfigError
 
 Manifest = dict[str, Any]
@@ -24,8 +24,6 @@ BUNDLE, CACHE, FILES, TMP = "/mnt/models", "/cache", "/config", "/tmp"  # noqa: 
 PROBE_S = 5
 LEAST_START_S = 120.0
 ENDPOINTS_S = 15  # a pod goes on answering until proxies and gateways have forgotten it
-# Variable that an engine reads its clients' key from; TensorRT-LLM's server knows none
-_KEYS = {"vllm": "VLLM_API_KEY", "llama.cpp": "LLAMA_API_KEY"}
 _NIM_HEALTH = "/v1/health/ready"
 
 
@@ -211,14 +209,14 @@ def _filled(text: str, release: KubernetesRelease, params: KubernetesConfig) -> 
 
 
 def _key_variable(plan: ServePlan, params: KubernetesConfig) -> str:
-    if params.nim or plan.kind not in _KEYS:
+    if params.nim or plan.kind not in KEY_VARIABLES:
         raise ConfigError(
             "deploy.kubernetes.api_key",
             "NIM" if params.nim else plan.kind,
-            f"an engine that checks a key itself: {', '.join(_KEYS)}",
+            f"an engine that checks a key itself: {', '.join(KEY_VARIABLES)}",
             "leave it out and let a gateway check the key",
         )
-    return _KEYS[plan.kind]
+    return KEY_VARIABLES[plan.kind]
 
 
 def _secret(variable: str, key: SecretKey) -> Manifest:

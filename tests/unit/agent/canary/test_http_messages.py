@@ -66,9 +66,18 @@ def test_what_is_cut_or_malformed_is_one_error(data: bytes) -> None:
 def test_requests_for_answers_are_told_from_others_and_close_is_set() -> None:
     head = parse_head(b"POST /v1/chat/completions?x=1 HTTP/1.1\r\nConnection: keep-alive\r\nHost: h\r\n\r\n")
     assert head.is_mirrored
-    assert head.with_close() == b"POST /v1/chat/completions?x=1 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+    closing = b"POST /v1/chat/completions?x=1 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+    assert head.with_key("", close=True) == closing
     assert not parse_head(b"GET /v1/models HTTP/1.1\r\n\r\n").is_mirrored
     assert not parse_head(b"POST /v1/embeddings HTTP/1.1\r\n\r\n").is_mirrored
+
+
+def test_the_key_of_an_engine_stands_in_place_of_the_clients() -> None:
+    raw = b"POST / HTTP/1.1\r\nauthorization: Bearer client\r\nHost: h\r\nAUTHORIZATION: x\r\n\r\n"
+    head = parse_head(raw)
+    assert head.with_key("") == raw
+    assert head.with_key("ab") == b"POST / HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer ab\r\n\r\n"
+    assert head.with_key("ab", close=True).endswith(b"Authorization: Bearer ab\r\nConnection: close\r\n\r\n")
 
 
 def test_an_answer_whole_and_as_events_is_the_same_text() -> None:

@@ -134,6 +134,28 @@ def test_a_candidate_that_hangs_delays_nobody_and_what_finds_it_busy_is_counted(
     run(go)
 
 
+def test_each_engine_is_sent_its_own_key_and_not_the_clients() -> None:
+    async def go() -> None:
+        heads: dict[str, bytes] = {}
+
+        def keeps(name: str) -> Engine:
+            async def engine(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                heads[name] = await reader.readuntil(b"\r\n\r\n")
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                writer.close()
+
+            return engine
+
+        keys = {"champion_key": "c0ffee", "candidate_key": "beef"}
+        mirror, port = await mirror_at(keeps("champion"), keeps("candidate"), **keys)
+        await ask(port, post().replace(b"Host: h", b"Host: h\r\nAuthorization: Bearer client"))
+        await until(lambda: len(mirror.pairs) == 1)
+        sent = {name: re.findall(rb"Authorization: (.*)\r\n", head) for name, head in heads.items()}
+        assert sent == {"champion": [b"Bearer c0ffee"], "candidate": [b"Bearer beef"]}
+
+    run(go)
+
+
 @pytest.mark.parametrize("kind", ["refuses", "cut", "timeout"])
 def test_a_candidate_that_is_gone_is_noted_and_no_client_sees_it(kind: str) -> None:
     async def go() -> None:

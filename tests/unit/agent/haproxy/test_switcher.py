@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from slipway.agent.haproxy.config import ProxySettings, Upstream
-from slipway.agent.haproxy.switcher import HAProxySwitcher, upstream_of
-from slipway.errors import ConfigError
+from slipway.agent.haproxy.switcher import HAProxySwitcher, upstream_of, with_key
+from slipway.errors import ConfigError, StateError
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class Engine:
     host: str
     port: int = 8091
     log: str = "/targets/one/releases/0007-3fa9c1d2/engine.log"
+    key_file: str = ""
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,18 @@ def test_a_name_is_looked_up_here() -> None:
     assert upstream_of(Engine("localhost")).host in ("127.0.0.1", "::1")
     with pytest.raises(ConfigError, match=r"no\.such\.host\.invalid"):
         upstream_of(Engine("no.such.host.invalid"))
+
+
+def test_an_engine_that_gets_requests_is_known_with_its_key(tmp_path: Path) -> None:
+    file = tmp_path / "7.0"
+    file.write_text("ab" * 32)
+    file.chmod(0o600)
+    engine = Engine("127.0.0.1", key_file=str(file))
+    assert with_key(engine).key == "ab" * 32
+    file.unlink()
+    with pytest.raises(StateError, match="key of an engine"):
+        with_key(engine)
+    assert upstream_of(engine).address == ("127.0.0.1", 8091)  # it can be drained
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,7 @@ def test_a_job_is_submitted_with_all_that_its_node_needs(slurm: SlurmCommands, r
     assert script.splitlines()[-1] == f"exec python3 {release}/slurm/slurm_node.py {release}/slurm"
     document = json.loads((release / "slurm/job.json").read_text())
     assert document["argv"] == START["argv"]
+    assert document["key_variables"] == []
     assert "def main(folder: Path)" in (release / "slurm/slurm_node.py").read_text()
 
 
@@ -61,6 +62,10 @@ def test_an_engine_in_an_image_runs_through_pyxis_by_digest(slurm: SlurmCommands
     assert f"--container-image=registry.example:5000#vllm:sha256:{'a' * 64}" in words
     assert "--container-mounts=/root/engine:/slipway/bundle:ro,/c:/slipway/cache" in words
     assert words[-5:] == START["argv"]
+    service(release).submit(release, {**start, "key_variables": ["VLLM_API_KEY"]})
+    document = json.loads((release / "slurm/job.json").read_text())
+    assert document["key_variables"] == ["VLLM_API_KEY"]
+    assert "--container-env=A,VLLM_API_KEY" in document["argv"]  # its value is made on the node
     service(release, container=False).submit(release, start)
     assert json.loads((release / "slurm/job.json").read_text())["argv"] == START["argv"]
     with pytest.raises(ConfigError, match="an image by digest"):
@@ -79,6 +84,11 @@ def test_only_the_attempt_that_the_controller_counts_has_an_address(slurm: Slurm
     registration = service(release).registration(release, 41)
     assert registration is not None
     assert (registration.token, registration.host, registration.port) == ("41.1", "127.0.0.1", 20002)
+    assert registration.key_file == ""
+    register(folder, 41, 1, 20002, asks=True)
+    registration = service(release).registration(release, 41)
+    assert registration is not None
+    assert registration.key_file == f"{release}/slurm/keys/41.1"
     slurm.job(41, "PENDING", restarts=2, node="")
     assert service(release).registration(release, 41) is None
 

@@ -56,6 +56,7 @@ def test_what_only_a_node_knows_is_left_for_it(paths: TargetPaths) -> None:
         f"{release}/start/config/a.yaml",
     ]  # fmt: skip
     assert document["environment"] == {"TRITON_CACHE_DIR": "{cache}/triton", "A": "{host}"}
+    assert document["key_variables"] == ["LLAMA_API_KEY", "VLLM_API_KEY"]  # the plan says nothing of its engine
     assert (release / "start/config/a.yaml").read_text() == f"cache: {{cache}}/x\nmodel: {release}/engine\n"
     assert "image" not in document
     assert document["caches"] == {
@@ -104,6 +105,35 @@ def test_only_the_attempt_of_the_controller_runs(paths: TargetPaths, slurm: Slur
     slurm.job(7, restarts=1)
     assert own.endpoint(NAME) is None
     assert own.pointed(NAME) == registration  # where the proxy points, until it is followed
+
+
+def test_an_engine_that_knows_no_key_is_refused_unless_a_person_allowed_it(
+    paths: TargetPaths, slurm: SlurmCommands
+) -> None:
+    """TensorRT-LLM's server: whoever reaches its node could ask it."""
+    plan = {**PLAN, "key_variables": []}
+    (paths.release(NAME) / "start.json").write_text(json.dumps({"plan": plan}))
+    with pytest.raises(ConfigError, match=r"no key of callers.*deploy\.slurm\.keyless=true"):
+        engines(paths).start(NAME, Settings())
+    assert slurm.calls == []
+    slurm.job(7, "FAILED", node="")
+    with pytest.raises(EngineError, match="job 7 ended"):
+        engines(paths, keyless=True).start(NAME, Settings())
+
+
+def test_where_the_key_lies_is_recorded_and_read_again(paths: TargetPaths, slurm: SlurmCommands) -> None:
+    own, folder = engines(paths), paths.release(NAME) / "slurm"
+    register(folder / "registered", 7, 0, 20001, asks=True)
+    slurm.job(7)
+    registration = own._service.registration(paths.release(NAME), 7)
+    assert registration is not None
+    own.record(NAME, registration)
+    endpoint = own.endpoint(NAME)
+    assert endpoint is not None
+    assert endpoint.key_file == f"{folder}/keys/7.0"
+    pointed = own.pointed(NAME)
+    assert pointed is not None
+    assert pointed.key_file == endpoint.key_file
 
 
 def test_a_silent_controller_is_an_error_that_changes_nothing(paths: TargetPaths, slurm: SlurmCommands) -> None:

@@ -6,7 +6,9 @@ import hashlib
 import json
 import os
 import platform
+import re
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -19,7 +21,17 @@ import pytest
 from slipway.agent import warm_caches
 from slipway.agent.slurm import engine as slurm_engine
 from slipway.agent.slurm import node as slurm_node
-from slipway.agent.slurm.node import FENCED, OVER, REGISTERED, free_port, is_fenced, register, restarts
+from slipway.agent.slurm.node import (
+    FENCED,
+    KEYS,
+    OVER,
+    REGISTERED,
+    free_port,
+    is_fenced,
+    make_key,
+    register,
+    restarts,
+)
 
 ENGINE = """
 import os, signal, sys, time
@@ -110,6 +122,59 @@ def test_the_nodes_own_cache_is_filled_where_its_machine_is_the_harvests(tmp_pat
         done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True)
         assert done.stdout == f"{shown}\n", done.stderr
         assert ("gpu: H100 when harvested" in (warm_caches.start_note(start) or "")) == (shown == "cold")
+
+
+KEYED = """
+import hashlib, os, sys
+keys = [os.environ[name] for name in ("LLAMA_API_KEY", "VLLM_API_KEY")]
+print(keys[0] == keys[1] and hashlib.sha256(keys[0].encode()).hexdigest(), *sys.argv[1:], flush=True)
+"""
+
+
+def keyed(folder: Path, code: str) -> Path:
+    """A job's folder whose engine reads a key."""
+    prepared(folder, [sys.executable, "-c", code + "\nimport time; time.sleep(60)", "{port}"])
+    document = json.loads((folder / "job.json").read_text())
+    document["key_variables"] = ["LLAMA_API_KEY", "VLLM_API_KEY"]
+    (folder / "job.json").write_text(json.dumps(document))
+    return folder
+
+
+def test_each_attempt_has_a_key_of_its_own_in_a_file_that_goes_with_it(tmp_path: Path) -> None:
+    folder, keys = keyed(tmp_path / "slurm", KEYED), []
+    for restart in (0, 1):
+        with node(folder, restart=restart) as process:
+            digest, port = first_line(process)
+            file = folder / KEYS / f"7.{restart}"
+            keys.append(file.read_text().strip())
+            assert hashlib.sha256(keys[-1].encode()).hexdigest() == digest
+            assert (stat.S_IMODE(file.stat().st_mode), stat.S_IMODE(file.parent.stat().st_mode)) == (0o600, 0o700)
+            record = (folder / REGISTERED / f"7.{restart}").read_text()
+            assert json.loads(record)["key"] is True
+            assert keys[-1] not in record + Path(f"/proc/{process.pid}/cmdline").read_text()
+            assert str(json.loads(record)["port"]) == port
+            process.send_signal(signal.SIGTERM)
+            process.wait(120)
+        assert not file.exists()
+    assert keys[0] != keys[1]
+    assert all(re.fullmatch("[0-9a-f]{64}", key) for key in keys)
+
+
+def test_a_younger_attempt_takes_the_key_of_an_older_one_away(tmp_path: Path) -> None:
+    """Nobody is to ask a fenced engine, whether its node still can be reached or not."""
+    for job, restart in ((7, 0), (7, 1), (70, 0)):
+        make_key(tmp_path / KEYS, job, restart)
+    assert sorted(path.name for path in (tmp_path / KEYS).iterdir()) == ["7.1", "70.0"]
+
+
+def test_an_engine_that_knows_no_key_has_none(tmp_path: Path) -> None:
+    folder = prepared(tmp_path)
+    with node(folder) as process:
+        first_line(process)
+        assert json.loads((folder / REGISTERED / "7.0").read_text())["key"] is False
+        assert not (folder / KEYS).exists()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(120) == 0
 
 
 def test_an_older_attempt_that_lives_on_gives_way(tmp_path: Path) -> None:
