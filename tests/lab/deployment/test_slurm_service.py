@@ -355,7 +355,7 @@ def holding(key: str, *folders: Path) -> set[str]:
     return {path.name for path in files if key.encode() in path.read_bytes()}
 
 
-def told(lab: SlurmLab, job: int) -> str:
+def shown_of(lab: SlurmLab, job: int) -> str:
     """What Slurm's commands show of a job, and what every process of the machine was called with."""
     lines = [lab.ask("scontrol", "show", "job", "--details", str(job))]
     lines.append(lab.ask("scontrol", "write", "batch_script", str(job), "-"))
@@ -388,7 +388,7 @@ def test_each_attempt_of_an_engine_has_a_key_of_its_own_that_only_proxy_and_chec
         assert [post("127.0.0.1", port), post("127.0.0.1", port, "a client's own")] == [200, 200]
         where = {f"{endpoint['job']}.{restart}", "engine.keys"}
         assert holding(key, agent.paths.root, slurm_lab.folder) == where
-        assert key not in told(slurm_lab, endpoint["job"])
+        assert key not in shown_of(slurm_lab, endpoint["job"])
         if restart == 0:
             slurm_lab.ask("scontrol", "requeue", str(endpoint["job"]))
             follow_until(agent, lambda: _restart(agent) == 1)

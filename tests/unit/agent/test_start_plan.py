@@ -24,8 +24,8 @@ def test_a_plan_is_read_with_what_a_bundle_may_leave_out(tmp_path: Path) -> None
 
 def test_an_engine_says_where_it_takes_a_key_or_that_it_knows_none() -> None:
     """A plan of before says nothing: then it is given to whichever engine it is."""
-    said = [parse_start({"plan": {**PLAN, **more}}, "start").key_variables for more in ({}, {"key_variables": []})]
-    assert said == [("LLAMA_API_KEY", "VLLM_API_KEY"), ()]
+    variables = [parse_start({"plan": {**PLAN, **more}}, "start").key_variables for more in ({}, {"key_variables": []})]
+    assert variables == [("LLAMA_API_KEY", "VLLM_API_KEY"), ()]
 
 
 def test_a_start_may_take_what_the_plan_says_or_three_measured_starts_unless_the_target_says_less() -> None:
