@@ -1,4 +1,4 @@
-"""NeMo AutoModel itself, on the CPU, in an environment of its own that is kept between runs (infra/lab/nemo)."""
+"""NeMo AutoModel itself, on the CPU, in a folder of packages that all clones share (infra/lab/nemo)."""
 
 from __future__ import annotations
 

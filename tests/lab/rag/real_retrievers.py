@@ -1,4 +1,4 @@
-"""Run by test_stores.py in the environment of infra/lab/rag: LangChain and LlamaIndex ask a sealed index."""
+"""Run by test_stores.py with the packages of infra/lab/rag: LangChain and LlamaIndex ask a sealed index."""
 
 from __future__ import annotations
 

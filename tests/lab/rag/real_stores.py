@@ -1,4 +1,4 @@
-"""Run by test_stores.py in the environment of infra/lab/rag: the contract of every store, asked of milvus-lite and of a
+"""Run by test_stores.py with the packages of infra/lab/rag: the contract of every store, asked of milvus-lite and of a
 server that speaks Elasticsearch's protocol."""
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 
 import httpx
@@ -25,7 +26,7 @@ from slipway.system.ports import any_port
 from tests.support import faq, store_contract
 from tests.support.pico_embedder import pico_embedder
 
-NOIDA = Path(sys.prefix) / "lib" / f"python3.{sys.version_info.minor}/site-packages/noida_db/noida-db"
+NOIDA = Path(str(files("noida_db"))) / "noida-db"
 
 
 @pytest.fixture(scope="module")
