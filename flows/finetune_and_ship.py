@@ -28,7 +28,7 @@ from tasks.promote import promote
 from tasks.quantize import quantize
 from tasks.reference import reference, reference_plan
 from tasks.report import report
-from tasks.retrieval import retrieval
+from tasks.retrieval import champion_search, retrieval
 from tasks.rivals import best_release, rival, since_champion
 from tasks.superseded import superseded
 from tasks.train import train
@@ -82,8 +82,9 @@ def chain(config: Config) -> State[None]:
             if best := best_release(run, candidate):
                 quality["best"] = evaluate(on, best, data, None, of="best", speed=False)
             agents = agent_evals(run, candidate, champion, data)
+            searched = champion_search(run, candidate, retrieved)
             answers = answer_evals(run, candidate, champion, retrieved)
-            beside = {**agents, **(retrieved.sides if retrieved else {}), **answers}
+            beside = {**agents, **(retrieved.sides if retrieved else {}), **searched, **answers}
             return quality, gate(run, {**quality, **beside}, quantized, candidate, data, look)
 
         quality, verdict = judged(look=1)

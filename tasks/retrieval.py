@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from slipway.config.rag import CHOOSE, RetrieverName
 from slipway.ops.chain import retrieval_calls as calls
-from slipway.store.artifacts import Artifact, Chunks, Corpus, Retrieval, SearchIndex
+from slipway.ops.chain.index_rival import index_rival
+from slipway.store.artifacts import Artifact, Chunks, Corpus, Engine, Retrieval, SearchIndex
 from tasks.choose import choose
 from tasks.chunk import chunk
 from tasks.corpus import corpus
@@ -42,6 +43,17 @@ def retrieval(run: Run) -> Retrieved | None:
     strategy, retriever = calls.winner(choice)
     _, built, evaluation = made[strategy]
     return Retrieved(documents, built, retriever, {"search": evaluation, "choice": choice})
+
+
+def champion_search(run: Run, candidate: Engine, retrieved: Retrieved | None) -> dict[str, Retrieval]:
+    """The champion's index measured on the same questions, as the gate names it; none where it is the candidate's, or
+    there is none."""
+    if retrieved is None:
+        return {}
+    rival = index_rival(run.config, candidate, retrieved.index.digest, retrieved.retriever)
+    if rival is None:
+        return {}
+    return {"search_champion": search_eval(run, rival.index, retrieved.corpus, "champion", rival)}
 
 
 def _strategy(run: Run, documents: Corpus, name: str) -> tuple[Chunks, SearchIndex, Retrieval]:

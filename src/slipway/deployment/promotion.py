@@ -68,9 +68,10 @@ def promote(
     replay = replayed(index.path, index.digest, f"verdict {verdict.digest[:12]}") if index else {}
     require_possible(engine, params)
     rows = smoke.smoke_rows(data, params.smoke_requests)
+    named = {"dataset": data.digest, **({"index": index.digest} if index else {}), **_digest_of_decision(documents)}
     record = {
         "model": model,
-        "digests": {**digests(engine, verdict), "dataset": data.digest, **_digest_of_decision(documents)},
+        "digests": {**digests(engine, verdict), **named},
         "runs": dict(runs or {}),
         "outcome": judged["outcome"],
         "asked": asked.model_dump() if asked else None,

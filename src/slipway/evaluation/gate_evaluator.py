@@ -90,6 +90,8 @@ def _paired(row: GateRow, facts: Facts) -> Iterator[Judged]:
         yield non_inferiority_rule(row, sides, _level(row, facts) if beside is None else row.alpha)  # one look
     else:
         none = "the champion is it" if row.against == BEST and facts.champion else "there is none yet"
+        if beside is not None and row.against == "champion" and facts.champion:
+            none = "it has the same one, or none"  # an index; agents are evaluated on every champion
         yield Skipped(f"{row.metric} against {row.against}: {none}")
 
 

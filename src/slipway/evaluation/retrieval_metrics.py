@@ -7,6 +7,10 @@
 
 Only questions of the half `report` count: the other half chose the arm. Intervals are by document from 20 documents
 on, else by question, as those of the choice.
+
+The champion's index is asked the candidate's questions. Of one whose documents that index does not hold word for word
+(they are new, or changed since) it has no values: its spans lie elsewhere there. So a paired rule compares both on what
+both could find.
 """
 
 from __future__ import annotations
@@ -51,9 +55,14 @@ def retrieval_evaluated(search: Retrieval, choice: Choice | None, confidence: fl
     return Evaluated(items, {"n": len(items), "metrics": [aggregate(one, items, confidence) for one in METRICS]})
 
 
+def left_out(champion: Evaluated) -> int:
+    """Questions of which the champion's index has no values."""
+    return sum(1 for item in champion.items if item["metrics"][METRICS[0].name] is None)
+
+
 def _item(row: dict[str, Any], *, by_document: bool) -> Item:
     """A question as an item of an evaluation."""
-    values = {one.name: row[_column(one)] for one in METRICS}
+    values = {one.name: row[_column(one)] if row.get("same_text", True) else None for one in METRICS}
     return {
         "id": row["question"],
         "template": row["document"] if by_document else None,

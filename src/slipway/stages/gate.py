@@ -44,7 +44,7 @@ from slipway.evaluation.paired_rules import (
     paired_differences,
     without_chance_fails,
 )
-from slipway.evaluation.retrieval_metrics import retrieval_evaluated
+from slipway.evaluation.retrieval_metrics import left_out, retrieval_evaluated
 from slipway.evaluation.speed_rules import AUTO
 from slipway.pipeline.workspace import Workspace
 from slipway.store.artifacts import Choice, Dataset, Engine, Evaluation, Quantized, Retrieval, Verdict
@@ -110,12 +110,14 @@ def gate(
     answers_champion: Evaluation | None = None,
     data: Dataset | None = None,
     champion_data: Dataset | None = None,
+    search_champion: Retrieval | None = None,
 ) -> None:
     """Write `verdict.json` and `summary.json`. A failed gate is a result, not an error: `require_pass` turns it into
     one. `best`: of the best release of its line, where that is not the champion; `agent` and `agent_champion`: of
     agents on the candidate and on the champion, `search`: of retrieval, by the retriever that `choice` named where
-    there was a choice, `answers` and `answers_champion`: of answers over it; the gate's rules may name their metrics.
-    `data` and `champion_data`: what the two were made and tested on, for rules on new or fixed rows.
+    there was a choice, `search_champion`: of the champion's index, where that is another one, `answers` and
+    `answers_champion`: of answers over it; the gate's rules may name their metrics. `data` and `champion_data`: what
+    the two were made and tested on, for rules on new or fixed rows.
 
     Raises DataError when two evaluations are not of the same items in the same order, ConfigError for an empty gate.
     """
@@ -123,6 +125,7 @@ def gate(
 
     sides = {"candidate": candidate, "merged": merged, "base": base, "champion": champion, BEST: best}
     evaluated = _evaluated(sides)
+    searched = _searched(search, choice, search_champion, params.confidence)
     facts = Facts(
         evaluated,
         traits_of(candidate),
@@ -135,13 +138,14 @@ def gate(
         params.first_share,
         [
             *_beside(agent, agent_champion),
-            *([{"candidate": retrieval_evaluated(search, choice, params.confidence)}] if search else []),
+            *searched,
             *_beside(answers, answers_champion),
         ],
         since(data, champion_data) if data and champion_data else None,
     )
     applied = list(judged(rows_of(params), facts))
     skipped = [one.reason for one in applied if isinstance(one, Skipped)]
+    skipped += [reason for sides in searched for reason in _left_out(sides)]
     rules = without_chance_fails([one for one in applied if isinstance(one, Rule)], 1 - params.confidence)
     if not rules:
         raise ConfigError("gate", "no rule applies", "at least one floor or paired test", "set gate.floors")
@@ -176,6 +180,24 @@ def _evaluated(sides: Mapping[str, Evaluation | None]) -> dict[str, Evaluated]:
 def _beside(candidate: Evaluation | None, champion: Evaluation | None) -> list[dict[str, Evaluated]]:
     """An evaluation beside the model's own test rows, with that of the champion; none without the candidate's."""
     return [_evaluated({"candidate": candidate, "champion": champion})] if candidate else []
+
+
+def _searched(
+    search: Retrieval | None, choice: Choice | None, champion: Retrieval | None, confidence: float
+) -> list[dict[str, Evaluated]]:
+    """The evaluation of retrieval, with that of the champion's index; none without the candidate's."""
+    if search is None:
+        return []
+    sides = {"candidate": retrieval_evaluated(search, choice, confidence)}
+    return [sides | ({"champion": retrieval_evaluated(champion, None, confidence)} if champion else {})]
+
+
+def _left_out(sides: Mapping[str, Evaluated]) -> list[str]:
+    """What a paired rule on retrieval cannot compare, as a sentence."""
+    if "champion" not in sides or not (count := left_out(sides["champion"])):
+        return []
+    of = len(sides["champion"].items)
+    return [f"{count} of {of} questions against the champion's index: it has other documents there"]
 
 
 def _untested(rules: Sequence[Rule], params: GateParams, facts: Facts) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -58,7 +58,7 @@ def search_eval(index: SearchIndex, corpus: Corpus, params: SearchEvalParams, sp
     probes do not know, and for another embedder than its own."""
     from slipway.rag.embedder_files import TOKENIZER, embedder_files
     from slipway.rag.search import Searcher, open_index
-    from slipway.rag.stored import questions_of, write_document, write_lines
+    from slipway.rag.stored import documents_of, questions_of, write_document, write_lines
     from slipway.rag.tokens import ruler, tokenizer_of
 
     opened, questions = open_index(index.path), questions_of(corpus)
@@ -71,6 +71,7 @@ def search_eval(index: SearchIndex, corpus: Corpus, params: SearchEvalParams, sp
     if tokenizer is None:
         tokenizer = tokenizer_of(embedder_files(params.embedder, cache).required(TOKENIZER))
     searcher = Searcher(opened, embedder)
+    same = {one.id for one in documents_of(corpus) if opened.documents.get(one.id) == one.text}
     rulers = {document: ruler(text, tokenizer) for document, text in opened.documents.items()}
     vectors = _question_vectors(questions, embedder, space) if embedder else None
     items, speed = list[dict[str, Any]](), dict[str, Any]()
@@ -78,7 +79,7 @@ def search_eval(index: SearchIndex, corpus: Corpus, params: SearchEvalParams, sp
         rankings = searcher.rank_vectors(
             name, [one.text for one in questions], params.depth, None if name == "bm25" else vectors
         )
-        items += _scored(name, questions, searcher, rankings, rulers, params)
+        items += _scored(name, questions, searcher, rankings, rulers, params, same)
         speed[name] = _timed(name, questions[:TIMED], searcher, params.depth)
     write_lines(space.out / "items.jsonl", items)
     metrics: dict[str, dict[str, float]] = {
@@ -106,14 +107,17 @@ def _scored(
     rankings: Sequence[Sequence[tuple[int, float]]],
     rulers: Mapping[str, Ruler],
     params: SearchEvalParams,
+    same: Set[str],
 ) -> list[dict[str, Any]]:
+    """`same`: documents that the index holds word for word; an older one may not."""
     from slipway.rag.span_metrics import score
 
     index = searcher.index
     rows = []
     for question, ranking in zip(questions, rankings, strict=True):
         chunks = [index.chunks[row] for row, _ in ranking]
-        about = {"question": question.id, "document": question.document, "half": question.half, "retriever": name}
+        about: dict[str, Any] = {"question": question.id, "document": question.document, "half": question.half}
+        about |= {"retriever": name, "same_text": all(span.document in same for span in question.spans)}
         rows.append({**about, **score(question, chunks, params.context_tokens, rulers)})
     return rows
 

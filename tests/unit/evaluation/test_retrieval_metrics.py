@@ -10,7 +10,7 @@ import pytest
 
 from slipway.errors import StateError
 from slipway.evaluation.metric import entries
-from slipway.evaluation.retrieval_metrics import METRICS, retrieval_evaluated
+from slipway.evaluation.retrieval_metrics import METRICS, left_out, retrieval_evaluated
 from slipway.rag.span_metrics import NAMES
 from slipway.store.artifacts import Choice, Retrieval
 from slipway.store.store import Store, load
@@ -54,6 +54,14 @@ def test_only_the_half_that_chose_nothing_counts(tmp_path: Path) -> None:
     recall = entries(judged.metrics)["rag_recall"]
     assert (recall["value"], recall["n"]) == (0.75, 2)
     assert 0 <= recall["low"] < 0.75 < recall["high"] <= 1
+
+
+def test_a_question_of_a_document_that_the_index_has_otherwise_has_no_value(tmp_path: Path) -> None:
+    rows = [row(0, recall=1.0), {**row(1, recall=0.0), "same_text": False}, {**row(2, recall=0.5), "same_text": True}]
+    judged = retrieval_evaluated(evaluation(tmp_path, rows), None, 0.95)
+    assert [item["metrics"]["rag_recall"] for item in judged.items] == [1.0, None, 0.5]
+    assert entries(judged.metrics)["rag_recall"]["value"] == 0.75
+    assert left_out(judged) == 1
 
 
 def test_documents_are_clusters_where_there_are_twenty(tmp_path: Path) -> None:

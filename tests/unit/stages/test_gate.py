@@ -307,6 +307,7 @@ def test_the_stage_process_finds_its_types() -> None:
         "engine": Engine,
         "data": Dataset,
         "champion_data": Dataset,
+        "search_champion": Retrieval,
     }
     assert (spec.params, spec.output) == (GateParams, Verdict)
 
@@ -555,19 +556,23 @@ def test_rules_on_an_agent_without_one_are_inconclusive_and_against_none_skipped
     assert (doc["outcome"], len(doc["skipped"])) == ("pass", 2)
 
 
-def search(folder: Path, recall: float, retriever: str = "dense") -> Retrieval:
-    """An evaluation of retrieval: 30 questions that report, of this recall, and as many that chose, of none."""
+def search(
+    folder: Path, recall: float, retriever: str = "dense", key: str = "s", hits: str = "0" * 30, changed: int = 0
+) -> Retrieval:
+    """An evaluation of retrieval: 30 questions that report, of this recall, some of a little less, and as many that
+    chose, of none. `hits`: whether one of 5 chunks answers, a character a question; `changed`: questions whose
+    documents the index has otherwise."""
     rows = [
-        {"question": f"{half}{n}", "document": "d", "half": half, "retriever": retriever}
+        {"question": f"{half}{n}", "document": "d", "half": half, "retriever": retriever, "same_text": n >= changed}
         | dict.fromkeys(NAMES, 0.0)
-        | {"recall": recall if half == "report" else 0.0}
+        | {"recall": recall - n % 3 / 1000 if half == "report" else 0.0, "hit@5": float(hits[n])}
         for half in ("choose", "report")
         for n in range(30)
     ]
     store = Store(folder / "store")
-    with store.create(Retrieval, "s", {}) as out:
+    with store.create(Retrieval, key, {}) as out:
         (out / "items.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
-    return load(Retrieval, store.dir("retrieval", "s"))
+    return load(Retrieval, store.dir("retrieval", key))
 
 
 def test_retrieval_is_judged_by_floors_and_rows_on_its_metrics(tmp_path: Path) -> None:
@@ -577,11 +582,11 @@ def test_retrieval_is_judged_by_floors_and_rows_on_its_metrics(tmp_path: Path) -
     doc = good.read_json("verdict.json")
     assert doc["outcome"] == "pass"
     values = {rule["metric"]: rule["value"] for rule in doc["rules"]}
-    assert values == {"rag_recall": pytest.approx(0.8), "rag_tokens": 0.0}
+    assert values == {"rag_recall": pytest.approx(0.799), "rag_tokens": 0.0}
     assert next(row for row in doc["beside"] if row["name"] == "rag_recall")["n"] == 30
-    assert next(row for row in doc["measured"] if row["name"] == "rag_recall")["value"] == pytest.approx(0.8)
+    assert next(row for row in doc["measured"] if row["name"] == "rag_recall")["value"] == pytest.approx(0.799)
     bad = judge(tmp_path / "b", params, agents={"search": search(tmp_path / "b", 0.6)}, **sides)
-    with pytest.raises(GateError, match=r"rag_recall 0\.600 .* below the floor 0\.700"):
+    with pytest.raises(GateError, match=r"rag_recall 0\.599 .* below the floor 0\.700"):
         require_pass(bad)
     without = judge(tmp_path / "c", params, **sides).read_json("verdict.json")
     assert without["outcome"] == "inconclusive"
@@ -615,8 +620,49 @@ def test_answers_are_judged_by_floors_and_against_the_champion(tmp_path: Path) -
         require_pass(judge(tmp_path / "b", params, agents=worse, **sides))
 
 
-def test_a_paired_rule_on_retrieval_has_no_champion_yet(tmp_path: Path) -> None:
-    sides = dict.fromkeys(("candidate", "merged", "base", "champion"), "1" * 30)
+def test_a_paired_rule_on_retrieval_is_skipped_where_no_other_index_serves(tmp_path: Path) -> None:
+    ones = "1" * 30
     params = rules(floors={"rag_recall": 0.7}, non_inferiority=[against("champion", 0.05, "rag_recall")])
-    doc = judge(tmp_path, params, agents={"search": search(tmp_path, 0.8)}, **sides).read_json("verdict.json")
-    assert doc["outcome"] == "pass" and "rag_recall against champion: there is none yet" in doc["skipped"]
+    sides, made = dict.fromkeys(("candidate", "merged", "base"), ones), {"search": search(tmp_path, 0.8)}
+    doc = judge(tmp_path / "a", params, agents=made, **sides, champion=ones).read_json("verdict.json")
+    assert doc["outcome"] == "pass"
+    assert "rag_recall against champion: it has the same one, or none" in doc["skipped"]
+    first = judge(tmp_path / "b", params, agents=made, **sides).read_json("verdict.json")
+    assert "rag_recall against champion: there is none yet" in first["skipped"]
+
+
+@pytest.mark.parametrize(
+    ("recall", "hits", "outcomes"),
+    [
+        (0.8, "1" * 29 + "0", {"rag_recall": "pass", "rag_hit_5": "pass"}),
+        (0.6, "1" * 29 + "0", {"rag_recall": "fail", "rag_hit_5": "pass"}),
+        (0.8, "1" * 9 + "0" * 21, {"rag_recall": "pass", "rag_hit_5": "fail"}),
+    ],
+)
+def test_an_index_is_held_to_the_champions_on_the_same_questions(
+    tmp_path: Path, recall: float, hits: str, outcomes: dict[str, str]
+) -> None:
+    """Also where engine and champion are one: only the index is another."""
+    params = rules(non_inferiority=[against("champion", 0.05, "rag_recall"), against("champion", 0.2, "rag_hit_5")])
+    sides = {
+        "search": search(tmp_path, recall, "hybrid", hits=hits),
+        "search_champion": search(tmp_path, 0.8, "bm25", key="c", hits="1" * 30),
+    }
+    verdict = judge(tmp_path, params, agents=sides, candidate="1" * 30, merged="1" * 30, base="1" * 30)
+    doc = verdict.read_json("verdict.json")
+    assert {rule["metric"]: rule["outcome"] for rule in doc["rules"]} == outcomes
+    assert {rule["items"] for rule in doc["rules"]} == {30}
+    if "fail" in outcomes.values():
+        with pytest.raises(GateError, match="differs from champion by -"):
+            require_pass(verdict)
+
+
+def test_questions_of_changed_documents_are_left_out_of_the_comparison_and_counted(tmp_path: Path) -> None:
+    params = rules(non_inferiority=[against("champion", 0.05, "rag_recall")])
+    sides = {"search": search(tmp_path, 0.8), "search_champion": search(tmp_path, 0.8, key="c", changed=7)}
+    doc = judge(tmp_path, params, agents=sides, **dict.fromkeys(("candidate", "merged", "base"), "1" * 30)).read_json(
+        "verdict.json"
+    )
+    (rule,) = doc["rules"]
+    assert (rule["outcome"], rule["items"]) == ("pass", 23)
+    assert any("7 of 30 questions against the champion's index" in one for one in doc["skipped"])

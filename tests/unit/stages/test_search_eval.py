@@ -13,6 +13,7 @@ from slipway.evaluation.retrieval_metrics import retrieval_evaluated
 from slipway.stages.search_eval import params_of
 from slipway.store.artifacts import SearchIndex
 from slipway.store.store import load, seal
+from tests.support import faq
 from tests.support.pico_embedder import pico_embedder
 from tests.support.rag_stages import chain
 
@@ -43,6 +44,23 @@ def test_an_index_that_its_probes_know_and_that_gives_other_text_is_worth_little
         evaluation = one.make("search_eval", params_of(one.config), index=sealed, corpus=one.corpus())
         recall.append(entries(retrieval_evaluated(evaluation, None, 0.95).metrics)["rag_recall"]["value"])
     assert recall[0] > 0.7 > 0.3 > recall[1]
+
+
+def test_questions_of_documents_that_an_index_has_otherwise_are_marked(tmp_path: Path) -> None:
+    """An index of before is asked today's questions: of what it does not hold word for word nothing can be said."""
+    before = chain(tmp_path, retrievers=["bm25"])
+    index = before.index(vectors=False)
+    faq.write_corpus(tmp_path / "data", 5)  # one more document
+    file = tmp_path / "data/documents.jsonl"
+    file.write_text(file.read_text().replace("It is fast", "It is swift", 1))  # of the first; its spans move
+    questions = tmp_path / "data/questions.jsonl"
+    rows = [json.loads(line) for line in questions.read_text().splitlines()]
+    kept = [row for row in rows if row["id"] == "d0-sort" or not row["id"].startswith("d0")]
+    questions.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    made = before.make("search_eval", params_of(before.config), index=index, corpus=before.corpus())
+    items = [json.loads(line) for line in (made.path / "items.jsonl").read_text().splitlines()]
+    assert {item["document"] for item in items if item["same_text"]} == {"d1", "d2", "d3"}
+    assert {item["document"] for item in items if not item["same_text"]} == {"d0", "d4"}
 
 
 def test_another_embedder_of_the_same_dimension_ends_the_stage(tmp_path: Path) -> None:

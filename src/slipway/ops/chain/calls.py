@@ -54,6 +54,7 @@ BESIDE = (
     "agent_champion",
     "search",
     "choice",
+    "search_champion",
     "answers",
     "answers_champion",
 )  # what the gate may read beside the usual sides

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from slipway.store.artifacts import Artifact
 
+UNMADE = "not made yet"  # in place of a digest
+
 
 @dataclass(frozen=True)
 class Known:
@@ -17,6 +19,11 @@ class Known:
     stand_in: Artifact | None = None
     pending: str = "made anew"
     made_here: str = ""
+
+    @property
+    def digest(self) -> str:
+        """Of the artifact; `UNMADE` where it is not there."""
+        return self.artifact.digest if self.artifact else UNMADE
 
     def any(self) -> Artifact | None:
         """Either of them."""

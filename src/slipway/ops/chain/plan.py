@@ -61,11 +61,13 @@ class Plan:
     warnings: Sequence[str] = ()
     preflight: Sequence[Finding] = ()
     serving: ServingForecast | None = None  # of an engine on a GPU
+    index: str = ""  # digest of the index that goes with the engine, or `known.UNMADE`; empty for none
 
     @property
     def nothing_to_do(self) -> bool:
         """Whether every stage is reused and what the run ends with serves already."""
-        return all(stage.state == "reused" for stage in self.stages) and self.candidate == self.target.engine != ""
+        same = self.candidate == self.target.engine != "" and self.index == self.target.index
+        return same and all(stage.state == "reused" for stage in self.stages)
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain values: `total` sums what has figures, `without_figure` names the stages that have none,
@@ -134,12 +136,14 @@ def plan(config: Config, root: Path) -> Plan:
     with remembered(Path(config.store.root)):
         champions = champions_data_or_none(config)
         chain = walk(config, root, partial(rivals, config), record.rows, machine, champions)
-    target = at_target(config, chain.candidate)
+    target = at_target(config, chain.candidate, index=chain.index)
     candidate = chain.candidate.digest if chain.candidate else ""
     name = shipped_name(config)
     ready = preflight(config, chain.stages, chain.dataset, machine)
     warnings, serving = chain.warnings, forecast(config)
-    return Plan(name, chain.stages, target, candidate, chain.data, record.unreadable, warnings, ready, serving)
+    return Plan(
+        name, chain.stages, target, candidate, chain.data, record.unreadable, warnings, ready, serving, chain.index
+    )
 
 
 def save(made: Plan, config: Config, root: Path, conf: Path, overrides: Sequence[str], file: Path) -> None:

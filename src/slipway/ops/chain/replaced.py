@@ -22,7 +22,7 @@ UNKNOWN = Engine(uri="", digest="")  # a candidate that is not made yet: it is n
 class AtTarget:
     """What serves at a target and what would happen to it. `release`, `engine`: empty where nothing serves, or where
     nobody could be asked (`unasked` says why). `action`: replace, ask or keep, for a candidate that passes its gate;
-    `requests`: what clients see of it."""
+    `requests`: what clients see of it. `index`: digest of the index that serves, empty where none does."""
 
     target: str
     release: str = ""
@@ -32,10 +32,12 @@ class AtTarget:
     reason: str = ""
     requests: str = ""
     unasked: str = ""
+    index: str = ""
 
 
-def at_target(config: Config, candidate: Engine | None, by: Requester = "person") -> AtTarget:
-    """What serves at `deploy.target`, and the ruling on a candidate of this run's line that passes."""
+def at_target(config: Config, candidate: Engine | None, by: Requester = "person", index: str = "") -> AtTarget:
+    """What serves at `deploy.target`, and the ruling on a candidate of this run's line that passes. `index`: digest of
+    the index that goes with it, `known.UNMADE` for one that is not made yet; empty for none."""
     deploy = config.deploy
     if deploy.target == "auto":
         return AtTarget("auto", unasked="the run chooses the target when it knows the model's size")
@@ -46,7 +48,7 @@ def at_target(config: Config, candidate: Engine | None, by: Requester = "person"
     serving = incumbent(now)
     digest = candidate.digest if candidate else UNKNOWN.digest
     compared = frozenset({serving.engine} if serving else ())
-    asked = Request(digest, config.line, "pass", by, compared_with=compared)
+    asked = Request(digest, config.line, "pass", by, compared_with=compared, index=index)
     ruled = ruling(asked, serving, deploy.policy, sentences(now.document["holds"]))
     return AtTarget(
         deploy.target,
@@ -55,7 +57,8 @@ def at_target(config: Config, candidate: Engine | None, by: Requester = "person"
         serving.engine if serving else "",
         ruled.action,
         ruled.reason,
-        _requests(config, now) if serving and serving.engine != digest else "",
+        _requests(config, now) if serving and (serving.engine, serving.index) != (digest, index) else "",
+        index=serving.index if serving else "",
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from slipway.config.load import Config
 from slipway.config.rag import RetrieverName
@@ -19,6 +19,9 @@ from slipway.stages import embed as embed_stage
 from slipway.stages import index as index_stage
 from slipway.stages import search_eval as search_eval_stage
 from slipway.store.artifacts import Choice, Chunks, Corpus, Retrieval, SearchIndex, Vectors
+
+if TYPE_CHECKING:
+    from slipway.ops.chain.index_rival import IndexRival
 
 
 def of_arm(config: Config) -> Config:
@@ -64,6 +67,13 @@ def search_eval(config: Config, strategy: str, index: SearchIndex, corpus: Corpu
     how = f"search_eval {' '.join(params.retrievers)}"
     amount = Work(how, float(corpus.summary.get("questions", 0)), "questions")
     return StageCall("search_eval", inputs, params, f"search_eval {strategy}", extra, work=amount)
+
+
+def search_eval_champion(config: Config, rival: IndexRival, index: SearchIndex, corpus: Corpus) -> StageCall:
+    """What the champion's index is worth on this run's questions, by the retriever of its release."""
+    how = {"retrievers": [rival.carried.retriever], "depth": rival.carried.depth, "embedder": rival.embedder}
+    rag = config.rag.model_copy(update=how)
+    return search_eval(config.model_copy(update={"rag": rag}), "champion", index, corpus)
 
 
 def choose(

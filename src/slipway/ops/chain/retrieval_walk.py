@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slipway.config.load import Config
-from slipway.config.rag import CHOOSE
+from slipway.config.rag import CHOOSE, RetrieverName
 from slipway.data.dvc_changes import repro_reason
+from slipway.errors import SlipwayError
 from slipway.ops.chain import retrieval_calls as calls
 from slipway.ops.chain.calls import answer_eval
+from slipway.ops.chain.index_rival import index_rival
+from slipway.ops.chain.known import Known
+from slipway.ops.chain.replaced import UNKNOWN
 from slipway.pipeline.stage import StageCall
-from slipway.store.artifacts import Choice, Chunks, Corpus, Evaluation, Retrieval, SearchIndex, Vectors
+from slipway.store.artifacts import Choice, Chunks, Corpus, Engine, Evaluation, Retrieval, SearchIndex, Vectors
 
 if TYPE_CHECKING:
-    from slipway.ops.chain.known import Known
     from slipway.ops.chain.walk import ChainWalk
 
 
@@ -39,15 +42,38 @@ def retrieval(chain: ChainWalk, config: Config, root: Path) -> dict[str, Known]:
     return {"corpus": corpus, "index": arm["index"], "search": arm["evaluation"], "choice": choice}
 
 
+def champion_search(
+    chain: ChainWalk, config: Config, retrieved: dict[str, Known], candidate: Engine | None
+) -> dict[str, Known]:
+    """`search_champion`: the champion's index, measured too; nothing where it is this one, where there is none, and
+    where the target cannot be asked."""
+    if "index" not in retrieved:
+        return {}
+    try:
+        retriever, engine = _retriever(config, retrieved), candidate or UNKNOWN
+        rival = index_rival(config, engine, retrieved["index"].digest, retriever)
+    except SlipwayError:
+        return {}
+    if rival is None:
+        return {}
+    inputs = {"index": Known(rival.index), "corpus": retrieved["corpus"]}
+    build = partial(calls.search_eval_champion, config, rival)
+    return {"search_champion": chain.make("search_eval champion", Retrieval, build, inputs)}
+
+
+def _retriever(config: Config, retrieved: dict[str, Known]) -> RetrieverName:
+    """The one that searches the arm's index; before a choice is made the first of the config."""
+    choice = retrieved["choice"].artifact if "choice" in retrieved else None
+    return calls.winner(choice)[1] if isinstance(choice, Choice) else calls.of_arm(config).rag.retrievers[0]
+
+
 def answers(chain: ChainWalk, config: Config, retrieved: dict[str, Known], sides: dict[str, Known]) -> dict[str, Known]:
     """Takes `corpus` and `index` out of `retrieved`, and returns what the gate reads of answers: of the engines of
     `sides`, candidate and where there is one champion; nothing where `rag.answers` is not set."""
     corpus, index = (retrieved.pop(name, None) for name in ("corpus", "index"))
     if corpus is None or index is None or config.rag.answers is None:
         return {}
-    choice = retrieved["choice"].artifact if "choice" in retrieved else None
-    retriever = calls.winner(choice)[1] if isinstance(choice, Choice) else calls.of_arm(config).rag.retrievers[0]
-    made = {}
+    retriever, made = _retriever(config, retrieved), {}
     for of, engine in sides.items():
         inputs = {"engine": engine, "index": index, "corpus": corpus}
         build = partial(answer_eval, config, retriever=retriever, of=of)

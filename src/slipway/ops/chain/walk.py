@@ -23,7 +23,7 @@ from slipway.ops.chain.earlier_data import rivals_data
 from slipway.ops.chain.estimates import Estimate, estimate_call
 from slipway.ops.chain.known import Known
 from slipway.ops.chain.placement import Move, Placement
-from slipway.ops.chain.retrieval_walk import answers, retrieval
+from slipway.ops.chain.retrieval_walk import answers, champion_search, retrieval
 from slipway.ops.chain.why import Change, Shelf, changes
 from slipway.pipeline.ensure import work_folder
 from slipway.pipeline.measurements import Measurement
@@ -70,14 +70,15 @@ class PlannedStage:
 @dataclass(frozen=True)
 class Chain:
     """The stages of a run in their order, the engine that it ends with where that is made already, the digest of its
-    rows where DVC need not make them first, of what people are warned (known where the data is), and the prepared
-    rows, where they are there."""
+    rows where DVC need not make them first, of what people are warned (known where the data is), the prepared rows,
+    where they are there, and the digest of the index that goes with the engine (`known.UNMADE`; empty for none)."""
 
     stages: list[PlannedStage]
     candidate: Engine | None
     data: str
     warnings: tuple[str, ...]
     dataset: Dataset | None = None
+    index: str = ""
 
 
 Rivals = Callable[[Engine | None], Mapping[str, Engine]]
@@ -185,6 +186,7 @@ def walk(
     prepare = partial(calls.prepare, config, root, champions=champions)
     data = chain.make("prepare", Dataset, prepare, {"base": base}, first)
     retrieved = retrieval(chain, config, root)
+    index = retrieved["index"].digest if retrieved else ""
     adapter = chain.make("train", Adapter, partial(calls.train, config), {"base": base, "data": data})
     merged = chain.make("merge", Checkpoint, partial(calls.merge, config), {"base": base, "adapter": adapter})
     to_quantize = {"checkpoint": merged, "data": data}
@@ -201,13 +203,14 @@ def walk(
     if config.agent.kind != "off":
         names = {"candidate": "agent", "champion": "agent_champion"}
         quality |= {names[of]: _agent_eval(chain, config, one, data, of) for of, one in engines.items()}
+    quality |= champion_search(chain, config, retrieved, engine)
     quality |= answers(chain, config, retrieved, engines)
     sides = {"quantized": quantized, "engine": candidate, "data": data, **quality, **retrieved}
     chain.make("gate", Verdict, _gate(config), sides)
     dataset = data.artifact if isinstance(data.artifact, Dataset) else None
     prepared = dataset.summary if dataset else {}
     warnings = tuple(str(rule) for rule in undecidable(config.gate, config.evaluate, prepared))
-    return Chain(chain.stages, engine, rows_digest, warnings, dataset)
+    return Chain(chain.stages, engine, rows_digest, warnings, dataset, index)
 
 
 def _unquantized(

@@ -44,6 +44,7 @@ def test_a_plan_is_nothing_to_do_only_where_the_engine_serves_already() -> None:
     assert Plan("n", stages, AtTarget("local", engine="e"), "e", "", 0).nothing_to_do
     assert not Plan("n", stages, AtTarget("local", engine="another"), "e", "", 0).nothing_to_do
     assert not Plan("n", stages, AtTarget("local"), "", "", 0).nothing_to_do
+    assert not Plan("n", stages, AtTarget("local", engine="e", index="i"), "e", "", 0, index="j").nothing_to_do
     assert not Plan("n", [PlannedStage("gate", "runs", "")], AtTarget("local", engine="e"), "e", "", 0).nothing_to_do
 
 
@@ -84,7 +85,9 @@ def test_what_moved_is_named(config: Config, tmp_path: Path, monkeypatch: pytest
     own.write_text(rows.read_text() + rows.read_text().splitlines()[0] + "\n")
     with pytest.raises(ConfigError, match=r"the world moved: data: \w+ -> \w+;"):
         require_unmoved(read_plan(file), plan(mine, tmp_path).world(mine, tmp_path), file)
-    monkeypatch.setattr("slipway.ops.chain.plan.at_target", lambda *_: AtTarget("local", release="v2", engine="e" * 64))
+    monkeypatch.setattr(
+        "slipway.ops.chain.plan.at_target", lambda *_, **__: AtTarget("local", release="v2", engine="e" * 64)
+    )
     with pytest.raises(ConfigError, match="champion at local: nothing -> v2 eeeeeeeeeeee"):
         require_unmoved(read_plan(file), plan(mine, tmp_path).world(mine, tmp_path), file)
 

@@ -9,12 +9,17 @@ import pytest
 
 from slipway.config.load import Config
 from slipway.config.rag import RagConfig
+from slipway.deployment.promotion import promote
+from slipway.deployment.state import stop
 from slipway.errors import DataError
 from slipway.ops.chain import retrieval_calls as calls
+from slipway.ops.chain.known import UNMADE
 from slipway.ops.chain.walk import PlannedStage, walk
 from slipway.store.store import Store
 from tests.support import faq
 from tests.support.made_chain import make_chain, sealed
+from tests.support.searched import searchable, searched_verdict
+from tests.support.target import JSON_ANSWER, make_data, make_engine, target_params
 
 STRATEGIES = {"one": {"kind": "fixed", "tokens": 24, "overlap": 4}, "two": {"kind": "recursive", "tokens": 40}}
 
@@ -75,6 +80,23 @@ def test_answers_wait_for_the_engine_and_the_index_and_the_gate_for_them(config:
     assert "answers" in stages["gate"].why
     assert "answer_eval candidate" in walked(with_rag(config, tmp_path, arm="choose", answers={}), tmp_path)
     assert "answer_eval candidate" not in walked(with_rag(config, tmp_path, arm="choose"), tmp_path)
+
+
+def test_the_champions_index_is_measured_before_the_gate(config: Config, tmp_path: Path) -> None:
+    deploy = target_params(config.deploy.root)
+    config = with_rag(config.model_copy(update={"deploy": deploy}), tmp_path, arm="one/bm25")
+    store = Store(Path(config.store.root))
+    engine, index = make_engine(store, {"answer": JSON_ANSWER}), searchable(store, 2)
+    try:
+        promote(engine, searched_verdict(store, engine, index), make_data(store), {}, deploy, model=config.line)
+        stages = walked(config, tmp_path)
+        made = walk(config, tmp_path, lambda _: {}, [])
+    finally:
+        stop(deploy)
+    assert list(stages)[-2:] == ["search_eval champion", "gate"]
+    assert stages["search_eval champion"].why == "made anew: corpus"
+    assert "search_champion" in stages["gate"].why
+    assert made.index == UNMADE
 
 
 def test_a_corpus_that_is_not_there_refuses_the_run(config: Config, tmp_path: Path) -> None:
