@@ -20,8 +20,8 @@ class Pki:
     root: str
 
 
-def make_pki(folder: Path, *, chained: bool) -> Pki:
-    """Make one in `folder`."""
+def make_pki(folder: Path, *, chained: bool, usage: str = "codeSigning") -> Pki:
+    """Make one in `folder`; `usage`: what its signer's certificate is for, `serverAuth` for a server's."""
     folder.mkdir(parents=True, exist_ok=True)
     _request(folder, "root")
     _openssl(folder, "x509 -req -in root.csr -signkey root.pem -days 2 -extfile ca.ext -out root.crt")
@@ -31,6 +31,7 @@ def make_pki(folder: Path, *, chained: bool) -> Pki:
         _issue(folder, "middle", "root", "ca.ext")
         issuer = "middle"
     _request(folder, "leaf")
+    (folder / "leaf.ext").write_text(LEAF.replace("codeSigning", usage))
     _issue(folder, "leaf", issuer, "leaf.ext")
     middle = (str(folder / "middle.crt"),) if chained else ()
     return Pki(str(folder / "leaf.pem"), str(folder / "leaf.crt"), middle, str(folder / "root.crt"))

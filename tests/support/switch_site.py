@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import ssl
 import subprocess
 import sys
 import time
@@ -29,6 +30,7 @@ class SwitchSite:
         self.proxy = HAProxy(folder, self.settings)
         self.pointer = Pointer()
         self.serving: Upstream | None = None
+        self.tls: tuple[str, str] | None = None  # certificate and key of the engines that start from now on
         self._engines: dict[Upstream, subprocess.Popen[bytes]] = {}
 
     def __enter__(self) -> SwitchSite:
@@ -42,7 +44,7 @@ class SwitchSite:
     def start(self, name: str, port: int | None = None, load_s: float = 0, wait: bool = True) -> Upstream:
         """An engine of that name, healthy when this returns."""
         key = secrets.token_hex(32) if self.settings.engine_keys else ""
-        upstream = Upstream(name, "127.0.0.1", port or any_port("127.0.0.1"), key)
+        upstream = Upstream(name, "127.0.0.1", port or any_port("127.0.0.1"), key, tls=self.tls is not None)
         argv = [
             sys.executable,
             "-S",
@@ -54,6 +56,7 @@ class SwitchSite:
             "--load-s",
             str(load_s),
         ]
+        argv += ["--tls", *self.tls] if self.tls else []
         environment = {**os.environ, "ENGINE_KEY": key}
         self._engines[upstream] = subprocess.Popen(argv, stdin=subprocess.DEVNULL, env=environment)
         while wait and not healthy(upstream):
@@ -107,7 +110,8 @@ class SwitchSite:
 
 def healthy(engine: Upstream) -> bool:
     """Whether it answers."""
-    url = f"http://{engine.host}:{engine.port}/health"
-    with suppress(OSError), urllib.request.urlopen(url, timeout=2) as response:
+    url = f"http{'s' if engine.tls else ''}://{engine.host}:{engine.port}/health"
+    anybody = ssl._create_unverified_context()  # whose certificate it is, the tests ask
+    with suppress(OSError), urllib.request.urlopen(url, timeout=2, context=anybody) as response:
         return bool(response.status == 200)
     return False

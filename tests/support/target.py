@@ -21,7 +21,7 @@ from slipway.system.processor import cpu_digest
 
 # What llama-server does as far as a promotion sees it; the "model" is JSON that says how to behave.
 SERVER = f"""#!{sys.executable} -SE
-import json, os, socket, sys, time
+import json, os, socket, ssl, sys, time
 from contextlib import suppress
 begun = time.monotonic()
 arg = dict(zip(sys.argv[1::2], sys.argv[2::2]))
@@ -36,10 +36,17 @@ def answer(status, kind, body):
 chunk = json.dumps({{"choices": [{{"delta": {{"content": model["answer"]}}, "finish_reason": "stop"}}]}})
 def loading():
     return model.get("loading") or time.monotonic() - begun < model.get("loads_s", 0)
+def after(option):
+    return sys.argv[sys.argv.index(option) + 1]
+tls = "--ssl-certfile" in sys.argv and ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+if tls:
+    tls.load_cert_chain(after("--ssl-certfile"), after("--ssl-keyfile"))
+def spoken(connection):
+    return tls.wrap_socket(connection, server_side=True) if tls else connection
 listener = socket.create_server((arg["--host"], int(arg["--port"])))
 while True:
-    connection, _ = listener.accept()
-    with suppress(OSError), connection, connection.makefile("rb") as request:
+    accepted, _ = listener.accept()
+    with suppress(OSError), accepted, spoken(accepted) as connection, connection.makefile("rb") as request:
         if not (line := request.readline()):
             continue  # somebody looked whether it listens, or gave up on a slow machine
         method, path, _ = line.split()

@@ -35,7 +35,8 @@ _MEND = "`slipway stop` ends the engine, whatever the file says, and removes it;
 class Endpoint:
     """A running engine: where it answers under which model name, where it logs, and which process or container it is
     (`pid` 0: a container or a job; `started` -1: a record of an earlier version). `job` and `restart`: of Slurm;
-    `key_file`: of the key that it asks for (`engine_key.py`), empty for none."""
+    `key_file`: of the key that it asks for (`engine_key.py`), `ca_file`: of what signed its certificate, empty for
+    none."""
 
     host: str
     port: int
@@ -50,11 +51,12 @@ class Endpoint:
     job: int = 0
     restart: int = 0
     key_file: str = ""
+    ca_file: str = ""
 
     @property
     def url(self) -> str:
         """Base of the OpenAI-compatible API."""
-        return f"{health.base_url(self.host, self.port)}/v1"
+        return f"{health.base_url(self.host, self.port, tls=bool(self.ca_file))}/v1"
 
     @property
     def process(self) -> Process:
@@ -63,8 +65,8 @@ class Endpoint:
 
     def to_json(self) -> dict[str, Any]:
         """As `endpoint.json` holds it and clients read it."""
-        which = ("container", "runtime") if self.container else ("pid", "started", "boot")
-        which = ("job", "restart", "key_file") if self.job else which
+        which: tuple[str, ...] = ("container", "runtime") if self.container else ("pid", "started", "boot")
+        which = ("job", "restart", "key_file", "ca_file") if self.job else which
         document = {name: value for name, value in asdict(self).items() if name in (*which, *_COMMON)}
         return {"url": self.url, **document}
 
@@ -150,7 +152,7 @@ class Engines:
         """Whether this release's engine runs and answers."""
         endpoint = self.endpoint(name)
         return endpoint is not None and health.answers(
-            endpoint.host, endpoint.port, endpoint.health, key_file=endpoint.key_file
+            endpoint.host, endpoint.port, endpoint.health, key_file=endpoint.key_file, ca_file=endpoint.ca_file
         )
 
     def stop(self, name: str, grace_s: float) -> list[dict[str, Any]]:
@@ -211,6 +213,7 @@ class Engines:
             lambda: self.runs(endpoint),
             tail,
             key_file=endpoint.key_file,
+            ca_file=endpoint.ca_file,
         )
 
     def _runtime(self) -> Runtime | None:
@@ -244,8 +247,8 @@ class Engines:
             runtime = fields.text("runtime", pattern="|".join(RUNTIMES))
             return replace(endpoint, container=fields.text("container"), runtime=runtime)
         if "restart" in document:
-            key_file = fields.text("key_file", "")
-            return replace(endpoint, job=fields.integer("job"), restart=fields.integer("restart"), key_file=key_file)
+            attempt = replace(endpoint, job=fields.integer("job"), restart=fields.integer("restart"))
+            return replace(attempt, key_file=fields.text("key_file", ""), ca_file=fields.text("ca_file", ""))
         started = fields.integer("started", -1)
         if started < 0:
             fields.number("create_time")

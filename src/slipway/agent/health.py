@@ -13,20 +13,25 @@ EVERY_S = 0.1
 LOOK_S = 5.0
 
 
-def base_url(host: str, port: int) -> str:
-    """`http://host:port`, an IPv6 address in brackets."""
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def base_url(host: str, port: int, *, tls: bool = False) -> str:
+    """`http://host:port`, with `tls` https; an IPv6 address in brackets."""
+    return f"http{'s' if tls else ''}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def answers(host: str, port: int, path: str, timeout_s: float = LOOK_S, *, key_file: str = "") -> bool:
-    """Whether a GET of `path` answers 200 within `timeout_s` seconds, asked with the key in `key_file` where one is
-    named: without that file nothing can be asked, so nothing answers. http.client knows no proxy and no redirect."""
-    from slipway.agent.engine_key import read_key  # a look at a target that serves nothing needs none of it
+def answers(
+    host: str, port: int, path: str, timeout_s: float = LOOK_S, *, key_file: str = "", ca_file: str = ""
+) -> bool:
+    """Whether a GET of `path` answers 200 within `timeout_s` seconds, asked with the key in `key_file` and over TLS by
+    `ca_file` where they are named: without those files nothing can be asked, so nothing answers. http.client knows no
+    proxy and no redirect."""
+    from slipway.agent.engine_key import EngineAccess, read_key  # a target that serves nothing needs none of it
 
     connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
     try:
-        headers = {"Authorization": f"Bearer {read_key(key_file)}"} if key_file else {}
-        connection.request("GET", path, headers=headers)
+        access = EngineAccess(read_key(key_file), ca_file)
+        if context := access.context():
+            connection = http.client.HTTPSConnection(host, port, timeout=timeout_s, context=context)
+        connection.request("GET", path, headers=access.headers())
         return connection.getresponse().status == http.client.OK
     except (OSError, http.client.HTTPException, StateError):
         return False
@@ -43,11 +48,12 @@ def await_health(
     tail: Callable[[], str],
     *,
     key_file: str = "",
+    ca_file: str = "",
 ) -> None:
-    """Return when the engine answers and runs; `key_file` as of `answers`. Raises EngineError with the end of its log,
+    """Return when the engine answers and runs; files as of `answers`. Raises EngineError with the end of its log,
     as `tail` reads it, as soon as it has ended, or when it does not answer within `limit_s` seconds."""
     deadline = time.monotonic() + limit_s
-    while not answers(host, port, path, timeout_s=2, key_file=key_file):
+    while not answers(host, port, path, timeout_s=2, key_file=key_file, ca_file=ca_file):
         if not is_running():
             raise _failed(port, "died", f"a server that answers {path}", tail())
         if time.monotonic() > deadline:

@@ -32,7 +32,8 @@ class StartPlan:
     Seconds: `start_s` a cold start may take, `stop_s` from SIGTERM to SIGKILL, `measured_start_s` the longest that was
     measured, 0 unknown. `memory_bytes`: planned for weights, caches and the rest, 0 unknown. `image`: a container image
     by digest; empty: a process of the machine. `key_variables`: of the environment, which the engine reads the key of
-    its callers from; empty: it knows none."""
+    its callers from; empty: it knows none. `tls_options`: that name the files of its certificate and of its private
+    key; empty: it speaks no TLS."""
 
     argv: tuple[str, ...]
     environment: Mapping[str, str]
@@ -47,6 +48,7 @@ class StartPlan:
     model: str
     memory_bytes: float = 0.0
     key_variables: tuple[str, ...] = KEY_VARIABLES
+    tls_options: tuple[str, ...] = ()
 
     def limit_s(self, asked_s: float | None) -> float:
         """Seconds until the engine must be healthy: the target's own limit where it has one, else the plan's for a cold
@@ -62,6 +64,9 @@ def parse_start(document: Mapping[str, Any], thing: str) -> StartPlan:
     argv = plan.texts("argv")
     if not argv:
         raise StateError(thing, "argv: empty", "a command", _MEND)
+    tls_options = plan.texts("tls_options", ())
+    if len(tls_options) not in (0, 2):
+        raise StateError(thing, f"tls_options: {len(tls_options)}", "none, or of certificate and private key", _MEND)
     return StartPlan(
         argv=argv,
         environment=plan.text_map("environment", {}),
@@ -76,6 +81,7 @@ def parse_start(document: Mapping[str, Any], thing: str) -> StartPlan:
         model=fields.text("model", ""),
         memory_bytes=_sum(plan.document("memory", {})),
         key_variables=plan.texts("key_variables", KEY_VARIABLES),
+        tls_options=tls_options,
     )
 
 

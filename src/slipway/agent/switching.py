@@ -7,16 +7,17 @@ every switch.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
+from slipway.agent.files import sha256_file
 from slipway.agent.haproxy.process import CONFIG, HAProxyProcess
 from slipway.agent.haproxy.settings import proxy_settings
 from slipway.errors import ResourceError, SlipwayError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from slipway.agent.engines import Endpoint
+    from slipway.agent.haproxy.config import ProxySettings
     from slipway.agent.paths import TargetPaths
     from slipway.agent.settings import Settings
 
@@ -126,4 +127,11 @@ def switcher_for(paths: TargetPaths, settings: Settings) -> Switcher:
         return Portless(paths.proxy)
     from slipway.agent.haproxy.switcher import HAProxySwitcher  # with the mirror's asyncio: a look needs none of it
 
-    return HAProxySwitcher(paths.proxy, replace(proxy, engine_keys=bool(settings.slurm)))
+    return HAProxySwitcher(paths.proxy, _with_engines(proxy, settings) if settings.slurm else proxy)
+
+
+def _with_engines(proxy: ProxySettings, settings: Settings) -> ProxySettings:
+    """With what engines of Slurm need of the proxy: a key each, and TLS where the section asks for it."""
+    ca = str((settings.slurm.get("tls") or {}).get("ca", ""))
+    digest = proxy.tls_digest + sha256_file(Path(ca)) if ca and Path(ca).is_file() else proxy.tls_digest
+    return replace(proxy, engine_keys=True, engine_ca=ca, tls_digest=digest)

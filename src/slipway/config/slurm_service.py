@@ -15,6 +15,17 @@ from slipway.config.base import Port, Section
 LEAST_LEFT_S = 60  # before the limit a job without a successor asks to be requeued
 
 
+class EngineTlsConfig(Section):
+    """TLS between the proxy and the engines: files that login host and nodes see under the same paths."""
+
+    certificate: str = Field(min_length=1, description="Certificate chain of every engine, PEM.")
+    key: str = Field(min_length=1, description="Its private key, PEM, mode 600.")
+    ca: str = Field(
+        min_length=1,
+        description="What signed it, PEM, and signs nothing else: names in certificates are not looked at.",
+    )
+
+
 class SlurmServiceConfig(Section):
     """A service job; a successor is started before its time limit, so that somebody always serves."""
 
@@ -34,6 +45,9 @@ class SlurmServiceConfig(Section):
     )
     container: bool = Field(True, description="Pyxis runs the plan's image; off: what the nodes have installed runs.")
     ports: tuple[Port, Port] = Field((20000, 31999), description="First and last port that an engine takes on a node.")
+    tls: EngineTlsConfig | None = Field(
+        None, description="TLS of the engines; null: plain HTTP on the cluster's network."
+    )
     keyless: bool = Field(
         False,
         description="An engine that checks no key (TensorRT-LLM) may serve here: whoever reaches its node may ask it.",

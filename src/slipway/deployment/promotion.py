@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from slipway.agent.engine_key import read_key
+from slipway.agent.engine_key import access_of
 from slipway.config.deploy import DeployConfig
 from slipway.deployment.canary import smoke
 from slipway.deployment.canary.check_words import index_words
@@ -174,17 +174,16 @@ def _replace(
         trial.before_start()
     endpoint = target.call("start", {"start": plan}, note)
     with refused_for_good(), target.reach(endpoint) as url:
-        key_file = endpoint.get("key_file", "")
-        model, key = endpoint["model"], read_key(key_file)
-        answers = smoke.ask(rows, url, model, name, key)
+        model, access = endpoint["model"], access_of(endpoint)
+        answers = smoke.ask(rows, url, model, name, access)
         note(f"{len(answers)} smoke requests answered, {sum(answer['json'] for answer in answers)} with JSON")
 
         def agreement(url: str) -> dict[str, Any]:
-            return judge(candidate, url, params, note, key_file) if candidate else {"refused": RETURNED}
+            return judge(candidate, url, params, note, endpoint) if candidate else {"refused": RETURNED}
 
-        checks = {"probe": asked_again(probe, url, model, params.probe, note, agreement, key)}
+        checks = {"probe": asked_again(probe, url, model, params.probe, note, agreement, access)}
         checks |= {"index": replay} if replay else {}
-        checks |= trial.after_probe(url, model, key) if trial else {}
+        checks |= trial.after_probe(url, model, access) if trial else {}
     target.call("switch", {"smoke": answers, "checks": checks}, note)
     return as_release(target.call("commit", {"spare": spare}, note)["release"])
 

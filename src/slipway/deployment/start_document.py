@@ -7,7 +7,7 @@ from typing import Any
 
 from slipway.engines.boots import Boot
 from slipway.engines.bundle import model_of, read_plan
-from slipway.engines.driver import KEY_VARIABLES
+from slipway.engines.driver import KEY_VARIABLES, TLS_OPTIONS
 from slipway.system import openmp
 from slipway.system.json_files import as_model, is_present, read_json_list
 
@@ -27,6 +27,7 @@ def start_document(bundle: Path, *, here: bool = True) -> dict[str, Any]:
     document = plan.model_dump(mode="json", include=_PARTS, exclude_none=True)
     document["environment"] = {**openmp.ENVIRONMENT, **plan.environment}
     document["key_variables"] = [KEY_VARIABLES[plan.kind]] if plan.kind in KEY_VARIABLES else []
+    document["tls_options"] = list(TLS_OPTIONS.get(plan.kind, ()))
     start: dict[str, Any] = {"plan": document}
     if seconds := measured_start(bundle):
         start["measured_start_s"] = seconds

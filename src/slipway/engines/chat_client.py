@@ -10,6 +10,7 @@ meets the closing is lost ("server disconnected without sending a response"). On
 from __future__ import annotations
 
 import json
+import ssl
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,13 +52,23 @@ class StreamCutError(httpx.TransportError):
 
 
 class ChatClient:
-    """Asks one model at `url` (".../v1"). Thread-safe: concurrency is the caller's threads."""
+    """Asks one model at `url` (".../v1"), with `key` and over TLS as `context` says, where they are given. Thread-safe:
+    concurrency is the caller's threads."""
 
-    def __init__(self, url: str, model: str, timeout_s: float, retries: int = 3, key: str | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        timeout_s: float,
+        retries: int = 3,
+        key: str | None = None,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
         self._url, self._model, self._retries = f"{url.rstrip('/')}/chat/completions", model, retries
         headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
         limits = httpx.Limits(max_keepalive_connections=0)
-        self._http = httpx.Client(timeout=timeout_s, trust_env=False, limits=limits, headers=headers)
+        verify = context or True
+        self._http = httpx.Client(timeout=timeout_s, trust_env=False, limits=limits, headers=headers, verify=verify)
 
     def __enter__(self) -> Self:
         return self

@@ -27,6 +27,8 @@ from slipway.store.artifacts import Checkpoint, Quantized
 EngineKind = Literal["llama.cpp", "vllm", "trtllm", "trtllm-engine"]
 # Variable that a server reads its callers' key from; TensorRT-LLM's server knows none
 KEY_VARIABLES: dict[str, str] = {"vllm": "VLLM_API_KEY", "llama.cpp": "LLAMA_API_KEY"}
+# Options of a server's certificate and private key; llama-server has some, and is built here without OpenSSL
+TLS_OPTIONS: dict[str, tuple[str, str]] = {"vllm": ("--ssl-certfile", "--ssl-keyfile")}
 
 
 class CacheSpec(Section):

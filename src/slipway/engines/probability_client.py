@@ -8,6 +8,7 @@ asks what is served, tokenizer and template included.
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Mapping, Sequence
 from math import isfinite
 from time import perf_counter
@@ -47,11 +48,14 @@ class TokenAnswer(BaseModel):
 class ProbabilityClient:
     """Asks the engine that answers at `url` (".../v1") by the name `model`. Thread-safe."""
 
-    def __init__(self, url: str, model: str, timeout_s: float, key: str | None = None) -> None:
+    def __init__(
+        self, url: str, model: str, timeout_s: float, key: str | None = None, context: ssl.SSLContext | None = None
+    ) -> None:
         self._url, self._model = f"{url.rstrip('/')}/chat/completions", model
         headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
         limits = httpx.Limits(max_keepalive_connections=0)
-        self._http = httpx.Client(timeout=timeout_s, trust_env=False, limits=limits, headers=headers)
+        verify = context or True
+        self._http = httpx.Client(timeout=timeout_s, trust_env=False, limits=limits, headers=headers, verify=verify)
 
     def close(self) -> None:
         """End its connections."""

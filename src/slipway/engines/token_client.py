@@ -20,6 +20,7 @@ from typing import Any
 
 import httpx
 
+from slipway.agent.engine_key import OPEN, EngineAccess
 from slipway.errors import EngineError
 from slipway.system.progress import Progress
 
@@ -40,15 +41,14 @@ class WrittenTokens:
 
 
 class TokenClient:
-    """Asks the engine `kind` that answers at `url` (".../v1") by the name `model`; `key`: what it asks for, empty for
-    none."""
+    """Asks the engine `kind` that answers at `url` (".../v1") by the name `model`, as `access` says."""
 
-    def __init__(self, kind: str, url: str, model: str, timeout_s: float = 600, key: str = "") -> None:
+    def __init__(self, kind: str, url: str, model: str, timeout_s: float = 600, access: EngineAccess = OPEN) -> None:
         self._native, self._model = kind == "llama.cpp", model
         base = url.rstrip("/")
         self._url = f"{base.removesuffix('/v1')}/completion" if self._native else f"{base}/completions"
         self._timeout_s = timeout_s
-        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._access = access
 
     def write(
         self, prompts: Sequence[Sequence[int]], tokens: int, at_once: int, progress: Progress
@@ -59,7 +59,8 @@ class TokenClient:
         a lost request and for an answer of another length.
         """
         written = []
-        client = httpx.Client(timeout=self._timeout_s, trust_env=False, headers=self._headers)
+        access = {"headers": self._access.headers(), "verify": self._access.context() or True}
+        client = httpx.Client(timeout=self._timeout_s, trust_env=False, **access)  # type: ignore[arg-type]
         with client as http, ThreadPoolExecutor(at_once) as pool:
             for answer in pool.map(lambda prompt: self._ask(http, prompt, tokens), prompts):
                 written.append(answer)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from slipway.agent.engine_key import OPEN, EngineAccess
 from slipway.config.engine import AgreementConfig
 from slipway.engines.driver import ServePlan
 from slipway.engines.model_facts import read_model
@@ -77,15 +78,15 @@ def ask_engine(
     params: AgreementConfig,
     progress: Progress,
     long_tokens: int = 0,
-    key: str = "",
+    access: EngineAccess = OPEN,
 ) -> list[WrittenTokens] | str:
     """What an engine that serves `checkpoint` at `url` writes after the prompts, or why it is not asked: switched off,
     no token ids, too short a context. With `check: on` the last two are errors: EngineError, ResourceError.
-    `long_tokens`: of the last answer, where that is more than of the others; `key`: what the engine asks for."""
+    `long_tokens`: of the last answer, where that is more than of the others; `access`: how the engine is asked."""
     if params.check == "off":
         return "engine.agreement.check=off"
     try:
-        return _ask(checkpoint, plan, url, params, progress, long_tokens, key)
+        return _ask(checkpoint, plan, url, params, progress, long_tokens, access)
     except (NoTokenIdsError, CheckpointError, ResourceError) as err:
         return _refused(err, params, progress)
 
@@ -196,7 +197,7 @@ def _ask(
     params: AgreementConfig,
     progress: Progress,
     long_tokens: int,
-    key: str,
+    access: EngineAccess,
 ) -> list[WrittenTokens]:
     asked = prompt_tokens(checkpoint.path, params.prompts)
     longest = max(map(len, asked))
@@ -205,7 +206,7 @@ def _ask(
     if tokens < LEAST_TOKENS:
         problem = f"{plan.limits.context} tokens, of which prompts take up to {longest}"
         raise ResourceError("engine.context", problem, f"{LEAST_TOKENS} tokens beside them", "raise engine.context")
-    client = TokenClient(plan.kind, url, plan.alias, key=key)
+    client = TokenClient(plan.kind, url, plan.alias, access=access)
     most = min(max(tokens, long_tokens), room)
     short, long = (asked, []) if most == tokens else (asked[:-1], asked[-1:])
     written = client.write(short, tokens, min(plan.limits.slots, len(short)), progress) if short else []

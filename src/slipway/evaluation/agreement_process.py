@@ -2,7 +2,7 @@
 
 python -m slipway.evaluation.agreement_process FOLDER
 
-<folder>/job.json         checkpoint (path, kind), plan, url, key_file, params, long_tokens
+<folder>/job.json         checkpoint (path, kind), plan, url, endpoint (its files), params, long_tokens
 <folder>/progress.jsonl   what it does, as stages say it
 <folder>/verdict.json     the figures, or under `refused` why there are none
 <folder>/error.json       instead: what was raised, as `SlipwayError.to_json`
@@ -16,12 +16,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from slipway.agent.engine_key import read_key
+from slipway.agent.engine_key import access_of
 from slipway.config.engine import AgreementConfig
 from slipway.engines.driver import ServePlan
 from slipway.errors import EngineError, SlipwayError
@@ -36,6 +36,7 @@ from slipway.system.throttle import Throttle
 
 JOB, PROGRESS, VERDICT, ERROR, LOG = "job.json", "progress.jsonl", "verdict.json", "error.json", "log"
 POLL_S, NOTE_EVERY_S, LOG_BYTES = 0.1, 5.0, 600
+_OPEN: Mapping[str, Any] = {}
 _KINDS: dict[str, type[Checkpoint | Quantized]] = {Checkpoint.kind: Checkpoint, Quantized.kind: Quantized}
 
 
@@ -49,11 +50,11 @@ def check_at(
     limit_s: float,
     on_gpu: bool,
     note: Callable[[str], None],
-    key_file: str = "",
+    endpoint: Mapping[str, Any] = _OPEN,
 ) -> dict[str, Any]:
     """The figures of kernel agreement of the engine at `url`, or under `refused` why there are none, which a check that
     takes longer than `limit_s` seconds is too. `on_gpu`: the reference may take this machine's GPU; else it computes on
-    the CPU. `key_file`: of the key that the engine asks for, empty for none.
+    the CPU. `endpoint`: the engine's, whose files say how it is asked.
 
     Raises EngineError when the engine does not agree, does not answer, or the process ends without a word; with
     `check: on` what else `agreement_check` raises.
@@ -64,7 +65,7 @@ def check_at(
             "checkpoint": {"path": str(checkpoint.path.resolve()), "kind": checkpoint.kind},
             "plan": plan.model_dump(mode="json"),
             "url": url,
-            "key_file": key_file,
+            "endpoint": {name: endpoint[name] for name in ("key_file", "ca_file") if name in endpoint},
             "params": params.model_dump(mode="json"),
             "long_tokens": long_tokens,
         }
@@ -121,8 +122,8 @@ def main(folder: Path) -> int:
     try:
         with Progress(folder / PROGRESS) as progress, missing_is_named():
             checkpoint = load(_KINDS[job["checkpoint"]["kind"]], Path(job["checkpoint"]["path"]))
-            key, tokens = read_key(job["key_file"]), int(job["long_tokens"])
-            answers = ask_engine(checkpoint, plan, job["url"], params, progress, tokens, key)
+            access, tokens = access_of(job["endpoint"]), int(job["long_tokens"])
+            answers = ask_engine(checkpoint, plan, job["url"], params, progress, tokens, access)
             verdict = verdict_on(answers, checkpoint, plan, params, progress)
     except SlipwayError as err:
         write_atomic(folder / ERROR, json.dumps(err.to_json()))

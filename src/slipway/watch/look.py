@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from slipway.agent.engine_key import read_key
+from slipway.agent.engine_key import access_of
 from slipway.config.load import Config
 from slipway.data.reasoning import parted
 from slipway.deployment.releases import Release
@@ -67,11 +67,10 @@ def look(config: Config, *, note: Note = lambda _: None, clock: Callable[[], flo
         note(
             f"{release.name}: {min(config.watch.items, len(baseline.rows))} of {len(baseline.rows)} test rows are asked"
         )
+        access, model = access_of(endpoint), str(endpoint["model"])
         with (
             target.reach(endpoint) as url,
-            ChatClient(
-                url, str(endpoint["model"]), config.watch.timeout_s, RETRIES, read_key(endpoint.get("key_file", ""))
-            ) as client,
+            ChatClient(url, model, config.watch.timeout_s, RETRIES, access.key or None, access.context()) as client,
         ):
             replayed = replay(baseline, client, config.watch.items, seed, config.watch.at_once)
             traffic, why_none = _traffic(target, target_name, config, now, seed)

@@ -18,6 +18,7 @@ import pytest
 from slipway.agent.haproxy.config import Routing, Upstream
 from slipway.agent.haproxy.process import HAProxyProcess, wait_until
 from slipway.agent.haproxy.runtime import AdminSocket
+from tests.support.pki import make_pki
 from tests.support.switch_load import SwitchLoad
 from tests.support.switch_site import SwitchSite
 
@@ -142,6 +143,23 @@ def test_an_engine_without_a_key_gets_what_the_client_sent(site: SwitchSite) -> 
     site.proxy.apply(Routing(keyless))
     assert ask(site)[0] == 401
     assert site.proxy.status()["serving"] == [["127.0.0.1", keyless.port]]
+
+
+def test_engines_with_and_without_tls_take_turns_and_a_strangers_certificate_gets_nothing(tmp_path: Path) -> None:
+    own, other = (make_pki(tmp_path / name, chained=False, usage="serverAuth") for name in ("own", "other"))
+    with SwitchSite(tmp_path / "proxy", engine_keys=True, engine_ca=own.root) as site:
+        site.serve("0001")
+        for name, tls in (("0002", True), ("0003", False), ("0004", True)):
+            site.tls = (own.certificate, own.key) if tls else None
+            site.beside(name)
+            assert {engine_of(ask(site)) for _ in range(3)} == {name}
+        os.kill(site.proxy.status()["pids"][0], signal.SIGKILL)
+        assert wait_until(lambda: not site.proxy.status()["running"], 60)
+        HAProxyProcess(folder(site), ("haproxy",)).start()
+        assert engine_of(ask(site)) == "0004"
+        site.tls = (other.certificate, other.key)
+        site.proxy.apply(Routing(site.start("0005")))
+        assert ask(site)[0] == 503
 
 
 def test_a_proxy_of_before_keys_is_put_in_place_anew(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import ssl
 import subprocess
 import sys
 import threading
@@ -20,18 +21,20 @@ from typing import Any
 import pytest
 
 from slipway.agent.agent import Agent
-from slipway.agent.engine_key import read_key
+from slipway.agent.engine_key import access_of, read_key
 from slipway.agent.slurm.engine import Registration, SlurmService, SlurmSettings
 from slipway.agent.slurm.follow import Decision, Follower, Hands
 from slipway.config.deploy import DeployConfig
 from slipway.config.proxy import ProxyConfig
 from slipway.config.slurm_service import SlurmServiceConfig
 from slipway.deployment import promotion as deployment
-from slipway.errors import EngineError
+from slipway.deployment.start_document import start_document
+from slipway.errors import ConfigError, EngineError
 from slipway.store.store import Store
 from slipway.system.ports import any_port
 from tests.lab.slurm_lab import SlurmLab, wait_for
-from tests.support.agent import engine, promote, rollback
+from tests.support.agent import engine, promote, rollback, stage_document
+from tests.support.pki import make_pki
 from tests.support.target import make_data, make_verdict
 
 RUNBOOK = Path(__file__).parents[3] / "infra/dgx/50-promotion"
@@ -337,9 +340,11 @@ def test_clients_keep_one_address_through_a_promotion_and_a_requeue(
     assert len([began for began, _ in callers.results if began >= held]) >= 10
 
 
-def post(host: str, port: int, key: str = "") -> int:
+def post(host: str, port: int, key: str = "", context: ssl.SSLContext | None = None) -> int:
     """Status of a chat request."""
     connection = http.client.HTTPConnection(host, port, timeout=120)
+    if context:
+        connection = http.client.HTTPSConnection(host, port, timeout=120, context=context)
     body = json.dumps({"messages": [{"role": "user", "content": "u"}]})
     try:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -394,6 +399,41 @@ def test_each_attempt_of_an_engine_has_a_key_of_its_own_that_only_proxy_and_chec
             follow_until(agent, lambda: _restart(agent) == 1)
     assert post(*address, keys[0]) == 401
     assert holding(keys[0], agent.paths.root, slurm_lab.folder) == set()
+
+
+def test_engines_speak_tls_by_config_to_proxy_and_checks(
+    slurm_lab: SlurmLab, agent: Agent, store: Store, tmp_path: Path
+) -> None:
+    """The first engine speaks plain HTTP; clients see nothing of the change."""
+    port, pki = any_port("127.0.0.1"), make_pki(tmp_path / "pki", chained=False, usage="serverAuth")
+    settings = {**SETTINGS, "start_timeout_s": 60, "proxy": {"kind": "haproxy", "port": port}}
+    promote(agent, engine(store), settings=settings)
+    plain = agent.call("status", {})["endpoint"]
+    assert (plain["url"].split(":")[0], post("127.0.0.1", port)) == ("http", 200)
+    tls = {"certificate": pki.certificate, "key": pki.key, "ca": pki.root}
+    settings |= {"slurm": {**SETTINGS["slurm"], "tls": tls}}
+    made = engine(store, 2)
+    start = start_document(made.path)
+    start["plan"]["tls_options"] = ["--ssl-certfile", "--ssl-keyfile"]  # as of an engine that speaks it
+    agent.call("begin", {"action": "promote", "engine": made.digest, "settings": settings})
+    agent.call("stage", stage_document(made, start=start))
+    endpoint = agent.call("start", {})
+    assert post("127.0.0.1", port) == 200  # the first one still serves
+    agent.call("switch", {"smoke": []})
+    agent.call("commit", {})
+    access = access_of(endpoint)
+    address, context = (endpoint["host"], endpoint["port"]), access.context()
+    assert endpoint["url"] == f"https://{endpoint['host']}:{endpoint['port']}/v1"
+    assert [post(*address, "", context), post(*address, access.key, context)] == [401, 200]
+    with pytest.raises((OSError, http.client.HTTPException)):
+        post(*address, access.key)
+    assert post("127.0.0.1", port) == 200
+    slurm_lab.ask("scontrol", "requeue", str(endpoint["job"]))
+    follow_until(agent, lambda: _restart(agent) == 1 and agent.call("status", {})["healthy"])
+    assert post("127.0.0.1", port) == 200
+    with pytest.raises(ConfigError, match=r"deploy\.slurm\.tls\.ca: none"):
+        agent.call("start_current", {"settings": {**settings, "slurm": SETTINGS["slurm"]}})
+    assert post("127.0.0.1", port) == 200
 
 
 def test_the_runbook_checks_the_cluster_and_writes_the_unit_and_undoes_it(

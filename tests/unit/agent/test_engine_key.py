@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from slipway.agent.engine_key import read_key
+from slipway.agent.engine_key import EngineAccess, access_of, read_key
 from slipway.errors import StateError
 
 KEY = "0123456789abcdef" * 4
@@ -38,6 +38,18 @@ def test_what_is_no_key_is_refused_unshown(tmp_path: Path, text: str) -> None:
     with pytest.raises(StateError, match="a key of hexadecimal digits") as caught:
         read_key(written(tmp_path, text))
     assert "X-Other" not in str(caught.value)
+
+
+def test_an_endpoint_says_how_its_engine_is_asked(tmp_path: Path) -> None:
+    access = access_of({"key_file": written(tmp_path, KEY), "port": 1})
+    assert access.headers() == {"Authorization": f"Bearer {KEY}"}
+    assert access.context() is None
+    assert KEY not in repr(access)
+    assert access_of({"url": "http://127.0.0.1:1/v1"}) == EngineAccess()
+    (tmp_path / "ca.pem").write_text("none")
+    for file in ("ca.pem", "gone.pem"):
+        with pytest.raises(StateError, match=f"TLS of an engine: .*{file}.*certificates, PEM"):
+            EngineAccess(KEY, str(tmp_path / file)).context()
 
 
 def test_a_key_that_is_gone_is_named_with_the_next_step(tmp_path: Path) -> None:

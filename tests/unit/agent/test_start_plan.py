@@ -42,7 +42,7 @@ def test_a_start_may_take_what_the_plan_says_or_three_measured_starts_unless_the
         ({"caches": [{"path": "a"}]}, "variable"),
         ({"caches": [{"path": "../a", "variable": "A"}]}, r"\.\./a"), ({"health": "health"}, "health"),
         ({"health": "/a b"}, "health"), ({"start_s": -1}, "start_s"), ({"image": 3}, "image"),
-        ({"key_variables": "A"}, "key_variables"),
+        ({"key_variables": "A"}, "key_variables"), ({"tls_options": ["--one"]}, "tls_options"),
     ],
 )  # fmt: skip
 def test_a_key_that_does_not_fit_is_named(change: dict[str, Any], key: str) -> None:

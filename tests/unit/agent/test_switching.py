@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from slipway.agent.engines import Endpoint
+from slipway.agent.haproxy.config import ProxySettings
 from slipway.agent.paths import TargetPaths
 from slipway.agent.settings import Settings
-from slipway.agent.switching import Portless, switcher_for
+from slipway.agent.switching import Portless, _with_engines, switcher_for
 from slipway.errors import ConfigError, ResourceError
 
 
@@ -52,3 +53,15 @@ def test_settings_that_do_not_hold_here_are_an_error_of_changes_only(tmp_path: P
         with pytest.raises(ConfigError, match="gone"):
             change()
     switcher.stop()
+
+
+def test_engines_of_slurm_have_keys_and_a_renewed_certificate_authority_is_a_changed_setting(tmp_path: Path) -> None:
+    ca, proxy = tmp_path / "ca.pem", ProxySettings("127.0.0.1", 8090)
+    assert _with_engines(proxy, Settings(slurm={"gpus": 1})) == ProxySettings("127.0.0.1", 8090, engine_keys=True)
+    digests = []
+    for text in ("one", "another"):
+        ca.write_text(text)
+        changed = _with_engines(proxy, Settings(slurm={"tls": {"ca": str(ca)}}))
+        assert (changed.engine_keys, changed.engine_ca) == (True, str(ca))
+        digests.append(changed.tls_digest)
+    assert len({*digests, ""}) == 3

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from slipway.agent.slurm.engine import slurm_settings
+from slipway.agent.slurm.engine import EngineTls, slurm_settings
 from slipway.config.deploy import DeployConfig
 from slipway.config.slurm_service import SlurmServiceConfig
 from slipway.deployment.target import settings_of
@@ -29,12 +29,14 @@ def test_a_job_that_leaves_no_time_for_its_successor_is_refused(values: dict[str
 
 
 def test_the_agent_takes_the_section_as_it_is() -> None:
-    section = SlurmServiceConfig(partition="batch", gpus=4, time_limit="2-00:00:00", extra=["--exclusive"])
+    tls = {"certificate": "/c.pem", "key": "/k.pem", "ca": "/ca.pem"}
+    section = SlurmServiceConfig(partition="batch", gpus=4, time_limit="2-00:00:00", extra=["--exclusive"], tls=tls)
     document = settings_of(DeployConfig(kind="slurm", slurm=section))["slurm"]
     settings = slurm_settings(document)
     assert settings is not None
     assert (settings.partition, settings.account, settings.gpus, settings.extra) == ("batch", "", 4, ("--exclusive",))
     assert settings.ports == (20000, 31999)
+    assert (settings.tls, settings.keyless) == (EngineTls("/c.pem", "/k.pem", "/ca.pem"), False)
 
 
 @pytest.mark.parametrize("kind", ["slurm", "kubernetes", "spark"])

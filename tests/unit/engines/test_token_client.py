@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from slipway.agent.engine_key import EngineAccess
 from slipway.engines.token_client import TokenClient, WrittenTokens
 from slipway.errors import EngineError
 from slipway.system.progress import Progress
@@ -82,7 +83,7 @@ def test_llama_server_is_asked_at_its_own_endpoint() -> None:
 def test_an_engine_that_asks_for_a_key_gets_it(key: str, sent: str | None) -> None:
     keys: list[str | None] = []
     with answering(lambda *_: (200, native([7], [(7, -0.1)])), keys) as url:
-        TokenClient("llama.cpp", url, "m", 5, key).write([[1]], 1, 1, Progress())
+        TokenClient("llama.cpp", url, "m", 5, EngineAccess(key)).write([[1]], 1, 1, Progress())
     assert keys == [sent]
 
 

@@ -33,6 +33,7 @@ from slipway.agent.canary.http_messages import (
     body_pieces,
     read_head,
 )
+from slipway.agent.engine_key import OPEN, EngineAccess
 
 MOST_BODY = 4 << 20  # bytes of a request or an answer that is looked at
 WAITING = 256
@@ -79,8 +80,8 @@ class _Copy:
 
 class Mirror:
     """One mirror. `champion`, `candidate`: (host, port) of engines, the second None to capture only; `keep` is called
-    with every request's document; `timeout_s`: longest answer of the candidate; keys: what the engines ask for, sent in
-    place of the client's, empty for none."""
+    with every request's document; `timeout_s`: longest answer of the candidate; `champion_access`, `candidate_access`:
+    how they are asked, with their own keys in place of the client's."""
 
     def __init__(
         self,
@@ -90,13 +91,14 @@ class Mirror:
         keep: Keep | None = None,
         at_once: int = AT_ONCE,
         timeout_s: float = 600.0,
-        champion_key: str = "",
-        candidate_key: str = "",
+        champion_access: EngineAccess = OPEN,
+        candidate_access: EngineAccess = OPEN,
     ) -> None:
         self.counts, self.pairs = Counts(), deque[dict[str, Any]]()
         self._champion, self._candidate, self._keep = champion, candidate, keep
         self._at_once, self._timeout_s = at_once, timeout_s
-        self._champion_key, self._candidate_key = champion_key, candidate_key
+        self._champion_key, self._candidate_key = champion_access.key, candidate_access.key
+        self._champion_tls, self._candidate_tls = champion_access.context(), candidate_access.context()
         self._copies: set[asyncio.Task[None]] = set()
         self._number = self._answering = 0
 
@@ -139,7 +141,7 @@ class Mirror:
     async def _pass(self, head: Head, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         begin = time.monotonic()
         try:
-            connected = await asyncio.wait_for(asyncio.open_connection(*self._champion, limit=MOST_HEAD), CONNECT_S)
+            connected = await asyncio.wait_for(self._connect_champion(), CONNECT_S)
         except (OSError, asyncio.TimeoutError):  # noqa: UP041 (two classes in Python 3.10)
             self.counts.champion_failed += 1
             await _refuse(writer)
@@ -153,6 +155,9 @@ class Mirror:
             response = answered(answer.whole or b"")
             seconds = {"seconds": round(time.monotonic() - begin, 4), "first_s": round(first_s - begin, 4)}
             self._after(head, asked, {**asdict(response), **seconds})
+
+    async def _connect_champion(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection(*self._champion, limit=MOST_HEAD, ssl=self._champion_tls)
 
     async def _exchange(
         self,
@@ -236,7 +241,9 @@ class Mirror:
 
     async def _ask(self, head: Head, body: bytes) -> Answered:
         assert self._candidate is not None
-        reader, writer = await asyncio.wait_for(asyncio.open_connection(*self._candidate), CONNECT_S)
+        reader, writer = await asyncio.wait_for(
+            asyncio.open_connection(*self._candidate, ssl=self._candidate_tls), CONNECT_S
+        )
         try:
             writer.write(head.with_key(self._candidate_key, close=True) + body)
             await writer.drain()

@@ -25,7 +25,7 @@ from typing import Any
 import slipway.errors
 from slipway.agent.canary.captured import CapturedPrompts
 from slipway.agent.canary.mirror import AT_ONCE, Mirror
-from slipway.agent.engine_key import read_key
+from slipway.agent.engine_key import EngineAccess, read_key
 from slipway.agent.files import write_atomic
 from slipway.agent.records import Fields, read_json
 from slipway.errors import ResourceError
@@ -39,7 +39,8 @@ _NEXT = "read mirror.log beside it; `slipway start TARGET` routes requests past 
 class MirrorConfig:
     """`champion`, `candidate`: (host, port), the second None to capture only; `capture`: the folder of captured
     prompts, None where nothing is stored; `timeout_s`: longest answer of the candidate; `champion_key`,
-    `candidate_key`: files of the keys that the engines ask for, empty for none."""
+    `candidate_key`: files of the keys that the engines ask for, `champion_ca`, `candidate_ca`: of what signed their
+    certificates, empty for none."""
 
     champion: tuple[str, int]
     candidate: tuple[str, int] | None = None
@@ -49,6 +50,8 @@ class MirrorConfig:
     drain_s: float = 600.0
     champion_key: str = ""
     candidate_key: str = ""
+    champion_ca: str = ""
+    candidate_ca: str = ""
 
 
 class MirrorProcess:
@@ -190,6 +193,8 @@ def read_config(folder: Path) -> MirrorConfig:
         fields.number("drain_s", 600.0),
         fields.text("champion_key", ""),
         fields.text("candidate_key", ""),
+        fields.text("champion_ca", ""),
+        fields.text("candidate_ca", ""),
     )
 
 
@@ -202,8 +207,8 @@ async def serve(folder: Path, config: MirrorConfig) -> None:
         keep=keep,
         at_once=config.at_once,
         timeout_s=config.timeout_s,
-        champion_key=read_key(config.champion_key),
-        candidate_key=read_key(config.candidate_key),
+        champion_access=EngineAccess(read_key(config.champion_key), config.champion_ca),
+        candidate_access=EngineAccess(read_key(config.candidate_key), config.candidate_ca),
     )
     server = await mirror.listen()
     port = int(server.sockets[0].getsockname()[1])

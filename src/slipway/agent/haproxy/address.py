@@ -195,6 +195,8 @@ class HAProxy:
             state = live[name].state
             if wanted.ready and state.key != wanted.key:
                 self._admin.give_key(_SLOT_OF[name], wanted.key)
+            if wanted.ready and state.tls != wanted.tls:
+                self._admin.speak_tls(name, tls=wanted.tls)
             if wanted.ready and (state.host, state.port) != (wanted.host, wanted.port):
                 self._admin.move(name, wanted.host, wanted.port)
             if wanted.ready and state.weight != wanted.weight:

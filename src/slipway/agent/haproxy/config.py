@@ -48,7 +48,7 @@ class ProxySettings:
     `key_digests`: sha256 (hex) of each accepted `Authorization` header; empty: no key is asked for. `tls_file`: the PEM
     file of certificate chain and key, empty for plain HTTP; `tls_digest` changes with its bytes. `command` starts
     HAProxy, in front of its own arguments. `answer_limit_s`: longest silence within an answer. `engine_keys`: engines
-    may have keys of their own, which the proxy sends (`keyed_slots`).
+    may have keys of their own, which the proxy sends (`keyed_slots`); `engine_ca`: what signed theirs that speak TLS.
     """
 
     host: str
@@ -63,17 +63,19 @@ class ProxySettings:
     max_connections: int = 1000
     command: tuple[str, ...] = ("haproxy",)
     engine_keys: bool = False
+    engine_ca: str = ""
 
 
 @dataclass(frozen=True)
 class Upstream:
     """An engine of a release and where it listens: `host` is an IP address. `key`: what it asks its callers for, empty
-    for none."""
+    for none; `tls`: whether it speaks TLS."""
 
     release: str
     host: str
     port: int
     key: str = field(default="", repr=False)
+    tls: bool = False
 
     @property
     def address(self) -> tuple[str, int]:
@@ -104,7 +106,7 @@ class Routing:
 @dataclass(frozen=True)
 class ServerState:
     """A server of a backend as it should be: its address, its weight, and whether new requests go to it; `key`: what
-    its engine is sent."""
+    its engine is sent; `tls`: over TLS."""
 
     host: str
     port: int
@@ -112,6 +114,7 @@ class ServerState:
     ready: bool
     release: str = field(default="", compare=False)
     key: str = field(default="", repr=False)
+    tls: bool = False
 
 
 def place(routing: Routing, occupied: Mapping[str, tuple[str, int]], in_use: Iterable[str] = ()) -> dict[str, Upstream]:
@@ -157,7 +160,7 @@ def _engines_of(slots: Mapping[str, Upstream]) -> dict[str, ServerState]:
     states = {}
     for slot in SLOTS:
         one = slots.get(slot)
-        ready = ServerState(*one.address, FULL_WEIGHT, True, one.release, one.key) if one else None
+        ready = ServerState(*one.address, FULL_WEIGHT, True, one.release, one.key, one.tls) if one else None
         states[ENGINE_OF[slot]] = ready or ServerState(*REFUSING, FULL_WEIGHT, False)
     return states
 
@@ -263,8 +266,9 @@ def _slot(slot: str, settings: ProxySettings, states: Mapping[str, ServerState])
     from slipway.agent.haproxy.keyed_slots import section_text  # a look writes no file
 
     state = states.get(ENGINE_OF[slot])
-    line = _server_line("engine", state) if state else ""
-    return section_text(slot, line, _not_ready("no engine is ready", settings))
+    plain = " no-ssl" if settings.engine_ca and state and not state.tls else ""
+    line = _server_line("engine", state, plain) if state else ""
+    return section_text(slot, line, _not_ready("no engine is ready", settings), _quoted(settings.engine_ca))
 
 
 def _server_line(name: str, state: ServerState, role: str = "") -> str:

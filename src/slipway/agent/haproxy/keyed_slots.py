@@ -8,6 +8,8 @@ engine, writes the header `Authorization` in place of the client's, and connects
 the map file `engine.keys` (mode 600, one line a slot), which the admin socket changes as it changes addresses: a slot
 gets address and key while nothing is sent to it.
 
+Engines may speak TLS, each or not: the admin socket says which. Its certificate is checked against `engine_ca`.
+
 An engine that refuses the connection is a 503 of the section, which backend `engine` tries again, on the other engine
 where there is one: nothing was sent. Such a second try needs the whole request in one buffer (16 kB), which is why the
 backend waits for it; a longer one is tried twice in its own section only.
@@ -22,8 +24,10 @@ NO_KEY = "none"
 _TRIES = 1
 
 
-def section_text(slot: str, server_line: str, error_line: str) -> str:
-    """The section of a slot. `error_line`: what answers when its engine refuses the connection."""
+def section_text(slot: str, server_line: str, error_line: str, ca_file: str) -> str:
+    """The section of a slot. `error_line`: what answers when its engine refuses the connection; `ca_file`: quoted, of
+    what signed the engines that speak TLS, `''` for none."""
+    tls = "" if ca_file == "''" else f"    default-server ssl verify required ca-file {ca_file}\n"
     key = f"str({slot}),map_str({KEYS},{NO_KEY})"
     return f"""\
 listen slot_{slot}
@@ -33,7 +37,7 @@ listen slot_{slot}
     retry-on conn-failure
     retries {_TRIES}
 {error_line}
-{server_line}
+{tls}{server_line}
 """
 
 

@@ -133,6 +133,12 @@ class AdminSocket:
             if len(row) == 3 and row[1] in ENGINE_OF and row[2] != keyed_slots.NO_KEY
         }
 
+    def speak_tls(self, server: str, *, tls: bool) -> None:
+        """Whether `server` is connected to over TLS from now on. HAProxy says that it did it."""
+        command = f"set server {_checked(server)} ssl {'on' if tls else 'off'}"
+        if (answer := self.command(command)) and "updated" not in answer:
+            raise _refused(command, answer)
+
     def cut(self, server: str) -> None:
         """End every request in `server`."""
         self._change(f"shutdown sessions server {_checked(server)}")
@@ -169,8 +175,8 @@ def _table(text: str, separator: str) -> list[dict[str, str]]:
 def _state(row: dict[str, str], key: str) -> ServerState:
     """`srv_admin_state` is a set of bits, each a reason why the server gets nothing (maintenance 0x01, drain 0x08 ...),
     but for 0x04: `disabled` in the file, which stays when the server was made ready."""
-    ready = int(row["srv_admin_state"]) & ~0x04 == 0
-    return ServerState(row["srv_addr"], int(row["srv_port"]), int(row["srv_uweight"]), ready, key=key)
+    ready, tls = int(row["srv_admin_state"]) & ~0x04 == 0, row.get("srv_use_ssl") == "1"
+    return ServerState(row["srv_addr"], int(row["srv_port"]), int(row["srv_uweight"]), ready, key=key, tls=tls)
 
 
 def _checked(server: str) -> str:

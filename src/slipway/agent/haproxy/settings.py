@@ -49,7 +49,7 @@ def proxy_settings(document: Mapping[str, Any]) -> ProxySettings | None:
     for name, value, most in (("port", port, 65535), ("retry_after_s", retry_s, 86400)):
         if not 1 <= value <= most:
             raise ConfigError(f"deploy.proxy.{name}", value, f"1 to {most}", NEXT)
-    tls = _private(Path(tls_file).expanduser(), "deploy.proxy.tls_file") if tls_file else None
+    tls = private_file(Path(tls_file).expanduser(), "deploy.proxy.tls_file") if tls_file else None
     return ProxySettings(
         host=host,
         port=port,
@@ -72,7 +72,7 @@ def key_digests(file: Path) -> tuple[str, ...]:
     never the key.
     """
     name = "deploy.proxy.key_file"
-    lines = read_text(_private(file, name), name, NEXT).splitlines()
+    lines = read_text(private_file(file, name), name, NEXT).splitlines()
     keys = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip() and line.strip()[0] != "#"]
     for number, key in keys:
         if len(key) < SHORTEST_KEY or not key.isascii() or not key.isprintable() or " " in key:
@@ -83,7 +83,7 @@ def key_digests(file: Path) -> tuple[str, ...]:
     return tuple(hashlib.sha256(f"Bearer {key}".encode()).hexdigest() for _, key in keys)
 
 
-def _private(file: Path, name: str) -> Path:
+def private_file(file: Path, name: str) -> Path:
     """The file's whole path; ConfigError when it cannot be read, others than its owner may, or its name would not be
     one word on one line of a config file."""
     try:

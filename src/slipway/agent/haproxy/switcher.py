@@ -47,6 +47,10 @@ class Listening(Protocol):
     def key_file(self) -> str:
         """Path of the key that it asks for; empty for none."""
 
+    @property
+    def ca_file(self) -> str:
+        """Path of what signed its certificate; empty for plain HTTP."""
+
 
 class HAProxySwitcher:
     """The proxy of one target; `folder` is its own, made when it is first needed."""
@@ -74,7 +78,7 @@ class HAProxySwitcher:
     def configure(self, new: Listening) -> None:
         """Write and check the file in which `new` serves; the running process is told nothing. Raises as
         `HAProxy.prepare`, StateError when its key cannot be read."""
-        self.proxy.prepare(Routing(with_key(new)))
+        self.proxy.prepare(Routing(self._reached(new)))
 
     def switch(self, old: Listening | None, new: Listening) -> None:  # noqa: ARG002 (of the protocol)
         """New requests go to `new`, through a mirror where prompts are captured. Raises as `HAProxy.apply`."""
@@ -93,7 +97,7 @@ class HAProxySwitcher:
 
     def share(self, serving: Listening, candidate: Listening, percent: int) -> None:
         """`percent` of the new requests to `candidate`; what it cannot take (it died) goes to `serving`."""
-        self.proxy.apply(Routing(with_key(serving), with_key(candidate), percent))
+        self.proxy.apply(Routing(self._reached(serving), self._reached(candidate), percent))
 
     def restore(self, serving: Listening | None) -> None:
         """File and process as the pointer says; another engine that had requests gives its last answers first, bounded.
@@ -106,7 +110,7 @@ class HAProxySwitcher:
 
     def mirror(self, serving: Listening, candidate: Listening, timeout_s: float) -> None:
         """Requests go to `serving` through a mirror that asks `candidate` the same, at most `timeout_s` an answer."""
-        upstream, other = with_key(serving), with_key(candidate)
+        upstream, other = self._reached(serving), self._reached(candidate)
         config = MirrorConfig(
             upstream.address,
             other.address,
@@ -114,6 +118,8 @@ class HAProxySwitcher:
             timeout_s=timeout_s,
             champion_key=serving.key_file,
             candidate_key=candidate.key_file,
+            champion_ca=serving.ca_file,
+            candidate_ca=candidate.ca_file,
         )
         self.proxy.apply(Routing(upstream, mirror=self.tee.start(config)))
         self.tee.end_replaced()
@@ -130,13 +136,22 @@ class HAProxySwitcher:
     def _apply(self, engine: Listening) -> None:
         """Route to this engine; a mirror is there afterwards only while prompts are captured. One that does not start
         keeps no request from the engine: `describe` says that none is captured."""
-        upstream, folder, mirror = with_key(engine), self._capture(), None
+        upstream, folder, mirror = self._reached(engine), self._capture(), None
         if folder is not None:
             with contextlib.suppress(ResourceError):
-                config = MirrorConfig(upstream.address, capture=folder, champion_key=engine.key_file)
+                files = {"champion_key": engine.key_file, "champion_ca": engine.ca_file}
+                config = MirrorConfig(upstream.address, capture=folder, **files)  # type: ignore[arg-type]
                 mirror = self._capturing(config)
         self.proxy.apply(Routing(upstream, mirror=mirror))
         (self.tee.end_replaced if mirror else self.tee.dismiss)()
+
+    def _reached(self, engine: Listening) -> Upstream:
+        """`with_key`. Raises ConfigError for an engine whose certificate the settings of now cannot check."""
+        if engine.ca_file and engine.ca_file != self._settings.engine_ca:
+            value, expected = self._settings.engine_ca or "none", f"{engine.ca_file}, which signed the engine's"
+            next_step = "put it back, or `slipway stop TARGET` first: the next start speaks as deploy.slurm.tls says"
+            raise ConfigError("deploy.slurm.tls.ca", value, expected, next_step)
+        return with_key(engine)
 
     def _capturing(self, config: MirrorConfig) -> tuple[str, int]:
         """The mirror that captures: the one that runs already, or a new one, while the old one answers what it has."""
@@ -152,8 +167,9 @@ class HAProxySwitcher:
 
 
 def with_key(engine: Listening) -> Upstream:
-    """`upstream_of`, for an engine that gets requests: with its key. Raises StateError for one that cannot be read."""
-    return replace(upstream_of(engine), key=read_key(engine.key_file))
+    """`upstream_of`, for an engine that gets requests: with its key, and whether it speaks TLS. Raises StateError for a
+    key that cannot be read."""
+    return replace(upstream_of(engine), key=read_key(engine.key_file), tls=bool(engine.ca_file))
 
 
 def upstream_of(engine: Listening) -> Upstream:

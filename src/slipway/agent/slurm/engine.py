@@ -39,11 +39,22 @@ _MEND = "correct deploy.slurm"
 
 
 @dataclass(frozen=True)
+class EngineTls:
+    """Paths of PEM files that login host and nodes share: an engine's certificate chain and its private key, and what
+    signed them."""
+
+    certificate: str
+    key: str
+    ca: str
+
+
+@dataclass(frozen=True)
 class SlurmSettings:
     """How service jobs are submitted. `time_limit`: of one job, `[D-]HH:MM:SS`; `successor_s`: seconds before it at
     which another job of the same release is started; `queue_s`: longest wait for a node; `container`: Pyxis, where the
     plan names an image; `gpus`: of one job; `unhealthy_s`: seconds without an answer after which a job is requeued;
-    `keyless`: an engine that knows no key may listen without one; `extra`: more sbatch options."""
+    `keyless`: an engine that knows no key may listen without one; `tls`: of the engines, null for plain HTTP; `extra`:
+    more sbatch options."""
 
     partition: str = ""
     account: str = ""
@@ -56,6 +67,7 @@ class SlurmSettings:
     gpus: int = 0
     ports: tuple[int, int] = PORTS
     keyless: bool = False
+    tls: EngineTls | None = None
     extra: tuple[str, ...] = ()
 
 
@@ -79,6 +91,7 @@ def slurm_settings(document: Mapping[str, Any]) -> SlurmSettings | None:
         gpus=fields.integer("gpus", 0),
         ports=_ports(document.get("ports", PORTS)),
         keyless=fields.flag("keyless", False),
+        tls=_tls(fields.document("tls", {})),
         extra=fields.texts("extra", ()),
     )
     limit_s = slurm_commands.seconds(settings.time_limit) or 0.0
@@ -90,14 +103,15 @@ def slurm_settings(document: Mapping[str, Any]) -> SlurmSettings | None:
 
 @dataclass(frozen=True)
 class Registration:
-    """Where one attempt of a job answers, and the file of the key that it asks for, empty for none. The token orders
-    attempts of one job: job id, then restart count."""
+    """Where one attempt of a job answers, the file of the key that it asks for, and of what signed its certificate,
+    empty for none. The token orders attempts of one job: job id, then restart count."""
 
     job: int
     restart: int
     host: str
     port: int
     key_file: str = field(default="", compare=False)
+    ca_file: str = field(default="", compare=False)
 
     @property
     def token(self) -> str:
@@ -119,8 +133,8 @@ class SlurmService:
     def submit(self, release: Path, start: Mapping[str, Any]) -> int:
         """Submit a job that serves the release in this folder; its id. `start`: `argv`, `environment` with `{host}`,
         `{port}`, `{threads}`, `{cache}` left in, `stop_s`, `image` with `mounts` (host:container[:ro]) for Pyxis,
-        `key_variables` that the engine reads its callers' key from, and `caches` of the bundle that the node may start
-        from (`slurm/node.py`).
+        `key_variables` that the engine reads its callers' key from, `ca` where it speaks TLS, and `caches` of the
+        bundle that the node may start from (`slurm/node.py`).
 
         Raises ResourceError when Slurm refuses it or the disk is full, SilentError when nobody answers.
         """
@@ -131,7 +145,7 @@ class SlurmService:
             program = files("slipway.agent.slurm").joinpath("node.py").read_text(encoding="utf-8")
             write_atomic(folder / PROGRAM, program)
             document = {"argv": self._argv(start), "environment": start["environment"], "stop_s": start["stop_s"]}
-            document["key_variables"] = list(start.get("key_variables", ()))
+            document |= {"key_variables": list(start.get("key_variables", ())), "ca": start.get("ca", "")}
             if "caches" in start:
                 document["caches"] = {**start["caches"], "modules": str(_modules(folder / MODULES))}
             write_atomic(folder / JOB, json.dumps({**document, "ports": self._settings.ports}, indent=1))
@@ -151,7 +165,7 @@ class SlurmService:
         fields = Fields(read_json(file, f"registration of job {job}", next_step), f"registration {file}", next_step)
         key_file = str(release / FOLDER / KEYS / file.name) if fields.flag("key", False) else ""
         host = slurm_commands.node_address(state.node)
-        return Registration(job, state.restarts, host, fields.integer("port"), key_file)
+        return Registration(job, state.restarts, host, fields.integer("port"), key_file, fields.text("ca", ""))
 
     def state(self, job: int) -> ServiceJob | None:
         """What the controller says of a job; null for one that it forgot. Raises SilentError."""
@@ -250,6 +264,14 @@ def _modules(file: Path) -> Path:
         for name in NEEDED:
             archive.writestr(f"slipway/{name}.py", files("slipway").joinpath(f"{name}.py").read_bytes())
     return draft.replace(file)
+
+
+def _tls(document: Mapping[str, Any]) -> EngineTls | None:
+    """Section `deploy.slurm.tls`; null for an empty one. Raises StateError for a path that is absent."""
+    if not document:
+        return None
+    fields = Fields(document, "deploy.slurm.tls", _MEND)
+    return EngineTls(fields.text("certificate"), fields.text("key"), fields.text("ca"))
 
 
 def _ports(value: object) -> tuple[int, int]:

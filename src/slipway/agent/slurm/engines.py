@@ -22,8 +22,10 @@ from slipway.agent.engine_container import INSIDE
 from slipway.agent.engine_process import model_of, write_start_files
 from slipway.agent.engines import ENDPOINT, LOG, Endpoint, Engines
 from slipway.agent.files import remove
+from slipway.agent.haproxy.settings import private_file
 from slipway.agent.paths import TargetPaths
-from slipway.agent.slurm.engine import Registration, SlurmService, SlurmSettings, slurm_settings
+from slipway.agent.records import read_text
+from slipway.agent.slurm.engine import EngineTls, Registration, SlurmService, SlurmSettings, slurm_settings
 from slipway.agent.slurm.follow import Follower, Hands
 from slipway.agent.start_plan import CACHE, CONFIG, StartPlan, fill, read_start
 from slipway.errors import ConfigError, EngineError, ResourceError, StateError
@@ -48,13 +50,14 @@ class SlurmEngines(Engines):
         """Submit a job beside whatever serves, and wait for a node and for its engine's health. On error no job of it
         is left.
 
-        Raises StateError without a start plan, ConfigError for an engine that knows no key, ResourceError when Slurm
+        Raises StateError without a start plan, ConfigError for an engine that knows no key or no TLS where that is
+        asked for, and for a private key that others may read, ResourceError when Slurm
         refuses it, does not answer or gives no node in `queue_s`, EngineError when the engine ends or is not healthy in
         its time.
         """
         release = self._paths.release(name)
         plan = read_start(release)
-        self._require_key(name, plan)
+        self._require_safe(name, plan)
         self._service.cancel(release)
 
         def launch() -> Endpoint:
@@ -66,7 +69,7 @@ class SlurmEngines(Engines):
         """Submit another job of a release; its id. Raises as `SlurmService.submit`."""
         release = self._paths.release(name)
         return self._service.submit(
-            release, job_document(read_start(release), release, container=self._slurm.container)
+            release, job_document(read_start(release), release, container=self._slurm.container, tls=self._slurm.tls)
         )
 
     def endpoint(self, name: str) -> Endpoint | None:
@@ -104,7 +107,8 @@ class SlurmEngines(Engines):
         recorded = self._recorded(name)
         if recorded is None or not recorded.job:
             return None
-        return Registration(recorded.job, recorded.restart, recorded.host, recorded.port, recorded.key_file)
+        where = (recorded.host, recorded.port, recorded.key_file, recorded.ca_file)
+        return Registration(recorded.job, recorded.restart, *where)
 
     def record(self, name: str, registration: Registration) -> Endpoint:
         """Write down that requests of this release go to this attempt; its endpoint."""
@@ -120,11 +124,23 @@ class SlurmEngines(Engines):
     def _endpoint(self, release: Path, plan: StartPlan, registration: Registration) -> Endpoint:
         where = (registration.host, registration.port, plan.alias, str(release / LOG), plan.health)
         return replace(
-            Endpoint(*where), job=registration.job, restart=registration.restart, key_file=registration.key_file
+            Endpoint(*where),
+            job=registration.job,
+            restart=registration.restart,
+            key_file=registration.key_file,
+            ca_file=registration.ca_file,
         )
 
-    def _require_key(self, name: str, plan: StartPlan) -> None:
-        """ConfigError for an engine that anybody on the cluster's network could ask, unless a person allowed it."""
+    def _require_safe(self, name: str, plan: StartPlan) -> None:
+        """ConfigError for an engine that anybody on the cluster's network could ask, unless a person allowed it, and
+        for one that does not speak TLS where it must."""
+        if self._slurm.tls:
+            for file, what in ((self._slurm.tls.certificate, "certificate"), (self._slurm.tls.ca, "ca")):
+                read_text(Path(file), f"deploy.slurm.tls.{what}", "give a file that login host and nodes share")
+            private_file(Path(self._slurm.tls.key), "deploy.slurm.tls.key")
+            if not plan.tls_options:
+                step = "leave deploy.slurm.tls out, or choose engine.kind=vllm"
+                raise ConfigError(f"engine {name}", "its server speaks no TLS", "one that does: deploy.slurm.tls", step)
         if plan.key_variables or self._slurm.keyless:
             return
         expected = "one that checks a key: llama-server, vLLM"
@@ -148,9 +164,10 @@ class SlurmEngines(Engines):
         return registration
 
 
-def job_document(plan: StartPlan, release: Path, *, container: bool) -> dict[str, Any]:
+def job_document(plan: StartPlan, release: Path, *, container: bool, tls: EngineTls | None = None) -> dict[str, Any]:
     """What `SlurmService.submit` takes, from a release's start plan: places that only the node knows are left in.
-    `container`: whether an image is run through Pyxis; else what the nodes have installed runs."""
+    `container`: whether an image is run through Pyxis; else what the nodes have installed runs. `tls`: of the engine,
+    where it speaks TLS."""
     bundle, folder = release / "engine", release / "start"
     model = model_of(plan, bundle)
     inside = container and bool(plan.image)
@@ -162,8 +179,15 @@ def job_document(plan: StartPlan, release: Path, *, container: bool) -> dict[str
     write_start_files(plan, folder, values, paths[CONFIG])
     variables = {variable: f"{{cache}}/{path}" for path, variable in plan.caches} | dict(plan.environment)
     mounts = [f"{source}:{INSIDE}/{name}:ro" for name, source in outer.items()] + [f"{{cache}}:{INSIDE}/{CACHE}"]
+    options = list[str]()
+    if tls and plan.tls_options:
+        files = {"certificate.pem": tls.certificate, "key.pem": tls.key}
+        places = [f"{INSIDE}/{name}" for name in files] if inside else list(files.values())
+        options = [word for pair in zip(plan.tls_options, places, strict=True) for word in pair]
+        mounts += [f"{source}:{INSIDE}/{name}:ro" for name, source in files.items()]
     return {
-        "argv": [fill(word, values, plan.files, paths[CONFIG]) for word in plan.argv],
+        "argv": [*(fill(word, values, plan.files, paths[CONFIG]) for word in plan.argv), *options],
+        "ca": tls.ca if tls and options else "",
         "environment": {name: fill(text, values, plan.files, paths[CONFIG]) for name, text in variables.items()},
         "stop_s": plan.stop_s,
         "key_variables": list(plan.key_variables),
@@ -195,7 +219,7 @@ def follow(agent: Agent, document: Document, note: Note) -> Document:
             parts.switcher.drain(old)
 
         hands = Hands(
-            answers=lambda one: health.answers(one.host, one.port, path, key_file=one.key_file),
+            answers=lambda one: health.answers(one.host, one.port, path, key_file=one.key_file, ca_file=one.ca_file),
             point=point,
             submit=lambda: engines.submit(name),
             hold=lambda: parts.switcher.hold(None),

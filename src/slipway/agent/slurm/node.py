@@ -6,8 +6,8 @@ package is; standard library only, for the same reason.
     FOLDER/job.json                  argv and environment with {host}, {port}, {threads}, {cache}; ports, stop_s; where
                                      the bundle lies that may bring caches, and the modules that fill a cache from
                                      it; key_variables: where the engine takes the key of those who ask it from
-    FOLDER/registered/JOB.RESTART    {"job", "restart", "node", "host", "port", "key", "pid"}: where this attempt
-                                     answers, and whether it asks for its key
+    FOLDER/registered/JOB.RESTART    {"job", "restart", "node", "host", "port", "key", "ca", "pid"}: where this attempt
+                                     answers, whether it asks for its key, and what signed its certificate
     FOLDER/keys/JOB.RESTART          that key, mode 600, made by this attempt and removed as it ends or by a younger one
     FOLDER/over/JOB                  this job's time is over, whether Slurm can still reach its node or not
 
@@ -53,7 +53,7 @@ def main(folder: Path) -> int:
         signal.signal(number, lambda received, _: signals.append(received))
     port = free_port(*document["ports"])
     key = make_key(folder / KEYS, job, restart) if document.get("key_variables") else ""
-    register(folder / REGISTERED, job, restart, port, asks=bool(key))
+    register(folder / REGISTERED, job, restart, port, asks=bool(key), ca=document.get("ca", ""))
     try:
         await_older(folder, job, restart)
         return serve(folder, document, (job, restart, port), signals, key)
@@ -120,11 +120,13 @@ def make_key(folder: Path, job: int, restart: int) -> str:
     return key
 
 
-def register(folder: Path, job: int, restart: int, port: int, *, asks: bool = False) -> None:
-    """Publish where this attempt answers, and whether it `asks` for its key, whole or not at all."""
+def register(folder: Path, job: int, restart: int, port: int, *, asks: bool = False, ca: str = "") -> None:
+    """Publish where this attempt answers, whether it `asks` for its key, and what signed its certificate (`ca`: empty
+    for plain HTTP), whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
-    document = {"job": job, "restart": restart, "node": node, "host": socket.gethostname(), "port": port, "key": asks}
+    document = {"job": job, "restart": restart, "node": node, "host": socket.gethostname(), "port": port}
+    document |= {"key": asks, "ca": ca}
     draft = folder / f".{job}.{restart}.{os.getpid()}"
     with draft.open("w", encoding="utf-8") as file:
         json.dump({**document, "pid": os.getpid()}, file)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slipway.agent.engine_key import OPEN, EngineAccess
 from slipway.deployment.canary.check_words import agreement_words
 from slipway.engines.probability_client import NoProbabilitiesError, ProbabilityClient, TokenAnswer
 from slipway.errors import EngineError
@@ -69,19 +70,20 @@ def probe_candidate(
     timeout_s: float = 60.0,
     slowest: float | None = SLOWEST,
     at_once: int = AT_ONCE,
-    key: str | None = None,
+    access: EngineAccess = OPEN,
     agreement: CheckAgreement | None = None,
     note: Note = lambda _: None,
 ) -> ProbeReport:
     """Ask the engine `model` at `url` (".../v1") all `rows`, `at_once` at a time, and test the answers.
 
     `rounding`: see `rounding_in`; `slowest`: most times the recorded seconds a token, None to show them only;
-    `agreement`: called with the URL where this machine has the weights, gives a verdict or under `refused` why there is
-    none.
+    `access`: how the engine is asked; `agreement`: called with the URL where this machine has the weights, gives a
+    verdict or under `refused` why there is none.
 
     Raises EngineError naming the test that failed first, with the worst example; and when the engine does not answer.
     """
-    answers = _answers(ProbabilityClient(url, model, timeout_s, key), rows, at_once)
+    client = ProbabilityClient(url, model, timeout_s, access.key or None, access.context())
+    answers = _answers(client, rows, at_once)
     drift = judge_drift(rows, answers, rounding=rounding, slowest=slowest)
     _require(drift)
     refused = {

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from slipway.agent.engine_key import OPEN, EngineAccess
 from slipway.config.probe import ProbeConfig
 from slipway.deployment.canary.check_words import agreement_words
 from slipway.store.artifacts import Engine, Verdict
@@ -66,11 +67,10 @@ def asked_again(
     params: ProbeConfig,
     note: Note,
     agreement: Callable[[str], dict[str, Any]],
-    key: str = "",
+    access: EngineAccess = OPEN,
 ) -> dict[str, Any]:
-    """Ask the engine at `url`, with `key` where it asks for one, what was recorded, then judge its kernels
-    (`agreement`, by its URL); the report as a document. Raises EngineError naming the test that failed, StateError for
-    a damaged record."""
+    """Ask the engine at `url`, as `access` says, what was recorded, then judge its kernels (`agreement`, by its URL);
+    the report as a document. Raises EngineError naming the test that failed, StateError for a damaged record."""
     if probe is None:
         note(NONE)
         verdict = agreement(url)
@@ -87,7 +87,7 @@ def asked_again(
         timeout_s=params.timeout_s,
         slowest=params.slowest,
         at_once=params.at_once,
-        key=key or None,
+        access=access,
         agreement=agreement,
         note=note,
     )

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from slipway.agent.engine_key import read_key
+from slipway.agent.engine_key import OPEN, EngineAccess, access_of
 from slipway.config.canary import CanaryConfig
 from slipway.deployment.canary.paired_answers import Judge, Tally, judge_of
 from slipway.errors import EngineError, GateError, ResourceError
@@ -66,27 +66,30 @@ class Trial:
             raise ResourceError("canary", "no champion runs", "one to compare with", "`slipway start TARGET`")
         self._note(f"canary: {len(prompts)} captured prompts are asked of the champion")
         with self._target.reach(endpoint) as url:
-            key = read_key(endpoint.get("key_file", ""))
-            self._asked = replay_pairs(prompts, url, endpoint["model"], self._params.answer_s, key)
+            access = access_of(endpoint)
+            self._asked = replay_pairs(prompts, url, endpoint["model"], self._params.answer_s, access)
 
-    def after_probe(self, url: str, model: str, key: str = "") -> Document:
-        """The report under `canary`; empty where no canary is asked for. `key`: what the candidate asks for. Raises as
-        `run_canary`."""
+    def after_probe(self, url: str, model: str, access: EngineAccess = OPEN) -> Document:
+        """The report under `canary`; empty where no canary is asked for. `access`: how the candidate is asked. Raises
+        as `run_canary`."""
         if self._params.way == "none":
             return {}
         if self._params.way == "replay":
-            now = replay_pairs(self._asked, url, model, self._params.answer_s, key)
+            now = replay_pairs(self._asked, url, model, self._params.answer_s, access)
             return {"canary": judge_replay(self._asked, now, self._params, self._note)}
         return {"canary": run_canary(self._target, self._params, self._note)}
 
 
-def replay_pairs(asked: Sequence[Pair], url: str, model: str, timeout_s: float, key: str = "") -> list[Pair]:
-    """Ask the engine at `url`, with `key` where it asks for one, the requests of captured prompts: `{"request",
-    "answer"}` each, the answer with status, text and reason as the mirror has them."""
+def replay_pairs(
+    asked: Sequence[Pair], url: str, model: str, timeout_s: float, access: EngineAccess = OPEN
+) -> list[Pair]:
+    """Ask the engine at `url`, as `access` says, the requests of captured prompts: `{"request", "answer"}` each, the
+    answer with status, text and reason as the mirror has them."""
     from slipway.engines.chat_client import ChatClient
 
     rows = []
-    with ChatClient(url, model, timeout_s, retries=1, key=key or None) as client:
+    client = ChatClient(url, model, timeout_s, retries=1, key=access.key or None, context=access.context())
+    with client:
         for one in asked:
             request = one["request"]
             most = min(int(request.get("max_tokens") or REPLAY_TOKENS), REPLAY_TOKENS)

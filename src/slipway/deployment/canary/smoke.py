@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from slipway.agent.engine_key import OPEN, EngineAccess
 from slipway.agent.records import parse_json_lines
 from slipway.errors import DataError, EngineError
 from slipway.store.artifacts import Dataset
@@ -34,10 +35,12 @@ def smoke_rows(data: Dataset, count: int) -> str:
     return "".join(f"{line}\n" for line in lines[:: max(1, len(lines) // count)][:count])
 
 
-def ask(rows: str, url: str, model: str, release: str, key: str = "") -> list[dict[str, Any]]:
+def ask(rows: str, url: str, model: str, release: str, access: EngineAccess = OPEN) -> list[dict[str, Any]]:
     """The engine's answer to each of `rows` (JSONL): `id`, `answer`, `json` (whether it is JSON: reported, not
-    required), `seconds`. `key`: what the engine asks for. Raises EngineError for an empty answer, StateError for a row
-    that is none."""
+    required), `seconds`. `access`: how it is asked.
+
+    Raises EngineError for an empty answer, StateError for a row that is none.
+    """
     from slipway.engines.chat_client import ChatClient  # httpx: a look at the state asks nothing
 
     thing = f"smoke prompts of release {release}: {DOCUMENT}"
@@ -46,7 +49,7 @@ def ask(rows: str, url: str, model: str, release: str, key: str = "") -> list[di
         for n, row in enumerate(parse_json_lines(rows, thing, _MEND), 1)
     ]
     answers = []
-    with ChatClient(url, model, TIMEOUT_S, key=key or None) as client:
+    with ChatClient(url, model, TIMEOUT_S, key=access.key or None, context=access.context()) as client:
         for row in parsed:
             answer = client.ask(row.messages[:-1], TOKENS)
             if not answer.text.strip():

@@ -12,7 +12,7 @@ from typing import Any
 from slipway.config.deploy import DeployConfig
 from slipway.config.engine import AgreementConfig
 from slipway.config.probe import TargetAgreementConfig
-from slipway.deployment.target import Note
+from slipway.deployment.target import Document, Note
 from slipway.engines.bundle import read_plan
 from slipway.errors import EngineError, SlipwayError, StateError
 from slipway.store.artifacts import MANIFEST, Checkpoint, Engine, Quantized
@@ -25,8 +25,10 @@ RETURNED = "a release that comes back was judged when it was promoted; its answe
 _KINDS: dict[str, type[Checkpoint | Quantized]] = {Checkpoint.kind: Checkpoint, Quantized.kind: Quantized}
 
 
-def judge(engine: Engine, url: str, params: DeployConfig, note: Note, key_file: str = "") -> dict[str, Any]:
-    """Figures of the check of the engine that serves `engine` at `url` and asks for the key in `key_file`, or under
+def judge(
+    engine: Engine, url: str, params: DeployConfig, note: Note, endpoint: Document | None = None
+) -> dict[str, Any]:
+    """Figures of the check of the engine that serves `engine` at `url`, and is asked as its `endpoint` says, or under
     `refused` why there are none.
 
     Raises EngineError when it does not agree with its weights; with `check: required` also when it cannot be judged.
@@ -35,7 +37,7 @@ def judge(engine: Engine, url: str, params: DeployConfig, note: Note, key_file: 
     if wanted.check == "off":
         return {"refused": OFF}
     try:
-        verdict = _checked(engine, url, params, wanted, note, key_file)
+        verdict = _checked(engine, url, params, wanted, note, endpoint or {})
     except StateError as err:  # the store has not the weights: no word on the engine
         verdict = {"refused": str(err)}
     if wanted.check == "required" and "refused" in verdict:
@@ -73,7 +75,7 @@ def weights_of(engine: Engine) -> Checkpoint | Quantized:
 
 
 def _checked(
-    engine: Engine, url: str, params: DeployConfig, wanted: TargetAgreementConfig, note: Note, key_file: str
+    engine: Engine, url: str, params: DeployConfig, wanted: TargetAgreementConfig, note: Note, endpoint: Document
 ) -> dict[str, Any]:
     from slipway.evaluation.agreement_process import check_at  # a look at a target checks nothing
 
@@ -86,5 +88,5 @@ def _checked(
         limit_s=wanted.limit_s,
         on_gpu=params.kind != "local",  # there the engine's memory is this machine's
         note=note,
-        key_file=key_file,
+        endpoint=endpoint,
     )

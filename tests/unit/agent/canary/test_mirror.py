@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from slipway.agent.canary.mirror import MOST_BODY, WAITING, Mirror
+from slipway.agent.engine_key import EngineAccess
 
 BODY = json.dumps({"messages": [{"role": "user", "content": "hello"}]}).encode()
 Engine = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -146,7 +147,7 @@ def test_each_engine_is_sent_its_own_key_and_not_the_clients() -> None:
 
             return engine
 
-        keys = {"champion_key": "c0ffee", "candidate_key": "beef"}
+        keys = {"champion_access": EngineAccess("c0ffee"), "candidate_access": EngineAccess("beef")}
         mirror, port = await mirror_at(keeps("champion"), keeps("candidate"), **keys)
         await ask(port, post().replace(b"Host: h", b"Host: h\r\nAuthorization: Bearer client"))
         await until(lambda: len(mirror.pairs) == 1)

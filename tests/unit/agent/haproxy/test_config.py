@@ -102,6 +102,7 @@ def test_a_path_with_blanks_and_quotes_stays_one_word() -> None:
 
 def test_the_digest_changes_with_every_setting_and_with_no_engine() -> None:
     """What a reload must bring; `command` starts a process, it is not in the file."""
+    keyed = replace(SETTINGS, engine_keys=True)
     other = {
         "host": "127.0.0.2",
         "port": 1,
@@ -113,10 +114,11 @@ def test_the_digest_changes_with_every_setting_and_with_no_engine() -> None:
         "retry_after_s": 1,
         "answer_limit_s": 1,
         "max_connections": 10,
-        "engine_keys": True,
+        "engine_keys": False,
+        "engine_ca": "/ca.pem",
     }
     assert set(other) == {field.name for field in fields(ProxySettings)} - {"command"}
-    digests = [settings_digest(SETTINGS), *(settings_digest(replace(SETTINGS, **{k: v})) for k, v in other.items())]
+    digests = [settings_digest(keyed), *(settings_digest(replace(keyed, **{k: v})) for k, v in other.items())]
     assert len(set(digests)) == len(digests)
     for routing in (Routing(OLD), Routing(NEW, OLD, 5)):
         text = config_text(SETTINGS, server_states(routing, place(routing, {})))

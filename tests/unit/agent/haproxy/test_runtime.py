@@ -128,7 +128,8 @@ def test_a_key_is_given_and_shown_in_no_refusal(answering: Ask) -> None:
     admin = answering(refused, asked)
     admin.give_key("a", KEY)
     admin.give_key("a", "")
-    assert asked == [f"set map engine.keys a {KEY}", "set map engine.keys a none"]
+    admin.speak_tls("slot_a/engine", tls=True)
+    assert asked == [f"set map engine.keys a {KEY}", "set map engine.keys a none", "set server slot_a/engine ssl on"]
     with pytest.raises(ResourceError, match=r"set map engine\.keys b.*'KEY' is no value") as caught:
         admin.give_key("b", KEY)
     assert KEY not in str(caught.value)

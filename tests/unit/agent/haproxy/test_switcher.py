@@ -20,6 +20,7 @@ class Engine:
     port: int = 8091
     log: str = "/targets/one/releases/0007-3fa9c1d2/engine.log"
     key_file: str = ""
+    ca_file: str = ""
 
 
 @pytest.mark.parametrize(
@@ -46,6 +47,14 @@ def test_an_engine_that_gets_requests_is_known_with_its_key(tmp_path: Path) -> N
     with pytest.raises(StateError, match="key of an engine"):
         with_key(engine)
     assert upstream_of(engine).address == ("127.0.0.1", 8091)  # it can be drained
+
+
+def test_an_engine_whose_certificate_cannot_be_checked_gets_no_requests(tmp_path: Path) -> None:
+    """Its TLS was taken out of the config while it serves."""
+    switcher = HAProxySwitcher(tmp_path / "proxy", ProxySettings("127.0.0.1", 8090, engine_keys=True))
+    with pytest.raises(ConfigError, match=r"deploy\.slurm\.tls\.ca: none.*/ca\.pem"):
+        switcher.configure(Engine("127.0.0.1", ca_file="/ca.pem"))
+    assert not (tmp_path / "proxy").exists()
 
 
 @pytest.mark.parametrize(

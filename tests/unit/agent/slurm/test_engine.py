@@ -124,6 +124,7 @@ def test_jobs_of_another_target_are_not_ours(slurm: SlurmCommands, release: Path
         ({"time_limit": "soon"}, "time_limit"),
         ({"time_limit": "01:00:00", "successor_s": 3600}, "successor_s: 3600 of a time limit of 3600 s"),
         ({"container": "yes"}, "container"),
+        ({"tls": {"certificate": "/c.pem"}}, "key: absent"),
     ],
 )
 def test_settings_that_do_not_fit_are_named(document: dict[str, Any], message: str) -> None:

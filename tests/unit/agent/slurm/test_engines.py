@@ -13,11 +13,11 @@ from slipway.agent.engines import Engines
 from slipway.agent.paths import TargetPaths
 from slipway.agent.settings import Settings
 from slipway.agent.slurm.commands import ALIVE
-from slipway.agent.slurm.engine import SlurmSettings
+from slipway.agent.slurm.engine import EngineTls, SlurmSettings
 from slipway.agent.slurm.engines import SlurmEngines, engines_for, job_document
 from slipway.agent.slurm.node import register
 from slipway.agent.start_plan import parse_start
-from slipway.errors import ConfigError, EngineError, ResourceError
+from slipway.errors import ConfigError, EngineError, ResourceError, StateError
 from tests.support.slurm_commands import SlurmCommands
 
 NAME = "0001-00000000"
@@ -121,19 +121,49 @@ def test_an_engine_that_knows_no_key_is_refused_unless_a_person_allowed_it(
         engines(paths, keyless=True).start(NAME, Settings())
 
 
+def test_an_engine_that_speaks_tls_is_given_its_files_where_it_runs(paths: TargetPaths) -> None:
+    tls, release = EngineTls("/shared/c.pem", "/shared/k.pem", "/shared/ca.pem"), paths.release(NAME)
+    plan = {**PLAN, "tls_options": ["--ssl-certfile", "--ssl-keyfile"]}
+    document = job_document(parse_start({"plan": plan}, "plan"), release, container=True, tls=tls)
+    assert document["argv"][-4:] == ["--ssl-certfile", "/shared/c.pem", "--ssl-keyfile", "/shared/k.pem"]
+    assert document["ca"] == "/shared/ca.pem"
+    image = {**plan, "image": "r.example/vllm@sha256:" + "a" * 64}
+    document = job_document(parse_start({"plan": image}, "plan"), release, container=True, tls=tls)
+    words = ["--ssl-certfile", "/slipway/certificate.pem", "--ssl-keyfile", "/slipway/key.pem"]
+    assert document["argv"][-4:] == words
+    assert document["mounts"][-1] == "/shared/k.pem:/slipway/key.pem:ro"
+    assert job_document(parse_start({"plan": PLAN}, "plan"), release, container=True, tls=tls)["ca"] == ""
+
+
+def test_tls_that_cannot_be_is_refused_before_a_job_is_submitted(paths: TargetPaths, slurm: SlurmCommands) -> None:
+    files = {name: paths.root / f"{name}.pem" for name in ("certificate", "key", "ca")}
+    own = engines(paths, tls=EngineTls(*(str(file) for file in files.values())))
+    with pytest.raises(StateError, match=r"deploy\.slurm\.tls\.certificate"):
+        own.start(NAME, Settings())
+    for file in files.values():
+        file.write_text("PEM")
+    with pytest.raises(ConfigError, match=r"deploy\.slurm\.tls\.key.*mode 0644"):
+        own.start(NAME, Settings())
+    files["key"].chmod(0o600)
+    with pytest.raises(ConfigError, match="its server speaks no TLS"):
+        own.start(NAME, Settings())
+    assert slurm.calls == []
+
+
 def test_where_the_key_lies_is_recorded_and_read_again(paths: TargetPaths, slurm: SlurmCommands) -> None:
     own, folder = engines(paths), paths.release(NAME) / "slurm"
-    register(folder / "registered", 7, 0, 20001, asks=True)
+    register(folder / "registered", 7, 0, 20001, asks=True, ca="/shared/ca.pem")
     slurm.job(7)
     registration = own._service.registration(paths.release(NAME), 7)
     assert registration is not None
     own.record(NAME, registration)
     endpoint = own.endpoint(NAME)
     assert endpoint is not None
-    assert endpoint.key_file == f"{folder}/keys/7.0"
+    assert (endpoint.key_file, endpoint.ca_file) == (f"{folder}/keys/7.0", "/shared/ca.pem")
+    assert endpoint.url == "https://127.0.0.1:20001/v1"
     pointed = own.pointed(NAME)
     assert pointed is not None
-    assert pointed.key_file == endpoint.key_file
+    assert (pointed.key_file, pointed.ca_file) == (endpoint.key_file, endpoint.ca_file)
 
 
 def test_a_silent_controller_is_an_error_that_changes_nothing(paths: TargetPaths, slurm: SlurmCommands) -> None:
