@@ -5,7 +5,7 @@ values (parameters of a run through Prefect), then `key=value` overrides (`train
 layers.quantize=formats/fp8`). `layers` may also name a preset, a file that chooses several layers (`layers=smoke`), and
 a layer may choose others. Unknown keys are errors. PyYAML reads `2e-4` as text: write `2.0e-4`. A layer `data`
 describes one raw file: with another `data.raw` and no layer chosen for it (`layers.data`), the keys of the layer do not
-apply.
+apply. With other data of either kind a preset's layers for `rag` and `agent` do not apply.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ from slipway.system.nearest import did_you_mean
 from slipway.system.redact import mask
 
 ANY_GATE = "gates/any"  # the gate of data whose own gate nobody named
+APPLICATION = ("rag", "agent")  # sections that a preset fills for the data of its layers alone
 _SHOWN_CHARS = 200
 
 
@@ -116,13 +117,19 @@ def load_config(
         by_preset |= preset(conf, name, sections)
     named = {} if isinstance(chosen, str) else choices(chosen, "the parameters", sections)
     named |= choices(words.values.pop("layers", None), "the overrides", sections)
-    beside = companions(conf, layers | by_preset | named, sections, named)
     described_data = (layers | by_preset).get("data")
+    other_layer = named.get("data", described_data) != described_data
+
+    def own_raw_file() -> bool:
+        """Whether the values name another raw file than the layers describe, none of which was chosen for it."""
+        later = (parameters, words.values)
+        return "data" not in named and any(_of_other_data(doc, *later) for doc in read_layers(conf, layers | by_preset))
+
+    if other_layer or own_raw_file():
+        by_preset = {section: name for section, name in by_preset.items() if section not in APPLICATION}
+    beside = companions(conf, layers | by_preset | named, sections, named)
     layers |= beside | by_preset
-    own_raw = "data" not in named and any(
-        _of_other_data(doc, parameters, words.values) for doc in read_layers(conf, layers)
-    )
-    other_layer = "gate" not in beside and named.get("data", described_data) != described_data
+    own_raw, other_layer = own_raw_file(), other_layer and "gate" not in beside
     if "gate" not in named and (own_raw or other_layer) and (conf / f"{ANY_GATE}.yaml").is_file():
         named["gate"] = ANY_GATE  # floors of other data say nothing of these
     described = read_layers(conf, layers | named)

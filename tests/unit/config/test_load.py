@@ -171,6 +171,25 @@ def test_the_gate_of_the_default_data_is_not_that_of_other_data():
     assert load_config(CONF, ["data.raw=mine.jsonl", "gate.floors={chrf: 0.4}"]).gate.floors == {"chrf": 0.4}
 
 
+def test_the_application_of_a_preset_goes_with_the_data_of_its_layers_alone():
+    """What `make ship` adds is about smart-home commands: rows of another task are no tasks of its agent."""
+    plain, app = load_config(CONF), load_config(CONF, ["layers=app"])
+    assert (plain.rag.arm, plain.agent.kind) == (None, "off")
+    assert (app.rag.arm, app.agent.kind, app.agent.tasks) == ("window/dense", "intents", 60)
+    assert app.rag.answers and (app.rag.answers.items, app.rag.answers.context_tokens) == (40, 512)
+    assert app.gate.floors.keys() - plain.gate.floors.keys() == {"rag_recall", "agent_success", "agent_acted_unasked"}
+    paired = [rule for rule in app.gate.non_inferiority if rule.metric != "rag_recall"]
+    assert paired == plain.gate.non_inferiority != app.gate.non_inferiority
+    for words in (["layers.data=data/languages"], ["data.raw=mine.jsonl"], ["layers.data=data/smoke"]):
+        assert load_config(CONF, ["layers=app", *words]) == load_config(CONF, words), words
+    given = {"layers": "app", "data": {"raw": "mine.jsonl"}}
+    assert load_config(CONF, [], given) == load_config(CONF, ["data.raw=mine.jsonl"])
+    assert load_config(CONF, ["layers.agent=agent/small", "data.raw=mine.jsonl"]).agent.kind == "intents"
+    assert load_config(CONF, ["layers=app", "layers.data=data/home"]) == app
+    smoke = load_config(CONF, ["layers=app", "layers=smoke"])
+    assert (smoke.agent.kind, smoke.gate) == ("intents", load_config(CONF, ["layers=smoke"]).gate)
+
+
 def test_a_pattern_and_paths_on_the_command_line_are_text():
     """As YAML `#` begins a comment, and `[0-9]+` is no list of one word."""
     words = [r"evaluate.pattern=#### (\d+)", "evaluate.json_schema=a: b.json", "evaluate.judge.url=http://h:1/v1"]
