@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from slipway.config.gate_rows import GateRow
 from slipway.errors import StateError
 from slipway.evaluation.metric import entries
+from slipway.evaluation.paired_rules import non_inferiority_rule
 from slipway.evaluation.retrieval_metrics import retrieval_evaluated
 from slipway.stages.search_eval import params_of
 from slipway.store.artifacts import SearchIndex
@@ -33,7 +35,7 @@ def test_items_metrics_and_speed(tmp_path: Path) -> None:
 def test_an_index_that_its_probes_know_and_that_gives_other_text_is_worth_little_to_the_gate(tmp_path: Path) -> None:
     """Chunks in another order than their words: each probe finds the rows that it found, and they hold other text."""
     one = chain(tmp_path, retrievers=["bm25"])
-    index, recall = one.index(vectors=False), []
+    index, judged = one.index(vectors=False), []
     for key in ("whole", "spoiled"):
         if key == "spoiled":
             lines = (index.path / "chunks.jsonl").read_text().splitlines(keepends=True)
@@ -42,8 +44,14 @@ def test_an_index_that_its_probes_know_and_that_gives_other_text_is_worth_little
             seal(index.path, SearchIndex.kind, index.key, {})
         sealed = load(SearchIndex, index.path)
         evaluation = one.make("search_eval", params_of(one.config), index=sealed, corpus=one.corpus())
-        recall.append(entries(retrieval_evaluated(evaluation, None, 0.95).metrics)["rag_recall"]["value"])
+        judged.append(retrieval_evaluated(evaluation, None, 0.95))
+    recall = [entries(each.metrics)["rag_recall"]["value"] for each in judged]
     assert recall[0] > 0.7 > 0.3 > recall[1]
+    for metric in ("rag_recall", "rag_hit_5"):
+        row = GateRow("non_inferiority", metric=metric, against="champion", margin=0.2, min_items=10)
+        spoiled, whole = ({"candidate": each, "champion": judged[0]} for each in reversed(judged))
+        assert non_inferiority_rule(row, spoiled).outcome == "fail"
+        assert non_inferiority_rule(row, whole).value == 0
 
 
 def test_questions_of_documents_that_an_index_has_otherwise_are_marked(tmp_path: Path) -> None:
