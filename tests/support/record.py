@@ -45,7 +45,7 @@ def speed(tokens_per_s: float) -> list[dict[str, Any]]:
     return [
         {
             "concurrency": c,
-            "client": "slipway asyncio 1",
+            "client": "slipway asyncio 2",
             "requests": 100,
             "errors": 0,
             "ttft_ms": {"p50": 2800.0 * c / tokens_per_s, "p95": 3850.0 * c / tokens_per_s},

@@ -4,8 +4,9 @@ A lone caller's requests do not overlap, so that the standard error of their mea
 fewer than a p95's requests ends once TPOT is known to 1% and TTFT to 5% of itself, after 12 requests at the earliest.
 
 Measured by `evaluation.load_client` with greedy answers of `OUTPUT_TOKENS` tokens whatever the model would say (where
-the server can ignore its end token), so that models are compared at equal work. Prompts are each used once as far as
-they reach: the prefix that they share is cached by the engine, as it is in production, the rest is not. Percentiles are
+the server can ignore its end token), so that models are compared at equal work. The prefix that all
+prompts share is cached by the engine, as it is in production, the rest is not: where there are fewer prompts than
+requests, those that are asked again begin with the number of the turn. Percentiles are
 printed where they mean something: a p95 of at least 100 requests, a p99 of at least 300. Figures of two clients never
 mix: every run names its `client`.
 """
@@ -19,7 +20,7 @@ import math
 import random
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from itertools import cycle, islice
+from itertools import count, islice
 from typing import Any
 
 from slipway.errors import EngineError, ResourceError
@@ -27,7 +28,7 @@ from slipway.evaluation.load_client import LoadClient, Request, Window, measure_
 from slipway.evaluation.stream_timings import AnswerFailedError, StreamTimings
 from slipway.system.progress import Progress
 
-CLIENT = "slipway asyncio 1"
+CLIENT = "slipway asyncio 2"  # 2: prompts asked again are marked
 OUTPUT_TOKENS = (24, 40)
 SEED = 0
 ENOUGH = {50: 1, 95: 100, 99: 300}  # requests that a percentile needs
@@ -91,9 +92,24 @@ def _reporter(progress: Progress, callers: int, requests: int) -> Callable[[int]
 
 
 def request_stream(prompts: Sequence[Messages], output_tokens: tuple[int, int], seed: int = SEED) -> Iterator[Request]:
-    """Endless requests: the prompts in turn, lengths uniform in the range (both ends), the same for the same seed."""
+    """Endless requests, the same for the same seed: lengths uniform in the range (both ends), the prompts in turn, from
+    the second turn on marked, as an engine's cache of prefixes would have them whole."""
     lengths = random.Random(seed)  # noqa: S311 (a load, no secret)
-    return (Request(messages, lengths.randint(*output_tokens)) for messages in cycle(prompts))
+    for turn in count(1):
+        for messages in prompts:
+            asked = messages if turn == 1 else _marked(messages, f"({turn}) ")
+            yield Request(asked, lengths.randint(*output_tokens))
+
+
+def _marked(messages: Messages, mark: str) -> Messages:
+    """The prompt with `mark` before its last user's text: what stands before that is shared on purpose."""
+    at = max((i for i, message in enumerate(messages) if message.get("role") == "user"), default=len(messages) - 1)
+    content = messages[at].get("content")
+    if isinstance(content, list):
+        new: Any = [{"type": "text", "text": mark}, *content]
+    else:
+        new = f"{mark}{content or ''}"
+    return [*messages[:at], {**messages[at], "content": new}, *messages[at + 1 :]]
 
 
 def is_precise(answers: Sequence[StreamTimings]) -> bool:

@@ -78,13 +78,16 @@ class StreamTimings:
         if self.usage is None:
             raise AnswerFailedError("no usage in the stream: its tokens cannot be counted")
         if not self.arrivals():
-            raise AnswerFailedError("an answer of no tokens")
+            reason = f"{self.usage} tokens without text, of which nobody said when they came"
+            raise AnswerFailedError(reason if self.usage else "an answer of no tokens")
         self.end = now
 
     @property
     def by_server(self) -> bool:
-        """Whether the server counted in every chunk with text; usage in the last one alone is no time of a token."""
-        inner = [chunk for chunk in self.chunks if chunk.piece and not chunk.finish]
+        """Whether the server counted in every chunk with text, or in every one of an answer without any; usage in the
+        last one alone is no time of a token."""
+        silent = not any(chunk.piece for chunk in self.chunks)
+        inner = [chunk for chunk in self.chunks if (chunk.piece or (silent and chunk.count)) and not chunk.finish]
         return bool(inner) and all(chunk.count is not None for chunk in inner)
 
     def arrivals(self) -> list[tuple[float, int]]:

@@ -27,7 +27,7 @@ def test_bench_shows_n_and_says_which_percentiles_it_leaves_out() -> None:
     with timed(Script()) as url:
         done = invoke("bench", url, *SMALL)
     assert done.exit_code == 0
-    assert "by slipway asyncio 1" in done.stdout
+    assert "by slipway asyncio 2" in done.stdout
     assert "a p95 needs --requests 100" in done.stdout
     rows = [line.split() for line in done.stdout.splitlines() if line[:1].isdigit()]
     assert [row[:3] for row in rows] == [["1", "4", "0"], ["2", "4", "0"]]

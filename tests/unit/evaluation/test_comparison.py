@@ -40,7 +40,7 @@ def test_two_benches_have_no_quality(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"client": "aiperf 0.13.0"}, r"client: slipway asyncio 1 in .*aiperf 0\.13\.0 in"),
+        ({"client": "aiperf 0.13.0"}, r"client: slipway asyncio 2 in .*aiperf 0\.13\.0 in"),
         ({"output_tokens": [16, 32]}, r"output_tokens: \[48, 64\]"),
         ({"settings": {"prompts": "cd", "sampling": "greedy"}}, "settings, prompts: ab in .*cd in"),
         ({"settings": {"prompts": "ab"}}, "sampling: greedy in .*not recorded in"),

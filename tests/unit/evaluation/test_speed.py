@@ -126,7 +126,23 @@ def test_lengths_are_spread_and_the_same_for_a_seed() -> None:
     lengths = [request.tokens for request in islice(request_stream(PROMPTS, (48, 64)), 200)]
     assert lengths == [request.tokens for request in islice(request_stream(PROMPTS, (48, 64)), 200)]
     assert set(lengths) == set(range(48, 65))
-    assert [r.messages for r in islice(request_stream(PROMPTS, (1, 1)), 3)] == [*PROMPTS, PROMPTS[0]]
+    assert [r.messages for r in islice(request_stream(PROMPTS, (1, 1)), len(PROMPTS))] == PROMPTS
+
+
+def test_a_prompt_that_is_asked_again_is_in_no_cache_of_prefixes() -> None:
+    system, parts = {"role": "system", "content": "s"}, [{"type": "text", "text": "look"}]
+    prompts = [
+        [system, {"role": "user", "content": "x"}, {"role": "assistant", "content": ""}],
+        [{"role": "user", "content": parts}],
+    ]
+    asked = [request.messages for request in islice(request_stream(prompts, (1, 1)), 6)]
+    assert asked[:2] == prompts
+    assert asked[2] == [system, {"role": "user", "content": "(2) x"}, {"role": "assistant", "content": ""}]
+    assert asked[3] == [{"role": "user", "content": [{"type": "text", "text": "(2) "}, *parts]}]
+    assert all(asked.count(messages) == 1 for messages in asked)
+    assert next(islice(request_stream([[system]], (1, 1)), 1, None)).messages == [
+        {"role": "system", "content": "(2) s"}
+    ]
 
 
 def test_a_run_at_every_concurrency_with_its_settings() -> None:

@@ -68,6 +68,13 @@ def test_a_token_without_text_counts() -> None:
     assert stream.stopped
 
 
+def test_an_answer_without_any_text_has_the_tokens_that_the_server_counted() -> None:
+    """Seen on vLLM: a model that writes nothing but tokens without text, its end token ignored."""
+    stream = timings((10.1, piece("", 0)), (10.2, piece("", 1)), (10.4, piece("", 3)), (10.5, piece("", 4, "length")))
+    assert (stream.counted, stream.ttft_s) == (4, pytest.approx(0.2))
+    assert stream.gaps_s() == pytest.approx([0.1, 0.1, 0.1])
+
+
 @pytest.mark.parametrize("key", ["reasoning_content", "reasoning"])
 def test_thinking_is_text_that_a_user_waits_for(key: str) -> None:
     first = {"choices": [{"delta": {key: "hm"}}]}
@@ -80,6 +87,7 @@ def test_thinking_is_text_that_a_user_waits_for(key: str) -> None:
         ([(1.0, piece("a", 1))], "without a finish reason"),
         ([(1.0, piece("a", None, "stop"))], "no usage"),
         ([(1.0, piece("", 0, "stop"))], "no tokens"),
+        ([(1.0, piece("")), (1.5, piece("", 7, "length"))], "7 tokens without text, of which nobody said when"),
         ([(1.0, {"choices": "x"})], "no chat completion chunk"),
         ([(1.0, {"choices": [], "usage": 7})], "no chat completion chunk"),
     ],
