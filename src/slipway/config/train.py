@@ -18,7 +18,7 @@ NEMO_DEFAULTS: dict[str, Any] = {
 }
 
 
-_CPU_ONLY = ("upper_layers", "accumulate", "threads")
+_CPU_ONLY = ("upper_layers", "accumulate", "lanes", "threads")
 
 
 _NEMO_ONLY = (
@@ -88,6 +88,12 @@ class TrainConfig(Section):
     truncate: bool = Field(False, description="NeMo: cut samples at pack_length; off: a longer sample is an error.")
     micro_batch: int = Field(1, ge=1, description="Packed sequences per forward pass of one GPU.")
     accumulate: int = Field(2, ge=1, description="CPU: forward passes per optimizer step.")
+    lanes: Annotated[int, born(1)] = Field(
+        2,
+        ge=1,
+        description="CPU: parts of a forward pass that are computed side by side, threads shared out; the result is "
+        "the same on any number of cores.",
+    )
     global_batch: int = Field(
         32,
         ge=1,

@@ -1,7 +1,7 @@
-"""The whole model, trained: full fine-tuning by the embedded trainer, for models that fit into memory four times over.
+"""The whole model, trained: full fine-tuning by the embedded trainer, for models that fit into memory five times over.
 
-Bytes a parameter: fp32 weight 4, gradient 4, AdamW's two moments 8. Activations come on top and are small beside them
-at the sizes that a CPU trains.
+Bytes a parameter: fp32 weight 4, gradient 4 and that of the next micro-batch 4, AdamW's two moments 8. Activations come
+on top and are small beside them at the sizes that a CPU trains.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM
 from slipway.config.train import TrainConfig
 from slipway.errors import ResourceError
 
-BYTES_PER_PARAMETER = 16
+BYTES_PER_PARAMETER = 20
 ROOM = 0.8  # of the free memory: the rest is for activations and everything else
 
 

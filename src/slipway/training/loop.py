@@ -13,6 +13,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,16 @@ from slipway.data.labels import LabelledRow
 from slipway.errors import ConfigError, DataError
 from slipway.system.files import fsync_tree, write_atomic
 from slipway.system.progress import Progress
-from slipway.training.packing import IGNORE, Batch, collate, pack, packed_tokens
+from slipway.training.lanes import Lanes
+from slipway.training.packing import IGNORE, Batch, collate, pack, packed_tokens, split_pack
 
 
 @dataclass(frozen=True)
 class Schedule:
     """Which rows each optimizer step sees: `micros[step][micro][pack]` is a list of row indices, `tokens` their tokens
-    over the whole run, `packed` those that are computed, as what a pack's rows begin with is computed once. A pure
-    function of rows, params and seed, so a resumed run continues the same schedule."""
+    over the whole run, `packed` those that are computed, as what a pack's rows begin with is computed once. A
+    micro-batch is what one lane computes: `train.lanes` of them are one of `micro_batch` packs. A pure function of
+    rows, params and seed, so a resumed run continues the same schedule."""
 
     micros: list[list[list[list[int]]]]
     tokens: int
@@ -64,6 +67,8 @@ class Schedule:
         packs = cls.packs(rows, params)
         micros = [packs[i : i + params.micro_batch] for i in range(0, len(packs), params.micro_batch)]
         steps = [micros[i : i + params.accumulate] for i in range(0, len(micros), params.accumulate)]
+        lanes = 1 if params.method == "sft" else params.lanes  # gradients of all weights take too much to have two
+        steps = [[part for micro in step for part in _in_lanes(rows, micro, lanes)] for step in steps]
         if params.max_steps and params.max_steps > len(steps):
             raise ConfigError(
                 "train.max_steps",
@@ -75,6 +80,12 @@ class Schedule:
         documents = [[rows[i] for i in indices] for step in steps for micro in step for indices in micro]
         tokens = sum(len(row.tokens) for members in documents for row in members)
         return cls(steps, tokens, sum(map(packed_tokens, documents)))
+
+
+def _in_lanes(rows: Sequence[LabelledRow], micro: list[list[int]], lanes: int) -> list[list[list[int]]]:
+    """A micro-batch as `lanes` smaller ones: the first part of every pack, the second, and so on."""
+    parts = [split_pack(rows, indices, lanes) for indices in micro]
+    return [[part[lane] for part in parts if lane < len(part)] for lane in range(max(map(len, parts)))]
 
 
 class Checkpoints:
@@ -125,6 +136,7 @@ class Loop:
         self.optimizer = torch.optim.AdamW(self.trainable, lr=params.lr, weight_decay=params.weight_decay, fused=True)
         self.history: list[dict[str, float]] = []
         self.tokens_per_s = 0.0
+        self.most = max(map(len, schedule.micros))  # micro-batches of a step
 
     def run(self, checkpoints: Checkpoints, progress: Progress) -> None:
         """Train to the last step, from the newest complete checkpoint when there is one. Raises ConfigError when the
@@ -133,17 +145,18 @@ class Loop:
         if first:
             progress.note(f"resumed after step {first} of {self.schedule.steps}")
         self.model.train()
-        for step in range(first, self.schedule.steps):
-            figures = self._step(step)
-            self.history.append(figures)
-            progress.metric(**figures)  # type: ignore[arg-type]
-            progress.update(
-                "train", step + 1, self.schedule.steps, "step", loss=figures["loss"], tokens_per_s=self.tokens_per_s
-            )
-            if (step + 1) % self.params.checkpoint_every == 0 and step + 1 < self.schedule.steps:
-                checkpoints.save(step + 1, self._state())
+        with Lanes(1 if self.params.method == "sft" else self.most) as lanes:
+            for step in range(first, self.schedule.steps):
+                figures = self._step(step, lanes)
+                self.history.append(figures)
+                progress.metric(**figures)  # type: ignore[arg-type]
+                progress.update(
+                    "train", step + 1, self.schedule.steps, "step", loss=figures["loss"], tokens_per_s=self.tokens_per_s
+                )
+                if (step + 1) % self.params.checkpoint_every == 0 and step + 1 < self.schedule.steps:
+                    checkpoints.save(step + 1, self._state())
 
-    def _step(self, step: int) -> dict[str, float]:
+    def _step(self, step: int, lanes: Lanes) -> dict[str, float]:
         started = time.monotonic()
         batches = [
             collate([[self.rows[i] for i in p] for p in micro], self.pad) for micro in self.schedule.micros[step]
@@ -152,13 +165,10 @@ class Loop:
         rate = learning_rate(step, self.schedule.steps, self.params)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = 0.0
-        for batch in batches:
-            # Divided by the whole step's label tokens, so that gradients add up to those of one large batch
-            share = summed_loss(self.model, batch) / labels
-            share.backward()  # type: ignore[no-untyped-call]
-            loss += share.item()
+        # Divided by the whole step's label tokens, so that gradients add up to those of one large batch
+        losses = [partial(_share_of_loss, self.model, batch, labels) for batch in batches]
+        seed = (self.params.seed * self.schedule.steps + step) * self.most
+        loss = lanes.gradients(losses, self.trainable, seed)
         norm = torch.nn.utils.clip_grad_norm_(self.trainable, self.params.grad_clip)
         # Before the optimizer moves: a checkpoint must never hold weights made from a loss that is not finite
         if not math.isfinite(loss):
@@ -182,7 +192,6 @@ class Loop:
             "step": len(self.history),
             "adapter": trained_state(self.model),
             "optimizer": self.optimizer.state_dict(),
-            "rng": torch.get_rng_state(),
             "history": json.dumps(self.history),
         }
 
@@ -192,7 +201,6 @@ class Loop:
             return 0
         load_trained(self.model, state["adapter"])
         self.optimizer.load_state_dict(state["optimizer"])
-        torch.set_rng_state(state["rng"])
         self.history = json.loads(state["history"])
         return int(state["step"])
 
@@ -234,6 +242,10 @@ def summed_loss(model: Any, batch: Batch) -> torch.Tensor:
     labelled = batch.labels != IGNORE
     logits = causal.get_output_embeddings()(hidden[labelled])  # [completion tokens, vocabulary]
     return cross_entropy(logits.float(), batch.labels[labelled], reduction="sum")
+
+
+def _share_of_loss(model: Any, batch: Batch, labels: int) -> torch.Tensor:
+    return summed_loss(model, batch) / labels
 
 
 @torch.no_grad()

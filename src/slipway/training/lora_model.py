@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import psutil
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
 from slipway.config.train import TrainConfig
 from slipway.errors import ConfigError
+from slipway.training.dropout import seed_dropouts
+from slipway.training.nf4_values import hold_values
 
 
 def load_model(directory: str, params: TrainConfig) -> PeftModel:
-    """The base with fresh LoRA modules on its upper layers: NF4 weights for QLoRA, fp32 for LoRA; fp32 compute."""
+    """The base with fresh LoRA modules on its upper layers: NF4 weights for QLoRA, held in fp32 where memory has room,
+    fp32 for LoRA; fp32 compute."""
     layers = AutoConfig.from_pretrained(directory).num_hidden_layers
     if params.upper_layers > layers:
         raise ConfigError(
@@ -29,9 +33,13 @@ def load_model(directory: str, params: TrainConfig) -> PeftModel:
         quantization_config=nf4 if params.method == "qlora" else None,
     )
     model.requires_grad_(False)
+    if params.method == "qlora":
+        hold_values(model, psutil.virtual_memory().available)
     if params.activation_checkpointing == "full":
         model.activation_checkpointing_enable({"use_reentrant": False})
-    return get_peft_model(model, lora_config(params, layers))
+    adapted = get_peft_model(model, lora_config(params, layers))
+    seed_dropouts(adapted)
+    return adapted
 
 
 def lora_config(params: TrainConfig, layers: int) -> LoraConfig:

@@ -77,6 +77,18 @@ def pack(examples: Sequence[LabelledRow], length: int, seed: int) -> list[list[i
     return [opened.members for opened in packs]
 
 
+def split_pack(rows: Sequence[LabelledRow], pack: Sequence[int], parts: int) -> list[list[int]]:
+    """The rows of a pack in at most `parts` packs that take about as long each: the longest row first, each to the
+    part with the fewest tokens so far (Graham 1969). Parts without a row are left out; rows keep their order."""
+    filled: list[list[int]] = [[] for _ in range(parts)]
+    tokens = [0] * parts
+    for index in sorted(pack, key=lambda i: -len(rows[i].inputs)):
+        fewest = tokens.index(min(tokens))
+        filled[fewest].append(index)
+        tokens[fewest] += len(rows[index].inputs)
+    return [sorted(part, key=pack.index) for part in filled if part]
+
+
 def shared_beginning(documents: Sequence[LabelledRow]) -> int:
     """How many first tokens the documents of a pack have in common and predict no label from; 0 for one document."""
     if len(documents) == 1:

@@ -157,5 +157,5 @@ def test_full_fine_tuning_leaves_every_weight_and_resumes_bit_for_bit(inputs, tm
 
 def test_a_model_too_large_to_be_trained_whole_is_refused_by_name(inputs, tmp_path, monkeypatch):
     monkeypatch.setattr("slipway.training.full_model.ROOM", 1e-9)
-    with pytest.raises(ResourceError, match=r"train\.method=sft on the CPU: .* GB for .* at 16 bytes.*qlora or lora"):
+    with pytest.raises(ResourceError, match=r"train\.method=sft on the CPU: .* GB for .* at 20 bytes.*qlora or lora"):
         train_cpu(*inputs, SFT, space(tmp_path))

@@ -16,7 +16,9 @@ from slipway.training.lora_model import load_model
 from slipway.training.packing import collate
 from tests.support.pico import pico_model
 
-PARAMS = TrainConfig(method="lora", rank=2, alpha=4, upper_layers=2, pack_length=128, threads=1, epochs=1, accumulate=2)
+PARAMS = TrainConfig(
+    method="lora", rank=2, alpha=4, upper_layers=2, pack_length=128, threads=1, epochs=1, accumulate=2, lanes=1
+)
 
 
 def examples(*lengths):
@@ -73,6 +75,20 @@ def test_epochs_are_shuffled_anew_and_the_seed_decides():
 def test_a_fraction_of_an_epoch_takes_its_share_of_packs():
     packs = Schedule.packs(examples(*([100] * 8)), PARAMS.model_copy(update={"epochs": 1.5}))
     assert len(packs) == 12, "one row a pack: eight, and half of eight"
+
+
+def test_lanes_split_packs_and_no_step():
+    rows = examples(*([40] * 9))
+    one, two, many = (Schedule.plan(rows, PARAMS.model_copy(update={"lanes": n})) for n in (1, 2, 9))
+    assert [len(step) for step in one.micros] == [2, 1] and [len(step) for step in two.micros] == [4, 2]
+    for split in (two, many):
+        for whole, parts in zip(one.micros, split.micros, strict=True):
+            assert sorted(i for micro in parts for p in micro for i in p) == sorted(
+                i for micro in whole for p in micro for i in p
+            )
+    assert Schedule.plan(rows, PARAMS.model_copy(update={"lanes": 2, "method": "sft"})) == one
+    wide = Schedule.plan(rows, PARAMS.model_copy(update={"lanes": 2, "micro_batch": 3}))
+    assert [[len(p) for p in micro] for micro in wide.micros[0]] == [[2, 2, 2], [1, 1, 1]]
 
 
 def test_max_steps_cuts_the_schedule_and_its_tokens():
@@ -148,6 +164,32 @@ def test_the_gradient_of_packed_documents_is_the_sum_of_each_alone(trained):
     for packed, summed in zip(gradients(model, [batch]), alone, strict=True):
         torch.testing.assert_close(packed, summed, atol=1e-5, rtol=1e-3)
     assert any(grad.abs().max() > 1e-3 for grad in alone)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_lanes_and_threads_change_no_step(trained, tmp_path, dropout):
+    """One pack, its two halves, and two threads for them: the same gradients, and of the halves the same bits."""
+    _, rows = trained
+    directory = pico_model(tmp_path / "pico")
+    params = PARAMS.model_copy(update={"accumulate": 1, "dropout": dropout, "pack_length": 1024, "lr": 1e-2})
+
+    def losses(lanes, threads):
+        torch.manual_seed(0)
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            chosen = params.model_copy(update={"lanes": lanes, "epochs": 3})
+            loop = Loop(load_model(str(directory), chosen), rows, Schedule.plan(rows, chosen), chosen, pad=0)
+            loop.run(Checkpoints(tmp_path / f"{lanes}-{threads}", 2), Progress())
+        finally:
+            torch.set_num_threads(before)
+        return [entry["loss"] for entry in loop.history], [p.detach() for p in loop.trainable]
+
+    alone, side_by_side = losses(2, 1), losses(2, 2)
+    assert alone[0] == side_by_side[0] and len(alone[0]) == 3
+    assert all(torch.equal(a, b) for a, b in zip(alone[1], side_by_side[1], strict=True))
+    if not dropout:  # a half draws other masks than the whole
+        assert losses(1, 1)[0] == pytest.approx(alone[0], rel=1e-5)
 
 
 def test_the_mean_loss_is_per_completion_token(trained):

@@ -20,10 +20,16 @@ def directory(tmp_path: Path) -> str:
     return str(pico_model(tmp_path / "base"))
 
 
-def test_qlora_holds_nf4_weights(directory: str) -> None:
-    model = load_model(directory, PARAMS)
-    assert "Linear4bit" in {type(m).__name__ for m in model.modules()}
-    assert len([p for p in model.parameters() if p.dtype == torch.uint8]) == 4 * 7
+def test_qlora_trains_on_the_values_of_nf4(directory: str) -> None:
+    exact, rounded = (load_model(directory, PARAMS.model_copy(update={"method": m})) for m in ("lora", "qlora"))
+    plain, nf4 = (dict(model.get_base_model().named_parameters()) for model in (exact, rounded))
+    frozen = [name for name in plain if name.endswith(("proj.weight", "base_layer.weight"))]
+    assert len(frozen) == 4 * 7 and plain.keys() == nf4.keys()
+    for name in frozen:
+        values = nf4[name]
+        assert values.dtype == torch.float32 and not torch.equal(values, plain[name])
+        blocks = values.flatten()[: values.numel() // 64 * 64].reshape(-1, 64)
+        assert max(len(block.unique()) for block in blocks) <= 16, "four bits of a block's scale"
 
 
 def test_lora_holds_fp32_weights_and_adapts_the_upper_layers_only(directory: str) -> None:

@@ -5,7 +5,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from slipway.data.labels import LabelledRow
-from slipway.training.packing import IGNORE, collate, pack, packed_tokens, shared_beginning
+from slipway.training.packing import IGNORE, collate, pack, packed_tokens, shared_beginning, split_pack
 from tests.support.pico import pico_model
 
 
@@ -120,3 +120,10 @@ def test_the_leak_probe_can_fail(directory):
         input_ids=batch.input_ids, attention_mask=leaking, position_ids=batch.positions, use_cache=False
     ).logits
     assert not torch.allclose(leaked[0, 3:], logits(model, batch)[0, 3:], atol=1e-3)
+
+
+def test_a_pack_is_split_into_parts_of_nearly_equal_length():
+    rows = [example([7] * n, 1) for n in (31, 11, 21, 16, 5)]
+    assert split_pack(rows, [4, 2, 0, 1, 3], 2) == [[0, 1], [4, 2, 3]], "40 and 39 inputs, rows in the pack's order"
+    assert split_pack(rows, [3], 2) == [[3]] and split_pack(rows, [3, 1], 1) == [[3, 1]]
+    assert sorted(i for part in split_pack(rows, range(5), 3) for i in part) == list(range(5))
