@@ -20,10 +20,10 @@ ROOM = 0.5  # of the free memory: a training step needs some of it, too
 def hold_values(model: nn.Module, free: float) -> bool:
     """Replace every NF4 module of `model` by a frozen fp32 one of its values, unless they take more than half of `free`
     bytes. Returns whether it did."""
-    found = [(name, module) for name, module in model.named_modules() if isinstance(module, Linear4bit)]
-    if sum(4 * module.in_features * module.out_features for _, module in found) > ROOM * free:
+    quantized = [(name, module) for name, module in model.named_modules() if isinstance(module, Linear4bit)]
+    if sum(4 * module.in_features * module.out_features for _, module in quantized) > ROOM * free:
         return False
-    for name, module in found:
+    for name, module in quantized:
         parent, _, attribute = name.rpartition(".")
         model.get_submodule(parent).register_module(attribute, _plain(module))
     return True

@@ -45,6 +45,6 @@ def test_every_dropout_of_a_model_is_replaced() -> None:
         torch.nn.Dropout(0.1), torch.nn.ModuleDict({"default": torch.nn.Dropout(0.2)}), torch.nn.Identity()
     )
     seed_dropouts(model)
-    found = [module for module in model.modules() if isinstance(module, SeededDropout)]
-    assert [module.p for module in found] == [0.1, 0.2] and len({module.place for module in found}) == 2
+    replaced = [module for module in model.modules() if isinstance(module, SeededDropout)]
+    assert [module.p for module in replaced] == [0.1, 0.2] and len({module.place for module in replaced}) == 2
     assert not any(isinstance(module, torch.nn.Dropout) for module in model.modules())

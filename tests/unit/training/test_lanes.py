@@ -63,9 +63,9 @@ def test_any_number_of_lanes_gives_the_same_bits(tmp_path: Path, threads: Callab
         results.append(gradients(model, count))
         assert torch.get_num_threads() == count
     assert len(results[0][1]) == len([p for p in model.parameters() if p.requires_grad])
-    for total, found in results[1:]:
+    for total, summed in results[1:]:
         assert total == results[0][0]
-        assert all(torch.equal(a, b) for a, b in zip(found, results[0][1], strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(summed, results[0][1], strict=True))
     threads(1)
     _, other = gradients(model, 1, seed=6)
     assert not all(torch.equal(a, b) for a, b in zip(other, results[0][1], strict=True)), "other masks"
