@@ -178,6 +178,7 @@ def test_the_application_of_a_preset_goes_with_the_data_of_its_layers_alone():
     assert (app.rag.arm, app.agent.kind, app.agent.tasks) == ("window/dense", "intents", 60)
     assert app.rag.answers and (app.rag.answers.items, app.rag.answers.context_tokens) == (40, 512)
     assert app.gate.floors.keys() - plain.gate.floors.keys() == {"rag_recall", "agent_success", "agent_acted_unasked"}
+    assert app.gate.min_items <= 14 < plain.gate.min_items, "of 60 tasks 14 must change nothing"
     paired = [rule for rule in app.gate.non_inferiority if rule.metric != "rag_recall"]
     assert paired == plain.gate.non_inferiority != app.gate.non_inferiority
     for words in (["layers.data=data/languages"], ["data.raw=mine.jsonl"], ["layers.data=data/smoke"]):
