@@ -146,7 +146,7 @@ def test_every_question_is_asked_in_every_setting_and_measured_by_itself(world: 
         answer_words = words(without_citations(item["answer"]))
         assert (values["answer_supported"] is None) == (not answer_words), "a share of the answer's words"
         supported += [values["answer_supported"]] if answer_words else []
-    assert any(arm["answer"] for item in items for arm in item["arms"].values()), "the engine answer_words something"
+    assert any(arm["answer"] for item in items for arm in item["arms"].values()), "the engine answered"
     assert all(0 <= one <= 1 for one in supported)
     assert metrics["answer_supported"]["value"] == (pytest.approx(fmean(supported)) if supported else None)
     for name in ("answer_f1", "answer_f1_closed", "answer_f1_gold"):
