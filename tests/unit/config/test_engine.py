@@ -56,6 +56,7 @@ BOUNDS: list[Bound] = [
     ("agreement.prompts", 51, 50),
     ("agreement.tokens", 23, 24),
     ("agreement.states_gb", 0, 0.5),
+    ("agreement.second", "sometimes", "always"),
 ]
 
 
