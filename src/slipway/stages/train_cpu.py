@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from slipway.training.loop import Loop
 
 OUTPUT = Adapter
+STOP_S = 120.0  # a step, whose length depends on model and processors, and the save after it
 
 
 def params_of(config: Config) -> TrainConfig:
@@ -38,12 +39,14 @@ def train_cpu(base: Checkpoint, data: Dataset, params: TrainConfig, space: Works
     """Write a PEFT adapter directory, or the weights of full fine-tuning; `training.jsonl` (one line an optimizer step)
     and `summary.json`.
 
-    Resumes from the last complete checkpoint in `space.work`; the result equals an uninterrupted run's, bit for bit.
+    Resumes from the last complete checkpoint in `space.work`; the result equals an uninterrupted run's, bit for bit. On
+    SIGTERM it saves the step that it is at and ends as a process does that the signal ended.
     """
     import torch
 
     from slipway.data.labels import learnable_rows
     from slipway.data.tokens import chat_template
+    from slipway.system.termination import EXIT_CODE, sigterm_noted
     from slipway.training.loop import Checkpoints, Loop, Schedule
 
     torch.set_num_threads(params.threads or len(os.sched_getaffinity(0)))
@@ -59,7 +62,11 @@ def train_cpu(base: Checkpoint, data: Dataset, params: TrainConfig, space: Works
     model: Any = _load(base, params)
     loop = Loop(model, rows, schedule, params, pad=template.tokenizer.pad_token_id or 0)
     started = time.monotonic()
-    loop.run(Checkpoints(space.work / "checkpoints", params.keep_checkpoints), space.progress)
+    with sigterm_noted() as stop_requested:
+        if not loop.run(
+            Checkpoints(space.work / "checkpoints", params.keep_checkpoints), space.progress, stop_requested
+        ):
+            raise SystemExit(EXIT_CODE)
     seconds = time.monotonic() - started
     _summarise(model, loop, held_out, space, seconds)  # before weights are rounded to be saved
     _save(model, loop, base, space)

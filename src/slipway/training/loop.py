@@ -11,7 +11,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -138,9 +138,13 @@ class Loop:
         self.tokens_per_s = 0.0
         self.most = max(map(len, schedule.micros))  # micro-batches of a step
 
-    def run(self, checkpoints: Checkpoints, progress: Progress) -> None:
-        """Train to the last step, from the newest complete checkpoint when there is one. Raises ConfigError when the
-        loss of a step is not finite."""
+    def run(
+        self, checkpoints: Checkpoints, progress: Progress, stop_requested: Callable[[], bool] = lambda: False
+    ) -> bool:
+        """Train to the last step, from the newest complete checkpoint when there is one; True when it got there.
+
+        `stop_requested` is asked after each step whether to make room: then that step is saved, and the answer is
+        False. Each call makes one step at least. Raises ConfigError when the loss of a step is not finite."""
         first = self._restore(checkpoints)
         if first:
             progress.note(f"resumed after step {first} of {self.schedule.steps}")
@@ -153,8 +157,13 @@ class Loop:
                 progress.update(
                     "train", step + 1, self.schedule.steps, "step", loss=figures["loss"], tokens_per_s=self.tokens_per_s
                 )
-                if (step + 1) % self.params.checkpoint_every == 0 and step + 1 < self.schedule.steps:
+                stops = stop_requested()
+                if stops or ((step + 1) % self.params.checkpoint_every == 0 and step + 1 < self.schedule.steps):
                     checkpoints.save(step + 1, self._state())
+                if stops:
+                    progress.note(f"told to end: saved after step {step + 1} of {self.schedule.steps}")
+                    return False
+        return True
 
     def _step(self, step: int, lanes: Lanes) -> dict[str, float]:
         started = time.monotonic()

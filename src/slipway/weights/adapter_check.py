@@ -32,9 +32,11 @@ def check_adapter(directory: Path, base: Checkpoint, params: TrainConfig) -> int
 
 
 def name_base(file: Path, name: str) -> None:
-    """Write the base's name over the path that the trainer saw, in an adapter's config."""
-    doc = json.loads(file.read_text(encoding="utf-8"))
-    write_atomic(file, json.dumps({**doc, "base_model_name_or_path": name}, indent=2, sort_keys=True) + "\n")
+    """Write the base's name over the path that the trainer saw, in an adapter's config; and names of modules in the
+    order of the alphabet: PEFT holds them in sets, which each process writes in an order of its own."""
+    doc = {**json.loads(file.read_text(encoding="utf-8")), "base_model_name_or_path": name}
+    doc |= {key: sorted(doc[key]) for key in ("target_modules", "exclude_modules") if isinstance(doc.get(key), list)}
+    write_atomic(file, json.dumps(doc, indent=2, sort_keys=True) + "\n")
 
 
 _AGAIN = "delete the checkpoints in the stage's work folder and run again"

@@ -1,6 +1,8 @@
 """The embedded trainer: what it writes, that it learns, and that an interruption changes nothing."""
 
 import json
+import os
+import signal
 
 import pytest
 import torch
@@ -69,6 +71,21 @@ class StopsAt(Progress):
             raise KeyboardInterrupt
 
 
+class SignalsAt(Progress):
+    """A progress sink that sends SIGTERM to this process in one step, as whoever preempts training does."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.step, self.notes = step, []
+
+    def metric(self, step, **figures):
+        if step == self.step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def note(self, text):
+        self.notes.append(text)
+
+
 @pytest.mark.parametrize("method", ["qlora", "lora"])
 def test_an_interrupted_run_resumes_to_the_same_weights(inputs, tmp_path, method):
     params = PARAMS.model_copy(update={"method": method, "dropout": 0.1})
@@ -81,6 +98,26 @@ def test_an_interrupted_run_resumes_to_the_same_weights(inputs, tmp_path, method
     assert whole.keys() == cut.keys()
     assert all(torch.equal(whole[k], cut[k]) for k in whole)
     assert [s["loss"] for s in steps(tmp_path / "whole")] == [s["loss"] for s in steps(tmp_path / "cut")]
+
+
+def test_on_sigterm_it_saves_the_step_it_is_at_and_goes_on_from_there_to_the_same_weights(inputs, tmp_path):
+    """Checkpoints of its own are never due; told at the last step too, when what is left is no step."""
+    params = PARAMS.model_copy(update={"checkpoint_every": 10_000, "dropout": 0.1})
+    train_cpu(*inputs, params, space(tmp_path / "whole"))
+    last, saved = len(steps(tmp_path / "whole")), tmp_path / "cut/work/checkpoints/LATEST"
+    handler = signal.getsignal(signal.SIGTERM)
+    for step in (3, 4, last):
+        progress = SignalsAt(step)
+        with pytest.raises(SystemExit) as ended:
+            train_cpu(*inputs, params, space(tmp_path / "cut", progress))
+        assert ended.value.code == 143
+        assert progress.notes[-1] == f"told to end: saved after step {step} of {last}"
+        assert saved.read_text() == f"step_{step:06d}\n" and not list((tmp_path / "cut/out").iterdir())
+    assert signal.getsignal(signal.SIGTERM) is handler
+    train_cpu(*inputs, params, space(tmp_path / "cut"))
+    name = "out/adapter_model.safetensors"
+    assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert [s["loss"] for s in steps(tmp_path / "cut")] == [s["loss"] for s in steps(tmp_path / "whole")]
 
 
 def test_it_learns_and_adapts_only_the_upper_layers(inputs, tmp_path):

@@ -79,3 +79,16 @@ def test_the_base_is_named_and_the_rest_of_the_config_stays(adapter):
         "base_model_name_or_path": "HuggingFaceTB/SmolLM2-135M-Instruct",
     }
     assert file.read_text().endswith("}\n") and before["base_model_name_or_path"] == "pico"
+
+
+def test_names_of_modules_are_in_one_order_whatever_order_a_process_wrote_its_sets_in(adapter):
+    file, written = adapter / "adapter_config.json", set()
+    document = json.loads(file.read_text())
+    for names in (["v_proj", "k_proj", "q_proj"], ["q_proj", "v_proj", "k_proj"]):
+        file.write_text(json.dumps({**document, "target_modules": names, "exclude_modules": None}))
+        name_base(file, "base")
+        written.add(file.read_text())
+    assert [json.loads(text)["target_modules"] for text in written] == [["k_proj", "q_proj", "v_proj"]]
+    file.write_text(json.dumps({**document, "target_modules": "all-linear"}))
+    name_base(file, "base")
+    assert json.loads(file.read_text())["target_modules"] == "all-linear"

@@ -80,7 +80,9 @@ def train(config: Config, base: Checkpoint, data: Dataset) -> StageCall:
     if config.train.backend == "nemo":
         call = StageCall("train_nemo", inputs, train_nemo.params_of(config), "train", stop_s=STAGE_STOP_S, work=amount)
     else:
-        call = StageCall("train_cpu", inputs, train_cpu.params_of(config), "train", work=amount)
+        call = StageCall(
+            "train_cpu", inputs, train_cpu.params_of(config), "train", stop_s=train_cpu.STOP_S, work=amount
+        )
     return replace(call, preemptible=config.target.preempt_training)
 
 
