@@ -50,7 +50,8 @@ def retrain_on_data(
 def look_for_data(
     config: Annotated[Any, ConfigForm(FORM)] = FORM, overrides: Annotated[Any, OverridesForm()] = ()
 ) -> State[None]:
-    """Announce the version of data.raw that the upstream branch records, where nobody here has heard of it.
+    """Announce the version of data.raw that the upstream branch records and DVC's remote has, where nobody here has
+    heard of it.
 
     Args:
         config: A partial config: what it names wins over conf/ and its layers, all else is as conf/ says.
@@ -58,5 +59,5 @@ def look_for_data(
     """
     if reason := superseded():
         return Completed(name="Superseded", message=reason)
-    is_new, message = look(resolved(config, overrides, route=False))
-    return Completed(name="Announced" if is_new else "Unchanged", message=message)
+    name, message = look(resolved(config, overrides, route=False))
+    return Completed(name=name, message=message)

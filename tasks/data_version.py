@@ -20,10 +20,12 @@ from slipway.ops.data_versions import (
     remember,
     upstream_version,
 )
+from slipway.ops.dvc_remote import missing_bytes
 from slipway.system.redact import masked_errors
 from tasks.provenance import ROOT
 from tasks.stage_task import is_transient
 
+UNCHANGED = "Unchanged"
 VERSIONS = "data-versions"  # folder of the store with the files of versions that are not the working tree's
 
 
@@ -69,19 +71,22 @@ def unchanged(config: Config) -> str:
 
 @task(name="look for data", task_run_name="look for data", cache_policy=NO_CACHE)
 @masked_errors()
-def look(config: Config) -> tuple[bool, str]:
-    """Whether a version was announced that nobody here had heard of, and what was found."""
+def look(config: Config) -> tuple[str, str]:
+    """The state that a look ends in, and what was found: `Announced` a version that nobody here had heard of, `Waiting`
+    for the bytes of one, which later looks ask for again, else `Unchanged`."""
     store = Path(config.store.root)
     version, problem = upstream_version(ROOT, config.data.raw)
     beside = f" ({problem})" if problem else ""
     if version is None:
-        return False, f"no commit records a DVC version of {config.data.raw}: `dvc add`, then commit{beside}"
+        return UNCHANGED, f"no commit records a DVC version of {config.data.raw}: `dvc add`, then commit{beside}"
     seen = last_seen(store, version.path)
     if seen and seen.digest == version.digest:
-        return False, f"{version} is known{beside}"
+        return UNCHANGED, f"{version} is known{beside}"
     if seen is None:
         remember(store, version)
-        return False, f"{version} is the first that was looked at: later ones are compared with it{beside}"
+        return UNCHANGED, f"{version} is the first that was looked at: later ones are compared with it{beside}"
+    if missing := missing_bytes(ROOT, version, store / VERSIONS):
+        return "Waiting", f"{version} is new, after {seen.digest[:12]}; {missing}: the next look asks again{beside}"
     emit_event(event=PUBLISHED, resource=resource_of(version), payload=payload_of(version))
     remember(store, version)
-    return True, f"{version} is new, after {seen.digest[:12]}: announced{beside}"
+    return "Announced", f"{version} is new, after {seen.digest[:12]}: announced{beside}"

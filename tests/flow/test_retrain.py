@@ -5,13 +5,9 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
-import subprocess
-import sys
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +16,7 @@ from uuid import UUID
 
 import pytest
 from prefect import flow
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.states import Cancelled, Completed, Running, Suspended
@@ -36,54 +32,26 @@ from slipway.ops.data_events import PUBLISHED, payload_of, resource_of
 from slipway.ops.data_versions import DataVersion
 from slipway.ops.message import rolled_back, was_sent
 from slipway.ops.pending_messages import pending_messages, write_down
-from slipway.ops.prefect_api import POOL, deployments, emit_event
+from slipway.ops.prefect_api import deployments, emit_event
 from slipway.ops.services import Services
 from slipway.system.ports import any_port
 from tasks.notify import notify
 from tasks.superseded import newer_run, superseded
+from tests.support.deployed_server import deployed_server, deployment, runs_of, wait
 from tests.support.pager import pager as pages
-from tests.support.prefect_server import prefect_server
 from tests.support.world import ROOT, small_config, small_settings
 
 pytestmark = [
     pytest.mark.timeout(600),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # Prefect's own, about its dependencies
 ]
-WAIT_S = 90
 
 
 @pytest.fixture(scope="module")
 def client(pytestconfig: pytest.Config) -> Iterator[SyncPrefectClient]:
     """A server with the deployments and their triggers."""
-    with prefect_server(pytestconfig), get_client(sync_client=True) as client:
-        client._client.post("/work_pools/", json={"name": POOL, "type": "process"}).raise_for_status()
-        environment = {**os.environ, "PREFECT_API_URL": str(client.api_url).rstrip("/"), "SLIPWAY_ROOT": str(ROOT)}
-        command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+    with deployed_server(pytestconfig) as client:
         yield client
-
-
-def wait(ready: Callable[[], Any]) -> Any:
-    """What `ready` gives, once it gives something."""
-    deadline = time.monotonic() + WAIT_S
-    while not (result := ready()):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    return result
-
-
-def deployment(client: SyncPrefectClient, name: str) -> dict[str, Any]:
-    """A deployment by its name."""
-    body = {"deployments": {"name": {"any_": [name]}}}
-    (one,) = client._client.post("/deployments/filter", json=body).json()
-    return dict(one)
-
-
-def runs_of(client: SyncPrefectClient, name: str) -> list[dict[str, Any]]:
-    """The runs of a deployment, oldest first."""
-    body = {"deployments": {"id": {"any_": [deployment(client, name)["id"]]}}}
-    return sorted(client._client.post("/flow_runs/filter", json=body).json(), key=lambda run: run["created"])
 
 
 def announce(client: SyncPrefectClient, folder: Path, version: DataVersion) -> None:
@@ -281,5 +249,8 @@ def test_a_run_that_never_ends_is_cancelled(client: SyncPrefectClient) -> None:
 def test_every_state_of_our_flows_ends_the_wait_for_its_end() -> None:
     expected = json.loads((ROOT / "infra/local/automations/longest.json").read_text())["trigger"]["expect"]
     sources = [file.read_text() for folder in ("flows", "tasks") for file in (ROOT / folder).glob("*.py")]
-    names = {name for text in sources for name in re.findall(r'Completed\(\s*name="(\w+)"', text)} | {"Announced"}
+    names = {name for text in sources for name in re.findall(r'Completed\(\s*name="(\w+)"', text)} | {
+        "Announced",
+        "Waiting",
+    }
     assert {f"prefect.flow-run.{name}" for name in names} <= set(expected) and "Unchanged" in names

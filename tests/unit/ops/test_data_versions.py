@@ -9,50 +9,21 @@ import pytest
 
 from slipway.errors import DataError
 from slipway.ops import data_versions as versions
-from slipway.ops.commands import dvc, git
 from slipway.ops.data_versions import DataVersion
-
-RAW = "data/x.jsonl"
-FIRST, SECOND = '{"a": 1}\n', '{"a": 1}\n{"a": 2}\n'
-
-
-def do(root: Path, *words: str) -> str:
-    """A git or dvc command that must succeed."""
-    code, text = {"git": git, "dvc": dvc}[words[0]](root, *words[1:])
-    assert code == 0, text
-    return text
-
-
-def commit(root: Path, text: str) -> None:
-    """`text` as the next version of the raw file: added to DVC, committed."""
-    (root / RAW).write_text(text)
-    do(root, "dvc", "add", "-q", RAW)
-    do(root, "git", "add", "-A")
-    do(root, "git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", text)
+from tests.support.data_repository import FIRST, RAW, SECOND, another_clone, commit, do, repository_in
 
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone with one committed version, an origin, and a DVC remote."""
     folder = tmp_path_factory.mktemp("versions")
-    do(folder, "git", "init", "-q", "--bare", "-b", "main", "origin.git")
-    do(folder, "git", "clone", "-q", "origin.git", "clone")
-    root = folder / "clone"
-    do(root, "git", "checkout", "-q", "-b", "main")
-    do(root, "dvc", "init", "-q")
-    do(root, "dvc", "config", "core.analytics", "false")
-    do(root, "dvc", "remote", "add", "-q", "-d", "store", str(folder / "remote"))
-    (root / "data").mkdir()
-    commit(root, FIRST)
-    do(root, "git", "push", "-q", "-u", "origin", "main")
-    return root
+    return repository_in(folder, str(folder / "remote"))
 
 
 def test_a_version_is_published_and_another_clone_has_it_while_its_tree_stays(repository: Path, tmp_path: Path) -> None:
     first = versions.publish(repository, RAW)
     assert first == versions.committed_version(repository, RAW)
-    other = tmp_path / "other"
-    do(tmp_path, "git", "clone", "-q", str(repository.parent / "origin.git"), "other")
+    other = another_clone(repository, "other")
     do(other, "dvc", "pull", "-q")
     assert versions.upstream_version(other, RAW) == (first, "")
     commit(repository, SECOND)
