@@ -24,6 +24,7 @@ REASONS = ("One file because", "Short because")
 TESTED_ELSEWHERE = {
     "agent/haproxy/address.py": "tests/lab/deployment/test_haproxy.py",  # needs HAProxy
     "agent/haproxy/process.py": "tests/lab/deployment/test_haproxy.py",  # needs HAProxy
+    "cli/chat_page.py": "tests/lab/rag/test_chat.py",  # needs NiceGUI
     "ops/prefect_plugin.py": "tests/lab/deployment/test_prefect_deployment.py",  # needs Prefect's server and worker
     "ops/servers.py": "tests/lab/deployment/test_prefect_deployment.py",  # is the servers
     "training/tuning/probe_recipe.py": "tests/lab/training/test_tune.py",  # needs NeMo AutoModel

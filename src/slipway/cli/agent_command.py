@@ -4,7 +4,6 @@ and has no command."""
 from __future__ import annotations
 
 import json
-import os
 from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,6 +13,7 @@ import typer
 
 from slipway.cli import tables
 from slipway.cli.options import AsJson, Conf
+from slipway.cli.served_endpoint import Endpoint, served_endpoint
 from slipway.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -84,52 +84,27 @@ def agent(
     from slipway.config.load import load_config
 
     config = load_config(conf, [LAYER, *(settings or [])])
+
+    def endpoint() -> Endpoint:
+        return served_endpoint(config, url, model, timeout_s, key_variable)
+
     if action is Action.tasks:
         _write_tasks(config, _needed(data, "--data", "a file of test rows"), _needed(out, "--out", "a file"), as_json)
     elif action is Action.run:
         if not requests:
             raise ConfigError("slipway agent run", "no request", "at least one", '`slipway agent run "dim the den"`')
-        _run(config, requests, _endpoint(config, url, model, timeout_s, key_variable), timeout_s, trace, seed, as_json)
+        _run(config, requests, endpoint(), timeout_s, trace, seed, as_json)
     else:
         if requests:
             raise ConfigError("slipway agent eval", requests[0], "no request beside --tasks", "leave it out")
         file = _needed(tasks, "--tasks", "a file of tasks")
-        _evaluate(
-            config, file, _endpoint(config, url, model, timeout_s, key_variable), timeout_s, callers, out, as_json
-        )
+        _evaluate(config, file, endpoint(), timeout_s, callers, out, as_json)
 
 
 def _needed(value: Path | None, option: str, what: str) -> Path:
     if value is None:
         raise ConfigError(option, "not given", what, "`slipway agent --help`")
     return value
-
-
-Endpoint = tuple[str, str, str | None]  # URL, model, key
-
-
-def _endpoint(
-    config: Config, url: str | None, model: str | None, timeout_s: float, key_variable: str | None
-) -> Endpoint:
-    """The endpoint that was named, else the one that the local target's record names."""
-    from slipway.evaluation.bench import endpoint_base, only_model
-
-    key = os.environ.get(key_variable) if key_variable else None
-    if key_variable and not key:
-        raise ConfigError("--key-variable", key_variable, "a variable that is set", f"export {key_variable}=...")
-    base = endpoint_base(url or _served(config))
-    return base, model or only_model(base, timeout_s, key), key
-
-
-def _served(config: Config) -> str:
-    from slipway.system.json_files import is_present, read_json
-
-    record = Path(config.deploy.root) / "current" / "endpoint.json"
-    if not is_present(record):
-        raise ConfigError(
-            "endpoint", f"nothing serves at {config.deploy.root}", "a served model", "--url, or `slipway run`"
-        )
-    return str(read_json(record, f"endpoint {record}", "`slipway start`").get("url", ""))
 
 
 def _run(

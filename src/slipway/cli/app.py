@@ -60,6 +60,7 @@ COMMANDS = (
         "agent_command:agent",
         '`slipway agent run "dim the desk lamp in the office to 40" --trace`, `slipway agent eval --tasks tasks.jsonl`',
     ),
+    CommandPlace("chat_command:chat", "`slipway chat` or `slipway chat --url http://127.0.0.1:8081 --no-agent`"),
     CommandPlace(
         "rag_commands:rag",
         "`slipway rag compare`, `slipway rag build --strategy fixed-512`, `slipway rag search 'how do I sort a hash?'`",

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import ssl
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, pairwise
 from types import TracebackType
@@ -87,9 +87,11 @@ class ChatClient:
         tools: Sequence[Mapping[str, Any]] = (),
         schema: Mapping[str, Any] | None = None,
         tool_choice: str | None = None,
+        heard: Callable[[str], object] | None = None,
     ) -> Answer:
         """Greedy answer to `messages`, which may be given `tools` to call. `fixed_length` goes on past the end token
-        (llama.cpp, vLLM, TensorRT-LLM: `ignore_eos`). `schema`: JSON Schema that the answer has to follow.
+        (llama.cpp, vLLM, TensorRT-LLM: `ignore_eos`). `schema`: JSON Schema that the answer has to follow. `heard` gets
+        the pieces of its text as they come, of every attempt.
 
         A transport failure is tried again up to `retries` times; then, or when the server refuses, EngineError.
         """
@@ -115,7 +117,7 @@ class ChatClient:
         retries = count()
         try:
             return until_answered(
-                lambda: self._once(body, next(retries)),
+                lambda: self._once(body, next(retries), heard),
                 httpx.TransportError,
                 tries=self._retries + 1,
                 pause_s=0.1,
@@ -128,7 +130,7 @@ class ChatClient:
                 "read the server's log; run again: answered items are kept",
             ) from err
 
-    def _once(self, body: dict[str, Any], retries: int) -> Answer:
+    def _once(self, body: dict[str, Any], retries: int, heard: Callable[[str], object] | None) -> Answer:
         pieces, finish, usage, times = _Pieces(), "", {"prompt_tokens": 0, "completion_tokens": 0}, []
         start = time.perf_counter()
         payload = json.dumps(body).encode()  # ASCII: httpx's own JSON fails on half a surrogate pair
@@ -139,8 +141,11 @@ class ChatClient:
                 usage = event.get("usage") or usage
                 for choice in event.get("choices", ()):
                     finish = choice.get("finish_reason") or finish
-                    if pieces.add(choice.get("delta") or {}):
+                    delta = choice.get("delta") or {}
+                    if pieces.add(delta):
                         times.append(time.perf_counter())
+                    if heard and delta.get("content"):
+                        heard(delta["content"])
         if not finish:
             raise StreamCutError(f"stream ended after {len(times)} pieces without a finish reason")
         end = time.perf_counter()

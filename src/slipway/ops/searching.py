@@ -16,7 +16,7 @@ from slipway.system.json_files import read_json
 if TYPE_CHECKING:
     from slipway.rag.embedder import Embedder
     from slipway.rag.index import Index
-    from slipway.rag.search import Result
+    from slipway.rag.search import Result, Searcher
 
 
 InStore: TypeAlias = "Callable[[Index, Path], Index]"  # an index and its directory, to one that a store answers
@@ -57,6 +57,13 @@ def _search(
     depth: int,
     in_store: InStore | None = None,
 ) -> list[Result]:
+    searcher = open_searcher(config, path, retriever, in_store)
+    return searcher.search(retriever, question, count, depth)  # type: ignore[arg-type]
+
+
+def open_searcher(config: Config, path: Path, retriever: str, in_store: InStore | None = None) -> Searcher:
+    """An index that is open for a retriever, with the config's embedder where it needs one. Raises ConfigError for a
+    retriever that there is not, StateError for a changed index or another embedder."""
     from slipway.rag.search import Searcher, open_index
 
     if retriever not in RETRIEVERS:
@@ -64,8 +71,7 @@ def _search(
     index = open_index(path)
     if in_store is not None:
         index = in_store(index, path)
-    embedder = None if retriever == "bm25" else open_configured_embedder(config)
-    return Searcher(index, embedder).search(retriever, question, count, depth)  # type: ignore[arg-type]
+    return Searcher(index, None if retriever == "bm25" else open_configured_embedder(config))
 
 
 def verified(path: Path, config: Config) -> dict[str, Any]:

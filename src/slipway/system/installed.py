@@ -17,13 +17,14 @@ from slipway.errors import ResourceError
 VERSION = importlib.metadata.version
 ON_TOP = (
     "agents",
+    "chat",
     "langchain",
     "llama-index",
     "milvus",
     "rag",
 )  # what stands on a served model: seldom what a command is about
 # Extras that `make ship` does without: not in requirements.lock; absent is well, another version is not.
-OPTIONAL_EXTRAS = ("agents", "kubernetes", "langchain", "llama-index", "milvus", "test", "nemo", "trtllm")
+OPTIONAL_EXTRAS = ("agents", "chat", "kubernetes", "langchain", "llama-index", "milvus", "test", "nemo", "trtllm")
 
 
 def extras() -> dict[str, list[Requirement]]:

@@ -16,9 +16,11 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture(scope="module")
 def packages() -> Iterator[Path]:
-    """Made by infra/lab/rag/install beside those of this environment, once for all clones: nothing is written there."""
+    """Made by infra/lab/packages beside those of this environment, once for all clones: nothing is written there."""
     env = {**os.environ, "PYTHON": sys.executable}
-    install = subprocess.run([ROOT / "infra/lab/rag/install"], check=True, env=env, stdout=subprocess.PIPE, text=True)
+    install = subprocess.run(
+        [ROOT / "infra/lab/packages", "rag"], check=True, env=env, stdout=subprocess.PIPE, text=True
+    )
     folder = Path(install.stdout.strip())
     before = _files(folder)
     yield folder
