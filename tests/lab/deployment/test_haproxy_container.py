@@ -14,6 +14,7 @@ import pytest
 
 from slipway.agent.haproxy.process import find_haproxy
 from slipway.config.proxy import ProxyConfig
+from tests.support.nemo import wait_for
 from tests.support.switch_site import SwitchSite
 
 PODMAN = Path(__file__).parents[3] / "infra" / "lab" / "podman"
@@ -68,6 +69,12 @@ def built(root: Path, name: str) -> str:
     return f"{name.rpartition(':')[0]}@{(root / 'digest').read_text().strip()}"
 
 
+def containers_of(image: str) -> str:
+    """Ids of the containers of an image, those that ended too."""
+    command = ["podman", "ps", "-aq", "--filter", f"ancestor={image}"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
 def test_a_container_switches_as_a_process_does(image: str, tmp_path: Path) -> None:
     options = ("--rm", "--network=host", "--user=0", "--volume", "{folder}:{folder}", "--entrypoint=haproxy")
     config = ProxyConfig(command=("podman", "run", *options, image))
@@ -77,8 +84,8 @@ def test_a_container_switches_as_a_process_does(image: str, tmp_path: Path) -> N
         assert site.serving is not None
         assert site.proxy.status()["serving"] == [["127.0.0.1", site.serving.port]]
         assert site.proxy.status()["others"] == []
-        assert len(site.proxy.status()["pids"]) == 1
+        assert len(site.proxy.status()["pids"]) == 1 == len(containers_of(image).split())
         site.held("0003")
         assert not site.proxy.status()["held"]
         assert site.proxy.stop() == 1
-    assert subprocess.run(["podman", "ps", "-aq"], capture_output=True, text=True, check=True).stdout == ""
+    wait_for(lambda: not containers_of(image), 60)  # `--rm` removes it once its process has ended

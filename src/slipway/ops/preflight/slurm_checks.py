@@ -48,7 +48,7 @@ def slurm_checks(where: str, partition: str | None, nodes: int, gpus: int, time_
         return
     there = [one for one in places if (one.partition == partition if partition else one.default)]
     if not there:
-        names = ", ".join(dict.fromkeys(one.partition for one in places)) or "none with a node"
+        names = ", ".join(sorted({one.partition for one in places})) or "none with a node"
         asked = f"{partition} is not there" if partition else "the cluster has no default one"
         yield Finding(where, "partition", "fail", f"{asked}; it has {names}", "name one of them in the target's row")
         return

@@ -57,7 +57,7 @@ def test_nodes_that_answer_and_are_not_drained_take_the_job(sinfo: Path) -> None
 
 def test_a_partition_that_is_not_there_and_a_limit_that_is_too_short_fail(sinfo: Path) -> None:
     absent = rows("gpus", 1, 1)["partition"]
-    assert absent.status == "fail" and absent.finding == "gpus is not there; it has gpu, cpu, short"
+    assert absent.status == "fail" and absent.finding == "gpus is not there; it has cpu, gpu, short"
     short = rows("short", 1, 1, "01:00:00")["partition"]
     assert short.status == "fail" and "a job may take 0.5 h, 01:00:00 is asked for" in short.finding
     assert rows("cpu", 1, 0, "300-00:00:00")["partition"].status == "ok"
