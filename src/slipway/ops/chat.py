@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from slipway.agents.attempts import Maker
     from slipway.rag.answer_prompt import Passage
     from slipway.rag.search import Retriever, Searcher
-    from slipway.rag.tokens import Ruler, Tokenizer
+    from slipway.rag.tokens import Ruler
 
 HISTORY = 2  # earlier questions with their answers
 Heard = Callable[[str], object]
@@ -59,7 +59,7 @@ class Shelf:
     retriever: Retriever
     depth: int
     tokens: int
-    tokenizer: Tokenizer
+    tokenizer: Any  # of package tokenizers
     rulers: dict[str, Ruler] = field(default_factory=dict)
 
     def passages(self, question: str) -> list[Passage]:

@@ -33,6 +33,7 @@ ORDER = [
     "capacity",
     "engine",
     "agent",
+    "chat",
     "rag",
     "index",
     "status",
