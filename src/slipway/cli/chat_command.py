@@ -68,8 +68,8 @@ def chat(
 
         chosen, key = port or ports.any_port(), secrets.token_urlsafe(16)
         typer.echo(f"model     {room.model} at {endpoint[0]}")
-        shelf = room.shelf
-        typer.echo(f"documents {f'{shelf.name[:12]}, {shelf.retriever}' if shelf else 'none: `slipway rag build`'}")
+        opened = room.documents
+        typer.echo(f"documents {f'{opened.name[:12]}, {opened.retriever}' if opened else 'none: `slipway rag build`'}")
         typer.echo(f"agent     {config.agent.kind}")
         typer.echo(f"page      http://127.0.0.1:{chosen}/?key={key}")
         serve_page(room, chosen, key)

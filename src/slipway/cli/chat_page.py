@@ -52,10 +52,10 @@ class ChatPage:
     def build(self) -> None:
         """Lay the page out."""
         room = self._room
-        shelf = f"{room.shelf.name[:12]} by {room.shelf.retriever}" if room.shelf else "no documents"
+        documents = f"{room.documents.name[:12]} by {room.documents.retriever}" if room.documents else "no documents"
         with ui.header().classes("items-center justify-between bg-slate-800 px-4 py-2"):
             ui.label("slipway chat").classes("text-lg font-medium")
-            ui.label(f"{room.model} | {shelf}").classes("text-sm opacity-80")
+            ui.label(f"{room.model} | {documents}").classes("text-sm opacity-80")
         modes = [ANSWERS, *([AGENT] if room.agent_in else [])]
         self._messages = ui.column().classes("w-full max-w-3xl mx-auto pb-4 items-stretch")
         with (

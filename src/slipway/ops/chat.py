@@ -51,7 +51,7 @@ class Reply:
 
 
 @dataclass(frozen=True)
-class Shelf:
+class OpenDocuments:
     """An index that is open, with the way it is searched: `tokens` of context, counted by the embedder's tokenizer."""
 
     name: str
@@ -83,7 +83,7 @@ class ChatRoom:
     model: str
     client: ChatClient
     answers: AnswersConfig
-    shelf: Shelf | None = None
+    documents: OpenDocuments | None = None
     agent_in: Maker | None = None
     home: Path | None = None
 
@@ -109,9 +109,9 @@ class Conversation:
         from slipway.data.reasoning import parted
         from slipway.rag.answer_prompt import cited, user_turn
 
-        asked, shelf = self._room.answers, self._room.shelf
-        passages = shelf.passages(question) if shelf else []
-        turn = user_turn(asked.prompt, question, passages) if shelf else question
+        asked, documents = self._room.answers, self._room.documents
+        passages = documents.passages(question) if documents else []
+        turn = user_turn(asked.prompt, question, passages) if documents else question
         system: list[Message] = [{"role": "system", "content": asked.system}] if asked.system else []
         messages = [*system, *self._history, {"role": "user", "content": turn}]
         answer = self._room.client.ask(messages, asked.max_new_tokens, heard=heard)
@@ -144,7 +144,7 @@ def open_room(
     config: Config, endpoint: tuple[str, str, str | None], timeout_s: float, index: Path | None, retriever: str | None
 ) -> Iterator[ChatRoom]:
     """Open what a chat needs, once for all its conversations. `endpoint`: URL, model and key; `index`: directory of an
-    index, None for none; its retriever: what is named, else the one that was chosen with it.
+    index, None for none; `retriever`: None for the one that was chosen with the index built last, else hybrid.
 
     Raises StateError for a changed index or another embedder, ConfigError for a retriever that it has not and for a
     server that passes no tools to an agent that needs them, EngineError when the model does not answer that question.
@@ -152,21 +152,21 @@ def open_room(
     from slipway.agents.making import agents_at
 
     url, model, key = endpoint
-    shelf = _shelf(config, index, retriever) if index else None
+    documents = _open_documents(config, index, retriever) if index else None
     home = Path(config.agent.home) if config.agent.home else None
     agents = agents_at(url, model, config.agent, timeout_s, key) if config.agent.kind != "off" else nullcontext(None)
     with ChatClient(url, model, timeout_s, retries=0, key=key) as client, agents as agent_in:
-        yield ChatRoom(model, client, config.rag.answers or AnswersConfig(), shelf, agent_in, home)
+        yield ChatRoom(model, client, config.rag.answers or AnswersConfig(), documents, agent_in, home)
 
 
-def _shelf(config: Config, path: Path, retriever: str | None) -> Shelf:
-    from slipway.ops.retrieval import current_retriever
+def _open_documents(config: Config, path: Path, retriever: str | None) -> OpenDocuments:
+    from slipway.ops.index_pointer import pointer
     from slipway.ops.searching import open_searcher
     from slipway.rag.embedder_files import TOKENIZER, embedder_files
     from slipway.rag.tokens import tokenizer_of
 
-    how: Any = retriever or current_retriever(Path(config.store.root))
+    how: Any = retriever or (pointer(Path(config.store.root)) or ("", "hybrid"))[1]
     searcher = open_searcher(config, path, how)
     files = embedder_files(config.rag.embedder, Path(config.store.cache))
     tokens = (config.rag.answers or AnswersConfig()).context_tokens
-    return Shelf(path.name, searcher, how, config.rag.depth, tokens, tokenizer_of(files.required(TOKENIZER)))
+    return OpenDocuments(path.name, searcher, how, config.rag.depth, tokens, tokenizer_of(files.required(TOKENIZER)))
