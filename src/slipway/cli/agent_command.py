@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from slipway.cli import tables
-from slipway.cli.options import AsJson, Conf
+from slipway.cli.options import AnswerTimeout, AsJson, Conf, EndpointModel, EndpointUrl, KeyVariable
 from slipway.cli.served_endpoint import Endpoint, served_endpoint
 from slipway.errors import ConfigError
 
@@ -55,18 +55,11 @@ def agent(
             help="With `tasks`: file to write; with `eval`: folder for items, traces and metrics.", show_default=False
         ),
     ] = None,
-    url: Annotated[
-        str | None,
-        typer.Option(help="OpenAI-compatible endpoint.", show_default="what the local target serves"),
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Its name there; left out where the endpoint serves one.", show_default=False)
-    ] = None,
-    key_variable: Annotated[
-        str | None, typer.Option(help="Environment variable that holds the API key.", show_default=False)
-    ] = None,
+    url: EndpointUrl = None,
+    model: EndpointModel = None,
+    key_variable: KeyVariable = None,
     callers: Annotated[int, typer.Option(min=1, max=256, help="With `eval`: tasks at the same time.")] = 4,
-    timeout_s: Annotated[float, typer.Option(min=0.1, help="Longest wait for one answer, seconds.")] = 120,
+    timeout_s: AnswerTimeout = 120,
     trace: Annotated[bool, typer.Option("--trace", help="With `run`: what the model wrote, step by step.")] = False,
     seed: Annotated[int, typer.Option(help="With `run`: the state that the home starts in.")] = 0,
     settings: Annotated[

@@ -8,26 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from slipway.cli.options import Conf
+from slipway.cli.agent_command import LAYER
+from slipway.cli.options import AnswerTimeout, Conf, EndpointModel, EndpointUrl, KeyVariable
 from slipway.cli.served_endpoint import served_endpoint
 
 if TYPE_CHECKING:
     from slipway.config.load import Config
 
-LAYER = "layers.agent=agent/home"
-
 
 def chat(
-    url: Annotated[
-        str | None,
-        typer.Option(help="OpenAI-compatible endpoint.", show_default="what the local target serves"),
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Its name there; left out where the endpoint serves one.", show_default=False)
-    ] = None,
-    key_variable: Annotated[
-        str | None, typer.Option(help="Environment variable that holds the API key.", show_default=False)
-    ] = None,
+    url: EndpointUrl = None,
+    model: EndpointModel = None,
+    key_variable: KeyVariable = None,
     index: Annotated[
         Path | None, typer.Option(help="Directory of an index.", show_default="the one that was built last")
     ] = None,
@@ -43,7 +35,7 @@ def chat(
     port: Annotated[
         int | None, typer.Option(min=1024, max=65535, help="Port on loopback.", show_default="a free one")
     ] = None,
-    timeout_s: Annotated[float, typer.Option(min=0.1, help="Longest wait for one answer, seconds.")] = 120,
+    timeout_s: AnswerTimeout = 120,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Config override, `rag.answers.context_tokens=1024`.", show_default=False),

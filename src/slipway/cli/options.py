@@ -31,3 +31,16 @@ VerdictName = Annotated[
         show_default=False,
     ),
 ]
+EndpointUrl = Annotated[
+    str | None,
+    typer.Option("--url", help="OpenAI-compatible endpoint.", show_default="what the local target serves"),
+]
+EndpointModel = Annotated[
+    str | None,
+    typer.Option("--model", help="Its name there; left out where the endpoint serves one.", show_default=False),
+]
+KeyVariable = Annotated[
+    str | None,
+    typer.Option("--key-variable", help="Environment variable that holds the API key.", show_default=False),
+]
+AnswerTimeout = Annotated[float, typer.Option("--timeout-s", min=0.1, help="Longest wait for one answer, seconds.")]
