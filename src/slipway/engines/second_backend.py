@@ -25,7 +25,7 @@ def second_backend(plan: ServePlan) -> tuple[str, ServePlan] | None:
             return None
         argv = [*plan.argv, LLAMA_OPTION, "off"]
         return f"llama-server {LLAMA_OPTION} off", plan.model_copy(update={"argv": argv})
-    return _other_key(plan) if plan.kind == "trtllm" else None
+    return _other_key(plan) if plan.kind == "trtllm" and len(plan.files) == 1 else None
 
 
 def _other_option(plan: ServePlan, option: str, second: str, key: str) -> tuple[str, ServePlan]:

@@ -95,7 +95,7 @@ def request_stream(prompts: Sequence[Messages], output_tokens: tuple[int, int], 
     """Endless requests, the same for the same seed: lengths uniform in the range (both ends), the prompts in turn, from
     the second turn on marked, as an engine's cache of prefixes would have them whole."""
     lengths = random.Random(seed)  # noqa: S311 (a load, no secret)
-    for turn in count(1):
+    for turn in count(1) if prompts else ():
         for messages in prompts:
             asked = messages if turn == 1 else _marked(messages, f"({turn}) ")
             yield Request(asked, lengths.randint(*output_tokens))
@@ -103,6 +103,8 @@ def request_stream(prompts: Sequence[Messages], output_tokens: tuple[int, int], 
 
 def _marked(messages: Messages, mark: str) -> Messages:
     """The prompt with `mark` before its last user's text: what stands before that is shared on purpose."""
+    if not messages:
+        return messages
     at = max((i for i, message in enumerate(messages) if message.get("role") == "user"), default=len(messages) - 1)
     content = messages[at].get("content")
     if isinstance(content, list):

@@ -53,6 +53,7 @@ def test_llama_server_without_its_fused_kernel() -> None:
 
 def test_engine_files_have_one_kernel() -> None:
     assert second_backend(plan("trtllm-engine", ["trtllm-serve"])) is None
+    assert second_backend(plan("trtllm", ["trtllm-serve"])) is None, "nor one without its config file"
 
 
 def test_the_options_stand_in_the_contracts() -> None:
