@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import traceback
 from typing import Annotated
@@ -11,6 +12,7 @@ import typer
 from slipway import __version__, errors
 from slipway.cli import output
 from slipway.cli.lazy_group import CommandPlace, lazy_group
+from slipway.system import deferred_imports
 from slipway.system.redact import mask
 
 EXIT_CODES = """Exit codes: 0 done; 1 a bug in Slipway; 2 bad input (config, data, checkpoint, adapter) or a damaged
@@ -123,7 +125,10 @@ def _version_option(version: Annotated[bool, typer.Option("--version", help="Pri
 
 def main() -> None:
     """Entry point: runs the command of `sys.argv` and exits with its code."""
-    sys.exit(output.guarded(_run))
+    deferred_imports.install()
+    code = output.guarded(_run)
+    gc.freeze()  # or Python's last collection goes through all of torch, half a second in which nothing can be freed
+    sys.exit(code)
 
 
 def _call() -> None:

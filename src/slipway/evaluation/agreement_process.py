@@ -28,6 +28,7 @@ from slipway.errors import EngineError, SlipwayError
 from slipway.evaluation.agreement_check import ask_engine, verdict_on
 from slipway.store.artifacts import Checkpoint, Quantized
 from slipway.store.store import load
+from slipway.system import deferred_imports
 from slipway.system.files import write_atomic
 from slipway.system.installed import missing_is_named
 from slipway.system.progress import Progress
@@ -133,4 +134,5 @@ def main(folder: Path) -> int:
 
 
 if __name__ == "__main__":
+    deferred_imports.install()
     sys.exit(main(Path(sys.argv[1])))

@@ -12,6 +12,13 @@ from pathlib import Path
 from slipway.engines.llamacpp.build import Build
 from slipway.errors import EngineError, ResourceError
 from slipway.runners.base import OFFLINE
+from slipway.system import deferred_imports
+
+# The script as Python starts it by its path, but for what transformers imports and no conversion uses
+_START = (
+    f"import os, runpy, sys; from {deferred_imports.__name__} import install; install(); del sys.argv[0]; "
+    "sys.path.insert(0, os.path.dirname(sys.argv[0])); runpy.run_path(sys.argv[0], run_name='__main__')"
+)
 
 
 def convert(build: Build, model: Path, out: Path, outtype: str, meanwhile: Callable[[], object] = lambda: None) -> None:
@@ -22,6 +29,8 @@ def convert(build: Build, model: Path, out: Path, outtype: str, meanwhile: Calla
     """
     argv = [
         sys.executable,
+        "-c",
+        _START,
         str(build.converter),
         str(model),
         "--outfile",

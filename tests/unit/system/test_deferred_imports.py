@@ -1,0 +1,104 @@
+"""The same network with and without what is put off: in processes of their own, since imports last."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.pico import pico_model
+
+ROOT = Path(__file__).resolve().parents[3]
+PUT_OFF = {"torch._dynamo.convert_frame", "torch._inductor", "torch.distributed.tensor", "scipy", "scipy.optimize"}
+INSTALL = "from slipway.system.deferred_imports import install; install()\n"
+STEP = """
+import hashlib, json, sys, torch
+from transformers import AutoModelForCausalLM
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], local_files_only=True)
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+logits = model(torch.arange(24).reshape(2, 12)).logits
+logits.square().mean().backward()
+optimizer.step()
+tensors = [logits.detach(), *model.state_dict().values()]
+digest = hashlib.sha256(b"".join(t.float().numpy().tobytes() for t in tensors)).hexdigest()
+"""
+REPORT = "\nprint(json.dumps({'digest': digest, 'modules': sorted(sys.modules)}))"
+
+
+def ran(code: str, *words: str) -> dict[str, object]:
+    """What a fresh process that runs `code` prints last, as JSON."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error::ImportWarning", "-c", code, *words],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=ROOT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    document: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+    return document
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("model") / "base"
+    pico_model(folder)
+    return str(folder)
+
+
+def test_a_step_of_a_network_has_the_same_bits_and_loads_no_compiler(model: str) -> None:
+    plain, deferred = ran(STEP + REPORT, model), ran(INSTALL + STEP + REPORT, model)
+    assert deferred["digest"] == plain["digest"]
+    modules = {*map(str, deferred["modules"])}  # type: ignore[call-overload]
+    assert PUT_OFF & modules == set()
+    assert PUT_OFF - {"scipy"} <= {*map(str, plain["modules"])}  # type: ignore[call-overload]
+    assert len(modules) < 2400
+
+
+COMPILED = """
+compiled = torch.compile(lambda x: torch.sin(x) * 2 + 1, backend="eager")
+x = torch.linspace(-2, 2, 9)
+digest = bool(torch.equal(compiled(x), torch.sin(x) * 2 + 1))
+"""
+
+
+@pytest.mark.parametrize("before", ["", STEP], ids=["first", "after a step"])
+def test_the_compiler_is_there_when_it_is_asked(before: str, model: str) -> None:
+    document = ran(INSTALL + "import json, sys, torch\n" + before + COMPILED + REPORT, model)
+    assert document["digest"] is True
+    assert "torch._dynamo.convert_frame" in document["modules"]  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "from torch._dynamo.utils import counters; digest = type(counters).__name__",
+        "import torch._dynamo.utils; digest = type(torch._dynamo.utils.counters).__name__",
+        "from torch._dynamo import utils; digest = type(utils.counters).__name__",
+        "import torch._dynamo as kept; import torch._dynamo.utils; digest = type(kept.utils.counters).__name__",
+    ],
+)
+def test_a_module_of_the_compiler_is_its_own(question: str) -> None:
+    code = "import json, sys, torch\n" + question + "; spec = torch._dynamo.utils.__spec__.origin"
+    document = ran(INSTALL + code + REPORT.replace("sorted(sys.modules)", "spec"))
+    assert document["digest"] == "defaultdict"
+    assert str(document["modules"]).endswith("utils.py")
+
+
+def test_marks_leave_functions_as_they_are() -> None:
+    code = """
+import json, sys, torch
+def plain(): return 1
+same = [torch.compiler.disable(plain), torch.compiler.disable(recursive=False)(plain), torch._dynamo.disable(plain)]
+digest = [one is plain for one in same]
+"""
+    assert ran(INSTALL + code + REPORT)["digest"] == [True, True, True]
+
+
+def test_installed_twice_is_installed_once() -> None:
+    code = "import json, sys\ndigest = sum(type(f).__module__.startswith('slipway') for f in sys.meta_path)"
+    assert ran(INSTALL + INSTALL + code + REPORT)["digest"] == 1
