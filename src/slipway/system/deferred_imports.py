@@ -1,14 +1,16 @@
-"""What transformers imports with any model and no process of ours uses: put off, or said to be absent.
+"""What transformers and PEFT import with any model and no process of ours uses: put off, or said to be absent.
 
 A process that opens a model imports the base that all models of transformers share, and that imports torch's compiler
 (`torch._dynamo`, with sympy, some thousand modules), torch's sharded tensors and checkpoints, flex attention, and
-scipy's optimizers for a loss of object detection: more than half of the seconds before the first tensor is read.
-Slipway compiles a network nowhere, shards no tensor and detects no objects.
+scipy's optimizers for a loss of object detection: more than half of the seconds before the first tensor is read. PEFT
+imports bitsandbytes, which compiles three functions, where it is installed. Slipway compiles no network, shards no
+tensor, detects no objects, and needs bitsandbytes where weights are loaded with it.
 
 `install` puts a finder before Python's. transformers is told through its own switches that scipy, distributed torch and
-flex attention are absent, as on machines where they are. `torch._dynamo` becomes a stand-in that takes the marks that
-functions are given for a compiler (`@torch.compiler.disable`), and the real package when it is asked for anything else:
-`torch.compile` works as ever, but for marks that were made before. What is imported already stays as it is.
+flex attention are absent, as on machines where they are. `torch._dynamo` and `bitsandbytes` become stand-ins until they
+are asked for anything: then the real package takes their place. The compiler's takes the marks that functions are given
+for it (`@torch.compiler.disable`) without that: `torch.compile` works as ever, but for marks that were made before.
+What is imported already stays as it is.
 
 pydantic asks every installed distribution for plugins at its first model, which reads some two hundred files; it is
 told that none is wanted, unless the environment says otherwise.
@@ -20,18 +22,24 @@ import importlib
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
 COMPILER = "torch._dynamo"
-WITHOUT_IT = frozenset({f"{COMPILER}._trace_wrapped_higher_order_op"})  # its modules that work beside the stand-in
+# Packages that wait until they are asked for something. Each call names its package, so that a stage's key follows it.
+PUT_OFF: Mapping[str, Callable[[], ModuleType]] = {
+    COMPILER: lambda: importlib.import_module("torch._dynamo"),
+    "bitsandbytes": lambda: importlib.import_module("bitsandbytes"),
+}
 MARKS = frozenset({"allow_in_graph", "assume_constant_result", "disable", "graph_break"})
+BESIDE = frozenset({f"{COMPILER}._trace_wrapped_higher_order_op"})  # modules that work beside their package's stand-in
 SWITCHES = ("is_scipy_available", "is_torch_distributed_available", "is_torch_flex_attn_available")
 _ASKED_IN = ("transformers.utils.import_utils", "transformers.utils")
 _REAL = threading.RLock()
+_wanted: set[str] = set()
 
 
 def install() -> None:
@@ -42,23 +50,23 @@ def install() -> None:
 
 
 class _Finder(MetaPathFinder):
-    """Finds nothing but the compiler's stand-in, until the compiler itself is wanted."""
-
-    compiler_wanted = False
+    """Finds nothing but the stand-ins, each until its package is wanted."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, _target: ModuleType | None = None) -> ModuleSpec | None:
-        """A package without its own code for `torch._dynamo`, whose modules are found where they are; None, which is
-        Python's own way, for all others. transformers' are a moment to set its switches, the compiler's to import it
-        whole."""
+        """A package without its own code for one that is put off, whose modules are found where they are; None, which
+        is Python's own way, for all others. transformers' are a moment to set its switches, those of a package that is
+        put off to import it whole."""
         if name.startswith("transformers."):
             _switch_off()
-        if not name.startswith(COMPILER) or path is None or self.compiler_wanted or name in WITHOUT_IT:
+        package = next((one for one in PUT_OFF if name == one or name.startswith(f"{one}.")), "")
+        if not package or package in _wanted or name in BESIDE:
             return None
-        if name == COMPILER:
-            spec = ModuleSpec(name, _StandIns(), is_package=True)
-            spec.submodule_search_locations = [f"{folder}/{name.rpartition('.')[2]}" for folder in path]
+        if name == package:
+            spec = PathFinder.find_spec(name, path)
+            if spec is not None:
+                spec.loader = _StandIns()
             return spec
-        _compiler()
+        _real(package)
         return ModuleSpec(name, _Imported(sys.modules[name])) if name in sys.modules else None
 
 
@@ -71,7 +79,7 @@ class _StandIns(Loader):
 
 
 class _Imported(Loader):
-    """For a module that came with the whole compiler, between the question where it is and the answer."""
+    """For a module that came with its whole package, between the question where it is and the answer."""
 
     def __init__(self, module: ModuleType) -> None:
         self.module, self.spec = module, module.__spec__
@@ -85,14 +93,15 @@ class _Imported(Loader):
 
 
 class _StandIn(ModuleType):
-    """`torch._dynamo` until it is needed."""
+    """A package until it is needed."""
 
     def __getattr__(self, name: str) -> Any:
-        if name in MARKS:
+        package = self.__name__
+        if package == COMPILER and name in MARKS:
             return _marked
-        if name.startswith("__"):  # asked by the import system, of every module
+        if name.startswith("__") and name != "__version__":  # asked by the import system, of every module
             raise AttributeError(name)
-        return getattr(_compiler(), name)
+        return getattr(_real(package), name)
 
 
 def _marked(function: Callable[..., Any] | None = None, *_: Any, **__: Any) -> Any:
@@ -100,14 +109,14 @@ def _marked(function: Callable[..., Any] | None = None, *_: Any, **__: Any) -> A
     return function if function is not None else lambda decorated: decorated
 
 
-def _compiler() -> ModuleType:
-    """The real package, imported in the place of its stand-in."""
+def _real(package: str) -> ModuleType:
+    """The package itself, imported in the place of its stand-in."""
     with _REAL:
-        if isinstance(sys.modules.get(COMPILER), _StandIn):
-            _Finder.compiler_wanted = True
-            del sys.modules[COMPILER]
-            importlib.import_module("torch._dynamo")
-        return sys.modules[COMPILER]
+        if isinstance(sys.modules.get(package), _StandIn):
+            _wanted.add(package)
+            del sys.modules[package]
+            PUT_OFF[package]()
+        return sys.modules[package]
 
 
 def _switch_off() -> None:
