@@ -3,14 +3,14 @@
 A process that opens a model imports the base that all models of transformers share, and that imports torch's compiler
 (`torch._dynamo`, with sympy, some thousand modules), torch's sharded tensors and checkpoints, flex attention, and
 scipy's optimizers for a loss of object detection: more than half of the seconds before the first tensor is read. PEFT
-imports bitsandbytes, which compiles three functions, where it is installed. Slipway compiles no network, shards no
-tensor, detects no objects, and needs bitsandbytes where weights are loaded with it.
+imports bitsandbytes where it is installed, which has torch compile three functions. Slipway compiles no network, shards
+no tensor and detects no objects.
 
 `install` puts a finder before Python's. transformers is told through its own switches that scipy, distributed torch and
-flex attention are absent, as on machines where they are. `torch._dynamo` and `bitsandbytes` become stand-ins until they
-are asked for anything: then the real package takes their place. The compiler's takes the marks that functions are given
-for it (`@torch.compiler.disable`) without that: `torch.compile` works as ever, but for marks that were made before.
-What is imported already stays as it is.
+flex attention are absent, as on machines where they are. `torch._dynamo` becomes a stand-in that takes the marks that
+functions are given for a compiler (`@torch.compiler.disable`), and the real package when it is asked for anything else.
+A function that `torch.compile` is given is compiled when it is called. Both work as ever, but for marks that were made
+before. What is imported already stays as it is.
 
 pydantic asks every installed distribution for plugins at its first model, which reads some two hundred files; it is
 told that none is wanted, unless the environment says otherwise.
@@ -18,28 +18,23 @@ told that none is wanted, unless the environment says otherwise.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 COMPILER = "torch._dynamo"
-# Packages that wait until they are asked for something. Each call names its package, so that a stage's key follows it.
-PUT_OFF: Mapping[str, Callable[[], ModuleType]] = {
-    COMPILER: lambda: importlib.import_module("torch._dynamo"),
-    "bitsandbytes": lambda: importlib.import_module("bitsandbytes"),
-}
 MARKS = frozenset({"allow_in_graph", "assume_constant_result", "disable", "graph_break"})
 BESIDE = frozenset({f"{COMPILER}._trace_wrapped_higher_order_op"})  # modules that work beside their package's stand-in
 SWITCHES = ("is_scipy_available", "is_torch_distributed_available", "is_torch_flex_attn_available")
 _ASKED_IN = ("transformers.utils.import_utils", "transformers.utils")
 _REAL = threading.RLock()
-_wanted: set[str] = set()
 
 
 def install() -> None:
@@ -50,23 +45,26 @@ def install() -> None:
 
 
 class _Finder(MetaPathFinder):
-    """Finds nothing but the stand-ins, each until its package is wanted."""
+    """Finds nothing but the compiler's stand-in, until the compiler itself is wanted."""
+
+    compiler_wanted = False
 
     def find_spec(self, name: str, path: Sequence[str] | None, _target: ModuleType | None = None) -> ModuleSpec | None:
-        """A package without its own code for one that is put off, whose modules are found where they are; None, which
-        is Python's own way, for all others. transformers' are a moment to set its switches, those of a package that is
-        put off to import it whole."""
-        if name.startswith("transformers."):
+        """A package without its own code for `torch._dynamo`, whose modules are found where they are; None, which is
+        Python's own way, for all others. Those of transformers and bitsandbytes are a moment to set what they ask, the
+        compiler's to import it whole."""
+        if name.startswith(("transformers.", "bitsandbytes.")):
             _switch_off()
-        package = next((one for one in PUT_OFF if name == one or name.startswith(f"{one}.")), "")
-        if not package or package in _wanted or name in BESIDE:
+            _compile_when_called()
+            _shard_when_asked()
+        if not f"{name}.".startswith(f"{COMPILER}.") or self.compiler_wanted or name in BESIDE:
             return None
-        if name == package:
+        if name == COMPILER:
             spec = PathFinder.find_spec(name, path)
             if spec is not None:
                 spec.loader = _StandIns()
             return spec
-        _real(package)
+        _compiler()
         return ModuleSpec(name, _Imported(sys.modules[name])) if name in sys.modules else None
 
 
@@ -93,15 +91,14 @@ class _Imported(Loader):
 
 
 class _StandIn(ModuleType):
-    """A package until it is needed."""
+    """`torch._dynamo` until it is needed."""
 
     def __getattr__(self, name: str) -> Any:
-        package = self.__name__
-        if package == COMPILER and name in MARKS:
+        if name in MARKS:
             return _marked
-        if name.startswith("__") and name != "__version__":  # asked by the import system, of every module
+        if name.startswith("__"):  # asked by the import system, of every module
             raise AttributeError(name)
-        return getattr(_real(package), name)
+        return getattr(_compiler(), name)
 
 
 def _marked(function: Callable[..., Any] | None = None, *_: Any, **__: Any) -> Any:
@@ -109,14 +106,48 @@ def _marked(function: Callable[..., Any] | None = None, *_: Any, **__: Any) -> A
     return function if function is not None else lambda decorated: decorated
 
 
-def _real(package: str) -> ModuleType:
-    """The package itself, imported in the place of its stand-in."""
+def _compiler() -> ModuleType:
+    """The real package, imported in the place of its stand-in."""
     with _REAL:
-        if isinstance(sys.modules.get(package), _StandIn):
-            _wanted.add(package)
-            del sys.modules[package]
-            PUT_OFF[package]()
-        return sys.modules[package]
+        if isinstance(sys.modules.get(COMPILER), _StandIn):
+            _Finder.compiler_wanted = True
+            del sys.modules[COMPILER]
+            importlib.import_module("torch._dynamo")  # named, not computed, so that a stage's key can follow it
+        return sys.modules[COMPILER]
+
+
+def _compile_when_called() -> None:
+    """Let `torch.compile` wait with a plain function until that is called; it does all else at once."""
+    known = vars(sys.modules["torch"]) if "torch" in sys.modules else {}
+    compile_now = known.get("compile")
+    if compile_now is None or hasattr(compile_now, "__wrapped__"):
+        return
+
+    @functools.wraps(compile_now)
+    def compile_later(model: Any = None, **options: Any) -> Any:
+        if model is None:
+            return lambda decorated: compile_later(decorated, **options)
+        if not isinstance(model, FunctionType):
+            return compile_now(model, **options)
+        compiled = functools.cache(lambda: compile_now(model, **options))
+        return functools.wraps(model)(lambda *args, **kwargs: compiled()(*args, **kwargs))
+
+    known["compile"] = compile_later
+
+
+def _shard_when_asked() -> None:
+    """Let `torch.distributed.tensor` be found as an attribute without an import statement, as by those who rely on
+    transformers' import of it (PEFT does)."""
+    known = vars(sys.modules["torch.distributed"]) if "torch.distributed" in sys.modules else {}
+    if not known or "__getattr__" in known:
+        return
+
+    def attribute(name: str) -> ModuleType:
+        if name == "tensor":
+            return importlib.import_module("torch.distributed.tensor")
+        raise AttributeError(f"module 'torch.distributed' has no attribute {name!r}")
+
+    known["__getattr__"] = attribute
 
 
 def _switch_off() -> None:
