@@ -261,7 +261,7 @@ class Bench:
         peer += ["--base-url", endpoint.base, "--endpoint", "/v1/completions", "--model", endpoint.model]
         peer += ["--tokenizer", str(self.work / "8b-nvfp4a16"), "--dataset-name", "random", "--random-input-len", "128"]
         peer += ["--random-output-len", "128", "--num-prompts", str(requests), "--max-concurrency", str(callers)]
-        peer += ["--random-range-ratio", "0.125", "--ignore-eos", "--num-warmups", str(callers)]
+        peer += ["--temperature", "0", "--random-range-ratio", "0.125", "--ignore-eos", "--num-warmups", str(callers)]
         return {"ours": _said(ours), "vllm bench serve": _said(peer)}
 
     def step_refused(self) -> Doc:
