@@ -35,6 +35,8 @@ def show_plan(document: dict[str, Any], chosen: list[str]) -> None:
     out.print(_target(document["target"], document["nothing_to_do"]), highlight=False, soft_wrap=True, markup=False)
     if document["serving"]:
         out.print(_serving(document["serving"]), highlight=False, soft_wrap=True)
+    if document.get("retrieval"):  # a plan of before had none
+        out.print(_retrieval(document["retrieval"]), highlight=False, soft_wrap=True, markup=False)
     for warning in document["warnings"]:
         out.print(warning, highlight=False, soft_wrap=True, markup=False)
     show_preflight(document["preflight"])
@@ -109,6 +111,17 @@ def _serving(forecast: Mapping[str, float]) -> str:
     if forecast["start_cold_s"]:
         parts.append(f"start {duration(forecast['start_cold_s'])}, warm {duration(forecast['start_warm_s'])}")
     return f"serving   by formula, a GPU: {', '.join(parts)}"
+
+
+def _retrieval(forecast: Mapping[str, Any]) -> str:
+    """What embedder and index take beside the engine, and all of it where they share the memory."""
+    memory = forecast["memory"]
+    if memory is None:
+        return f"retrieval no figure: {forecast['unknown']}"
+    sizes = ("embedder", "embedder"), (f"index of about {memory['chunks']:,} chunks", "index"), ("program", "process")
+    parts = ", ".join(f"{title} {human_bytes(memory[name])}" for title, name in sizes)
+    total = f"; with the engine {human_bytes(forecast['total'])}" if forecast["engine"] else ""
+    return f"retrieval by formula, memory of the CPU: {parts}: {human_bytes(forecast['retrieval'])}{total}"
 
 
 def show_errors(rows: list[dict[str, Any]], unreadable: int) -> None:

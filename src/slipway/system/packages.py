@@ -18,9 +18,9 @@ def download(package: str, version: str, sha256: str, *, source: bool, cache: Pa
 
     Uses the registry that pip is configured for. Raises ResourceError when it cannot be had or its sha256 differs.
     """
-    folder = cache / "packages" / f"{package}-{version}-{sha256[:12]}"
-    if (cached := _only_file(folder)) and sha256_file(cached) == sha256:
-        return cached
+    folder = _folder(package, version, sha256, cache)
+    if (there := _only_file(folder)) and sha256_file(there) == sha256:
+        return there
     progress.note(f"downloading {package} {version}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with disk_full_is_named(folder), tempfile.TemporaryDirectory(dir=folder.parent) as tmp:
@@ -35,6 +35,15 @@ def download(package: str, version: str, sha256: str, *, source: bool, cache: Pa
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         return Path(shutil.move(file, folder / file.name))
+
+
+def cached(package: str, version: str, sha256: str, cache: Path) -> Path | None:
+    """The file of a package that was downloaded before, its bytes not looked at; None where there is none."""
+    return _only_file(_folder(package, version, sha256, cache))
+
+
+def _folder(package: str, version: str, sha256: str, cache: Path) -> Path:
+    return cache / "packages" / f"{package}-{version}-{sha256[:12]}"
 
 
 def _download_by_pip(package: str, version: str, kind: str, into: Path) -> Path:

@@ -14,7 +14,9 @@ from slipway.ops.chain.placement import Move
 from slipway.ops.chain.plan import Plan
 from slipway.ops.chain.replaced import AtTarget
 from slipway.ops.chain.walk import PlannedStage
+from slipway.ops.preflight.retrieval_checks import RetrievalForecast
 from slipway.pipeline.ensure import Made
+from slipway.planning.retrieval_memory import retrieval_memory
 from slipway.store.artifacts import Artifact
 
 FIGURES = {"figures": {"seconds": 61, "peak_bytes": 5e8, "disk_bytes": 2e6}, "bound": None, "runs": 3}
@@ -75,6 +77,15 @@ def test_machines_and_what_crosses_the_link_are_named(capsys: pytest.CaptureFixt
     shown = capsys.readouterr().out
     assert "on spark; new; sends base, 3.0 MB" in shown and "on this machine; new" in shown
     assert "3.0 MB over the link" in shown
+
+
+def test_what_retrieval_takes_is_a_line_and_so_is_that_nobody_can_tell(capsys: pytest.CaptureFixture[str]) -> None:
+    memory = retrieval_memory(parameters=109_482_240, dimension=768, chunks=2_000, text_bytes=5e5)
+    for forecast in (RetrievalForecast(memory, 17.5e9), RetrievalForecast(None, unknown="no corpus")):
+        show_plan(Plan("n", [], AtTarget("t"), "", "", 0, retrieval=forecast).to_json(), [])
+    shown = capsys.readouterr().out
+    assert "embedder 469.9 MB, index of about 2,000 chunks 13.2 MB, program 300.0 MB: 783.2 MB" in shown
+    assert "; with the engine 18.3 GB" in shown and "no figure: no corpus" in shown
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from slipway.ops.chain.walk import PlannedStage, walk
 from slipway.ops.preflight.config_rules import refuse_early
 from slipway.ops.preflight.finding import Finding
 from slipway.ops.preflight.preflight import preflight
+from slipway.ops.preflight.retrieval_checks import RetrievalForecast, retrieval_forecast
 from slipway.ops.preflight.target_checks import forecast
 from slipway.pipeline.measurements import read_measurements
 from slipway.pipeline.remote_machine import remote_machine
@@ -61,6 +62,7 @@ class Plan:
     warnings: Sequence[str] = ()
     preflight: Sequence[Finding] = ()
     serving: ServingForecast | None = None  # of an engine on a GPU
+    retrieval: RetrievalForecast | None = None  # of the embedder and the index beside the engine
     index: str = ""  # digest of the index that goes with the engine, or `known.UNMADE`; empty for none
 
     @property
@@ -95,6 +97,7 @@ class Plan:
             "unreadable_measurements": self.unreadable,
             "warnings": list(self.warnings),
             "serving": asdict(self.serving) if self.serving else None,
+            "retrieval": self.retrieval.to_json() if self.retrieval else None,
             "preflight": [row.to_json() for row in self.preflight],
         }
 
@@ -139,10 +142,19 @@ def plan(config: Config, root: Path) -> Plan:
     target = at_target(config, chain.candidate, index=chain.index)
     candidate = chain.candidate.digest if chain.candidate else ""
     name = shipped_name(config)
-    ready = preflight(config, chain.stages, chain.dataset, machine)
-    warnings, serving = chain.warnings, forecast(config)
+    ready = preflight(config, chain.stages, chain.dataset, machine, root)
     return Plan(
-        name, chain.stages, target, candidate, chain.data, record.unreadable, warnings, ready, serving, chain.index
+        name,
+        chain.stages,
+        target,
+        candidate,
+        chain.data,
+        record.unreadable,
+        chain.warnings,
+        ready,
+        serving=forecast(config),
+        retrieval=retrieval_forecast(config, root),
+        index=chain.index,
     )
 
 

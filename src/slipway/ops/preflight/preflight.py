@@ -23,6 +23,7 @@ from slipway.ops.preflight import machine_checks as checks
 from slipway.ops.preflight.data_checks import data_checks
 from slipway.ops.preflight.finding import HERE, Finding, of_check, of_error
 from slipway.ops.preflight.machine_checks import Answer, Needs, machine_checks
+from slipway.ops.preflight.retrieval_checks import retrieval_checks
 from slipway.ops.preflight.target_checks import target_checks
 from slipway.ops.preflight.training_checks import training_checks
 from slipway.ops.services import Services
@@ -31,10 +32,11 @@ from slipway.store.artifacts import Dataset
 
 
 def preflight(
-    config: Config, stages: Sequence[PlannedStage], data: Dataset | None, machine: RemoteMachine | None
+    config: Config, stages: Sequence[PlannedStage], data: Dataset | None, machine: RemoteMachine | None, project: Path
 ) -> list[Finding]:
     """The table for a run of these stages. `data`: the prepared rows where they are there; `machine`: the one of
-    `remote.host`. Machines are asked beside each other; one that does not answer is a row that fails."""
+    `remote.host`; `project`: the folder that the config's paths start from. Machines are asked beside each other; one
+    that does not answer is a row that fails."""
     summary = data.summary if data else None
     todo = [stage for stage in stages if stage.state != "reused"]
     release = sum(stage.estimate.figures.disk_bytes for stage in stages if stage.title == "quantize" and stage.estimate)
@@ -43,7 +45,8 @@ def preflight(
         training = pool.submit(lambda: list(training_checks(config)) if _runs(todo, "train") else [])
         there = pool.submit(lambda: list(remote_checks(config, todo, machine)) if machine else [])
         rows = [*here_checks(config, todo), *data_checks(config, summary)]
-        return [*rows, *there.result(), *training.result(), *target.result()]
+        beside = retrieval_checks(config, project)
+        return [*rows, *there.result(), *training.result(), *target.result(), *beside]
 
 
 def here_checks(config: Config, todo: Sequence[PlannedStage]) -> Iterator[Finding]:
