@@ -22,9 +22,11 @@ def show_status(status: dict[str, Any]) -> None:
     for row in status["services"]:
         services.add_row(row["name"], row["url"], "[green]up[/]" if row["up"] else "[yellow]down: `make up`[/]")
     out.print(services)
-    releases = make_table("release", "engine", "made", "state", "endpoint")
+    with_index = any(row["index"] for row in status["releases"])
+    releases = make_table("release", "engine", *(["index"] if with_index else []), "made", "state", "endpoint")
     for row in status["releases"]:
-        releases.add_row(row["name"], row["engine"][:12], row["created"], row["state"], row.get("url") or "")
+        index = [row["index"][:12] or "none"] if with_index else []
+        releases.add_row(row["name"], row["engine"][:12], *index, row["created"], row["state"], row.get("url") or "")
     if status["releases"]:
         print_titled(out, f"target {status['target']}: {status['clients']}", releases)
     else:

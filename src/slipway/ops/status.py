@@ -151,6 +151,7 @@ def _releases(now: Status) -> list[dict[str, Any]]:
             {
                 "name": release.name,
                 "engine": release.digests.get("engine", ""),
+                "index": release.index_digest,
                 "created": release.created,
                 "state": state,
                 "url": now.url if serving else None,

@@ -53,3 +53,20 @@ def test_a_holder_whose_run_is_gone_has_the_next_step(
 
 def test_a_wish_alone_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert "serve m" in shown(capsys, waiting=[wish("serve m")])
+
+
+@pytest.mark.parametrize(
+    "digest, titles", [("f" * 64, ["release", "engine", "index"]), ("", ["release", "engine", "made"])]
+)
+def test_the_index_of_a_release_is_a_column_where_any_has_one(
+    digest: str, titles: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    common = {"created": "2026-11-30", "state": "kept", "url": None, "engine": "e" * 64}
+    releases = [{"name": "0001-eeee", "index": "", **common}, {"name": "0002-eeee", "index": digest, **common}]
+    show_status({**EMPTY, "releases": releases, "machine": {"host": "h", "holder": None, "waiting": [], "problem": ""}})
+    lines = capsys.readouterr().out.splitlines()
+    (head,) = [line.split() for line in lines if line.startswith("release")]
+    first, second = ([*line.split()] for line in lines if line.startswith("000"))
+    assert head[:3] == titles
+    assert (first[2], second[2]) == (("none", "f" * 12) if digest else ("2026-11-30", "2026-11-30"))

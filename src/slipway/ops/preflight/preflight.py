@@ -39,7 +39,7 @@ def preflight(
     that does not answer is a row that fails."""
     summary = data.summary if data else None
     todo = [stage for stage in stages if stage.state != "reused"]
-    release = sum(stage.estimate.figures.disk_bytes for stage in stages if stage.title == "quantize" and stage.estimate)
+    release = sum(one.estimate.figures.disk_bytes for one in stages if _is_shipped(one.title) and one.estimate)
     with ThreadPoolExecutor() as pool:
         target = pool.submit(lambda: list(target_checks(config, release)))
         training = pool.submit(lambda: list(training_checks(config)) if _runs(todo, "train") else [])
@@ -47,6 +47,11 @@ def preflight(
         rows = [*here_checks(config, todo), *data_checks(config, summary)]
         beside = retrieval_checks(config, project)
         return [*rows, *there.result(), *training.result(), *target.result(), *beside]
+
+
+def _is_shipped(title: str) -> bool:
+    """Whether a release holds what this stage makes: the weights, and the index, `index STRATEGY` in a plan."""
+    return title == "quantize" or title.startswith("index ")
 
 
 def here_checks(config: Config, todo: Sequence[PlannedStage]) -> Iterator[Finding]:

@@ -61,3 +61,17 @@ def test_a_machine_that_does_not_answer_is_a_row_beside_the_others(config: Any, 
 def test_what_is_reused_needs_nothing(config: Any, tmp_path: Path) -> None:
     rows = {row.name: row for row in preflight(config, [REUSED], None, None, tmp_path)}
     assert rows["disk"].finding.endswith("0.0 GB to write") and "engine tools" not in rows
+
+
+def test_a_release_is_the_weights_and_the_index(config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[float] = []
+
+    def asked(_: Any, size: float) -> list[Any]:
+        sizes.append(size)
+        return []
+
+    monkeypatch.setattr("slipway.ops.preflight.preflight.target_checks", asked)
+    made = {"index window": 3e6, "quantize": 1e9, "search_eval window": 5e6, "merge": 2e9}
+    stages = [PlannedStage(one, "runs", "", estimate=Estimate(Figures(1, 1, n), None, 1)) for one, n in made.items()]
+    preflight(config, stages, None, None, tmp_path)
+    assert sizes == [1e9 + 3e6]
