@@ -74,7 +74,7 @@ def check_at(
         environment = os.environ if on_gpu else {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
         with (folder / LOG).open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", __name__, name],
+                [sys.executable, "-P", "-m", __name__, name],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

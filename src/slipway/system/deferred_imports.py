@@ -10,7 +10,7 @@ no tensor and detects no objects.
 flex attention are absent, as on machines where they are. `torch._dynamo` becomes a stand-in that takes the marks that
 functions are given for a compiler (`@torch.compiler.disable`), and the real package when it is asked for anything else.
 A function that `torch.compile` is given is compiled when it is called. Both work as ever, but for marks that were made
-before. What is imported already stays as it is.
+before. Where transformers is imported already nothing is changed.
 
 pydantic asks every installed distribution for plugins at its first model, which reads some two hundred files; it is
 told that none is wanted, unless the environment says otherwise.
@@ -40,6 +40,8 @@ _REAL = threading.RLock()
 def install() -> None:
     """Put the finder before Python's own, once; for processes that are ours from start to end."""
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    if "transformers" in sys.modules:  # half of it would be told otherwise than the half that is there
+        return
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
 

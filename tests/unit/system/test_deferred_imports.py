@@ -127,3 +127,9 @@ digest = [one is plain for one in same]
 def test_installed_twice_is_installed_once() -> None:
     code = "import json, sys\ndigest = sum(type(f).__module__.startswith('slipway') for f in sys.meta_path)"
     assert ran(INSTALL + INSTALL + code + REPORT)["digest"] == 1
+
+
+def test_nothing_is_changed_where_transformers_is_there_already() -> None:
+    code = "import json, sys, transformers\n" + INSTALL + "import torch._dynamo\n"
+    code += "digest = [transformers.utils.is_scipy_available(), 'torch._dynamo.convert_frame' in sys.modules]"
+    assert ran(code + REPORT)["digest"] == [True, True]

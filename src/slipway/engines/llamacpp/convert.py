@@ -29,6 +29,7 @@ def convert(build: Build, model: Path, out: Path, outtype: str, meanwhile: Calla
     """
     argv = [
         sys.executable,
+        "-P",  # or modules of the folder that the command runs in would come before the installed ones
         "-c",
         _START,
         str(build.converter),

@@ -40,6 +40,20 @@ def test_the_converter_gets_model_type_and_name_and_no_network(model: Path, tmp_
     }
 
 
+def test_modules_beside_the_converter_come_first_and_those_of_the_callers_folder_never(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("conversion", "runpy", "slipway", "json"):
+        (elsewhere / f"{name}.py").write_text("raise RuntimeError('of the folder that the command runs in')")
+    (tmp_path / "conversion.py").write_text("NAME = 'beside'")
+    monkeypatch.chdir(elsewhere)
+    script = "import conversion, json, pathlib, sys\npathlib.Path(sys.argv[3]).write_text(conversion.NAME)"
+    convert(build(tmp_path, script), model, tmp_path / "out.gguf", "f16")
+    assert (tmp_path / "out.gguf").read_text() == "beside"
+
+
 def test_a_refusal_shows_the_converters_words(model: Path, tmp_path: Path) -> None:
     (model / "config.json").unlink()
     with pytest.raises(EngineError, match=r"(?s)conversion of .*model to GGUF: exit code 1.*Nope") as caught:
