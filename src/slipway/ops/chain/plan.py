@@ -142,7 +142,8 @@ def plan(config: Config, root: Path) -> Plan:
     target = at_target(config, chain.candidate, index=chain.index)
     candidate = chain.candidate.digest if chain.candidate else ""
     name = shipped_name(config)
-    ready = preflight(config, chain.stages, chain.dataset, machine, root)
+    retrieval = retrieval_forecast(config, root)
+    ready = preflight(config, chain.stages, chain.dataset, machine, retrieval)
     return Plan(
         name,
         chain.stages,
@@ -153,7 +154,7 @@ def plan(config: Config, root: Path) -> Plan:
         chain.warnings,
         ready,
         serving=forecast(config),
-        retrieval=retrieval_forecast(config, root),
+        retrieval=retrieval,
         index=chain.index,
     )
 

@@ -23,7 +23,7 @@ from slipway.ops.preflight import machine_checks as checks
 from slipway.ops.preflight.data_checks import data_checks
 from slipway.ops.preflight.finding import HERE, Finding, of_check, of_error
 from slipway.ops.preflight.machine_checks import Answer, Needs, machine_checks
-from slipway.ops.preflight.retrieval_checks import retrieval_checks
+from slipway.ops.preflight.retrieval_checks import RetrievalForecast, retrieval_checks
 from slipway.ops.preflight.target_checks import target_checks
 from slipway.ops.preflight.training_checks import training_checks
 from slipway.ops.services import Services
@@ -32,26 +32,33 @@ from slipway.store.artifacts import Dataset
 
 
 def preflight(
-    config: Config, stages: Sequence[PlannedStage], data: Dataset | None, machine: RemoteMachine | None, project: Path
+    config: Config,
+    stages: Sequence[PlannedStage],
+    data: Dataset | None,
+    machine: RemoteMachine | None,
+    retrieval: RetrievalForecast | None = None,
 ) -> list[Finding]:
     """The table for a run of these stages. `data`: the prepared rows where they are there; `machine`: the one of
-    `remote.host`; `project`: the folder that the config's paths start from. Machines are asked beside each other; one
-    that does not answer is a row that fails."""
+    `remote.host`; `retrieval`: what goes beside the engine. Machines are asked beside each other; one that does not
+    answer is a row that fails."""
     summary = data.summary if data else None
     todo = [stage for stage in stages if stage.state != "reused"]
-    release = sum(one.estimate.figures.disk_bytes for one in stages if _is_shipped(one.title) and one.estimate)
+    release = release_bytes(stages)
     with ThreadPoolExecutor() as pool:
         target = pool.submit(lambda: list(target_checks(config, release)))
         training = pool.submit(lambda: list(training_checks(config)) if _runs(todo, "train") else [])
         there = pool.submit(lambda: list(remote_checks(config, todo, machine)) if machine else [])
         rows = [*here_checks(config, todo), *data_checks(config, summary)]
-        beside = retrieval_checks(config, project)
+        beside = retrieval_checks(config, retrieval)
         return [*rows, *there.result(), *training.result(), *target.result(), *beside]
 
 
-def _is_shipped(title: str) -> bool:
-    """Whether a release holds what this stage makes: the weights, and the index, `index STRATEGY` in a plan."""
-    return title == "quantize" or title.startswith("index ")
+def release_bytes(stages: Sequence[PlannedStage]) -> float:
+    """What a release takes by the stages' figures: the weights and one index, of several that are compared the largest;
+    0 where nobody knows."""
+    sizes = {one.title: one.estimate.figures.disk_bytes for one in stages if one.estimate}
+    indices = [size for title, size in sizes.items() if title.startswith("index ")]
+    return sizes.get("quantize", 0) + max(indices, default=0)
 
 
 def here_checks(config: Config, todo: Sequence[PlannedStage]) -> Iterator[Finding]:

@@ -97,7 +97,12 @@ def serving_fit(config: Config) -> Fit:
         plan = serving_plan(config)
     except UnknownCacheError as err:
         return cannot_tell(str(err.value).removeprefix("cannot tell: "), "start its engine once, or give engine.kv_gb")
-    return fit(plan.weights + plan.compute + plan.request * plan.wish.users, room, way_out=way_out)
+    return fit(engine_bytes(plan), room, way_out=way_out)
+
+
+def engine_bytes(plan: Capacity) -> float:
+    """What the engine takes of one GPU with all the requests that are wished for."""
+    return plan.weights + plan.compute + plan.request * plan.wish.users
 
 
 def agent_checks(config: Config, deploy: DeployConfig, release_bytes: float) -> Iterator[Finding]:

@@ -39,7 +39,7 @@ def test_needs_are_the_sum_of_disk_and_the_largest_memory_of_each_machine(config
 
 def test_both_machines_stand_in_one_table(config: Any, tmp_path: Path) -> None:
     machine: Any = SimpleNamespace(address=THERE, look=lambda: look(tmp_path, ()))
-    rows = preflight(config, [TRAIN, MERGE, ENGINE, REUSED], None, machine, tmp_path)
+    rows = preflight(config, [TRAIN, MERGE, ENGINE, REUSED], None, machine)
     named = {(row.machine, row.name) for row in rows}
     assert {(HERE, "disk"), (HERE, "deploy ports"), (HERE, "row lengths"), (HERE, "engine tools")} <= named
     assert {(THERE, "disk"), (THERE, "memory"), (THERE, "clock"), (THERE, "login, host key and Python")} <= named
@@ -47,23 +47,23 @@ def test_both_machines_stand_in_one_table(config: Any, tmp_path: Path) -> None:
     assert memory.finding.startswith("merge takes 7.0 GB")
 
 
-def test_a_machine_that_does_not_answer_is_a_row_beside_the_others(config: Any, tmp_path: Path) -> None:
+def test_a_machine_that_does_not_answer_is_a_row_beside_the_others(config: Any) -> None:
     def silent() -> None:
         raise ResourceError(f"login at {THERE}", "Host key verification failed.", "ssh that logs in", "`ssh box true`")
 
     machine: Any = SimpleNamespace(address=THERE, look=silent)
-    rows = preflight(config, [TRAIN], None, machine, tmp_path)
+    rows = preflight(config, [TRAIN], None, machine)
     (row,) = [row for row in rows if row.machine == THERE]
     assert row.status == "fail" and "Host key verification failed" in row.finding and "ssh box true" in row.advice
     assert any(row.machine == HERE for row in rows)
 
 
-def test_what_is_reused_needs_nothing(config: Any, tmp_path: Path) -> None:
-    rows = {row.name: row for row in preflight(config, [REUSED], None, None, tmp_path)}
+def test_what_is_reused_needs_nothing(config: Any) -> None:
+    rows = {row.name: row for row in preflight(config, [REUSED], None, None)}
     assert rows["disk"].finding.endswith("0.0 GB to write") and "engine tools" not in rows
 
 
-def test_a_release_is_the_weights_and_the_index(config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_release_is_the_weights_and_one_index(config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[float] = []
 
     def asked(_: Any, size: float) -> list[Any]:
@@ -71,7 +71,7 @@ def test_a_release_is_the_weights_and_the_index(config: Any, tmp_path: Path, mon
         return []
 
     monkeypatch.setattr("slipway.ops.preflight.preflight.target_checks", asked)
-    made = {"index window": 3e6, "quantize": 1e9, "search_eval window": 5e6, "merge": 2e9}
+    made = {"index window": 3e6, "index fixed-256": 2e6, "quantize": 1e9, "search_eval window": 5e6, "merge": 2e9}
     stages = [PlannedStage(one, "runs", "", estimate=Estimate(Figures(1, 1, n), None, 1)) for one, n in made.items()]
-    preflight(config, stages, None, None, tmp_path)
+    preflight(config, stages, None, None)
     assert sizes == [1e9 + 3e6]

