@@ -89,7 +89,7 @@ def spread(values: list[float]) -> dict[str, float]:
 
 def engines(seed: int, wanted: list[str], work: Path) -> dict[str, Agreement]:
     """Verdicts on engines of the model of `seed`: healthy, or with a fault, as `wanted` names them."""
-    from slipway.calibration.kernel_rounding import KernelRounding
+    from slipway.calibration.rounding_kinds import KernelRounding
     from slipway.config.engine import EngineConfig
     from slipway.config.store import StoreConfig
     from slipway.engines.llamacpp.build import ensure_build

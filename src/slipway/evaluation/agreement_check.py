@@ -7,11 +7,12 @@ with an fp16 scale; the cache is fp16 (ggml-cpu's `vec_dot_type`). FP8 weights a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from slipway.agent.engine_key import OPEN, EngineAccess
+from slipway.calibration.rounding_kinds import KernelRounding
 from slipway.config.engine import AgreementConfig
 from slipway.engines.driver import ServePlan
 from slipway.engines.model_facts import read_model
@@ -25,13 +26,12 @@ from slipway.evaluation.kernel_agreement import (
     judge_agreement,
     require_agreement,
 )
+from slipway.evaluation.known_scores import KnownScores, Score, write_scores
 from slipway.store.artifacts import Checkpoint, Quantized
 from slipway.system.progress import Progress
 
-if TYPE_CHECKING:
-    from slipway.calibration.kernel_rounding import KernelRounding
-
 LEAST_TOKENS = 24
+NOTHING_KNOWN = KnownScores()
 # What the plan says that a GPU's kernels compute in -> what inputs of products with quantized weights are rounded to
 _COMPUTES = {
     "bf16": "bf16",
@@ -46,103 +46,115 @@ _COMPUTES = {
 
 
 class Agreeing:
-    """A check in two steps, since the engine may have to end before the reference computes: `ask`, then `verdict`."""
+    """A check in two steps, since the engine may have to end before the reference computes: `ask`, then `verdict`.
+
+    `answers`: what an engine wrote, or why it was not asked. `scored`: what was judged with its scores, empty before
+    `verdict` or `figures`.
+    """
 
     def __init__(
-        self, checkpoint: Checkpoint | Quantized, plan: ServePlan, params: AgreementConfig, progress: Progress
+        self,
+        checkpoint: Checkpoint | Quantized,
+        plan: ServePlan,
+        params: AgreementConfig,
+        progress: Progress,
+        known: KnownScores = NOTHING_KNOWN,
     ) -> None:
+        """`known`: scores that the weights of `checkpoint` got before, by which their tokens need no reference."""
         self._checkpoint, self._plan, self._params, self._progress = checkpoint, plan, params, progress
-        self._answers: list[WrittenTokens] | str = "the engine was not asked"
+        self._known = known
+        self.answers: Sequence[WrittenTokens] | str = "the engine was not asked"
+        self.scored: list[tuple[WrittenTokens, Score]] = []
 
     def of(self, plan: ServePlan) -> Agreeing:
         """The same check of another server of these weights."""
-        return Agreeing(self._checkpoint, plan, self._params, self._progress)
+        return Agreeing(self._checkpoint, plan, self._params, self._progress, self._known)
 
-    def ask(self, url: str) -> None:
-        """As `ask_engine`, of an engine that serves at `url`."""
-        self._answers = ask_engine(self._checkpoint, self._plan, url, self._params, self._progress)
+    def ask(self, url: str, long_tokens: int = 0, access: EngineAccess = OPEN) -> None:
+        """Have an engine that serves the checkpoint at `url` write after the prompts; where it is not asked, because
+        the check is off, it gives no token ids or its context is too short, `answers` says so. With `check: on` the
+        last two are errors: EngineError, ResourceError. `long_tokens`: of the last answer, where that is more than of
+        the others; `access`: how the engine is asked."""
+        if self._params.check == "off":
+            self.answers = "engine.agreement.check=off"
+            return
+        try:
+            self.answers = self._written(url, long_tokens, access)
+        except (NoTokenIdsError, CheckpointError, ResourceError) as err:
+            self.answers = self._refused(err)
 
     def verdict(self) -> dict[str, Any]:
-        """As `verdict_on`, of what it was asked."""
-        return verdict_on(self._answers, self._checkpoint, self._plan, self._params, self._progress)
+        """`figures`; raises EngineError when the check fails."""
+        judged = self._judged()
+        if isinstance(judged, str):
+            return {"refused": judged}
+        require_agreement(judged)
+        return judged.figures()
 
     def figures(self) -> dict[str, Any]:
-        """As `figures_on`, of what it was asked."""
-        return figures_on(self._answers, self._checkpoint, self._plan, self._params, self._progress)
+        """Figures of the check of the answers by the weights of the checkpoint, passed or failed, or under `refused`
+        why there was none: what `ask` says, or an architecture that cannot be walked (CheckpointError with
+        `check: on`).
 
+        The engine may have ended: on a GPU the reference needs its memory. torch and transformers are loaded here,
+        unless every score is known. Raises EngineError for a log-probability that is not finite.
+        """
+        judged = self._judged()
+        return {"refused": judged} if isinstance(judged, str) else judged.figures()
 
-def ask_engine(
-    checkpoint: Checkpoint | Quantized,
-    plan: ServePlan,
-    url: str,
-    params: AgreementConfig,
-    progress: Progress,
-    long_tokens: int = 0,
-    access: EngineAccess = OPEN,
-) -> list[WrittenTokens] | str:
-    """What an engine that serves `checkpoint` at `url` writes after the prompts, or why it is not asked: switched off,
-    no token ids, too short a context. With `check: on` the last two are errors: EngineError, ResourceError.
-    `long_tokens`: of the last answer, where that is more than of the others; `access`: how the engine is asked."""
-    if params.check == "off":
-        return "engine.agreement.check=off"
-    try:
-        return _ask(checkpoint, plan, url, params, progress, long_tokens, access)
-    except (NoTokenIdsError, CheckpointError, ResourceError) as err:
-        return _refused(err, params, progress)
+    def keep_scores(self, bundle: Path) -> None:
+        """Write what was scored into `bundle`, for whoever gets the same tokens of the same weights; nothing where
+        there was no check."""
+        if self.scored:
+            write_scores(bundle, self._rounding()[0], self.scored)
 
+    def _written(self, url: str, long_tokens: int, access: EngineAccess) -> list[WrittenTokens]:
+        asked = self._known.prompts(self._params.prompts) or prompt_tokens(self._checkpoint.path, self._params.prompts)
+        longest = max(map(len, asked))
+        room = self._plan.limits.context - longest - 1
+        tokens = min(self._params.tokens, room)
+        if tokens < LEAST_TOKENS:
+            problem = f"{self._plan.limits.context} tokens, of which prompts take up to {longest}"
+            raise ResourceError("engine.context", problem, f"{LEAST_TOKENS} tokens beside them", "raise engine.context")
+        client = TokenClient(self._plan.kind, url, self._plan.alias, access=access)
+        most = min(max(tokens, long_tokens), room)
+        short, long = (asked, []) if most == tokens else (asked[:-1], asked[-1:])
+        at_once = min(self._plan.limits.slots, len(short))
+        written = client.write(short, tokens, at_once, self._progress) if short else []
+        return [*written, *(client.write(long, most, 1, self._progress) if long else [])]
 
-def verdict_on(
-    answers: Sequence[WrittenTokens] | str,
-    checkpoint: Checkpoint | Quantized,
-    plan: ServePlan,
-    params: AgreementConfig,
-    progress: Progress,
-) -> dict[str, Any]:
-    """`figures_on` of these answers. Raises EngineError when the check fails."""
-    judged = _judged(answers, checkpoint, plan, params, progress)
-    if isinstance(judged, str):
-        return {"refused": judged}
-    require_agreement(judged)
-    return judged.figures()
+    def _judged(self) -> Agreement | str:
+        if isinstance(self.answers, str):
+            return self.answers
+        rounding, note = self._rounding()
+        if note:
+            self._progress.note(f"kernel agreement: {note}")
+        known = {answer: score for answer in self.answers if (score := self._known.of(answer, rounding))}
+        others = [answer for answer in self.answers if answer not in known]
+        try:
+            known |= dict(zip(others, self._scores(others, rounding), strict=True))
+            self.scored = [(answer, known[answer]) for answer in self.answers]
+            return _agreement(self.scored)
+        except (CheckpointError, DataError, TooFewTokensError) as err:
+            return self._refused(err)
 
+    def _scores(self, answers: Sequence[WrittenTokens], rounding: KernelRounding) -> list[Score]:
+        if not answers:
+            return []
+        from slipway.weights.checkpoint import open_checkpoint
 
-def figures_on(
-    answers: Sequence[WrittenTokens] | str,
-    checkpoint: Checkpoint | Quantized,
-    plan: ServePlan,
-    params: AgreementConfig,
-    progress: Progress,
-) -> dict[str, Any]:
-    """Figures of the check of these answers by the weights of `checkpoint`, passed or failed, or under `refused` why
-    there was none: what `ask_engine` says, or an architecture that cannot be walked (CheckpointError with `check: on`).
+        source = None if isinstance(self._checkpoint, Quantized) else open_checkpoint(self._checkpoint)
+        return scores(answers, self._checkpoint.path, source, rounding, self._params.states_gb * 1e9, self._progress)
 
-    The engine may have ended: on a GPU the reference needs its memory. torch and transformers are loaded here. Raises
-    EngineError for a log-probability that is not finite.
-    """
-    judged = _judged(answers, checkpoint, plan, params, progress)
-    return {"refused": judged} if isinstance(judged, str) else judged.figures()
+    def _rounding(self) -> tuple[KernelRounding, str]:
+        quantized = isinstance(self._checkpoint, Quantized)
+        return rounding_of(self._plan, read_model(self._checkpoint.path).formats if quantized else ("bf16",))
 
-
-def _judged(
-    answers: Sequence[WrittenTokens] | str,
-    checkpoint: Checkpoint | Quantized,
-    plan: ServePlan,
-    params: AgreementConfig,
-    progress: Progress,
-) -> Agreement | str:
-    if isinstance(answers, str):
-        return answers
-    from slipway.weights.checkpoint import open_checkpoint
-
-    quantized = isinstance(checkpoint, Quantized)
-    rounding, note = rounding_of(plan, read_model(checkpoint.path).formats if quantized else ("bf16",))
-    if note:
-        progress.note(f"kernel agreement: {note}")
-    source = None if isinstance(checkpoint, Quantized) else open_checkpoint(checkpoint)
-    try:
-        return _compare(answers, checkpoint.path, source, rounding, params.states_gb * 1e9, progress)
-    except (CheckpointError, DataError, TooFewTokensError) as err:
-        return _refused(err, params, progress)
+    def _refused(self, err: SlipwayError) -> str:
+        if self._params.check == "on":
+            raise err
+        self._progress.note(f"kernel agreement not checked: {err}")
+        return str(err)
 
 
 def agreement_figures(verdict: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,17 +165,8 @@ def agreement_figures(verdict: Mapping[str, Any]) -> dict[str, Any]:
     return {"agreement": verdict["outcome"], **{f"agreement_{name}": verdict[name] for name in names if verdict[name]}}
 
 
-def _refused(err: SlipwayError, params: AgreementConfig, progress: Progress) -> str:
-    if params.check == "on":
-        raise err
-    progress.note(f"kernel agreement not checked: {err}")
-    return str(err)
-
-
 def rounding_of(plan: ServePlan, formats: Sequence[str]) -> tuple[KernelRounding, str]:
     """What the engine's kernels round, for weights of these formats, and a note where that is not simulated."""
-    from slipway.calibration.kernel_rounding import KernelRounding
-
     if plan.kind == "llama.cpp":
         if any("fp4" in name for name in formats):
             return KernelRounding(inputs="bf16", quantized="q8_0", attention="fp16"), ""
@@ -187,50 +190,30 @@ def compare(
     one. `budget`: bytes of hidden states."""
     from slipway.weights.dequantized import open_weights
 
-    return _compare(written, model, None if quantized else open_weights(model), rounding, budget, progress)
+    source = None if quantized else open_weights(model)
+    return _agreement(zip(written, scores(written, model, source, rounding, budget, progress), strict=True))
 
 
-def _ask(
-    checkpoint: Checkpoint | Quantized,
-    plan: ServePlan,
-    url: str,
-    params: AgreementConfig,
-    progress: Progress,
-    long_tokens: int,
-    access: EngineAccess,
-) -> list[WrittenTokens]:
-    asked = prompt_tokens(checkpoint.path, params.prompts)
-    longest = max(map(len, asked))
-    room = plan.limits.context - longest - 1
-    tokens = min(params.tokens, room)
-    if tokens < LEAST_TOKENS:
-        problem = f"{plan.limits.context} tokens, of which prompts take up to {longest}"
-        raise ResourceError("engine.context", problem, f"{LEAST_TOKENS} tokens beside them", "raise engine.context")
-    client = TokenClient(plan.kind, url, plan.alias, access=access)
-    most = min(max(tokens, long_tokens), room)
-    short, long = (asked, []) if most == tokens else (asked[:-1], asked[-1:])
-    written = client.write(short, tokens, min(plan.limits.slots, len(short)), progress) if short else []
-    return [*written, *(client.write(long, most, 1, progress) if long else [])]
-
-
-def _compare(
+def scores(
     written: Sequence[WrittenTokens],
     model: Path,
     source: Any,
     rounding: KernelRounding,
     budget: float,
     progress: Progress,
-) -> Agreement:
-    """torch and transformers are loaded here."""
+) -> list[Score]:
+    """What weights say of these tokens, in order: those of `source`, or, where that is None, those that quantize wrote
+    into `model`. `budget`: bytes of hidden states. torch and transformers are loaded here."""
     from slipway.calibration.answers import Answer
     from slipway.streaming.streamed_reference import Machine
     from slipway.streaming.token_reference import TokenReference
 
     answers = [Answer(str(i), (*one.prompt, *one.tokens), len(one.prompt)) for i, one in enumerate(written)]
-    scores = TokenReference(model, source, rounding, Machine.exact(budget)).score(answers, progress)
+    scored = TokenReference(model, source, rounding, Machine.exact(budget)).score(answers, progress)
+    return [Score(one.rounded, one.exact, one.greedy) for one in scored]
+
+
+def _agreement(scored: Iterable[tuple[WrittenTokens, Score]]) -> Agreement:
     return judge_agreement(
-        [
-            AnswerDifference(one.log_probabilities, score.rounded, score.exact, score.greedy)
-            for one, score in zip(written, scores, strict=True)
-        ]
+        [AnswerDifference(one.log_probabilities, score.kernel, score.exact, score.greedy) for one, score in scored]
     )

@@ -2,7 +2,7 @@
 
 python -m slipway.evaluation.agreement_process FOLDER
 
-<folder>/job.json         checkpoint (path, kind), plan, url, endpoint (its files), params, long_tokens
+<folder>/job.json         checkpoint (path, kind), bundle, plan, url, endpoint (its files), params, long_tokens
 <folder>/progress.jsonl   what it does, as stages say it
 <folder>/verdict.json     the figures, or under `refused` why there are none
 <folder>/error.json       instead: what was raised, as `SlipwayError.to_json`
@@ -25,7 +25,8 @@ from slipway.agent.engine_key import access_of
 from slipway.config.engine import AgreementConfig
 from slipway.engines.driver import ServePlan
 from slipway.errors import EngineError, SlipwayError
-from slipway.evaluation.agreement_check import ask_engine, verdict_on
+from slipway.evaluation.agreement_check import Agreeing
+from slipway.evaluation.known_scores import read_scores
 from slipway.store.artifacts import Checkpoint, Quantized
 from slipway.store.store import load
 from slipway.system import deferred_imports
@@ -44,6 +45,7 @@ _KINDS: dict[str, type[Checkpoint | Quantized]] = {Checkpoint.kind: Checkpoint, 
 def check_at(
     url: str,
     checkpoint: Checkpoint | Quantized,
+    bundle: Path,
     plan: ServePlan,
     params: AgreementConfig,
     *,
@@ -54,8 +56,9 @@ def check_at(
     endpoint: Mapping[str, Any] = _OPEN,
 ) -> dict[str, Any]:
     """The figures of kernel agreement of the engine at `url`, or under `refused` why there are none, which a check that
-    takes longer than `limit_s` seconds is too. `on_gpu`: the reference may take this machine's GPU; else it computes on
-    the CPU. `endpoint`: the engine's, whose files say how it is asked.
+    takes longer than `limit_s` seconds is too. `bundle`: the engine's folder, with scores of what it wrote before.
+    `on_gpu`: the reference may take this machine's GPU; else it computes on the CPU. `endpoint`: the engine's, whose
+    files say how it is asked.
 
     Raises EngineError when the engine does not agree, does not answer, or the process ends without a word; with
     `check: on` what else `agreement_check` raises.
@@ -64,6 +67,7 @@ def check_at(
         folder = Path(name)
         job = {
             "checkpoint": {"path": str(checkpoint.path.resolve()), "kind": checkpoint.kind},
+            "bundle": str(bundle.resolve()),
             "plan": plan.model_dump(mode="json"),
             "url": url,
             "endpoint": {name: endpoint[name] for name in ("key_file", "ca_file") if name in endpoint},
@@ -123,9 +127,9 @@ def main(folder: Path) -> int:
     try:
         with Progress(folder / PROGRESS) as progress, missing_is_named():
             checkpoint = load(_KINDS[job["checkpoint"]["kind"]], Path(job["checkpoint"]["path"]))
-            access, tokens = access_of(job["endpoint"]), int(job["long_tokens"])
-            answers = ask_engine(checkpoint, plan, job["url"], params, progress, tokens, access)
-            verdict = verdict_on(answers, checkpoint, plan, params, progress)
+            agreeing = Agreeing(checkpoint, plan, params, progress, read_scores(Path(job["bundle"])))
+            agreeing.ask(job["url"], int(job["long_tokens"]), access_of(job["endpoint"]))
+            verdict = agreeing.verdict()
     except SlipwayError as err:
         write_atomic(folder / ERROR, json.dumps(err.to_json()))
         return err.exit_code

@@ -96,6 +96,7 @@ def engine(checkpoint: Checkpoint | Quantized, params: EngineParams, space: Work
     figures |= boot_figures(boots, len(plan.caches))
     verdict = verdict_with_second(agreeing, service, params.agreement, space.progress.note)
     figures |= agreement_figures(verdict)
+    agreeing.keep_scores(space.out)
     write_atomic(space.out / AGREEMENT, json.dumps(verdict, indent=1) + "\n")
     write_atomic(space.out / BOOTS, json.dumps([boot.model_dump() for boot in boots], indent=1) + "\n")
     write_atomic(space.out / "summary.json", json.dumps(figures, indent=1) + "\n")

@@ -23,9 +23,10 @@ import torch
 
 from slipway.calibration.answer_scores import token_terms
 from slipway.calibration.answers import Answer, Batch
-from slipway.calibration.kernel_rounding import KernelRounding, head_rounding, layer_rounding, rounded
+from slipway.calibration.kernel_rounding import head_rounding, layer_rounding, rounded
 from slipway.calibration.layer_calls import LayerSpec, Shared
 from slipway.calibration.layer_walk import Head, HiddenStates, LayerWalk
+from slipway.calibration.rounding_kinds import KernelRounding
 from slipway.quantization.fusion import module
 from slipway.streaming.source_model import Model
 from slipway.streaming.stored_names import StoredNames

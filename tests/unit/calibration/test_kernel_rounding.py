@@ -6,7 +6,8 @@ from torch import nn
 from torch.nn import functional
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from slipway.calibration.kernel_rounding import KernelRounding, head_rounding, layer_rounding, rounded
+from slipway.calibration.kernel_rounding import head_rounding, layer_rounding, rounded
+from slipway.calibration.rounding_kinds import KernelRounding
 
 
 def test_blocks_of_eight_bits_have_a_scale_in_half_precision():

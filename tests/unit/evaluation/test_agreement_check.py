@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 from slipway.config.engine import AgreementConfig
 from slipway.engines.driver import Limits, ServePlan
 from slipway.errors import CheckpointError, EngineError, ResourceError
-from slipway.evaluation.agreement_check import agreement_figures, ask_engine, rounding_of, verdict_on
+from slipway.evaluation.agreement_check import Agreeing, agreement_figures, rounding_of
 from slipway.store.artifacts import Checkpoint, Quantized
 from slipway.system.progress import Progress
 from tests.support.pico import pico_model
@@ -87,10 +87,24 @@ def checkpoint(path: Path, kind: type[Checkpoint | Quantized] = Checkpoint) -> C
     return kind(uri=str(path), digest="0" * 64)
 
 
+def ask_engine(weights: Checkpoint | Quantized, served: ServePlan, url: str, params: AgreementConfig) -> Any:
+    """What an engine answers, or why it was not asked."""
+    agreeing = Agreeing(weights, served, params, Progress())
+    agreeing.ask(url)
+    return agreeing.answers
+
+
+def verdict_on(answers: Any, weights: Checkpoint | Quantized, served: ServePlan, params: AgreementConfig) -> Any:
+    """The verdict of these weights on an engine's answers."""
+    agreeing = Agreeing(weights, served, params, Progress())
+    agreeing.answers = answers
+    return agreeing.verdict()
+
+
 def test_a_healthy_engine_passes_and_a_wrong_one_is_named(model: Path, tmp_path: Path) -> None:
     with engine_of(transformers_engine(model)) as url:
-        answers = ask_engine(checkpoint(model), plan(), url, FEW, Progress())
-    verdict = verdict_on(answers, checkpoint(model), plan(), FEW, Progress())
+        answers = ask_engine(checkpoint(model), plan(), url, FEW)
+    verdict = verdict_on(answers, checkpoint(model), plan(), FEW)
     assert (verdict["outcome"], verdict["tokens"]) == ("pass", 60)
     assert agreement_figures(verdict)["agreement_ratio"] == verdict["ratio"] < 3
     wrong = pico_model(tmp_path / "wrong", layers=2)
@@ -98,47 +112,47 @@ def test_a_healthy_engine_passes_and_a_wrong_one_is_named(model: Path, tmp_path:
     tensors["model.layers.0.mlp.down_proj.weight"] *= 2
     save_file(tensors, wrong / "model.safetensors", {"format": "pt"})
     with pytest.raises(EngineError, match="kernel agreement"):
-        verdict_on(answers, checkpoint(wrong), plan(), FEW, Progress())
+        verdict_on(answers, checkpoint(wrong), plan(), FEW)
 
 
 def test_a_quantized_checkpoint_is_compared_with_its_own_values(model: Path, tmp_path: Path) -> None:
     made = quantized(model, tmp_path / "made", format="nvfp4a16")
     with engine_of(transformers_engine(model)) as url:  # an engine that forgot to quantize
-        answers = ask_engine(checkpoint(model), plan(), url, FEW, Progress())
+        answers = ask_engine(checkpoint(model), plan(), url, FEW)
     with pytest.raises(EngineError, match="kernel agreement"):
-        verdict_on(answers, checkpoint(made, Quantized), plan(computes="W4A16 NVFP4"), FEW, Progress())
+        verdict_on(answers, checkpoint(made, Quantized), plan(computes="W4A16 NVFP4"), FEW)
 
 
 def test_what_cannot_be_checked_is_an_error_where_it_must_be_and_noted_where_it_may(model: Path) -> None:
     auto = AgreementConfig(prompts=1, tokens=24)
     with engine_of(lambda *_: {"text": "no ids"}) as url:
-        answers = ask_engine(checkpoint(model), plan(), url, auto, Progress())
+        answers = ask_engine(checkpoint(model), plan(), url, auto)
         assert "no token ids" in str(answers)
         with pytest.raises(EngineError, match="no token ids"):
-            ask_engine(checkpoint(model), plan(), url, FEW, Progress())
-    verdict = verdict_on(answers, checkpoint(model), plan(), auto, Progress())
+            ask_engine(checkpoint(model), plan(), url, FEW)
+    verdict = verdict_on(answers, checkpoint(model), plan(), auto)
     assert agreement_figures(verdict) == {"agreement": "not checked"} and "no token ids" in verdict["refused"]
     short = plan(context=60)
-    assert "engine.context" in str(ask_engine(checkpoint(model), short, "http://127.0.0.1:1/v1", auto, Progress()))
+    assert "engine.context" in str(ask_engine(checkpoint(model), short, "http://127.0.0.1:1/v1", auto))
     with pytest.raises(ResourceError, match=r"engine\.context"):
-        ask_engine(checkpoint(model), short, "http://127.0.0.1:1/v1", FEW, Progress())
+        ask_engine(checkpoint(model), short, "http://127.0.0.1:1/v1", FEW)
 
 
 def test_off_asks_nobody(model: Path) -> None:
     off = AgreementConfig(check="off")
-    answers = ask_engine(checkpoint(model), plan(), "http://127.0.0.1:1/v1", off, Progress())
-    assert verdict_on(answers, checkpoint(model), plan(), off, Progress()) == {"refused": "engine.agreement.check=off"}
+    answers = ask_engine(checkpoint(model), plan(), "http://127.0.0.1:1/v1", off)
+    assert verdict_on(answers, checkpoint(model), plan(), off) == {"refused": "engine.agreement.check=off"}
 
 
 def test_a_model_that_cannot_be_walked(model: Path, tmp_path: Path) -> None:
     with engine_of(transformers_engine(model)) as url:
-        answers = ask_engine(checkpoint(model), plan(), url, FEW, Progress())
+        answers = ask_engine(checkpoint(model), plan(), url, FEW)
     strange = pico_model(tmp_path / "strange", layers=2)
     config = json.loads((strange / "config.json").read_text())
     (strange / "config.json").write_text(json.dumps({**config, "model_type": "nobody_knows"}))
     with pytest.raises(CheckpointError):
-        verdict_on(answers, checkpoint(strange), plan(), FEW, Progress())
-    verdict = verdict_on(answers, checkpoint(strange), plan(), AgreementConfig(), Progress())
+        verdict_on(answers, checkpoint(strange), plan(), FEW)
+    verdict = verdict_on(answers, checkpoint(strange), plan(), AgreementConfig())
     assert "nobody_knows" in verdict["refused"]
 
 

@@ -18,7 +18,7 @@ def check(folder: Path, **more: Any) -> dict[str, Any]:
     """Of a checkpoint that is not there, by an engine that is not there."""
     arguments = {"long_tokens": 24, "limit_s": 120.0, "on_gpu": False, "note": lambda _: None, **more}
     weights = Checkpoint(uri=str(folder / "gone"), digest="0" * 64)
-    return check_at("http://127.0.0.1:1/v1", weights, PLAN, AgreementConfig(), **arguments)
+    return check_at("http://127.0.0.1:1/v1", weights, folder, PLAN, AgreementConfig(), **arguments)
 
 
 def test_an_error_of_the_process_is_raised_here(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from slipway.calibration.answers import Answer
-from slipway.calibration.kernel_rounding import KernelRounding, rounded
+from slipway.calibration.kernel_rounding import rounded
+from slipway.calibration.rounding_kinds import KernelRounding
 from slipway.errors import DataError
 from slipway.streaming.streamed_reference import Machine
 from slipway.streaming.token_reference import TokenReference

@@ -82,6 +82,7 @@ def _checked(
     return check_at(
         url,
         weights_of(engine),
+        engine.path,
         read_plan(engine.path, here=False),
         AgreementConfig(check="auto", prompts=wanted.prompts, tokens=wanted.tokens, states_gb=wanted.states_gb),
         long_tokens=wanted.long_tokens,
