@@ -27,6 +27,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -59,6 +60,7 @@ from slipway.store.store import Store, load
 from slipway.streaming.directories import merge_directory, quantize_directory
 from slipway.system.progress import Progress
 from tests.gpu.checkpoints import plant_scale, write_awq, write_bnb, write_gptq
+from tests.gpu.server_counters import ServerCounters
 
 Doc = dict[str, Any]
 _HOPPER: Doc = {"gpus": 1, "reserve_gb": 6, "compute_capability": "sm_90", "formats": ["fp8"]}
@@ -166,18 +168,19 @@ class Bench:
         """The bundle of the merge on weights of which one matrix is twice as large; judged by the right weights."""
         from slipway.engines.serving import serving
         from slipway.engines.warm_start import warmed
-        from slipway.evaluation.agreement_check import ask_engine, verdict_on
+        from slipway.evaluation.agreement_check import Agreeing
 
         checkpoint, bundle = self.store.find(Checkpoint, "merged"), self.store.find(Engine, "merged")
         if checkpoint is None or bundle is None:
             raise ValueError("step bf16 comes first")
         wrong = self.work / "wrong"
         figures: Doc = {"planted": plant_scale(checkpoint.path, wrong)}
-        plan, params, progress = read_plan(bundle.path), self._params(0).agreement, Progress()
+        plan = read_plan(bundle.path)
+        agreeing = Agreeing(checkpoint, plan, self._params(0).agreement, Progress())
         service = Service(bundle.path, plan, self.target, self.work / "space" / "fault", wrong)
         with serving(warmed(service, say)) as endpoint:
-            answers = ask_engine(checkpoint, plan, endpoint.url, params, progress)
-        return {**figures, "agreement": verdict_on(answers, checkpoint, plan, params, progress)}
+            agreeing.ask(endpoint.url)
+        return {**figures, "agreement": agreeing.verdict()}
 
     def _commanded(self, model: Path) -> Doc:
         """`slipway serve MODEL` as a process: what it prints, two answers, and what `slipway bench` says of it."""
@@ -247,7 +250,7 @@ class Bench:
         with serving(warmed(service, say)) as endpoint:
             ready = round(time.monotonic() - begin, 1)
             figures = {}
-            for callers in (1, 8, 64):
+            for callers in (64, 8, 1):
                 figures[str(callers)] = self._both(endpoint, callers)
                 say(json.dumps(figures))  # a machine that is lent may end before the step does
         return {"warm_start_s": ready, "output_tokens_per_s": figures}
@@ -262,7 +265,10 @@ class Bench:
         peer += ["--tokenizer", str(self.work / "8b-nvfp4a16"), "--dataset-name", "random", "--random-input-len", "128"]
         peer += ["--random-output-len", "128", "--num-prompts", str(requests), "--max-concurrency", str(callers)]
         peer += ["--temperature", "0", "--random-range-ratio", "0.125", "--ignore-eos", "--num-warmups", str(callers)]
-        return {"ours": _said(ours), "vllm bench serve": _said(peer)}
+        return {
+            "ours": _counted(ours, endpoint, callers, _our_rate),
+            "vllm bench serve": _counted(peer, endpoint, callers, _peer_rate),
+        }
 
     def step_refused(self) -> Doc:
         """What is planned on sm_90 for formats that it has no tensor cores for, and what is refused."""
@@ -394,6 +400,26 @@ def _said(command: list[str]) -> str:
     """The end of what a command printed."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     return (done.stdout if done.returncode == 0 else done.stdout + done.stderr)[-6000:]
+
+
+def _counted(command: list[str], endpoint: Endpoint, callers: int, rate: Callable[[str], Doc]) -> Doc:
+    """What a client says of its load, and what the server's own counters say of it."""
+    with ServerCounters(endpoint.base) as counters:
+        printed = _said(command)
+    return {**rate(printed), "server": counters.figures(callers)}
+
+
+def _our_rate(printed: str) -> Doc:
+    try:
+        run = json.loads(printed)["runs"][0]
+    except (ValueError, LookupError):
+        return {"printed": printed}
+    return {"tokens_per_s": run["tokens_per_s"], "prompt_tokens": run["prompt_tokens"], "client_cpu": run["client_cpu"]}
+
+
+def _peer_rate(printed: str) -> Doc:
+    rate = re.search(r"Output token throughput \(tok/s\):\s+([0-9.]+)", printed)
+    return {"tokens_per_s": float(rate[1]), "printed": printed[-2500:]} if rate else {"printed": printed}
 
 
 def _supported(kind: str, model: Path) -> str:
