@@ -21,6 +21,8 @@ from slipway.deployment.ssh.set_up import set_up
 ROOT = Path(__file__).resolve().parents[2]
 INFRA = ROOT / "infra" / "lab" / "ssh"
 ROOT_THERE = "targets/lab"
+LOGIN, LOGIN_ID = "sparky", 4242  # the machine's ordinary login, beside root (infra/lab/ssh/up)
+LOGIN_HOME, LOGIN_DATA = f"/srv/home/{LOGIN}", f"/srv/data/{LOGIN}"  # as the machine sees them
 PORTS = [8090, 8091, 8092, 8093]
 
 
@@ -38,6 +40,16 @@ class Machine:
     def home(self) -> Path:
         """Its /root, as this machine sees it."""
         return self.folder / "home"
+
+    @property
+    def login_home(self) -> Path:
+        """The ordinary login's home, as this machine sees it."""
+        return self.folder / LOGIN / "home"
+
+    @property
+    def login_data(self) -> Path:
+        """The ordinary login's folder for data, as this machine sees it."""
+        return self.folder / LOGIN / "data"
 
     @property
     def units(self) -> Path:
@@ -87,24 +99,6 @@ class Machine:
         counters = Path(f"/sys/class/net/{self.link}/statistics")
         return sum(int((counters / f"{way}_bytes").read_text()) for way in ("rx", "tx"))
 
-    def add_user(self, name: str, shell: str, key: Path) -> Path:
-        """A login of its own, without root's rights, its home a file system of its own; that home as the machine sees
-        it. Gone with the machine's power."""
-        home = f"/home/{name}"
-        self.run("mount", "-t", "tmpfs", "-o", "mode=755", "homes", "/home")
-        for file, line in (
-            ("passwd", f"{name}:x:4242:4242::{home}:{shell}"),
-            ("shadow", f"{name}:*:19000:0:99999:7:::"),
-        ):
-            self.run("sh", "-c", f"cp -p /etc/{file} /run/{file}; echo '{line}' >> /run/{file}")
-            self.run("mount", "--bind", f"/run/{file}", f"/etc/{file}")
-        self.run("install", "-d", "-m", "700", "-o", "4242", "-g", "4242", home, f"{home}/.ssh")
-        public = key.with_suffix(".pub").read_text().strip()
-        self.run(
-            "sh", "-c", f"echo '{public}' > {home}/.ssh/authorized_keys; chown 4242:4242 {home}/.ssh/authorized_keys"
-        )
-        return Path(home)
-
     def cut(self) -> None:
         """Unplug the cable."""
         subprocess.run(["ip", "link", "set", self.link, "down"], check=True)
@@ -112,6 +106,14 @@ class Machine:
     def mend(self) -> None:
         """Plug it in again."""
         subprocess.run(["ip", "link", "set", self.link, "up"], check=True)
+
+    def authorize(self, key: Path) -> None:
+        """Both logins, root's and the ordinary one, take this key for a login with a shell."""
+        for home, owner in ((self.home, 0), (self.login_home, LOGIN_ID)):
+            file = home / ".ssh/authorized_keys"
+            file.parent.mkdir(mode=0o700, exist_ok=True)
+            shutil.copy(key.with_suffix(".pub"), file)
+            os.chown(file, owner, owner)
 
     def run(self, *argv: str, check: bool = True, **more: Any) -> subprocess.CompletedProcess[str]:
         """A command on the machine, as its root, without ssh."""
@@ -162,29 +164,29 @@ class SshLab:
     key: Path
     machines: list[Machine]
 
-    def person(self, machine: Machine) -> SshConfig:
+    def person(self, machine: Machine, user: str = "root") -> SshConfig:
         """A login with a shell."""
         known_hosts = self.folder / f"{machine.name}.person"
         known_hosts.write_text(machine.known_hosts)
         return SshConfig(
             host=machine.address,
-            user="root",
+            user=user,
             identity_file=str(self.key),
             known_hosts=str(known_hosts),
             keepalive_s=1,
             connect_timeout_s=5,
         )
 
-    def target(self, machine: Machine) -> SshConfig:
+    def target(self, machine: Machine, user: str = "root") -> SshConfig:
         """How an orchestrator reaches a machine: a key and pinned host keys that a set-up makes."""
         keys = self.folder / f"{machine.name}.orchestrator"
-        return self.person(machine).model_copy(
+        return self.person(machine, user).model_copy(
             update={"identity_file": str(keys / "id"), "known_hosts": str(keys / "known_hosts"), "root": ROOT_THERE}
         )
 
-    def set_up(self, machine: Machine, units: dict[str, str] | None = None) -> SshConfig:
-        """Make a machine a target; how an orchestrator reaches it."""
-        params = self.target(machine)
+    def set_up(self, machine: Machine, units: dict[str, str] | None = None, user: str = "root") -> SshConfig:
+        """Make a login of a machine a target; how an orchestrator reaches it."""
+        params = self.target(machine, user)
         set_up(params, "lab", PORTS, units or {}, print, identity=self.key, fingerprint=machine.fingerprint)
         return params
 
@@ -197,12 +199,12 @@ class SshLab:
             machine.environment = False
             for old in (*machine.home.glob("*"), *machine.units.glob("*")):
                 shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
+            shutil.rmtree(machine.folder / LOGIN, ignore_errors=True)
             for setting in ("session.env", "sshd.extra"):
                 (machine.folder / setting).unlink(missing_ok=True)
             machine.start()
             machine.mend()
-            (machine.home / ".ssh").mkdir(mode=0o700)
-            shutil.copy(self.key.with_suffix(".pub"), machine.home / ".ssh/authorized_keys")
+            machine.authorize(self.key)
 
 
 @pytest.fixture(scope="session")

@@ -38,7 +38,7 @@ from slipway.store.artifacts import MANIFEST, Adapter, Checkpoint, Engine
 from slipway.store.placed import placed
 from slipway.store.store import Store, load, verify
 from slipway.system.progress import Progress
-from tests.lab.ssh_lab import ROOT, Machine, SshLab
+from tests.lab.ssh_lab import LOGIN, LOGIN_HOME, ROOT, Machine, SshLab
 from tests.support import debian
 from tests.support.pico import pico_adapter, pico_model
 from tests.support.prefect_server import prefect_server
@@ -175,11 +175,11 @@ def test_another_user_port_and_clock_and_a_path_with_spaces(ssh_lab: SshLab, spa
     spark.power_off()
     (spark.folder / "sshd.extra").write_text(f"ListenAddress {spark.address}:2222\n")
     (spark.folder / "session.env").write_text(f"LD_PRELOAD={library}\nFAKETIME=-2h\n")
+    (spark.folder / LOGIN / "shell").write_text("/bin/dash\n")
     spark.start()
-    home = spark.add_user("sparky", "/bin/dash", ssh_lab.key)
     spark.run("chmod", "711", "/root")  # the lab's Python may lie below it
-    address = f"ssh://sparky@{spark.address}:2222"
-    machine = RemoteMachine(address, f"{home}/slipway", str(ROOT / ".venv/bin/python"), keep_mb=0.03)
+    address = f"ssh://{LOGIN}@{spark.address}:2222"
+    machine = RemoteMachine(address, f"{LOGIN_HOME}/slipway", str(ROOT / ".venv/bin/python"), keep_mb=0.03)
     known_hosts = tmp_path / "known_hosts"
     known_hosts.write_text(known_hosts.read_text().replace(spark.address, f"[{spark.address}]:2222"))
     there = RemoteConfig(host=address, folder=machine.folder, python=str(ROOT / ".venv/bin/python"))
