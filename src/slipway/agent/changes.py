@@ -66,7 +66,8 @@ def begin(agent: Agent, document: Document, note: Note) -> Document:
     its folder or null}`. `current` is null for a rollback: it leaves a release whose record is damaged too. `new` is
     null when engine and index to promote are the serving ones: nothing is open but the lock, for `start_current` and
     `abort`.
-    Raises ResourceError for a busy target and when nothing can come back, CheckpointError for damaged bytes.
+    Raises ResourceError for a busy target and when nothing can come back, CheckpointError for damaged bytes, and what
+    is wrong with the proxy's settings.
     """
     if agent.lock.held:
         raise ConfigError("transaction", "one is open in this session", "its commit or abort first", _ASK)
@@ -86,6 +87,7 @@ def begin(agent: Agent, document: Document, note: Note) -> Document:
             return {"current": current, "new": None, "path": None}
         wanted = fields.text("release", "")
         new = parts.releases.next_name(digest) if digest else _returning(parts, wanted, agent.paths.root)
+        parts.switcher.require()
         agent.transaction = Transaction.begin(parts, action, new, owner, note)
         return {"current": current, "new": new, "path": str(parts.releases.dir(new))}
     except BaseException:

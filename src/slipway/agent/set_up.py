@@ -18,7 +18,6 @@ import os
 import pwd
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,9 +25,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slipway.agent import systemd
 from slipway.agent.bundle.signature import POLICIES, TRUST, Trust, fingerprint, read_trust, write_trust
 from slipway.agent.files import write_atomic
 from slipway.agent.records import Fields, is_present, read_json
+from slipway.agent.root_folder import not_owned, remove_root, require_own
 from slipway.errors import ConfigError, ResourceError, StateError
 
 FILE, RECORD = "slipway-target", "set-up.json"
@@ -120,6 +121,8 @@ def set_up(root: Path, document: Mapping[str, Any], show: Show) -> dict[str, Any
             _trust(at, fields.document("trust", {}), show)
             _authorize(at, line, name, show)
             _write_units(at, units, record, show)
+    except PermissionError as err:
+        raise not_owned(err, at.root) from err
     except OSError as err:
         next_step = "mend it there, then set up again; or undo"
         raise ResourceError(f"file {err.filename}", err.strerror or str(err), "a set-up", next_step) from err
@@ -144,18 +147,16 @@ def _undo(at: Places, show: Show, stop: Callable[[Path], object]) -> dict[str, A
         return {"removed": False}
     try:
         for unit in record["units"]:
-            _systemctl("disable", "--now", unit)
+            systemd.systemctl("disable", "--now", unit)
             (at.units / unit).unlink(missing_ok=True)
             show(f"removed unit {at.units / unit}")
         if record["units"]:
-            _systemctl("daemon-reload")
+            systemd.systemctl("daemon-reload")
         if record["linger"]:
-            subprocess.run(["loginctl", "disable-linger"], check=False, capture_output=True)
-            show("lingering of this login: off again")
+            systemd.linger_no_more(show)
         stop(at.root)
         _unauthorize(at, str(record["name"]), show)
-        shutil.rmtree(at.root)
-        show(f"removed {at.root}")
+        remove_root(at.root, RECORD, made=str(at.root) in record["made"], show=show)
         for made in reversed(record["made"]):
             _remove_if_empty(Path(made), show)
     except OSError as err:
@@ -192,6 +193,7 @@ def _record(at: Places) -> dict[str, Any] | None:
 
 
 def _make_root(at: Places, record: dict[str, Any], show: Show) -> None:
+    require_own(at.root, RECORD)
     if not at.root.is_dir():
         at.root.mkdir(mode=0o700, parents=True)
         show(f"made {at.root}")
@@ -268,27 +270,12 @@ def _write_units(at: Places, units: Mapping[str, str], record: dict[str, Any], s
             show(f"wrote unit {file}")
     if not units:
         return
-    if not Path("/run/systemd/system").is_dir():
-        show("systemd does not run here: the units are written, and nothing starts at boot")
+    if not systemd.runs(show):
         return
-    _systemctl("daemon-reload")
-    for unit in units:
-        done = _systemctl("enable", unit)
-        show(f"enabled {unit}" if done else f"could not enable {unit}: `systemctl status {unit}`")
-    if os.getuid() != 0 and not Path("/var/lib/systemd/linger", pwd.getpwuid(os.getuid()).pw_name).exists():
-        record["linger"] = subprocess.run(["loginctl", "enable-linger"], check=False).returncode == 0
+    if systemd.linger(show):
+        record["linger"] = True
         write_atomic(at.root / RECORD, json.dumps(record, indent=1) + "\n")
-        words = "on, so that its units start at boot" if record["linger"] else "could not be turned on: ask an admin"
-        show(f"lingering of this login: {words}")
-
-
-def _systemctl(*words: str) -> bool:
-    """Whether systemctl did it; False without systemd."""
-    user = [] if os.getuid() == 0 else ["--user"]
-    try:
-        return subprocess.run(["systemctl", *user, *words], check=False, capture_output=True).returncode == 0
-    except FileNotFoundError:
-        return False
+    systemd.enable(units, show)
 
 
 def _remove_if_empty(path: Path, show: Show) -> None:

@@ -28,6 +28,9 @@ class Switcher(Protocol):
     def describe(self) -> dict[str, Any]:
         """For `status`: `kind`, `address` (null where the port changes), `note` for a person. Starts nothing."""
 
+    def require(self) -> None:
+        """Raises what would refuse a change, before one begins: settings that do not hold on this machine."""
+
     def configure(self, new: Endpoint) -> None:
         """Write down, on the disk and checked, that requests go to `new`; those of now still go where they went."""
 
@@ -63,6 +66,9 @@ class Portless:
         """That the port changes."""
         note = "no proxy: the port changes with every switch; clients follow current/endpoint.json"
         return {"kind": "portless", "address": None, "note": note}
+
+    def require(self) -> None:
+        """Nothing can be in the way."""
 
     def configure(self, new: Endpoint) -> None:
         """Nothing to write."""
@@ -109,7 +115,7 @@ class Unusable:
     def _refuse(self, *_: Any, **__: Any) -> NoReturn:
         raise self._error
 
-    configure = switch = drain = hold = share = restore = _refuse
+    require = configure = switch = drain = hold = share = restore = _refuse
 
     def stop(self) -> None:
         """End a proxy that runs with settings of before."""

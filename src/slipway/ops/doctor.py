@@ -29,7 +29,7 @@ from slipway.ops.services import Services
 from slipway.ops.surroundings import PROXY_VARIABLES, require_usable_proxies, require_writable
 from slipway.system import installed
 from slipway.system.http import base_url, is_healthy, is_loopback
-from slipway.system.ports import is_free
+from slipway.system.ports import is_free, require_allowed
 
 GB = 1e9
 PYTHON = (3, 11)
@@ -248,6 +248,11 @@ def deploy_ports(params: DeployConfig) -> Check:
         return Check(
             "deploy ports", "fail", f"{err.thing}: {err.value}", "set deploy.host to an address of this machine"
         )
+    try:
+        if free == 0:
+            require_allowed(params.host, last)
+    except ResourceError as err:
+        return Check("deploy ports", "fail", f"{err.thing}: {err.value}", f"set deploy.ports to {err.expected}")
     finding = f"{free} of {last - first + 1} free in {first}..{last}"
     if free == 0:
         return Check("deploy ports", "fail", finding, "stop what listens there (`ss -ltnp`), or set deploy.ports")

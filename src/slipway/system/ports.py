@@ -11,9 +11,9 @@ import socket
 from collections import deque
 from pathlib import Path
 
-from slipway.agent.ports import UNSEEN, free_port, holder, is_free, open_socket, require_free
+from slipway.agent.ports import UNSEEN, free_port, holder, is_free, open_socket, require_allowed, require_free
 
-__all__ = ["PORT_TRIES", "UNSEEN", "any_port", "free_port", "holder", "is_free", "require_free"]
+__all__ = ["PORT_TRIES", "UNSEEN", "any_port", "free_port", "holder", "is_free", "require_allowed", "require_free"]
 
 PORT_TRIES = 4  # of whoever lets another program bind a port that was free when we looked
 

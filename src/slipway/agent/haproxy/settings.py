@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import os
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from slipway.agent import ports
 from slipway.agent.files import sha256_file
 from slipway.agent.haproxy.config import ProxySettings
-from slipway.agent.haproxy.process import INSTALL, find_haproxy
+from slipway.agent.haproxy.process import CONTAINER_ENGINES, INSTALL, find_haproxy
 from slipway.agent.records import Fields, read_text
 from slipway.errors import ConfigError, ResourceError
 
@@ -28,7 +31,7 @@ def proxy_settings(document: Mapping[str, Any]) -> ProxySettings | None:
     """Section `deploy.proxy` as a document -> settings; None without a proxy: `none`, or `auto` and no HAProxy here.
 
     Raises StateError for a value of another type, ConfigError for one that is refused, ResourceError when kind is
-    `haproxy` and there is none.
+    `haproxy` and there is none, and for a port that this user may not listen on.
     """
     fields = Fields(document, "deploy.proxy", NEXT)
     kind = fields.text("kind", "none", "|".join(KINDS))
@@ -49,6 +52,8 @@ def proxy_settings(document: Mapping[str, Any]) -> ProxySettings | None:
     for name, value, most in (("port", port, 65535), ("retry_after_s", retry_s, 86400)):
         if not 1 <= value <= most:
             raise ConfigError(f"deploy.proxy.{name}", value, f"1 to {most}", NEXT)
+    if not _listens_with_more_rights(command):
+        ports.require_allowed(host, port, "deploy.proxy.port")
     tls = private_file(Path(tls_file).expanduser(), "deploy.proxy.tls_file") if tls_file else None
     return ProxySettings(
         host=host,
@@ -63,6 +68,16 @@ def proxy_settings(document: Mapping[str, Any]) -> ProxySettings | None:
         max_connections=fields.integer("max_connections", ProxySettings.max_connections),
         command=command,
     )
+
+
+def _listens_with_more_rights(command: tuple[str, ...]) -> bool:
+    """Whether HAProxy may listen where this user may not: in a container, or by capabilities of its file."""
+    program = (find_haproxy(command) or command)[0]
+    if Path(program).name in CONTAINER_ENGINES:
+        return True
+    with suppress(OSError):  # it has none, or the file system knows none
+        return bool(os.getxattr(program, "security.capability"))
+    return False
 
 
 def key_digests(file: Path) -> tuple[str, ...]:

@@ -75,6 +75,9 @@ class HAProxySwitcher:
     def _captures_nothing(self, status: dict[str, Any]) -> bool:
         return bool(status["running"]) and self._capture() is not None and not status["mirrored"]
 
+    def require(self) -> None:
+        """Nothing is in the way: its settings hold on this machine."""
+
     def configure(self, new: Listening) -> None:
         """Write and check the file in which `new` serves; the running process is told nothing. Raises as
         `HAProxy.prepare`, StateError when its key cannot be read."""
