@@ -56,7 +56,8 @@ lint: $(VENV)/test.stamp  ## ruff, mypy, import contracts
 
 test: $(VENV)/test.stamp lint  ## lint, then the unit, flow and lab rooms
 	$(BIN)/python -m slipway build-engine
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile tests/lab tests/flow tests/unit
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=15 \
+	  tests/lab tests/flow tests/unit
 
 soak: $(VENV)/test.stamp  ## 3,000 requests to llama-server (SOAK=n), 40 promotions and rollbacks under load: none fails
 	SLIPWAY_SOAK_REQUESTS=$(SOAK) $(BIN)/python -m pytest tests/lab/engines/test_load.py

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from slipway.system import openmp
+from tests.support import room_times
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -67,6 +68,15 @@ def pytest_collection_finish() -> None:
     """From here on the garbage collector looks at what tests make, not at what was imported."""
     gc.freeze()
     gc.enable()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """With `--durations`, as in `make test`: what each room and the longest files took."""
+    reports = [report for kind in terminalreporter.stats.values() for report in kind if hasattr(report, "duration")]
+    if terminalreporter.config.option.durations and reports:
+        terminalreporter.section("what the rooms took")
+        for line in room_times.lines(reports):
+            terminalreporter.write_line(line)
 
 
 @pytest.hookimpl(tryfirst=True)
