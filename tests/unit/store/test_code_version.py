@@ -35,10 +35,30 @@ def package(tmp_path):
     return write
 
 
+@pytest.fixture(scope="module")
+def only_copy(tmp_path_factory):
+    """One for all stages: copying the package once a test took more time than reading it."""
+    return shutil.copytree(ROOT, tmp_path_factory.mktemp("copy") / "slipway", ignore=shutil.ignore_patterns("*.pyc"))
+
+
+ANALYSE = functools.cache(code_version.analyse)  # by the text: most modules are reached by many stages
+
+
+@pytest.fixture
+def root(only_copy, monkeypatch):
+    """A copy of the package whose modules a test may write over: afterwards each is as it was."""
+    monkeypatch.setattr(code_version, "analyse", ANALYSE)
+    yield only_copy
+    for source in ROOT.rglob("*.py"):
+        file = only_copy / source.relative_to(ROOT)
+        if file.read_bytes() != source.read_bytes():
+            file.write_bytes(source.read_bytes())
+
+
 @pytest.mark.parametrize("stage", STAGES)
-def test_one_statement_more_in_any_module_that_a_stage_reaches_changes_its_version(tmp_path, monkeypatch, stage):
+def test_one_statement_more_in_any_module_that_a_stage_reaches_changes_its_version(root, monkeypatch, stage):
     monkeypatch.setattr(code_version, "_file", functools.cache(code_version._file))  # contents change, no file comes
-    root, spec = shutil.copytree(ROOT, tmp_path / "slipway"), stage_spec(stage)
+    spec = stage_spec(stage)
     before = digest(root, *spec.code, without=spec.code_without)
     assert before == spec.code_version()
     modules = reached(*spec.code, without=spec.code_without, root=root)
@@ -113,16 +133,26 @@ def test_prose_and_layout_change_nothing(package):
     assert digest(package({"a.py": PLAIN}), "a") == digest(package({"a.py": WORDY}), "a")
 
 
+@functools.cache
+def with_another_docstring(text):
+    """The same code without comments and in another layout; as it is where there is no docstring."""
+    tree = ast.parse(text)
+    if not ast.get_docstring(tree):
+        return text
+    tree.body[0] = ast.Expr(ast.Constant("Another sentence."))
+    return ast.unparse(ast.fix_missing_locations(tree))
+
+
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_comment_in_errors_and_a_docstring_in_every_module_change_no_version(tmp_path, stage):
-    root, spec = shutil.copytree(ROOT, tmp_path / "slipway"), stage_spec(stage)
+def test_a_comment_in_errors_and_a_docstring_in_every_module_change_no_version(root, stage):
+    spec = stage_spec(stage)
+    reached.cache_clear()  # of this folder other tests asked with other contents
+    code_digest.cache_clear()
     (root / "errors.py").write_text("# a comment\n" + (root / "errors.py").read_text())
     for module in reached(*spec.code, without=spec.code_without, root=root):
         file = source_file(module, root)
-        tree = ast.parse(file.read_text())
-        if ast.get_docstring(tree) and module != "errors":
-            tree.body[0] = ast.Expr(ast.Constant("Another sentence."))
-            file.write_text(ast.unparse(ast.fix_missing_locations(tree)))
+        if module != "errors":
+            file.write_text(with_another_docstring(file.read_text()))
     assert digest(root, *spec.code, without=spec.code_without) == spec.code_version()
 
 
