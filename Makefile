@@ -56,6 +56,7 @@ lint: $(VENV)/test.stamp  ## ruff, mypy, import contracts
 
 test: $(VENV)/test.stamp lint  ## lint, then the unit, flow and lab rooms
 	$(BIN)/python -m slipway build-engine
+	$(BIN)/python -m compileall -q src tasks flows tests/support  # processes that tests start read these
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --durations=15 \
 	  tests/lab tests/flow tests/unit
 

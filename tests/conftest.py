@@ -40,6 +40,9 @@ gc.disable()
 # Programs that tests start wait as stages do. Here because OpenMP reads it when torch is imported, which tests do
 os.environ.update({name: os.environ.get(name, value) for name, value in openmp.ENVIRONMENT.items()})
 
+# Where PYTHONDONTWRITEBYTECODE is set, as in many images, each process would rewrite the assertions of all files at
+# each run, a third of the time of collecting them. Until they are collected it is not heeded.
+WRITES_NO_BYTECODE = sys.dont_write_bytecode
 
 # The machine's lease is for one piece of work at a time; test processes work beside one another
 os.environ["SLIPWAY_LEASE"] = tempfile.mkdtemp(prefix="slipway-lease-")
@@ -50,6 +53,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
     os.fsync = is_open
+    sys.dont_write_bytecode = False
 
 
 def is_open(fd: int) -> None:
@@ -66,6 +70,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """From here on the garbage collector looks at what tests make, not at what was imported."""
+    sys.dont_write_bytecode = WRITES_NO_BYTECODE
     gc.freeze()
     gc.enable()
 
