@@ -17,6 +17,7 @@ step here. Steps:
     8b_model    a random 8B, NVFP4 W4A16
     8b          its cold start and warm ones
     peer        one more warm start; `vllm bench serve` and our client on that server, in turn
+    nodes       the 8B in two ranks of one GPU each, as on two nodes; needs two GPUs
     refused     formats that this GPU does not run
 
 Every step prints what it measured as one JSON line as soon as it is known, and into $OUT.
@@ -61,6 +62,7 @@ from slipway.streaming.directories import merge_directory, quantize_directory
 from slipway.system.progress import Progress
 from tests.gpu.checkpoints import plant_scale, write_awq, write_bnb, write_gptq
 from tests.gpu.server_counters import ServerCounters
+from tests.gpu.two_nodes import two_nodes
 
 Doc = dict[str, Any]
 _HOPPER: Doc = {"gpus": 1, "reserve_gb": 6, "compute_capability": "sm_90", "formats": ["fp8"]}
@@ -92,7 +94,7 @@ main(parser.parse_args())
 
 STEPS = (
     *("models", "bf16", "fp8", "fp8_shared", "nvfp4a16", "nvfp4a16_ct", "gptq", "fault"),
-    *("fp8_ct", "awq", "bnb", "8b_model", "8b", "peer", "refused"),
+    *("fp8_ct", "awq", "bnb", "8b_model", "8b", "peer", "nodes", "refused"),
 )
 
 
@@ -228,11 +230,19 @@ class Bench:
         params = QuantizeConfig(format="nvfp4a16", method="max")
         return quantize_directory(folder / "model", None, None, out, params, Progress())
 
-    def step_8b(self) -> Doc:
-        """The random 8B with the small model's tokenizer: a cold start with a pass of traffic, then a warm one that is
-        measured beside vLLM's own client."""
+    def step_nodes(self) -> Doc:
+        """The same 8B, TP=2 over two nodes."""
+        self._tokenizer_for_8b()
+        machine = self.target.model_dump(exclude_defaults=True)
+        return two_nodes(self.work / "8b-nvfp4a16", self._params(0), machine, self.work / "space" / "nodes")
+
+    def _tokenizer_for_8b(self) -> None:
         for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
             shutil.copy2((self.args.tokenizer or self.work / "merged") / name, self.work / "8b-nvfp4a16" / name)
+
+    def step_8b(self) -> Doc:
+        """The random 8B with the small model's tokenizer: a cold start with a pass of traffic, then warm ones."""
+        self._tokenizer_for_8b()
         return self._served("8b-nvfp4a16", Quantized, warm=3, speed=False, asked=False)
 
     def step_peer(self) -> Doc:
@@ -250,7 +260,7 @@ class Bench:
         with serving(warmed(service, say)) as endpoint:
             ready = round(time.monotonic() - begin, 1)
             figures = {}
-            for callers in (64, 8, 1):
+            for callers in (64, 8, 1):  # the longest first
                 figures[str(callers)] = self._both(endpoint, callers)
                 say(json.dumps(figures))  # a machine that is lent may end before the step does
         return {"warm_start_s": ready, "output_tokens_per_s": figures}

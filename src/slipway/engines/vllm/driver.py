@@ -36,7 +36,9 @@ _NODES = (
     'exec "$0" "$@" --nnodes "$SLURM_NNODES" --node-rank "$SLURM_NODEID" --master-addr "$SLURM_LAUNCH_NODE_IPADDR" '
     '$([ "$SLURM_NODEID" = 0 ] || echo --headless)'
 )
-_SERVER = "vllm.entrypoints.openai.api_server"
+# What the script `vllm` runs. `vllm.entrypoints.openai.api_server` serves too, but takes no notice of --headless: nodes
+# after the first ended with "collective_rpc should not be called on follower node" (0.26.0)
+_PROGRAM = "vllm.entrypoints.cli.main"
 
 
 class VllmDriver:
@@ -121,13 +123,12 @@ def _version(params: EngineConfig, image: ImageConfig | None) -> str:
 
 
 def _command(params: EngineConfig, image: ImageConfig | None, contract: Contract, options: dict[str, Any]) -> list[str]:
-    """`vllm serve {model}` in an image; in an environment its module, which needs no script on the path."""
+    """`vllm serve {model}`, in an environment by its module, which needs no script on the path."""
     places = {name: options.pop(name) for name in ("--model", "--port")}  # a number only once the port is known
     words = contract.argv(options)
     at = ["--port", places["--port"], *words]
-    if image is not None:
-        return ["vllm", "serve", places["--model"], *at]
-    return [str(params.python), "-m", _SERVER, "--model", places["--model"], *at]
+    program = ["vllm"] if image is not None else [str(params.python), "-m", _PROGRAM]
+    return [*program, "serve", places["--model"], *at]
 
 
 def _of_every_node(words: list[str], contract: Contract) -> list[str]:

@@ -62,7 +62,7 @@ def test_in_its_image_the_command_is_pinned_and_the_entrypoint_kept(models: dict
 def test_in_an_environment_its_module_is_run(models: dict[str, Path]) -> None:
     plan = planned(models["bf16"], "dgx-h100", python="/opt/vllm/bin/python")
     assert plan.image is None
-    assert plan.argv[:5] == ["/opt/vllm/bin/python", "-m", "vllm.entrypoints.openai.api_server", "--model", "{model}"]
+    assert plan.argv[:5] == ["/opt/vllm/bin/python", "-m", "vllm.entrypoints.cli.main", "serve", "{model}"]
     assert plan.contract == "vllm serve 0.26.0"
     assert plan.notes == []
 
@@ -93,6 +93,13 @@ def test_two_sparks_serve_together_each_with_its_own_rank(models: dict[str, Path
     assert "VLLM_HOST_IP" not in plan.environment
     assert planned(models["bf16"], "spark-pair").argv[0] == "vllm"
     assert planned(models["bf16"], "spark-pair", image="vllm-openai", tensor_parallel=2).argv[3:5] == ["vllm", "serve"]
+    own = planned(models["bf16"], "spark-pair", python="/opt/vllm/bin/python", tensor_parallel=2)
+    assert own.argv[3:7] == [
+        "/opt/vllm/bin/python",
+        "-m",
+        "vllm.entrypoints.cli.main",
+        "serve",
+    ]  # which takes --headless
 
 
 def test_a_server_drains_within_its_stop(models: dict[str, Path]) -> None:
