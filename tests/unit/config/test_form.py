@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,7 @@ SHIPPED = load_config(CONF)
 FORM = form_defaults(SHIPPED)
 
 
+@functools.cache
 def schema() -> dict[str, Any]:
     """As Prefect makes it from a flow's signature."""
     fields = {
