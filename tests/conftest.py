@@ -30,6 +30,9 @@ LONGEST = (
     "tests/flow/test_stopping.py",
     "tests/lab/training/test_train_nemo.py",
     "tests/flow/test_retrain.py",
+    "tests/unit/streaming/test_directories.py",
+    "tests/unit/streaming/test_stream.py",
+    "tests/unit/streaming/test_export.py",
 )
 
 
