@@ -71,6 +71,9 @@ def remote_rows(params: RemoteConfig) -> list[Row]:
     named = [f"{line} ".split(" ") for line in lines if line.startswith("package ")]
     packages = {words[1]: words[2] for words in named}
     rows: list[Row] = [(f"remote: {params.host}", "ok", "logs in without a question", "")]
+    if words := _printed(done.stdout):
+        advice = "put that into `case $- in *i*) ...;; esac` of its profile: copies break on it"
+        rows.append(("remote: login", "fail", f"{params.host}: prints {words[:100]!r} before any command", advice))
     return [*rows, *_findings(params, facts, packages, now)]
 
 
@@ -89,6 +92,11 @@ say disk $(df -Pk "$folder" | tail -n 1)
 out=$({shlex.quote(str(params.python))} -P -c {shlex.quote(probe)} 2>&1) && printf '%s\\n' "$out" || say trouble $out
 exit 0
 """
+
+
+def _printed(output: bytes) -> str:
+    """What the login printed before the script, of which a copy's protocol would break; empty when it is silent."""
+    return output.partition(_MARK.encode())[0].decode(errors="replace").strip()
 
 
 def _wanted() -> Mapping[str, str]:

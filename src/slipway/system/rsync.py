@@ -122,6 +122,13 @@ def _failed(destination: str, message: str, code: int, progress: Progress) -> Re
     reason = next((line for line in lines if "No space left" in line or "quota" in line), "")
     if reason:
         return ResourceError(f"copy to {destination}", reason, "room for it", "free space there, then run again")
+    if any("is your shell clean" in line for line in lines):
+        value, expected = "the login there prints words before any command", "silence where nobody types"
+        next_step = "put that into `case $- in *i*) ...;; esac` of its profile (.bashrc, .zshenv, config.fish)"
+        return ResourceError(f"copy to {destination}", value, expected, next_step)
+    if reason := next((line for line in lines if "Permission denied (13)" in line), ""):
+        next_step = "name a folder that is that login's own, or have an admin give it to the login"
+        return ResourceError(f"copy to {destination}", reason, "a folder that the login may write", next_step)
     words = next((line for line in lines if not line.startswith("rsync error")), f"rsync's exit code {code}")
     return ResourceError(
         f"copy to {destination}", f"{words} ({progress})", "a copy to the end", "run again: it goes on from there"

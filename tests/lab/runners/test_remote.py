@@ -78,11 +78,13 @@ def laptop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest
         yield tmp_path
 
 
-def settings(lab: SshLab, machine: Machine, folder: Path, **more: Any) -> Config:
-    """The chain with its stages on `machine`, promoted to it."""
-    ssh = lab.set_up(machine, units("lab"))
+def settings(
+    lab: SshLab, machine: Machine, folder: Path, login: str = "root", there: str = "/root/slipway", **more: Any
+) -> Config:
+    """The chain with its stages on `machine`, as this login and in this folder, promoted to the login."""
+    ssh = lab.set_up(machine, units("lab"), login)
     python = ROOT / ".venv/bin/python"
-    remote = {"remote.host": f"ssh://root@{machine.address}", "remote.folder": "/root/slipway", "remote.python": python}
+    remote = {"remote.host": f"ssh://{login}@{machine.address}", "remote.folder": there, "remote.python": python}
     remote["remote.keep_mb"] = KEPT_MB
     deploy = {f"deploy.ssh.{name}": value for name, value in ssh.model_dump(mode="json").items() if value is not None}
     deploy |= {"deploy.kind": "spark", "deploy.target": "lab", "deploy.ports": "[8091,8093]"}

@@ -40,8 +40,9 @@ def this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
 @pytest.mark.usefixtures("this_machine")
 def test_every_subject_is_looked_at_and_nothing_is_made(tmp_path: Path) -> None:
     shown = rows(tmp_path)
-    assert list(shown) == [HOST, "python", "packages", "rsync", "disk", "clock"]
+    assert list(shown) == [HOST, "login", "python", "packages", "rsync", "disk", "clock"]
     assert [shown[name][1] for name in (HOST, "python", "packages", "clock")] == ["ok"] * 4
+    assert shown["login"][1] == "fail" and "prints 'Welcome to spark' before any command" in shown["login"][2]
     assert not (tmp_path / "not").exists()
 
 
