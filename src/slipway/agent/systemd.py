@@ -51,13 +51,14 @@ def linger_no_more(show: Show) -> None:
 
 
 def enable(units: Iterable[str], show: Show) -> None:
-    """Have units that are written start at boot; each that does not is shown with systemd's reason."""
+    """Have units that are written run now, with the text that they have now, and start at boot; each that does not is
+    shown with systemd's reason. Ours leave what they started alone when they are restarted (`KillMode=process`)."""
     systemctl("daemon-reload")
     for unit in units:
-        refusal = systemctl("enable", unit)
+        refusal = systemctl("enable", unit) or systemctl("restart", unit)
         of = "" if os.getuid() == 0 else "--user "
         next_step = f"Next: mend that (`systemctl {of}status {unit}`), then set up again; until then it starts by hand"
-        show(f"could not enable {unit}: {refusal}. {next_step}" if refusal else f"enabled {unit}")
+        show(f"could not enable {unit}: {refusal}. {next_step}" if refusal else f"enabled and started {unit}")
 
 
 def systemctl(*words: str) -> str:

@@ -68,7 +68,12 @@ def test_units_are_enabled_in_the_runtime_folder_that_a_login_was_not_given(
     systemd.enable(["a.service"], shown.append)
     absent, done, refused = shown
     assert "could not enable a.service: systemctl: No such file or directory" in absent
-    assert done == "enabled a.service"
+    assert done == "enabled and started a.service"
     assert "Failed to connect to bus: No medium found. Next: mend that (`systemctl --user status a.service`)" in refused
     lines = (programs / "systemctl.log").read_text().splitlines()
-    assert lines[:2] == [f"--user {words} {programs}/RUNTIME/4711" for words in ("daemon-reload", "enable a.service")]
+    asked = (
+        "daemon-reload",
+        "enable a.service",
+        "restart a.service",
+    )  # the unit looks from now on, not from the next boot
+    assert lines[:3] == [f"--user {words} {programs}/RUNTIME/4711" for words in asked]
