@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from slipway.system import deferred_imports, openmp
+from slipway.system import openmp
 from tests.support import room_times
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,13 +42,6 @@ gc.disable()
 
 # Programs that tests start wait as stages do. Here because OpenMP reads it when torch is imported, which tests do
 os.environ.update({name: os.environ.get(name, value) for name, value in openmp.ENVIRONMENT.items()})
-
-# As in our commands: less of torch and scipy comes with transformers. Its variable is for this process alone: a process
-# that a test starts decides itself.
-PLUGINS = os.environ.get("PYDANTIC_DISABLE_PLUGINS")
-deferred_imports.install()
-if PLUGINS is None:
-    os.environ.pop("PYDANTIC_DISABLE_PLUGINS", None)
 
 # Where PYTHONDONTWRITEBYTECODE is set, as in many images, each process would rewrite the assertions of all files at
 # each run, a third of the time of collecting them. Until they are collected it is not heeded.
