@@ -103,8 +103,10 @@ def write_slurm_image(lab: SlurmLab, images: EngineImages, image: ImageConfig, *
     folder.mkdir(parents=True, exist_ok=True)
     packages = str(Path(yaml.__file__).parents[1])  # of this environment, or of one that stands behind it
     binds = dict.fromkeys(place for place in [*ROOT, packages, str(images.folder)] if Path(place).exists())
-    (folder / "binds").write_text("".join(f"{place}\n" for place in binds))
+    places = [*binds, f"{images.folder}/app:/app"]  # where TensorRT-LLM's images have their examples
+    (folder / "binds").write_text("".join(f"{place}\n" for place in places))
+    line = "1.2" if image.tag.endswith("-1.2") else "main"
     path = os.pathsep.join([str(images.folder / "bin"), str(Path(sys.executable).parent), "/usr/bin", "/bin"])
-    stated = [str(images.folder / "packages" / name) for name in ("all", "main")]
-    lines = {"PATH": path, "PYTHONPATH": os.pathsep.join([*stated, packages]), **environment}
+    stated = [str(images.folder / "packages" / name) for name in ("all", line)]
+    lines = {"LAB_TRTLLM_LINE": line, "PATH": path, "PYTHONPATH": os.pathsep.join([*stated, packages]), **environment}
     (folder / "environment").write_text("".join(f"{name}={value}\n" for name, value in lines.items()))

@@ -1,7 +1,7 @@
 /* Pyxis' options for the lab's Slurm: --container-image and its companions, on an image that is a folder.
 
    An image is IMAGES/NAME, with `/`, `#` and `:` in NAME written as `+`. It holds `binds` (host paths that make up its root, one
-   a line) and `environment` (NAME=VALUE lines; they win over the job's, as an image's do in Pyxis). A step gets a mount namespace of
+   a line, or SRC:DST) and `environment` (NAME=VALUE lines; they win over the job's, as an image's do in Pyxis). A step gets a mount namespace of
    its own with a fresh root: the image's binds, then --container-mounts, then chroot. Nothing else of the host is seen.
 
    cc -shared -fPIC -o container.so container.c; plugstack.conf: required container.so IMAGES */
@@ -77,7 +77,9 @@ int slurm_spank_task_init_privileged(spank_t sp, int ac, char **av) {
   if (mount("tmpfs", root, "tmpfs", 0, NULL)) return fail("tmpfs", root);
   while (fgets(line, sizeof line, binds)) {
     line[strcspn(line, "\n")] = 0;
-    if (bind_at(root, line, line, 0)) return -1;
+    char *target = strchr(line, ':');
+    if (target) *target++ = 0;
+    if (bind_at(root, line, target ? target : line, 0)) return -1;
   }
   for (char *m = strtok_r(mounts, ",", &save); m; m = strtok_r(NULL, ",", &save)) {
     char *source = strsep(&m, ":"), *target = strsep(&m, ":");

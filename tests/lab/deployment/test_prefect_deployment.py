@@ -348,9 +348,9 @@ def test_an_inconclusive_gate_asks_a_person_whose_answer_in_the_browser_is_recor
         lab.wait_for_state(run, "Failed")
         assert "never resumed" in lab.state(run)["message"]
         retry = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}}
-        assert lab.api(f"/flow_runs/{run}/set_state", retry)["status"] == "ACCEPT"
-        lab.wait_for_state(run, "Suspended")
-        with browser() as page:
+        with browser() as page:  # there before the question: where it must be installed first, the answer came too late
+            assert lab.api(f"/flow_runs/{run}/set_state", retry)["status"] == "ACCEPT"
+            lab.wait_for_state(run, "Suspended")
             page.call("Network.setExtraHTTPHeaders", headers={"Authorization": lab.login()})
             page.open(f"{lab.services.prefect_url}/runs/flow-run/{run}")
             page.click("Resume", "button")

@@ -26,9 +26,11 @@ from tests.lab.slurm_lab import SlurmLab
 # docker's client leaves the socket of an engine that was stopped to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
 QUICK = {"LAB_COMPILE_S": "1"}
-# kind, image, contract; engine files are built by a script at a path of NVIDIA's image, which the lab's Slurm has not
-SLURM = [("vllm", "vllm", "0.26.0"), ("trtllm", "trtllm", "1.3.0rc24")]
-ENGINES = [*SLURM, ("trtllm-engine", "trtllm-1.2", "1.2.1")]
+ENGINES = [  # kind, image, contract
+    ("vllm", "vllm", "0.26.0"),
+    ("trtllm", "trtllm", "1.3.0rc24"),
+    ("trtllm-engine", "trtllm-1.2", "1.2.1"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +89,7 @@ def test_an_engine_in_its_image_is_built_and_evaluated(
     assert answers(service(made, machine, tmp_path / "served")) == expected
 
 
-@pytest.mark.parametrize(("kind", "tag", "contract"), SLURM)
+@pytest.mark.parametrize(("kind", "tag", "contract"), ENGINES)
 def test_an_engine_under_slurm_answers_the_same(
     kind, tag, contract, store, base, images, expected, slurm_lab: SlurmLab, tmp_path
 ) -> None:
