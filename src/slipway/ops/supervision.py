@@ -29,8 +29,10 @@ from slipway.system import ports, processes
 from slipway.system.http import is_healthy
 from slipway.system.locks import locked
 from slipway.system.processes import ProcessIdentity
+from slipway.system.throttle import Throttle
 
-START_TIMEOUT_S = 180.0
+START_TIMEOUT_S = 600.0  # 180 were too few for Prefect's first start on a machine whose cores others used
+SLOW_S = 60.0  # after which whoever waits is told what for, and again after as long
 STOP_TIMEOUT_S = 60.0
 LOCK_TIMEOUT_S = 600.0
 PID_FILE = "supervisord.pid"
@@ -51,7 +53,7 @@ def up(services: Services, console: Console) -> None:
             _start(services)
         for name, ready in _checks(services).items():
             status.update(f"waiting for {name}")
-            _wait(services, name, ready)
+            _wait(services, name, ready, lambda line: console.print(line, highlight=False, markup=False))
         status.update("deploying")
         deployed = deploy(services)
     lines = [
@@ -173,10 +175,16 @@ def _checks(services: Services) -> dict[str, Callable[[], bool]]:
     }
 
 
-def _wait(services: Services, name: str, ready: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
+def _wait(
+    services: Services, name: str, ready: Callable[[], bool], show: Callable[[str], object] = lambda _: None
+) -> None:
+    begin, slow = time.monotonic(), Throttle(SLOW_S)
+    slow.due()
     while not ready():
-        if time.monotonic() > deadline:
+        seconds = time.monotonic() - begin
+        if slow.due():
+            show(f"{name}: not up after {seconds:.0f} s, waiting up to {START_TIMEOUT_S:.0f}; logs in {services.data}")
+        if seconds > START_TIMEOUT_S:
             raise ResourceError(
                 name, f"not up after {START_TIMEOUT_S:.0f} s", "a healthy service", f"read the logs in {services.data}"
             )

@@ -121,3 +121,14 @@ def test_up_with_a_half_installed_environment_says_so(tmp_path: Path) -> None:
     assert f"python: {python} lacks Slipway's packages" in done.stderr
     assert "make setup" in done.stderr
     assert not (tmp_path / "services").exists()
+
+
+def test_a_service_that_takes_long_is_waited_for_and_named(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in (("SLOW_S", 0.0), ("START_TIMEOUT_S", 0.2)):
+        monkeypatch.setattr(supervision, name, seconds)
+    lines: list[str] = []
+    with pytest.raises(ResourceError, match=r"Prefect: not up after 0 s; expected a healthy service"):
+        supervision._wait(services, "Prefect", lambda: False, lines.append)
+    assert lines[0] == f"Prefect: not up after 0 s, waiting up to 0; logs in {services.data}"
+    looks = iter([False, True])
+    supervision._wait(services, "Prefect", lambda: next(looks), lines.append)
