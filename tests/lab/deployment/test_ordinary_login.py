@@ -122,9 +122,14 @@ def laptop(ssh_lab: SshLab, haproxy: None) -> Iterator[Laptop]:
         shutil.rmtree(top)
 
 
+# What podman, where it is installed, leaves in a home at its first command of a login, asked for its version alone too
+PODMANS = re.compile(r"\.cache(/containers.*)?|\.config(/cni.*)?|\.local(/share(/containers.*)?)?")
+
+
 def tree(folder: Path) -> list[str]:
-    """Paths below a folder."""
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+    """Paths below a home, but for podman's own."""
+    paths = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+    return [path for path in paths if not PODMANS.fullmatch(path)]
 
 
 def as_login(machine: Machine, *argv: str) -> subprocess.CompletedProcess[str]:
