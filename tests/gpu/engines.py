@@ -267,7 +267,7 @@ class Bench:
 
     def _both(self, endpoint: Endpoint, callers: int) -> Doc:
         """Output tokens per second by both clients at `callers` requests together."""
-        requests = max(24, 20 * callers)  # of a few, a peer's figure is mostly its first and last ones
+        requests = max(24, min(40 * callers, 1280))  # of a few, a peer's figure is mostly its first and last ones
         ours = [sys.executable, "-m", "slipway", "bench", endpoint.url, "--model", endpoint.model, "--concurrency"]
         ours += [str(callers), "--requests", str(requests), "--output-tokens", "112-144", "--json"]
         peer = [sys.executable, "-c", _PEER, "--backend", "openai"]
