@@ -87,6 +87,7 @@ def effect_table(record: RunRecord) -> str:
     rows = [
         (label, *(estimate(effect[name], signed=True) if name in effect else "" for name in titles))
         for label, effect in effects.items()
+        if effect  # a base that was not served has nothing to be better than
     ]
     return table(("paired difference", *titles.values()), rows)
 

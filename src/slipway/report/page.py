@@ -26,6 +26,7 @@ h2 { font-size: 1.2rem; margin: 2.4rem 0 .6rem; padding-bottom: .3rem; border-bo
 table { border-collapse: collapse; font-size: .87rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .32rem .8rem .32rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th, td:not(:last-child) { white-space: nowrap; }
+td:first-child:not(:last-child) { white-space: normal; min-width: 9rem; }
 th { font-weight: 600; color: var(--faint); }
 tr:last-child td { border-bottom: 0; }
 .pass { color: var(--good); font-weight: 600; } .fail { color: var(--bad); font-weight: 600; }
@@ -36,7 +37,7 @@ h1 + .wide thead { display: none; }
 h1 + .wide tbody { display: flex; flex-wrap: wrap; gap: .7rem 2.2rem; }
 h1 + .wide tr { display: flex; flex-direction: column; }
 h1 + .wide td { padding: 0; border: 0; white-space: normal; overflow-wrap: anywhere; }
-h1 + .wide td:first-child { font-size: .8rem; color: var(--faint); }
+h1 + .wide td:first-child { min-width: 0; font-size: .8rem; color: var(--faint); }
 h1 + .wide td:last-child { font-size: 1.05rem; font-weight: 600; }
 code { font: .85em ui-monospace, "SF Mono", Menlo, Consolas, monospace; overflow-wrap: anywhere; }
 a { color: var(--accent); }

@@ -86,6 +86,8 @@ def test_a_percentile_of_too_few_requests_is_a_dash() -> None:
 def test_effects_and_rules_are_the_verdicts(tmp_path: Path) -> None:
     run = record(tmp_path)
     assert cells(effect_table(run))[1] == ["lost to quantization", "+1.0 (-1.0 to +3.0)", "+1.0 (-1.0 to +3.0)"]
+    run.judged["finetuning_gain"].clear()  # the base was not served
+    assert [row[0] for row in cells(effect_table(run))] == ["lost to quantization"]
     assert [row[4] for row in cells(rule_table(run))] == [rule["outcome"] for rule in RULES]
     assert rule_table(record(tmp_path / "none", rules=[])) == "None."
 
