@@ -52,19 +52,19 @@ def two_nodes(model: Path, params: EngineConfig, machine: Mapping[str, Any], wor
 @contextmanager
 def _ranks(plan: ServePlan, model: Path, work: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
     places = {"{model}": str(model), "{port}": PORT, "{host}": ADDRESS}
-    ranks = []
-    for rank in (0, 1):
-        home = work / f"rank{rank}"
-        home.mkdir(parents=True, exist_ok=True)
-        own = {name: _filled(value, {**places, "{cache}": str(home)}) for name, value in plan.environment.items()}
-        slurm = {"SLURM_NNODES": "2", "SLURM_NODEID": str(rank), "SLURM_LAUNCH_NODE_IPADDR": ADDRESS}
-        host = {"CUDA_VISIBLE_DEVICES": str(rank), "VLLM_HOST_IP": ADDRESS, "NCCL_NVLS_ENABLE": "0"}
-        sockets = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
-        with (home / "log").open("wb") as log:
-            words = [_filled(word, places) for word in plan.argv]
-            environment = {**os.environ, **own, **slurm, **host, **sockets}
-            ranks.append(subprocess.Popen(words, env=environment, stdout=log, stderr=subprocess.STDOUT))
+    ranks = list[subprocess.Popen[bytes]]()
     try:
+        for rank in (0, 1):
+            home = work / f"rank{rank}"
+            home.mkdir(parents=True, exist_ok=True)
+            own = {name: _filled(value, {**places, "{cache}": str(home)}) for name, value in plan.environment.items()}
+            slurm = {"SLURM_NNODES": "2", "SLURM_NODEID": str(rank), "SLURM_LAUNCH_NODE_IPADDR": ADDRESS}
+            host = {"CUDA_VISIBLE_DEVICES": str(rank), "VLLM_HOST_IP": ADDRESS, "NCCL_NVLS_ENABLE": "0"}
+            sockets = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+            with (home / "log").open("wb") as log:
+                words = [_filled(word, places) for word in plan.argv]
+                environment = {**os.environ, **own, **slurm, **host, **sockets}
+                ranks.append(subprocess.Popen(words, env=environment, stdout=log, stderr=subprocess.STDOUT))
         yield ranks
     finally:
         for one in ranks:

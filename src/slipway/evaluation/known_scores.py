@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
-from slipway.calibration.rounding_kinds import KernelRounding
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+
+from slipway.calibration.rounding_kinds import KernelRounding, Rounding
 from slipway.engines.token_client import WrittenTokens
-from slipway.errors import StateError
 from slipway.system.files import write_atomic
+from slipway.system.json_files import read_model
 
 NAME = "agreement_scores.json"
 DIGITS = 9  # as many as an fp32 number needs
@@ -73,21 +74,42 @@ def read_scores(bundle: Path) -> KnownScores:
     file = bundle / NAME
     if not file.is_file():
         return KnownScores()
-    try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-        rows = [_row(row) for row in document["rows"]]
-        return KnownScores(KernelRounding(**document["rounding"]), dict(rows))
-    except (OSError, ValueError, KeyError, TypeError) as err:
-        problem = f"{type(err).__name__}: {err}"
-        raise StateError(f"scores {file}", problem, "what stage engine wrote", "run the pipeline again") from err
+    document = read_model(_File, file, "scores", "run the pipeline again")
+    rows = {
+        (tuple(row.prompt), tuple(row.tokens)): Score(tuple(row.kernel), tuple(row.exact), tuple(row.greedy))
+        for row in document.rows
+    }
+    return KnownScores(KernelRounding(**document.rounding), rows)
 
 
-def _row(row: Mapping[str, Any]) -> tuple[tuple[Tokens, Tokens], Score]:
-    prompt, tokens = tuple(map(int, row["prompt"])), tuple(map(int, row["tokens"]))
-    score = Score(*(tuple(row[name]) for name in ("kernel", "exact", "greedy")))
-    if not len(tokens) == len(score.kernel) == len(score.exact) == len(score.greedy):
-        raise ValueError(f"a row of {len(tokens)} tokens with {len(score.kernel)} scores")
-    return (prompt, tokens), score
+class _Row(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+    prompt: list[int]
+    tokens: list[int]
+    kernel: list[float]
+    exact: list[float]
+    greedy: list[bool]
+
+    @model_validator(mode="after")
+    def _a_score_a_token(self) -> _Row:
+        if not len(self.tokens) == len(self.kernel) == len(self.exact) == len(self.greedy):
+            raise ValueError(f"a row of {len(self.tokens)} tokens with {len(self.exact)} scores")
+        return self
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    rounding: dict[str, Rounding]
+    rows: list[_Row]
+
+    @field_validator("rounding")
+    @classmethod
+    def _names(cls, value: dict[str, Rounding]) -> dict[str, Rounding]:
+        if set(value) != (names := {one.name for one in fields(KernelRounding)}):
+            raise ValueError(f"what kernels round is named {', '.join(sorted(names))}")
+        return value
 
 
 def _short(value: float) -> float:

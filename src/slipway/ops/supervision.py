@@ -34,7 +34,7 @@ from slipway.system.throttle import Throttle
 START_TIMEOUT_S = 600.0  # 180 were too few for Prefect's first start on a machine whose cores others used
 SLOW_S = 60.0  # after which whoever waits is told what for, and again after as long
 STOP_TIMEOUT_S = 60.0
-LOCK_TIMEOUT_S = 600.0
+LOCK_TIMEOUT_S = 3 * START_TIMEOUT_S  # whoever holds it may wait for three services
 PID_FILE = "supervisord.pid"
 
 

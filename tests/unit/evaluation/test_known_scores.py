@@ -23,6 +23,12 @@ from tests.support.pico import pico_model
 
 ROUNDING = KernelRounding(inputs="bf16", quantized="bf16", attention="bf16", results="bf16")
 LENGTH = 30
+# A file with its rows left open, and a row
+ROUNDED = (
+    '{"rounding": {"inputs": "bf16", "quantized": "bf16", "attention": "fp16", "results": "none", "weights": "none"}, '
+    '"rows": %s}'
+)
+ROW = '{"prompt": [1], "tokens": [7], "kernel": [-1.5], "exact": [-1], "greedy": [true]}'
 
 
 def written(first: int) -> WrittenTokens:
@@ -93,12 +99,25 @@ def test_other_rounding_and_no_file_are_not_known(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", '{"rows": []}', '{"rounding": {"speed": 1}, "rows": []}', '{"rounding": {}, "rows": [{"prompt": 3}]}'],
+    [
+        *("", "[]", "null", "[" * 100_000, '{"rows": []}', '{"rounding": {"speed": "bf16"}, "rows": []}'),
+        ROUNDED % '[{"prompt": 3}]',
+        ROUNDED.replace("fp16", "int3") % "[]",
+        *(
+            ROUNDED % f"[{ROW.replace(*word)}]"
+            for word in (("-1.5", '"x"'), ("-1.5", "NaN"), ("-1.5", "null"), ("7", "7.5"))
+        ),
+    ],
 )
 def test_a_file_of_another_hand_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / NAME).write_text(text)
     with pytest.raises(StateError, match=NAME):
         read_scores(tmp_path)
+
+
+def test_a_file_of_ours_is_read(tmp_path: Path) -> None:
+    (tmp_path / NAME).write_text(ROUNDED % f"[{ROW}]")
+    assert dict(read_scores(tmp_path).rows) == {((1,), (7,)): Score((-1.5,), (-1,), (True,))}
 
 
 def test_a_row_that_was_cut_is_named(tmp_path: Path) -> None:
